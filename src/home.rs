@@ -1,0 +1,260 @@
+//! The home directory of Halton Meter: where each file is, and with which mode.
+//!
+//! Directories are 0700, files 0600. No other module builds a path of its own.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Environment variable that moves the home directory.
+pub const HOME_VAR: &str = "HALTON_METER_HOME";
+
+/// The home directory and the names in it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Home(PathBuf);
+
+/// Why the home directory can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    #[error("neither {HOME_VAR} nor HOME is set")]
+    Unknown,
+    #[error("{path} belongs to another user (uid {uid})")]
+    ForeignOwner { path: PathBuf, uid: u32 },
+    #[error("cannot write to {path}: {source}")]
+    Io { path: PathBuf, source: io::Error },
+}
+
+impl Home {
+    /// `HALTON_METER_HOME`, else `~/.halton-meter`. Nothing is created.
+    pub fn from_env() -> Result<Self, HomeError> {
+        let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        set(HOME_VAR)
+            .or_else(|| set("HOME").map(|h| h.join(".halton-meter")))
+            .map(Self)
+            .ok_or(HomeError::Unknown)
+    }
+
+    #[must_use]
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self(path.into())
+    }
+
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Makes the directories (0700), tightening modes that are too wide.
+    pub fn create(&self) -> Result<(), HomeError> {
+        for dir in [self.0.clone(), self.ca_dir(), self.run_dir(), self.spool_dir(), self.log_dir()]
+        {
+            let fail = |source| HomeError::Io { path: dir.clone(), source };
+            DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(fail)?;
+            let meta = fs::metadata(&dir).map_err(fail)?;
+            let uid = rustix::process::geteuid().as_raw();
+            if meta.uid() != uid {
+                return Err(HomeError::ForeignOwner { path: dir, uid: meta.uid() });
+            }
+            if meta.permissions().mode() & 0o077 != 0 {
+                fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).map_err(fail)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn config_file(&self) -> PathBuf {
+        self.0.join("config.toml")
+    }
+    #[must_use]
+    pub fn ledger_file(&self) -> PathBuf {
+        self.0.join("db.sqlite")
+    }
+    #[must_use]
+    pub fn journal_file(&self) -> PathBuf {
+        self.0.join("events.jsonl")
+    }
+    #[must_use]
+    pub fn ca_dir(&self) -> PathBuf {
+        self.0.join("ca")
+    }
+    #[must_use]
+    pub fn ca_key(&self) -> PathBuf {
+        self.ca_dir().join("key.pem")
+    }
+    #[must_use]
+    pub fn ca_cert(&self) -> PathBuf {
+        self.ca_dir().join("ca.pem")
+    }
+    /// System roots plus our CA, for tools that take one file.
+    #[must_use]
+    pub fn ca_bundle(&self) -> PathBuf {
+        self.ca_dir().join("bundle.pem")
+    }
+    #[must_use]
+    pub fn run_dir(&self) -> PathBuf {
+        self.0.join("run")
+    }
+    /// Control channel: the daemon listens, the edge connects.
+    #[must_use]
+    pub fn control_socket(&self) -> PathBuf {
+        self.run_dir().join("daemon.sock")
+    }
+    /// Bearer token of the admin API.
+    #[must_use]
+    pub fn token_file(&self) -> PathBuf {
+        self.run_dir().join("token")
+    }
+    /// Pid and lock of a process: `edge`, `daemon`, `watchdog`, `root`.
+    #[must_use]
+    pub fn pid_file(&self, process: &str) -> PathBuf {
+        self.run_dir().join(format!("{process}.pid"))
+    }
+    /// `stop` writes it, `start` removes it: the root leaves daemon and watchdog down.
+    #[must_use]
+    pub fn user_stopped(&self) -> PathBuf {
+        self.0.join("user-stopped")
+    }
+    #[must_use]
+    pub fn spool_dir(&self) -> PathBuf {
+        self.0.join("spool")
+    }
+    /// One JSON line per raw tunnel to a metered host, written by the edge.
+    #[must_use]
+    pub fn passthrough_spool(&self) -> PathBuf {
+        self.spool_dir().join("passthrough.jsonl")
+    }
+    #[must_use]
+    pub fn log_dir(&self) -> PathBuf {
+        self.0.join("logs")
+    }
+    #[must_use]
+    pub fn log_file(&self, process: &str) -> PathBuf {
+        self.log_dir().join(format!("{process}.err.log"))
+    }
+}
+
+/// Writes a file whole or not at all, 0600.
+pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut tmp = path.as_os_str().to_owned();
+    tmp.push(format!(".{}.tmp", std::process::id()));
+    let tmp = PathBuf::from(tmp);
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
+    file.write_all(content)?;
+    file.sync_data()?;
+    fs::rename(&tmp, path).inspect_err(|_| {
+        let _ = fs::remove_file(&tmp);
+    })
+}
+
+/// Opens for appending, 0600.
+pub fn open_append(path: &Path) -> io::Result<File> {
+    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
+}
+
+/// A pid file whose lock lives as long as its process, whatever ends it: "alive" is a fact of the
+/// kernel's, not a number in a file that another process may have by now.
+#[derive(Debug)]
+pub struct PidLock {
+    _file: File,
+}
+
+impl PidLock {
+    /// Takes the lock and writes our pid. `None`: another live process holds it.
+    pub fn acquire(path: &Path) -> io::Result<Option<Self>> {
+        let mut file = Self::open(path)?;
+        // A `holder` call elsewhere holds the shared lock for an instant: try a few times.
+        let mut tries = 0;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(rustix::io::Errno::WOULDBLOCK) if tries == 10 => return Ok(None),
+                Err(rustix::io::Errno::WOULDBLOCK) => tries += 1,
+                Err(e) => return Err(e.into()),
+            }
+            std::thread::sleep(std::time::Duration::from_millis(2));
+        }
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Some(Self { _file: file }))
+    }
+
+    /// Pid of the live process that holds the lock.
+    pub fn holder(path: &Path) -> io::Result<Option<u32>> {
+        let mut file = match OpenOptions::new().read(true).open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => return Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(text.trim().parse().ok())
+    }
+
+    /// Blocks until no process holds the lock.
+    pub fn wait_released(path: &Path) -> io::Result<()> {
+        match OpenOptions::new().read(true).open(path) {
+            Ok(file) => loop {
+                match flock(&file, FlockOperation::LockShared) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    other => return other.map_err(Into::into),
+                }
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn open(path: &Path) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_are_private_and_tightened() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        fs::set_permissions(home.ca_dir(), fs::Permissions::from_mode(0o755)).unwrap();
+        home.create().unwrap();
+        for d in [home.path().to_path_buf(), home.ca_dir(), home.run_dir()] {
+            assert_eq!(fs::metadata(&d).unwrap().permissions().mode() & 0o777, 0o700, "{d:?}");
+        }
+    }
+
+    #[test]
+    fn pid_lock_is_held_by_one_and_released_by_drop() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edge.pid");
+        assert_eq!(PidLock::holder(&path).unwrap(), None);
+        let lock = PidLock::acquire(&path).unwrap().expect("free");
+        assert!(PidLock::acquire(&path).unwrap().is_none());
+        assert_eq!(PidLock::holder(&path).unwrap(), Some(std::process::id()));
+        drop(lock);
+        assert_eq!(PidLock::holder(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn atomic_write_replaces_and_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f");
+        write_atomic(&path, b"one").unwrap();
+        write_atomic(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+}

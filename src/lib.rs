@@ -1,0 +1,46 @@
+//! Halton Meter: a fail-open metering proxy for LLM tools.
+//!
+//! # The process tree
+//!
+//! ```text
+//! supervise (root)            holds 127.0.0.1:8081, restarts what dies
+//! ├── edge                    accepts, reads CONNECT, tunnels; never decrypts
+//! │   └── health cache        actor: probes the daemon, publishes the verdict
+//! ├── daemon                  actor tree + tap
+//! │   ├── ledger              actor: owns the SQLite writer thread
+//! │   ├── prices              actor: publishes the price book
+//! │   ├── tap                 actor: takes sockets from the edge, meters them
+//! │   ├── edge monitor        actor: watches the edge process
+//! │   ├── health              actor: folds observations into /health
+//! │   └── admin               actor: actix-web on 127.0.0.1:8765
+//! └── watchdog                actor in a process of its own: 5 misses -> system proxy off
+//! ```
+//!
+//! # The way of a byte
+//!
+//! tool → [`edge::accept`] → [`edge::connect`] → [`edge::route`] → either [`edge::tunnel`]
+//! (raw, to any host) or, for a metered host and a healthy daemon, the client's *socket* goes
+//! over the [`handover`] channel to [`meter::tap`]: TLS ends there on both sides, [`meter::pump`]
+//! moves the bytes verbatim, and a copy goes to [`meter::observer`] → followers
+//! ([`meter::http1`], [`meter::http2`], [`meter::sse`]) → [`meter::surface`] →
+//! [`meter::price`] → [`meter::ledger`].
+//!
+//! Every failure of ours ends in "the user's bytes flow, unmetered"; the table that says so, row
+//! by row, is `docs/architecture.md`.
+
+pub mod actors;
+pub mod cli;
+pub mod config;
+pub mod daemon;
+pub mod edge;
+pub mod handover;
+pub mod home;
+#[cfg(target_os = "linux")]
+pub mod linux;
+pub mod log;
+pub mod macos;
+pub mod meter;
+pub mod platform;
+pub mod root;
+pub mod supervisor;
+pub mod watchdog;

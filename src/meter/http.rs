@@ -1,0 +1,105 @@
+//! What the HTTP followers say they saw, the same for HTTP/1.1 and HTTP/2.
+
+/// Which peer sent the bytes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// The user's tool: request bytes.
+    Client,
+    /// The provider: response bytes.
+    Server,
+}
+
+/// Names an exchange within its connection: the HTTP/2 stream id, or 0, 1, 2 … on HTTP/1.1.
+pub type StreamId = u64;
+
+/// Header fields in the order they came; names lower-cased, values as bytes.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Headers(pub Vec<(String, Vec<u8>)>);
+
+impl Headers {
+    /// First value of `name` (lower-case) as text; `None` when absent or not UTF-8.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(n, _)| n == name).and_then(|(_, v)| std::str::from_utf8(v).ok())
+    }
+}
+
+/// Request line (or pseudo header fields) and header fields.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct RequestHead {
+    pub method: String,
+    /// Path with query, as sent. May hold secrets (`?key=`): redact before it is stored or logged.
+    pub target: String,
+    /// `Host` or `:authority`.
+    pub authority: Option<String>,
+    /// HTTP/2 `:protocol` (extended CONNECT), e.g. `websocket`.
+    pub protocol: Option<String>,
+    pub headers: Headers,
+}
+
+/// Status and header fields of a final (or 101) response.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ResponseHead {
+    pub status: u16,
+    pub headers: Headers,
+}
+
+/// How a stream ended early.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Cut {
+    /// The connection ended (in the direction that still owed bytes) before the message did.
+    Eof(Side),
+    /// HTTP/2 `RST_STREAM`, or a `GOAWAY` that excludes the stream, with its error code.
+    Reset { by: Side, code: u32 },
+}
+
+/// One thing a follower saw. Body slices borrow from the bytes just fed.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum HttpEvent<'a> {
+    Request { stream: StreamId, head: RequestHead },
+    RequestBody { stream: StreamId, data: &'a [u8] },
+    RequestEnd { stream: StreamId },
+    /// An interim response (1xx but not 101).
+    Informational { stream: StreamId, status: u16 },
+    Response { stream: StreamId, head: ResponseHead },
+    /// Body bytes after transfer decoding (chunked, DATA frames), before content decoding.
+    ResponseBody { stream: StreamId, data: &'a [u8] },
+    ResponseEnd { stream: StreamId },
+    /// 101, or an accepted extended CONNECT: from here the bytes are another protocol's.
+    Upgraded { stream: StreamId },
+    /// Bytes of the protocol that was upgraded to.
+    Tunnelled { stream: StreamId, side: Side, data: &'a [u8] },
+    /// The exchange will not complete.
+    Cut { stream: StreamId, cut: Cut },
+    /// The follower lost the thread and will say no more (terminal).
+    GaveUp { reason: GaveUp },
+}
+
+/// Why a follower stopped. The exchange becomes "lossy"; no byte of the user's is touched.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum GaveUp {
+    #[error("a message head was malformed")]
+    BadHead,
+    #[error("a message head was over the size cap")]
+    HeadTooLarge,
+    #[error("a chunk or frame was malformed")]
+    BadFraming,
+    #[error("a header block could not be decoded")]
+    BadHeaderBlock,
+    #[error("too many streams were open at once")]
+    TooManyStreams,
+    #[error("the observer fell behind the bytes")]
+    Overrun,
+    #[error("the observer panicked")]
+    Panicked,
+    #[error("the protocol is not one that is followed")]
+    UnknownProtocol,
+}
+
+/// A follower of one connection, both directions. Sans-IO: no clock, no runtime, no socket.
+pub trait Follower: Send {
+    /// Feeds bytes that `side` sent; `sink` receives the events they complete, in order.
+    fn feed(&mut self, side: Side, bytes: &[u8], sink: &mut dyn FnMut(HttpEvent<'_>));
+    /// `side` will send no more. Ends close-delimited bodies, cuts what was open.
+    fn finish(&mut self, side: Side, sink: &mut dyn FnMut(HttpEvent<'_>));
+}

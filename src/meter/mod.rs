@@ -1,0 +1,25 @@
+//! The meter: what happens to a connection that the edge hands over.
+//!
+//! The byte path is [`tap`] → [`hello`] → [`dial`] → [`pump`]; everything else works on copies of
+//! the bytes. Followers and surfaces are sans-IO: bytes in, events out, no runtime, no clock.
+
+pub mod attribution;
+pub mod ca;
+pub mod coding;
+pub mod dial;
+pub mod exchange;
+pub mod hello;
+pub mod http;
+pub mod http1;
+pub mod http2;
+pub mod json_array;
+pub mod ledger;
+pub mod observer;
+pub mod price;
+pub mod pump;
+pub mod row;
+pub mod sse;
+pub mod surface;
+pub mod tap;
+pub mod trust;
+pub mod usage;

@@ -1,0 +1,94 @@
+//! One row of the ledger: one request to a provider.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::usage::{Tokens, UsageState};
+
+/// Protocol of the exchange as the client spoke it.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    H1,
+    H2,
+    Ws,
+}
+
+/// Whether the row tells the whole exchange.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Completeness {
+    /// Written when the request is seen. Rows still `open` at the daemon's start become
+    /// `interrupted`.
+    Open,
+    Complete,
+    /// The exchange was cut by one of the peers, or by the end of our process.
+    Interrupted,
+    /// The exchange went through, but we could not follow it.
+    Lossy,
+}
+
+/// Whether the user pays for these tokens, or a subscription covers them.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Billing {
+    Metered,
+    Subscription,
+}
+
+/// The ledger row of contract section 6. JSON names are the public ones.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Row {
+    /// UUIDv7; writing the same id again replaces the row.
+    pub id: Uuid,
+    pub started_at: Timestamp,
+    pub ended_at: Option<Timestamp>,
+    pub host: String,
+    /// Path without query; secrets never get here.
+    pub path: String,
+    pub method: String,
+    pub protocol: Protocol,
+    pub provider: String,
+    /// Which API shape was recognised, e.g. `anthropic.messages`; `None`: no adapter.
+    pub surface: Option<String>,
+    /// A request to a model; side calls (token counting, model lists, telemetry) are not.
+    pub billable: bool,
+    pub model_requested: Option<String>,
+    /// The model that answered, by the response; falls back to nothing.
+    pub model: Option<String>,
+    pub provider_request_id: Option<String>,
+    pub stream: Option<bool>,
+    pub status: Option<u16>,
+    /// `rate_limit`, `overloaded`, `server_error`, `bad_request`, `auth`, `timeout`, `network`,
+    /// `client_abort`, `upstream_cut`, `in_stream` …
+    pub error_class: Option<String>,
+    pub usage: UsageState,
+    pub tokens: Tokens,
+    pub web_searches: Option<u64>,
+    pub tier: Option<String>,
+    pub speed: Option<String>,
+    pub geo: Option<String>,
+    pub cost_nanousd: Option<i64>,
+    pub price_rule: Option<String>,
+    pub cost_estimated: bool,
+    /// Why there is no cost, or why it is an estimate.
+    pub cost_reason: Option<String>,
+    pub provider_cost_nanousd: Option<i64>,
+    pub billing: Billing,
+    pub completeness: Completeness,
+    /// Why the row is not complete.
+    pub completeness_reason: Option<String>,
+    pub ttfb_ms: Option<u64>,
+    pub duration_ms: Option<u64>,
+    pub request_bytes: Option<u64>,
+    pub response_bytes: Option<u64>,
+    pub project: Option<String>,
+    /// `explicit`, `git`, `program`.
+    pub project_source: Option<String>,
+    pub client: Option<String>,
+    pub client_pid: Option<u32>,
+    pub session: Option<String>,
+    pub branch: Option<String>,
+    pub cwd: Option<String>,
+}

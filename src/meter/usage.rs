@@ -1,0 +1,84 @@
+//! Token classes and what a provider said of them. Classes are disjoint unless noted; absent is
+//! `None`, never 0.
+
+use serde::{Deserialize, Serialize};
+
+/// Tokens of one request by the classes that have prices of their own.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Tokens {
+    /// Input that was neither read from nor written to a cache.
+    pub input: Option<u64>,
+    pub cache_read: Option<u64>,
+    pub cache_write_5m: Option<u64>,
+    pub cache_write_1h: Option<u64>,
+    /// Cache writes whose lifetime the provider did not say.
+    pub cache_write_other: Option<u64>,
+    /// Output, reasoning included.
+    pub output: Option<u64>,
+    /// The part of `output` that was reasoning.
+    pub reasoning: Option<u64>,
+    /// The parts of `input` / `output` that were audio or image tokens.
+    pub audio_input: Option<u64>,
+    pub audio_output: Option<u64>,
+    pub image_input: Option<u64>,
+    pub image_output: Option<u64>,
+}
+
+impl Tokens {
+    /// All input of the request, cached or not: what long-context price steps look at.
+    #[must_use]
+    pub fn total_input(&self) -> u64 {
+        [
+            self.input,
+            self.cache_read,
+            self.cache_write_5m,
+            self.cache_write_1h,
+            self.cache_write_other,
+        ]
+        .into_iter()
+        .flatten()
+        .fold(0, u64::saturating_add)
+    }
+}
+
+/// How much of the usage is known.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UsageState {
+    /// The provider's final figures.
+    Reported,
+    /// Some figures came before the exchange was cut (e.g. input, but not output).
+    Partial,
+    /// The provider said nothing.
+    #[default]
+    Absent,
+}
+
+/// A part of the request that ran on a model of its own or outside the top-level totals
+/// (Anthropic `iterations`: compaction, advisor, fallback).
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct UsagePart {
+    /// `None`: the model of the exchange.
+    pub model: Option<String>,
+    pub tokens: Tokens,
+}
+
+/// What a surface learned from one exchange.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Usage {
+    pub state: UsageState,
+    /// Sum over everything that is billed.
+    pub tokens: Tokens,
+    /// Empty when everything ran on one model; else the parts that add up to `tokens`.
+    pub parts: Vec<UsagePart>,
+    /// Service tier as the *response* names it (`priority`, `flex`, `batch` …).
+    pub tier: Option<String>,
+    /// Anthropic `speed` (`fast`).
+    pub speed: Option<String>,
+    /// Where inference ran, when it changes the price.
+    pub geo: Option<String>,
+    /// Server-side tool calls that are billed by count.
+    pub web_searches: Option<u64>,
+    /// What the provider itself says it charged, in nano-dollars.
+    pub provider_cost_nanousd: Option<i64>,
+}

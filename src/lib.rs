@@ -32,6 +32,7 @@ pub mod actors;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod dial;
 pub mod edge;
 pub mod handover;
 pub mod home;

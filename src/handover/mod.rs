@@ -32,10 +32,16 @@ pub struct Offer {
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ToDaemon {
-    Hello { version: u16, pid: u32 },
+    Hello {
+        version: u16,
+        pid: u32,
+    },
     Offer(Offer),
     /// Answer to `Commit`. `granted: false` = too late: drop the descriptor, consume nothing.
-    Verdict { id: OfferId, granted: bool },
+    Verdict {
+        id: OfferId,
+        granted: bool,
+    },
 }
 
 /// Daemon → edge.

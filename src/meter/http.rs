@@ -56,23 +56,53 @@ pub enum Cut {
 /// One thing a follower saw. Body slices borrow from the bytes just fed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HttpEvent<'a> {
-    Request { stream: StreamId, head: RequestHead },
-    RequestBody { stream: StreamId, data: &'a [u8] },
-    RequestEnd { stream: StreamId },
+    Request {
+        stream: StreamId,
+        head: RequestHead,
+    },
+    RequestBody {
+        stream: StreamId,
+        data: &'a [u8],
+    },
+    RequestEnd {
+        stream: StreamId,
+    },
     /// An interim response (1xx but not 101).
-    Informational { stream: StreamId, status: u16 },
-    Response { stream: StreamId, head: ResponseHead },
+    Informational {
+        stream: StreamId,
+        status: u16,
+    },
+    Response {
+        stream: StreamId,
+        head: ResponseHead,
+    },
     /// Body bytes after transfer decoding (chunked, DATA frames), before content decoding.
-    ResponseBody { stream: StreamId, data: &'a [u8] },
-    ResponseEnd { stream: StreamId },
+    ResponseBody {
+        stream: StreamId,
+        data: &'a [u8],
+    },
+    ResponseEnd {
+        stream: StreamId,
+    },
     /// 101, or an accepted extended CONNECT: from here the bytes are another protocol's.
-    Upgraded { stream: StreamId },
+    Upgraded {
+        stream: StreamId,
+    },
     /// Bytes of the protocol that was upgraded to.
-    Tunnelled { stream: StreamId, side: Side, data: &'a [u8] },
+    Tunnelled {
+        stream: StreamId,
+        side: Side,
+        data: &'a [u8],
+    },
     /// The exchange will not complete.
-    Cut { stream: StreamId, cut: Cut },
+    Cut {
+        stream: StreamId,
+        cut: Cut,
+    },
     /// The follower lost the thread and will say no more (terminal).
-    GaveUp { reason: GaveUp },
+    GaveUp {
+        reason: GaveUp,
+    },
 }
 
 /// Why a follower stopped. The exchange becomes "lossy"; no byte of the user's is touched.

@@ -1,12 +1,11 @@
 //! The meter: what happens to a connection that the edge hands over.
 //!
-//! The byte path is [`tap`] → [`hello`] → [`dial`] → [`pump`]; everything else works on copies of
+//! The byte path is [`tap`] → [`hello`] → [`upstream`] → [`pump`]; everything else works on copies of
 //! the bytes. Followers and surfaces are sans-IO: bytes in, events out, no runtime, no clock.
 
 pub mod attribution;
 pub mod ca;
 pub mod coding;
-pub mod dial;
 pub mod exchange;
 pub mod hello;
 pub mod http;
@@ -22,4 +21,5 @@ pub mod sse;
 pub mod surface;
 pub mod tap;
 pub mod trust;
+pub mod upstream;
 pub mod usage;

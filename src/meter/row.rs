@@ -88,6 +88,8 @@ pub struct Row {
     pub project_source: Option<String>,
     pub client: Option<String>,
     pub client_pid: Option<u32>,
+    /// The `halton-meter run` that the client was started by (`HALTON_RUN` in its environment).
+    pub run: Option<String>,
     pub session: Option<String>,
     pub branch: Option<String>,
     pub cwd: Option<String>,

@@ -1,10 +1,6 @@
 //! Our own supervision, on actix's public API: a pure core ([`step`]) decides, a thin runner
 //! executes. See `docs/supervision.md` for the guarantees.
 
-
-
-
-
 use actix::{Actor, Context};
 
 use serde_json::Value;

@@ -1,0 +1,278 @@
+//! Host patterns, proxy rules and connect rules: the values that are more than a scalar.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+/// `api.example.com`, `*.example.com`, `api.example.com:8443`, `[::1]:8443`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct HostPattern {
+    name: String,
+    subdomains: bool,
+    port: u16,
+}
+
+impl HostPattern {
+    /// `None` when `text` is not a pattern.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = split_port(text)?;
+        let (name, subdomains) = host.strip_prefix("*.").map_or((host, false), |rest| (rest, true));
+        is_host(name).then(|| Self {
+            name: name.to_ascii_lowercase(),
+            subdomains,
+            port: port.unwrap_or(443),
+        })
+    }
+
+    #[must_use]
+    pub fn matches(&self, host: &str, port: u16) -> bool {
+        if port != self.port {
+            return false;
+        }
+        let host = host.strip_suffix('.').unwrap_or(host);
+        if !self.subdomains {
+            return host.eq_ignore_ascii_case(&self.name);
+        }
+        let (h, n) = (host.as_bytes(), self.name.as_bytes());
+        h.len() > n.len() + 1
+            && h[h.len() - n.len() - 1] == b'.'
+            && h[h.len() - n.len()..].eq_ignore_ascii_case(n)
+    }
+
+    /// The DNS name without the wildcard: what the CA is constrained to.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    #[must_use]
+    pub fn covers_subdomains(&self) -> bool {
+        self.subdomains
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl fmt::Display for HostPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let star = if self.subdomains { "*." } else { "" };
+        write!(f, "{star}{}", self.name)?;
+        if self.port == 443 { Ok(()) } else { write!(f, ":{}", self.port) }
+    }
+}
+
+/// `"api.example.com:443" = "127.0.0.1:9443"`; `*` as the host matches every host.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConnectRule {
+    /// `None` = every host.
+    pub host: Option<String>,
+    pub port: u16,
+    pub to: SocketAddr,
+}
+
+impl ConnectRule {
+    #[must_use]
+    pub fn parse(from: &str, to: &str) -> Option<Self> {
+        let (host, port) = split_port(from)?;
+        let host = match host {
+            "*" => None,
+            name if is_host(name) => Some(name.to_ascii_lowercase()),
+            _ => return None,
+        };
+        Some(Self { host, port: port?, to: to.parse().ok()? })
+    }
+
+    #[must_use]
+    pub fn matches(&self, host: &str, port: u16) -> bool {
+        port == self.port && self.host.as_deref().is_none_or(|h| h.eq_ignore_ascii_case(host))
+    }
+}
+
+/// An HTTP proxy between us and the internet. `Debug` never shows the password.
+#[derive(Clone, Eq, PartialEq)]
+pub struct UpstreamProxy {
+    pub host: String,
+    pub port: u16,
+    /// Value of `Proxy-Authorization`, ready to send.
+    pub authorization: Option<String>,
+}
+
+impl UpstreamProxy {
+    /// `http://[user[:password]@]host[:port][/]`.
+    #[must_use]
+    pub fn parse(url: &str) -> Option<Self> {
+        let rest = url.strip_prefix("http://").or_else(|| (!url.contains("://")).then_some(url))?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (user, addr) = match rest.rsplit_once('@') {
+            Some((user, addr)) => (Some(user), addr),
+            None => (None, rest),
+        };
+        let (host, port) = split_port(addr)?;
+        is_host(host).then(|| Self {
+            host: host.to_ascii_lowercase(),
+            port: port.unwrap_or(8080),
+            authorization: user.map(|u| {
+                let decoded =
+                    percent_decode(if u.contains(':') { u.to_owned() } else { format!("{u}:") });
+                format!("Basic {}", base64(&decoded))
+            }),
+        })
+    }
+}
+
+impl fmt::Debug for UpstreamProxy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let auth = if self.authorization.is_some() { "***@" } else { "" };
+        write!(f, "http://{auth}{}:{}", self.host, self.port)
+    }
+}
+
+/// Targets that bypass the upstream proxy.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NoProxy(Vec<String>);
+
+impl NoProxy {
+    #[must_use]
+    pub fn new(rules: impl IntoIterator<Item = String>) -> Self {
+        Self(
+            rules
+                .into_iter()
+                .map(|r| r.trim().to_ascii_lowercase())
+                .filter(|r| !r.is_empty())
+                .collect(),
+        )
+    }
+
+    /// `*`, an equal name or address, or a suffix at a label boundary (`x.org` and `.x.org` both
+    /// cover `a.x.org`).
+    #[must_use]
+    pub fn covers(&self, host: &str) -> bool {
+        let host = host.to_ascii_lowercase();
+        self.0.iter().any(|rule| {
+            let name = rule.strip_prefix("*.").or(rule.strip_prefix('.')).unwrap_or(rule);
+            rule == "*"
+                || host == *name
+                || (host.len() > name.len()
+                    && host.ends_with(name)
+                    && host.as_bytes()[host.len() - name.len() - 1] == b'.'
+                    && name.parse::<std::net::IpAddr>().is_err())
+        })
+    }
+}
+
+/// Splits `host:port`, `[v6]:port`, `host`; a bare IPv6 address has no port.
+fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
+    if let Some(rest) = text.strip_prefix('[') {
+        let (host, tail) = rest.split_once(']')?;
+        return match tail.strip_prefix(':') {
+            Some(port) => Some((host, Some(port.parse().ok().filter(|p| *p != 0)?))),
+            None => tail.is_empty().then_some((host, None)),
+        };
+    }
+    match text.split_once(':') {
+        Some((_, rest)) if rest.contains(':') => Some((text, None)),
+        Some((host, port)) => Some((host, Some(port.parse().ok().filter(|p| *p != 0)?))),
+        None => Some((text, None)),
+    }
+}
+
+fn is_host(name: &str) -> bool {
+    if name.parse::<std::net::Ipv6Addr>().is_ok() {
+        return true;
+    }
+    !name.is_empty()
+        && name.len() <= 253
+        && name.split('.').all(|label| {
+            !label.is_empty()
+                && label.len() <= 63
+                && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+        })
+}
+
+fn percent_decode(text: String) -> Vec<u8> {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let hex = (bytes[i] == b'%')
+            .then(|| text.get(i + 1..i + 3).and_then(|h| u8::from_str_radix(h, 16).ok()))
+            .flatten();
+        match hex {
+            Some(byte) => {
+                out.push(byte);
+                i += 3;
+            }
+            None => {
+                out.push(bytes[i]);
+                i += 1;
+            }
+        }
+    }
+    out
+}
+
+fn base64(data: &[u8]) -> String {
+    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let mut out = String::with_capacity(data.len().div_ceil(3) * 4);
+    for chunk in data.chunks(3) {
+        let n = u32::from(chunk[0]) << 16
+            | u32::from(*chunk.get(1).unwrap_or(&0)) << 8
+            | u32::from(*chunk.get(2).unwrap_or(&0));
+        for i in 0..4 {
+            if i <= chunk.len() {
+                out.push(char::from(ALPHABET[(n >> (18 - 6 * i)) as usize & 63]));
+            } else {
+                out.push('=');
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn host_patterns() {
+        let p = HostPattern::parse("API.example.com").unwrap();
+        assert!(p.matches("api.EXAMPLE.com", 443));
+        assert!(p.matches("api.example.com.", 443));
+        assert!(!p.matches("api.example.com", 8443));
+        assert!(!p.matches("x.api.example.com", 443));
+        let w = HostPattern::parse("*.example.com:8443").unwrap();
+        assert!(w.matches("a.b.example.com", 8443));
+        assert!(!w.matches("example.com", 8443));
+        assert!(!w.matches("badexample.com", 8443));
+        for bad in ["", "*", "a b", "x..y", "h:0", "h:99999", "https://h", "*."] {
+            assert_eq!(HostPattern::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn connect_rules_and_proxies() {
+        let r = ConnectRule::parse("*:443", "127.0.0.1:9443").unwrap();
+        assert!(r.matches("anything", 443) && !r.matches("anything", 80));
+        assert_eq!(ConnectRule::parse("host", "127.0.0.1:1"), None);
+        let p = UpstreamProxy::parse("http://us%40er:pa:ss@proxy.corp:3128/").unwrap();
+        assert_eq!((p.host.as_str(), p.port), ("proxy.corp", 3128));
+        assert_eq!(p.authorization.as_deref(), Some("Basic dXNAZXI6cGE6c3M="));
+        assert!(!format!("{p:?}").contains("pa:ss"));
+        assert_eq!(UpstreamProxy::parse("socks5://h:1"), None);
+    }
+
+    #[test]
+    fn no_proxy_rules() {
+        let n =
+            NoProxy::new(["localhost", ".corp.example", "x.org", "10.0.0.1"].map(str::to_owned));
+        for yes in ["localhost", "a.corp.example", "corp.example", "x.org", "a.x.org", "10.0.0.1"] {
+            assert!(n.covers(yes), "{yes}");
+        }
+        for no in ["notlocalhost", "ax.org", "110.0.0.1", "x.10.0.0.1"] {
+            assert!(!n.covers(no), "{no}");
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! Every key: its name, what it takes, how text becomes a value. One table, read by the file,
+//! environment and flag layers alike.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::hosts::{ConnectRule, HostPattern, UpstreamProxy};
+
+/// A value of a key, checked.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Value {
+    Int(i64),
+    Text(String),
+    List(Vec<String>),
+    Map(BTreeMap<String, String>),
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Int(n) => write!(f, "{n}"),
+            Self::Text(s) => write!(f, "{s:?}"),
+            Self::List(items) => write!(f, "{items:?}"),
+            Self::Map(map) => {
+                let items: Vec<_> = map.iter().map(|(k, v)| format!("{k:?} = {v:?}")).collect();
+                write!(f, "{{ {} }}", items.join(", "))
+            }
+        }
+    }
+}
+
+/// What a key takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Takes {
+    Int(i64, i64),
+    Text(fn(&str) -> bool),
+    List(fn(&str) -> bool),
+    Map(fn(&str, &str) -> bool),
+}
+
+/// One key of the configuration.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// `section.name`.
+    pub name: &'static str,
+    pub takes: Takes,
+    /// Completes "expected …" in a message.
+    pub expected: &'static str,
+    /// Whether its value may hold a password.
+    pub secret: bool,
+}
+
+/// All keys, in the order of the documented file.
+pub const KEYS: &[Key] = &[
+    key("edge.port", Takes::Int(1, 65535), "a port from 1 to 65535"),
+    key("daemon.api_port", Takes::Int(1, 65535), "a port from 1 to 65535"),
+    key("daemon.edge_health_ttl_ms", Takes::Int(50, 60_000), "a number from 50 to 60000"),
+    key("meter.hosts", Takes::List(is_pattern), "a list of host names (\"*.x\" for subdomains)"),
+    key(
+        "meter.extra_hosts",
+        Takes::List(is_pattern),
+        "a list of host names (\"*.x\" for subdomains)",
+    ),
+    Key {
+        secret: true,
+        ..key(
+            "upstream.proxy",
+            Takes::Text(is_proxy),
+            "\"http://[user:password@]host:port\" or \"\"",
+        )
+    },
+    key("upstream.no_proxy", Takes::List(|_| true), "a list of host names"),
+    key("upstream.extra_ca_file", Takes::Text(|_| true), "a path of a PEM file, or \"\""),
+    key("upstream.connect", Takes::Map(is_rule), "{ \"host:port\" = \"address:port\" }"),
+    key("log.level", Takes::Text(is_level), "critical, error, warning, info, debug or trace"),
+];
+
+const fn key(name: &'static str, takes: Takes, expected: &'static str) -> Key {
+    Key { name, takes, expected, secret: false }
+}
+
+fn is_pattern(text: &str) -> bool {
+    HostPattern::parse(text).is_some()
+}
+
+fn is_proxy(text: &str) -> bool {
+    text.is_empty() || UpstreamProxy::parse(text).is_some()
+}
+
+fn is_rule(from: &str, to: &str) -> bool {
+    ConnectRule::parse(from, to).is_some()
+}
+
+fn is_level(text: &str) -> bool {
+    text.parse::<slog::Level>().is_ok()
+}
+
+impl Key {
+    #[must_use]
+    pub fn find(name: &str) -> Option<&'static Self> {
+        KEYS.iter().find(|k| k.name == name)
+    }
+
+    /// `HALTON_METER_EDGE_PORT` for `edge.port`.
+    #[must_use]
+    pub fn variable(&self) -> String {
+        format!("HALTON_METER_{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+
+    /// A TOML value of the right type and range.
+    #[must_use]
+    pub fn accept(&self, value: &toml::Value) -> Option<Value> {
+        let text = |v: &toml::Value| v.as_str().map(str::to_owned);
+        match self.takes {
+            Takes::Int(min, max) => {
+                value.as_integer().filter(|n| (min..=max).contains(n)).map(Value::Int)
+            }
+            Takes::Text(ok) => text(value).filter(|s| ok(s)).map(Value::Text),
+            Takes::List(ok) => {
+                let items: Option<Vec<_>> = value.as_array()?.iter().map(text).collect();
+                items.filter(|i| i.iter().all(|s| ok(s))).map(Value::List)
+            }
+            Takes::Map(ok) => {
+                let items: Option<BTreeMap<_, _>> =
+                    value.as_table()?.iter().map(|(k, v)| Some((k.clone(), text(v)?))).collect();
+                items.filter(|i| i.iter().all(|(k, v)| ok(k, v))).map(Value::Map)
+            }
+        }
+    }
+
+    /// Text from the environment or a flag: lists are separated by commas, maps are TOML.
+    #[must_use]
+    pub fn accept_text(&self, text: &str) -> Option<Value> {
+        let value = match self.takes {
+            Takes::Int(..) => toml::Value::Integer(text.trim().parse().ok()?),
+            Takes::Text(_) => toml::Value::String(text.to_owned()),
+            Takes::List(_) => toml::Value::Array(
+                text.split(',')
+                    .map(str::trim)
+                    .filter(|s| !s.is_empty())
+                    .map(|s| toml::Value::String(s.to_owned()))
+                    .collect(),
+            ),
+            Takes::Map(_) => {
+                toml::from_str::<toml::Table>(&format!("v = {text}")).ok()?.remove("v")?
+            }
+        };
+        self.accept(&value)
+    }
+}

@@ -1,0 +1,99 @@
+//! Configuration: flag > environment > file > default, every value with its origin.
+//!
+//! `config/halton-meter.toml` is the default layer itself, so the documented default can't drift
+//! from the code's. Commands refuse a wrong file (exit 78); a long-running process uses
+//! [`Loaded::config`], in which the built-in default stands for whatever was wrong.
+
+mod hosts;
+mod keys;
+mod layers;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use hosts::{ConnectRule, HostPattern, NoProxy, UpstreamProxy};
+pub use keys::{KEYS, Key, Value};
+pub use layers::{Loaded, Origin, Problem, load, load_from};
+
+/// The default layer, comments included.
+pub const DEFAULTS: &str = include_str!("../../config/halton-meter.toml");
+
+/// All settings, typed.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub edge: Edge,
+    pub daemon: Daemon,
+    pub meter: Meter,
+    pub upstream: Upstream,
+    pub log: Log,
+}
+
+#[derive(Clone, Debug)]
+pub struct Edge {
+    pub port: u16,
+}
+
+impl Edge {
+    /// Where tools connect.
+    #[must_use]
+    pub fn addr(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.port).into()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Daemon {
+    pub api_port: u16,
+    /// How long a good probe is trusted.
+    pub edge_health_ttl: Duration,
+}
+
+impl Daemon {
+    #[must_use]
+    pub fn api_addr(&self) -> SocketAddr {
+        ([127, 0, 0, 1], self.api_port).into()
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Meter {
+    /// `hosts` and `extra_hosts`.
+    pub hosts: Vec<HostPattern>,
+}
+
+impl Meter {
+    /// Whether connections to this target are metered.
+    #[must_use]
+    pub fn is_metered(&self, host: &str, port: u16) -> bool {
+        self.hosts.iter().any(|p| p.matches(host, port))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    pub proxy: Option<UpstreamProxy>,
+    pub no_proxy: NoProxy,
+    pub extra_ca_file: Option<PathBuf>,
+    /// In order of precedence: exact host before `*`.
+    pub connect: Vec<ConnectRule>,
+}
+
+impl Upstream {
+    /// The address that configuration gives for this target, if any.
+    #[must_use]
+    pub fn connect_override(&self, host: &str, port: u16) -> Option<SocketAddr> {
+        self.connect.iter().find(|r| r.matches(host, port)).map(|r| r.to)
+    }
+
+    /// The proxy to use for this target, if any.
+    #[must_use]
+    pub fn proxy_for(&self, host: &str) -> Option<&UpstreamProxy> {
+        self.proxy.as_ref().filter(|_| !self.no_proxy.covers(host))
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Log {
+    pub level: slog::Level,
+}

@@ -7,6 +7,8 @@
 
 mod backoff;
 mod coverage;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod intake;
 mod query;
 mod record;

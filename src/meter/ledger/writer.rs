@@ -213,7 +213,7 @@ impl Worker {
 
     fn commit_batch(&mut self, conn: &mut Connection) -> Result<(), LedgerError> {
         #[cfg(test)]
-        tests::limit_pages(&self.config.path, conn)?;
+        tests::before_commit(&self.config.path, conn)?;
         let lost = self.shared.lost();
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut rows = 0;

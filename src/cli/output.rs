@@ -6,12 +6,13 @@ use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement};
 use serde::Serialize;
 
+use super::{Exit, Failure};
 use crate::meter::row::usd_decimal;
 use crate::meter::usage::Tokens;
 
 /// `--color`.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, clap::ValueEnum)]
-pub enum ColorChoice {
+pub enum Color {
     #[default]
     Auto,
     Always,
@@ -29,12 +30,11 @@ pub struct Style {
 impl Style {
     /// Looks at stdout and the environment (`NO_COLOR`, `CLICOLOR_FORCE`, `FORCE_COLOR`, `TERM`).
     #[must_use]
-    pub fn detect(choice: ColorChoice) -> Self {
+    pub fn detect(choice: Color) -> Self {
         let stdout = io::stdout();
         let terminal = stdout.is_terminal();
-        let width = terminal.then(|| {
-            rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col)
-        });
+        let width =
+            terminal.then(|| rustix::termios::tcgetwinsize(&stdout).map_or(0, |size| size.ws_col));
         let var = |name| std::env::var(name).ok();
         Self {
             width: width.map(|columns| if columns == 0 { 80 } else { columns }),
@@ -65,29 +65,37 @@ impl Style {
 }
 
 fn wants_color(
-    choice: ColorChoice,
+    choice: Color,
     terminal: bool,
     var: impl Fn(&'static str) -> Option<String>,
 ) -> bool {
     let set = |name| var(name).is_some_and(|v| !v.is_empty() && v != "0");
     match choice {
-        ColorChoice::Always => true,
-        ColorChoice::Never => false,
+        Color::Always => true,
+        Color::Never => false,
         // NO_COLOR counts with any value but the empty one, "0" included.
-        ColorChoice::Auto if var("NO_COLOR").is_some_and(|v| !v.is_empty()) => false,
-        ColorChoice::Auto if set("CLICOLOR_FORCE") || set("FORCE_COLOR") => true,
-        ColorChoice::Auto => terminal && var("TERM").is_none_or(|t| t != "dumb"),
+        Color::Auto if var("NO_COLOR").is_some_and(|v| !v.is_empty()) => false,
+        Color::Auto if set("CLICOLOR_FORCE") || set("FORCE_COLOR") => true,
+        Color::Auto => terminal && var("TERM").is_none_or(|t| t != "dumb"),
     }
 }
 
-/// What a command that could not understand its arguments returns (exit 2).
+/// Arguments that parse but can't be meant (exit 2).
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// Whether the reader of stdout went away (`| head`): no failure.
-#[must_use]
-pub fn is_broken_pipe(error: &anyhow::Error) -> bool {
+/// The end of a reading command. A reader that went away (`| head`) is no failure.
+pub fn finish(result: anyhow::Result<()>) -> Result<Exit, Failure> {
+    match result {
+        Ok(()) => Ok(Exit::OK),
+        Err(e) if is_broken_pipe(&e) => Ok(Exit::OK),
+        Err(e) if e.is::<UsageError>() => Err(Failure::new(Exit::USAGE, e)),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
         let json = cause.downcast_ref::<serde_json::Error>().and_then(|e| e.io_error_kind());
@@ -119,9 +127,10 @@ pub fn write_csv(out: &mut dyn Write, fields: &[String]) -> io::Result<()> {
 
 /// Dollars for people: cents get four decimals, less than a cent four digits that count.
 #[must_use]
-pub fn money(nanousd: i64) -> String {
+pub fn money(nanousd: impl Into<i128>) -> String {
+    let nanousd = nanousd.into();
     let sign = if nanousd < 0 { "-" } else { "" };
-    let magnitude = nanousd.unsigned_abs();
+    let magnitude = u64::try_from(nanousd.unsigned_abs()).unwrap_or(u64::MAX);
     let decimals = match magnitude {
         0 | 1_000_000_000.. => 2,
         10_000_000.. => 4,
@@ -338,6 +347,7 @@ mod tests {
             (1_000_000_000, "$1.00"),
             (1_234_565_000_000, "$1,234.57"),
             (-12_300_000, "-$0.0123"),
+            (i64::MAX, "$9,223,372,036.85"),
         ] {
             assert_eq!(money(nanousd), shown, "{nanousd}");
         }
@@ -345,10 +355,7 @@ mod tests {
 
     #[test]
     fn numbers_read_well() {
-        assert_eq!(
-            [0, 999, 1000, 1_234_567].map(count),
-            ["0", "999", "1,000", "1,234,567"]
-        );
+        assert_eq!([0, 999, 1000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
             [7, 999, 1000, 1250, 59_999, 125_000].map(millis),
             ["7 ms", "999 ms", "1.0 s", "1.2 s", "59.9 s", "2m 05s"]
@@ -360,12 +367,12 @@ mod tests {
         let env = |set: &'static [(&str, &str)]| {
             move |name: &str| set.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned())
         };
-        assert!(wants_color(ColorChoice::Always, false, env(&[("NO_COLOR", "1")])));
-        assert!(!wants_color(ColorChoice::Never, true, env(&[("FORCE_COLOR", "1")])));
-        assert!(!wants_color(ColorChoice::Auto, true, env(&[("NO_COLOR", "0")])));
-        assert!(wants_color(ColorChoice::Auto, true, env(&[("NO_COLOR", "")])));
-        assert!(wants_color(ColorChoice::Auto, false, env(&[("CLICOLOR_FORCE", "1")])));
-        assert!(!wants_color(ColorChoice::Auto, true, env(&[("TERM", "dumb")])));
+        assert!(wants_color(Color::Always, false, env(&[("NO_COLOR", "1")])));
+        assert!(!wants_color(Color::Never, true, env(&[("FORCE_COLOR", "1")])));
+        assert!(!wants_color(Color::Auto, true, env(&[("NO_COLOR", "0")])));
+        assert!(wants_color(Color::Auto, true, env(&[("NO_COLOR", "")])));
+        assert!(wants_color(Color::Auto, false, env(&[("CLICOLOR_FORCE", "1")])));
+        assert!(!wants_color(Color::Auto, true, env(&[("TERM", "dumb")])));
     }
 
     #[test]

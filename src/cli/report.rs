@@ -1,18 +1,19 @@
-//! `halton-meter report`, and the summary line at the end of `run`.
+//! `halton-meter report`: what was used and what it cost.
 
 use std::io::Write;
 
 use jiff::ZonedDateTime;
 
 use super::output::{
-    Column, Style, Table, UsageError, all_input, clean, count, count_or_dash, counted, csv_count, csv_usd,
-    millis, millis_or_dash, money, write_csv, write_json,
+    Column, Style, Table, all_input, clean, count, count_or_dash, counted, csv_count, csv_usd,
+    finish, millis, millis_or_dash, money, write_csv, write_json,
 };
 use super::range::RangeArgs;
+pub use super::summary::summary_of_run;
+use super::summary::{gaps, unpriced_models};
+use super::{Context, Exit, Failure};
 use crate::home::Home;
-use crate::meter::ledger::{
-    Coverage, Group, GroupBy, Grouping, Ledger, Report, ReportQuery, Totals,
-};
+use crate::meter::ledger::{Group, GroupBy, Grouping, Ledger, Report, ReportQuery, Totals};
 use crate::meter::usage::Tokens;
 
 /// What was used and what it cost
@@ -42,23 +43,18 @@ pub struct ReportArgs {
     pub json: bool,
 }
 
-/// Runs the command. A [`UsageError`] in the result means exit 2.
-pub fn run(
-    args: &ReportArgs,
-    home: &Home,
-    style: Style,
-    out: &mut dyn Write,
-) -> anyhow::Result<u8> {
-    run_at(args, home, style, &ZonedDateTime::now(), out)
+pub fn run(ctx: &Context, args: &ReportArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let style = Style::detect(ctx.color);
+    finish(show(args, &ctx.home, style, &ZonedDateTime::now(), out))
 }
 
-fn run_at(
+fn show(
     args: &ReportArgs,
     home: &Home,
     style: Style,
     now: &ZonedDateTime,
     out: &mut dyn Write,
-) -> anyhow::Result<u8> {
+) -> anyhow::Result<()> {
     let mut by = args.by.clone();
     by.dedup();
     let query = ReportQuery {
@@ -68,9 +64,6 @@ fn run_at(
         zone: now.time_zone().clone(),
         vs_previous: args.vs_previous,
     };
-    if query.by.is_empty() {
-        return Err(UsageError("--by wants at least one of its values".to_owned()).into());
-    }
     let report = Ledger::open(home)?.report(&query)?;
     if args.json {
         write_json(out, &report)?;
@@ -79,114 +72,7 @@ fn run_at(
     } else {
         out.write_all(human(&report, now, style).as_bytes())?;
     }
-    Ok(0)
-}
-
-/// The line that `halton-meter run` ends with, without a newline.
-#[must_use]
-pub fn run_summary(totals: &Totals, coverage: &Coverage, project: Option<&str>) -> String {
-    let mut parts = Vec::new();
-    if totals.requests == 0 {
-        parts.push("no requests to a model".to_owned());
-    } else {
-        parts.push(counted(totals.requests, "request"));
-        if totals.errors > 0 {
-            parts.push(format!("{} failed", count(totals.errors)));
-        }
-        if let Some(tokens) = short_tokens(&totals.tokens) {
-            parts.push(tokens);
-        }
-        parts.extend(cost_parts(totals));
-        if totals.open > 0 {
-            parts.push(format!("{} still running", count(totals.open)));
-        }
-        if totals.incomplete > 0 {
-            parts.push(format!("{} incomplete", count(totals.incomplete)));
-        }
-    }
-    let gaps = gaps(coverage);
-    if !gaps.is_empty() {
-        parts.extend(gaps);
-    } else if totals.requests > 0 {
-        parts.push("all metered".to_owned());
-    }
-    if let Some(project) = project {
-        parts.push(format!("project {}", clean(project)));
-    }
-    format!("halton-meter: {}", parts.join(" · "))
-}
-
-/// `1,234 in (800 cached) · 56 out`.
-fn short_tokens(tokens: &Tokens) -> Option<String> {
-    let input = all_input(tokens);
-    if tokens.output.is_none() && input.is_none() {
-        return None;
-    }
-    let mut text = format!("{} in", count_or_dash(input));
-    if let Some(cached) = tokens.cache_read.filter(|n| *n > 0) {
-        text.push_str(&format!(" ({} cached)", count(cached)));
-    }
-    if let Some(output) = tokens.output {
-        text.push_str(&format!(" · {} out", count(output)));
-    }
-    Some(text)
-}
-
-/// Money, and every reason why it may not be all of it.
-fn cost_parts(totals: &Totals) -> Vec<String> {
-    let mut parts = Vec::new();
-    if let Some(cost) = totals.cost_nanousd {
-        parts.push(if totals.estimated > 0 {
-            format!("{} ({} estimated)", money(cost), count(totals.estimated))
-        } else {
-            money(cost)
-        });
-    }
-    if let Some(cost) = totals.subscription_nanousd {
-        parts.push(format!("{} worth, covered by a subscription", money(cost)));
-    }
-    if totals.unpriced > 0 {
-        parts.push(format!("{} unpriced ({})", count(totals.unpriced), unpriced_models(totals)));
-    }
-    if totals.without_usage > 0 {
-        parts.push(format!("{} without usage", count(totals.without_usage)));
-    }
-    parts
-}
-
-fn unpriced_models(totals: &Totals) -> String {
-    const NAMED: usize = 5;
-    let mut names: Vec<String> = totals
-        .unpriced_models
-        .iter()
-        .take(NAMED)
-        .map(|m| m.model.as_deref().map_or_else(|| "model unknown".to_owned(), clean))
-        .collect();
-    if let Some(more) = totals.unpriced_models.len().checked_sub(NAMED).filter(|n| *n > 0) {
-        names.push(format!("{more} more"));
-    }
-    names.join(", ")
-}
-
-/// What is missing from the figures, in words; empty when nothing is.
-fn gaps(coverage: &Coverage) -> Vec<String> {
-    let mut gaps = Vec::new();
-    if coverage.passed_connections > 0 {
-        let reasons: Vec<String> = coverage
-            .passed_by_reason
-            .iter()
-            .map(|(reason, n)| format!("{} {}", clean(reason), count(*n)))
-            .collect();
-        gaps.push(format!(
-            "{} passed through unmetered ({})",
-            counted(coverage.passed_connections, "connection"),
-            reasons.join(", "),
-        ));
-    }
-    if coverage.lost_rows > 0 {
-        gaps.push(format!("{} lost", counted(coverage.lost_rows, "metered row")));
-    }
-    gaps
+    Ok(())
 }
 
 fn human(report: &Report, now: &ZonedDateTime, style: Style) -> String {

@@ -3,15 +3,16 @@
 use std::io::Write;
 
 use jiff::ZonedDateTime;
-use serde::Serialize;
 
 use super::output::{
-    Column, Style, Table, all_input, clean, count_or_dash, millis_or_dash, money, write_json,
+    Column, Style, Table, UsageError, all_input, clean, count, count_or_dash, finish,
+    millis_or_dash, money, write_json,
 };
 use super::range::parse_since;
+use super::{Context, Exit, Failure};
 use crate::home::Home;
-use crate::meter::ledger::{Cursor, Ledger, Page, RequestFilter};
-use crate::meter::row::{Billing, Completeness, PublicRow, Row};
+use crate::meter::ledger::{Cursor, Ledger, Page, PublicPage, RequestFilter};
+use crate::meter::row::{Billing, Completeness, Row};
 use crate::meter::usage::UsageState;
 
 /// Single requests, newest first
@@ -44,40 +45,18 @@ pub struct RequestsArgs {
     pub json: bool,
 }
 
-/// Runs the command. A [`UsageError`](super::output::UsageError) in the result means exit 2.
-pub fn run(
-    args: &RequestsArgs,
-    home: &Home,
-    style: Style,
-    out: &mut dyn Write,
-) -> anyhow::Result<u8> {
-    run_at(args, home, style, &ZonedDateTime::now(), out)
+pub fn run(ctx: &Context, args: &RequestsArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let style = Style::detect(ctx.color);
+    finish(show(args, &ctx.home, style, &ZonedDateTime::now(), out))
 }
 
-/// A page of rows as `--json` and `/v1/requests` give it.
-#[derive(Debug, Serialize)]
-pub struct PublicPage {
-    pub requests: Vec<PublicRow>,
-    /// Cursor of what follows; `null` when nothing does.
-    pub next: Option<String>,
-}
-
-impl From<Page> for PublicPage {
-    fn from(page: Page) -> Self {
-        Self {
-            requests: page.rows.into_iter().map(PublicRow::from).collect(),
-            next: page.next.map(|c| c.to_string()),
-        }
-    }
-}
-
-fn run_at(
+fn show(
     args: &RequestsArgs,
     home: &Home,
     style: Style,
     now: &ZonedDateTime,
     out: &mut dyn Write,
-) -> anyhow::Result<u8> {
+) -> anyhow::Result<()> {
     let before = args.before.as_deref().map(str::parse::<Cursor>).transpose();
     let filter = RequestFilter {
         since: args.since.as_deref().map(|s| parse_since(s, now)).transpose()?,
@@ -85,7 +64,7 @@ fn run_at(
         model: args.model.clone(),
         all: args.all,
         limit: Some(args.limit),
-        before: before.map_err(|e| super::output::UsageError(e.to_string()))?,
+        before: before.map_err(|e| UsageError(e.to_string()))?,
         ..RequestFilter::default()
     };
     let page = Ledger::open(home)?.requests(&filter)?;
@@ -94,7 +73,27 @@ fn run_at(
     } else {
         out.write_all(human(&page, args, now, style).as_bytes())?;
     }
-    Ok(0)
+    Ok(())
+}
+
+/// A finished row as `up` shows it when it happens.
+pub fn line(row: &Row) -> String {
+    let mut parts =
+        vec![row.project.as_deref().map_or_else(|| "(no project)".to_owned(), clean), model(row)];
+    parts.extend(row.status.filter(|s| *s >= 400).map(|s| s.to_string()));
+    if let Some(input) = all_input(&row.tokens) {
+        parts.push(format!("{} in", count(input)));
+    }
+    if let Some(output) = row.tokens.output {
+        parts.push(format!("{} out", count(output)));
+    }
+    parts.push(cost(row));
+    parts.push(millis_or_dash(row.duration_ms));
+    let note = note(row);
+    if !note.is_empty() {
+        parts.push(note);
+    }
+    parts.join(" · ")
 }
 
 fn human(page: &Page, args: &RequestsArgs, now: &ZonedDateTime, style: Style) -> String {
@@ -164,9 +163,7 @@ fn cost(row: &Row) -> String {
             let estimated = if row.cost_estimated { "~" } else { "" };
             format!("{estimated}{}", money(cost))
         }
-        (None, UsageState::Reported | UsageState::Partial) if row.billable => {
-            "unpriced".to_owned()
-        }
+        (None, UsageState::Reported | UsageState::Partial) if row.billable => "unpriced".to_owned(),
         (None, UsageState::Reported | UsageState::Partial | UsageState::Absent) => "–".to_owned(),
     }
 }

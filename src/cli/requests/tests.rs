@@ -1,7 +1,6 @@
 use clap::Parser;
 
 use super::*;
-use crate::cli::output::UsageError;
 use crate::meter::ledger::fixture::{home, row, store};
 use crate::meter::usage::Tokens;
 
@@ -19,15 +18,14 @@ fn now() -> ZonedDateTime {
     "2026-11-24T12:00:00+01:00[Europe/Berlin]".parse().unwrap()
 }
 
-fn show(home: &Home, words: &[&str], style: Style) -> String {
+fn shown(home: &Home, words: &[&str], style: Style) -> String {
     let mut out = Vec::new();
-    assert_eq!(run_at(&args(words), home, style, &now(), &mut out).unwrap(), 0);
+    show(&args(words), home, style, &now(), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
 fn rows() -> Vec<Row> {
-    let mut rows: Vec<Row> =
-        (1..=6).map(|n| row(n, &format!("2026-11-24T0{n}:00:00Z"))).collect();
+    let mut rows: Vec<Row> = (1..=6).map(|n| row(n, &format!("2026-11-24T0{n}:00:00Z"))).collect();
     rows[0].started_at = "2026-11-20T01:00:00Z".parse().unwrap();
     rows[0].tokens.cache_read = Some(800);
     rows[1].cost_nanousd = None;
@@ -54,38 +52,44 @@ fn rows() -> Vec<Row> {
 fn the_human_list() {
     let (_dir, home) = home();
     store(&home, &rows());
-    insta::assert_snapshot!("all", show(&home, &["--all"], Style::default()));
+    insta::assert_snapshot!("all", shown(&home, &["--all"], Style::default()));
     let narrow = Style { width: Some(60), color: false };
-    insta::assert_snapshot!("narrow", show(&home, &["--limit", "2"], narrow));
+    insta::assert_snapshot!("narrow", shown(&home, &["--limit", "2"], narrow));
 }
 
 #[test]
 fn json_names_the_fields_as_the_contract_does() {
     let (_dir, home) = home();
     store(&home, &rows());
-    let json = show(&home, &["--json", "--limit", "2"], Style::default());
+    let json = shown(&home, &["--json", "--limit", "2"], Style::default());
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
     insta::assert_json_snapshot!("json", value);
     let next = value["next"].as_str().unwrap();
-    let rest = show(&home, &["--json", "--before", next], Style::default());
+    let rest = shown(&home, &["--json", "--before", next], Style::default());
     let rest: serde_json::Value = serde_json::from_str(&rest).unwrap();
     assert_eq!(rest["requests"].as_array().unwrap().len(), 3);
     assert!(rest["next"].is_null());
 }
 
 #[test]
+fn a_row_as_it_happens() {
+    let lines: Vec<String> = rows().iter().map(line).collect();
+    insta::assert_snapshot!("lines", lines.join("\n"));
+}
+
+#[test]
 fn nothing_to_show_is_said_plainly() {
     let (_dir, home) = home();
-    assert_eq!(show(&home, &[], Style::default()), "No requests yet.\n");
-    assert_eq!(show(&home, &["--since", "5m"], Style::default()), "No requests match.\n");
+    assert_eq!(shown(&home, &[], Style::default()), "No requests yet.\n");
+    assert_eq!(shown(&home, &["--since", "5m"], Style::default()), "No requests match.\n");
 }
 
 #[test]
 fn a_foreign_cursor_is_a_usage_error() {
     let (_dir, home) = home();
     for words in [["--before", "x"], ["--since", "soon"]] {
-        let error = run_at(&args(&words), &home, Style::default(), &now(), &mut Vec::new())
-            .unwrap_err();
+        let error =
+            show(&args(&words), &home, Style::default(), &now(), &mut Vec::new()).unwrap_err();
         assert!(error.downcast_ref::<UsageError>().is_some(), "{error}");
     }
 }

@@ -179,10 +179,7 @@ fn forget(conn: &Connection, spool: &Path, now: Timestamp) -> Result<(), LedgerE
 
 /// Calls `each` for every readable line. Torn, foreign and overlong ones are skipped; a read error
 /// ends the file where it is.
-fn read_lines<E>(
-    file: File,
-    each: &mut dyn FnMut(Passed) -> Result<(), E>,
-) -> Result<(), E> {
+fn read_lines<E>(file: File, each: &mut dyn FnMut(Passed) -> Result<(), E>) -> Result<(), E> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     loop {
@@ -205,9 +202,9 @@ mod tests {
     use super::*;
     use crate::home::open_append;
     use crate::meter::ledger::Ledger;
+    use crate::meter::ledger::Window;
     use crate::meter::ledger::fixture::{at, home};
     use crate::meter::ledger::schema::open_writer;
-    use crate::meter::ledger::Window;
 
     const NOW: &str = "2026-11-24T12:00:00Z";
 

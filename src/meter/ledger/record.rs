@@ -186,9 +186,7 @@ pub(super) struct Micros(pub(super) Timestamp);
 impl FromSql for Micros {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let micros = value.as_i64()?;
-        Timestamp::from_microsecond(micros)
-            .map(Self)
-            .map_err(|_| FromSqlError::OutOfRange(micros))
+        Timestamp::from_microsecond(micros).map(Self).map_err(|_| FromSqlError::OutOfRange(micros))
     }
 }
 
@@ -199,11 +197,7 @@ pub(super) struct Name<T>(pub(super) T);
 impl<T: Named> FromSql for Name<T> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let text = value.as_str()?;
-        T::ALL
-            .iter()
-            .find(|v| v.name() == text)
-            .map(|v| Self(*v))
-            .ok_or(FromSqlError::InvalidType)
+        T::ALL.iter().find(|v| v.name() == text).map(|v| Self(*v)).ok_or(FromSqlError::InvalidType)
     }
 }
 

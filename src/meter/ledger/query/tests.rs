@@ -1,8 +1,8 @@
 use super::*;
+use crate::meter::ledger::GroupBy;
 use crate::meter::ledger::fixture::{at, home, row, store};
 use crate::meter::ledger::schema::open_writer;
 use crate::meter::ledger::{Grouping, ReportQuery};
-use crate::meter::ledger::GroupBy;
 use jiff::tz::TimeZone;
 
 fn ids(page: &Page) -> Vec<u128> {
@@ -34,8 +34,7 @@ fn a_corrupt_or_foreign_ledger_is_an_error_and_stays() {
 #[test]
 fn filters_select() {
     let (_dir, home) = home();
-    let mut rows: Vec<Row> =
-        (1..=6).map(|n| row(n, &format!("2026-11-24T0{n}:00:00Z"))).collect();
+    let mut rows: Vec<Row> = (1..=6).map(|n| row(n, &format!("2026-11-24T0{n}:00:00Z"))).collect();
     rows[0].project = None;
     rows[1].project = Some("other".into());
     rows[2].billable = false;
@@ -160,7 +159,8 @@ fn groups_add_up_to_the_summary_and_are_ordered() {
     store(&home, &rows);
     let ledger = Ledger::open(&home).unwrap();
     let by = [GroupBy::Project, GroupBy::Day, GroupBy::Client];
-    let report = ledger.report(&query("2026-11-24T03:00:00Z", "2026-11-25T00:00:00Z", &by)).unwrap();
+    let report =
+        ledger.report(&query("2026-11-24T03:00:00Z", "2026-11-25T00:00:00Z", &by)).unwrap();
     assert_eq!(report.summary.requests, 4, "the end is not in, side calls are not");
     assert_eq!(report.coverage.metered_requests, 4);
     for grouping in &report.groupings {
@@ -177,11 +177,7 @@ fn the_range_before_is_as_long_and_touches() {
     let (_dir, home) = home();
     let mut old = row(1, "2026-11-22T00:00:00Z");
     old.cost_nanousd = Some(5);
-    store(&home, &[
-        row(9, "2026-11-21T23:59:59Z"),
-        old,
-        row(2, "2026-11-23T00:00:00Z"),
-    ]);
+    store(&home, &[row(9, "2026-11-21T23:59:59Z"), old, row(2, "2026-11-23T00:00:00Z")]);
     let ledger = Ledger::open(&home).unwrap();
     let mut query = query("2026-11-23T00:00:00Z", "2026-11-24T00:00:00Z", &[GroupBy::Project]);
     query.vs_previous = true;

@@ -176,8 +176,7 @@ fn what_does_not_fit_is_counted_and_the_database_knows() {
     assert_eq!((intake.stats().lost, intake.stats().queued), (5, 10));
     other.execute_batch("COMMIT").unwrap();
     assert!(intake.flush(late()));
-    let lost: i64 =
-        other.query_row("SELECT sum(rows) FROM losses", [], |row| row.get(0)).unwrap();
+    let lost: i64 = other.query_row("SELECT sum(rows) FROM losses", [], |row| row.get(0)).unwrap();
     assert_eq!((stored(&home.ledger_file()), lost), (10, 5));
     // There is room again.
     intake.record(row(100, T));

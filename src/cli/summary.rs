@@ -118,6 +118,9 @@ pub fn gaps(coverage: &Coverage) -> Vec<String> {
     if coverage.lost_rows > 0 {
         gaps.push(format!("{} lost", counted(coverage.lost_rows, "metered row")));
     }
+    for name in &coverage.set_aside {
+        gaps.push(format!("a corrupt ledger was set aside as {}", clean(name)));
+    }
     gaps
 }
 

@@ -21,6 +21,7 @@ use super::LedgerError;
 /// One raw tunnel to a metered host: a line of the spool.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Passed {
+    /// When the tunnel was opened.
     pub at: Timestamp,
     pub host: String,
     pub port: u16,
@@ -43,6 +44,8 @@ pub struct Coverage {
     pub passed_by_reason: BTreeMap<String, u64>,
     /// Rows that were metered and could not be kept.
     pub lost_rows: u64,
+    /// Names of corrupt ledgers that were set aside in this time; their rows are not counted.
+    pub set_aside: Vec<String>,
 }
 
 impl Coverage {

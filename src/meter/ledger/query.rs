@@ -223,6 +223,11 @@ impl Ledger {
             )?),
             ..Coverage::default()
         };
+        found.set_aside = self
+            .conn
+            .prepare("SELECT reason FROM losses WHERE rows = 0 AND at >= ? AND at < ? ORDER BY at")?
+            .query_map(range, |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
         let mut stmt = self.conn.prepare(
             "SELECT reason, count(*), sum(bytes_up + bytes_down) FROM passthrough \
              WHERE at >= ? AND at < ? GROUP BY reason",

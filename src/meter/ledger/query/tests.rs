@@ -202,3 +202,29 @@ fn lost_rows_show_in_their_range() {
     assert_eq!(lost("2026-11-24T01:00:00Z", "2026-11-24T02:00:00Z"), 3);
     assert_eq!(lost("2026-11-24T00:00:00Z", "2026-11-24T01:00:00Z"), 0);
 }
+
+#[test]
+fn a_ledger_that_can_only_be_read_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("50%? #1.sqlite");
+    drop(open_writer(&path).unwrap());
+    let conn = open_immutable(&path).unwrap();
+    assert_eq!(schema::version(&conn).unwrap(), VERSION);
+}
+
+#[test]
+fn reading_a_year_of_rows_takes_one_pass_of_the_time_index() {
+    let (_dir, home) = home();
+    store(&home, &[row(1, "2026-11-24T01:00:00Z")]);
+    let ledger = Ledger::open(&home).unwrap();
+    let plan: String = ledger
+        .conn
+        .query_row(
+            "EXPLAIN QUERY PLAN SELECT id FROM requests WHERE true AND started_at >= 1 \
+             AND started_at < 2 AND billable ORDER BY started_at DESC, id DESC LIMIT 10",
+            [],
+            |row| row.get(3),
+        )
+        .unwrap();
+    assert!(plan.contains("requests_by_time"), "{plan}");
+}

@@ -3,6 +3,7 @@ use std::sync::{LazyLock, Mutex};
 
 use super::*;
 use crate::meter::ledger::fixture::{config, home, row, stored};
+use crate::meter::ledger::{Ledger, Window};
 use crate::meter::row::Completeness;
 
 /// What the next commits to a database shall run into.
@@ -107,7 +108,10 @@ fn a_corrupt_file_is_kept_aside_and_a_new_one_begun() {
     assert!(intake.flush(late()));
     assert_eq!(stored(&home.ledger_file()), 1);
     let kept = intake.stats().set_aside.expect("said where it is");
+    let name = kept.file_name().unwrap().to_str().unwrap().to_owned();
     assert_eq!(fs::read(kept).unwrap(), garbage);
+    let all = Window { from: Timestamp::MIN, to: Timestamp::MAX };
+    assert_eq!(Ledger::open(&home).unwrap().coverage(all).unwrap().set_aside, [name]);
     assert!(writer.stop(late()));
 }
 

@@ -230,12 +230,7 @@ impl<Out: Frame> Sender<Out> {
             {
                 return Err(io::Error::other("no room for the descriptor"));
             }
-            Ok(sendmsg(
-                stream.as_fd(),
-                &[IoSlice::new(frame)],
-                &mut control,
-                SendFlags::empty(),
-            )?)
+            Ok(sendmsg(stream.as_fd(), &[IoSlice::new(frame)], &mut control, SendFlags::empty())?)
         });
         match sent {
             Ok(n) => {

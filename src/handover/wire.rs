@@ -51,10 +51,8 @@ pub fn encode<M: Frame>(message: &M) -> Result<Vec<u8>, WireError> {
     let mut frame = vec![0; PREFIX];
     serde_json::to_writer(&mut frame, message).map_err(WireError::NotAMessage)?;
     let body = frame.len() - PREFIX;
-    let length = u32::try_from(body)
-        .ok()
-        .filter(|_| body <= MAX_FRAME)
-        .ok_or(WireError::TooLong(body))?;
+    let length =
+        u32::try_from(body).ok().filter(|_| body <= MAX_FRAME).ok_or(WireError::TooLong(body))?;
     if let Some(prefix) = frame.first_chunk_mut::<PREFIX>() {
         *prefix = length.to_le_bytes();
     }

@@ -1,3 +1,4 @@
 //! What only Linux has.
 
+pub mod listener;
 pub mod splice;

@@ -120,7 +120,7 @@ impl Exchange {
         if self.is_finished() {
             return;
         }
-        self.response.end();
+        self.response.end(true);
         match (self.upgraded, self.response.unreadable) {
             (true, _) => self.end(Completeness::Lossy, Some(NOT_FOLLOWED), at),
             (false, Some(why)) => self.end(Completeness::Lossy, Some(why), at),
@@ -158,7 +158,7 @@ impl Exchange {
         // Whether the last event had come; asked before what was cut short is looked at.
         let over = self.response.reading().over;
         self.request.end();
-        self.response.end();
+        self.response.end(false);
         if self.upgraded {
             self.end(Completeness::Lossy, Some(NOT_FOLLOWED), at);
             return;
@@ -190,7 +190,7 @@ impl Exchange {
             return;
         }
         self.request.end();
-        self.response.end();
+        self.response.end(false);
         self.end(Completeness::Lossy, Some(&why.to_string()), at);
     }
 

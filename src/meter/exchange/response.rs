@@ -78,11 +78,11 @@ impl Response {
         }
     }
 
-    /// The body is complete, or nothing more of it will come.
-    pub(super) fn end(&mut self) {
+    /// The body is complete, or (`complete` = false) nothing more of it will come.
+    pub(super) fn end(&mut self, complete: bool) {
         self.decoder = None;
         if let Some(reader) = &mut self.reader {
-            self.framing.finish(reader.as_mut());
+            self.framing.finish(complete, reader.as_mut());
         }
     }
 
@@ -121,8 +121,10 @@ impl Framing {
         }
     }
 
-    fn finish(&mut self, reader: &mut dyn Reader) {
+    fn finish(&mut self, complete: bool, reader: &mut dyn Reader) {
         match self {
+            // Half an event is no event; half a document has a model and maybe more.
+            Self::Events(_) if !complete => {}
             Self::Events(parser) => parser.finish(&mut |event| one_event(&event, reader)),
             Self::Json(scanner) => scanner.finish(&mut |found| reader.unit(None, &found)),
             Self::Undecided | Self::Opaque => {}

@@ -52,9 +52,9 @@ impl Reader for Messages {
             "message_delta" => {
                 if let Some(usage) = found.field(Field::Usage) {
                     self.usage(usage, true);
+                    self.settled |= self.counts.output.is_some()
+                        && found.field(Field::DeltaStopReason).is_some();
                 }
-                self.settled |= self.counts.output.is_some()
-                    && found.field(Field::DeltaStopReason).is_some();
             }
             "message_stop" => {
                 self.over = true;
@@ -74,8 +74,12 @@ impl Reader for Messages {
                 }
                 self.over = true;
             }
-            // `ping`, content blocks, and whatever comes next.
-            _ => {}
+            // `ping`, content blocks, and whatever comes next. Gateways write errors of their own.
+            _ => {
+                if let Some(error) = found.field(Field::Error) {
+                    self.error = Some(in_stream(error));
+                }
+            }
         }
     }
 

@@ -15,7 +15,15 @@ pub(super) struct Gemini {
     id: Option<String>,
     usage: Option<Value>,
     finished: bool,
+    settled: bool,
     error: Option<&'static str>,
+}
+
+impl Gemini {
+    /// Embeddings have no candidates that could finish.
+    pub(super) fn for_embeddings() -> Self {
+        Self { finished: true, ..Self::default() }
+    }
 }
 
 impl Reader for Gemini {
@@ -27,13 +35,15 @@ impl Reader for Gemini {
         if self.id.is_none() {
             keep(&mut self.id, found.text(Field::TraceId));
         }
+        self.finished |= either(Field::Finish, Field::WrappedFinish).is_some()
+            || either(Field::Blocked, Field::WrappedBlocked).is_some();
         if let Some(usage) = either(Field::UsageMetadata, Field::WrappedUsage)
             && usage.is_object()
         {
             self.usage = Some(usage.clone());
+            // Totals from before the end are not the last word, whatever else the end brings.
+            self.settled = self.finished;
         }
-        self.finished |= either(Field::Finish, Field::WrappedFinish).is_some()
-            || either(Field::Blocked, Field::WrappedBlocked).is_some();
         if let Some(error) = found.field(Field::Error) {
             self.error = Some(in_stream(error));
         }
@@ -45,13 +55,13 @@ impl Reader for Gemini {
             model: self.model.clone(),
             id: self.id.clone(),
             usage: Usage {
-                state: state(usage.is_some(), self.finished),
+                state: state(usage.is_some(), self.settled),
                 tokens: usage.map(tokens).unwrap_or_default(),
                 tier: usage.and_then(tier),
                 ..Usage::default()
             },
             error: self.error,
-            over: self.finished && usage.is_some(),
+            over: self.settled,
         }
     }
 }

@@ -64,9 +64,8 @@ pub(in crate::meter) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
         }
         Kind::Responses | Kind::Audio => Some(Box::<openai_responses::Responses>::default()),
         Kind::Images => Some(Box::new(openai_responses::Responses::for_images())),
-        Kind::Gemini | Kind::GeminiEmbed | Kind::CodeAssist => {
-            Some(Box::<gemini::Gemini>::default())
-        }
+        Kind::Gemini | Kind::CodeAssist => Some(Box::<gemini::Gemini>::default()),
+        Kind::GeminiEmbed => Some(Box::new(gemini::Gemini::for_embeddings())),
         Kind::Cohere => Some(Box::<cohere::Cohere>::default()),
         Kind::Unknown => Some(Box::<sniff::Sniff>::default()),
         Kind::CountTokens | Kind::InputTokens | Kind::GeminiCountTokens => None,

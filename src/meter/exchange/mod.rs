@@ -120,6 +120,8 @@ impl Exchange {
         if self.is_finished() {
             return;
         }
+        // An early answer, to a request that was not read to its end.
+        self.request.end();
         self.response.end(true);
         match (self.upgraded, self.response.unreadable) {
             (true, _) => self.end(Completeness::Lossy, Some(NOT_FOLLOWED), at),

@@ -73,8 +73,9 @@ impl Request {
         documents.iter().for_each(|found| self.take(found));
     }
 
-    /// No more of the body will come (or matter).
+    /// No more of the body will come (or matter): what may still come is only counted.
     pub(super) fn end(&mut self) {
+        self.decoder = None;
         let mut documents = Vec::new();
         self.scanner.finish(&mut |found| documents.push(found));
         documents.iter().for_each(|found| self.take(found));

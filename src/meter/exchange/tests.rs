@@ -589,6 +589,21 @@ fn the_row_is_open_until_the_end() {
 }
 
 #[test]
+fn an_early_answer_ends_the_exchange_before_the_upload() {
+    let case = Case { status: 413, ..Case::default() };
+    let mut exchange = case.start();
+    exchange.request_body(br#"{"model":"claude-opus-5-5","messages":[{"model":"a"#);
+    exchange.response(&ResponseHead { status: 413, ..ResponseHead::default() }, at(5));
+    exchange.response_end(at(6));
+    exchange.request_body(br#"b"},{"model":"x"}"#);
+    exchange.request_end();
+    let row = exchange.row(&Book::builtin());
+    assert_eq!(row.model_requested.as_deref(), Some("claude-opus-5-5"));
+    assert_eq!(row.error_class.as_deref(), Some("too_large"));
+    assert_eq!(row.request_bytes, Some(67));
+}
+
+#[test]
 fn lossy_says_why_and_keeps_what_was_read() {
     let case = anthropic_stream();
     let mut exchange = case.feed(&[&case.body[..600]]);

@@ -100,6 +100,9 @@ impl Cache {
 }
 
 fn mint(ca: &Ca, name: &str, now: SystemTime) -> Result<Leaf, CaError> {
+    if !ca.is_valid_at(now) {
+        return Err(CaError::NotValidNow);
+    }
     let (certificate, key) = make::leaf(&ca.issuer, &[name.to_owned()], now, LIFE)?;
     ca.verify(&certificate, name, now).map_err(CaError::NotCovered)?;
     let key = ca.provider.key_provider.load_private_key(key)?;

@@ -1,1 +1,6 @@
 //! (being written)
+
+#[cfg(target_os = "linux")]
+pub use crate::linux::owner;
+#[cfg(not(target_os = "linux"))]
+pub use crate::macos::owner;

@@ -1,1 +1,3 @@
-//! (being written)
+//! What only Linux has.
+
+pub mod owner;

@@ -1,6 +1,6 @@
 //! (being written)
 
 #[cfg(target_os = "linux")]
-pub use crate::linux::owner;
+pub use crate::linux::{owner, splice};
 #[cfg(not(target_os = "linux"))]
-pub use crate::macos::owner;
+pub use crate::macos::{owner, splice};

@@ -1,3 +1,4 @@
 //! What only Linux has.
 
 pub mod owner;
+pub mod splice;

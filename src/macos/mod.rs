@@ -1,3 +1,4 @@
 //! (being written)
 
 pub mod owner;
+pub mod splice;

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 #[cfg(target_os = "linux")]
-pub use crate::linux::splice;
+pub use crate::linux::{owner, splice};
 #[cfg(not(target_os = "linux"))]
-pub use crate::macos::splice;
+pub use crate::macos::{owner, splice};
 
 /// Tests name a file here; each call of [`SystemProxy::off`] then adds a line to it, and nothing
 /// else happens.

@@ -1,1 +1,4 @@
-//! (being written)
+//! The daemon's actors: its control plane. Bytes never pass through them.
+
+pub mod admin;
+pub mod ask;

@@ -2,3 +2,9 @@
 
 pub mod admin;
 pub mod ask;
+pub mod edge_monitor;
+pub mod health;
+pub mod ledger;
+pub mod meter;
+pub mod prices;
+pub mod tree;

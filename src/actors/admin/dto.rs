@@ -24,7 +24,7 @@ pub struct HealthAnswer {
     pub version: &'static str,
     pub pid: u32,
     /// Names this process; the control channel to the edge says the same.
-    #[schema(format = Uuid)]
+    #[schema(format = "uuid")]
     pub instance: String,
     /// Why it is degraded, as `part: fault`.
     pub reasons: Vec<String>,

@@ -9,6 +9,8 @@ mod port;
 pub mod problem;
 pub mod routes;
 pub mod sse;
+#[cfg(test)]
+mod tests;
 
 use std::io;
 use std::net::TcpListener;

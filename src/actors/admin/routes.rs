@@ -9,7 +9,9 @@ use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
 use actix_web::{App, Error, HttpResponse, Resource, Route, web};
-use jiff::Timestamp;
+use clap::ValueEnum;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 use utoipa::OpenApi;
 use uuid::Uuid;
@@ -25,9 +27,11 @@ use crate::actors::meter::Meter;
 use crate::actors::tree::View;
 use crate::actors::{edge_monitor, health};
 use crate::home::Home;
-use crate::meter::ledger::{Cursor, Grouping, Ledger, LedgerError, ReportQuery, RequestFilter};
+use crate::meter::ledger::{
+    Cursor, GroupBy, Ledger, LedgerError, ReportQuery, RequestFilter, Window,
+};
 
-/// How long an actor may take to say how it is.
+/// Rows of a page.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
 /// Streams of events at once; each one looks at the journal by itself.
@@ -347,7 +351,33 @@ async fn get_stats(
     api: web::Data<Api>,
     query: web::Query<StatsQuery>,
 ) -> Result<HttpResponse, Problem> {
-    Err(Problem::not_found())
+    let query = query.into_inner();
+    let now = Timestamp::now();
+    let since = query.since.as_deref().unwrap_or("30d");
+    let window = Window {
+        from: moment("since", Some(since), now)?.unwrap_or(Timestamp::MIN),
+        to: moment("until", query.until.as_deref(), now)?.unwrap_or(now),
+    };
+    if window.from > window.to {
+        return Err(Problem::bad_request("since is later than until"));
+    }
+    let by = match query.by.as_deref() {
+        None => Vec::new(),
+        Some(name) => vec![GroupBy::from_str(name, false).map_err(|_| {
+            Problem::bad_request(
+                "by: expected project, model, provider, client, session or day",
+            )
+        })?],
+    };
+    let report = ReportQuery {
+        window,
+        by,
+        project: query.project,
+        zone: TimeZone::system(),
+        vs_previous: false,
+    };
+    let report = read(&api, move |ledger| ledger.report(&report)).await?;
+    Ok(HttpResponse::Ok().json(report))
 }
 
 /// Supervision events as they happen (`text/event-stream`).
@@ -396,6 +426,33 @@ async fn read<T: Send + 'static>(
         Ok(Err(e)) => Err(Problem::unavailable(e.to_string())),
         Err(_) => Err(Problem::unavailable("the query did not finish")),
     }
+}
+
+/// A timestamp, or a span back from now.
+fn moment(name: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Timestamp>, Problem> {
+    let Some(text) = text else { return Ok(None) };
+    let bad = || {
+        Problem::bad_request(format!(
+            "{name}: expected a timestamp like 2026-01-31T12:00:00Z, or a span like 30m, 12h, 7d"
+        ))
+    };
+    if let Ok(at) = text.parse::<Timestamp>() {
+        return Ok(Some(at));
+    }
+    let unit = match text.chars().last() {
+        Some('s') => 1,
+        Some('m') => 60,
+        Some('h') => 3600,
+        Some('d') => 86_400,
+        Some('w') => 7 * 86_400,
+        Some(_) | None => return Err(bad()),
+    };
+    let count: i64 = text.get(..text.len() - 1).and_then(|n| n.parse().ok()).ok_or_else(bad)?;
+    if count < 0 {
+        return Err(bad());
+    }
+    let span = count.checked_mul(unit).map(SignedDuration::from_secs).ok_or_else(bad)?;
+    Ok(Some(now.checked_sub(span).unwrap_or(Timestamp::MIN)))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -119,7 +119,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db.sqlite");
         let (conn, _) = open_writer(&path).unwrap();
-        conn.pragma_update(None, "user_version", VERSION + 1).unwrap();
+        conn.pragma_update(None, "user_version", (VERSION + 1) as i64).unwrap();
         drop(conn);
         assert!(matches!(open_writer(&path), Err(LedgerError::Newer { .. })));
     }

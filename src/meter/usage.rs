@@ -76,6 +76,9 @@ pub struct Usage {
     pub tier: Option<String>,
     /// Anthropic `speed` (`fast`).
     pub speed: Option<String>,
+    /// The lifetime that the request asked for (`12h`), for cache writes that the response does not
+    /// split.
+    pub cache_ttl: Option<String>,
     /// Where inference ran, when it changes the price.
     pub geo: Option<String>,
     /// Server-side tool calls that are billed by count.

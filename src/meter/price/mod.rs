@@ -1,7 +1,11 @@
-//! What a request costs: a dated book of list prices and the arithmetic on them, in integers.
+//! What a request costs: a dated book of list prices, and the arithmetic on it in integers.
 
 mod book;
 mod money;
+mod quote;
+#[cfg(test)]
+mod tests;
 
-pub use book::{Book, BookError, Query, Quote};
-pub use money::NanoUsd;
+pub use book::{Book, BookError};
+pub use money::{nano_from_decimal, usd};
+pub use quote::{Query, Quote};

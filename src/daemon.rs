@@ -4,7 +4,6 @@
 //! database that can't be used make it *degraded*, which sends connections through raw. Only a tree
 //! that keeps falling over ends the process, and then the root starts a new one.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize};
 use std::time::Duration;
@@ -26,6 +25,7 @@ use crate::actors::{edge_monitor, health, tree};
 use crate::config::{self, Config, Loaded, Problem};
 use crate::home::{Home, PidLock};
 use crate::meter::ledger::{WriterConfig, start_writer};
+use crate::meter::trust;
 
 /// What the process is started with.
 #[derive(Debug)]
@@ -79,26 +79,16 @@ pub fn main(opts: DaemonOptions) -> u8 {
 /// we signed ourselves when they come from a provider. The process starts over without it.
 fn leave_own_bundle(home: &Home, log: &Logger) {
     use std::os::unix::process::CommandExt;
-    let ours = |name: &&str| std::env::var_os(name).is_some_and(|v| is_inside(Path::new(&v), home));
-    let names: Vec<_> = ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter(ours).collect();
-    if names.is_empty() {
+    if !trust::environment_points_home(home) {
         return;
     }
     let again = std::env::current_exe().map(|exe| {
         let mut command = std::process::Command::new(exe);
         command.args(std::env::args_os().skip(1));
-        for name in names {
-            command.env_remove(name);
-        }
-        command.exec()
+        command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").exec()
     });
     let error = again.unwrap_or_else(|e| e);
     slog::error!(log, "cannot leave our own CA bundle"; "error" => %error);
-}
-
-fn is_inside(path: &Path, home: &Home) -> bool {
-    let real = |p: &Path| std::fs::canonicalize(p).unwrap_or_else(|_| p.to_owned());
-    real(path).starts_with(real(home.path()))
 }
 
 fn obey_signals(orders: UnboundedSender<Order>, log: &Logger) {
@@ -144,6 +134,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     let problems = Arc::new(ArcSwap::from_pointee(texts(&loaded.problems)));
     let in_force = config.load_full();
     let api_addr = in_force.daemon.api_addr();
+    let door = Door::new(&home, instance);
     let view = tree::View::default();
     let health = health::Board::default();
     let api = Arc::new(Api {
@@ -166,7 +157,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
             config: Arc::clone(&config),
             meter: meter.clone(),
             health: health.clone(),
-            door: Door::new(&home, instance),
+            door: door.clone(),
             port: Port::new(api_addr),
             api,
             log: log.clone(),
@@ -192,6 +183,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
         }
     };
     supervisor.shutdown().await;
+    door.close();
     if !writer.stop(std::time::Instant::now() + LAST_ROWS) {
         slog::error!(log, "the ledger's writer did not end in time");
     }
@@ -240,3 +232,6 @@ fn reload(home: &Home, config: &ArcSwap<Config>, problems: &ArcSwap<Vec<String>>
 fn texts(problems: &[Problem]) -> Vec<String> {
     problems.iter().map(ToString::to_string).collect()
 }
+
+#[cfg(test)]
+mod tests;

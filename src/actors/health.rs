@@ -17,8 +17,9 @@ use tokio::time::Instant;
 use super::meter::Meter;
 use crate::supervisor::{Birth, Child};
 
-/// How often the tap is asked.
-pub const INTERVAL: Duration = Duration::from_millis(500);
+/// How often the tap is asked; more often while something is wrong, to notice its end early.
+const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL_WHEN_WRONG: Duration = Duration::from_millis(100);
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// How long a published answer is believed.
@@ -150,7 +151,6 @@ pub struct Health {
     board: Board,
     meter: Meter,
     tap: TapSeen,
-    asking: bool,
     /// Until the first answer: not ready.
     announced: bool,
     last: Vec<String>,
@@ -164,18 +164,13 @@ impl Health {
             board,
             meter,
             tap: TapSeen::NotAsked,
-            asking: false,
             announced: false,
             last: Vec::new(),
         }
     }
 
-    /// Asks the tap; one question at a time, as each has its own deadline.
+    /// Asks the tap, publishes, and arranges the next time.
     fn ask(&mut self, ctx: &mut Context<Self>) {
-        if self.asking {
-            return;
-        }
-        self.asking = true;
         let tap = self.meter.tap();
         let question = async move {
             let Some(tap) = tap else { return TapSeen::Failed("not running".to_owned()) };
@@ -185,10 +180,11 @@ impl Health {
                 Err(_) => TapSeen::Failed(format!("no answer in {} ms", PATIENCE.as_millis())),
             }
         };
-        ctx.spawn(question.into_actor(self).map(|seen, actor, _| {
-            actor.asking = false;
+        ctx.spawn(question.into_actor(self).map(|seen, actor, ctx| {
             actor.tap = seen;
             actor.publish();
+            let fine = actor.last.is_empty();
+            ctx.run_later(if fine { INTERVAL } else { INTERVAL_WHEN_WRONG }, Self::ask);
         }));
     }
 
@@ -224,13 +220,12 @@ impl Actor for Health {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.ask(ctx);
-        ctx.run_interval(INTERVAL, |actor, ctx| actor.ask(ctx));
     }
 }
 
 impl Child for Health {
     fn observe(&self) -> Value {
-        json!({ "reasons": self.last, "asking": self.asking })
+        json!({ "reasons": self.last })
     }
 }
 

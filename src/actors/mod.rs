@@ -7,4 +7,5 @@ pub mod health;
 pub mod ledger;
 pub mod meter;
 pub mod prices;
+pub mod tap;
 pub mod tree;

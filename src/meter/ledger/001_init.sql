@@ -80,7 +80,8 @@ CREATE TABLE ingested (
   at   INTEGER NOT NULL
 ) STRICT;
 
--- Rows that were metered but could not be kept.
+-- Rows that were metered but could not be kept. A row count of 0 is a note: the ledger before this
+-- one was corrupt and lies elsewhere.
 CREATE TABLE losses (
   at     INTEGER NOT NULL,
   rows   INTEGER NOT NULL,
@@ -88,8 +89,3 @@ CREATE TABLE losses (
 ) STRICT;
 
 CREATE INDEX losses_by_time ON losses (at);
-
-CREATE TABLE meta (
-  key   TEXT PRIMARY KEY NOT NULL,
-  value TEXT NOT NULL
-) STRICT;

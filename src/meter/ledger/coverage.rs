@@ -21,6 +21,7 @@ use super::LedgerError;
 /// One raw tunnel to a metered host: a line of the spool.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Passed {
+    /// When the tunnel was opened.
     pub at: Timestamp,
     pub host: String,
     pub port: u16,
@@ -43,6 +44,8 @@ pub struct Coverage {
     pub passed_by_reason: BTreeMap<String, u64>,
     /// Rows that were metered and could not be kept.
     pub lost_rows: u64,
+    /// Names of corrupt ledgers that were set aside in this time; their rows are not counted.
+    pub set_aside: Vec<String>,
 }
 
 impl Coverage {
@@ -179,10 +182,7 @@ fn forget(conn: &Connection, spool: &Path, now: Timestamp) -> Result<(), LedgerE
 
 /// Calls `each` for every readable line. Torn, foreign and overlong ones are skipped; a read error
 /// ends the file where it is.
-fn read_lines<E>(
-    file: File,
-    each: &mut dyn FnMut(Passed) -> Result<(), E>,
-) -> Result<(), E> {
+fn read_lines<E>(file: File, each: &mut dyn FnMut(Passed) -> Result<(), E>) -> Result<(), E> {
     let mut reader = BufReader::new(file);
     let mut line = Vec::new();
     loop {
@@ -195,5 +195,127 @@ fn read_lines<E>(
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+    use crate::home::open_append;
+    use crate::meter::ledger::Ledger;
+    use crate::meter::ledger::Window;
+    use crate::meter::ledger::fixture::{at, home};
+    use crate::meter::ledger::schema::open_writer;
+
+    const NOW: &str = "2026-11-24T12:00:00Z";
+
+    fn append(spool: &Path, text: &str) {
+        open_append(spool).unwrap().write_all(text.as_bytes()).unwrap();
+    }
+
+    fn line(reason: &str) -> String {
+        let passed = Passed {
+            at: at("2026-11-24T11:00:00Z"),
+            host: "api.openai.com".to_owned(),
+            port: 443,
+            duration_ms: 1500,
+            bytes_up: 10,
+            bytes_down: 20,
+            reason: reason.to_owned(),
+        };
+        serde_json::to_string(&passed).unwrap() + "\n"
+    }
+
+    fn seen(home: &crate::home::Home) -> Coverage {
+        let window = Window { from: at("2026-11-24T00:00:00Z"), to: at("2026-11-25T00:00:00Z") };
+        Ledger::open(home).unwrap().coverage(window).unwrap()
+    }
+
+    #[test]
+    fn lines_are_counted_once_wherever_they_are() {
+        let (_dir, home) = home();
+        let spool = home.passthrough_spool();
+        append(&spool, &(line("daemon_down") + &line("deadline")));
+        assert_eq!(seen(&home).passed_connections, 2, "no database yet");
+        let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
+        assert_eq!(seen(&home).passed_connections, 2, "in the spool");
+        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 0);
+        assert!(!spool.exists());
+        assert_eq!(seen(&home).passed_connections, 2, "renamed");
+        append(&spool, &line("deadline"));
+        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 2);
+        assert_eq!(seen(&home).passed_connections, 3, "stored, and a new spool");
+        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 1);
+        let all = seen(&home);
+        assert_eq!((all.passed_connections, all.passed_bytes), (3, 90));
+        assert_eq!(all.passed_by_reason["deadline"], 2);
+        assert_eq!(fs::read_dir(home.spool_dir()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn a_crash_between_commit_and_delete_does_not_count_twice() {
+        let (_dir, home) = home();
+        let spool = home.passthrough_spool();
+        append(&spool, &line("daemon_down"));
+        let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
+        ingest(&mut conn, &spool, at(NOW)).unwrap();
+        let waiting = renamed(&spool).unwrap().pop().unwrap();
+        let content = fs::read(&waiting).unwrap();
+        ingest(&mut conn, &spool, at(NOW)).unwrap();
+        // As if the process had died before the delete.
+        fs::write(&waiting, content).unwrap();
+        assert_eq!(seen(&home).passed_connections, 1);
+        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 0);
+        assert!(!waiting.exists());
+        assert_eq!(seen(&home).passed_connections, 1);
+    }
+
+    #[test]
+    fn a_failed_transaction_leaves_the_file_for_the_next_round() {
+        let (_dir, home) = home();
+        let spool = home.passthrough_spool();
+        append(&spool, &line("daemon_down"));
+        let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
+        ingest(&mut conn, &spool, at(NOW)).unwrap();
+        let other = Connection::open(home.ledger_file()).unwrap();
+        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        assert!(ingest(&mut conn, &spool, at(NOW)).is_err());
+        other.execute_batch("COMMIT").unwrap();
+        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 1);
+        assert_eq!(seen(&home).passed_connections, 1);
+    }
+
+    #[test]
+    fn torn_foreign_and_endless_lines_are_skipped() {
+        let (_dir, home) = home();
+        let spool = home.passthrough_spool();
+        let torn = line("deadline");
+        append(&spool, &line("daemon_down"));
+        append(&spool, "not json\n\n{}\n");
+        append(&spool, &("x".repeat(100_000) + "\n"));
+        append(&spool, &line("daemon_down"));
+        append(&spool, &torn[..torn.len() / 2]);
+        let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
+        assert_eq!(seen(&home).passed_connections, 2);
+        ingest(&mut conn, &spool, at(NOW)).unwrap();
+        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 2);
+    }
+
+    #[test]
+    fn old_names_are_forgotten_but_not_of_files_that_stay() {
+        let (_dir, home) = home();
+        let spool = home.passthrough_spool();
+        let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
+        let names = |conn: &Connection| -> i64 {
+            conn.query_row("SELECT count(*) FROM ingested", [], |r| r.get(0)).unwrap()
+        };
+        for day in ["2026-11-20T00:00:00Z", "2026-11-22T00:00:00Z", "2026-11-24T00:00:00Z"] {
+            append(&spool, &line("deadline"));
+            ingest(&mut conn, &spool, at(day)).unwrap();
+            ingest(&mut conn, &spool, at(day)).unwrap();
+        }
+        assert_eq!(names(&conn), 1);
     }
 }

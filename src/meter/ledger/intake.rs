@@ -210,11 +210,8 @@ impl Shared {
                 .unwrap_or_else(PoisonError::into_inner)
                 .0;
         } else if !state.flush && state.stop.is_none() {
-            state = self
-                .to_writer
-                .wait_timeout(state, POLL)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state =
+                self.to_writer.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
         }
         into.extend(state.rows.drain(..));
         Orders { flush: mem::take(&mut state.flush), stop: state.stop }

@@ -7,6 +7,8 @@
 
 mod backoff;
 mod coverage;
+#[cfg(test)]
+pub(crate) mod fixture;
 mod intake;
 mod query;
 mod record;
@@ -21,7 +23,7 @@ use std::path::PathBuf;
 
 pub use coverage::{Coverage, Passed};
 pub use intake::{Intake, IntakeStats, Limits};
-pub use query::{Cursor, Ledger, Page, RequestFilter, RunTotals};
+pub use query::{Cursor, Ledger, Page, PublicPage, RequestFilter, RunTotals};
 pub use report::{Group, GroupBy, Grouping, Report, ReportQuery, Window};
 pub use tally::{Latency, Totals, UnpricedModel};
 pub use writer::{Writer, WriterConfig, start_writer};

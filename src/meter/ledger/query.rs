@@ -9,16 +9,17 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::{Connection, OpenFlags, params_from_iter};
+use serde::Serialize;
 use uuid::Uuid;
 
+use super::LedgerError;
 use super::coverage::{self, Coverage, Passed};
 use super::record::{self, COLUMNS, Columns, Name};
 use super::report::Window;
 use super::schema::{self, MIGRATIONS, VERSION};
 use super::tally::{Sample, Tally, Totals};
-use super::LedgerError;
 use crate::home::Home;
-use crate::meter::row::Row;
+use crate::meter::row::{PublicRow, Row};
 
 /// The ledger as a reader sees it.
 #[derive(Debug)]
@@ -52,6 +53,23 @@ pub struct Page {
     pub rows: Vec<Row>,
     /// `None`: there are no more.
     pub next: Option<Cursor>,
+}
+
+/// A page as `requests --json` and `/v1/requests` show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublicPage {
+    pub requests: Vec<PublicRow>,
+    /// Cursor of what follows; `null` when nothing does.
+    pub next: Option<String>,
+}
+
+impl From<Page> for PublicPage {
+    fn from(page: Page) -> Self {
+        Self {
+            requests: page.rows.into_iter().map(PublicRow::from).collect(),
+            next: page.next.map(|c| c.to_string()),
+        }
+    }
 }
 
 /// A place in the list of rows that stays the same while rows are added.
@@ -119,9 +137,8 @@ impl Ledger {
             clause.values.push(before.id.as_bytes().to_vec().into());
         }
         // One more than asked for tells whether there are more.
-        let limit = filter.limit.map_or(-1, |n| {
-            i64::try_from(n).unwrap_or(i64::MAX).saturating_add(1)
-        });
+        let limit =
+            filter.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX).saturating_add(1));
         clause.values.push(limit.into());
         let sql = format!(
             "SELECT {COLUMNS} FROM requests WHERE true{} ORDER BY started_at DESC, id DESC LIMIT ?",
@@ -206,6 +223,11 @@ impl Ledger {
             )?),
             ..Coverage::default()
         };
+        found.set_aside = self
+            .conn
+            .prepare("SELECT reason FROM losses WHERE rows = 0 AND at >= ? AND at < ? ORDER BY at")?
+            .query_map(range, |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
         let mut stmt = self.conn.prepare(
             "SELECT reason, count(*), sum(bytes_up + bytes_down) FROM passthrough \
              WHERE at >= ? AND at < ? GROUP BY reason",
@@ -305,11 +327,8 @@ fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
 }
 
 fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
-    let escaped = path
-        .to_string_lossy()
-        .replace('%', "%25")
-        .replace('?', "%3f")
-        .replace('#', "%23");
+    let escaped =
+        path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
         | OpenFlags::SQLITE_OPEN_NO_MUTEX
         | OpenFlags::SQLITE_OPEN_URI;

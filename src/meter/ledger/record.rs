@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::meter::row::{Billing, Completeness, Protocol, Row};
 use crate::meter::usage::{Tokens, UsageState};
 
-/// Columns of `requests` in the order of [`write`] and [`read`].
+/// Columns of `requests` in the order of [`write()`] and [`read()`].
 pub(super) const COLUMNS: &str = "id, started_at, ended_at, host, path, method, protocol, \
     provider, surface, billable, model_requested, model, provider_request_id, stream, status, \
     error_class, usage, input_tokens, cache_read_tokens, cache_write_5m_tokens, \
@@ -186,9 +186,7 @@ pub(super) struct Micros(pub(super) Timestamp);
 impl FromSql for Micros {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let micros = value.as_i64()?;
-        Timestamp::from_microsecond(micros)
-            .map(Self)
-            .map_err(|_| FromSqlError::OutOfRange(micros))
+        Timestamp::from_microsecond(micros).map(Self).map_err(|_| FromSqlError::OutOfRange(micros))
     }
 }
 
@@ -199,11 +197,7 @@ pub(super) struct Name<T>(pub(super) T);
 impl<T: Named> FromSql for Name<T> {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
         let text = value.as_str()?;
-        T::ALL
-            .iter()
-            .find(|v| v.name() == text)
-            .map(|v| Self(*v))
-            .ok_or(FromSqlError::InvalidType)
+        T::ALL.iter().find(|v| v.name() == text).map(|v| Self(*v)).ok_or(FromSqlError::InvalidType)
     }
 }
 
@@ -272,4 +266,127 @@ fn text(s: &Option<String>) -> Option<&str> {
 
 fn cap(s: &str) -> &str {
     s.get(..s.floor_char_boundary(TEXT_CAP)).unwrap_or(s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture;
+    use crate::meter::ledger::schema::MIGRATIONS;
+
+    fn database() -> Connection {
+        let mut conn = Connection::open_in_memory().unwrap();
+        MIGRATIONS.to_latest(&mut conn).unwrap();
+        conn
+    }
+
+    fn back(conn: &Connection) -> Row {
+        conn.query_row(&format!("SELECT {COLUMNS} FROM requests"), [], read).unwrap()
+    }
+
+    /// Every field holds a value of its own, so that no two columns can be mixed up.
+    fn full() -> Row {
+        let some = |s: &str| Some(s.to_owned());
+        Row {
+            id: Uuid::now_v7(),
+            started_at: fixture::at("2026-11-24T01:02:03.456789Z"),
+            ended_at: Some(fixture::at("2026-11-24T01:02:04.5Z")),
+            host: "host".into(),
+            path: "path".into(),
+            method: "method".into(),
+            protocol: Protocol::Ws,
+            provider: "provider".into(),
+            surface: some("surface"),
+            billable: true,
+            model_requested: some("model requested"),
+            model: some("model"),
+            provider_request_id: some("request id"),
+            stream: Some(false),
+            status: Some(529),
+            error_class: some("overloaded"),
+            usage: UsageState::Partial,
+            tokens: Tokens {
+                input: Some(1),
+                cache_read: Some(2),
+                cache_write_5m: Some(3),
+                cache_write_1h: Some(4),
+                cache_write_other: Some(5),
+                output: Some(6),
+                reasoning: Some(7),
+                audio_input: Some(8),
+                audio_output: Some(9),
+                image_input: Some(10),
+                image_output: Some(11),
+            },
+            web_searches: Some(12),
+            tier: some("tier"),
+            speed: some("speed"),
+            geo: some("geo"),
+            cost_nanousd: Some(13),
+            price_rule: some("rule"),
+            cost_estimated: true,
+            cost_reason: some("cost reason"),
+            provider_cost_nanousd: Some(14),
+            billing: Billing::Subscription,
+            completeness: Completeness::Lossy,
+            completeness_reason: some("why"),
+            ttfb_ms: Some(15),
+            duration_ms: Some(16),
+            request_bytes: Some(17),
+            response_bytes: Some(18),
+            project: some("project"),
+            project_source: some("git"),
+            client: some("client"),
+            client_pid: Some(19),
+            run: some("run"),
+            session: some("session"),
+            branch: some("branch"),
+            cwd: some("cwd"),
+        }
+    }
+
+    #[test]
+    fn every_field_comes_back_as_it_went_in() {
+        let conn = database();
+        let row = full();
+        write(&conn, &row).unwrap();
+        assert_eq!(back(&conn), row);
+    }
+
+    #[test]
+    fn absent_comes_back_absent() {
+        let conn = database();
+        let mut row = fixture::row(1, "2026-11-24T00:00:00Z");
+        row.tokens = Tokens::default();
+        row.model = None;
+        row.status = None;
+        row.cost_nanousd = None;
+        write(&conn, &row).unwrap();
+        assert_eq!(back(&conn), row);
+    }
+
+    #[test]
+    fn nonsense_from_the_network_does_not_fail_the_row() {
+        let conn = database();
+        let mut row = fixture::row(1, "2026-11-24T00:00:00Z");
+        row.tokens.input = Some(u64::MAX);
+        row.model = Some("é".repeat(1 << 20));
+        row.path = "a\0b".to_owned();
+        write(&conn, &row).unwrap();
+        let back = back(&conn);
+        assert_eq!(back.tokens.input, Some(i64::MAX as u64));
+        assert_eq!(back.model.unwrap().len(), TEXT_CAP);
+        assert_eq!(back.path, "a\0b");
+    }
+
+    #[test]
+    fn the_same_id_replaces() {
+        let conn = database();
+        let mut row = fixture::row(1, "2026-11-24T00:00:00Z");
+        row.completeness = Completeness::Open;
+        write(&conn, &row).unwrap();
+        row.completeness = Completeness::Complete;
+        write(&conn, &row).unwrap();
+        assert_eq!(back(&conn).completeness, Completeness::Complete);
+    }
 }

@@ -7,11 +7,11 @@ use jiff::tz::TimeZone;
 use rusqlite::params_from_iter;
 use serde::Serialize;
 
+use super::LedgerError;
 use super::coverage::Coverage;
 use super::query::{Clause, Ledger, SAMPLE, sample};
 use super::record::{Columns, Micros};
 use super::tally::{Tally, Totals};
-use super::LedgerError;
 
 /// A time range: `from` is in it, `to` is not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]

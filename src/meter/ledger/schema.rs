@@ -107,7 +107,7 @@ mod tests {
         fs::write(&path, b"").unwrap();
         fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
         let (conn, _) = open_writer(&path).unwrap();
-        conn.execute("INSERT INTO meta VALUES ('k', 'v')", []).unwrap();
+        conn.execute("INSERT INTO losses VALUES (1, 1, '')", []).unwrap();
         for file in siblings(&path) {
             let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{}", file.display());
@@ -119,7 +119,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("db.sqlite");
         let (conn, _) = open_writer(&path).unwrap();
-        conn.pragma_update(None, "user_version", (VERSION + 1) as i64).unwrap();
+        conn.pragma_update(None, "user_version", 99).unwrap();
         drop(conn);
         assert!(matches!(open_writer(&path), Err(LedgerError::Newer { .. })));
     }

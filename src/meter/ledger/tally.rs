@@ -235,13 +235,9 @@ mod tests {
         let unpriced = Sample { cost_nanousd: None, ..sample() };
         let silent = Sample { cost_nanousd: None, usage: UsageState::Absent, ..sample() };
         let refused = Sample { status: Some(429), ..silent.clone() };
-        let running =
-            Sample { completeness: Completeness::Open, status: None, ..silent.clone() };
+        let running = Sample { completeness: Completeness::Open, status: None, ..silent.clone() };
         let t = total(&[unpriced.clone(), unpriced, silent, refused, running]);
         assert_eq!((t.unpriced, t.without_usage, t.errors, t.open), (2, 1, 1, 1));
-        assert_eq!(
-            t.unpriced_models,
-            [UnpricedModel { model: Some("m".to_owned()), requests: 2 }]
-        );
+        assert_eq!(t.unpriced_models, [UnpricedModel { model: Some("m".to_owned()), requests: 2 }]);
     }
 }

@@ -109,6 +109,8 @@ struct Worker {
     /// How many of the lost rows the database knows of.
     losses_noted: u64,
     next_round: Instant,
+    /// A corrupt file that its successor does not tell of yet.
+    unnoted_set_aside: Option<PathBuf>,
     ending: bool,
 }
 
@@ -128,6 +130,7 @@ impl Worker {
             backoff: Backoff::default(),
             losses_noted: 0,
             next_round: Instant::now(),
+            unnoted_set_aside: None,
             ending: false,
         }
     }
@@ -213,7 +216,7 @@ impl Worker {
 
     fn commit_batch(&mut self, conn: &mut Connection) -> Result<(), LedgerError> {
         #[cfg(test)]
-        tests::limit_pages(&self.config.path, conn)?;
+        tests::before_commit(&self.config.path, conn)?;
         let lost = self.shared.lost();
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut rows = 0;
@@ -261,9 +264,14 @@ impl Worker {
             }
             self.swept = true;
         }
-        let mut state = self.shared.lock();
-        state.ready = true;
-        drop(state);
+        if let Some(name) = self.unnoted_set_aside.as_ref().and_then(|p| p.file_name()) {
+            conn.execute(
+                "INSERT INTO losses (at, rows, reason) VALUES (?, 0, ?)",
+                params![Timestamp::now().as_microsecond(), name.to_string_lossy()],
+            )?;
+            self.unnoted_set_aside = None;
+        }
+        self.shared.lock().ready = true;
         Ok(Db { conn, file })
     }
 
@@ -307,7 +315,8 @@ impl Worker {
             Ok(to) => {
                 slog::error!(self.config.log, "the ledger was corrupt; kept it, started a new one";
                     "kept" => to.display().to_string(), "why" => reason);
-                self.shared.lock().set_aside = Some(to);
+                self.shared.lock().set_aside = Some(to.clone());
+                self.unnoted_set_aside = Some(to);
             }
             Err(e) => {
                 slog::error!(self.config.log, "the ledger is corrupt and cannot be set aside";

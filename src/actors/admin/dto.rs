@@ -133,16 +133,16 @@ pub struct RequestsQuery {
     /// 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 100)]
     pub limit: Option<usize>,
-    /// `next_cursor` of the page before.
+    /// `next` of the page before.
     pub cursor: Option<String>,
 }
 
-/// `/v1/requests`: newest first.
+/// `/v1/requests`: newest first. The document of `halton-meter requests --json`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct RequestsAnswer {
-    pub items: Vec<PublicRow>,
-    /// Asks for the next page; null: this was the last.
-    pub next_cursor: Option<String>,
+    pub requests: Vec<PublicRow>,
+    /// The cursor of the next page; null: this was the last.
+    pub next: Option<String>,
 }
 
 /// What to sum up.

@@ -100,7 +100,10 @@ impl Admin {
         // Not in the actor's own context: were it dropped with the actor, its threads would stay.
         let ended = actix::spawn(server);
         ctx.spawn(ended.into_actor(self).map(|_, actor, _| {
-            actor.birth.fail("the HTTP server ended");
+            // Not when we ended it ourselves.
+            if actor.server.take().is_some() {
+                actor.birth.fail("the HTTP server ended");
+            }
         }));
         Ok(())
     }

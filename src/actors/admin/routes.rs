@@ -326,8 +326,8 @@ async fn get_requests(
     };
     let page = read(&api, move |ledger| ledger.requests(&filter)).await?;
     Ok(HttpResponse::Ok().json(RequestsAnswer {
-        items: page.rows.into_iter().map(Into::into).collect(),
-        next_cursor: page.next.map(|cursor| cursor.to_string()),
+        requests: page.rows.into_iter().map(Into::into).collect(),
+        next: page.next.map(|cursor| cursor.to_string()),
     }))
 }
 
@@ -356,7 +356,9 @@ async fn get_stats(
     let since = query.since.as_deref().unwrap_or("30d");
     let window = Window {
         from: moment("since", Some(since), now)?.unwrap_or(Timestamp::MIN),
-        to: moment("until", query.until.as_deref(), now)?.unwrap_or(now),
+        // "Up to now" includes what began this instant.
+        to: moment("until", query.until.as_deref(), now)?
+            .unwrap_or_else(|| now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(now)),
     };
     if window.from > window.to {
         return Err(Problem::bad_request("since is later than until"));

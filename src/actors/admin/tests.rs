@@ -21,10 +21,9 @@ use super::auth::Token;
 use super::routes::{self, Api};
 use crate::actors::health::{Board, Check};
 use crate::actors::meter::Meter;
-use crate::home::{Home, open_append};
-use crate::meter::ledger::{Writer, WriterConfig, start_writer};
-use crate::meter::row::{Billing, Completeness, Protocol, Row};
-use crate::meter::usage::{Tokens, UsageState};
+use crate::home::open_append;
+use crate::meter::ledger::{Writer, WriterConfig, fixture, start_writer};
+use crate::meter::row::Row;
 
 struct Bench {
     api: Arc<Api>,
@@ -33,9 +32,7 @@ struct Bench {
 }
 
 fn bench() -> Bench {
-    let dir = tempfile::tempdir().unwrap();
-    let home = Home::at(dir.path().join("h"));
-    home.create().unwrap();
+    let (dir, home) = fixture::home();
     let (intake, writer) = start_writer(WriterConfig::new(&home, crate::log::silent())).unwrap();
     let api = Arc::new(Api {
         instance: Uuid::new_v4(),
@@ -85,52 +82,9 @@ impl Bench {
     }
 }
 
-fn row(n: i64, billable: bool) -> Row {
-    let at = Timestamp::from_second(1_790_000_000 + n).unwrap();
-    Row {
-        id: Uuid::now_v7(),
-        started_at: at,
-        ended_at: Some(at),
-        host: "api.anthropic.com".into(),
-        path: "/v1/messages".into(),
-        method: "POST".into(),
-        protocol: Protocol::H2,
-        provider: "anthropic".into(),
-        surface: Some("anthropic.messages".into()),
-        billable,
-        model_requested: Some("m".into()),
-        model: Some(format!("m{n}")),
-        provider_request_id: None,
-        stream: Some(true),
-        status: Some(200),
-        error_class: None,
-        usage: UsageState::Reported,
-        tokens: Tokens { input: Some(10), output: Some(2), ..Tokens::default() },
-        web_searches: None,
-        tier: None,
-        speed: None,
-        geo: None,
-        cost_nanousd: Some(12_300_000),
-        price_rule: None,
-        cost_estimated: false,
-        cost_reason: None,
-        provider_cost_nanousd: None,
-        billing: Billing::Metered,
-        completeness: Completeness::Complete,
-        completeness_reason: None,
-        ttfb_ms: Some(5),
-        duration_ms: Some(9),
-        request_bytes: Some(1),
-        response_bytes: Some(2),
-        project: Some("p".into()),
-        project_source: None,
-        client: None,
-        client_pid: None,
-        run: None,
-        session: None,
-        branch: None,
-        cwd: None,
-    }
+fn row(n: u128, billable: bool) -> Row {
+    let row = fixture::row(n, &format!("2026-11-01T00:00:{n:02}Z"));
+    Row { billable, model: Some(format!("m{n}")), ..row }
 }
 
 #[actix_web::test]
@@ -205,8 +159,8 @@ async fn requests_come_newest_first_in_pages_that_fit_together() {
         let path = format!("/v1/requests?limit=2{cursor}");
         let (status, _, body) = bench.ask(bench.authorized(&path)).await;
         assert_eq!(status, StatusCode::OK, "{body}");
-        seen.extend(body["items"].as_array().unwrap().clone());
-        match body["next_cursor"].as_str() {
+        seen.extend(body["requests"].as_array().unwrap().clone());
+        match body["next"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
             None => break,
         }
@@ -215,11 +169,11 @@ async fn requests_come_newest_first_in_pages_that_fit_together() {
     assert_eq!(models, ["m4", "m3", "m2", "m1", "m0"]);
     assert_eq!(seen[0]["cost_nanousd"], 12_300_000);
     assert_eq!(seen[0]["cost_usd"], "0.0123");
-    assert_eq!(seen[0]["tokens"]["input"], 10);
+    assert_eq!(seen[0]["tokens"]["input"], 100);
     assert_eq!(seen[0]["tokens"]["cache_read"], Value::Null);
 
     let (_, _, all) = bench.ask(bench.authorized("/v1/requests?all=true")).await;
-    assert_eq!(all["items"].as_array().unwrap().len(), 6);
+    assert_eq!(all["requests"].as_array().unwrap().len(), 6);
     let (_, _, stats) =
         bench.ask(bench.authorized("/v1/stats?since=2026-01-01T00:00:00Z&by=model")).await;
     assert_eq!(stats["summary"]["requests"], 5, "{stats}");

@@ -4,3 +4,4 @@
 mod origin;
 
 mod origin_itself;
+mod programs;

@@ -37,3 +37,8 @@ if ! command -v go >/dev/null 2>&1; then
     say "Go is missing: the Go part of the certificate test will say that it was not checked"
   fi
 fi
+
+if command -v go >/dev/null 2>&1 && ! fresh go tests/clients/tls_get.go; then
+  GOCACHE=${GOCACHE:-$(cd "$dir" && pwd)/go-cache} go build -o "$dir/tls_get_go" tests/clients/tls_get.go
+  cp tests/clients/tls_get.go "$dir/go.stamp"
+fi

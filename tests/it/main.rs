@@ -3,5 +3,11 @@
 #[path = "../support/origin/mod.rs"]
 mod origin;
 
+mod ca;
+mod clients;
+mod expected;
+mod fail_open;
+mod harness;
+mod layers;
 mod origin_itself;
 mod programs;

@@ -115,8 +115,7 @@ fn cuts_and_resets_are_seen_by_the_client() {
 #[test]
 fn curl_reads_close_delimited_answers_and_errors() {
     let stand = Direct::new();
-    let output =
-        stand.run(&programs::curl_messages("--http1.1", "[[framing=close]]", false));
+    let output = stand.run(&programs::curl_messages("--http1.1", "[[framing=close]]", false));
     assert!(output.status.success(), "{}", show(&output));
     let output = stand.run(&programs::curl_messages("--http1.1", "[[status=529]]", false));
     assert_eq!(answer(&output)["error"]["type"], "overloaded_error");

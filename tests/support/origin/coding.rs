@@ -8,12 +8,18 @@ use flate2::write::{GzEncoder, ZlibEncoder};
 /// Encodes the parts so that each can be decoded as soon as it has arrived. `None`: unknown coding.
 pub fn encode(coding: &str, parts: &[Vec<u8>]) -> Option<Vec<Vec<u8>>> {
     match coding {
-        "gzip" => Some(run(GzEncoder::new(Vec::new(), Compression::default()), parts, |e| {
-            std::mem::take(e.get_mut())
-        }, |e| e.finish().expect("gzip"))),
-        "deflate" => Some(run(ZlibEncoder::new(Vec::new(), Compression::default()), parts, |e| {
-            std::mem::take(e.get_mut())
-        }, |e| e.finish().expect("deflate"))),
+        "gzip" => Some(run(
+            GzEncoder::new(Vec::new(), Compression::default()),
+            parts,
+            |e| std::mem::take(e.get_mut()),
+            |e| e.finish().expect("gzip"),
+        )),
+        "deflate" => Some(run(
+            ZlibEncoder::new(Vec::new(), Compression::default()),
+            parts,
+            |e| std::mem::take(e.get_mut()),
+            |e| e.finish().expect("deflate"),
+        )),
         "br" => Some(run(
             brotli::CompressorWriter::new(Vec::new(), 4096, 5, 20),
             parts,

@@ -4,8 +4,8 @@
 use serde_json::{Value, json};
 
 use super::Request;
-use super::anthropic::TEXT;
 use super::answer::{Content, Directives, Served};
+use super::anthropic::TEXT;
 
 pub fn generate(request: &Request, d: &Directives, mut served: Served, n: u64) -> Content {
     let name = request.path().rsplit_once('/').map_or("", |(_, last)| last);

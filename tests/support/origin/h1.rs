@@ -27,8 +27,8 @@ where
             return End::Clean;
         };
         let old = request.raw.starts_with(b"") && request_is_http10(&request);
-        let close = old
-            || request.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        let close =
+            old || request.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
         let head_only = request.method == "HEAD";
         let mut reply = shared.answer(request);
         if old && reply.framing == Framing::Chunked {
@@ -66,7 +66,11 @@ where
             break parsed;
         }
         if io.read_buf(&mut raw).await? == 0 {
-            return if raw.is_empty() { Ok(None) } else { Err(io::ErrorKind::UnexpectedEof.into()) };
+            return if raw.is_empty() {
+                Ok(None)
+            } else {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            };
         }
     };
     if request.header("expect").is_some_and(|v| v.eq_ignore_ascii_case("100-continue")) {

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::anthropic::TEXT;
 use super::answer::{Content, Directives, Served};
+use super::anthropic::TEXT;
 
 pub fn chat(body: &Value, d: &Directives, mut served: Served, n: u64) -> Content {
     served.model = model(body["model"].as_str().unwrap_or_default());
@@ -106,7 +106,8 @@ pub fn responses(body: &Value, d: &Directives, mut served: Served, n: u64) -> Co
             "output_index": 0, "content_index": 0, "text": TEXT, "logprobs": [] }));
         events.push(json!({ "type": "response.content_part.done", "item_id": item["id"],
             "output_index": 0, "content_index": 0, "part": item["content"][0] }));
-        events.push(json!({ "type": "response.output_item.done", "output_index": 0, "item": item }));
+        events
+            .push(json!({ "type": "response.output_item.done", "output_index": 0, "item": item }));
         events.push(json!({ "type": "response.completed",
             "response": object("completed", json!([item]), usage) }));
     }

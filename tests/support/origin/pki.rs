@@ -4,7 +4,10 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, KeyUsagePurpose};
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    KeyUsagePurpose,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -56,12 +59,23 @@ impl Root {
     pub fn load(cert_pem: &str, key_pem: &str) -> Self {
         let key = KeyPair::from_pem(key_pem).expect("CA key");
         let issuer = Issuer::from_ca_cert_pem(cert_pem, key).expect("CA certificate");
-        let der = rustls_pemfile::certs(&mut cert_pem.as_bytes()).next().expect("one").expect("PEM");
+        let der =
+            rustls_pemfile::certs(&mut cert_pem.as_bytes()).next().expect("one").expect("PEM");
         Self(Arc::new(Inner { pem: cert_pem.to_owned(), der, issuer }))
     }
 
     pub fn pem(&self) -> &str {
         &self.0.pem
+    }
+
+    /// Certificate and key of a client, as PEM.
+    pub fn client(&self) -> (String, String) {
+        let key = KeyPair::generate().expect("client key");
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, "Test Client");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let cert = params.signed_by(&key, &self.0.issuer).expect("client certificate");
+        (cert.pem(), key.serialize_pem())
     }
 
     pub(super) fn server_config(&self, setup: &Setup) -> Arc<rustls::ServerConfig> {

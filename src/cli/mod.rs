@@ -9,11 +9,13 @@ mod exit;
 mod lifecycle;
 mod output;
 mod processes;
+mod range;
 mod report;
 mod requests;
 mod reset_proxy;
 mod run;
 mod status;
+mod summary;
 mod up;
 
 use std::ffi::OsString;

@@ -14,7 +14,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::client::Tree;
 use super::lifecycle::{self, Ready};
-use super::{Context, Exit, Failure, env, output, say};
+use super::{Context, Exit, Failure, env, output, requests as rows_of, say};
 use crate::meter::ledger::{Ledger, RequestFilter};
 use crate::supervisor::journal;
 
@@ -82,14 +82,15 @@ fn watch(ctx: &Context, mut journal: journal::Tail, ended: &AtomicBool) -> std::
     let (mut requests, mut nanousd) = (0u64, 0i128);
     while !ended.load(Ordering::Relaxed) {
         let mut lines: Vec<String> = journal.poll().iter().map(ToString::to_string).collect();
-        let filter = RequestFilter { since: Some(seen), limit: 200, ..RequestFilter::default() };
-        let rows = Ledger::open(&ctx.home.ledger_file())
+        let filter = RequestFilter { since: Some(seen), limit: Some(200), ..RequestFilter::default() };
+        let rows = Ledger::open(&ctx.home)
             .and_then(|ledger| ledger.requests(&filter))
+            .map(|page| page.rows)
             .unwrap_or_default();
         for row in rows.iter().rev().filter(|r| r.ended_at.is_some() && r.started_at > seen) {
             requests += 1;
             nanousd += i128::from(row.cost_nanousd.unwrap_or(0));
-            lines.push(output::row_line(row));
+            lines.push(rows_of::line(row));
         }
         if let Some(last) = rows.iter().filter(|r| r.ended_at.is_some()).map(|r| r.started_at).max() {
             seen = seen.max(last);

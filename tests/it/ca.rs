@@ -11,7 +11,7 @@ fn thief(stand: &Stand) -> Origin {
     stand.must(&["ca", "path"]);
     let read = |path| std::fs::read_to_string(path).unwrap();
     let root = Root::load(&read(stand.home.ca_cert()), &read(stand.home.ca_key()));
-    Origin::with(Setup { alpn: vec!["http/1.1"], ..Setup::default() }, &root)
+    Origin::with(&Setup { alpn: vec!["http/1.1"], ..Setup::default() }, &root)
 }
 
 fn assert_constrained(name: &str, reasons: &[&str], client: impl Fn(&str, u16, &str) -> Program) {

@@ -198,7 +198,7 @@ fn curl_http10_proxy_and_expect_continue() {
 #[test]
 fn the_providers_protocol_is_the_clients_protocol() {
     // An origin that knows HTTP/1.1 only: a client that would like h2 gets what the origin chose.
-    let stand = Stand::with(Setup { alpn: vec!["http/1.1"], ..Setup::default() });
+    let stand = Stand::with(&Setup { alpn: vec!["http/1.1"], ..Setup::default() });
     let output = stand.run(&programs::curl_messages("--http2", "hi", false));
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     assert_eq!(stand.origin.requests()[0].proto, Proto::H1);
@@ -380,4 +380,43 @@ fn requests_on_one_connection_have_rows_of_their_own() {
             }
         }
     }
+}
+
+#[test]
+fn a_request_belongs_to_a_project() {
+    let stand = Stand::new();
+    let repository = stand.scratch().join("my-app");
+    let inside = repository.join("src/deep");
+    std::fs::create_dir_all(&inside).unwrap();
+    std::fs::create_dir(repository.join(".git")).unwrap();
+    std::fs::write(repository.join(".git/HEAD"), "ref: refs/heads/topic/x\n").unwrap();
+    let hello = programs::curl_messages("--http1.1", "hi", false);
+
+    let output = stand.run_command(&hello).current_dir(&inside).output().unwrap();
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    let mut explicit = stand.command(&["run", "--project", "billing", "--"]);
+    let output = explicit.args(&hello.argv).current_dir(&inside).output().unwrap();
+    assert!(output.status.success(), "{}", show(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("billing"), "{}", show(&output));
+    assert!(stand.run(&hello).status.success());
+
+    let rows = stand.wait_rows(3);
+    let fields = ["project", "project_source", "branch", "client"];
+    let of = |row: &serde_json::Value| fields.map(|f| row[f].clone());
+    assert_eq!(of(&rows[0]), [json!("my-app"), json!("git"), json!("topic/x"), json!("curl")]);
+    assert_eq!(of(&rows[1])[..2], [json!("billing"), json!("explicit")]);
+    assert_eq!(of(&rows[2])[..2], [json!("curl"), json!("program")]);
+    for row in &rows {
+        assert!(row["client_pid"].is_u64() && row["run"].is_string(), "{row:#}");
+    }
+    assert_ne!(rows[0]["run"], rows[1]["run"]);
+
+    let report = stand.json(&["report", "--since", "1d", "--by", "project"]);
+    let groups = report["groupings"][0]["groups"].as_array().unwrap();
+    let mut keys: Vec<_> = groups.iter().map(|g| g["key"].as_str().unwrap()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["billing", "curl", "my-app"]);
+    let cost: u64 = stand.origin.served().iter().map(crate::expected::cost_nanousd).sum();
+    assert_eq!(report["summary"]["cost_nanousd"], cost);
+    assert_eq!(report["summary"]["requests"], 3);
 }

@@ -74,6 +74,7 @@ pub fn assert_row(row: &Value, served: &Served, protocol: &str) {
     assert_eq!(row["completeness"], "complete", "{context}");
     assert_eq!(row["provider_request_id"], served.request_id, "{context}");
     assert_tokens(row, served);
+    assert_eq!(row["web_searches"].as_u64(), served.web_searches, "{context}");
     let known = served.output.is_some();
     assert_eq!(row["usage"], if known { "reported" } else { "absent" }, "{context}");
     if known {

@@ -38,14 +38,14 @@ fn stopped_by_the_user() {
     assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not metered"), "{}", show(&output));
     // Known without a daemon: the report reads the edge's spool.
-    stand.wait("coverage", || stand.coverage()["passed_through"] == 1);
-    assert_eq!(stand.coverage()["metered"], 1);
+    stand.wait("coverage", || stand.coverage()["passed_connections"] == 1);
+    assert_eq!(stand.coverage()["metered_requests"], 1);
     assert_eq!(stand.json(&["status"])["state"], "stopped");
     stand.must(&["start"]);
     stand.wait_metering();
     assert_served(&stand, "started again");
     stand.wait_rows(2);
-    assert_eq!(stand.coverage()["passed_through"], 1, "ingested once");
+    assert_eq!(stand.coverage()["passed_connections"], 1, "ingested once");
 }
 
 #[test]
@@ -215,7 +215,7 @@ fn connect_to_ourselves() {
 
 /// The client meets the origin's own certificate and judges it itself.
 fn assert_own_certificate(leaf: Leaf, issuer: &str, reason: &str) {
-    let stand = Stand::with(Setup { leaf, ..Setup::default() });
+    let stand = Stand::with(&Setup { leaf, ..Setup::default() });
     stand.must(&["start"]);
     stand.wait_metering();
     let output = stand.run_trusting(&hello());
@@ -224,7 +224,7 @@ fn assert_own_certificate(leaf: Leaf, issuer: &str, reason: &str) {
     let output = stand.run_trusting(&hello().arg("--insecure").arg("--verbose"));
     assert!(output.status.success(), "{}", show(&output));
     assert!(String::from_utf8_lossy(&output.stderr).contains(issuer), "{}", show(&output));
-    stand.wait("coverage", || stand.coverage()["passed_through"].as_u64() >= Some(1));
+    stand.wait("coverage", || stand.coverage()["passed_connections"].as_u64() >= Some(1));
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn origin_with_a_foreign_certificate() {
 fn origin_that_wants_a_client_certificate() {
     let root = Root::new("Test Origin Root");
     let setup = Setup { client_auth: true, ..Setup::default() };
-    let stand = Stand::before(Origin::with(setup, &root));
+    let stand = Stand::before(Origin::with(&setup, &root));
     let (cert, key) = root.client();
     let (cert_file, key_file) = (stand.scratch().join("c.pem"), stand.scratch().join("k.pem"));
     fs::write(&cert_file, cert).unwrap();
@@ -259,7 +259,7 @@ fn origin_that_wants_a_client_certificate() {
 
 #[test]
 fn origin_that_speaks_no_tls_or_is_not_there() {
-    let plain = Stand::with(Setup { transport: Transport::Plain, ..Setup::default() });
+    let plain = Stand::with(&Setup { transport: Transport::Plain, ..Setup::default() });
     let output = plain.run_trusting(&hello());
     assert!(!output.status.success() && output.status.code() != Some(28), "{}", show(&output));
 
@@ -276,7 +276,7 @@ fn origin_that_speaks_no_tls_or_is_not_there() {
 fn origin_that_says_nothing() {
     let stand = Stand::new();
     let setup = Setup { transport: Transport::Stall, ..Setup::default() };
-    let silent = Origin::with(setup, &Root::new("Unused"));
+    let silent = Origin::with(&setup, &Root::new("Unused"));
     let origins = [("api.openai.com", silent.addr()), ("*", stand.origin.addr())];
     stand.configure_hosts(&origins, "");
     stand.must(&["start"]);
@@ -393,7 +393,7 @@ fn exit_codes_are_the_commands_own() {
 fn plain_http_goes_through_the_proxy() {
     let stand = Stand::new();
     let plain = Origin::with(
-        Setup { transport: Transport::Plain, ..Setup::default() },
+        &Setup { transport: Transport::Plain, ..Setup::default() },
         &Root::new("Unused"),
     );
     let url = format!("http://127.0.0.1:{}/plain", plain.addr().port());

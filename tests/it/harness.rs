@@ -34,10 +34,10 @@ pub struct Stand {
 
 impl Stand {
     pub fn new() -> Self {
-        Self::with(Setup::default())
+        Self::with(&Setup::default())
     }
 
-    pub fn with(setup: Setup) -> Self {
+    pub fn with(setup: &Setup) -> Self {
         Self::before(Origin::with(setup, &Root::new("Test Origin Root")))
     }
 
@@ -204,7 +204,7 @@ impl Stand {
         self.wait(&format!("end of {process}"), || self.pid(process) != pid);
     }
 
-    /// `{metered, passed_through, lost}` of the report.
+    /// `coverage` of the report.
     pub fn coverage(&self) -> Value {
         self.json(&["report", "--since", "1d"])["coverage"].clone()
     }

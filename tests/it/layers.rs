@@ -22,7 +22,7 @@ fn sources(dir: &str) -> Vec<(PathBuf, String)> {
 }
 
 /// Lines of code, without comments, that hold one of `words`.
-fn uses<'a>(files: &'a [(PathBuf, String)], words: &[&str]) -> Vec<String> {
+fn uses(files: &[(PathBuf, String)], words: &[&str]) -> Vec<String> {
     files
         .iter()
         .flat_map(|(path, text)| text.lines().map(move |line| (path, line)))

@@ -5,6 +5,7 @@ mod origin;
 
 mod ca;
 mod clients;
+mod commands;
 mod expected;
 mod fail_open;
 mod harness;

@@ -123,10 +123,10 @@ struct Log {
 impl Origin {
     /// A well-behaved origin with a root of its own.
     pub fn start() -> Self {
-        Self::with(Setup::default(), &Root::new("Test Origin Root"))
+        Self::with(&Setup::default(), &Root::new("Test Origin Root"))
     }
 
-    pub fn with(setup: Setup, root: &Root) -> Self {
+    pub fn with(setup: &Setup, root: &Root) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
             .thread_name("origin")
@@ -140,7 +140,7 @@ impl Origin {
             connections: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
         });
-        let tls = root.server_config(&setup);
+        let (tls, transport) = (root.server_config(setup), setup.transport);
         let listener =
             runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("bind origin");
         let addr = listener.local_addr().expect("origin address");
@@ -149,7 +149,7 @@ impl Origin {
             while let Ok((tcp, _)) = listener.accept().await {
                 let _ = tcp.set_nodelay(true);
                 let id = state.connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(connection(tcp, id, tls.clone(), setup.transport, Arc::clone(&state)));
+                tokio::spawn(connection(tcp, id, tls.clone(), transport, Arc::clone(&state)));
             }
         });
         Self { addr, shared, root: root.clone(), runtime: Some(runtime) }
@@ -296,11 +296,9 @@ async fn connection(
             while matches!(tcp.read(&mut sink).await, Ok(n) if n > 0) {}
         }
         Transport::Tls => {
-            let mut stream = match tokio_rustls::TlsAcceptor::from(tls).accept(tcp).await {
-                Ok(stream) => stream,
-                // The client's business: tests see what it says.
-                Err(_) => return,
-            };
+            // A failed handshake is the client's business: tests see what it says.
+            let accepted = tokio_rustls::TlsAcceptor::from(tls).accept(tcp).await;
+            let Ok(mut stream) = accepted else { return };
             if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
                 http2::serve(stream, id, shared).await;
                 return;

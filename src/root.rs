@@ -23,7 +23,7 @@ use crate::config::Loaded;
 use crate::home::{HOME_VAR, Home, PidLock, open_append};
 use crate::platform;
 use crate::supervisor::{
-    self, Backoff, ChildSpec, Journal, Lanes, Slot, Strategy, Supervisor, TreeSpec,
+    self, Backoff, ChildSpec, Journal, Lanes, Slot, Supervisor, TreeSpec,
 };
 
 /// What the process is started with.
@@ -40,8 +40,6 @@ pub struct RootOptions {
 const BACKLOG: i32 = 1024;
 /// A drain takes up to 30 s; then the process is ended.
 const DRAINED: Duration = Duration::from_secs(35);
-/// Children that `stop` holds down.
-const METERING: [&str; 2] = ["daemon", "watchdog"];
 
 const OK: u8 = 0;
 const CANNOT_WRITE: u8 = 73;
@@ -96,7 +94,7 @@ pub fn main(opts: RootOptions) -> u8 {
 async fn run(opts: RootOptions, port: Arc<Port>, mut orders: UnboundedReceiver<Order>) -> u8 {
     let RootOptions { home, log, foreground, .. } = opts;
     let launcher = Arc::new(Launcher { exe: own_program(), home: home.clone(), foreground });
-    let journal = Journal::new(home.journal_file(), "root");
+    let journal = Journal::open(&home.journal_file(), "root");
     let process = |name: &'static str, listener: Option<Arc<Port>>| {
         let spec = ProcessSpec {
             pid_file: home.pid_file(name),
@@ -109,50 +107,63 @@ async fn run(opts: RootOptions, port: Arc<Port>, mut orders: UnboundedReceiver<O
             .start_deadline(Duration::from_secs(20))
             .shutdown(DRAINED)
     };
-    let backoff = |first, max| Backoff {
-        immediate: true,
-        ..Backoff::new(Duration::from_millis(first), Duration::from_millis(max))
+    let edge = supervisor::start(tree(&log, &journal).child(
+        process("edge", Some(port)).backoff(backoff(20, 2_000)),
+    ));
+    let start_metering = || {
+        supervisor::start(
+            tree(&log, &journal)
+                .child(process("daemon", None).backoff(backoff(100, 30_000)))
+                .child(process("watchdog", None).backoff(backoff(100, 30_000))),
+        )
     };
-    let tree = TreeSpec::new("root", log.clone(), journal)
-        .strategy(Strategy::OneForOne)
-        // Whatever happens, there is nobody above us who would do better by giving up.
-        .intensity(None)
-        .lanes(Lanes::current())
-        .child(process("edge", Some(port)).backoff(backoff(20, 2_000)))
-        .child(process("daemon", None).backoff(backoff(100, 30_000)))
-        .child(process("watchdog", None).backoff(backoff(100, 30_000)));
     let stopped = home.user_stopped();
-    let tree = supervisor::start(tree);
-    reconcile(&tree, &stopped);
+    let mut metering: Option<Supervisor> = None;
     loop {
+        match &metering {
+            None if !stopped.exists() => metering = Some(start_metering()),
+            Some(tree) if stopped.exists() => tree.request_shutdown(),
+            Some(_) | None => {}
+        }
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Reconcile) => reconcile(&tree, &stopped),
+                Some(Order::Reconcile) => {}
                 Some(Order::RestartDaemon) => {
                     slog::info!(log, "daemon restarts");
-                    tree.recycle("daemon");
+                    if let Some(tree) = &metering {
+                        tree.restart("daemon");
+                    }
                 }
                 Some(Order::End) | None => break,
             },
-            cause = tree.escalated() => {
-                slog::crit!(log, "the root gave up"; "cause" => ?cause);
-                return supervisor::ESCALATED;
-            }
+            () = finished(metering.as_ref()) => metering = None,
         }
     }
     slog::info!(log, "ending");
-    tree.shutdown().await;
+    if let Some(tree) = metering {
+        tree.shutdown().await;
+    }
+    edge.shutdown().await;
+    journal.flush(Duration::from_secs(1));
     OK
 }
 
-/// `stop` leaves a file: metering stays down while it is there.
-fn reconcile(tree: &Supervisor, stopped: &std::path::Path) {
-    for child in METERING {
-        if stopped.exists() {
-            tree.hold(child);
-        } else {
-            tree.release(child);
+/// A tree that never gives up: there is nobody above us who would do better by starting anew.
+fn tree(log: &Logger, journal: &Journal) -> TreeSpec {
+    TreeSpec::new("root", log.clone(), journal.clone()).intensity(None).lanes(Lanes::current())
+}
+
+fn backoff(first: u64, max: u64) -> Backoff {
+    let backoff = Backoff::new(Duration::from_millis(first), Duration::from_millis(max));
+    Backoff { immediate: true, ..backoff }
+}
+
+async fn finished(tree: Option<&Supervisor>) {
+    match tree {
+        Some(tree) => {
+            tree.finished().await;
         }
+        None => std::future::pending().await,
     }
 }
 

@@ -15,6 +15,7 @@ use crate::actors::ask;
 use crate::config::Loaded;
 use crate::home::{Home, PidLock};
 use crate::platform::{self, SystemProxyError};
+use crate::supervisor::journal::Note;
 use crate::supervisor::{self, Birth, Child, ChildSpec, Journal, Lanes, Slot, TreeSpec};
 
 const PERIOD: Duration = Duration::from_millis(1500);
@@ -86,7 +87,7 @@ pub fn main(opts: WatchdogOptions) -> u8 {
 
 async fn run(opts: WatchdogOptions) -> u8 {
     let addr = opts.config.config.daemon.api_addr();
-    let journal = Journal::new(opts.home.journal_file(), "watchdog");
+    let journal = Journal::open(&opts.home.journal_file(), "watchdog");
     let notes = journal.clone();
     let tree = TreeSpec::new("watchdog", opts.log.clone(), journal)
         .lanes(Lanes::current())
@@ -194,7 +195,7 @@ impl Watchdog {
                 Ok(Err(e)) => format!("system proxy could not be taken off: {e}"),
                 Err(_) => "system proxy could not be taken off".to_owned(),
             };
-            actor.journal.note(text);
+            actor.journal.append(Note::new("system_proxy").cause(text));
         }));
     }
 }

@@ -57,7 +57,7 @@ impl ProcessActor {
         self.pid = Some(pid);
         self.adopted = true;
         self.ready = true;
-        self.birth.note(format!("adopted pid {pid}"));
+        slog::info!(self.birth.log(), "adopted"; "pid" => pid);
         self.birth.ready();
         let path = self.spec.pid_file.clone();
         self.when_gone(ctx, move || {

@@ -5,9 +5,9 @@
 
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::home::Home;
 use crate::meter::tap::{Tap, TapDeps};
 use crate::supervisor::{Birth, Child};
 
-/// The control socket, bound once per process. Clones share.
+/// The control socket, bound once per process (again if its file is gone). Clones share.
 ///
 /// Whoever makes one holds the daemon's lock: a socket file that lies there is nobody's.
 #[derive(Clone, Debug)]
@@ -32,13 +32,20 @@ pub struct Door(Arc<State>);
 struct State {
     path: PathBuf,
     instance: Uuid,
-    socket: Mutex<Option<UnixListener>>,
+    bound: Mutex<Option<Bound>>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    socket: UnixListener,
+    /// Device and inode of the file that leads to it.
+    file: (u64, u64),
 }
 
 impl Door {
     #[must_use]
     pub fn new(home: &Home, instance: Uuid) -> Self {
-        Self(Arc::new(State { path: home.control_socket(), instance, socket: Mutex::new(None) }))
+        Self(Arc::new(State { path: home.control_socket(), instance, bound: Mutex::new(None) }))
     }
 
     /// Names this daemon to the edge.
@@ -49,34 +56,46 @@ impl Door {
 
     /// A descriptor of the socket; binds it if that has not happened.
     pub fn take(&self) -> io::Result<UnixListener> {
-        let mut socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(socket) = &*socket {
-            return socket.try_clone();
+        let mut bound = self.0.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bound) = &*bound
+            && identity(&self.0.path).ok() == Some(bound.file)
+        {
+            return bound.socket.try_clone();
         }
         match fs::remove_file(&self.0.path) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             Ok(()) | Err(_) => {}
         }
-        let bound = UnixListener::bind(&self.0.path)?;
+        let socket = UnixListener::bind(&self.0.path)?;
         fs::set_permissions(&self.0.path, Permissions::from_mode(0o600))?;
-        bound.set_nonblocking(true)?;
-        let copy = bound.try_clone()?;
-        *socket = Some(bound);
+        socket.set_nonblocking(true)?;
+        let copy = socket.try_clone()?;
+        *bound = Some(Bound { socket, file: identity(&self.0.path)? });
         Ok(copy)
     }
 
     /// Takes the socket away for good.
     pub fn close(&self) {
-        let mut socket = self.0.socket.lock().unwrap_or_else(PoisonError::into_inner);
-        if socket.take().is_some() {
+        let mut bound = self.0.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bound) = bound.take()
+            && identity(&self.0.path).ok() == Some(bound.file)
+        {
             let _ = fs::remove_file(&self.0.path);
         }
     }
 }
 
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
 /// Between two attempts to set the tap up.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How often the actor asks its own tap, and how many misses mean that it is stuck.
+const SELF_CHECK: Duration = Duration::from_secs(2);
+const SELF_PATIENCE: Duration = Duration::from_secs(1);
+const SELF_MISSES: u32 = 3;
 
 /// The actor.
 #[derive(Debug)]
@@ -88,6 +107,7 @@ pub struct TapActor {
     config: Arc<ArcSwap<Config>>,
     retry: Duration,
     fault: Option<String>,
+    misses: u32,
 }
 
 impl TapActor {
@@ -99,7 +119,7 @@ impl TapActor {
         home: Home,
         config: Arc<ArcSwap<Config>>,
     ) -> Self {
-        Self { birth, meter, door, home, config, retry: RETRY_FIRST, fault: None }
+        Self { birth, meter, door, home, config, retry: RETRY_FIRST, fault: None, misses: 0 }
     }
 
     /// Reads keys and roots from disk, so not on this thread.
@@ -130,6 +150,18 @@ impl TapActor {
         }));
     }
 
+    /// A tap that does not accept any more is as good as a crashed one.
+    fn check_self(&mut self, ctx: &mut Context<Self>) {
+        let Some(tap) = self.meter.tap() else { return };
+        let question = async move { tokio::time::timeout(SELF_PATIENCE, tap.probe()).await };
+        ctx.spawn(question.into_actor(self).map(|answer, actor, _| {
+            actor.misses = if matches!(answer, Ok(Ok(()))) { 0 } else { actor.misses + 1 };
+            if actor.misses >= SELF_MISSES {
+                actor.birth.fail("its accept path does not answer");
+            }
+        }));
+    }
+
     fn try_later(&mut self, fault: String, ctx: &mut Context<Self>) {
         if self.fault.as_ref() != Some(&fault) {
             slog::error!(self.birth.log(), "no tap; requests pass, unmetered"; "fault" => &fault);
@@ -145,6 +177,7 @@ impl Actor for TapActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.set_up(ctx);
+        ctx.run_interval(SELF_CHECK, Self::check_self);
     }
 }
 
@@ -174,7 +207,12 @@ mod tests {
         UnixStream::connect(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         // The same socket again: who waits in its queue is not turned away.
-        assert!(door.take().is_ok());
+        drop(door.take().unwrap());
+        UnixStream::connect(&path).unwrap();
+        // Its file was lost, as when somebody empties the run directory.
+        fs::remove_file(&path).unwrap();
+        drop(door.take().unwrap());
+        UnixStream::connect(&path).unwrap();
         door.close();
         assert!(!path.exists());
     }

@@ -49,6 +49,7 @@ pub(super) fn start_at(tree: TreeSpec, path: String, up: impl FnOnce() + 'static
         alarms: Vec::new(),
         escalated,
         up: Some(Box::new(up)),
+        _commands: commands.clone(),
     };
     actix_rt::spawn(runner.run(inbox, reports, finished));
     Supervisor { commands, outcome, escalation, journal }
@@ -156,6 +157,8 @@ struct Runner {
     alarms: Vec<(Instant, Alarm)>,
     escalated: watch::Sender<Option<Cause>>,
     up: Option<Box<dyn FnOnce()>>,
+    /// Keeps the inbox open when nobody holds a handle: the tree goes on until its System ends.
+    _commands: mpsc::UnboundedSender<Command>,
 }
 
 /// A generation that runs.
@@ -195,12 +198,8 @@ impl Runner {
                         self.observe(reply);
                         false
                     }
-                    // No handle is left, and nobody can stop us any more: go on until the
-                    // System ends.
-                    None => match reports.recv().await {
-                        Some(event) => self.handle(event),
-                        None => true,
-                    },
+                    // Can't be: we hold a sender ourselves.
+                    None => true,
                 },
                 () = at(next) => self.ring(),
             };
@@ -222,6 +221,7 @@ impl Runner {
             let now = Duration::from_micros(u64::try_from(now.as_micros()).unwrap_or(u64::MAX));
             let effects = step(&self.plan, &mut self.state, &event, now);
             let mut delay = None;
+            let mut gave_up = None;
             for effect in effects {
                 match effect {
                     Effect::Spawn { child, generation } => {
@@ -251,13 +251,18 @@ impl Runner {
                     }
                     Effect::Escalate(cause) => {
                         slog::error!(self.tree.log, "supervisor gives up"; "cause" => %cause);
-                        self.journal(Note::new("escalated").cause(&cause));
-                        let _ = self.escalated.send(Some(cause));
+                        gave_up = Some(cause);
                     }
                     Effect::Finished => done = true,
                 }
             }
             self.record(event, now, delay);
+            if let Some(cause) = gave_up {
+                let mut note = Note::new("escalated").cause(&cause);
+                note.child = (!self.path.is_empty()).then(|| self.path.clone());
+                self.tree.journal.append(note);
+                let _ = self.escalated.send(Some(cause));
+            }
         }
         if self.state.is_up()
             && let Some(up) = self.up.take()
@@ -397,7 +402,7 @@ impl Runner {
         let plan = (event == Event::TreeStarted).then(|| self.plan.clone());
         let micros = u64::try_from(now.as_micros()).unwrap_or(u64::MAX);
         let step = Step { tree: self.path.clone(), run: self.run, micros, event, plan };
-        self.journal(Note {
+        self.tree.journal.append(Note {
             child: named.or_else(|| (!self.path.is_empty()).then(|| self.path.clone())),
             generation,
             event: name.to_owned(),
@@ -405,10 +410,6 @@ impl Runner {
             delay_ms,
             step: Some(step),
         });
-    }
-
-    fn journal(&self, note: Note) {
-        self.tree.journal.append(note);
     }
 }
 

@@ -224,7 +224,7 @@ fn apply(plan: &Plan, state: &mut State, event: &Event, now: Duration, effects: 
             }
         }
         Event::TimerFired { timer, child, generation } => {
-            fired(plan, state, *timer, *child, *generation, now, effects);
+            fired(plan, state, *timer, *child, *generation, effects);
         }
         Event::RestartRequested { child } => {
             if state.mode == Mode::Running
@@ -302,7 +302,6 @@ fn fired(
     timer: Timer,
     child: usize,
     generation: u64,
-    now: Duration,
     effects: &mut Vec<Effect>,
 ) {
     let (Some(c), Some(p)) = (state.children.get_mut(child), plan.children.get(child)) else {
@@ -311,7 +310,6 @@ fn fired(
     if c.generation != generation {
         return;
     }
-    let _ = now;
     match (timer, c.phase) {
         (Timer::StartDeadline, Phase::Starting) => {
             c.fault.get_or_insert(Exit::Failed(format!("not ready within {:?}", p.start_deadline)));

@@ -176,7 +176,7 @@ def literals(clause):
         for part in clause.get("or_") or clause.get("and_"):
             yield from literals(part)
     elif kind in ("Equals", "StartsWith"):
-        yield (clause.get("equals") or clause.get("starts_with")).lower()
+        yield kind, (clause.get("equals") or clause.get("starts_with")).lower()
 
 
 def owner(models, ref):
@@ -191,13 +191,15 @@ def names_of(models, universe):
     prefix would price tomorrow's model as today's.
     """
     named = {m["id"]: set() for m in models}
-    candidates = set(universe)
+    candidates = set(universe) | {model["id"].lower() for model in models}
     for model in models:
-        candidates.add(model["id"].lower())
-        candidates.update(literals(model["match"]))
+        for kind, ref in literals(model["match"]):
+            # A prefix is a name too, unless it stops in the middle of one.
+            if kind == "Equals" or not re.search(r"[-@.:]$|-20(\d\d)?$|-0$", ref):
+                candidates.add(ref)
     for ref in sorted(candidates):
-        if ref.endswith(("-", "@", ".", ":", "-20", "-2024", "-2025", "-0")) or " " in ref:
-            continue  # a prefix, not a name
+        if " " in ref:
+            continue
         model = owner(models, ref)
         if model is not None:
             star = any(owner(models, ref + s) is model for s in SNAPSHOTS)

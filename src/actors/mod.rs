@@ -7,5 +7,6 @@ pub mod health;
 pub mod ledger;
 pub mod meter;
 pub mod prices;
+pub mod process;
 pub mod tap;
 pub mod tree;

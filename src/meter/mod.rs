@@ -7,6 +7,7 @@ pub mod attribution;
 pub mod ca;
 pub mod coding;
 pub mod exchange;
+pub mod feed;
 pub mod hello;
 pub mod http;
 pub mod http1;

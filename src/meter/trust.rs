@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::client::danger::ServerCertVerifier;
-use rustls::client::{ResolvesClientCert, Resumption, WebPkiServerVerifier};
+use rustls::client::{ResolvesClientCert, Resumption, Tls12Resumption, WebPkiServerVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -125,7 +125,10 @@ impl Trust {
             verifier,
             problem,
             provider,
-            resumption: Resumption::in_memory_sessions(SESSIONS),
+            // A TLS 1.2 session that was made while a client certificate was asked for would
+            // resume without the question.
+            resumption: Resumption::in_memory_sessions(SESSIONS)
+                .tls12_resumption(Tls12Resumption::Disabled),
             certificates: Arc::new(NoCertificate),
             configs: Mutex::new(HashMap::new()),
         }

@@ -92,6 +92,9 @@ impl Book {
     pub(super) fn find(&self, provider: &str, name: &str) -> Option<Found<'_>> {
         let name = name.to_ascii_lowercase();
         let name = name.strip_prefix("models/").unwrap_or(&name);
+        // Fine-tuned: `ft:gpt-4o-2024-08-06:owner:name:id`.
+        let tuned = name.match_indices(':').nth(1).filter(|_| name.starts_with("ft:"));
+        let name = tuned.and_then(|(end, _)| name.get(..end)).unwrap_or(name);
         if let Some(known) = self.names.get(&format!("{provider}/{name}")) {
             return self.models.get(known.model).map(|model| Found { model, guessed: false });
         }

@@ -36,11 +36,7 @@ fn the_book_that_is_shipped_parses() {
 
 #[test]
 fn golden_costs() {
-    let cached = Tokens {
-        cache_read: Some(3000),
-        cache_write_5m: Some(200),
-        ..tokens(1000, 500)
-    };
+    let cached = Tokens { cache_read: Some(3000), cache_write_5m: Some(200), ..tokens(1000, 500) };
     let hour = Tokens { cache_write_1h: Some(200), cache_write_5m: None, ..cached };
     let opus = Tokens {
         input: Some(2000),
@@ -133,6 +129,11 @@ fn names_match_exactly_or_as_dated_snapshots() {
         ("anthropic", "claude-sonnet-4-5x", false, false),
         ("google", "gemini-2.5-pro-nova", false, false),
         ("google", "gemini-2.5-pro-002", true, false),
+        ("openai", "gpt-4o-2024-11-20", true, false),
+        ("openai", "ft:gpt-4o-2024-08-06:acme::abc123", true, false),
+        ("openai", "ft:gpt-9:acme::abc123", false, false),
+        ("anthropic", "claude-opus-4-0", true, false),
+        ("google", "gemini-2.5-flash-preview-09-2025", true, false),
         ("nobody", "gpt-4o", false, false),
         ("openai", "", false, false),
         ("openai", "-2024-01-01", false, false),

@@ -3,10 +3,7 @@
 //! Several processes append to the journal, so the stream reads the file rather than listen to our
 //! own supervisor: events of root, edge and watchdog come too. It looks only while somebody listens.
 
-use std::collections::VecDeque;
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
-use std::os::unix::fs::MetadataExt;
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,8 +14,10 @@ use std::time::Duration;
 use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::{self, Bytes};
-use serde::Deserialize;
 use tokio::sync::mpsc;
+
+use crate::supervisor::JournalEntry;
+use crate::supervisor::journal::{Tail, read_all};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -26,8 +25,6 @@ const LOOK: Duration = Duration::from_millis(200);
 const HEARTBEAT: Duration = Duration::from_secs(10);
 /// What a client should wait before it comes again.
 const RETRY_MS: u32 = 1000;
-/// A line of the journal is short; what is longer is not one.
-const MAX_LINE: u64 = 64 * 1024;
 
 /// One open stream, counted.
 #[derive(Debug)]
@@ -64,18 +61,18 @@ async fn pump(journal: PathBuf, last: Option<String>, send: mpsc::Sender<Bytes>,
     if send.send(Bytes::from(format!("retry: {RETRY_MS}\n\n"))).await.is_err() {
         return;
     }
-    let mut tail = Tail::new(journal, last);
+    let mut source = Source::new(journal, last);
     let mut silence = Duration::ZERO;
     loop {
         let Ok((back, entries)) = web::block(move || {
-            let entries = tail.look();
-            (tail, entries)
+            let entries = source.look();
+            (source, entries)
         })
         .await
         else {
             return;
         };
-        tail = back;
+        source = back;
         for entry in entries {
             silence = Duration::ZERO;
             if send.send(frame(&entry)).await.is_err() {
@@ -96,8 +93,9 @@ async fn pump(journal: PathBuf, last: Option<String>, send: mpsc::Sender<Bytes>,
     drop(slot);
 }
 
-fn frame(entry: &Entry) -> Bytes {
-    Bytes::from(format!("id: {}\nevent: {}\ndata: {}\n\n", entry.id, entry.event, entry.line))
+fn frame(entry: &JournalEntry) -> Bytes {
+    let data = serde_json::to_string(entry).unwrap_or_default();
+    Bytes::from(format!("id: {}\nevent: {}\ndata: {data}\n\n", entry.id(), entry.event.replace(char::is_control, " ")))
 }
 
 struct Events(mpsc::Receiver<Bytes>);
@@ -117,116 +115,41 @@ impl MessageBody for Events {
     }
 }
 
-/// A line of the journal with what the stream needs of it.
-#[derive(Debug)]
-struct Entry {
-    /// `INSTANCE.SEQ`: unique in a file that several processes write.
-    id: String,
-    event: String,
-    line: String,
-}
-
-impl Entry {
-    fn parse(line: &[u8]) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Parts {
-            instance: String,
-            seq: u64,
-            event: String,
-        }
-        let line = std::str::from_utf8(line).ok()?.trim_end();
-        let parts: Parts = serde_json::from_str(line).ok()?;
-        let id = format!("{}.{}", parts.instance, parts.seq);
-        Some(Self { id, event: parts.event, line: line.to_owned() })
-    }
-}
-
-/// Follows the journal through its rotations.
-struct Tail {
+/// What a stream has sent, and where it goes on.
+struct Source {
     path: PathBuf,
     /// Where to begin; taken by the first look.
-    begin: Option<Begin>,
-    file: Option<File>,
-    /// The beginning of a line whose end is not written yet.
-    partial: Vec<u8>,
+    last: Option<String>,
+    tail: Tail,
+    /// The highest number of each process instance in the backlog: what was appended while it was
+    /// read is in the tail too.
+    sent: HashMap<String, u64>,
 }
 
-enum Begin {
-    Now,
-    After(String),
-}
-
-impl Tail {
+impl Source {
     fn new(path: PathBuf, last: Option<String>) -> Self {
-        let begin = Some(last.map_or(Begin::Now, Begin::After));
-        Self { path, begin, file: None, partial: Vec::new() }
+        let tail = Tail::at_end(&path);
+        Self { path, last, tail, sent: HashMap::new() }
     }
 
     /// What was appended since the last look.
-    fn look(&mut self) -> VecDeque<Entry> {
-        let mut entries = VecDeque::new();
-        match self.begin.take() {
-            Some(Begin::Now) => {
-                self.file = File::open(&self.path).ok();
-                if let Some(file) = &mut self.file {
-                    let _ = file.seek(SeekFrom::End(0));
-                }
-                return entries;
+    fn look(&mut self) -> Vec<JournalEntry> {
+        let mut entries = Vec::new();
+        if let Some(last) = self.last.take() {
+            entries = read_all(&self.path).unwrap_or_default();
+            for entry in &entries {
+                let highest = self.sent.entry(entry.instance.clone()).or_default();
+                *highest = entry.seq.max(*highest);
             }
-            Some(Begin::After(last)) => {
-                // What was rotated away first; from its end the journal itself is next.
-                self.file = File::open(self.path.with_extension("1.jsonl")).ok();
-                self.read_on(&mut entries);
-                // An id that is not kept any more: better twice than not at all.
-                if let Some(at) = entries.iter().position(|e| e.id == last) {
-                    entries.drain(..=at);
-                }
+            // An id that is not kept any more: better twice than not at all.
+            if let Some(at) = entries.iter().position(|e| e.id() == last) {
+                entries.drain(..=at);
             }
-            None => self.read_on(&mut entries),
         }
+        let sent = &self.sent;
+        let fresh = |e: &JournalEntry| sent.get(&e.instance).is_none_or(|highest| e.seq > *highest);
+        entries.extend(self.tail.poll().into_iter().filter(fresh));
         entries
-    }
-
-    fn read_on(&mut self, entries: &mut VecDeque<Entry>) {
-        loop {
-            if let Some(file) = &mut self.file
-                && read_lines(file, &mut self.partial, entries).is_err()
-            {
-                self.file = None;
-            }
-            // Renamed away: nobody appends to it any more, the next one begins.
-            let current = std::fs::metadata(&self.path).ok().map(|m| (m.dev(), m.ino()));
-            let ours =
-                self.file.as_ref().and_then(|f| f.metadata().ok()).map(|m| (m.dev(), m.ino()));
-            if current.is_none() || current == ours {
-                return;
-            }
-            self.partial.clear();
-            match File::open(&self.path) {
-                Ok(file) => self.file = Some(file),
-                Err(_) => return,
-            }
-        }
-    }
-}
-
-fn read_lines(
-    file: &mut File,
-    partial: &mut Vec<u8>,
-    entries: &mut VecDeque<Entry>,
-) -> io::Result<()> {
-    let mut reader = BufReader::new(file);
-    loop {
-        if (&mut reader).take(MAX_LINE).read_until(b'\n', partial)? == 0 {
-            return Ok(());
-        }
-        if partial.ends_with(b"\n") {
-            entries.extend(Entry::parse(partial));
-            partial.clear();
-        } else if partial.len() as u64 >= MAX_LINE {
-            // Not a journal's line. Its rest is no JSON and is passed over.
-            partial.clear();
-        }
     }
 }
 
@@ -237,52 +160,48 @@ mod tests {
     use super::*;
 
     fn line(seq: u64) -> String {
-        format!(r#"{{"seq":{seq},"instance":"i","event":"ready","child":"tap"}}"#)
+        format!(
+            "{}\n",
+            serde_json::json!({
+                "seq": seq, "at": "2026-11-01T00:00:00Z", "process": "daemon", "instance": "i",
+                "event": "ready",
+            })
+        )
     }
 
     fn append(path: &std::path::Path, text: &str) {
         crate::home::open_append(path).unwrap().write_all(text.as_bytes()).unwrap();
     }
 
-    fn ids(tail: &mut Tail) -> Vec<String> {
-        tail.look().into_iter().map(|e| e.id).collect()
+    fn ids(source: &mut Source) -> Vec<String> {
+        source.look().iter().map(JournalEntry::id).collect()
     }
 
     #[test]
     fn resumes_behind_an_id_even_over_a_rotation() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
-        append(&dir.path().join("events.1.jsonl"), &format!("{}\n{}\n", line(1), line(2)));
-        append(&path, &format!("{}\n{}\n", line(3), line(4)));
-        let from = |last: &str| ids(&mut Tail::new(path.clone(), Some(last.to_owned())));
-        assert_eq!(from("i.1"), ["i.2", "i.3", "i.4"]);
-        assert_eq!(from("i.3"), ["i.4"]);
-        assert!(from("i.4").is_empty());
-        assert_eq!(from("i.99"), ["i.1", "i.2", "i.3", "i.4"]);
-        assert!(ids(&mut Tail::new(path, None)).is_empty());
+        append(&dir.path().join("events.1.jsonl"), &(line(1) + &line(2)));
+        append(&path, &(line(3) + &line(4)));
+        let from = |last: &str| ids(&mut Source::new(path.clone(), Some(last.to_owned())));
+        assert_eq!(from("i:1"), ["i:2", "i:3", "i:4"]);
+        assert_eq!(from("i:3"), ["i:4"]);
+        assert!(from("i:4").is_empty());
+        assert_eq!(from("i:99"), ["i:1", "i:2", "i:3", "i:4"]);
+        assert!(ids(&mut Source::new(path, None)).is_empty());
     }
 
     #[test]
-    fn follows_half_lines_rubbish_and_rotation() {
+    fn what_comes_while_the_backlog_is_read_comes_once() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("events.jsonl");
-        let mut tail = Tail::new(path.clone(), None);
-        assert!(ids(&mut tail).is_empty());
-        let (head, rest) = {
-            let mut text = line(1);
-            let rest = text.split_off(20);
-            (text, rest)
-        };
-        append(&path, &head);
-        assert!(ids(&mut tail).is_empty());
-        append(&path, &format!("{rest}\nrubbish\n{}\n", line(2)));
-        assert_eq!(ids(&mut tail), ["i.1", "i.2"]);
-
-        append(&path, &format!("{}\n", line(3)));
-        std::fs::rename(&path, dir.path().join("events.1.jsonl")).unwrap();
-        append(&path, &format!("{}\n", line(4)));
-        assert_eq!(ids(&mut tail), ["i.3", "i.4"]);
-        assert!(ids(&mut tail).is_empty());
+        append(&path, &line(1));
+        let mut source = Source::new(path.clone(), Some("i:1".to_owned()));
+        append(&path, &line(2));
+        assert_eq!(ids(&mut source), ["i:2"]);
+        append(&path, &line(3));
+        assert_eq!(ids(&mut source), ["i:3"]);
+        assert!(ids(&mut source).is_empty());
     }
 
     #[test]

@@ -187,13 +187,16 @@ async fn events_resume_and_go_on() {
     let bench = bench();
     let journal = bench.api.home.journal_file();
     let append = |path: &Path, seq: u64| {
-        let line = format!(r#"{{"seq":{seq},"instance":"i","event":"child_ready","child":"tap"}}"#);
+        let line = serde_json::json!({
+            "seq": seq, "at": "2026-11-01T00:00:00Z", "process": "daemon", "instance": "i",
+            "event": "child_ready", "child": "tap",
+        });
         writeln!(open_append(path).unwrap(), "{line}").unwrap();
     };
     append(&journal, 1);
     append(&journal, 2);
     let app = test::init_service(routes::app(Arc::clone(&bench.api))).await;
-    let request = bench.authorized("/v1/events").insert_header(("last-event-id", "i.1"));
+    let request = bench.authorized("/v1/events").insert_header(("last-event-id", "i:1"));
     let response = app.call(request.to_request()).await.unwrap();
     assert_eq!(response.headers().get("content-type").unwrap(), "text/event-stream");
     let mut body = Box::pin(response.into_body());
@@ -205,12 +208,12 @@ async fn events_resume_and_go_on() {
         }
         text.clone()
     };
-    let first = more("id: i.2\n").await;
+    let first = more("id: i:2\n").await;
     assert!(first.starts_with("retry: "), "{first}");
-    assert!(!first.contains("id: i.1\n"), "{first}");
+    assert!(!first.contains("id: i:1\n"), "{first}");
     assert!(first.contains("event: child_ready\ndata: {\"seq\":2"), "{first}");
     append(&journal, 3);
-    more("id: i.3\n").await;
+    more("id: i:3\n").await;
 }
 
 #[::core::prelude::v1::test]

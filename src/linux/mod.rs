@@ -1,4 +1,5 @@
 //! What only Linux has.
 
+pub mod listener;
 pub mod owner;
 pub mod splice;

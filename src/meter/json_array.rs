@@ -153,3 +153,119 @@ impl Parser {
         self.partial.extend_from_slice(fits);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn parse<'a>(
+        cap: usize,
+        pieces: impl IntoIterator<Item = &'a [u8]>,
+    ) -> Vec<(Vec<u8>, bool)> {
+        let mut parser = Parser::new(cap);
+        let mut out = Vec::new();
+        for piece in pieces {
+            parser.feed(piece, &mut |item| out.push((item.json.to_vec(), item.truncated)));
+        }
+        out
+    }
+
+    /// The whole items of `text`, the same at every split.
+    fn items(text: &str) -> Vec<String> {
+        let text = text.as_bytes();
+        let whole = parse(1_000, [text]);
+        assert_eq!(parse(1_000, text.chunks(1)), whole, "bytewise");
+        for cut in 0..=text.len() {
+            let (a, b) = text.split_at(cut);
+            assert_eq!(parse(1_000, [a, b]), whole, "cut at {cut}");
+        }
+        whole
+            .into_iter()
+            .map(|(json, truncated)| {
+                assert!(!truncated);
+                String::from_utf8(json).unwrap()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn a_streamed_array() {
+        let text = "[{\"a\": [1, {}], \"t\": \"]}\\\"[{\"}\r\n,\r\n{\"b\":{\"c\":\"\\\\\"}}\r\n]\r\n";
+        assert_eq!(items(text), ["{\"a\": [1, {}], \"t\": \"]}\\\"[{\"}", "{\"b\":{\"c\":\"\\\\\"}}"]);
+    }
+
+    #[test]
+    fn single_values_lines_and_odd_elements() {
+        assert_eq!(items(" {\"a\":1} "), ["{\"a\":1}"]);
+        assert_eq!(items("{\"a\":1}\n{\"b\":2}\n"), ["{\"a\":1}", "{\"b\":2}"]);
+        assert_eq!(items("[1, \"x,]\", null,[2,[3]] , true]"), ["1", "\"x,]\"", "null", "[2,[3]]", "true"]);
+        assert_eq!(items("[]"), [""; 0]);
+        assert_eq!(items("[{\"a\":"), [""; 0]);
+        assert_eq!(items("\u{feff}[{}]"), ["{}"]);
+    }
+
+    #[test]
+    fn elements_come_as_soon_as_they_are_whole() {
+        let mut parser = Parser::new(100);
+        let mut seen = Vec::new();
+        parser.feed(b"[{\"a\":1}", &mut |item| seen.push(item.json.to_vec()));
+        assert_eq!(seen, [b"{\"a\":1}"]);
+    }
+
+    #[test]
+    fn too_long_an_element_is_cut_and_the_next_one_is_whole() {
+        let text = b"[{\"a\":\"0123456789}\"},{\"b\":1}]";
+        let expected = [(b"{\"a\":\"01".to_vec(), true), (b"{\"b\":1}".to_vec(), false)];
+        for piece in 1..text.len() {
+            assert_eq!(parse(8, text.chunks(piece)), expected, "{piece}");
+        }
+        assert_eq!(parse(0, text.chunks(3)), [(vec![], true), (vec![], true)]);
+    }
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            any::<i64>().prop_map(Into::into),
+            ".{0,8}".prop_map(Into::into),
+            Just(serde_json::Value::Null),
+        ];
+        leaf.prop_recursive(3, 16, 4, |inner| {
+            prop_oneof![
+                proptest::collection::vec(inner.clone(), 0..4).prop_map(Into::into),
+                proptest::collection::btree_map(".{0,4}", inner, 0..4)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn agrees_with_a_real_parser(
+            values in proptest::collection::vec(json(), 0..6),
+            pretty in any::<bool>(),
+            piece in 1_usize..30,
+        ) {
+            let text = if pretty {
+                serde_json::to_vec_pretty(&values).unwrap()
+            } else {
+                serde_json::to_vec(&values).unwrap()
+            };
+            let items: Vec<serde_json::Value> = parse(1 << 20, text.chunks(piece))
+                .into_iter()
+                .map(|(json, _)| serde_json::from_slice(&json).unwrap())
+                .collect();
+            prop_assert_eq!(items, values);
+        }
+
+        #[test]
+        fn any_bytes_in_any_pieces(
+            text in "[\\[\\]{}\",:\\\\a1 \n]{0,80}",
+            piece in 1_usize..20,
+            cap in 0_usize..40,
+        ) {
+            let text = text.as_bytes();
+            prop_assert_eq!(parse(cap, text.chunks(piece)), parse(cap, [text]));
+        }
+    }
+}

@@ -16,7 +16,6 @@ use super::usage::{Usage, UsageState};
 
 mod request;
 mod response;
-mod standin;
 #[cfg(test)]
 mod tests;
 
@@ -123,10 +122,12 @@ impl Exchange {
         // An early answer, to a request that was not read to its end.
         self.request.end();
         self.response.end(true);
-        match (self.upgraded, self.response.unreadable) {
+        match (self.upgraded, self.response.lossy()) {
             (true, _) => self.end(Completeness::Lossy, Some(NOT_FOLLOWED), at),
-            (false, Some(why)) => self.end(Completeness::Lossy, Some(why), at),
-            (false, None) => self.end(Completeness::Complete, None, at),
+            (false, Some(why)) if !self.response.reading().over => {
+                self.end(Completeness::Lossy, Some(&why), at);
+            }
+            (false, _) => self.end(Completeness::Complete, None, at),
         }
     }
 
@@ -165,7 +166,7 @@ impl Exchange {
             self.end(Completeness::Lossy, Some(NOT_FOLLOWED), at);
             return;
         }
-        if over && self.response.unreadable.is_none() {
+        if over {
             // Clients hang up after `[DONE]`: what is missing is framing, nothing of the message.
             self.end(Completeness::Complete, None, at);
             return;
@@ -307,7 +308,8 @@ impl Exchange {
         let mut quote = book.quote(&Query { provider, model, at: self.start.at, usage });
         if family.is_some() && quote.cost_nanousd.is_some() {
             // A gateway's own price list is not known to us.
-            let note = format!("list price of {provider}; what {} charges is not known", self.start.host);
+            let note =
+                format!("list price of {provider}; what {} charges is not known", self.start.host);
             quote.reason = Some(match quote.reason.take() {
                 Some(reason) => format!("{reason}; {note}"),
                 None => note,

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::standin::coding;
+use crate::meter::coding;
 use crate::meter::http::{Headers, RequestHead};
 use crate::meter::surface::scan::{Found, Paths, Scanner};
 
@@ -86,7 +86,8 @@ impl Request {
         self.model = text(MODEL).or(self.model.take());
         self.stream = found.last(STREAM).and_then(Value::as_bool).or(self.stream);
         self.warm_up |= found.last(GENERATE).and_then(Value::as_bool) == Some(false);
-        self.cache_ttl = text(CACHE_TTL).or_else(|| text(CACHE_RETENTION)).or(self.cache_ttl.take());
+        self.cache_ttl =
+            text(CACHE_TTL).or_else(|| text(CACHE_RETENTION)).or(self.cache_ttl.take());
         if self.session.is_none() {
             let user = found.last(USER_ID).and_then(Value::as_str);
             self.session = user.and_then(session_of_user).or_else(|| text(SESSION));
@@ -110,7 +111,9 @@ pub(super) fn path(target: &str) -> String {
         None => target,
     };
     let secret = |segment: &str| {
-        ["sk-", "sk_", "AIza", "xai-", "gsk_", "key-", "Bearer"].iter().any(|p| segment.starts_with(p))
+        ["sk-", "sk_", "AIza", "xai-", "gsk_", "key-", "Bearer"]
+            .iter()
+            .any(|p| segment.starts_with(p))
     };
     let clean: Vec<&str> =
         path.split('/').map(|s| if secret(s) { "[redacted]" } else { s }).collect();

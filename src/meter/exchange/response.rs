@@ -1,9 +1,9 @@
 //! The response's body: content coding off, framing off, one JSON unit after another to the reader.
 
-use super::standin::{coding, sse};
 use crate::meter::http::ResponseHead;
 use crate::meter::surface::scan::Scanner;
 use crate::meter::surface::{self, Kind, Reader, Reading};
+use crate::meter::{coding, sse};
 
 /// Decoded response bytes that are looked at.
 const MAX_DECODED: u64 = 4 * 1024 * 1024 * 1024;
@@ -18,7 +18,9 @@ pub(super) struct Response {
     reader: Option<Box<dyn Reader>>,
     pub(super) bytes: u64,
     /// Why the body can't be read (any more).
-    pub(super) unreadable: Option<&'static str>,
+    unreadable: Option<coding::Error>,
+    /// An event was over the size cap; what it said at its end is lost.
+    truncated: bool,
 }
 
 #[derive(Debug)]
@@ -39,6 +41,7 @@ impl Response {
             reader: surface::reader(kind),
             bytes: 0,
             unreadable: None,
+            truncated: false,
         }
     }
 
@@ -49,7 +52,7 @@ impl Response {
         let coding = head.headers.get("content-encoding").unwrap_or_default();
         match coding::Decoder::new(coding, MAX_DECODED) {
             Ok(decoder) => self.decoder = Some(decoder),
-            Err(_) => self.unreadable = Some("the response's content coding is not known"),
+            Err(why) => self.unreadable = Some(why),
         }
         let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
         self.framing = if media.contains("event-stream") {
@@ -67,14 +70,15 @@ impl Response {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let Some(mut decoder) = self.decoder.take() else { return };
         let (framing, reader) = (&mut self.framing, &mut self.reader);
+        let truncated = &mut self.truncated;
         let result = decoder.feed(data, &mut |plain| {
             if let Some(reader) = reader {
-                framing.feed(plain, reader.as_mut());
+                *truncated |= framing.feed(plain, reader.as_mut());
             }
         });
         match result {
             Ok(()) => self.decoder = Some(decoder),
-            Err(_) => self.unreadable = Some("the response's content coding is corrupt"),
+            Err(why) => self.unreadable = Some(why),
         }
     }
 
@@ -83,6 +87,14 @@ impl Response {
         self.decoder = None;
         if let Some(reader) = &mut self.reader {
             self.framing.finish(complete, reader.as_mut());
+        }
+    }
+
+    /// Why the reading may lack something that was there.
+    pub(super) fn lossy(&self) -> Option<String> {
+        match self.unreadable {
+            Some(why) => Some(why.to_string()),
+            None => self.truncated.then(|| "an event was over the size cap".to_owned()),
         }
     }
 
@@ -105,20 +117,28 @@ impl Framing {
         Self::Json(Box::new(Scanner::new(surface::response_paths())))
     }
 
-    fn feed(&mut self, plain: &[u8], reader: &mut dyn Reader) {
+    /// Whether an event had to be truncated.
+    fn feed(&mut self, plain: &[u8], reader: &mut dyn Reader) -> bool {
         if matches!(self, Self::Undecided) {
-            let Some(first) = plain.iter().find(|byte| !byte.is_ascii_whitespace()) else { return };
+            let Some(first) = plain.iter().find(|byte| !byte.is_ascii_whitespace()) else {
+                return false;
+            };
             *self = match first {
                 b'{' | b'[' => Self::json(),
                 b'e' | b'd' | b'i' | b':' => Self::Events(sse::Parser::new(MAX_EVENT)),
                 _ => Self::Opaque,
             };
         }
+        let mut truncated = false;
         match self {
-            Self::Events(parser) => parser.feed(plain, &mut |event| one_event(&event, reader)),
+            Self::Events(parser) => parser.feed(plain, &mut |event| {
+                truncated |= event.truncated;
+                one_event(&event, reader);
+            }),
             Self::Json(scanner) => scanner.feed(plain, &mut |found| reader.unit(None, &found)),
             Self::Undecided | Self::Opaque => {}
         }
+        truncated
     }
 
     fn finish(&mut self, complete: bool, reader: &mut dyn Reader) {

@@ -54,9 +54,9 @@ impl Book {
         }
         let mut sum = Sum::default();
         let whole = [(query.model, &usage.tokens)];
-        let parts = usage.parts.iter().map(|p| (p.model.as_deref().unwrap_or(query.model), &p.tokens));
-        let each: Vec<_> =
-            if usage.parts.is_empty() { whole.to_vec() } else { parts.collect() };
+        let parts =
+            usage.parts.iter().map(|p| (p.model.as_deref().unwrap_or(query.model), &p.tokens));
+        let each: Vec<_> = if usage.parts.is_empty() { whole.to_vec() } else { parts.collect() };
         let mut rules: Vec<String> = Vec::new();
         for (name, tokens) in each {
             let found = self

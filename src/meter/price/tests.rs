@@ -36,11 +36,7 @@ fn the_book_that_is_shipped_parses() {
 
 #[test]
 fn golden_costs() {
-    let cached = Tokens {
-        cache_read: Some(3000),
-        cache_write_5m: Some(200),
-        ..tokens(1000, 500)
-    };
+    let cached = Tokens { cache_read: Some(3000), cache_write_5m: Some(200), ..tokens(1000, 500) };
     let hour = Tokens { cache_write_1h: Some(200), cache_write_5m: None, ..cached };
     let opus = Tokens {
         input: Some(2000),

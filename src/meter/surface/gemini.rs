@@ -86,7 +86,9 @@ fn tokens(usage: &Value) -> Tokens {
             .filter(|entry| text(entry, &["modality"]) == Some(wanted))
             .fold(None, |sum, entry| plus(sum, count(entry, &["tokenCount"])))
     };
-    let fresh = |wanted| minus(modality("promptTokensDetails", wanted), modality("cacheTokensDetails", wanted));
+    let fresh = |wanted| {
+        minus(modality("promptTokensDetails", wanted), modality("cacheTokensDetails", wanted))
+    };
     Tokens {
         input: plus(minus(prompt, cached), tools),
         cache_read: cached,

@@ -187,7 +187,8 @@ fn kind(known: Option<&str>, path: &str, posted: bool) -> Classified {
         Some(Kind::Embeddings)
     } else if ends("/images/generations") || ends("/images/edits") {
         Some(Kind::Images)
-    } else if ends("/audio/transcriptions") || ends("/audio/translations") || ends("/audio/speech") {
+    } else if ends("/audio/transcriptions") || ends("/audio/translations") || ends("/audio/speech")
+    {
         Some(Kind::Audio)
     } else if cohere && (ends("/chat") || ends("/embed") || ends("/rerank")) {
         Some(Kind::Cohere)
@@ -207,7 +208,13 @@ mod tests {
     fn requests_are_what_their_paths_say() {
         for (host, method, path, kind, billable) in [
             ("api.anthropic.com", "POST", "/v1/messages", Some(Kind::Messages), true),
-            ("api.anthropic.com", "POST", "/v1/messages/count_tokens", Some(Kind::CountTokens), false),
+            (
+                "api.anthropic.com",
+                "POST",
+                "/v1/messages/count_tokens",
+                Some(Kind::CountTokens),
+                false,
+            ),
             ("api.anthropic.com", "POST", "/v1/messages/batches", None, false),
             ("api.anthropic.com", "GET", "/v1/models", None, false),
             ("api.anthropic.com", "POST", "/api/event_logging/v2/batch", None, false),
@@ -216,7 +223,13 @@ mod tests {
             ("api.openai.com", "POST", "/v1/completions", Some(Kind::Completions), true),
             ("api.openai.com", "POST", "/v1/responses", Some(Kind::Responses), true),
             ("api.openai.com", "GET", "/v1/responses/resp_1", None, false),
-            ("api.openai.com", "POST", "/v1/responses/input_tokens", Some(Kind::InputTokens), false),
+            (
+                "api.openai.com",
+                "POST",
+                "/v1/responses/input_tokens",
+                Some(Kind::InputTokens),
+                false,
+            ),
             ("api.openai.com", "POST", "/v1/responses/resp_1/cancel", None, false),
             ("api.openai.com", "POST", "/v1/threads/t/messages", None, false),
             ("api.openai.com", "POST", "/v1/embeddings", Some(Kind::Embeddings), true),
@@ -225,8 +238,13 @@ mod tests {
             ("API.Groq.com.", "POST", "/openai/v1/chat/completions", Some(Kind::Chat), true),
             ("api.deepseek.com", "POST", "/anthropic/v1/messages", Some(Kind::Messages), true),
             ("api.cohere.com", "POST", "/v2/chat", Some(Kind::Cohere), true),
-            ("cloudcode-pa.googleapis.com", "POST", "/v1internal:streamGenerateContent",
-                Some(Kind::CodeAssist), true),
+            (
+                "cloudcode-pa.googleapis.com",
+                "POST",
+                "/v1internal:streamGenerateContent",
+                Some(Kind::CodeAssist),
+                true,
+            ),
             ("cloudcode-pa.googleapis.com", "POST", "/v1internal:loadCodeAssist", None, false),
             ("llm.corp.example", "POST", "/proxy/v1/chat/completions", Some(Kind::Chat), true),
             ("llm.corp.example", "POST", "/ask", Some(Kind::Unknown), false),
@@ -260,6 +278,9 @@ mod tests {
         assert!(!route("api.openai.com", "POST", "/", false).subscription);
         assert_eq!(route("eu.api.openai.com", "POST", "/", false).geo, Some("eu"));
         let unknown = route("Llm.Corp.example", "POST", "/", false);
-        assert_eq!((unknown.provider.as_str(), unknown.known_provider), ("llm.corp.example", false));
+        assert_eq!(
+            (unknown.provider.as_str(), unknown.known_provider),
+            ("llm.corp.example", false)
+        );
     }
 }

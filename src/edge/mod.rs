@@ -105,11 +105,8 @@ async fn run(opts: EdgeOptions) -> u8 {
     };
     let serving = tokio::task::spawn_local(accept::accept_all(listener, Rc::clone(&edge.shared)));
     slog::info!(log, "edge serves"; "port" => edge.shared.edge_port);
-    loop {
-        match signals.next().await {
-            Signal::Reload => edge.reload(&home),
-            Signal::End => break,
-        }
+    while let Signal::Reload = signals.next().await {
+        edge.reload(&home);
     }
     // Closing our copy of the listener is enough: the root holds the port for the next edge, which
     // needs the lock.

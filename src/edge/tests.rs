@@ -168,7 +168,7 @@ async fn next_offer(channel: &mut DaemonChannel) -> (Offer, OwnedFd) {
 async fn verdict(channel: &mut DaemonChannel) -> (OfferId, bool) {
     match channel.recv().await.unwrap().unwrap().0 {
         ToDaemon::Verdict { id, granted } => (id, granted),
-        other => panic!("{other:?}"),
+        other @ (ToDaemon::Hello { .. } | ToDaemon::Offer(_)) => panic!("{other:?}"),
     }
 }
 

@@ -1,10 +1,12 @@
 //! The listening socket and the accept loop, which nothing but the end of the process ends.
 
 use std::fs::File;
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -87,7 +89,10 @@ pub async fn accept_all(listener: TcpListener, shared: Rc<Shared>) {
                 }
                 Trouble::Shed => {
                     drop(reserve.take());
-                    if let Ok((client, _)) = listener.accept().await {
+                    // Not a wait: the queue may be empty (the kernel looks for a descriptor first),
+                    // and who comes later may find room again.
+                    let next = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
+                    if let Poll::Ready(Ok((client, _))) = next {
                         shed(&client);
                     }
                     reserve = File::open("/dev/null").ok();

@@ -14,7 +14,7 @@ use super::link::{Alarm, Link};
 use super::probe::Prober;
 use super::route::{self, Chain, Reason};
 use crate::config::Config;
-use crate::supervisor::Child;
+use crate::supervisor::{Birth, Child};
 
 /// What connections hold: reads are a load, wishes and bad news go to the actor.
 #[derive(Debug)]
@@ -105,20 +105,22 @@ pub struct HealthCache {
     prober: Arc<Prober>,
     state: State,
     probes: u64,
+    birth: Birth,
 }
 
 impl HealthCache {
     /// `socket`: the daemon's control socket.
     #[must_use]
-    pub fn new(health: Arc<Health>, socket: PathBuf, log: slog::Logger) -> Self {
+    pub fn new(health: Arc<Health>, socket: PathBuf, birth: Birth) -> Self {
         let prober = Prober {
             config: Arc::clone(&health.config),
             socket,
             link: Arc::clone(&health.link),
             alarm: Arc::clone(&health) as Arc<dyn Alarm>,
-            log,
+            log: birth.log().clone(),
         };
-        Self { health, prober: Arc::new(prober), state: State::new(Instant::now()), probes: 0 }
+        let state = State::new(Instant::now());
+        Self { health, prober: Arc::new(prober), state, probes: 0, birth }
     }
 
     fn on(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -147,6 +149,7 @@ impl Actor for HealthCache {
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.health.actor.store(Some(Arc::new(ctx.address())));
         self.health.wanted.store(false, Ordering::Release);
+        self.birth.ready();
     }
 }
 

@@ -19,7 +19,7 @@ pub mod tunnel;
 
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::path::PathBuf;
+use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,7 +29,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use slog::Logger;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixStream};
-use tokio::time::{sleep, timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use cache::{Health, HealthCache};
@@ -39,11 +39,12 @@ use status::Counters;
 
 use crate::config::{self, Config, Loaded, Upstream};
 use crate::home::{Home, PidLock};
+use crate::supervisor::{self, ChildSpec, Journal, Lane, Lanes, Slot, TreeSpec};
 
 /// Live tunnels get this long when the edge is asked to end.
 pub const DRAIN: Duration = Duration::from_secs(30);
-
-const CACHE_RESTART: Duration = Duration::from_millis(100);
+/// For the last words of the tree and the journal.
+const LAST: Duration = Duration::from_millis(500);
 
 const OK: u8 = 0;
 const FAILED: u8 = 1;
@@ -89,6 +90,7 @@ async fn run(opts: EdgeOptions) -> u8 {
             return BUSY;
         }
     };
+    let journal = Journal::open(&home.journal_file(), "edge");
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(e) => {
@@ -96,7 +98,7 @@ async fn run(opts: EdgeOptions) -> u8 {
             return FAILED;
         }
     };
-    let edge = match Edge::start(&home, loaded.config, &listener, log.clone()) {
+    let edge = match Edge::start(&home, loaded.config, &listener, journal, log.clone()) {
         Ok(edge) => edge,
         Err(e) => {
             slog::error!(log, "cannot serve"; "error" => %e);
@@ -123,6 +125,8 @@ async fn run(opts: EdgeOptions) -> u8 {
 pub struct Edge {
     pub shared: Rc<Shared>,
     spooler: tokio::task::JoinHandle<()>,
+    tree: supervisor::Supervisor,
+    journal: Journal,
 }
 
 impl Edge {
@@ -131,12 +135,13 @@ impl Edge {
         home: &Home,
         config: Config,
         listener: &TcpListener,
+        journal: Journal,
         log: Logger,
     ) -> io::Result<Self> {
         let edge_port = listener.local_addr()?.port();
         let config = Arc::new(ArcSwap::from_pointee(usable(config, edge_port, &log)));
         let health = Health::new(Arc::clone(&config));
-        keep_cache(Arc::clone(&health), home.control_socket(), log.clone());
+        let tree = tree(&health, &home.control_socket(), journal.clone(), &log);
         let (spool, write) = Spool::new(home.passthrough_spool());
         let spooler = tokio::spawn(write);
         let shared = Rc::new(Shared {
@@ -148,7 +153,7 @@ impl Edge {
             instance: Uuid::new_v4(),
             log,
         });
-        Ok(Self { shared, spooler })
+        Ok(Self { shared, spooler, tree, journal })
     }
 
     /// Takes the file's new state, if all of it is right; else the last good one stays.
@@ -170,25 +175,35 @@ impl Edge {
         let open = self.shared.counters.now_open();
         slog::info!(self.shared.log, "draining"; "open" => open);
         let _ = timeout(DRAIN, self.shared.counters.drained()).await;
-        let Self { shared, spooler } = self;
+        let Self { shared, spooler, tree, journal } = self;
         if let Ok(shared) = Rc::try_unwrap(shared) {
             drop(shared);
             let _ = spooler.await;
         }
+        let _ = timeout(LAST, tree.shutdown()).await;
+        journal.flush(LAST);
     }
 }
 
-/// Runs the health cache, and a new one whenever it ends. Without it connections go on by the last
-/// verdict.
-fn keep_cache(health: Arc<Health>, socket: PathBuf, log: Logger) {
-    tokio::task::spawn_local(async move {
-        loop {
-            let cache = HealthCache::new(Arc::clone(&health), socket.clone(), log.clone());
-            let ended = tokio::task::spawn_local(actix::Context::new().into_future(cache)).await;
-            slog::error!(log, "health cache ended, starting it anew"; "panicked" => ended.is_err());
-            sleep(CACHE_RESTART).await;
-        }
+/// The edge's own tree, on its one thread. It never gives up: without the health cache connections
+/// go on by the last verdict. No heartbeat: a thread that is stuck serves nobody anyway, and an
+/// idle edge is to do nothing at all.
+fn tree(
+    health: &Arc<Health>,
+    socket: &Path,
+    journal: Journal,
+    log: &Logger,
+) -> supervisor::Supervisor {
+    let (health, socket) = (Arc::clone(health), socket.to_path_buf());
+    let cache = ChildSpec::actor("health_cache", Slot::default(), move |birth| {
+        HealthCache::new(Arc::clone(&health), socket.clone(), birth)
     });
+    supervisor::start(
+        TreeSpec::new("edge", log.clone(), journal)
+            .lanes(Lanes::current())
+            .intensity(None)
+            .child(cache.lane(Lane::Control).heartbeat(None)),
+    )
 }
 
 /// An upstream proxy that is ourselves would send every connection round in circles.

@@ -45,7 +45,8 @@ async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
             let log = Logger::root(slog::Discard, slog::o!());
-            let edge = Edge::start(&home, loaded.config, &listener, log).unwrap();
+            let edge =
+                Edge::start(&home, loaded.config, &listener, Journal::disabled(), log).unwrap();
             tokio::task::spawn_local(accept::accept_all(listener, Rc::clone(&edge.shared)));
             let edge = Rc::new(edge);
             test(World { home, edge, addr, origin, api: Some(api) }).await;
@@ -390,6 +391,27 @@ async fn a_daemon_that_comes_back_is_used_again() {
         assert_eq!(world.verdict(), health::Verdict::Healthy);
         let _client = world.hello().await;
         next_offer(&mut channel).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_generation_of_the_health_cache_takes_over() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let (_client, mut channel) = tokio::join!(world.hello(), daemon.accept());
+        let (offer, _fd) = next_offer(&mut channel).await;
+        channel.send(&ToEdge::Commit { id: offer.id }, None).await.unwrap();
+        assert_eq!(verdict(&mut channel).await, (offer.id, true));
+        world.edge.tree.restart("health_cache");
+        sleep(Duration::from_secs(10)).await;
+        // Stale: used as it is, and renewed by the new generation over the same link.
+        let _client = world.hello().await;
+        next_offer(&mut channel).await;
+        sleep(MS).await;
+        assert!(world.edge.shared.health.read().fresh);
+        let children = world.edge.tree.observe().await;
+        assert_eq!((children[0].generation, &children[0].observed["probes"]), (2, &1.into()));
     })
     .await;
 }

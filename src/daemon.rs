@@ -26,6 +26,7 @@ use crate::config::{self, Config, Loaded, Problem};
 use crate::home::{Home, PidLock};
 use crate::meter::ledger::{WriterConfig, start_writer};
 use crate::meter::trust;
+use crate::supervisor::Journal;
 
 /// What the process is started with.
 #[derive(Debug)]
@@ -136,6 +137,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     let api_addr = in_force.daemon.api_addr();
     let door = Door::new(&home, instance);
     let view = tree::View::default();
+    let journal = Journal::open(&home.journal_file(), "daemon");
     let health = health::Board::default();
     let api = Arc::new(Api {
         instance,
@@ -160,6 +162,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
             door: door.clone(),
             port: Port::new(api_addr),
             api,
+            journal: journal.clone(),
             log: log.clone(),
         },
         &view,
@@ -187,6 +190,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     if !writer.stop(std::time::Instant::now() + LAST_ROWS) {
         slog::error!(log, "the ledger's writer did not end in time");
     }
+    journal.flush(LAST_ROWS);
     slog::info!(log, "ended"; "code" => code);
     code
 }
@@ -205,7 +209,7 @@ async fn drain(meter: &Meter, orders: &mut UnboundedReceiver<Order>) {
         }
     };
     tokio::select! {
-        () = tap.drain(DRAIN) => {}
+        _ = tap.drain(DRAIN) => {}
         () = again => {}
     }
 }

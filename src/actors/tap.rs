@@ -19,7 +19,9 @@ use uuid::Uuid;
 use super::meter::Meter;
 use crate::config::Config;
 use crate::home::Home;
-use crate::meter::tap::{Tap, TapDeps};
+use crate::meter::ca::Ca;
+use crate::meter::tap::{Limits, Tap, TapDeps};
+use crate::meter::trust::Trust;
 use crate::supervisor::{Birth, Child};
 
 /// The control socket, bound once per process (again if its file is gone). Clones share.
@@ -124,10 +126,29 @@ impl TapActor {
 
     /// Reads keys and roots from disk, so not on this thread.
     fn set_up(&mut self, ctx: &mut Context<Self>) {
-        let (door, home) = (self.door.clone(), self.home.clone());
+        let (door, home, meter) = (self.door.clone(), self.home.clone(), self.meter.clone());
+        let (config, log) = (Arc::clone(&self.config), self.birth.log().clone());
         let made = tokio::task::spawn_blocking(move || {
             let socket = door.take().map_err(|e| format!("control socket: {e}"))?;
-            let tap = Tap::new(TapDeps { home }).map_err(|e| e.to_string())?;
+            let in_force = config.load_full();
+            let ca = Ca::load_or_create(&home, &in_force.meter.hosts, &log)
+                .map_err(|e| format!("certificate authority: {e}"))?;
+            let trust = Trust::load(&home, in_force.upstream.extra_ca_file.as_ref());
+            if let Some(problem) = trust.problem() {
+                slog::error!(log, "trust in providers"; "problem" => problem);
+            }
+            let tap = Tap::new(TapDeps {
+                home,
+                instance: door.instance(),
+                config,
+                ca: Arc::new(ArcSwap::from_pointee(ca)),
+                trust: Arc::new(ArcSwap::from_pointee(trust)),
+                sink: Arc::new(meter.intake().clone()),
+                book: meter.book(),
+                limits: Limits::default(),
+                log,
+            })
+            .map_err(|e| e.to_string())?;
             Ok((tap, socket))
         });
         ctx.spawn(made.into_actor(self).map(|made, actor, ctx| {
@@ -153,9 +174,9 @@ impl TapActor {
     /// A tap that does not accept any more is as good as a crashed one.
     fn check_self(&mut self, ctx: &mut Context<Self>) {
         let Some(tap) = self.meter.tap() else { return };
-        let question = async move { tokio::time::timeout(SELF_PATIENCE, tap.probe()).await };
+        let question = async move { tap.probe(SELF_PATIENCE).await };
         ctx.spawn(question.into_actor(self).map(|answer, actor, _| {
-            actor.misses = if matches!(answer, Ok(Ok(()))) { 0 } else { actor.misses + 1 };
+            actor.misses = if answer.is_ok() { 0 } else { actor.misses + 1 };
             if actor.misses >= SELF_MISSES {
                 actor.birth.fail("its accept path does not answer");
             }
@@ -183,7 +204,8 @@ impl Actor for TapActor {
 
 impl Child for TapActor {
     fn observe(&self) -> Value {
-        json!({ "fault": self.fault })
+        let traffic = self.meter.tap().map(|tap| tap.snapshot());
+        json!({ "fault": self.fault, "traffic": traffic })
     }
 }
 

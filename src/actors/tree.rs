@@ -127,7 +127,7 @@ impl From<ChildStatus> for ActorAnswer {
     fn from(status: ChildStatus) -> Self {
         Self {
             id: status.id,
-            state: status.state,
+            state: format!("{:?}", status.state).to_lowercase(),
             generation: status.generation,
             restarts: status.restarts,
             last_exit: status.last_exit,

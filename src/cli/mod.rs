@@ -1,1 +1,197 @@
-//! (being written)
+//! The command line: one file per command. stdout is data, stderr is messages.
+
+mod ca;
+mod client;
+mod config;
+mod env;
+mod events;
+mod exit;
+mod lifecycle;
+mod output;
+mod processes;
+mod range;
+mod report;
+mod requests;
+mod reset_proxy;
+mod run;
+mod status;
+mod summary;
+mod up;
+
+use std::ffi::OsString;
+use std::io::Write;
+
+use clap::{Args, Parser, Subcommand};
+
+pub use exit::{Exit, Failure};
+
+use crate::config::Loaded;
+use crate::home::Home;
+
+/// Shows what your LLM tools spend, per project, without touching the tools.
+#[derive(Debug, Parser)]
+#[command(
+    name = "halton-meter",
+    version,
+    after_help = "Examples:\n  \
+        halton-meter run -- claude -p 'hello'      run a tool and see what it cost\n  \
+        halton-meter report --since 7d             what was spent, by project\n  \
+        halton-meter stop                          stop metering; tools keep working\n\n\
+        Exit codes: 0 ok, 1 failed, 2 usage, 69 daemon unavailable, 73/77 can't write, 78 bad config;\n\
+        `run` exits as its command does."
+)]
+struct Cli {
+    /// Overrides a setting for this call and the processes it starts (repeatable).
+    #[arg(short = 'c', long = "config", value_name = "SECTION.KEY=VALUE", global = true)]
+    flags: Vec<String>,
+    /// When to use colour; NO_COLOR is honoured.
+    #[arg(long, value_enum, default_value_t, global = true)]
+    color: output::Color,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a command through the meter; starts edge and daemon if need be.
+    Run(run::RunArgs),
+    /// Run the whole tree in the foreground with a live view; Ctrl-C ends it.
+    Up,
+    /// Start metering (daemon and watchdog; the edge too if it is down).
+    Start(lifecycle::StartArgs),
+    /// Stop metering. The edge stays: tools keep working, unmetered.
+    Stop,
+    /// Restart daemon and watchdog; exchanges in flight finish first.
+    Restart,
+    /// What runs, in which state, and what was metered of late.
+    Status(status::StatusArgs),
+    /// What was spent: tokens, cost, latency, coverage.
+    Report(report::ReportArgs),
+    /// The requests themselves, newest first.
+    Requests(requests::RequestsArgs),
+    /// Supervision events: starts, crashes, restarts.
+    Events(events::EventsArgs),
+    /// Variables that send a shell's tools through the meter.
+    Env(env::EnvArgs),
+    /// Where the local certificate authority and the bundle are.
+    #[command(subcommand)]
+    Ca(ca::CaCommand),
+    /// Settings: their values and origins.
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
+    /// Escape hatch: take the system proxy off, whatever else is broken.
+    ResetProxy,
+    #[command(hide = true)]
+    Edge(EdgeArgs),
+    #[command(hide = true)]
+    Daemon,
+    #[command(hide = true)]
+    Watchdog,
+    #[command(hide = true)]
+    Supervise(SuperviseArgs),
+}
+
+#[derive(Args, Debug)]
+struct EdgeArgs {
+    #[command(subcommand)]
+    command: Option<EdgeCommand>,
+}
+
+#[derive(Debug, Subcommand)]
+enum EdgeCommand {
+    /// Take the edge down too: programs that point at it can't connect any more.
+    Stop,
+}
+
+#[derive(Args, Debug)]
+struct SuperviseArgs {
+    /// Stay in the session of the caller and log to stderr.
+    #[arg(long)]
+    foreground: bool,
+}
+
+/// What every command gets.
+#[derive(Debug)]
+pub struct Context {
+    pub home: Home,
+    pub loaded: Loaded,
+    /// `-c` flags as given; passed on to started processes through their environment.
+    pub flags: Vec<String>,
+    pub color: output::Color,
+}
+
+/// Parses and runs one command.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.print();
+            return if e.use_stderr() { Exit::USAGE } else { Exit::OK };
+        }
+    };
+    match dispatch(cli) {
+        Ok(exit) => exit,
+        Err(failure) => {
+            failure.print(&mut std::io::stderr());
+            failure.exit
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<Exit, Failure> {
+    // The escape hatch needs nothing: no home, no configuration.
+    if let Command::ResetProxy = cli.command {
+        return reset_proxy::run();
+    }
+    let home = Home::from_env()
+        .map_err(|e| Failure::new(Exit::NO_PERMISSION, e).hint("set HOME or HALTON_METER_HOME"))?;
+    let loaded = crate::config::load(&home.config_file(), &cli.flags);
+    let ctx = Context { home, loaded, flags: cli.flags, color: cli.color };
+    let mut out = std::io::stdout().lock();
+    match cli.command {
+        Command::Run(args) => {
+            drop(out);
+            run::run(&ctx, args)
+        }
+        Command::Up => {
+            ctx.checked()?;
+            drop(out);
+            up::run(&ctx)
+        }
+        Command::Start(args) => lifecycle::start(ctx.checked()?, &args),
+        Command::Stop => lifecycle::stop(&ctx),
+        Command::Restart => lifecycle::restart(ctx.checked()?),
+        Command::Status(args) => status::run(&ctx, &args, &mut out),
+        Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
+        Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
+        Command::Events(args) => events::run(&ctx, &args, &mut out),
+        Command::Env(args) => env::run(&ctx, &args, &mut out),
+        Command::Ca(command) => ca::run(&ctx, &command, &mut out),
+        Command::Config(command) => config::run(&ctx, &command, &mut out),
+        Command::ResetProxy => reset_proxy::run(),
+        Command::Edge(EdgeArgs { command: Some(EdgeCommand::Stop) }) => lifecycle::edge_stop(&ctx),
+        Command::Edge(EdgeArgs { command: None }) => Ok(processes::edge(ctx)),
+        Command::Daemon => Ok(processes::daemon(ctx)),
+        Command::Watchdog => Ok(processes::watchdog(ctx)),
+        Command::Supervise(args) => Ok(processes::supervise(ctx, args.foreground)),
+    }
+}
+
+impl Context {
+    /// Commands refuse a configuration with mistakes in it.
+    fn checked(&self) -> Result<&Self, Failure> {
+        match self.loaded.problems.as_slice() {
+            [] => Ok(self),
+            problems => {
+                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+                Err(Failure::new(Exit::CONFIG, lines.join("\n  "))
+                    .hint("`halton-meter config check` checks again; running processes keep the last good configuration"))
+            }
+        }
+    }
+}
+
+/// One message line on stderr, the same form everywhere.
+fn say(text: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr(), "halton-meter: {text}");
+}

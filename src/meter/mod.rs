@@ -7,6 +7,7 @@ pub mod attribution;
 pub mod ca;
 pub mod coding;
 pub mod exchange;
+pub mod feed;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod hello;

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::usage::{Tokens, UsageState};
 
 /// Protocol of the exchange as the client spoke it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     H1,
@@ -15,8 +16,19 @@ pub enum Protocol {
     Ws,
 }
 
+impl Protocol {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::H1 => "h1",
+            Self::H2 => "h2",
+            Self::Ws => "ws",
+        }
+    }
+}
+
 /// Whether the row tells the whole exchange.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Completeness {
     /// Written when the request is seen. Rows still `open` at the daemon's start become
@@ -29,20 +41,45 @@ pub enum Completeness {
     Lossy,
 }
 
+impl Completeness {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Complete => "complete",
+            Self::Interrupted => "interrupted",
+            Self::Lossy => "lossy",
+        }
+    }
+}
+
 /// Whether the user pays for these tokens, or a subscription covers them.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Billing {
     Metered,
     Subscription,
 }
 
+impl Billing {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Metered => "metered",
+            Self::Subscription => "subscription",
+        }
+    }
+}
+
 /// The ledger row of contract section 6. JSON names are the public ones.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct Row {
     /// UUIDv7; writing the same id again replaces the row.
+    #[schema(value_type = String, format = "uuid")]
     pub id: Uuid,
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
     pub host: String,
     /// Path without query; secrets never get here.
@@ -93,4 +130,46 @@ pub struct Row {
     pub session: Option<String>,
     pub branch: Option<String>,
     pub cwd: Option<String>,
+}
+
+/// A row as `requests --json` and `/v1/requests` show it: the fields of [`Row`] and the cost as a
+/// decimal string, for readers whose numbers are floats.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct PublicRow {
+    #[serde(flatten)]
+    pub row: Row,
+    pub cost_usd: Option<String>,
+}
+
+impl From<Row> for PublicRow {
+    fn from(row: Row) -> Self {
+        Self { cost_usd: row.cost_nanousd.map(usd_decimal), row }
+    }
+}
+
+/// Nano-dollars as an exact decimal number of dollars: `0.0123`, `12.00`.
+#[must_use]
+pub fn usd_decimal(nanousd: i64) -> String {
+    let sign = if nanousd < 0 { "-" } else { "" };
+    let magnitude = nanousd.unsigned_abs();
+    let mut fraction = format!("{:09}", magnitude % 1_000_000_000);
+    while fraction.len() > 2 && fraction.ends_with('0') {
+        fraction.pop();
+    }
+    format!("{sign}{}.{fraction}", magnitude / 1_000_000_000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn decimals_are_exact_and_never_shorter_than_cents() {
+        assert_eq!(usd_decimal(0), "0.00");
+        assert_eq!(usd_decimal(12_300_000), "0.0123");
+        assert_eq!(usd_decimal(1), "0.000000001");
+        assert_eq!(usd_decimal(12_000_000_000), "12.00");
+        assert_eq!(usd_decimal(-1_500_000_000), "-1.50");
+        assert_eq!(usd_decimal(i64::MIN), "-9223372036.854775808");
+    }
 }

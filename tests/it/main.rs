@@ -1,1 +1,14 @@
 //! One binary for all integration tests, so that they link once.
+
+#[path = "../support/origin/mod.rs"]
+mod origin;
+
+mod ca;
+mod clients;
+mod commands;
+mod expected;
+mod fail_open;
+mod harness;
+mod layers;
+mod origin_itself;
+mod programs;

@@ -1,1 +1,56 @@
-//! (being written)
+//! The ledger: one SQLite file, one writer thread, any number of readers.
+//!
+//! [`Intake::record`] is what the byte side sees: it queues and returns, whatever the state of the
+//! disk. The [`Writer`]'s thread drains the queue in batches, waits out locks and full disks while
+//! rows pile up to a limit, and counts what it can't keep. Readers ([`Ledger`]) open the file
+//! themselves, so that reports work with the daemon down.
+
+mod backoff;
+mod coverage;
+#[cfg(test)]
+pub(crate) mod fixture;
+mod intake;
+mod query;
+mod record;
+mod report;
+mod schema;
+mod spill;
+mod tally;
+mod writer;
+
+use std::io;
+use std::path::PathBuf;
+
+pub use coverage::{Coverage, Passed};
+pub use intake::{Intake, IntakeStats, Limits};
+pub use query::{Cursor, Ledger, Page, PublicPage, RequestFilter, RunTotals};
+pub use report::{Group, GroupBy, Grouping, Report, ReportQuery, Window};
+pub use tally::{Latency, Totals, UnpricedModel};
+pub use writer::{Writer, WriterConfig, start_writer};
+
+/// What can go wrong with the ledger's file.
+#[derive(Debug, thiserror::Error)]
+pub enum LedgerError {
+    #[error("cannot use {}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+    #[error("the ledger: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    #[error("the ledger's schema: {0}")]
+    Migration(#[from] rusqlite_migration::Error),
+    #[error(
+        "the ledger was written by a newer version (schema {found}, this program knows {known}); \
+         upgrade, or use the newer program"
+    )]
+    Newer { found: usize, known: usize },
+    #[error(
+        "the ledger is of an older version (schema {found}, this program reads {known}); \
+         start the daemon once to bring it up to date"
+    )]
+    Older { found: usize, known: usize },
+    #[error("{} was moved while it was in use", path.display())]
+    Moved { path: PathBuf },
+    #[error("the writer thread could not be started: {0}")]
+    Thread(io::Error),
+    #[error("the cursor is not one that this program gave out")]
+    BadCursor,
+}

@@ -1,0 +1,35 @@
+# Short ways to what tools/ holds; `just --list` shows them.
+
+# Everything CI checks
+ci:
+    tools/ci.sh
+
+# The tests, with the clients they need
+test:
+    tools/test.sh
+
+# Unit tests only
+unit *FILTER:
+    cargo nextest run --lib {{FILTER}}
+
+fmt:
+    cargo fmt
+
+lint:
+    cargo clippy --all-targets -- -D warnings
+
+# Type-check for macOS on Linux
+macos:
+    tools/macos-check.sh clippy --all-targets -- -D warnings
+
+# Link a Mach-O executable on Linux
+macos-link:
+    tools/macos-check.sh link --bin halton-meter
+
+# Compare the price sources with each other
+prices:
+    python3 tools/pricebook.py --check
+
+# Fuzz one follower for a while (needs cargo-fuzz and a nightly compiler)
+fuzz TARGET SECONDS="60":
+    cd fuzz && cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}

@@ -1,0 +1,107 @@
+//! Asks the processes themselves, over localhost HTTP: a frozen daemon must not read as healthy.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::Context;
+use crate::home::PidLock;
+
+/// How the daemon answered `/health`.
+#[derive(Clone, Debug)]
+pub enum Health {
+    Ok(Value),
+    Degraded(Value),
+    /// Somebody answers, but not the process that holds our lock.
+    Foreign,
+    /// Our process lives, but says nothing.
+    Silent,
+    Down,
+}
+
+/// What lives, and what it says.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    pub root: Option<u32>,
+    pub edge: Option<u32>,
+    pub daemon: Option<u32>,
+    pub watchdog: Option<u32>,
+    /// The edge's own status; `None` when the port's owner is not our edge, or silent.
+    pub edge_answer: Option<Value>,
+    pub health: Health,
+}
+
+impl Tree {
+    /// Looks at locks and asks edge and daemon, each within `patience`.
+    pub fn look(ctx: &Context, patience: Duration) -> Self {
+        let holder = |name: &str| PidLock::holder(&ctx.home.pid_file(name)).ok().flatten();
+        let (edge, daemon) = (holder("edge"), holder("daemon"));
+        let edge_answer = edge.and_then(|pid| {
+            let (_, body) = get(ctx.loaded.config.edge.addr(), "/health", None, patience).ok()?;
+            (body.get("pid").and_then(Value::as_u64) == Some(u64::from(pid))).then_some(body)
+        });
+        let answer = get(ctx.loaded.config.daemon.api_addr(), "/health", None, patience);
+        let health = match (daemon, answer) {
+            (None, Ok(_)) => Health::Foreign,
+            (None, Err(_)) => Health::Down,
+            (Some(_), Err(_)) => Health::Silent,
+            (Some(pid), Ok((status, body))) => {
+                if body.get("pid").and_then(Value::as_u64) != Some(u64::from(pid)) {
+                    Health::Foreign
+                } else if status == 200 {
+                    Health::Ok(body)
+                } else {
+                    Health::Degraded(body)
+                }
+            }
+        };
+        Self {
+            root: holder("root"),
+            edge,
+            daemon,
+            watchdog: holder("watchdog"),
+            edge_answer,
+            health,
+        }
+    }
+
+    pub fn metering(&self) -> bool {
+        self.edge_answer.is_some() && matches!(self.health, Health::Ok(_))
+    }
+}
+
+/// A call of the admin API with the token of the run directory.
+pub fn api(ctx: &Context, path: &str, patience: Duration) -> Result<Value, String> {
+    let token = std::fs::read_to_string(ctx.home.token_file())
+        .map_err(|e| format!("{}: {e}", ctx.home.token_file().display()))?;
+    match get(ctx.loaded.config.daemon.api_addr(), path, Some(token.trim()), patience)? {
+        (200, body) => Ok(body),
+        (status, body) => {
+            let detail = body.get("detail").or(body.get("title")).and_then(Value::as_str);
+            Err(format!("the daemon answered {status}: {}", detail.unwrap_or("no detail")))
+        }
+    }
+}
+
+fn get(
+    addr: SocketAddr,
+    path: &str,
+    token: Option<&str>,
+    patience: Duration,
+) -> Result<(u16, Value), String> {
+    // No proxy: the variables of this environment may point at our own edge.
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .timeout_global(Some(patience))
+        .http_status_as_error(false)
+        .proxy(None)
+        .build()
+        .into();
+    let mut request = agent.get(format!("http://{addr}{path}"));
+    if let Some(token) = token {
+        request = request.header("authorization", format!("Bearer {token}"));
+    }
+    let mut response = request.call().map_err(|e| e.to_string())?;
+    let body = response.body_mut().read_json().map_err(|e| e.to_string())?;
+    Ok((response.status().as_u16(), body))
+}

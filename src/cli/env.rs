@@ -1,0 +1,244 @@
+//! The variables that send a program through the meter: for `run`, and for shells by `env`.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use super::{Context, Exit, Failure};
+use crate::config::NoProxy;
+use crate::home::{self, Home};
+use crate::meter::ca::Ca;
+use crate::meter::trust;
+
+/// Proxy variables; tools differ in which case they read.
+pub const PROXY_VARS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+pub const NO_PROXY_VARS: [&str; 2] = ["NO_PROXY", "no_proxy"];
+/// Variables that name a file of trusted roots. All but `NODE_EXTRA_CA_CERTS` and `DENO_CERT`
+/// *replace* a tool's own store, hence the bundle with the system's roots in it.
+pub const CA_VARS: [&str; 8] = [
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "GIT_SSL_CAINFO",
+    "AWS_CA_BUNDLE",
+    "CODEX_CA_CERTIFICATE",
+    "DENO_CERT",
+];
+/// Node 22.21 and later: use the proxy variables for `fetch` too.
+pub const NODE_PROXY_VAR: &str = "NODE_USE_ENV_PROXY";
+pub const PROJECT_VAR: &str = "HALTON_PROJECT";
+/// Ties a row to the `run` that its client was started by.
+pub const RUN_VAR: &str = "HALTON_RUN";
+
+const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+#[derive(Args, Debug)]
+#[command(after_help = "Example:\n  eval \"$(halton-meter env)\"")]
+pub struct EnvArgs {
+    /// Syntax of the output.
+    #[arg(long, value_enum, default_value_t)]
+    shell: Shell,
+    /// Print the commands that take the variables away again.
+    #[arg(long)]
+    unset: bool,
+    /// Print as one JSON object.
+    #[arg(long, conflicts_with = "shell")]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+enum Shell {
+    #[default]
+    Posix,
+    Fish,
+}
+
+pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, Failure> {
+    let present: BTreeMap<String, String> = std::env::vars().collect();
+    if args.unset {
+        for name in PROXY_VARS.iter().chain(&NO_PROXY_VARS).chain(&CA_VARS).chain(&[NODE_PROXY_VAR]) {
+            match args.shell {
+                Shell::Posix => writeln!(out, "unset {name}")?,
+                Shell::Fish => writeln!(out, "set -e {name}")?,
+            }
+        }
+        return Ok(Exit::OK);
+    }
+    ctx.checked()?;
+    ctx.home.create()?;
+    prepare_ca(ctx)?;
+    let vars = variables(&present, ctx.loaded.config.edge.addr(), &ctx.home, &union_bundle);
+    if args.json {
+        writeln!(out, "{}", serde_json::to_string_pretty(&vars).map_err(anyhow::Error::from)?)?;
+        return Ok(Exit::OK);
+    }
+    for (name, value) in &vars {
+        let quoted = value.replace('\'', "'\\''");
+        match args.shell {
+            Shell::Posix => writeln!(out, "export {name}='{quoted}'")?,
+            Shell::Fish => {
+                writeln!(out, "set -gx {name} '{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))?;
+            }
+        }
+    }
+    Ok(Exit::OK)
+}
+
+/// Makes sure that the CA and the bundle are there before a program is pointed at them.
+pub fn prepare_ca(ctx: &Context) -> Result<(), Failure> {
+    let log = slog::Logger::root(slog::Discard, slog::o!());
+    let config = &ctx.loaded.config;
+    let extra = config.upstream.extra_ca_file.as_deref().map(trust::read_certificates);
+    Ca::load_or_create(&ctx.home, &config.meter.hosts, &log)
+        .and_then(|ca| ca.write_bundle(&ctx.home, &extra.unwrap_or_default()))
+        .map(drop)
+        .map_err(|e| Failure::new(Exit::CANT_CREATE, e))
+}
+
+/// All variables to set, given the ones that are `present`. `union` makes a bundle of a file that
+/// the user had named and our CA, and returns its path (or `None`, when that can't be done: then
+/// the user's own setting stays).
+pub fn variables(
+    present: &BTreeMap<String, String>,
+    edge: std::net::SocketAddr,
+    home: &Home,
+    union: &dyn Fn(&Home, &Path) -> Option<PathBuf>,
+) -> BTreeMap<String, String> {
+    let mut vars = BTreeMap::new();
+    let proxy = format!("http://{edge}");
+    for name in PROXY_VARS {
+        vars.insert(name.to_owned(), proxy.clone());
+    }
+
+    let mut rules: Vec<&str> = NO_PROXY_VARS
+        .iter()
+        .filter_map(|v| present.get(*v))
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .filter(|r| !r.is_empty())
+        .collect();
+    rules.extend(LOCAL);
+    let mut seen = std::collections::BTreeSet::new();
+    rules.retain(|r| seen.insert(*r));
+    for name in NO_PROXY_VARS {
+        vars.insert(name.to_owned(), rules.join(","));
+    }
+
+    let bundle = home.ca_bundle();
+    for name in CA_VARS {
+        let path = match present.get(name).filter(|v| !v.is_empty()).map(Path::new) {
+            Some(own) if own.starts_with(home.path()) => Some(bundle.clone()),
+            Some(own) => union(home, own),
+            None => Some(bundle.clone()),
+        };
+        if let Some(path) = path {
+            vars.insert(name.to_owned(), path.display().to_string());
+        }
+    }
+    vars.insert(NODE_PROXY_VAR.to_owned(), "1".to_owned());
+    vars
+}
+
+/// The proxy that the user had before us, unless it is us.
+pub fn foreign_proxy<'a>(
+    present: &'a BTreeMap<String, String>,
+    edge: std::net::SocketAddr,
+) -> Option<&'a str> {
+    let ours = |url: &str| {
+        crate::config::UpstreamProxy::parse(url)
+            .is_some_and(|p| p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host))
+    };
+    PROXY_VARS
+        .iter()
+        .filter_map(|v| present.get(*v))
+        .map(String::as_str)
+        .find(|url| !url.is_empty() && !ours(url))
+}
+
+/// `own` plus our CA in one file, named by the content's origin so that repeated calls agree.
+pub fn union_bundle(home: &Home, own: &Path) -> Option<PathBuf> {
+    let mut pem = std::fs::read(own).ok()?;
+    let ca = std::fs::read(home.ca_cert()).ok()?;
+    if !pem.ends_with(b"\n") {
+        pem.push(b'\n');
+    }
+    pem.extend_from_slice(&ca);
+    let name: String = own
+        .display()
+        .to_string()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .collect();
+    let path = home.ca_dir().join(format!("union{name}"));
+    if std::fs::read(&path).ok().as_deref() != Some(pem.as_slice()) {
+        home::write_atomic(&path, &pem).ok()?;
+    }
+    Some(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(items: &[(&str, &str)]) -> BTreeMap<String, String> {
+        items.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_variable_of_the_contract_is_set() {
+        let home = Home::at("/h");
+        let vars = variables(&map(&[]), ([127, 0, 0, 1], 8081).into(), &home, &|_, _| None);
+        assert_eq!(vars["https_proxy"], "http://127.0.0.1:8081");
+        assert_eq!(vars["NO_PROXY"], "localhost,127.0.0.1,::1");
+        for name in CA_VARS {
+            assert_eq!(vars[name], "/h/ca/bundle.pem", "{name}");
+        }
+        assert_eq!(vars[NODE_PROXY_VAR], "1");
+    }
+
+    #[test]
+    fn what_the_user_had_is_kept() {
+        let home = Home::at("/h");
+        let present = map(&[
+            ("no_proxy", "corp.example, localhost"),
+            ("SSL_CERT_FILE", "/corp.pem"),
+            ("CURL_CA_BUNDLE", "/unreadable.pem"),
+            ("AWS_CA_BUNDLE", "/h/ca/bundle.pem"),
+        ]);
+        let union = |_: &Home, own: &Path| {
+            (own == Path::new("/corp.pem")).then(|| PathBuf::from("/h/ca/union-corp.pem"))
+        };
+        let vars = variables(&present, ([127, 0, 0, 1], 8081).into(), &home, &union);
+        assert_eq!(vars["NO_PROXY"], "corp.example,localhost,127.0.0.1,::1");
+        assert_eq!(vars["SSL_CERT_FILE"], "/h/ca/union-corp.pem");
+        assert!(!vars.contains_key("CURL_CA_BUNDLE"));
+        assert_eq!(vars["AWS_CA_BUNDLE"], "/h/ca/bundle.pem");
+    }
+
+    #[test]
+    fn our_own_proxy_is_not_foreign() {
+        let edge = ([127, 0, 0, 1], 8081).into();
+        assert_eq!(foreign_proxy(&map(&[("HTTPS_PROXY", "http://127.0.0.1:8081")]), edge), None);
+        assert_eq!(foreign_proxy(&map(&[("https_proxy", "http://localhost:8081/")]), edge), None);
+        assert_eq!(
+            foreign_proxy(&map(&[("https_proxy", "http://proxy.corp:3128")]), edge),
+            Some("http://proxy.corp:3128")
+        );
+    }
+
+    #[test]
+    fn a_union_holds_both() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        std::fs::write(home.ca_cert(), "OURS\n").unwrap();
+        let own = dir.path().join("corp.pem");
+        std::fs::write(&own, "THEIRS").unwrap();
+        let path = union_bundle(&home, &own).unwrap();
+        assert_eq!(std::fs::read_to_string(path).unwrap(), "THEIRS\nOURS\n");
+        assert_eq!(union_bundle(&home, &dir.path().join("none")), None);
+    }
+}

@@ -1,0 +1,50 @@
+//! `events`: the supervision journal.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{Context, Exit, Failure};
+use crate::supervisor::journal::{self, JournalEntry};
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  halton-meter events --limit 20\n  halton-meter events --follow")]
+pub struct EventsArgs {
+    /// How many of the latest events to show.
+    #[arg(long, default_value_t = 50)]
+    limit: usize,
+    /// Go on with each new event until interrupted.
+    #[arg(short, long)]
+    follow: bool,
+    /// One JSON object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(ctx: &Context, args: &EventsArgs, out: &mut impl Write) -> Result<Exit, Failure> {
+    let path = ctx.home.journal_file();
+    let entries = journal::read_all(&path)?;
+    for entry in entries.iter().skip(entries.len().saturating_sub(args.limit)) {
+        print(entry, args.json, out)?;
+    }
+    if args.follow {
+        let mut tail = journal::Tail::at_end(&path);
+        loop {
+            for entry in tail.poll() {
+                print(&entry, args.json, out)?;
+            }
+            out.flush()?;
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+    Ok(Exit::OK)
+}
+
+fn print(entry: &JournalEntry, json: bool, out: &mut impl Write) -> std::io::Result<()> {
+    if json {
+        writeln!(out, "{}", serde_json::to_string(entry).map_err(std::io::Error::other)?)
+    } else {
+        writeln!(out, "{entry}")
+    }
+}

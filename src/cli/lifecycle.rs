@@ -1,0 +1,269 @@
+//! `start`, `stop`, `restart`, `edge stop`, and what `run` needs of them.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::client::{Health, Tree};
+use super::{Context, Exit, Failure, env, say};
+use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
+
+/// How long `start` and `restart` wait for `/health`.
+const START_PATIENCE: Duration = Duration::from_secs(30);
+/// A drain takes 30 s at most; then the process is ended.
+const STOP_PATIENCE: Duration = Duration::from_secs(40);
+const ASK: Duration = Duration::from_millis(1000);
+
+#[derive(Args, Debug)]
+pub struct StartArgs {
+    /// Say nothing when all is well.
+    #[arg(long)]
+    quiet: bool,
+}
+
+/// What the tree can do for a command that is about to run.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Ready {
+    /// Edge and daemon are up.
+    Metering,
+    /// The edge is up; the requests go through, unmetered, for this reason.
+    Passing(String),
+    /// No edge to point a program at, for this reason.
+    NoEdge(String),
+}
+
+pub fn start(ctx: &Context, args: &StartArgs) -> Result<Exit, Failure> {
+    ctx.home.create()?;
+    env::prepare_ca(ctx)?;
+    let _ = fs::remove_file(ctx.home.user_stopped());
+    match ensure(ctx, START_PATIENCE) {
+        Ready::Metering => {
+            if !args.quiet {
+                say(format_args!("metering on {}", ctx.loaded.config.edge.addr()));
+            }
+            Ok(Exit::OK)
+        }
+        Ready::Passing(why) | Ready::NoEdge(why) => Err(Failure::new(Exit::UNAVAILABLE, why)
+            .hint(format!("see {}", ctx.home.log_dir().display()))),
+    }
+}
+
+pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
+    let tree = Tree::look(ctx, ASK);
+    if tree.root.is_none() && tree.daemon.is_none() && tree.watchdog.is_none() {
+        say("not running");
+        return Ok(Exit::OK);
+    }
+    write_atomic(&ctx.home.user_stopped(), b"")?;
+    match tree.root {
+        Some(root) => signal(root, Signal::HUP)?,
+        // The root died: end its orphans ourselves.
+        None => {
+            for pid in [tree.daemon, tree.watchdog].into_iter().flatten() {
+                signal(pid, Signal::TERM)?;
+            }
+        }
+    }
+    let deadline = Instant::now() + STOP_PATIENCE;
+    for process in ["daemon", "watchdog"] {
+        if !gone(ctx, process, deadline) {
+            return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
+        }
+    }
+    if tree.edge.is_some() {
+        say("metering stopped; the edge stays, so tools keep working, unmetered");
+    } else {
+        say("metering stopped");
+    }
+    Ok(Exit::OK)
+}
+
+pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
+    let before = Tree::look(ctx, ASK);
+    let _ = fs::remove_file(ctx.home.user_stopped());
+    if let (Some(root), Some(daemon)) = (before.root, before.daemon) {
+        signal(root, Signal::USR1)?;
+        let deadline = Instant::now() + STOP_PATIENCE;
+        while holder(ctx, "daemon") == Some(daemon) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    } else if let Some(daemon) = before.daemon {
+        signal(daemon, Signal::TERM)?;
+        gone(ctx, "daemon", Instant::now() + STOP_PATIENCE);
+    }
+    start(ctx, &StartArgs { quiet: false })
+}
+
+pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
+    let tree = Tree::look(ctx, ASK);
+    // The root goes first: it would start the edge again.
+    for pid in [tree.root, tree.edge, tree.daemon, tree.watchdog].into_iter().flatten() {
+        let _ = signal(pid, Signal::TERM);
+    }
+    let deadline = Instant::now() + STOP_PATIENCE;
+    for process in ["root", "edge", "daemon", "watchdog"] {
+        if !gone(ctx, process, deadline) {
+            return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
+        }
+    }
+    say(format_args!(
+        "everything is down; programs that still point at {} can't connect",
+        ctx.loaded.config.edge.addr()
+    ));
+    Ok(Exit::OK)
+}
+
+/// Starts what is not running and waits until it can serve.
+pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
+    let stopped = ctx.home.user_stopped().exists();
+    let deadline = Instant::now() + patience;
+    let mut tree = Tree::look(ctx, ASK.min(patience));
+    if tree.metering() {
+        return Ready::Metering;
+    }
+    if tree.root.is_none() {
+        if tree.edge.is_none() && port_answers(ctx) {
+            return Ready::NoEdge(taken(ctx));
+        }
+        if let Err(e) = spawn_root(ctx) {
+            return Ready::NoEdge(format!("the supervisor could not be started: {e}"));
+        }
+    } else if tree.daemon.is_none() && !stopped {
+        // A root that was told to stop metering: tell it to look again.
+        if let Some(root) = tree.root {
+            let _ = signal(root, Signal::HUP);
+        }
+    }
+    let edge_deadline = deadline.max(Instant::now() + Duration::from_secs(1));
+    let mut wait = Duration::from_millis(2);
+    loop {
+        tree = Tree::look(ctx, ASK);
+        if tree.metering() || (stopped && tree.edge_answer.is_some()) {
+            break;
+        }
+        let limit = if tree.edge_answer.is_some() { deadline } else { edge_deadline };
+        if Instant::now() >= limit {
+            break;
+        }
+        std::thread::sleep(wait);
+        wait = (wait * 2).min(Duration::from_millis(10));
+    }
+    verdict(ctx, &tree, stopped)
+}
+
+fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
+    if tree.edge_answer.is_none() {
+        return Ready::NoEdge(if tree.edge.is_some() {
+            "the edge does not answer".to_owned()
+        } else if port_answers(ctx) {
+            taken(ctx)
+        } else {
+            "the edge did not come up".to_owned()
+        });
+    }
+    match &tree.health {
+        Health::Ok(_) => Ready::Metering,
+        _ if stopped => Ready::Passing(
+            "metering is stopped (`halton-meter start` resumes it)".to_owned(),
+        ),
+        Health::Degraded(body) => {
+            let reasons: Vec<_> = body
+                .get("reasons")
+                .and_then(|r| r.as_array())
+                .into_iter()
+                .flatten()
+                .filter_map(|r| r.as_str())
+                .collect();
+            Ready::Passing(format!("the daemon is degraded: {}", reasons.join("; ")))
+        }
+        Health::Foreign => Ready::Passing(format!(
+            "another program answers on {}",
+            ctx.loaded.config.daemon.api_addr()
+        )),
+        Health::Silent => Ready::Passing("the daemon does not answer".to_owned()),
+        Health::Down => Ready::Passing("the daemon is not running".to_owned()),
+    }
+}
+
+/// The command line of one of our processes, with this call's flags in its environment.
+pub fn own_process(ctx: &Context, args: &[&str]) -> std::io::Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(args).env(HOME_VAR, ctx.home.path()).stdin(Stdio::null());
+    for flag in &ctx.flags {
+        if let Some((key, value)) = flag
+            .split_once('=')
+            .and_then(|(name, value)| Some((crate::config::Key::find(name.trim())?, value)))
+        {
+            command.env(key.variable(), value);
+        }
+    }
+    adopt_user_proxy(ctx, &mut command);
+    Ok(command)
+}
+
+/// A proxy that the user already had becomes our upstream instead of being lost.
+fn adopt_user_proxy(ctx: &Context, command: &mut Command) {
+    let present = std::env::vars().collect();
+    let edge = ctx.loaded.config.edge.addr();
+    if ctx.loaded.config.upstream.proxy.is_some() {
+        return;
+    }
+    let Some(url) = env::foreign_proxy(&present, edge) else { return };
+    let variable = |name| crate::config::Key::find(name).map(crate::config::Key::variable);
+    if let Some(name) = variable("upstream.proxy") {
+        command.env(name, url);
+    }
+    let rules = env::NO_PROXY_VARS.iter().find_map(|v| present.get(*v));
+    if let (Some(name), Some(rules)) = (variable("upstream.no_proxy"), rules) {
+        command.env(name, format!("localhost,127.0.0.1,::1,{rules}"));
+    }
+}
+
+fn spawn_root(ctx: &Context) -> std::io::Result<()> {
+    ctx.home.create().map_err(std::io::Error::other)?;
+    let log = open_append(&ctx.home.log_file("root"))?;
+    own_process(ctx, &["supervise"])?
+        .current_dir("/")
+        .stdout(Stdio::null())
+        .stderr(log)
+        .spawn()
+        .map(drop)
+}
+
+fn port_answers(ctx: &Context) -> bool {
+    std::net::TcpStream::connect_timeout(&ctx.loaded.config.edge.addr(), ASK).is_ok()
+}
+
+fn taken(ctx: &Context) -> String {
+    let addr = ctx.loaded.config.edge.addr();
+    let who = crate::platform::listener_on(addr)
+        .map_or_else(|| "another program".to_owned(), |who| format!("another program ({who})"));
+    format!("port {} is held by {who}; set edge.port to a free port", addr.port())
+}
+
+pub fn signal(pid: u32, signal: Signal) -> std::io::Result<()> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| std::io::Error::other("not a pid"))?;
+    match kill_process(pid, signal) {
+        // It has ended by itself: as good.
+        Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn holder(ctx: &Context, process: &str) -> Option<u32> {
+    PidLock::holder(&ctx.home.pid_file(process)).ok().flatten()
+}
+
+fn gone(ctx: &Context, process: &str, deadline: Instant) -> bool {
+    while holder(ctx, process).is_some() {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    true
+}

@@ -1,0 +1,48 @@
+//! The hidden subcommands: the processes themselves. A mistake in the configuration never keeps
+//! them from serving; the default stands for what is wrong, and the log says so.
+
+use super::{Context, Exit, say};
+use crate::log::{self, LogTo};
+use crate::{daemon, edge, root, watchdog};
+
+pub fn edge(ctx: Context) -> Exit {
+    with_log(ctx, "edge", false, |ctx, log| {
+        edge::main(edge::EdgeOptions { home: ctx.home, config: ctx.loaded, log })
+    })
+}
+
+pub fn daemon(ctx: Context) -> Exit {
+    with_log(ctx, "daemon", false, |ctx, log| {
+        daemon::main(daemon::DaemonOptions { home: ctx.home, config: ctx.loaded, log })
+    })
+}
+
+pub fn watchdog(ctx: Context) -> Exit {
+    with_log(ctx, "watchdog", false, |ctx, log| {
+        watchdog::main(watchdog::WatchdogOptions { home: ctx.home, config: ctx.loaded, log })
+    })
+}
+
+pub fn supervise(ctx: Context, foreground: bool) -> Exit {
+    with_log(ctx, "root", foreground, |ctx, log| {
+        root::main(root::RootOptions { home: ctx.home, config: ctx.loaded, log, foreground })
+    })
+}
+
+fn with_log(
+    ctx: Context,
+    process: &'static str,
+    to_stderr: bool,
+    main: impl FnOnce(Context, slog::Logger) -> u8,
+) -> Exit {
+    // Even an unwritable home must not keep an edge from serving.
+    if let Err(e) = ctx.home.create() {
+        say(&e);
+    }
+    let to = if to_stderr { LogTo::Stderr } else { LogTo::File };
+    let log = log::root(process, &ctx.home, ctx.loaded.config.log.level, to);
+    for problem in &ctx.loaded.problems {
+        slog::error!(log, "configuration"; "problem" => %problem);
+    }
+    Exit(main(ctx, log))
+}

@@ -1,0 +1,149 @@
+use clap::Parser;
+
+use super::*;
+use crate::cli::output::UsageError;
+use crate::meter::ledger::fixture::{home, row, store};
+use crate::meter::row::{Billing, Completeness, Row};
+use crate::meter::usage::{Tokens, UsageState};
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: ReportArgs,
+}
+
+fn args(words: &[&str]) -> ReportArgs {
+    Cli::try_parse_from([&["report"], words].concat()).unwrap().args
+}
+
+fn now() -> ZonedDateTime {
+    "2026-11-24T12:00:00+01:00[Europe/Berlin]".parse().unwrap()
+}
+
+fn shown(home: &Home, words: &[&str], style: Style) -> String {
+    let mut out = Vec::new();
+    show(&args(words), home, style, &now(), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+/// One of everything that a report has to tell.
+fn rows() -> Vec<Row> {
+    let mut rows: Vec<Row> = (1..=8).map(|n| row(n, &format!("2026-11-23T0{n}:00:00Z"))).collect();
+    rows[0].tokens.cache_read = Some(800);
+    rows[0].tokens.cache_write_5m = Some(30);
+    rows[0].tokens.cache_write_1h = Some(4);
+    rows[1].tokens.reasoning = Some(20);
+    rows[1].cost_estimated = true;
+    rows[2].model = Some("gpt-9, the \"big\" one".into());
+    rows[2].cost_nanousd = None;
+    rows[3].billing = Billing::Subscription;
+    rows[3].project = Some("other".into());
+    rows[4].status = Some(429);
+    rows[4].error_class = Some("rate_limit".into());
+    rows[4].usage = UsageState::Absent;
+    rows[4].tokens = Tokens::default();
+    rows[4].cost_nanousd = None;
+    rows[5].completeness = Completeness::Interrupted;
+    rows[5].usage = UsageState::Partial;
+    rows[5].project = None;
+    rows[6].usage = UsageState::Absent;
+    rows[6].tokens = Tokens::default();
+    rows[6].cost_nanousd = None;
+    rows[7].cost_nanousd = Some(1_234_560_000_000);
+    rows[7].project = Some("other".into());
+    rows[7].duration_ms = Some(65_000);
+    let mut before = row(9, "2026-10-01T00:00:00Z");
+    before.cost_nanousd = Some(3_000_000_000);
+    rows.push(before);
+    rows
+}
+
+fn passed(home: &Home) {
+    let line = r#"{"at":"2026-11-24T10:00:00Z","host":"api.openai.com","port":443,"duration_ms":5,"bytes_up":1,"bytes_down":2,"reason":"daemon_down"}"#;
+    std::fs::write(home.passthrough_spool(), format!("{line}\n{line}\n")).unwrap();
+}
+
+#[test]
+fn the_human_report() {
+    let (_dir, home) = home();
+    store(&home, &rows());
+    passed(&home);
+    insta::assert_snapshot!("wide", shown(&home, &[], Style::default()));
+    let narrow = Style { width: Some(60), color: false };
+    let text = shown(&home, &["--by", "project"], narrow);
+    insta::assert_snapshot!("narrow", text);
+    insta::assert_snapshot!(
+        "versus",
+        shown(
+            &home,
+            &["--vs-previous", "--by", "provider", "--project", "my-app"],
+            Style::default()
+        )
+    );
+    let colored = Style { width: Some(120), color: true };
+    assert!(shown(&home, &[], colored).contains("\x1b["));
+    assert!(!shown(&home, &[], Style::default()).contains('\x1b'));
+}
+
+#[test]
+fn json_and_csv() {
+    let (_dir, home) = home();
+    store(&home, &rows());
+    passed(&home);
+    let json = shown(&home, &["--json", "--by", "project", "--vs-previous"], Style::default());
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    insta::assert_json_snapshot!("json", value);
+    insta::assert_snapshot!("csv", shown(&home, &["--csv", "--vs-previous"], Style::default()));
+}
+
+#[test]
+fn an_empty_range_says_so_and_still_tells_the_gaps() {
+    let (_dir, home) = home();
+    let text = shown(&home, &["--since", "today"], Style::default());
+    assert!(text.contains("No requests to a model in this range."), "{text}");
+    assert!(!text.contains("unmetered"));
+    passed(&home);
+    let text = shown(&home, &["--since", "today"], Style::default());
+    assert!(text.contains("2 connections passed through unmetered (daemon_down 2)"), "{text}");
+    let json = shown(&home, &["--since", "today", "--json"], Style::default());
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["summary"]["requests"], 0);
+    assert!(value["summary"]["cost_nanousd"].is_null());
+}
+
+#[test]
+fn a_range_that_ends_before_it_begins_is_a_usage_error() {
+    let (_dir, home) = home();
+    let args = args(&["--from", "2026-11-02", "--to", "2026-11-01"]);
+    let error = show(&args, &home, Style::default(), &now(), &mut Vec::new()).unwrap_err();
+    assert!(error.downcast_ref::<UsageError>().is_some(), "{error}");
+    for words in [
+        &["--since", "1d", "--from", "2026-11-01"][..],
+        &["--csv", "--json"],
+        &["--by", "phase-of-the-moon"],
+    ] {
+        assert!(Cli::try_parse_from([&["report"], words].concat()).is_err(), "{words:?}");
+    }
+}
+
+#[test]
+fn text_from_the_network_cannot_drive_the_terminal() {
+    let (_dir, home) = home();
+    let mut evil = row(1, "2026-11-24T01:00:00Z");
+    evil.model = Some("m\x1b]0;owned\x07".into());
+    evil.project = Some("p\x1b[2J".into());
+    evil.cost_nanousd = None;
+    store(&home, &[evil]);
+    let text = shown(&home, &[], Style::default());
+    assert!(!text.contains('\x1b') && !text.contains('\x07'), "{text:?}");
+}
+
+#[test]
+fn changes_are_told_without_dividing_by_nothing() {
+    assert_eq!(change(150, 100).as_deref(), Some("+50%"));
+    assert_eq!(change(50, 100).as_deref(), Some("-50%"));
+    assert_eq!(change(100, 100).as_deref(), Some("+0%"));
+    assert_eq!(change(5000, 100).as_deref(), Some("×50"));
+    assert_eq!(change(100, 0), None);
+    assert_eq!(change(i64::MAX, 1).as_deref(), Some("×9,223,372,036,854,775,807"));
+}

@@ -1,0 +1,95 @@
+use clap::Parser;
+
+use super::*;
+use crate::meter::ledger::fixture::{home, row, store};
+use crate::meter::usage::Tokens;
+
+#[derive(Debug, Parser)]
+struct Cli {
+    #[command(flatten)]
+    args: RequestsArgs,
+}
+
+fn args(words: &[&str]) -> RequestsArgs {
+    Cli::try_parse_from([&["requests"], words].concat()).unwrap().args
+}
+
+fn now() -> ZonedDateTime {
+    "2026-11-24T12:00:00+01:00[Europe/Berlin]".parse().unwrap()
+}
+
+fn shown(home: &Home, words: &[&str], style: Style) -> String {
+    let mut out = Vec::new();
+    show(&args(words), home, style, &now(), &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+fn rows() -> Vec<Row> {
+    let mut rows: Vec<Row> = (1..=6).map(|n| row(n, &format!("2026-11-24T0{n}:00:00Z"))).collect();
+    rows[0].started_at = "2026-11-20T01:00:00Z".parse().unwrap();
+    rows[0].tokens.cache_read = Some(800);
+    rows[1].cost_nanousd = None;
+    rows[2].cost_estimated = true;
+    rows[2].billing = Billing::Subscription;
+    rows[3].status = Some(529);
+    rows[3].error_class = Some("overloaded".into());
+    rows[3].usage = UsageState::Absent;
+    rows[3].tokens = Tokens::default();
+    rows[3].cost_nanousd = None;
+    rows[4].completeness = Completeness::Lossy;
+    rows[4].completeness_reason = Some("the observer fell behind the bytes".into());
+    rows[5].billable = false;
+    rows[5].path = "/v1/messages/count_tokens".into();
+    rows[5].usage = UsageState::Absent;
+    rows[5].tokens = Tokens::default();
+    rows[5].cost_nanousd = None;
+    rows[5].model = None;
+    rows[5].model_requested = None;
+    rows
+}
+
+#[test]
+fn the_human_list() {
+    let (_dir, home) = home();
+    store(&home, &rows());
+    insta::assert_snapshot!("all", shown(&home, &["--all"], Style::default()));
+    let narrow = Style { width: Some(60), color: false };
+    insta::assert_snapshot!("narrow", shown(&home, &["--limit", "2"], narrow));
+}
+
+#[test]
+fn json_names_the_fields_as_the_contract_does() {
+    let (_dir, home) = home();
+    store(&home, &rows());
+    let json = shown(&home, &["--json", "--limit", "2"], Style::default());
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    insta::assert_json_snapshot!("json", value);
+    let next = value["next"].as_str().unwrap();
+    let rest = shown(&home, &["--json", "--before", next], Style::default());
+    let rest: serde_json::Value = serde_json::from_str(&rest).unwrap();
+    assert_eq!(rest["requests"].as_array().unwrap().len(), 3);
+    assert!(rest["next"].is_null());
+}
+
+#[test]
+fn a_row_as_it_happens() {
+    let lines: Vec<String> = rows().iter().map(line).collect();
+    insta::assert_snapshot!("lines", lines.join("\n"));
+}
+
+#[test]
+fn nothing_to_show_is_said_plainly() {
+    let (_dir, home) = home();
+    assert_eq!(shown(&home, &[], Style::default()), "No requests yet.\n");
+    assert_eq!(shown(&home, &["--since", "5m"], Style::default()), "No requests match.\n");
+}
+
+#[test]
+fn a_foreign_cursor_is_a_usage_error() {
+    let (_dir, home) = home();
+    for words in [["--before", "x"], ["--since", "soon"]] {
+        let error =
+            show(&args(&words), &home, Style::default(), &now(), &mut Vec::new()).unwrap_err();
+        assert!(error.downcast_ref::<UsageError>().is_some(), "{error}");
+    }
+}

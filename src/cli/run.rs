@@ -1,0 +1,127 @@
+//! `run`: the main job. Nothing of ours keeps the command from running.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus};
+use std::time::Duration;
+
+use clap::Args;
+use jiff::Timestamp;
+use rustix::process::Signal;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+use signal_hook::iterator::Signals;
+use uuid::Uuid;
+
+use super::lifecycle::{self, Ready};
+use super::{Context, Exit, Failure, client, env, report, say};
+
+/// The command runs unmetered if the daemon is not ready by then.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// For the last rows to reach the ledger.
+const FLUSH: Duration = Duration::from_millis(1500);
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    halton-meter run -- claude -p 'hello'\n  \
+    halton-meter run --project billing -- python job.py")]
+pub struct RunArgs {
+    /// Project that the requests belong to (default: the git repository, else the program).
+    #[arg(long)]
+    project: Option<String>,
+    /// No summary at the end.
+    #[arg(long)]
+    quiet: bool,
+    /// The command and its arguments.
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+pub fn run(ctx: &Context, args: RunArgs) -> Result<Exit, Failure> {
+    for problem in &ctx.loaded.problems {
+        say(format_args!("{problem} (using the value below it)"));
+    }
+    let ready = prepare(ctx);
+    let run_id = Uuid::now_v7();
+    let mut command = Command::new(&args.command[0]);
+    command.args(&args.command[1..]);
+    if let Some(project) = &args.project {
+        command.env(env::PROJECT_VAR, project);
+    }
+    match &ready {
+        Ready::Metering => {}
+        Ready::Passing(why) => say(format_args!("not metered: {why}")),
+        Ready::NoEdge(why) => say(format_args!("not metered, running without the proxy: {why}")),
+    }
+    if !matches!(ready, Ready::NoEdge(_)) {
+        let present: BTreeMap<_, _> = std::env::vars().collect();
+        let vars = env::variables(&present, ctx.loaded.config.edge.addr(), &ctx.home, &env::union_bundle);
+        command.envs(vars).env(env::RUN_VAR, run_id.to_string());
+    }
+
+    let started = Timestamp::now();
+    let exit = match wait_for(&mut command) {
+        Ok(status) => exit_of(status),
+        Err(e) => {
+            let name = args.command[0].display();
+            return Err(match e.kind() {
+                io::ErrorKind::NotFound => {
+                    Failure::new(Exit::NOT_FOUND, format!("{name}: command not found"))
+                }
+                _ => Failure::new(Exit::NOT_EXECUTABLE, format!("{name}: {e}")),
+            });
+        }
+    };
+    if !args.quiet && !matches!(ready, Ready::NoEdge(_)) {
+        summary(ctx, run_id, started);
+    }
+    Ok(exit)
+}
+
+fn prepare(ctx: &Context) -> Ready {
+    if let Err(e) = ctx.home.create() {
+        return Ready::NoEdge(e.to_string());
+    }
+    if let Err(e) = env::prepare_ca(ctx) {
+        return Ready::NoEdge(e.to_string());
+    }
+    lifecycle::ensure(ctx, PATIENCE)
+}
+
+/// Starts the command and waits; signals that are sent to us alone go on to it.
+fn wait_for(command: &mut Command) -> io::Result<ExitStatus> {
+    let mut signals = Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
+    let handle = signals.handle();
+    let mut child = command.spawn()?;
+    let pid = child.id();
+    let forwarder = std::thread::spawn(move || {
+        for number in &mut signals {
+            let signal = match number {
+                SIGTERM => Signal::TERM,
+                SIGHUP => Signal::HUP,
+                // The terminal sends these to its whole foreground group, the child included.
+                _ => continue,
+            };
+            let _ = lifecycle::signal(pid, signal);
+        }
+    });
+    let status = child.wait();
+    handle.close();
+    let _ = forwarder.join();
+    status
+}
+
+fn exit_of(status: ExitStatus) -> Exit {
+    let code = status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(1);
+    Exit(u8::try_from(code).unwrap_or(1))
+}
+
+fn summary(ctx: &Context, run_id: Uuid, started: Timestamp) {
+    // The daemon writes what is still in flight; if it can't, the ledger as it is must do.
+    let _ = client::api(ctx, "/v1/flush", FLUSH);
+    match report::summary_of_run(&ctx.home, &run_id.to_string(), started) {
+        Ok(text) => say(text),
+        Err(e) => say(format_args!("no summary: {e:#}")),
+    }
+}

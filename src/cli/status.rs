@@ -1,0 +1,157 @@
+//! `status`: every process, asked itself; the ledger of the last day.
+
+use std::io::Write;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::client::{self, Health, Tree};
+use super::{Context, Exit, Failure};
+
+const ASK: Duration = Duration::from_millis(1000);
+
+#[derive(Args, Debug)]
+pub struct StatusArgs {
+    #[arg(long)]
+    json: bool,
+}
+
+/// The one word on top.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum State {
+    /// Edge and daemon are up and can meter.
+    Metering,
+    /// Stopped by the user; requests pass.
+    Stopped,
+    /// Requests pass unmetered although metering is wanted.
+    Passing,
+    /// Nothing of ours runs.
+    Down,
+}
+
+impl State {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Metering => "metering",
+            Self::Stopped => "stopped",
+            Self::Passing => "passing",
+            Self::Down => "down",
+        }
+    }
+}
+
+pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exit, Failure> {
+    let tree = Tree::look(ctx, ASK);
+    let stopped = ctx.home.user_stopped().exists();
+    let state = match (&tree.edge_answer, tree.metering(), stopped) {
+        (_, true, _) => State::Metering,
+        (Some(_), false, true) => State::Stopped,
+        (Some(_), false, false) => State::Passing,
+        (None, false, _) => State::Down,
+    };
+    let actors = matches!(tree.health, Health::Ok(_) | Health::Degraded(_))
+        .then(|| client::api(ctx, "/v1/actors", ASK).ok())
+        .flatten();
+    if args.json {
+        let document = json!({
+            "state": state.name(),
+            "home": ctx.home.path(),
+            "edge": { "pid": tree.edge, "address": ctx.loaded.config.edge.addr(), "status": tree.edge_answer },
+            "daemon": {
+                "pid": tree.daemon,
+                "address": ctx.loaded.config.daemon.api_addr(),
+                "health": health_name(&tree.health),
+                "reasons": reasons(&tree.health),
+            },
+            "watchdog": { "pid": tree.watchdog },
+            "root": { "pid": tree.root },
+            "actors": actors,
+            "config_problems": ctx.loaded.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
+    } else {
+        print(ctx, &tree, state, actors.as_ref(), out)?;
+    }
+    Ok(match state {
+        State::Metering | State::Stopped => Exit::OK,
+        State::Passing | State::Down => Exit::FAILED,
+    })
+}
+
+fn print(
+    ctx: &Context,
+    tree: &Tree,
+    state: State,
+    actors: Option<&Value>,
+    out: &mut impl Write,
+) -> std::io::Result<()> {
+    let headline = match state {
+        State::Metering => "METERING",
+        State::Stopped => "STOPPED: requests pass, unmetered; `halton-meter start` resumes",
+        State::Passing => "PASSING: requests go through, unmetered",
+        State::Down => "DOWN: nothing runs; `halton-meter start` starts it",
+    };
+    writeln!(out, "{headline}")?;
+    let pid = |pid: Option<u32>| pid.map_or_else(|| "not running".to_owned(), |p| format!("pid {p}"));
+    let edge_says = match (&tree.edge_answer, tree.edge) {
+        (Some(status), _) => format!(
+            "{}, {} open, daemon {}",
+            ctx.loaded.config.edge.addr(),
+            status.pointer("/tunnels/open").and_then(Value::as_u64).unwrap_or(0),
+            status.get("verdict").and_then(Value::as_str).unwrap_or("unknown"),
+        ),
+        (None, Some(_)) => "does not answer".to_owned(),
+        (None, None) => String::new(),
+    };
+    writeln!(out, "  edge      {:<12} {edge_says}", pid(tree.edge))?;
+    let mut daemon_says = health_name(&tree.health).to_owned();
+    for reason in reasons(&tree.health) {
+        daemon_says.push_str("; ");
+        daemon_says.push_str(&reason);
+    }
+    writeln!(out, "  daemon    {:<12} {daemon_says}", pid(tree.daemon))?;
+    writeln!(out, "  watchdog  {}", pid(tree.watchdog))?;
+    writeln!(out, "  root      {}", pid(tree.root))?;
+    if let Some(list) = actors.and_then(|a| a.get("actors")).and_then(Value::as_array) {
+        for actor in list {
+            let text = |key: &str| actor.get(key).and_then(Value::as_str).unwrap_or("?");
+            let number = |key: &str| actor.get(key).and_then(Value::as_u64).unwrap_or(0);
+            writeln!(
+                out,
+                "    {:<14} {:<10} generation {}, {} restarts",
+                text("id"),
+                text("state"),
+                number("generation"),
+                number("restarts"),
+            )?;
+        }
+    }
+    for problem in &ctx.loaded.problems {
+        writeln!(out, "  config    {problem}")?;
+    }
+    Ok(())
+}
+
+fn health_name(health: &Health) -> &'static str {
+    match health {
+        Health::Ok(_) => "ok",
+        Health::Degraded(_) => "degraded",
+        Health::Foreign => "another program answers on its port",
+        Health::Silent => "does not answer",
+        Health::Down => "down",
+    }
+}
+
+fn reasons(health: &Health) -> Vec<String> {
+    match health {
+        Health::Ok(body) | Health::Degraded(body) => body
+            .get("reasons")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(|r| r.as_str().map(str::to_owned))
+            .collect(),
+        Health::Foreign | Health::Silent | Health::Down => Vec::new(),
+    }
+}

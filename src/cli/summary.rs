@@ -1,0 +1,179 @@
+//! Totals in words: the line at the end of `run`, and what every report says of gaps.
+
+use jiff::{Span, Timestamp};
+
+use super::output::{all_input, clean, count, count_or_dash, counted, money};
+use crate::home::Home;
+use crate::meter::ledger::{Coverage, Ledger, Totals, Window};
+use crate::meter::usage::Tokens;
+
+/// The line of one `run`, read from the ledger. `started` bounds what counts as passed through
+/// meanwhile (of any program: what was not read can't be told apart).
+pub fn summary_of_run(home: &Home, run: &str, started: Timestamp) -> anyhow::Result<String> {
+    let ledger = Ledger::open(home)?;
+    let run = ledger.totals_for_run(run)?;
+    let to = Timestamp::now().saturating_add(Span::new().seconds(1)).unwrap_or(Timestamp::MAX);
+    let coverage = ledger.coverage(Window { from: started, to })?;
+    Ok(run_summary(&run.totals, &coverage, run.projects.first().map(String::as_str)))
+}
+
+/// `2 requests · 1,234 in (800 cached) · 56 out · $0.0123 · all metered · project my-app`
+pub fn run_summary(totals: &Totals, coverage: &Coverage, project: Option<&str>) -> String {
+    let mut parts = Vec::new();
+    if totals.requests == 0 {
+        parts.push("no requests to a model".to_owned());
+    } else {
+        parts.push(counted(totals.requests, "request"));
+        if totals.errors > 0 {
+            parts.push(format!("{} failed", count(totals.errors)));
+        }
+        parts.extend(short_tokens(&totals.tokens));
+        parts.extend(cost_parts(totals));
+        if totals.open > 0 {
+            parts.push(format!("{} still running", count(totals.open)));
+        }
+        if totals.incomplete > 0 {
+            parts.push(format!("{} incomplete", count(totals.incomplete)));
+        }
+    }
+    let gaps = gaps(coverage);
+    if gaps.is_empty() && totals.requests > 0 {
+        parts.push("all metered".to_owned());
+    }
+    parts.extend(gaps);
+    if let Some(project) = project {
+        parts.push(format!("project {}", clean(project)));
+    }
+    parts.join(" · ")
+}
+
+/// `1,234 in (800 cached) · 56 out`.
+fn short_tokens(tokens: &Tokens) -> Option<String> {
+    let input = all_input(tokens);
+    if tokens.output.is_none() && input.is_none() {
+        return None;
+    }
+    let mut text = format!("{} in", count_or_dash(input));
+    if let Some(cached) = tokens.cache_read.filter(|n| *n > 0) {
+        text.push_str(&format!(" ({} cached)", count(cached)));
+    }
+    if let Some(output) = tokens.output {
+        text.push_str(&format!(" · {} out", count(output)));
+    }
+    Some(text)
+}
+
+/// Money, and every reason why it may not be all of it.
+fn cost_parts(totals: &Totals) -> Vec<String> {
+    let mut parts = Vec::new();
+    if let Some(cost) = totals.cost_nanousd {
+        parts.push(if totals.estimated > 0 {
+            format!("{} ({} estimated)", money(cost), count(totals.estimated))
+        } else {
+            money(cost)
+        });
+    }
+    if let Some(cost) = totals.subscription_nanousd {
+        parts.push(format!("{} worth, covered by a subscription", money(cost)));
+    }
+    if totals.unpriced > 0 {
+        parts.push(format!("{} unpriced ({})", count(totals.unpriced), unpriced_models(totals)));
+    }
+    if totals.without_usage > 0 {
+        parts.push(format!("{} without usage", count(totals.without_usage)));
+    }
+    parts
+}
+
+/// Their names, the most used first.
+pub fn unpriced_models(totals: &Totals) -> String {
+    const NAMED: usize = 5;
+    let mut names: Vec<String> = totals
+        .unpriced_models
+        .iter()
+        .take(NAMED)
+        .map(|m| m.model.as_deref().map_or_else(|| "model unknown".to_owned(), clean))
+        .collect();
+    if let Some(more) = totals.unpriced_models.len().checked_sub(NAMED).filter(|n| *n > 0) {
+        names.push(format!("{more} more"));
+    }
+    names.join(", ")
+}
+
+/// What is missing from the figures, in words; empty when nothing is.
+pub fn gaps(coverage: &Coverage) -> Vec<String> {
+    let mut gaps = Vec::new();
+    if coverage.passed_connections > 0 {
+        let reasons: Vec<String> = coverage
+            .passed_by_reason
+            .iter()
+            .map(|(reason, n)| format!("{} {}", clean(reason), count(*n)))
+            .collect();
+        gaps.push(format!(
+            "{} passed through unmetered ({})",
+            counted(coverage.passed_connections, "connection"),
+            reasons.join(", "),
+        ));
+    }
+    if coverage.lost_rows > 0 {
+        gaps.push(format!("{} lost", counted(coverage.lost_rows, "metered row")));
+    }
+    for name in &coverage.set_aside {
+        gaps.push(format!("a corrupt ledger was set aside as {}", clean(name)));
+    }
+    gaps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::UnpricedModel;
+    use crate::meter::ledger::fixture::{at, home, row, store};
+
+    #[test]
+    fn the_summary_of_a_run() {
+        let mut totals = Totals {
+            requests: 2,
+            tokens: Tokens {
+                input: Some(434),
+                cache_read: Some(800),
+                output: Some(56),
+                ..Tokens::default()
+            },
+            cost_nanousd: Some(12_300_000),
+            ..Totals::default()
+        };
+        let mut coverage = Coverage::default();
+        assert_eq!(
+            run_summary(&totals, &coverage, Some("my-app")),
+            "2 requests · 1,234 in (800 cached) · 56 out · $0.0123 · all metered · \
+             project my-app"
+        );
+        totals.unpriced = 1;
+        totals.unpriced_models = vec![UnpricedModel { model: Some("new".into()), requests: 1 }];
+        totals.cost_nanousd = None;
+        totals.errors = 1;
+        coverage.passed_connections = 1;
+        coverage.passed_by_reason.insert("deadline".into(), 1);
+        coverage.lost_rows = 3;
+        assert_eq!(
+            run_summary(&totals, &coverage, None),
+            "2 requests · 1 failed · 1,234 in (800 cached) · 56 out · 1 unpriced (new) \
+             · 1 connection passed through unmetered (deadline 1) · 3 metered rows lost"
+        );
+        assert_eq!(
+            run_summary(&Totals::default(), &Coverage::default(), None),
+            "no requests to a model"
+        );
+    }
+
+    #[test]
+    fn a_run_is_summed_up_from_the_ledger() {
+        let (_dir, home) = home();
+        let mut mine = row(1, "2026-11-24T01:00:00Z");
+        mine.run = Some("r".into());
+        store(&home, &[mine, row(2, "2026-11-24T01:00:00Z")]);
+        let text = summary_of_run(&home, "r", at("2026-11-24T00:00:00Z")).unwrap();
+        assert_eq!(text, "1 request · 100 in · 50 out · $0.0123 · all metered · project my-app");
+    }
+}

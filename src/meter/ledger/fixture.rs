@@ -1,0 +1,94 @@
+//! Rows for tests.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use slog::Logger;
+use uuid::Uuid;
+
+use super::record;
+use super::schema::open_writer;
+use super::writer::WriterConfig;
+use crate::home::Home;
+use crate::meter::row::{Billing, Completeness, Protocol, Row};
+use crate::meter::usage::{Tokens, UsageState};
+
+/// A home directory that lives as long as the test.
+pub(crate) fn home() -> (tempfile::TempDir, Home) {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path().join("home"));
+    home.create().unwrap();
+    (dir, home)
+}
+
+pub(crate) fn config(home: &Home) -> WriterConfig {
+    WriterConfig::new(home, Logger::root(slog::Discard, slog::o!()))
+}
+
+pub(crate) fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// Puts rows into a home's ledger without a writer thread.
+pub(crate) fn store(home: &Home, rows: &[Row]) {
+    let (conn, _) = open_writer(&home.ledger_file()).unwrap();
+    for row in rows {
+        record::write(&conn, row).unwrap();
+    }
+}
+
+/// How many rows a database file holds.
+pub(crate) fn stored(path: &Path) -> u64 {
+    let conn = rusqlite::Connection::open(path).unwrap();
+    let rows: i64 = conn.query_row("SELECT count(*) FROM requests", [], |r| r.get(0)).unwrap();
+    rows.try_into().unwrap()
+}
+
+/// A plain row; `n` tells rows apart and fixes the order of their ids.
+pub(crate) fn row(n: u128, started: &str) -> Row {
+    let started_at = at(started);
+    Row {
+        id: Uuid::from_u128(n),
+        started_at,
+        ended_at: None,
+        host: "api.anthropic.com".to_owned(),
+        path: "/v1/messages".to_owned(),
+        method: "POST".to_owned(),
+        protocol: Protocol::H2,
+        provider: "anthropic".to_owned(),
+        surface: Some("anthropic.messages".to_owned()),
+        billable: true,
+        model_requested: Some("claude-sonnet-5".to_owned()),
+        model: Some("claude-sonnet-5".to_owned()),
+        provider_request_id: None,
+        stream: Some(true),
+        status: Some(200),
+        error_class: None,
+        usage: UsageState::Reported,
+        tokens: Tokens { input: Some(100), output: Some(50), ..Tokens::default() },
+        web_searches: None,
+        tier: None,
+        speed: None,
+        geo: None,
+        cost_nanousd: Some(12_300_000),
+        price_rule: None,
+        cost_estimated: false,
+        cost_reason: None,
+        provider_cost_nanousd: None,
+        billing: Billing::Metered,
+        completeness: Completeness::Complete,
+        completeness_reason: None,
+        ttfb_ms: Some(400),
+        duration_ms: Some(1200),
+        request_bytes: None,
+        response_bytes: None,
+        project: Some("my-app".to_owned()),
+        project_source: None,
+        client: Some("claude".to_owned()),
+        client_pid: None,
+        run: None,
+        session: None,
+        branch: None,
+        cwd: None,
+    }
+}

@@ -1,0 +1,301 @@
+//! The queue between the observers and the writer thread.
+//!
+//! `record` takes one short lock and never wakes anyone: the writer looks by itself every
+//! [`POLL`]. The row is boxed before the lock, so a growing queue moves pointers only.
+
+use std::fmt;
+use std::mem;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::meter::row::{Completeness, Row};
+
+/// How often the writer looks at the queue.
+pub(super) const POLL: Duration = Duration::from_millis(50);
+
+/// How much may wait while the database can't be written.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    pub rows: usize,
+    pub bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { rows: 50_000, bytes: 64 << 20 }
+    }
+}
+
+/// Where rows are handed in. Cheap to clone.
+#[derive(Clone)]
+pub struct Intake(pub(super) Arc<Shared>);
+
+/// What health, status and metrics show of the writer.
+#[derive(Clone, Debug, Default)]
+pub struct IntakeStats {
+    /// Rows that wait.
+    pub queued: u64,
+    /// Rows committed by this process (an opened and later completed row counts twice).
+    pub written: u64,
+    /// Rows that could not be kept.
+    pub lost: u64,
+    pub last_commit_age: Option<Duration>,
+    /// Since the writer thread last went round its loop; a frozen writer lets it grow.
+    pub heartbeat_age: Duration,
+    /// The database has been opened.
+    pub ready: bool,
+    /// Why rows are not being written at the moment.
+    pub degraded: Option<String>,
+    /// Where a corrupt database was put, if that happened in this process.
+    pub set_aside: Option<PathBuf>,
+}
+
+impl Intake {
+    /// Hands a row to the writer: never blocks on the disk. The same id again replaces the row.
+    /// Over the limits the row is counted as lost.
+    pub fn record(&self, row: Row) {
+        let queued = Box::new(Queued { size: size_of_row(&row), row });
+        let mut state = self.0.lock();
+        let fits = state.open
+            && state.held_rows < self.0.limits.rows
+            && state.held_bytes.saturating_add(queued.size) <= self.0.limits.bytes;
+        if fits {
+            state.held_rows += 1;
+            state.held_bytes += queued.size;
+            state.recorded += 1;
+            state.rows.push(queued);
+        } else {
+            drop(state);
+            self.0.count_lost(&queued.row);
+        }
+    }
+
+    /// Waits until everything recorded so far is committed. `false`: not by `deadline`.
+    #[must_use]
+    pub fn flush(&self, deadline: Instant) -> bool {
+        let mut state = self.0.lock();
+        let ticket = state.recorded;
+        loop {
+            if state.ready && state.settled >= ticket {
+                return true;
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || state.ended {
+                return false;
+            }
+            state.flush = true;
+            self.0.to_writer.notify_one();
+            state = self
+                .0
+                .from_writer
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+    }
+
+    #[must_use]
+    pub fn stats(&self) -> IntakeStats {
+        let shared = &self.0;
+        let state = shared.lock();
+        IntakeStats {
+            queued: state.held_rows as u64,
+            written: shared.written.load(Ordering::Relaxed),
+            lost: shared.lost.load(Ordering::Relaxed),
+            last_commit_age: state.last_commit.map(|at| at.elapsed()),
+            heartbeat_age: shared.heartbeat_age(),
+            ready: state.ready,
+            degraded: state.degraded.clone(),
+            set_aside: state.set_aside.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for Intake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Intake").field("stats", &self.stats()).finish()
+    }
+}
+
+/// A row that waits, and what it weighs.
+#[derive(Debug)]
+pub(super) struct Queued {
+    pub(super) row: Row,
+    size: usize,
+}
+
+/// What the intake, the writer's handle and the writer's thread have in common. It outlives a
+/// panic of the writer, so no row is lost by one.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    pub(super) to_writer: Condvar,
+    pub(super) from_writer: Condvar,
+    limits: Limits,
+    born: Instant,
+    /// Milliseconds from `born`.
+    heartbeat: AtomicU64,
+    written: AtomicU64,
+    lost: AtomicU64,
+}
+
+pub(super) struct State {
+    #[expect(clippy::vec_box, reason = "growing under the lock must not copy whole rows")]
+    rows: Vec<Box<Queued>>,
+    /// In the queue or in the writer's hands.
+    held_rows: usize,
+    held_bytes: usize,
+    recorded: u64,
+    settled: u64,
+    flush: bool,
+    stop: Option<Instant>,
+    /// Rows are accepted.
+    open: bool,
+    pub(super) ended: bool,
+    pub(super) ready: bool,
+    pub(super) last_commit: Option<Instant>,
+    pub(super) degraded: Option<String>,
+    pub(super) set_aside: Option<PathBuf>,
+}
+
+/// Why the writer goes round.
+#[derive(Debug)]
+pub(super) struct Orders {
+    pub(super) flush: bool,
+    pub(super) stop: Option<Instant>,
+}
+
+impl Shared {
+    pub(super) fn new(limits: Limits) -> Self {
+        let state = State {
+            rows: Vec::with_capacity(1024),
+            held_rows: 0,
+            held_bytes: 0,
+            recorded: 0,
+            settled: 0,
+            flush: false,
+            stop: None,
+            open: true,
+            ended: false,
+            ready: false,
+            last_commit: None,
+            degraded: None,
+            set_aside: None,
+        };
+        Self {
+            state: Mutex::new(state),
+            to_writer: Condvar::new(),
+            from_writer: Condvar::new(),
+            limits,
+            born: Instant::now(),
+            heartbeat: AtomicU64::new(0),
+            written: AtomicU64::new(0),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The writer's turn: waits one poll (less when someone flushes or stops), then takes what is
+    /// queued. After a failure (`failing`) the wait is a whole one, whoever calls.
+    pub(super) fn take(&self, failing: bool, into: &mut impl Extend<Box<Queued>>) -> Orders {
+        let mut state = self.lock();
+        if failing {
+            state = self
+                .to_writer
+                .wait_timeout_while(state, POLL, |_| true)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        } else if !state.flush && state.stop.is_none() {
+            state =
+                self.to_writer.wait_timeout(state, POLL).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        into.extend(state.rows.drain(..));
+        Orders { flush: mem::take(&mut state.flush), stop: state.stop }
+    }
+
+    /// Rows left the writer's hands: committed, or given up.
+    pub(super) fn settle(&self, rows: usize, bytes: usize) {
+        let mut state = self.lock();
+        state.held_rows = state.held_rows.saturating_sub(rows);
+        state.held_bytes = state.held_bytes.saturating_sub(bytes);
+        state.settled += rows as u64;
+    }
+
+    /// Rows are committed.
+    pub(super) fn committed(&self, rows: usize, bytes: usize) {
+        self.written.fetch_add(rows as u64, Ordering::Relaxed);
+        self.settle(rows, bytes);
+        self.lock().last_commit = Some(Instant::now());
+    }
+
+    /// Only a row that tells something counts: when just its opening was dropped, the completed
+    /// row that follows carries everything.
+    pub(super) fn count_lost(&self, row: &Row) {
+        if row.completeness != Completeness::Open {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    pub(super) fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn beat(&self) {
+        let now = u64::try_from(self.born.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.heartbeat.store(now, Ordering::Relaxed);
+    }
+
+    pub(super) fn order_stop(&self, deadline: Instant) {
+        let mut state = self.lock();
+        state.stop = Some(deadline);
+        self.to_writer.notify_one();
+    }
+
+    /// From now on rows are counted as lost; what is queued is the writer's to take.
+    pub(super) fn close(&self) {
+        self.lock().open = false;
+    }
+
+    fn heartbeat_age(&self) -> Duration {
+        let at = Duration::from_millis(self.heartbeat.load(Ordering::Relaxed));
+        self.born.elapsed().saturating_sub(at)
+    }
+}
+
+impl Queued {
+    pub(super) const fn size(&self) -> usize {
+        self.size
+    }
+}
+
+/// About what the row takes in memory.
+fn size_of_row(row: &Row) -> usize {
+    let texts = [&row.host, &row.path, &row.method, &row.provider];
+    let options = [
+        &row.surface,
+        &row.model_requested,
+        &row.model,
+        &row.provider_request_id,
+        &row.error_class,
+        &row.tier,
+        &row.speed,
+        &row.geo,
+        &row.price_rule,
+        &row.cost_reason,
+        &row.completeness_reason,
+        &row.project,
+        &row.project_source,
+        &row.client,
+        &row.run,
+        &row.session,
+        &row.branch,
+        &row.cwd,
+    ];
+    size_of::<Queued>()
+        + texts.iter().map(|s| s.capacity()).sum::<usize>()
+        + options.iter().filter_map(|s| s.as_ref()).map(String::capacity).sum::<usize>()
+}

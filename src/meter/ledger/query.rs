@@ -1,0 +1,343 @@
+//! Reading the ledger: opened per command, read-only, with or without a daemon.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, OpenFlags, params_from_iter};
+use serde::Serialize;
+use uuid::Uuid;
+
+use super::LedgerError;
+use super::coverage::{self, Coverage, Passed};
+use super::record::{self, COLUMNS, Columns, Name};
+use super::report::Window;
+use super::schema::{self, MIGRATIONS, VERSION};
+use super::tally::{Sample, Tally, Totals};
+use crate::home::Home;
+use crate::meter::row::{PublicRow, Row};
+
+/// The ledger as a reader sees it.
+#[derive(Debug)]
+pub struct Ledger {
+    pub(super) conn: Connection,
+    spool: PathBuf,
+}
+
+/// Which rows [`Ledger::requests`] gives.
+#[derive(Clone, Debug, Default)]
+pub struct RequestFilter {
+    pub since: Option<Timestamp>,
+    /// Exclusive.
+    pub until: Option<Timestamp>,
+    pub project: Option<String>,
+    /// The model that answered, or that was asked for when none did.
+    pub model: Option<String>,
+    pub provider: Option<String>,
+    pub run: Option<String>,
+    /// Side calls too, not only requests to a model.
+    pub all: bool,
+    /// `None`: no limit.
+    pub limit: Option<usize>,
+    /// Continue behind this row.
+    pub before: Option<Cursor>,
+}
+
+/// Rows, newest first, and where to go on.
+#[derive(Debug)]
+pub struct Page {
+    pub rows: Vec<Row>,
+    /// `None`: there are no more.
+    pub next: Option<Cursor>,
+}
+
+/// A page as `requests --json` and `/v1/requests` show it.
+#[derive(Clone, Debug, Serialize)]
+pub struct PublicPage {
+    pub requests: Vec<PublicRow>,
+    /// Cursor of what follows; `null` when nothing does.
+    pub next: Option<String>,
+}
+
+impl From<Page> for PublicPage {
+    fn from(page: Page) -> Self {
+        Self {
+            requests: page.rows.into_iter().map(PublicRow::from).collect(),
+            next: page.next.map(|c| c.to_string()),
+        }
+    }
+}
+
+/// A place in the list of rows that stays the same while rows are added.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Cursor {
+    started_at: i64,
+    id: Uuid,
+}
+
+/// What one `halton-meter run` came to.
+#[derive(Clone, Debug, Default)]
+pub struct RunTotals {
+    pub totals: Totals,
+    /// The projects of its rows, the most used first.
+    pub projects: Vec<String>,
+}
+
+impl Ledger {
+    /// Opens the ledger of a home directory. One that does not exist yet reads as empty.
+    pub fn open(home: &Home) -> Result<Self, LedgerError> {
+        Self::open_files(&home.ledger_file(), home.passthrough_spool())
+    }
+
+    pub(super) fn open_files(path: &Path, spool: PathBuf) -> Result<Self, LedgerError> {
+        if !path.exists() {
+            return Ok(Self { conn: empty()?, spool });
+        }
+        let conn = match open_read_only(path) {
+            // In a directory that can't be written, SQLite can't make the companions that a WAL
+            // database wants; nobody writes there either, so the file can be read as it is.
+            Err(rusqlite::Error::SqliteFailure(e, _)) if unwritable(e.code) => {
+                open_immutable(path)?
+            }
+            other => other?,
+        };
+        let found = schema::version(&conn)?;
+        if found > VERSION {
+            return Err(LedgerError::Newer { found, known: VERSION });
+        }
+        if found == 0 {
+            // Made by a daemon that has not come to fill it.
+            return Ok(Self { conn: empty()?, spool });
+        }
+        if found < VERSION {
+            return Err(LedgerError::Older { found, known: VERSION });
+        }
+        Ok(Self { conn, spool })
+    }
+
+    /// Rows, newest first.
+    pub fn requests(&self, filter: &RequestFilter) -> Result<Page, LedgerError> {
+        let mut clause = Clause::default();
+        clause.add_opt("started_at >= ?", filter.since.map(Timestamp::as_microsecond));
+        clause.add_opt("started_at < ?", filter.until.map(Timestamp::as_microsecond));
+        clause.add_opt("project = ?", filter.project.clone());
+        clause.add_opt("coalesce(model, model_requested) = ?", filter.model.clone());
+        clause.add_opt("provider = ?", filter.provider.clone());
+        clause.add_opt("run = ?", filter.run.clone());
+        if !filter.all {
+            clause.sql.push_str(" AND billable");
+        }
+        if let Some(before) = filter.before {
+            clause.sql.push_str(" AND (started_at, id) < (?, ?)");
+            clause.values.push(before.started_at.into());
+            clause.values.push(before.id.as_bytes().to_vec().into());
+        }
+        // One more than asked for tells whether there are more.
+        let limit =
+            filter.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX).saturating_add(1));
+        clause.values.push(limit.into());
+        let sql = format!(
+            "SELECT {COLUMNS} FROM requests WHERE true{} ORDER BY started_at DESC, id DESC LIMIT ?",
+            clause.sql
+        );
+        let mut stmt = self.conn.prepare(&sql)?;
+        let mut rows = stmt
+            .query_map(params_from_iter(clause.values), record::read)?
+            .collect::<Result<Vec<Row>, _>>()?;
+        let mut next = None;
+        if let Some(limit) = filter.limit
+            && rows.len() > limit
+        {
+            rows.truncate(limit);
+            next = rows.last().map(Cursor::of);
+        }
+        Ok(Page { rows, next })
+    }
+
+    /// The sums of one `halton-meter run`.
+    pub fn totals_for_run(&self, run: &str) -> Result<RunTotals, LedgerError> {
+        let mut tally = Tally::default();
+        let sql = format!("SELECT {SAMPLE} FROM requests WHERE billable AND run = ?");
+        let mut stmt = self.conn.prepare(&sql)?;
+        let mut rows = stmt.query([run])?;
+        while let Some(row) = rows.next()? {
+            tally.add(&sample(&mut Columns::new(row))?);
+        }
+        let projects = self
+            .conn
+            .prepare(
+                "SELECT project FROM requests WHERE run = ? AND project IS NOT NULL \
+                 GROUP BY project ORDER BY count(*) DESC, project",
+            )?
+            .query_map([run], |row| row.get(0))?
+            .collect::<Result<Vec<String>, _>>()?;
+        Ok(RunTotals { totals: tally.finish(), projects })
+    }
+
+    /// What of a time range was metered, what went through unmetered, and what was lost. Counts
+    /// what the edge has spooled and no daemon has taken in yet.
+    pub fn coverage(&self, window: Window) -> Result<Coverage, LedgerError> {
+        // A writer may move lines from the spool to the database between our two looks: then
+        // `ingested` has grown, and we look again.
+        for _ in 0..10 {
+            let before = self.last_ingest()?;
+            let mut spooled = Vec::new();
+            coverage::pending(&self.spool, &self.ingested()?, |passed| {
+                if window.contains(passed.at) {
+                    spooled.push(passed);
+                }
+            });
+            let tx = self.conn.unchecked_transaction()?;
+            let stored = self.stored_coverage(window)?;
+            let after = self.last_ingest()?;
+            drop(tx);
+            if before == after {
+                return Ok(with_spooled(stored, &spooled));
+            }
+        }
+        self.stored_coverage(window)
+    }
+
+    fn last_ingest(&self) -> rusqlite::Result<i64> {
+        self.conn.query_row("SELECT coalesce(max(seq), 0) FROM ingested", [], |row| row.get(0))
+    }
+
+    fn ingested(&self) -> rusqlite::Result<HashSet<String>> {
+        self.conn.prepare("SELECT file FROM ingested")?.query_map([], |row| row.get(0))?.collect()
+    }
+
+    fn stored_coverage(&self, window: Window) -> Result<Coverage, LedgerError> {
+        let range = [window.from.as_microsecond(), window.to.as_microsecond()];
+        let count = |n: i64| u64::try_from(n).unwrap_or(0);
+        let one = |sql: &str| self.conn.query_row(sql, range, |row| row.get::<_, i64>(0));
+        let mut found = Coverage {
+            metered_requests: count(one(
+                "SELECT count(*) FROM requests WHERE billable AND started_at >= ? AND started_at < ?",
+            )?),
+            lost_rows: count(one(
+                "SELECT coalesce(sum(rows), 0) FROM losses WHERE at >= ? AND at < ?",
+            )?),
+            ..Coverage::default()
+        };
+        found.set_aside = self
+            .conn
+            .prepare("SELECT reason FROM losses WHERE rows = 0 AND at >= ? AND at < ? ORDER BY at")?
+            .query_map(range, |row| row.get(0))?
+            .collect::<Result<_, _>>()?;
+        let mut stmt = self.conn.prepare(
+            "SELECT reason, count(*), sum(bytes_up + bytes_down) FROM passthrough \
+             WHERE at >= ? AND at < ? GROUP BY reason",
+        )?;
+        let mut rows = stmt.query(range)?;
+        while let Some(row) = rows.next()? {
+            found.add_passed(&row.get::<_, String>(0)?, count(row.get(1)?), count(row.get(2)?));
+        }
+        Ok(found)
+    }
+}
+
+impl Cursor {
+    fn of(row: &Row) -> Self {
+        Self { started_at: row.started_at.as_microsecond(), id: row.id }
+    }
+}
+
+impl fmt::Display for Cursor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.started_at, self.id.simple())
+    }
+}
+
+impl FromStr for Cursor {
+    type Err = LedgerError;
+
+    fn from_str(s: &str) -> Result<Self, Self::Err> {
+        let (at, id) = s.split_once('.').ok_or(LedgerError::BadCursor)?;
+        Ok(Self {
+            started_at: at.parse().map_err(|_| LedgerError::BadCursor)?,
+            id: Uuid::try_parse(id).map_err(|_| LedgerError::BadCursor)?,
+        })
+    }
+}
+
+/// Columns of a [`Sample`], in the order of [`sample`].
+pub(super) const SAMPLE: &str = "coalesce(model, model_requested), status, error_class, usage, \
+    input_tokens, cache_read_tokens, cache_write_5m_tokens, cache_write_1h_tokens, \
+    cache_write_other_tokens, output_tokens, reasoning_tokens, audio_input_tokens, \
+    audio_output_tokens, image_input_tokens, image_output_tokens, web_searches, cost_nanousd, \
+    cost_estimated, billing, completeness, ttfb_ms, duration_ms";
+
+pub(super) fn sample(c: &mut Columns<'_>) -> rusqlite::Result<Sample> {
+    Ok(Sample {
+        model: c.next()?,
+        status: c.next()?,
+        error_class: c.next()?,
+        usage: c.next::<Name<_>>()?.0,
+        tokens: record::tokens(c)?,
+        web_searches: c.count()?,
+        cost_nanousd: c.next()?,
+        cost_estimated: c.next()?,
+        billing: c.next::<Name<_>>()?.0,
+        completeness: c.next::<Name<_>>()?.0,
+        ttfb_ms: c.count()?,
+        duration_ms: c.count()?,
+    })
+}
+
+/// A `WHERE` clause in the making.
+#[derive(Debug, Default)]
+pub(super) struct Clause {
+    pub(super) sql: String,
+    pub(super) values: Vec<Value>,
+}
+
+impl Clause {
+    pub(super) fn add_opt(&mut self, condition: &str, value: Option<impl Into<Value>>) {
+        if let Some(value) = value {
+            self.sql.push_str(" AND ");
+            self.sql.push_str(condition);
+            self.values.push(value.into());
+        }
+    }
+}
+
+fn with_spooled(mut coverage: Coverage, spooled: &[Passed]) -> Coverage {
+    for p in spooled {
+        coverage.add_passed(&p.reason, 1, p.bytes_up.saturating_add(p.bytes_down));
+    }
+    coverage
+}
+
+fn empty() -> Result<Connection, LedgerError> {
+    let mut conn = Connection::open_in_memory()?;
+    MIGRATIONS.to_latest(&mut conn)?;
+    Ok(conn)
+}
+
+fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(Duration::from_secs(2))?;
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(conn)
+}
+
+fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
+    let escaped =
+        path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)
+}
+
+fn unwritable(code: rusqlite::ErrorCode) -> bool {
+    matches!(code, rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly)
+}
+
+#[cfg(test)]
+mod tests;

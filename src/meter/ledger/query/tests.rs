@@ -1,0 +1,230 @@
+use super::*;
+use crate::meter::ledger::GroupBy;
+use crate::meter::ledger::fixture::{at, home, row, store};
+use crate::meter::ledger::schema::open_writer;
+use crate::meter::ledger::{Grouping, ReportQuery};
+use jiff::tz::TimeZone;
+
+fn ids(page: &Page) -> Vec<u128> {
+    page.rows.iter().map(|r| r.id.as_u128()).collect()
+}
+
+#[test]
+fn a_home_without_a_ledger_is_empty() {
+    let (_dir, home) = home();
+    let ledger = Ledger::open(&home).unwrap();
+    assert!(ledger.requests(&RequestFilter::default()).unwrap().rows.is_empty());
+    assert!(!home.ledger_file().exists(), "reading makes no file");
+    std::fs::write(home.ledger_file(), b"").unwrap();
+    let ledger = Ledger::open(&home).unwrap();
+    assert!(ledger.requests(&RequestFilter::default()).unwrap().rows.is_empty());
+}
+
+#[test]
+fn a_corrupt_or_foreign_ledger_is_an_error_and_stays() {
+    let (_dir, home) = home();
+    std::fs::write(home.ledger_file(), b"not a database, honestly".repeat(99)).unwrap();
+    assert!(Ledger::open(&home).is_err());
+    std::fs::remove_file(home.ledger_file()).unwrap();
+    let (conn, _) = open_writer(&home.ledger_file()).unwrap();
+    conn.pragma_update(None, "user_version", 99).unwrap();
+    assert!(matches!(Ledger::open(&home), Err(LedgerError::Newer { .. })));
+}
+
+#[test]
+fn filters_select() {
+    let (_dir, home) = home();
+    let mut rows: Vec<Row> = (1..=6).map(|n| row(n, &format!("2026-11-24T0{n}:00:00Z"))).collect();
+    rows[0].project = None;
+    rows[1].project = Some("other".into());
+    rows[2].billable = false;
+    rows[3].model = None;
+    rows[3].model_requested = Some("wanted".into());
+    rows[4].run = Some("r1".into());
+    rows[5].provider = "openai".into();
+    store(&home, &rows);
+    let ledger = Ledger::open(&home).unwrap();
+    let get = |filter: RequestFilter| ids(&ledger.requests(&filter).unwrap());
+    let none = RequestFilter::default;
+    assert_eq!(get(none()), [6, 5, 4, 2, 1]);
+    assert_eq!(get(RequestFilter { all: true, ..none() }), [6, 5, 4, 3, 2, 1]);
+    assert_eq!(get(RequestFilter { project: Some("other".into()), ..none() }), [2]);
+    assert_eq!(get(RequestFilter { model: Some("wanted".into()), ..none() }), [4]);
+    assert_eq!(get(RequestFilter { run: Some("r1".into()), ..none() }), [5]);
+    assert_eq!(get(RequestFilter { provider: Some("openai".into()), ..none() }), [6]);
+    let since = Some(at("2026-11-24T02:00:00Z"));
+    let until = Some(at("2026-11-24T05:00:00Z"));
+    assert_eq!(get(RequestFilter { since, until, ..none() }), [4, 2]);
+}
+
+#[test]
+fn pages_neither_repeat_nor_skip_while_rows_arrive() {
+    let (_dir, home) = home();
+    // Several rows of one microsecond: the id decides.
+    let when = "2026-11-24T01:00:00Z";
+    let rows: Vec<Row> = (1..=7).map(|n| row(n * 10, when)).collect();
+    store(&home, &rows);
+    let ledger = Ledger::open(&home).unwrap();
+    let mut seen = Vec::new();
+    let mut before = None;
+    loop {
+        let filter = RequestFilter { limit: Some(3), before, ..RequestFilter::default() };
+        let page = ledger.requests(&filter).unwrap();
+        seen.extend(ids(&page));
+        store(&home, &[row(1000 + seen.len() as u128, "2026-11-24T02:00:00Z")]);
+        match page.next {
+            // As text, the way a caller hands it back.
+            Some(cursor) => before = Some(cursor.to_string().parse().unwrap()),
+            None => break,
+        }
+    }
+    assert_eq!(seen, [70, 60, 50, 40, 30, 20, 10]);
+}
+
+#[test]
+fn a_page_that_is_just_full_is_the_last() {
+    let (_dir, home) = home();
+    store(&home, &[row(1, "2026-11-24T01:00:00Z"), row(2, "2026-11-24T02:00:00Z")]);
+    let ledger = Ledger::open(&home).unwrap();
+    let page = |limit| {
+        let filter = RequestFilter { limit: Some(limit), ..RequestFilter::default() };
+        let page = ledger.requests(&filter).unwrap();
+        (page.rows.len(), page.next.is_some())
+    };
+    assert_eq!((page(2), page(1), page(0)), ((2, false), (1, true), (0, false)));
+}
+
+#[test]
+fn foreign_cursors_are_refused() {
+    for text in ["", "x", "1", "1.", ".0", "1.zz", "99999999999999999999.0"] {
+        assert!(text.parse::<Cursor>().is_err(), "{text}");
+    }
+}
+
+#[test]
+fn a_reader_sees_rows_while_the_writer_holds_its_transaction() {
+    let (_dir, home) = home();
+    store(&home, &[row(1, "2026-11-24T01:00:00Z")]);
+    let (conn, _) = open_writer(&home.ledger_file()).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE; DELETE FROM requests").unwrap();
+    let ledger = Ledger::open(&home).unwrap();
+    assert_eq!(ids(&ledger.requests(&RequestFilter::default()).unwrap()), [1]);
+}
+
+#[test]
+fn a_run_adds_up_its_own_requests_only() {
+    let (_dir, home) = home();
+    let mut rows: Vec<Row> = (1..=5).map(|n| row(n, "2026-11-24T01:00:00Z")).collect();
+    for r in &mut rows[..4] {
+        r.run = Some("r1".into());
+    }
+    rows[0].project = Some("small".into());
+    rows[3].billable = false;
+    rows[3].cost_nanousd = None;
+    store(&home, &rows);
+    let ledger = Ledger::open(&home).unwrap();
+    let run = ledger.totals_for_run("r1").unwrap();
+    assert_eq!((run.totals.requests, run.totals.cost_nanousd), (3, Some(36_900_000)));
+    assert_eq!((run.totals.tokens.input, run.totals.unpriced), (Some(300), 0));
+    assert_eq!(run.projects, ["my-app", "small"]);
+    assert_eq!(ledger.totals_for_run("r2").unwrap().totals, Totals::default());
+}
+
+fn query(from: &str, to: &str, by: &[GroupBy]) -> ReportQuery {
+    ReportQuery {
+        window: Window { from: at(from), to: at(to) },
+        by: by.to_vec(),
+        project: None,
+        zone: TimeZone::get("America/New_York").unwrap(),
+        vs_previous: false,
+    }
+}
+
+fn keys(grouping: &Grouping) -> Vec<(Option<&str>, u64)> {
+    grouping.groups.iter().map(|g| (g.key.as_deref(), g.totals.requests)).collect()
+}
+
+#[test]
+fn groups_add_up_to_the_summary_and_are_ordered() {
+    let (_dir, home) = home();
+    let mut rows: Vec<Row> = (1..=6).map(|n| row(n, "2026-11-24T03:00:00Z")).collect();
+    rows[0].project = None;
+    rows[1].project = Some("dear".into());
+    rows[1].cost_nanousd = Some(i64::MAX / 2);
+    // An hour later it is another day at the reader's place.
+    rows[2].started_at = at("2026-11-24T05:00:00Z");
+    rows[3].started_at = at("2026-11-25T00:00:00Z");
+    rows[4].billable = false;
+    rows[5].client = None;
+    store(&home, &rows);
+    let ledger = Ledger::open(&home).unwrap();
+    let by = [GroupBy::Project, GroupBy::Day, GroupBy::Client];
+    let report =
+        ledger.report(&query("2026-11-24T03:00:00Z", "2026-11-25T00:00:00Z", &by)).unwrap();
+    assert_eq!(report.summary.requests, 4, "the end is not in, side calls are not");
+    assert_eq!(report.coverage.metered_requests, 4);
+    for grouping in &report.groupings {
+        let sum: u64 = grouping.groups.iter().map(|g| g.totals.requests).sum();
+        assert_eq!(sum, 4, "{grouping:?}");
+    }
+    assert_eq!(keys(&report.groupings[0]), [(Some("dear"), 1), (Some("my-app"), 2), (None, 1)]);
+    assert_eq!(keys(&report.groupings[1]), [(Some("2026-11-23"), 3), (Some("2026-11-24"), 1)]);
+    assert_eq!(keys(&report.groupings[2]), [(Some("claude"), 3), (None, 1)]);
+}
+
+#[test]
+fn the_range_before_is_as_long_and_touches() {
+    let (_dir, home) = home();
+    let mut old = row(1, "2026-11-22T00:00:00Z");
+    old.cost_nanousd = Some(5);
+    store(&home, &[row(9, "2026-11-21T23:59:59Z"), old, row(2, "2026-11-23T00:00:00Z")]);
+    let ledger = Ledger::open(&home).unwrap();
+    let mut query = query("2026-11-23T00:00:00Z", "2026-11-24T00:00:00Z", &[GroupBy::Project]);
+    query.vs_previous = true;
+    let report = ledger.report(&query).unwrap();
+    let previous = report.previous.unwrap();
+    assert_eq!((report.summary.requests, previous.summary.requests), (1, 1));
+    assert_eq!(previous.window.to, report.window.from);
+    let group = &report.groupings[0].groups[0];
+    assert_eq!(group.previous.as_ref().unwrap().cost_nanousd, Some(5));
+}
+
+#[test]
+fn lost_rows_show_in_their_range() {
+    let (_dir, home) = home();
+    let (conn, _) = open_writer(&home.ledger_file()).unwrap();
+    let when = at("2026-11-24T01:00:00Z").as_microsecond();
+    conn.execute("INSERT INTO losses VALUES (?, 3, 'overflow')", [when]).unwrap();
+    let ledger = Ledger::open(&home).unwrap();
+    let lost = |from: &str, to: &str| {
+        ledger.coverage(Window { from: at(from), to: at(to) }).unwrap().lost_rows
+    };
+    assert_eq!(lost("2026-11-24T01:00:00Z", "2026-11-24T02:00:00Z"), 3);
+    assert_eq!(lost("2026-11-24T00:00:00Z", "2026-11-24T01:00:00Z"), 0);
+}
+
+#[test]
+fn a_ledger_that_can_only_be_read_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("50%? #1.sqlite");
+    drop(open_writer(&path).unwrap());
+    let conn = open_immutable(&path).unwrap();
+    assert_eq!(schema::version(&conn).unwrap(), VERSION);
+}
+
+#[test]
+fn reading_a_year_of_rows_takes_one_pass_of_the_time_index() {
+    let (_dir, home) = home();
+    store(&home, &[row(1, "2026-11-24T01:00:00Z")]);
+    let ledger = Ledger::open(&home).unwrap();
+    let plan: String = ledger
+        .conn
+        .query_row(
+            "EXPLAIN QUERY PLAN SELECT id FROM requests WHERE true AND started_at >= 1 \
+             AND started_at < 2 AND billable ORDER BY started_at DESC, id DESC LIMIT 10",
+            [],
+            |row| row.get(3),
+        )
+        .unwrap();
+    assert!(plan.contains("requests_by_time"), "{plan}");
+}

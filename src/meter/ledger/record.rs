@@ -1,0 +1,392 @@
+//! A [`Row`] as a database record: the one place that knows the order of the columns.
+
+use std::sync::LazyLock;
+
+use jiff::Timestamp;
+use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
+use rusqlite::{Connection, params};
+use uuid::Uuid;
+
+use crate::meter::row::{Billing, Completeness, Protocol, Row};
+use crate::meter::usage::{Tokens, UsageState};
+
+/// Columns of `requests` in the order of [`write()`] and [`read()`].
+pub(super) const COLUMNS: &str = "id, started_at, ended_at, host, path, method, protocol, \
+    provider, surface, billable, model_requested, model, provider_request_id, stream, status, \
+    error_class, usage, input_tokens, cache_read_tokens, cache_write_5m_tokens, \
+    cache_write_1h_tokens, cache_write_other_tokens, output_tokens, reasoning_tokens, \
+    audio_input_tokens, audio_output_tokens, image_input_tokens, image_output_tokens, \
+    web_searches, tier, speed, geo, cost_nanousd, price_rule, cost_estimated, cost_reason, \
+    provider_cost_nanousd, billing, completeness, completeness_reason, ttfb_ms, duration_ms, \
+    request_bytes, response_bytes, project, project_source, client, client_pid, run, session, \
+    branch, cwd";
+
+static UPSERT: LazyLock<String> = LazyLock::new(|| {
+    let values = vec!["?"; COLUMNS.split(',').count()].join(", ");
+    format!("INSERT OR REPLACE INTO requests ({COLUMNS}) VALUES ({values})")
+});
+
+/// Longest text that a column keeps; some of it comes from the network.
+const TEXT_CAP: usize = 4096;
+
+/// Inserts the row, or replaces the one of the same id.
+pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
+    let t = &row.tokens;
+    conn.prepare_cached(&UPSERT)?.execute(params![
+        row.id.as_bytes().as_slice(),
+        row.started_at.as_microsecond(),
+        row.ended_at.map(Timestamp::as_microsecond),
+        cap(&row.host),
+        cap(&row.path),
+        cap(&row.method),
+        row.protocol.as_str(),
+        cap(&row.provider),
+        text(&row.surface),
+        row.billable,
+        text(&row.model_requested),
+        text(&row.model),
+        text(&row.provider_request_id),
+        row.stream,
+        row.status,
+        text(&row.error_class),
+        usage_name(row.usage),
+        int(t.input),
+        int(t.cache_read),
+        int(t.cache_write_5m),
+        int(t.cache_write_1h),
+        int(t.cache_write_other),
+        int(t.output),
+        int(t.reasoning),
+        int(t.audio_input),
+        int(t.audio_output),
+        int(t.image_input),
+        int(t.image_output),
+        int(row.web_searches),
+        text(&row.tier),
+        text(&row.speed),
+        text(&row.geo),
+        row.cost_nanousd,
+        text(&row.price_rule),
+        row.cost_estimated,
+        text(&row.cost_reason),
+        row.provider_cost_nanousd,
+        row.billing.as_str(),
+        row.completeness.as_str(),
+        text(&row.completeness_reason),
+        int(row.ttfb_ms),
+        int(row.duration_ms),
+        int(row.request_bytes),
+        int(row.response_bytes),
+        text(&row.project),
+        text(&row.project_source),
+        text(&row.client),
+        row.client_pid,
+        text(&row.run),
+        text(&row.session),
+        text(&row.branch),
+        text(&row.cwd),
+    ])?;
+    Ok(())
+}
+
+/// The row of a `SELECT` of [`COLUMNS`].
+pub(super) fn read(record: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
+    let mut c = Columns::new(record);
+    Ok(Row {
+        id: c.next::<Id>()?.0,
+        started_at: c.next::<Micros>()?.0,
+        ended_at: c.next::<Option<Micros>>()?.map(|t| t.0),
+        host: c.next()?,
+        path: c.next()?,
+        method: c.next()?,
+        protocol: c.next::<Name<Protocol>>()?.0,
+        provider: c.next()?,
+        surface: c.next()?,
+        billable: c.next()?,
+        model_requested: c.next()?,
+        model: c.next()?,
+        provider_request_id: c.next()?,
+        stream: c.next()?,
+        status: c.next()?,
+        error_class: c.next()?,
+        usage: c.next::<Name<UsageState>>()?.0,
+        tokens: tokens(&mut c)?,
+        web_searches: c.count()?,
+        tier: c.next()?,
+        speed: c.next()?,
+        geo: c.next()?,
+        cost_nanousd: c.next()?,
+        price_rule: c.next()?,
+        cost_estimated: c.next()?,
+        cost_reason: c.next()?,
+        provider_cost_nanousd: c.next()?,
+        billing: c.next::<Name<Billing>>()?.0,
+        completeness: c.next::<Name<Completeness>>()?.0,
+        completeness_reason: c.next()?,
+        ttfb_ms: c.count()?,
+        duration_ms: c.count()?,
+        request_bytes: c.count()?,
+        response_bytes: c.count()?,
+        project: c.next()?,
+        project_source: c.next()?,
+        client: c.next()?,
+        client_pid: c.next()?,
+        run: c.next()?,
+        session: c.next()?,
+        branch: c.next()?,
+        cwd: c.next()?,
+    })
+}
+
+/// The token columns, in the order that [`COLUMNS`] and the report's query share.
+pub(super) fn tokens(c: &mut Columns<'_>) -> rusqlite::Result<Tokens> {
+    Ok(Tokens {
+        input: c.count()?,
+        cache_read: c.count()?,
+        cache_write_5m: c.count()?,
+        cache_write_1h: c.count()?,
+        cache_write_other: c.count()?,
+        output: c.count()?,
+        reasoning: c.count()?,
+        audio_input: c.count()?,
+        audio_output: c.count()?,
+        image_input: c.count()?,
+        image_output: c.count()?,
+    })
+}
+
+/// Reads a record's columns one after the other.
+#[derive(Debug)]
+pub(super) struct Columns<'a> {
+    record: &'a rusqlite::Row<'a>,
+    next: usize,
+}
+
+impl<'a> Columns<'a> {
+    pub(super) fn new(record: &'a rusqlite::Row<'a>) -> Self {
+        Self { record, next: 0 }
+    }
+
+    pub(super) fn next<T: FromSql>(&mut self) -> rusqlite::Result<T> {
+        let at = self.next;
+        self.next += 1;
+        self.record.get(at)
+    }
+
+    /// An unsigned number; what a foreign hand made negative reads as absent.
+    pub(super) fn count(&mut self) -> rusqlite::Result<Option<u64>> {
+        Ok(self.next::<Option<i64>>()?.and_then(|n| u64::try_from(n).ok()))
+    }
+}
+
+/// A timestamp stored as microseconds.
+#[derive(Debug)]
+pub(super) struct Micros(pub(super) Timestamp);
+
+impl FromSql for Micros {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let micros = value.as_i64()?;
+        Timestamp::from_microsecond(micros).map(Self).map_err(|_| FromSqlError::OutOfRange(micros))
+    }
+}
+
+/// A text column that holds one of an enum's names.
+#[derive(Debug)]
+pub(super) struct Name<T>(pub(super) T);
+
+impl<T: Named> FromSql for Name<T> {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let text = value.as_str()?;
+        T::ALL.iter().find(|v| v.name() == text).map(|v| Self(*v)).ok_or(FromSqlError::InvalidType)
+    }
+}
+
+/// An enum that is stored by name.
+pub(super) trait Named: Copy + 'static {
+    const ALL: &'static [Self];
+    fn name(self) -> &'static str;
+}
+
+impl Named for Protocol {
+    const ALL: &'static [Self] = &[Self::H1, Self::H2, Self::Ws];
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Named for Completeness {
+    const ALL: &'static [Self] = &[Self::Open, Self::Complete, Self::Interrupted, Self::Lossy];
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Named for Billing {
+    const ALL: &'static [Self] = &[Self::Metered, Self::Subscription];
+    fn name(self) -> &'static str {
+        self.as_str()
+    }
+}
+
+impl Named for UsageState {
+    const ALL: &'static [Self] = &[Self::Reported, Self::Partial, Self::Absent];
+    fn name(self) -> &'static str {
+        usage_name(self)
+    }
+}
+
+struct Id(Uuid);
+
+impl FromSql for Id {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
+        let bytes = value.as_blob()?;
+        Uuid::from_slice(bytes).map(Self).map_err(|_| FromSqlError::InvalidBlobSize {
+            expected_size: size_of::<Uuid>(),
+            blob_size: bytes.len(),
+        })
+    }
+}
+
+const fn usage_name(state: UsageState) -> &'static str {
+    match state {
+        UsageState::Reported => "reported",
+        UsageState::Partial => "partial",
+        UsageState::Absent => "absent",
+    }
+}
+
+/// SQLite's integers are signed; a count beyond them is nonsense, and must not fail the row.
+fn int(n: Option<u64>) -> Option<i64> {
+    n.map(|n| i64::try_from(n).unwrap_or(i64::MAX))
+}
+
+fn text(s: &Option<String>) -> Option<&str> {
+    s.as_deref().map(cap)
+}
+
+fn cap(s: &str) -> &str {
+    s.get(..s.floor_char_boundary(TEXT_CAP)).unwrap_or(s)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture;
+    use crate::meter::ledger::schema::MIGRATIONS;
+
+    fn database() -> Connection {
+        let mut conn = Connection::open_in_memory().unwrap();
+        MIGRATIONS.to_latest(&mut conn).unwrap();
+        conn
+    }
+
+    fn back(conn: &Connection) -> Row {
+        conn.query_row(&format!("SELECT {COLUMNS} FROM requests"), [], read).unwrap()
+    }
+
+    /// Every field holds a value of its own, so that no two columns can be mixed up.
+    fn full() -> Row {
+        let some = |s: &str| Some(s.to_owned());
+        Row {
+            id: Uuid::now_v7(),
+            started_at: fixture::at("2026-11-24T01:02:03.456789Z"),
+            ended_at: Some(fixture::at("2026-11-24T01:02:04.5Z")),
+            host: "host".into(),
+            path: "path".into(),
+            method: "method".into(),
+            protocol: Protocol::Ws,
+            provider: "provider".into(),
+            surface: some("surface"),
+            billable: true,
+            model_requested: some("model requested"),
+            model: some("model"),
+            provider_request_id: some("request id"),
+            stream: Some(false),
+            status: Some(529),
+            error_class: some("overloaded"),
+            usage: UsageState::Partial,
+            tokens: Tokens {
+                input: Some(1),
+                cache_read: Some(2),
+                cache_write_5m: Some(3),
+                cache_write_1h: Some(4),
+                cache_write_other: Some(5),
+                output: Some(6),
+                reasoning: Some(7),
+                audio_input: Some(8),
+                audio_output: Some(9),
+                image_input: Some(10),
+                image_output: Some(11),
+            },
+            web_searches: Some(12),
+            tier: some("tier"),
+            speed: some("speed"),
+            geo: some("geo"),
+            cost_nanousd: Some(13),
+            price_rule: some("rule"),
+            cost_estimated: true,
+            cost_reason: some("cost reason"),
+            provider_cost_nanousd: Some(14),
+            billing: Billing::Subscription,
+            completeness: Completeness::Lossy,
+            completeness_reason: some("why"),
+            ttfb_ms: Some(15),
+            duration_ms: Some(16),
+            request_bytes: Some(17),
+            response_bytes: Some(18),
+            project: some("project"),
+            project_source: some("git"),
+            client: some("client"),
+            client_pid: Some(19),
+            run: some("run"),
+            session: some("session"),
+            branch: some("branch"),
+            cwd: some("cwd"),
+        }
+    }
+
+    #[test]
+    fn every_field_comes_back_as_it_went_in() {
+        let conn = database();
+        let row = full();
+        write(&conn, &row).unwrap();
+        assert_eq!(back(&conn), row);
+    }
+
+    #[test]
+    fn absent_comes_back_absent() {
+        let conn = database();
+        let mut row = fixture::row(1, "2026-11-24T00:00:00Z");
+        row.tokens = Tokens::default();
+        row.model = None;
+        row.status = None;
+        row.cost_nanousd = None;
+        write(&conn, &row).unwrap();
+        assert_eq!(back(&conn), row);
+    }
+
+    #[test]
+    fn nonsense_from_the_network_does_not_fail_the_row() {
+        let conn = database();
+        let mut row = fixture::row(1, "2026-11-24T00:00:00Z");
+        row.tokens.input = Some(u64::MAX);
+        row.model = Some("é".repeat(1 << 20));
+        row.path = "a\0b".to_owned();
+        write(&conn, &row).unwrap();
+        let back = back(&conn);
+        assert_eq!(back.tokens.input, Some(i64::MAX as u64));
+        assert_eq!(back.model.unwrap().len(), TEXT_CAP);
+        assert_eq!(back.path, "a\0b");
+    }
+
+    #[test]
+    fn the_same_id_replaces() {
+        let conn = database();
+        let mut row = fixture::row(1, "2026-11-24T00:00:00Z");
+        row.completeness = Completeness::Open;
+        write(&conn, &row).unwrap();
+        row.completeness = Completeness::Complete;
+        write(&conn, &row).unwrap();
+        assert_eq!(back(&conn).completeness, Completeness::Complete);
+    }
+}

@@ -1,0 +1,126 @@
+//! Opening the database file for writing: modes, pragmas, migrations.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+use rusqlite_migration::{M, Migrations};
+
+use super::LedgerError;
+
+/// Forward only; a released step is never edited.
+const STEPS: &[M<'static>] = &[M::up(include_str!("001_init.sql"))];
+pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
+
+/// The `user_version` that this program writes and reads.
+pub(super) const VERSION: usize = STEPS.len();
+
+/// How long one statement waits for another process's lock. Short: the writer has its own retry,
+/// and must stay able to beat, to stop and to say that it is stuck.
+const BUSY: Duration = Duration::from_millis(200);
+
+/// Which file an open connection writes to, to notice when it was moved from under us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+impl FileId {
+    pub(super) fn of(path: &Path) -> Option<Self> {
+        let meta = fs::metadata(path).ok()?;
+        Some(Self { device: meta.dev(), inode: meta.ino() })
+    }
+}
+
+/// Opens, or makes, the ledger for its one writer.
+pub(super) fn open_writer(path: &Path) -> Result<(Connection, FileId), LedgerError> {
+    // Made by us first: SQLite would take the umask's mode, and gives -wal and -shm the mode of
+    // the main file.
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|source| LedgerError::Io { path: path.to_path_buf(), source })?;
+    drop(file);
+    tighten(path);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY)?;
+    conn.pragma_update(None, "journal_mode", "wal")?;
+    conn.pragma_update(None, "synchronous", "normal")?;
+    let found = version(&conn)?;
+    if found > VERSION {
+        return Err(LedgerError::Newer { found, known: VERSION });
+    }
+    MIGRATIONS.to_latest(&mut conn)?;
+    let id = FileId::of(path).ok_or_else(|| LedgerError::Moved { path: path.to_path_buf() })?;
+    Ok((conn, id))
+}
+
+pub(super) fn version(conn: &Connection) -> rusqlite::Result<usize> {
+    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    Ok(usize::try_from(found).unwrap_or(usize::MAX))
+}
+
+/// The database and the two files that SQLite keeps beside it.
+pub(super) fn siblings(path: &Path) -> [PathBuf; 3] {
+    ["", "-wal", "-shm"].map(|suffix| {
+        let mut name = path.as_os_str().to_owned();
+        name.push(suffix);
+        PathBuf::from(name)
+    })
+}
+
+/// Takes group and others off an existing file; failing to is not worth losing rows for.
+fn tighten(path: &Path) {
+    for file in siblings(path) {
+        if let Ok(meta) = fs::metadata(&file)
+            && meta.permissions().mode() & 0o077 != 0
+        {
+            let _ = fs::set_permissions(&file, Permissions::from_mode(0o600));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn migrations_are_valid_and_leave_nothing_to_do() {
+        MIGRATIONS.validate().unwrap();
+        let mut conn = Connection::open_in_memory().unwrap();
+        MIGRATIONS.to_latest(&mut conn).unwrap();
+        assert_eq!(version(&conn).unwrap(), VERSION);
+    }
+
+    #[test]
+    fn files_are_private_even_when_they_were_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db.sqlite");
+        fs::write(&path, b"").unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+        let (conn, _) = open_writer(&path).unwrap();
+        conn.execute("INSERT INTO losses VALUES (1, 1, '')", []).unwrap();
+        for file in siblings(&path) {
+            let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{}", file.display());
+        }
+    }
+
+    #[test]
+    fn a_ledger_of_a_newer_version_is_left_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db.sqlite");
+        let (conn, _) = open_writer(&path).unwrap();
+        conn.pragma_update(None, "user_version", 99).unwrap();
+        drop(conn);
+        assert!(matches!(open_writer(&path), Err(LedgerError::Newer { .. })));
+    }
+}

@@ -1,0 +1,70 @@
+//! Rows that were still waiting for the database when the daemon had to end: kept as JSON lines in
+//! the spool directory, taken in by the next start. Replacing by id makes a repeat harmless.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, TransactionBehavior};
+use uuid::Uuid;
+
+use super::{LedgerError, record};
+use crate::meter::row::Row;
+
+const PREFIX: &str = "rows.";
+const SUFFIX: &str = ".jsonl";
+const LINE_CAP: u64 = 256 * 1024;
+
+/// Writes the rows to a new file of their own.
+pub(super) fn write<'a>(dir: &Path, rows: impl Iterator<Item = &'a Row>) -> io::Result<()> {
+    let path = dir.join(format!("{PREFIX}{}{SUFFIX}", Uuid::now_v7()));
+    let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+    let mut out = BufWriter::new(file);
+    for row in rows {
+        serde_json::to_writer(&mut out, row)?;
+        out.write_all(b"\n")?;
+    }
+    out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_data()
+}
+
+/// Takes in what earlier processes left. Returns how many rows.
+pub(super) fn take_in(conn: &mut Connection, dir: &Path) -> Result<u64, LedgerError> {
+    let mut rows = 0;
+    for path in left_behind(dir) {
+        let Ok(file) = fs::File::open(&path) else { continue };
+        let mut reader = BufReader::new(file);
+        let mut line = Vec::new();
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        loop {
+            line.clear();
+            match reader.by_ref().take(LINE_CAP).read_until(b'\n', &mut line) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+            // A torn last line (the disk was full) is skipped.
+            if let Ok(row) = serde_json::from_slice::<Row>(&line) {
+                record::write(&tx, &row)?;
+                rows += 1;
+            }
+        }
+        tx.commit()?;
+        let _ = fs::remove_file(&path);
+    }
+    Ok(rows)
+}
+
+/// Oldest first.
+fn left_behind(dir: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
+    let mut found: Vec<PathBuf> = entries
+        .filter_map(Result::ok)
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
+            name.starts_with(PREFIX) && name.ends_with(SUFFIX)
+        })
+        .collect();
+    found.sort();
+    found
+}

@@ -1,0 +1,389 @@
+//! The writer's thread: batches, retries, sets a corrupt file aside, and never gives up.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rusqlite::{Connection, TransactionBehavior, params};
+use slog::Logger;
+
+use super::backoff::{Backoff, Fault, explain};
+use super::intake::{Intake, Limits, Queued, Shared};
+use super::schema::{self, FileId};
+use super::{LedgerError, coverage, record, spill};
+use crate::home::Home;
+
+/// What the writer needs.
+#[derive(Debug)]
+pub struct WriterConfig {
+    pub path: PathBuf,
+    /// [`Home::passthrough_spool`]; rows that can't be written at the end go beside it.
+    pub spool: PathBuf,
+    pub limits: Limits,
+    pub log: Logger,
+}
+
+impl WriterConfig {
+    #[must_use]
+    pub fn new(home: &Home, log: Logger) -> Self {
+        Self {
+            path: home.ledger_file(),
+            spool: home.passthrough_spool(),
+            limits: Limits::default(),
+            log,
+        }
+    }
+}
+
+/// Starts the writer. A database that can't be opened is no error: rows wait, and
+/// [`IntakeStats::degraded`](super::IntakeStats) says why.
+pub fn start_writer(config: WriterConfig) -> Result<(Intake, Writer), LedgerError> {
+    let shared = Arc::new(Shared::new(config.limits));
+    let worker = Worker::new(config, Arc::clone(&shared));
+    thread::Builder::new()
+        .name("ledger".to_owned())
+        .spawn(move || worker.live())
+        .map_err(LedgerError::Thread)?;
+    Ok((Intake(Arc::clone(&shared)), Writer { shared }))
+}
+
+/// The handle of the writer's thread. Dropped without [`stop`](Self::stop), it asks the thread to
+/// end and does not wait.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+}
+
+impl Writer {
+    /// Writes what waits and ends. What can't be written by `deadline` is spilled to a file that
+    /// the next start takes in. `false`: the thread had not ended by then.
+    #[must_use]
+    pub fn stop(self, deadline: Instant) -> bool {
+        self.shared.order_stop(deadline);
+        // The thread may be in a statement that waits for a lock, then it spills: let it.
+        let patience = deadline + Duration::from_secs(1);
+        let mut state = self.shared.lock();
+        while !state.ended {
+            let left = patience.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return false;
+            }
+            state = self
+                .shared
+                .from_writer
+                .wait_timeout(state, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
+        }
+        true
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if self.shared.lock().ended {
+            return;
+        }
+        self.shared.order_stop(Instant::now());
+    }
+}
+
+/// Most rows of one transaction.
+const BATCH: usize = 500;
+/// How often the edge's spool is looked at, and the file's identity checked.
+const ROUNDS: Duration = Duration::from_secs(1);
+
+struct Worker {
+    config: WriterConfig,
+    shared: Arc<Shared>,
+    pending: VecDeque<Box<Queued>>,
+    db: Option<Db>,
+    /// Rows left open by an earlier process have been closed.
+    swept: bool,
+    backoff: Backoff,
+    /// How many of the lost rows the database knows of.
+    losses_noted: u64,
+    next_round: Instant,
+    /// A corrupt file that its successor does not tell of yet.
+    unnoted_set_aside: Option<PathBuf>,
+    ending: bool,
+}
+
+struct Db {
+    conn: Connection,
+    file: FileId,
+}
+
+impl Worker {
+    fn new(config: WriterConfig, shared: Arc<Shared>) -> Self {
+        Self {
+            config,
+            shared,
+            pending: VecDeque::new(),
+            db: None,
+            swept: false,
+            backoff: Backoff::default(),
+            losses_noted: 0,
+            next_round: Instant::now(),
+            unnoted_set_aside: None,
+            ending: false,
+        }
+    }
+
+    /// The thread. A panic costs the connection, not the rows, nor the thread.
+    fn live(mut self) {
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| self.run())) {
+                Ok(()) => break,
+                Err(_) if self.ending => break,
+                Err(_) => {
+                    self.db = None;
+                    self.backoff.failed(Fault::Storage, Instant::now());
+                    self.shared.lock().degraded = Some("the ledger's writer panicked".to_owned());
+                    slog::crit!(self.config.log, "ledger writer panicked, going on");
+                }
+            }
+        }
+        self.db = None;
+        self.shared.lock().ended = true;
+        self.shared.from_writer.notify_all();
+    }
+
+    fn run(&mut self) {
+        let mut failing = false;
+        loop {
+            let orders = self.shared.take(failing, &mut self.pending);
+            self.shared.beat();
+            let now = Instant::now();
+            if self.backoff.due(now) || orders.flush || orders.stop.is_some() {
+                let done = self.turn(now);
+                failing = done.is_err();
+                match done {
+                    Ok(()) => self.recovered(),
+                    Err(error) => self.failed(&error),
+                }
+                self.shared.from_writer.notify_all();
+            }
+            if let Some(deadline) = orders.stop
+                && (self.pending.is_empty() || Instant::now() >= deadline)
+            {
+                self.end();
+                return;
+            }
+        }
+    }
+
+    /// Does whatever is to do; an error leaves the rest for a later turn.
+    fn turn(&mut self, now: Instant) -> Result<(), LedgerError> {
+        let round = now >= self.next_round;
+        if round && let Some(db) = &self.db {
+            // Moved or deleted from under us: SQLite would go on writing into nowhere.
+            if FileId::of(&self.config.path) != Some(db.file) {
+                self.db = None;
+            }
+        }
+        let mut db = match self.db.take() {
+            Some(db) => db,
+            None => self.open()?,
+        };
+        let result = self.work(&mut db, round);
+        self.db = Some(db);
+        result?;
+        if round {
+            self.next_round = now + ROUNDS;
+        }
+        Ok(())
+    }
+
+    fn work(&mut self, db: &mut Db, round: bool) -> Result<(), LedgerError> {
+        while !self.pending.is_empty() || self.shared.lost() > self.losses_noted {
+            self.commit_batch(&mut db.conn)?;
+            self.shared.beat();
+        }
+        if round {
+            let lines = coverage::ingest(&mut db.conn, &self.config.spool, Timestamp::now())?;
+            if lines > 0 {
+                slog::debug!(self.config.log, "took in passthrough records"; "lines" => lines);
+            }
+        }
+        Ok(())
+    }
+
+    fn commit_batch(&mut self, conn: &mut Connection) -> Result<(), LedgerError> {
+        #[cfg(test)]
+        tests::before_commit(&self.config.path, conn)?;
+        let lost = self.shared.lost();
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut rows = 0;
+        let mut bytes = 0;
+        for queued in self.pending.iter().take(BATCH) {
+            record::write(&tx, &queued.row)?;
+            rows += 1;
+            bytes += queued.size();
+        }
+        let unnoted = lost.saturating_sub(self.losses_noted);
+        if unnoted > 0 {
+            tx.execute(
+                "INSERT INTO losses (at, rows, reason) VALUES (?, ?, 'overflow')",
+                params![
+                    Timestamp::now().as_microsecond(),
+                    i64::try_from(unnoted).unwrap_or(i64::MAX)
+                ],
+            )?;
+        }
+        tx.commit()?;
+        self.pending.drain(..rows);
+        self.losses_noted = lost;
+        self.shared.committed(rows, bytes);
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<Db, LedgerError> {
+        let (mut conn, file) = schema::open_writer(&self.config.path)?;
+        if !self.swept {
+            if let Some(dir) = self.config.spool.parent() {
+                let rows = spill::take_in(&mut conn, dir)?;
+                if rows > 0 {
+                    slog::info!(self.config.log, "took in rows of an earlier run"; "rows" => rows);
+                }
+            }
+            // Also proves that the file can be written, before anyone depends on it.
+            let interrupted = conn.execute(
+                "UPDATE requests SET completeness = 'interrupted', \
+                 completeness_reason = 'daemon ended' WHERE completeness = 'open'",
+                [],
+            )?;
+            if interrupted > 0 {
+                slog::info!(self.config.log, "closed rows that an earlier daemon left open";
+                    "rows" => interrupted);
+            }
+            self.swept = true;
+        }
+        if let Some(name) = self.unnoted_set_aside.as_ref().and_then(|p| p.file_name()) {
+            conn.execute(
+                "INSERT INTO losses (at, rows, reason) VALUES (?, 0, ?)",
+                params![Timestamp::now().as_microsecond(), name.to_string_lossy()],
+            )?;
+            self.unnoted_set_aside = None;
+        }
+        self.shared.lock().ready = true;
+        Ok(Db { conn, file })
+    }
+
+    fn failed(&mut self, error: &LedgerError) {
+        let fault = Fault::of(error);
+        let reason = explain(error);
+        let degraded = self.backoff.failed(fault, Instant::now());
+        match fault {
+            Fault::Busy => {}
+            Fault::Storage => self.db = None,
+            Fault::Corrupt => {
+                self.db = None;
+                self.set_aside(&reason);
+            }
+        }
+        if degraded {
+            let mut state = self.shared.lock();
+            let news = state.degraded.as_deref() != Some(reason.as_str());
+            if news {
+                state.degraded = Some(reason.clone());
+            }
+            drop(state);
+            if news {
+                slog::warn!(self.config.log, "the ledger cannot be written; rows wait";
+                    "why" => reason, "rows" => self.pending.len());
+            }
+        }
+    }
+
+    fn recovered(&mut self) {
+        if !self.backoff.succeeded() {
+            return;
+        }
+        if self.shared.lock().degraded.take().is_some() {
+            slog::info!(self.config.log, "the ledger is being written again");
+        }
+    }
+
+    fn set_aside(&mut self, reason: &str) {
+        match set_aside(&self.config.path, Timestamp::now()) {
+            Ok(to) => {
+                slog::error!(self.config.log, "the ledger was corrupt; kept it, started a new one";
+                    "kept" => to.display().to_string(), "why" => reason);
+                self.shared.lock().set_aside = Some(to.clone());
+                self.unnoted_set_aside = Some(to);
+            }
+            Err(e) => {
+                slog::error!(self.config.log, "the ledger is corrupt and cannot be set aside";
+                    "why" => reason, "error" => e.to_string());
+            }
+        }
+    }
+
+    /// The last act: nothing more is accepted, and what is left goes to a file.
+    fn end(&mut self) {
+        self.ending = true;
+        self.shared.close();
+        let _ = self.shared.take(false, &mut self.pending);
+        if self.pending.is_empty() || (self.db.is_some() && self.turn(Instant::now()).is_ok()) {
+            return;
+        }
+        let rows = self.pending.len();
+        let dir = self.config.spool.parent().unwrap_or(Path::new("."));
+        match spill::write(dir, self.pending.iter().map(|q| &q.row)) {
+            Ok(()) => {
+                slog::warn!(self.config.log, "rows were left for the next start"; "rows" => rows);
+            }
+            Err(e) => {
+                for queued in &self.pending {
+                    self.shared.count_lost(&queued.row);
+                }
+                slog::error!(self.config.log, "rows were lost"; "rows" => rows,
+                    "error" => e.to_string());
+            }
+        }
+        let bytes = self.pending.iter().map(|q| q.size()).sum();
+        self.shared.settle(rows, bytes);
+        self.pending.clear();
+    }
+}
+
+/// Renames the database and its companions to `<name>.corrupt-<UTC time>`; never deletes.
+fn set_aside(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
+    let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let mut attempt = 0;
+    let target = loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".corrupt-{stamp}"));
+        if attempt > 0 {
+            name.push(format!("-{attempt}"));
+        }
+        let target = PathBuf::from(name);
+        if !target.exists() || attempt == 100 {
+            break target;
+        }
+        attempt += 1;
+    };
+    for (from, to) in schema::siblings(path).iter().zip(schema::siblings(&target)) {
+        match fs::rename(from, to) {
+            Ok(()) => {}
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(target)
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! The commands that read, and the admin API's door.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+
+use serde_json::Value;
+
+use crate::harness::{DEADLINE, Stand};
+use crate::programs::{self, show};
+
+#[test]
+fn reading_needs_nothing_running() {
+    let stand = Stand::new();
+    assert_eq!(stand.rows(), Vec::<Value>::new());
+    let report = stand.json(&["report"]);
+    assert_eq!(report["summary"]["requests"], 0);
+    assert!(report["summary"]["cost_nanousd"].is_null());
+    let status = stand.halton(&["status", "--json"]);
+    assert_eq!(status.status.code(), Some(1));
+    let status: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["state"], "down");
+    assert!(stand.must(&["events"]).stdout.is_empty());
+    assert!(stand.pid("root").is_none(), "a reading command started something");
+}
+
+#[test]
+fn env_points_at_the_edge_and_keeps_what_the_user_had() {
+    let stand = Stand::new();
+    let output =
+        stand.command(&["env", "--json"]).env("no_proxy", "corp.example").output().unwrap();
+    let vars: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let proxy = format!("http://{}", stand.edge);
+    for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+        assert_eq!(vars[name], proxy);
+    }
+    assert_eq!(vars["NO_PROXY"], "corp.example,localhost,127.0.0.1,::1");
+    let bundle = std::fs::read_to_string(vars["SSL_CERT_FILE"].as_str().unwrap()).unwrap();
+    let ours = std::fs::read_to_string(stand.home.ca_cert()).unwrap();
+    assert!(bundle.contains(ours.trim()));
+    assert!(bundle.matches("BEGIN CERTIFICATE").count() > 50, "the system's roots are in it");
+    // What a shell makes of it.
+    let script = String::from_utf8(stand.must(&["env"]).stdout).unwrap();
+    let shell = std::process::Command::new("sh")
+        .env_clear()
+        .args(["-c", &format!("{script}\nprintf %s \"$https_proxy\"")])
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&shell.stdout), proxy);
+}
+
+#[test]
+fn configuration_is_shown_with_its_origin() {
+    let stand = Stand::new();
+    let mut command = stand.command(&["config", "show", "--origin", "-c", "log.level=warning"]);
+    let output = command.env("HALTON_METER_DAEMON_EDGE_HEALTH_TTL_MS", "500").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{}", show(&output));
+    let line = |key: &str| {
+        text.lines().find(|l| l.contains(key)).unwrap_or_else(|| panic!("no {key}: {text}"))
+    };
+    assert!(line("port").contains(&stand.edge.port().to_string()));
+    assert!(line("edge_health_ttl_ms").contains("500"));
+    assert!(line("level").contains("warning"));
+    assert!(stand.must(&["config", "check"]).status.success());
+    let path = String::from_utf8(stand.must(&["config", "path"]).stdout).unwrap();
+    assert_eq!(path.trim(), stand.home.config_file().display().to_string());
+}
+
+#[test]
+fn reset_proxy_needs_no_home() {
+    let stand = Stand::new();
+    let mut command = stand.command(&["reset-proxy"]);
+    command.env_remove("HOME").env_remove("HALTON_METER_HOME");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", show(&output));
+}
+
+#[test]
+fn events_tell_of_a_crash_and_a_restart() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.kill("daemon");
+    stand.wait("a new daemon", || stand.pid("daemon").is_some());
+    stand.wait_metering();
+    let text = String::from_utf8(stand.must(&["events", "--json"]).stdout).unwrap();
+    let events: Vec<Value> = match serde_json::from_str::<Value>(&text) {
+        Ok(Value::Array(list)) => list,
+        Ok(Value::Object(map)) => map["events"].as_array().unwrap().clone(),
+        _ => text.lines().map(|l| serde_json::from_str(l).unwrap()).collect(),
+    };
+    let of_daemon: Vec<_> =
+        events.iter().filter(|e| e["process"] == "root" && e["child"] == "daemon").collect();
+    assert!(of_daemon.len() >= 3, "started, ended, started: {text}");
+    let last = of_daemon.iter().filter_map(|e| e["generation"].as_u64()).max();
+    assert!(last >= Some(2), "{text}");
+}
+
+/// A request as any local program might send it; the whole answer.
+fn ask(stand: &Stand, head: &str) -> String {
+    let mut tcp = TcpStream::connect(stand.api).unwrap();
+    tcp.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(tcp, "{head}Connection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    tcp.read_to_string(&mut answer).unwrap();
+    answer
+}
+
+#[test]
+fn the_admin_api_has_a_door() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    let token = std::fs::read_to_string(stand.home.token_file()).unwrap();
+    let token = token.trim();
+    let host = format!("Host: {}\r\n", stand.api);
+    let auth = format!("Authorization: Bearer {token}\r\n");
+    let status = |answer: &str| answer.split(' ').nth(1).unwrap_or_default().to_owned();
+    let get = |path: &str, headers: &str| ask(&stand, &format!("GET {path} HTTP/1.1\r\n{headers}"));
+
+    assert_eq!(status(&get("/health", &host)), "200");
+    assert_eq!(status(&get("/v1/status", &format!("{host}{auth}"))), "200");
+    assert_eq!(status(&get("/v1/status", &host)), "401");
+    let wrong = "Authorization: Bearer 0123456789abcdef\r\n";
+    assert_eq!(status(&get("/v1/requests", &format!("{host}{wrong}"))), "401");
+    // DNS rebinding: a web page's own name leads here.
+    let rebound = status(&get("/health", "Host: evil.example\r\n"));
+    assert!(["403", "421"].contains(&rebound.as_str()), "{rebound}");
+    let foreign = format!("{host}{auth}Origin: https://evil.example\r\n");
+    assert_eq!(status(&get("/v1/status", &foreign)), "403");
+    let problem = get("/v1/no-such-thing", &format!("{host}{auth}"));
+    assert_eq!(status(&problem), "404");
+    assert!(problem.to_ascii_lowercase().contains("application/problem+json"), "{problem}");
+    assert!(!problem.to_ascii_lowercase().contains("access-control-allow"), "{problem}");
+}
+
+#[test]
+fn nothing_secret_is_written_anywhere() {
+    let stand = Stand::new();
+    let marker = "tell-nobody-51c8";
+    let prompt = format!("{marker} [[status=429]]");
+    let key = format!("X-Api-Key: sk-ant-{marker}");
+    for prompt in [marker, &prompt] {
+        let program = programs::curl_messages("--http1.1", prompt, true)
+            .arg("-H")
+            .arg(&key)
+            .arg("-H")
+            .arg(format!("Cookie: session={marker}"));
+        assert!(stand.run(&program).status.success());
+    }
+    let url = format!("https://api.anthropic.com/v1/{marker}?key={marker}-2");
+    stand.run(&programs::curl(&[url.replace(&format!("/{marker}"), "/x").as_str()]));
+    stand.wait_rows(2);
+    stand.must(&["stop"]);
+    let mut open = vec![stand.home.path().to_path_buf()];
+    let mut files = 0;
+    while let Some(dir) = open.pop() {
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            if entry.path().is_dir() {
+                open.push(entry.path());
+            } else if let Ok(content) = std::fs::read(entry.path()) {
+                files += 1;
+                let found = content.windows(marker.len()).any(|w| w == marker.as_bytes());
+                assert!(!found, "{} holds what it must not", entry.path().display());
+            }
+        }
+    }
+    assert!(files > 5);
+}
+
+#[test]
+fn a_stop_waits_for_the_answer_in_flight() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    let program = programs::curl_messages("--http1.1", "[[gate]]", true);
+    let child = stand
+        .run_command(&program)
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    stand.origin.wait_at_gate(1, DEADLINE);
+    let mut stop = stand.command(&["stop"]).spawn().unwrap();
+    // New requests go raw while the old one is still being served.
+    stand.wait("raw tunnels", || {
+        let output = stand.run_trusting(&programs::curl_messages("--http1.1", "hi", false));
+        assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+        stand.coverage()["passed_connections"].as_u64() >= Some(1)
+    });
+    stand.origin.open_gate();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("message_stop"));
+    assert!(stop.wait().unwrap().success());
+}

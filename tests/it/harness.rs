@@ -1,0 +1,286 @@
+//! The product as a user runs it: the real binary, a home directory of its own, free ports, and the
+//! test origin as the internet.
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use halton_meter::home::{Home, PidLock};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::origin::{Origin, Root, Setup};
+use crate::programs::{Program, clean, show};
+
+/// No test waits longer for one thing. Generous: it only bounds a failure.
+pub const DEADLINE: Duration = Duration::from_secs(40);
+
+/// The processes, root first: it restarts the others.
+const PROCESSES: [&str; 4] = ["root", "edge", "daemon", "watchdog"];
+
+/// A home, an origin, and whatever the product started there.
+#[derive(Debug)]
+pub struct Stand {
+    pub home: Home,
+    pub origin: Origin,
+    pub edge: SocketAddr,
+    pub api: SocketAddr,
+    dir: TempDir,
+    guard: Child,
+}
+
+impl Stand {
+    pub fn new() -> Self {
+        Self::with(&Setup::default())
+    }
+
+    pub fn with(setup: &Setup) -> Self {
+        Self::before(Origin::with(setup, &Root::new("Test Origin Root")))
+    }
+
+    /// A home that leads every provider's host to `origin`.
+    pub fn before(origin: Origin) -> Self {
+        let dir = TempDir::new().expect("temporary directory");
+        let home = Home::at(dir.path().join("halton"));
+        fs::create_dir(home.path()).expect("home");
+        let stand = Self {
+            guard: guard(home.path()),
+            edge: free_port(),
+            api: free_port(),
+            home,
+            origin,
+            dir,
+        };
+        fs::write(stand.root_pem(), stand.origin.root_pem()).expect("root certificate");
+        stand.configure(stand.origin.addr(), "");
+        stand
+    }
+
+    /// Writes config.toml; `more` goes behind it.
+    pub fn configure(&self, origin: SocketAddr, more: &str) {
+        self.configure_hosts(&[("*", origin)], more);
+    }
+
+    /// Writes config.toml with an origin per host.
+    pub fn configure_hosts(&self, origins: &[(&str, SocketAddr)], more: &str) {
+        let connect: Vec<_> =
+            origins.iter().map(|(host, addr)| format!("\"{host}:443\" = \"{addr}\"")).collect();
+        let text = format!(
+            "[edge]\nport = {}\n[daemon]\napi_port = {}\n[upstream]\nextra_ca_file = {:?}\n\
+             connect = {{ {} }}\n[log]\nlevel = \"debug\"\n{more}",
+            self.edge.port(),
+            self.api.port(),
+            self.root_pem(),
+            connect.join(", "),
+        );
+        fs::write(self.home.config_file(), text).expect("config.toml");
+    }
+
+    /// The origin's root, for clients that meet the origin itself.
+    pub fn root_pem(&self) -> PathBuf {
+        self.dir.path().join("origin-root.pem")
+    }
+
+    /// A directory for whatever the test needs.
+    pub fn scratch(&self) -> &Path {
+        self.dir.path()
+    }
+
+    /// `halton-meter ARGS`, ready to be changed further.
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_halton-meter"));
+        clean(&mut command, self.dir.path());
+        command.env(halton_meter::home::HOME_VAR, self.home.path());
+        command.current_dir(self.dir.path());
+        command.args(args).stdin(Stdio::null());
+        command
+    }
+
+    pub fn halton(&self, args: &[&str]) -> Output {
+        self.command(args).output().expect("halton-meter runs")
+    }
+
+    /// Like `halton`, but it must succeed.
+    pub fn must(&self, args: &[&str]) -> Output {
+        let output = self.halton(args);
+        assert!(output.status.success(), "halton-meter {args:?}: {}{}", show(&output), self.logs());
+        output
+    }
+
+    /// `halton-meter run -- PROGRAM`. The client trusts the system's roots and ours, not the
+    /// origin: an answer proves that it was metered.
+    pub fn run(&self, program: &Program) -> Output {
+        self.run_command(program).output().expect("halton-meter runs")
+    }
+
+    /// The same for a client that trusts the origin too, so that it works unmetered.
+    pub fn run_trusting(&self, program: &Program) -> Output {
+        self.trusting(program).output().expect("halton-meter runs")
+    }
+
+    pub fn trusting(&self, program: &Program) -> Command {
+        let mut command = self.run_command(program);
+        for name in ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
+        {
+            command.env(name, self.root_pem());
+        }
+        command
+    }
+
+    pub fn run_command(&self, program: &Program) -> Command {
+        let mut command = self.command(&["run", "--"]);
+        command.args(&program.argv).envs(program.env.iter().map(|(k, v)| (k, v)));
+        command
+    }
+
+    /// Runs a read command with `--json`.
+    pub fn json(&self, args: &[&str]) -> Value {
+        let output = self.halton(&[args, &["--json"]].concat());
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+            panic!("halton-meter {args:?} --json: {e}: {}{}", show(&output), self.logs())
+        })
+    }
+
+    /// All rows of the ledger, oldest first.
+    pub fn rows(&self) -> Vec<Value> {
+        let document = self.json(&["requests", "--all", "--limit", "1000"]);
+        let list = document.get("requests").unwrap_or(&document);
+        let mut rows = list.as_array().unwrap_or_else(|| panic!("no rows: {document}")).clone();
+        rows.sort_by(|a, b| a["id"].as_str().cmp(&b["id"].as_str()));
+        rows
+    }
+
+    /// Rows of requests to a model that have ended, once there are `n` of them; no more.
+    pub fn wait_rows(&self, n: usize) -> Vec<Value> {
+        let rows = self.wait_rows_at_least(n);
+        assert_eq!(rows.len(), n, "too many rows: {rows:#?}");
+        rows
+    }
+
+    pub fn wait_rows_at_least(&self, n: usize) -> Vec<Value> {
+        let mut rows = Vec::new();
+        self.wait(&format!("{n} finished rows"), || {
+            rows = self.rows();
+            rows.retain(|r| r["billable"] == true && r["completeness"] != "open");
+            rows.len() >= n
+        });
+        rows
+    }
+
+    /// Polls until `done`; the failure message says what was waited for and shows the logs.
+    pub fn wait(&self, what: &str, mut done: impl FnMut() -> bool) {
+        let end = Instant::now() + DEADLINE;
+        while !done() {
+            assert!(Instant::now() < end, "no {what} within {DEADLINE:?}{}", self.logs());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Waits until requests are metered.
+    pub fn wait_metering(&self) {
+        self.wait("metering", || {
+            let status = self.json(&["status"]);
+            status["state"] == "metering" && status["edge"]["status"]["verdict"] == "healthy"
+        });
+    }
+
+    /// Pid of a live process of ours.
+    pub fn pid(&self, process: &str) -> Option<u32> {
+        PidLock::holder(&self.home.pid_file(process)).ok().flatten()
+    }
+
+    pub fn signal(&self, process: &str, signal: Signal) {
+        let pid = self.pid(process).unwrap_or_else(|| panic!("no {process}{}", self.logs()));
+        send(pid, signal);
+    }
+
+    /// Ends a process at once and returns when the kernel has let go of its lock.
+    pub fn kill(&self, process: &str) {
+        let pid = self.pid(process);
+        self.signal(process, Signal::KILL);
+        self.wait(&format!("end of {process}"), || self.pid(process) != pid);
+    }
+
+    /// `coverage` of the report.
+    pub fn coverage(&self) -> Value {
+        self.json(&["report", "--since", "1d"])["coverage"].clone()
+    }
+
+    /// Everything that the processes said, for failure messages.
+    pub fn logs(&self) -> String {
+        let mut text = String::new();
+        let files = fs::read_dir(self.home.log_dir()).into_iter().flatten().flatten();
+        for file in files.map(|f| f.path()).chain([self.home.journal_file()]) {
+            if let Ok(content) = fs::read_to_string(&file) {
+                let tail: Vec<_> = content.lines().rev().take(60).collect();
+                text.push_str(&format!("\n--- {}\n", file.display()));
+                for line in tail.iter().rev() {
+                    text.push_str(line);
+                    text.push('\n');
+                }
+            }
+        }
+        text
+    }
+}
+
+impl Drop for Stand {
+    fn drop(&mut self) {
+        // Until no lock is held: a root that is killed in mid-start may just have made a child.
+        let end = Instant::now() + Duration::from_secs(5);
+        loop {
+            let alive: Vec<_> = PROCESSES.iter().filter_map(|p| self.pid(p)).collect();
+            if alive.is_empty() || Instant::now() > end {
+                break;
+            }
+            alive.into_iter().for_each(|pid| send(pid, Signal::KILL));
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        drop(self.guard.stdin.take());
+        let _ = self.guard.wait();
+    }
+}
+
+pub fn send(pid: u32, signal: Signal) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, signal);
+    }
+}
+
+/// A process that ends what is left if the test itself is killed: its stdin is a pipe that only
+/// the test holds open. It checks that a pid still belongs to this home.
+fn guard(home: &Path) -> Child {
+    const SCRIPT: &str = r#"
+        cat >/dev/null
+        for name in root edge daemon watchdog; do
+            pid=$(cat "$1/run/$name.pid" 2>/dev/null) || continue
+            grep -qzxF "HALTON_METER_HOME=$1" "/proc/$pid/environ" 2>/dev/null && kill -9 "$pid"
+        done
+    "#;
+    Command::new("sh")
+        .args(["-c", SCRIPT, "guard"])
+        .arg(home)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("guard")
+}
+
+/// Below the range that the kernel hands out for outgoing connections, so that no client of a
+/// parallel test takes it between here and its use.
+fn free_port() -> SocketAddr {
+    for _ in 0..200 {
+        let mut random = [0; 2];
+        getrandom::fill(&mut random).expect("random");
+        let port = 12_000 + u16::from_ne_bytes(random) % 18_000;
+        let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        if TcpListener::bind(addr).is_ok() {
+            return addr;
+        }
+    }
+    panic!("no free port");
+}

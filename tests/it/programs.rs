@@ -1,0 +1,157 @@
+//! The real clients, as commands. None of them needs the product to run.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// Models whose prices the tests know.
+pub const CLAUDE: &str = "claude-sonnet-4-5-20250929";
+pub const GPT: &str = "gpt-5";
+pub const GEMINI: &str = "gemini-2.5-flash";
+
+/// What the origin says, whichever provider it plays.
+pub const TEXT: &str = "Good day from the origin ✓";
+
+/// A program with its arguments, to be run directly or by the product.
+#[derive(Clone, Debug)]
+pub struct Program {
+    pub argv: Vec<String>,
+    pub env: Vec<(String, String)>,
+}
+
+impl Program {
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Self { argv: argv.into_iter().map(Into::into).collect(), env: Vec::new() }
+    }
+
+    pub fn env(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.env.push((name.to_owned(), value.into()));
+        self
+    }
+
+    pub fn arg(mut self, arg: impl Into<String>) -> Self {
+        self.argv.push(arg.into());
+        self
+    }
+
+    /// Runs it without the product, through a blind proxy that leads to the origin.
+    pub fn direct(&self, proxy: std::net::SocketAddr, ca_file: &Path, home: &Path) -> Output {
+        let mut command = Command::new(&self.argv[0]);
+        command.args(&self.argv[1..]);
+        clean(&mut command, home);
+        for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
+            command.env(name, format!("http://{proxy}"));
+        }
+        for name in ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
+        {
+            command.env(name, ca_file);
+        }
+        command.envs(self.env.iter().map(|(k, v)| (k, v)));
+        command.output().expect("the client runs")
+    }
+}
+
+/// Nothing of the developer's own environment reaches a client but the search path.
+pub fn clean(command: &mut Command, home: &Path) {
+    command.env_clear();
+    command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
+    command.env("HOME", home);
+    command.env("LANG", "C.UTF-8");
+    command.env("HALTON_CLIENTS_DIR", clients());
+    // Python's launchers and Go's cache live under the real home.
+    for name in ["PYENV_ROOT", "GOCACHE", "LLVM_PROFILE_FILE"] {
+        if let Some(value) = std::env::var_os(name) {
+            command.env(name, value);
+        }
+    }
+}
+
+/// Where tools/clients.sh put them.
+pub fn clients() -> PathBuf {
+    std::env::var_os("HALTON_CLIENTS_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients"),
+        |dir| std::path::absolute(dir).expect("clients directory"),
+    )
+}
+
+/// A file of tests/clients.
+pub fn script(name: &str) -> String {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name).display().to_string()
+}
+
+pub fn python(name: &str, args: &[&str]) -> Program {
+    let python = installed("python/bin/python");
+    Program::new([python, script(name)]).args(args)
+}
+
+pub fn node(name: &str, args: &[&str]) -> Program {
+    installed("node/node_modules");
+    Program::new(["node".to_owned(), script(name)]).args(args)
+}
+
+/// One prompt to Claude Code, the program itself.
+pub fn claude_code(prompt: &str) -> Program {
+    let platform = format!(
+        "{}-{}",
+        if cfg!(target_vendor = "apple") { "darwin" } else { "linux" },
+        if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" },
+    );
+    let path = format!("node/node_modules/@anthropic-ai/claude-code-{platform}/claude");
+    Program::new([installed(&path)])
+        .args(&["-p", prompt, "--output-format", "json", "--model", CLAUDE])
+        .env("ANTHROPIC_API_KEY", "dummy-key")
+        .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
+        .env("DISABLE_AUTOUPDATER", "1")
+}
+
+/// curl; `--fail-with-body` stays off so that error answers are compared too.
+pub fn curl(args: &[&str]) -> Program {
+    Program::new(["curl", "--silent", "--show-error", "--max-time", "60"]).args(args)
+}
+
+/// A Messages request by curl.
+pub fn curl_messages(http: &str, prompt: &str, stream: bool) -> Program {
+    let body = format!(
+        r#"{{"model":"{CLAUDE}","max_tokens":64,"stream":{stream},"messages":[{{"role":"user","content":"{prompt}"}}]}}"#
+    );
+    curl(&[
+        http,
+        "https://api.anthropic.com/v1/messages",
+        "-H",
+        "X-Api-Key: dummy-key",
+        "-H",
+        "anthropic-version: 2023-06-01",
+        "-H",
+        "content-type: application/json",
+        "--data-binary",
+        &body,
+    ])
+}
+
+/// The one JSON line that the SDK scripts print.
+pub fn answer(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", show(output)))
+}
+
+pub fn show(output: &Output) -> String {
+    format!(
+        "{}\n--- stdout\n{}\n--- stderr\n{}",
+        output.status,
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
+}
+
+impl Program {
+    fn args(mut self, args: &[&str]) -> Self {
+        self.argv.extend(args.iter().map(|a| (*a).to_owned()));
+        self
+    }
+}
+
+fn installed(path: &str) -> String {
+    let path = clients().join(path);
+    assert!(path.exists(), "{} is missing: run tools/clients.sh", path.display());
+    path.display().to_string()
+}

@@ -1,0 +1,118 @@
+//! HTTP/2 by the `h2` crate: requests are recorded decoded.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::server::SendResponse;
+use h2::{Reason, RecvStream, SendStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::Notify;
+
+use super::answer::{Cut, Reply};
+use super::{Proto, Request, Shared};
+
+pub async fn serve<S>(io: S, connection: u64, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let Ok(mut h2) = h2::server::handshake(io).await else { return };
+    let cut = Arc::new(Notify::new());
+    loop {
+        let accepted = tokio::select! {
+            accepted = h2.accept() => accepted,
+            () = cut.notified() => return,
+        };
+        let Some(Ok((request, respond))) = accepted else { return };
+        let (shared, cut) = (Arc::clone(&shared), Arc::clone(&cut));
+        tokio::spawn(async move {
+            if exchange(request, respond, connection, &shared, &cut).await.is_none() {
+                shared.aborted();
+            }
+        });
+    }
+}
+
+/// `None`: the client went away.
+async fn exchange(
+    request: http::Request<RecvStream>,
+    mut respond: SendResponse<Bytes>,
+    connection: u64,
+    shared: &Shared,
+    cut: &Notify,
+) -> Option<()> {
+    let (head, mut stream) = request.into_parts();
+    let mut body = Vec::new();
+    while let Some(data) = stream.data().await {
+        let data = data.ok()?;
+        body.extend_from_slice(&data);
+        stream.flow_control().release_capacity(data.len()).ok()?;
+    }
+    let mut headers: Vec<(String, String)> = head
+        .headers
+        .iter()
+        .map(|(n, v)| (n.to_string(), String::from_utf8_lossy(v.as_bytes()).into_owned()))
+        .collect();
+    if let Some(authority) = head.uri.authority() {
+        headers.insert(0, (":authority".to_owned(), authority.to_string()));
+    }
+    let reply = shared.answer(Request {
+        connection,
+        proto: Proto::H2,
+        method: head.method.to_string(),
+        target: head.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+        headers,
+        body,
+        raw: Vec::new(),
+    });
+    let mut response = http::Response::builder().status(reply.status);
+    for (name, value) in &reply.headers {
+        response = response.header(name, value);
+    }
+    let mut out = respond.send_response(response.body(()).ok()?, false).ok()?;
+    send_body(&mut out, &reply, shared, cut).await
+}
+
+async fn send_body(
+    out: &mut SendStream<Bytes>,
+    reply: &Reply,
+    shared: &Shared,
+    cut: &Notify,
+) -> Option<()> {
+    let half = reply.parts.len() / 2;
+    for (i, part) in reply.parts.iter().enumerate() {
+        if i == half {
+            if reply.gate {
+                tokio::select! {
+                    () = shared.pass_gate() => {}
+                    _ = std::future::poll_fn(|cx| out.poll_reset(cx)) => return None,
+                }
+            }
+            match reply.cut {
+                Cut::None => {}
+                Cut::Fin => {
+                    cut.notify_one();
+                    return Some(());
+                }
+                Cut::Reset => {
+                    out.send_reset(Reason::INTERNAL_ERROR);
+                    return Some(());
+                }
+            }
+        }
+        for slice in part.chunks(reply.slice.unwrap_or(usize::MAX)) {
+            send(out, slice).await?;
+        }
+    }
+    out.send_data(Bytes::new(), true).ok()
+}
+
+async fn send(out: &mut SendStream<Bytes>, mut data: &[u8]) -> Option<()> {
+    while !data.is_empty() {
+        out.reserve_capacity(data.len());
+        let room = std::future::poll_fn(|cx| out.poll_capacity(cx)).await?.ok()?;
+        let (now, rest) = data.split_at(room.min(data.len()));
+        out.send_data(Bytes::copy_from_slice(now), false).ok()?;
+        data = rest;
+    }
+    Some(())
+}

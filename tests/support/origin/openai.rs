@@ -1,0 +1,148 @@
+//! OpenAI Chat Completions and Responses: JSON and SSE. Cached tokens are inside the input count.
+
+use serde_json::{Value, json};
+
+use super::answer::{Content, Directives, Served};
+use super::anthropic::TEXT;
+
+pub fn chat(body: &Value, d: &Directives, mut served: Served, n: u64) -> Content {
+    served.model = model(body["model"].as_str().unwrap_or_default());
+    count(d, &mut served, n);
+    let usage = json!({
+        "prompt_tokens": total_input(&served), "completion_tokens": served.output,
+        "total_tokens": total_input(&served) + served.output.unwrap_or(0),
+        "prompt_tokens_details": { "cached_tokens": served.cache_read.unwrap_or(0),
+                                   "audio_tokens": 0 },
+        "completion_tokens_details": { "reasoning_tokens": served.reasoning.unwrap_or(0),
+            "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0 },
+    });
+    let id = format!("chatcmpl-test{n}");
+    if !served.stream {
+        let answer = json!({
+            "id": id, "object": "chat.completion", "created": 1, "model": served.model,
+            "service_tier": "default", "usage": usage,
+            "choices": [{ "index": 0, "finish_reason": "stop", "logprobs": null,
+                          "message": { "role": "assistant", "content": TEXT, "refusal": null } }],
+        });
+        return Content::json(&answer, Some(served));
+    }
+    let with_usage = body["stream_options"]["include_usage"] == true;
+    let chunk = |choices: Value, usage: Value| {
+        let mut chunk = json!({ "id": id, "object": "chat.completion.chunk", "created": 1,
+            "model": served.model, "service_tier": "default", "choices": choices });
+        if with_usage {
+            chunk["usage"] = usage;
+        }
+        format!("data: {chunk}\n\n").into_bytes()
+    };
+    let mut parts: Vec<Vec<u8>> = TEXT
+        .split_inclusive(' ')
+        .map(|word| {
+            chunk(
+                json!([{ "index": 0, "delta": { "role": "assistant", "content": word },
+                         "finish_reason": null }]),
+                Value::Null,
+            )
+        })
+        .collect();
+    parts.push(chunk(json!([{ "index": 0, "delta": {}, "finish_reason": "stop" }]), Value::Null));
+    if with_usage {
+        parts.push(chunk(json!([]), usage));
+    }
+    parts.push(b"data: [DONE]\n\n".to_vec());
+    if !with_usage {
+        served.input = None;
+        served.cache_read = None;
+        served.output = None;
+        served.reasoning = None;
+    }
+    Content::events(parts, served)
+}
+
+pub fn responses(body: &Value, d: &Directives, mut served: Served, n: u64) -> Content {
+    served.model = model(body["model"].as_str().unwrap_or_default());
+    count(d, &mut served, n);
+    let id = format!("resp_test{n}");
+    let item = json!({ "id": format!("msg_test{n}"), "type": "message", "role": "assistant",
+        "status": "completed",
+        "content": [{ "type": "output_text", "text": TEXT, "annotations": [] }] });
+    let object = |status: &str, output: Value, usage: Value| {
+        json!({ "id": id, "object": "response", "created_at": 1, "status": status,
+            "model": served.model, "service_tier": "default", "output": output, "usage": usage,
+            "error": null, "incomplete_details": null, "instructions": null, "metadata": {},
+            "parallel_tool_calls": true, "tool_choice": "auto", "tools": [],
+            "temperature": 1.0, "top_p": 1.0 })
+    };
+    let usage = json!({
+        "input_tokens": total_input(&served), "output_tokens": served.output,
+        "total_tokens": total_input(&served) + served.output.unwrap_or(0),
+        "input_tokens_details": { "cached_tokens": served.cache_read.unwrap_or(0) },
+        "output_tokens_details": { "reasoning_tokens": served.reasoning.unwrap_or(0) },
+    });
+    if !served.stream {
+        return Content::json(&object("completed", json!([item]), usage), Some(served));
+    }
+    let mut events = vec![
+        json!({ "type": "response.created", "response": object("in_progress", json!([]), Value::Null) }),
+        json!({ "type": "response.in_progress", "response": object("in_progress", json!([]), Value::Null) }),
+        json!({ "type": "response.output_item.added", "output_index": 0, "item":
+            { "id": item["id"], "type": "message", "role": "assistant", "status": "in_progress", "content": [] } }),
+        json!({ "type": "response.content_part.added", "item_id": item["id"], "output_index": 0, "content_index": 0,
+            "part": { "type": "output_text", "text": "", "annotations": [] } }),
+    ];
+    for word in TEXT.split_inclusive(' ') {
+        events.push(json!({ "type": "response.output_text.delta", "item_id": item["id"],
+            "output_index": 0, "content_index": 0, "delta": word, "logprobs": [] }));
+    }
+    if d.error {
+        events.push(json!({ "type": "error", "code": "server_error",
+            "message": "as the test asked", "param": null }));
+        served.input = None;
+        served.cache_read = None;
+        served.output = None;
+        served.reasoning = None;
+    } else {
+        events.push(json!({ "type": "response.output_text.done", "item_id": item["id"],
+            "output_index": 0, "content_index": 0, "text": TEXT, "logprobs": [] }));
+        events.push(json!({ "type": "response.content_part.done", "item_id": item["id"],
+            "output_index": 0, "content_index": 0, "part": item["content"][0] }));
+        events
+            .push(json!({ "type": "response.output_item.done", "output_index": 0, "item": item }));
+        events.push(json!({ "type": "response.completed",
+            "response": object("completed", json!([item]), usage) }));
+    }
+    let parts = events.iter_mut().enumerate().map(|(i, event)| {
+        event["sequence_number"] = json!(i);
+        format!("event: {}\ndata: {event}\n\n", event["type"].as_str().unwrap_or_default())
+            .into_bytes()
+    });
+    Content::events(parts.collect(), served)
+}
+
+pub fn error(status: u16) -> Value {
+    let (kind, code) = match status {
+        400 => ("invalid_request_error", "invalid_value"),
+        401 => ("invalid_request_error", "invalid_api_key"),
+        429 => ("requests", "rate_limit_exceeded"),
+        _ => ("server_error", "server_error"),
+    };
+    json!({ "error": { "message": "as the test asked", "type": kind, "param": null, "code": code } })
+}
+
+fn model(requested: &str) -> String {
+    match requested {
+        "gpt-5" => "gpt-5-2025-08-07".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+fn count(d: &Directives, served: &mut Served, n: u64) {
+    served.input = Some(1000 + n);
+    served.cache_read = Some(if d.nocache { 0 } else { 300 + n });
+    served.output = Some(400 + n);
+    served.reasoning = Some(if d.thinking { 64 + n } else { 0 });
+}
+
+fn total_input(served: &Served) -> u64 {
+    served.input.unwrap_or(0) + served.cache_read.unwrap_or(0)
+}

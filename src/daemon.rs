@@ -1,1 +1,241 @@
-//! (being written)
+//! The daemon process: ledger, prices, tap, health and the admin API under one supervision tree.
+//!
+//! It starts with what is there: a port that somebody else holds, a certificate authority or a
+//! database that can't be used make it *degraded*, which sends connections through raw. Only a tree
+//! that keeps falling over ends the process, and then the root starts a new one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use slog::Logger;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::actors::admin::auth::Token;
+use crate::actors::admin::{Api, Port};
+use crate::actors::meter::Meter;
+use crate::actors::tap::Door;
+use crate::actors::{edge_monitor, health, tree};
+use crate::config::{self, Config, Loaded, Problem};
+use crate::home::{Home, PidLock};
+use crate::meter::ledger::{WriterConfig, start_writer};
+use crate::meter::trust;
+use crate::supervisor::Journal;
+
+/// What the process is started with.
+#[derive(Debug)]
+pub struct DaemonOptions {
+    pub home: Home,
+    pub config: Loaded,
+    pub log: Logger,
+}
+
+/// How long exchanges in flight may take to finish when we are told to end.
+pub const DRAIN: Duration = Duration::from_secs(30);
+/// What the last rows may take to reach the disk before they are spilled.
+const LAST_ROWS: Duration = Duration::from_secs(2);
+
+const EXIT_OK: u8 = 0;
+/// The tree gave up; the root starts a new process.
+const EXIT_ESCALATED: u8 = 70;
+const EXIT_CANNOT_WRITE: u8 = 73;
+
+/// What the process is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Order {
+    Stop,
+    Reload,
+}
+
+/// Runs the daemon until it is told to end; gives the exit code.
+#[must_use]
+pub fn main(opts: DaemonOptions) -> u8 {
+    leave_own_bundle(&opts.home, &opts.log);
+    let lock = match PidLock::acquire(&opts.home.pid_file("daemon")) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => {
+            slog::info!(opts.log, "already running");
+            return EXIT_OK;
+        }
+        Err(e) => {
+            slog::crit!(opts.log, "cannot take the lock"; "error" => %e,
+                "path" => %opts.home.pid_file("daemon").display());
+            return EXIT_CANNOT_WRITE;
+        }
+    };
+    let (send, orders) = unbounded_channel();
+    obey_signals(send, &opts.log);
+    let code = actix::System::new().block_on(run(opts, orders));
+    drop(lock);
+    code
+}
+
+/// Our bundle holds our own authority: were it in our environment, we would trust certificates that
+/// we signed ourselves when they come from a provider. The process starts over without it.
+fn leave_own_bundle(home: &Home, log: &Logger) {
+    use std::os::unix::process::CommandExt;
+    if !trust::environment_points_home(home) {
+        return;
+    }
+    let again = std::env::current_exe().map(|exe| {
+        let mut command = std::process::Command::new(exe);
+        command.args(std::env::args_os().skip(1));
+        command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").exec()
+    });
+    let error = again.unwrap_or_else(|e| e);
+    slog::error!(log, "cannot leave our own CA bundle"; "error" => %error);
+}
+
+fn obey_signals(orders: UnboundedSender<Order>, log: &Logger) {
+    let started = Signals::new([SIGTERM, SIGINT, SIGHUP]).and_then(|mut signals| {
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                let order = if signal == SIGHUP { Order::Reload } else { Order::Stop };
+                if orders.send(order).is_err() {
+                    break;
+                }
+            }
+        })
+    });
+    if let Err(e) = started {
+        slog::error!(log, "signals will end the process at once"; "error" => %e);
+    }
+}
+
+async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
+    let DaemonOptions { home, config: loaded, log } = opts;
+    let instance = Uuid::new_v4();
+    let born = Instant::now();
+    slog::info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"),
+        "pid" => std::process::id(), "instance" => %instance);
+
+    let (intake, writer) = match start_writer(WriterConfig::new(&home, log.clone())) {
+        Ok(both) => both,
+        Err(e) => {
+            slog::crit!(log, "no thread for the ledger"; "error" => %e);
+            return EXIT_ESCALATED;
+        }
+    };
+    let meter = Meter::new(intake);
+    let token = Token::load_or_create(&home).or_else(|e| {
+        slog::error!(log, "no token: only /health can be asked"; "error" => %e);
+        Token::random()
+    });
+    let Ok(token) = token else {
+        slog::crit!(log, "the system gives no random bytes");
+        return EXIT_ESCALATED;
+    };
+    let config = Arc::new(ArcSwap::from_pointee(loaded.config));
+    let problems = Arc::new(ArcSwap::from_pointee(texts(&loaded.problems)));
+    let in_force = config.load_full();
+    let api_addr = in_force.daemon.api_addr();
+    let door = Door::new(&home, instance);
+    let view = tree::View::default();
+    let journal = Journal::open(&home.journal_file(), "daemon");
+    let health = health::Board::default();
+    let api = Arc::new(Api {
+        instance,
+        home: home.clone(),
+        token,
+        health: health.clone(),
+        edge: edge_monitor::Board::default(),
+        meter: meter.clone(),
+        tree: view.clone(),
+        started_at: Timestamp::now(),
+        born,
+        config_problems: Arc::clone(&problems),
+        port: AtomicU16::new(api_addr.port()),
+        streams: Arc::new(AtomicUsize::new(0)),
+    });
+    let supervisor = tree::start(
+        tree::Parts {
+            home: home.clone(),
+            config: Arc::clone(&config),
+            meter: meter.clone(),
+            health: health.clone(),
+            door: door.clone(),
+            port: Port::new(api_addr),
+            api,
+            journal: journal.clone(),
+            log: log.clone(),
+        },
+        &view,
+    );
+
+    let code = loop {
+        tokio::select! {
+            order = orders.recv() => match order {
+                Some(Order::Reload) => reload(&home, &config, &problems, &log),
+                Some(Order::Stop) | None => {
+                    slog::info!(log, "ending: exchanges in flight may finish");
+                    health.drain();
+                    drain(&meter, &mut orders).await;
+                    break EXIT_OK;
+                }
+            },
+            cause = supervisor.escalated() => {
+                slog::crit!(log, "the tree gave up"; "cause" => ?cause);
+                break EXIT_ESCALATED;
+            }
+        }
+    };
+    supervisor.shutdown().await;
+    door.close();
+    if !writer.stop(std::time::Instant::now() + LAST_ROWS) {
+        slog::error!(log, "the ledger's writer did not end in time");
+    }
+    journal.flush(LAST_ROWS);
+    slog::info!(log, "ended"; "code" => code);
+    code
+}
+
+/// No new connections; those in flight finish. A second order to stop cuts it short.
+async fn drain(meter: &Meter, orders: &mut UnboundedReceiver<Order>) {
+    let Some(tap) = meter.tap() else { return };
+    let again = async {
+        loop {
+            match orders.recv().await {
+                Some(Order::Reload) => {}
+                Some(Order::Stop) => break,
+                // Nobody can tell us any more.
+                None => std::future::pending::<()>().await,
+            }
+        }
+    };
+    tokio::select! {
+        _ = tap.drain(DRAIN) => {}
+        () = again => {}
+    }
+}
+
+/// Reads the configuration again. One that has a fault changes nothing.
+fn reload(home: &Home, config: &ArcSwap<Config>, problems: &ArcSwap<Vec<String>>, log: &Logger) {
+    let loaded = config::load(&home.config_file(), &[]);
+    problems.store(Arc::new(texts(&loaded.problems)));
+    if !loaded.problems.is_empty() {
+        for problem in &loaded.problems {
+            slog::error!(log, "configuration not taken over"; "problem" => %problem);
+        }
+        return;
+    }
+    let before = config.swap(Arc::new(loaded.config));
+    let now = config.load();
+    crate::log::set_level(now.log.level);
+    if before.daemon.api_port != now.daemon.api_port || before.edge.port != now.edge.port {
+        slog::warn!(log, "another port takes a restart");
+    }
+    slog::info!(log, "configuration taken over");
+}
+
+fn texts(problems: &[Problem]) -> Vec<String> {
+    problems.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests;

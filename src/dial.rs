@@ -1,1 +1,368 @@
-//! (being written)
+//! TCP connections to targets: connect rules, the upstream proxy, names, several addresses.
+//!
+//! Used by the edge and by the tap. Nothing is read beyond the upstream proxy's reply head, so
+//! what the target says first is still in the socket.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncWriteExt, Interest};
+use tokio::net::TcpStream;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
+
+use crate::config::{Upstream, UpstreamProxy};
+
+/// Wait before the next address is tried beside the one under way (RFC 8305).
+const STAGGER: Duration = Duration::from_millis(250);
+const MAX_ADDRESSES: usize = 8;
+const MAX_PROXY_HEAD: usize = 16 * 1024;
+
+/// Why a target could not be reached.
+#[derive(Debug, thiserror::Error)]
+pub enum DialError {
+    #[error("name not found: {0}")]
+    Resolve(#[source] io::Error),
+    #[error("name has no address")]
+    NoAddress,
+    #[error("cannot connect: {0}")]
+    Connect(#[source] io::Error),
+    #[error("no answer in time")]
+    Timeout,
+    #[error("upstream proxy cannot be reached: {0}")]
+    Proxy(#[source] io::Error),
+    #[error("upstream proxy refused with status {0}")]
+    ProxyStatus(u16),
+    #[error("upstream proxy gave no proper answer")]
+    ProxyAnswer,
+}
+
+impl DialError {
+    /// The status that a proxy gives its client for this.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        match self {
+            Self::Timeout | Self::ProxyStatus(504) => 504,
+            Self::Resolve(_)
+            | Self::NoAddress
+            | Self::Connect(_)
+            | Self::Proxy(_)
+            | Self::ProxyStatus(_)
+            | Self::ProxyAnswer => 502,
+        }
+    }
+}
+
+/// Connects to `host:port` as the configuration says; `TCP_NODELAY` is set.
+pub async fn dial(
+    upstream: &Upstream,
+    host: &str,
+    port: u16,
+    deadline: Duration,
+) -> Result<TcpStream, DialError> {
+    let attempt = async {
+        if let Some(addr) = upstream.connect_override(host, port) {
+            return TcpStream::connect(addr).await.map_err(DialError::Connect);
+        }
+        match upstream.proxy_for(host) {
+            Some(proxy) => through(proxy, host, port).await,
+            None => direct(host, port).await,
+        }
+    };
+    let stream = timeout(deadline, attempt).await.map_err(|_| DialError::Timeout)??;
+    // A failure here costs latency only.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
+}
+
+/// Where the end of a message head is: after the first empty line. Sans-IO.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct HeadEnd {
+    newline: bool,
+}
+
+impl HeadEnd {
+    /// How many of these bytes belong to the head, once its end is among them.
+    pub fn feed(&mut self, bytes: &[u8]) -> Option<usize> {
+        for (i, byte) in bytes.iter().enumerate() {
+            match byte {
+                b'\n' if self.newline => return Some(i + 1),
+                b'\n' => self.newline = true,
+                b'\r' => {}
+                _ => self.newline = false,
+            }
+        }
+        None
+    }
+}
+
+/// Looks at what has arrived without taking it; waits for the first byte. 0 = end of stream.
+pub async fn peek(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    stream.async_io(Interest::READABLE, || peek_now(stream, buffer)).await
+}
+
+/// The same, at once: for use inside `try_io` and the like.
+pub fn peek_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+    Ok(rustix::net::recv(stream.as_fd(), &mut *buffer, RecvFlags::PEEK)?.0)
+}
+
+/// Takes bytes that were seen with [`peek`].
+pub async fn take(stream: &TcpStream, mut count: usize) -> io::Result<()> {
+    let mut sink = [0; 1024];
+    while count > 0 {
+        stream.readable().await?;
+        let want = count.min(sink.len());
+        match stream.try_read(sink.get_mut(..want).unwrap_or_default()) {
+            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(n) => count = count.saturating_sub(n),
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+async fn direct(host: &str, port: u16) -> Result<TcpStream, DialError> {
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return TcpStream::connect((ip, port)).await.map_err(DialError::Connect);
+    }
+    let found = tokio::net::lookup_host((host, port)).await.map_err(DialError::Resolve)?;
+    let addresses = alternate(found);
+    match addresses.as_slice() {
+        [] => Err(DialError::NoAddress),
+        [only] => TcpStream::connect(only).await.map_err(DialError::Connect),
+        several => race(several).await,
+    }
+}
+
+/// The resolver's order, but with the address families taking turns.
+fn alternate(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut all: Vec<SocketAddr> = Vec::new();
+    for addr in found {
+        if !all.contains(&addr) {
+            all.push(addr);
+        }
+    }
+    let first_is_v6 = all.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = all.iter().partition(|a| a.is_ipv6() == first_is_v6);
+    let longest = first.len().max(second.len());
+    (0..longest)
+        .flat_map(|i| [first.get(i), second.get(i)])
+        .flatten()
+        .copied()
+        .take(MAX_ADDRESSES)
+        .collect()
+}
+
+/// Starts one attempt after the other, the next one early if one fails; the first to connect wins
+/// and the others are dropped.
+async fn race(addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
+    let mut attempts = JoinSet::new();
+    let mut rest = addresses.iter().copied();
+    let mut last_error = None;
+    let mut more = true;
+    loop {
+        if more {
+            match rest.next() {
+                Some(addr) => {
+                    attempts.spawn(TcpStream::connect(addr));
+                }
+                None => more = false,
+            }
+        }
+        let finished = if more {
+            match timeout(STAGGER, attempts.join_next()).await {
+                Ok(finished) => finished,
+                Err(_) => continue,
+            }
+        } else {
+            attempts.join_next().await
+        };
+        match finished {
+            Some(Ok(Ok(stream))) => return Ok(stream),
+            Some(Ok(Err(e))) => last_error = Some(e),
+            Some(Err(e)) => last_error = Some(io::Error::other(e)),
+            None if more => {}
+            None => return Err(last_error.map_or(DialError::NoAddress, DialError::Connect)),
+        }
+    }
+}
+
+async fn through(proxy: &UpstreamProxy, host: &str, port: u16) -> Result<TcpStream, DialError> {
+    let mut stream = match direct(&proxy.host, proxy.port).await {
+        Ok(stream) => stream,
+        Err(DialError::Connect(e) | DialError::Resolve(e)) => return Err(DialError::Proxy(e)),
+        Err(e) => return Err(e),
+    };
+    let _ = stream.set_nodelay(true);
+    stream.write_all(&connect_request(proxy, host, port)).await.map_err(DialError::Proxy)?;
+    let head = read_head(&stream).await?;
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    match response.parse(&head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Ok(httparse::Status::Partial) | Err(_) => return Err(DialError::ProxyAnswer),
+    }
+    match response.code {
+        Some(200..=299) => Ok(stream),
+        Some(code) => Err(DialError::ProxyStatus(code)),
+        None => Err(DialError::ProxyAnswer),
+    }
+}
+
+fn connect_request(proxy: &UpstreamProxy, host: &str, port: u16) -> Vec<u8> {
+    let target =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let authorization = proxy
+        .authorization
+        .as_ref()
+        .map(|value| format!("Proxy-Authorization: {value}\r\n"))
+        .unwrap_or_default();
+    format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n").into_bytes()
+}
+
+/// The reply head and not a byte more: the server may speak first through the tunnel.
+async fn read_head(stream: &TcpStream) -> Result<Vec<u8>, DialError> {
+    let mut head = Vec::new();
+    let mut end = HeadEnd::default();
+    loop {
+        let start = head.len();
+        head.resize(start + 1024, 0);
+        let fresh = head.get_mut(start..).unwrap_or_default();
+        let seen = peek(stream, fresh).await.map_err(DialError::Proxy)?;
+        if seen == 0 {
+            return Err(DialError::ProxyAnswer);
+        }
+        let found = end.feed(fresh.get(..seen).unwrap_or_default());
+        let count = found.unwrap_or(seen);
+        take(stream, count).await.map_err(DialError::Proxy)?;
+        head.truncate(start + count);
+        if found.is_some() {
+            return Ok(head);
+        }
+        if head.len() > MAX_PROXY_HEAD {
+            return Err(DialError::ProxyAnswer);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+    use crate::config::{ConnectRule, NoProxy};
+
+    const SOON: Duration = Duration::from_secs(5);
+
+    fn upstream() -> Upstream {
+        Upstream {
+            proxy: None,
+            no_proxy: NoProxy::default(),
+            extra_ca_file: None,
+            connect: Vec::new(),
+        }
+    }
+
+    async fn listener() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        (listener, addr)
+    }
+
+    #[tokio::test]
+    async fn a_connect_rule_needs_no_name() {
+        let (listener, addr) = listener().await;
+        let mut config = upstream();
+        config
+            .connect
+            .push(ConnectRule::parse("no.such.host.invalid:443", &addr.to_string()).unwrap());
+        let (dialled, accepted) =
+            tokio::join!(dial(&config, "no.such.host.invalid", 443, SOON), listener.accept());
+        assert_eq!(dialled.unwrap().peer_addr().unwrap(), addr);
+        accepted.unwrap();
+    }
+
+    #[tokio::test]
+    async fn refusal_is_a_502() {
+        let (listener, addr) = listener().await;
+        drop(listener);
+        let error = dial(&upstream(), "127.0.0.1", addr.port(), SOON).await.unwrap_err();
+        assert!(matches!(error, DialError::Connect(_)), "{error:?}");
+        assert_eq!(error.status(), 502);
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_when_one_refuses() {
+        let (listener, addr) = listener().await;
+        let (gone, dead) = self::listener().await;
+        drop(gone);
+        let both = [dead, addr];
+        let (stream, _) = tokio::join!(race(&both), listener.accept());
+        assert_eq!(stream.unwrap().peer_addr().unwrap(), addr);
+        assert!(matches!(race(&[dead, dead]).await, Err(DialError::Connect(_))));
+    }
+
+    #[test]
+    fn families_take_turns() {
+        let found = ["[::1]:1", "[::2]:1", "1.1.1.1:1", "[::1]:1", "1.1.1.2:1"];
+        let sorted = alternate(found.iter().map(|a| a.parse().unwrap()));
+        let text: Vec<_> = sorted.iter().map(ToString::to_string).collect();
+        assert_eq!(text, ["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1"]);
+    }
+
+    #[tokio::test]
+    async fn the_upstream_proxy_is_asked_and_nothing_behind_its_head_is_taken() {
+        let (listener, addr) = listener().await;
+        let mut config = upstream();
+        config.proxy = UpstreamProxy::parse(&format!("http://u:p@{addr}"));
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut head = vec![0; 1024];
+            let n = stream.read(&mut head).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\nVia: x\r\n").await.unwrap();
+            stream.write_all(b"\r\nfirst words").await.unwrap();
+            (String::from_utf8(head[..n].to_vec()).unwrap(), stream)
+        };
+        let (dialled, (asked, _far)) = tokio::join!(dial(&config, "::1", 443, SOON), serve);
+        assert_eq!(
+            asked,
+            "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\
+             Proxy-Authorization: Basic dTpw\r\n\r\n"
+        );
+        let mut first = [0; 11];
+        dialled.unwrap().read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"first words");
+    }
+
+    #[tokio::test]
+    async fn a_refusing_proxy_is_named_by_its_status() {
+        let (listener, addr) = listener().await;
+        let mut config = upstream();
+        config.proxy = UpstreamProxy::parse(&format!("http://{addr}"));
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 407 Auth\r\n\r\n").await.unwrap();
+            stream
+        };
+        let (dialled, _far) = tokio::join!(dial(&config, "h.example", 443, SOON), serve);
+        let error = dialled.unwrap_err();
+        assert!(matches!(error, DialError::ProxyStatus(407)), "{error:?}");
+        assert_eq!(error.status(), 502);
+    }
+
+    #[test]
+    fn head_end_in_every_split() {
+        let text = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nrest";
+        let whole = text.len() - 4;
+        for cut in 0..whole {
+            let mut end = HeadEnd::default();
+            assert_eq!(end.feed(&text[..cut]), None, "{cut}");
+            assert_eq!(end.feed(&text[cut..]), Some(whole - cut), "{cut}");
+        }
+    }
+}

@@ -1,1 +1,247 @@
-//! (being written)
+//! The watchdog process: the second line. It asks the daemon every 1.5 s; five misses in a row take
+//! the system proxy off, so that programs go to the internet directly. It never turns it on.
+
+use std::net::SocketAddr;
+use std::time::{Duration, SystemTime};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use serde_json::{Value, json};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use slog::Logger;
+use tokio::time::Instant;
+
+use crate::actors::ask;
+use crate::config::Loaded;
+use crate::home::{Home, PidLock};
+use crate::platform::{self, SystemProxyError};
+use crate::supervisor::journal::Note;
+use crate::supervisor::{self, Birth, Child, ChildSpec, Journal, Lanes, Slot, TreeSpec};
+
+const PERIOD: Duration = Duration::from_millis(1500);
+const PATIENCE: Duration = Duration::from_millis(1000);
+/// Misses in a row until the proxy goes off, and between further attempts if that failed.
+const MISSES: u32 = 5;
+/// A probe during which more time went by than this was slept through, and says nothing.
+const SLEPT: Duration = Duration::from_secs(4);
+
+/// What the process is started with.
+#[derive(Debug)]
+pub struct WatchdogOptions {
+    pub home: Home,
+    pub config: Loaded,
+    pub log: Logger,
+}
+
+/// Takes the system proxy off, for `reset-proxy`: needs nothing of ours.
+pub fn reset_proxy() -> Result<Option<Vec<String>>, SystemProxyError> {
+    platform::system_proxy().off()
+}
+
+/// How one probe ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Probe {
+    /// The daemon answered, well or degraded: it lives, and passes what it can't meter.
+    Answered,
+    Missed,
+    /// The machine slept, or we were stopped, or the clock was set meanwhile.
+    SleptThrough,
+}
+
+/// The counter, pure.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Counter {
+    pub misses: u32,
+    /// The proxy was taken off since the last answer.
+    pub off: bool,
+}
+
+impl Counter {
+    /// True: take the proxy off now.
+    pub fn step(&mut self, probe: Probe) -> bool {
+        match probe {
+            Probe::Answered => *self = Self::default(),
+            Probe::SleptThrough => {}
+            Probe::Missed => self.misses = self.misses.saturating_add(1),
+        }
+        probe == Probe::Missed && !self.off && self.misses.is_multiple_of(MISSES)
+    }
+}
+
+/// Runs the watchdog until it is told to end.
+#[must_use]
+pub fn main(opts: WatchdogOptions) -> u8 {
+    let _lock = match PidLock::acquire(&opts.home.pid_file("watchdog")) {
+        Ok(Some(lock)) => lock,
+        Ok(None) => {
+            slog::info!(opts.log, "already running");
+            return 0;
+        }
+        Err(e) => {
+            slog::crit!(opts.log, "cannot take the lock"; "error" => %e);
+            return 73;
+        }
+    };
+    actix::System::new().block_on(run(opts))
+}
+
+async fn run(opts: WatchdogOptions) -> u8 {
+    let addr = opts.config.config.daemon.api_addr();
+    let journal = Journal::open(&opts.home.journal_file(), "watchdog");
+    let notes = journal.clone();
+    let tree = TreeSpec::new("watchdog", opts.log.clone(), journal)
+        .lanes(Lanes::current())
+        .child(ChildSpec::actor("watchdog", Slot::default(), move |birth| Watchdog {
+            birth,
+            addr,
+            journal: notes.clone(),
+            counter: Counter::default(),
+        }));
+    let tree = supervisor::start(tree);
+    let (told, mut ended) = tokio::sync::mpsc::unbounded_channel();
+    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).and_then(|mut signals| {
+        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            for signal in signals.forever() {
+                if signal != SIGHUP && told.send(()).is_err() {
+                    break;
+                }
+            }
+        })
+    });
+    if let Err(e) = signals {
+        slog::error!(opts.log, "signals will end the process at once"; "error" => %e);
+    }
+    tokio::select! {
+        _ = ended.recv() => {
+            tree.shutdown().await;
+            0
+        }
+        cause = tree.escalated() => {
+            slog::crit!(opts.log, "the watchdog gave up"; "cause" => ?cause);
+            supervisor::ESCALATED
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Watchdog {
+    birth: Birth,
+    addr: SocketAddr,
+    journal: Journal,
+    counter: Counter,
+}
+
+impl Actor for Watchdog {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.birth.ready();
+        self.probe(ctx);
+    }
+}
+
+impl Child for Watchdog {
+    fn observe(&self) -> Value {
+        json!({ "misses": self.counter.misses, "proxy_taken_off": self.counter.off })
+    }
+}
+
+impl Watchdog {
+    fn probe(&mut self, ctx: &mut Context<Self>) {
+        let addr = self.addr;
+        let round = async move {
+            let (steady, wall) = (Instant::now(), SystemTime::now());
+            let answer = ask::get(addr, "/health", PATIENCE).await;
+            let steady = steady.elapsed();
+            // The monotonic clock stands still in sleep on some platforms, the wall clock does not.
+            let wall = wall.elapsed().unwrap_or(Duration::MAX);
+            let probe = match answer {
+                Ok(_) => Probe::Answered,
+                Err(_) if steady.max(wall) > SLEPT => Probe::SleptThrough,
+                Err(_) => Probe::Missed,
+            };
+            tokio::time::sleep(PERIOD.saturating_sub(steady)).await;
+            probe
+        };
+        ctx.spawn(round.into_actor(self).map(|probe, actor, ctx| {
+            actor.count(probe, ctx);
+            actor.probe(ctx);
+        }));
+    }
+
+    fn count(&mut self, probe: Probe, ctx: &mut Context<Self>) {
+        let before = self.counter.misses;
+        let act = self.counter.step(probe);
+        if self.counter.misses == 0 && before > 0 {
+            slog::info!(self.birth.log(), "daemon answers again"; "misses" => before);
+        }
+        if !act {
+            return;
+        }
+        slog::warn!(self.birth.log(), "daemon does not answer, system proxy goes off";
+            "misses" => self.counter.misses);
+        // The platform's tool takes its time: not on this thread.
+        let off = tokio::task::spawn_blocking(reset_proxy);
+        ctx.spawn(off.into_actor(self).map(|result, actor, _| {
+            let text = match result {
+                Ok(Ok(None)) => {
+                    actor.counter.off = true;
+                    "daemon does not answer; no system proxy on this platform".to_owned()
+                }
+                Ok(Ok(Some(services))) => {
+                    actor.counter.off = true;
+                    format!("daemon does not answer; system proxy off on {}", services.join(", "))
+                }
+                Ok(Err(e)) => format!("system proxy could not be taken off: {e}"),
+                Err(_) => "system proxy could not be taken off".to_owned(),
+            };
+            actor.journal.append(Note::new("system_proxy").cause(text));
+        }));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(probes: &[Probe]) -> Vec<usize> {
+        let mut counter = Counter::default();
+        let mut acted = Vec::new();
+        for (i, probe) in probes.iter().enumerate() {
+            if counter.step(*probe) {
+                counter.off = true;
+                acted.push(i);
+            }
+        }
+        acted
+    }
+
+    #[test]
+    fn five_misses_in_a_row_take_it_off_once() {
+        assert_eq!(run(&[Probe::Missed; 4]), [] as [usize; 0]);
+        assert_eq!(run(&[Probe::Missed; 20]), [4]);
+    }
+
+    #[test]
+    fn an_answer_starts_the_count_anew() {
+        let mut probes = vec![Probe::Missed; 4];
+        probes.push(Probe::Answered);
+        probes.extend([Probe::Missed; 5]);
+        assert_eq!(run(&probes), [9]);
+    }
+
+    #[test]
+    fn what_was_slept_through_neither_counts_nor_resets() {
+        let mut probes = vec![Probe::Missed; 4];
+        probes.extend([Probe::SleptThrough; 50]);
+        probes.push(Probe::Missed);
+        assert_eq!(run(&probes), [54]);
+    }
+
+    #[test]
+    fn a_failed_attempt_is_repeated_every_five_misses() {
+        let mut counter = Counter::default();
+        let acted = (1..=15).filter(|_| counter.step(Probe::Missed)).count();
+        assert_eq!(acted, 3);
+    }
+}

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) use hosts::base64;
 pub use hosts::{ConnectRule, HostPattern, NoProxy, UpstreamProxy};
 pub use keys::{KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};

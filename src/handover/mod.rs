@@ -5,6 +5,9 @@
 //! Until the edge has granted that, the unread bytes still belong to the edge, which goes on raw
 //! when its deadline passes, the channel breaks, or the daemon declines.
 
+pub mod channel;
+pub mod wire;
+
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};

@@ -1,1 +1,5 @@
-//! (being written)
+//! What only Linux has.
+
+pub mod listener;
+pub mod owner;
+pub mod splice;

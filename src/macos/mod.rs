@@ -1,1 +1,6 @@
-//! (being written)
+//! What only macOS has. What builds arguments and parses output compiles, and is tested, anywhere.
+
+pub mod listener;
+pub mod owner;
+pub mod splice;
+pub mod system_proxy;

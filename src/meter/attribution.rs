@@ -1,1 +1,175 @@
-//! (being written)
+//! Whose request is it? From the client's socket to its process, program, project.
+//!
+//! Blocking and off the byte path: call it on a blocking thread, while the connection is open.
+
+mod git;
+mod program;
+
+use std::collections::{HashMap, VecDeque};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::row::Row;
+use crate::platform::owner;
+
+/// Processes whose unchanging facts are remembered.
+const REMEMBERED: usize = 64;
+/// Processes that are asked first whether they own a new socket.
+const RECENT: usize = 8;
+/// What a project name may be long.
+const MAX_NAME: usize = 200;
+
+/// What is known of the client.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Attribution {
+    pub pid: Option<u32>,
+    pub program: Option<String>,
+    /// The program is only an interpreter; a hint from the request's own headers is better.
+    pub interpreter: bool,
+    pub cwd: Option<String>,
+    pub project: Option<String>,
+    /// `explicit`, `git` or `program`.
+    pub project_source: Option<&'static str>,
+    pub branch: Option<String>,
+    pub run: Option<String>,
+    pub session: Option<String>,
+}
+
+impl Attribution {
+    /// Fills in what the row does not say itself.
+    pub fn apply(&self, row: &mut Row) {
+        if self.program.is_some() && !(self.interpreter && row.client.is_some()) {
+            row.client.clone_from(&self.program);
+        }
+        row.client_pid = row.client_pid.or(self.pid);
+        fill(&mut row.run, self.run.as_ref());
+        fill(&mut row.session, self.session.as_ref());
+        fill(&mut row.cwd, self.cwd.as_ref());
+        fill(&mut row.branch, self.branch.as_ref());
+        if row.project.is_none() {
+            let source = self.project_source.map(str::to_owned);
+            (row.project, row.project_source) = match &self.project {
+                Some(project) => (Some(project.clone()), source),
+                None => (row.client.clone(), row.client.as_ref().map(|_| "program".to_owned())),
+            };
+        }
+    }
+}
+
+fn fill(field: &mut Option<String>, value: Option<&String>) {
+    if field.is_none() {
+        *field = value.cloned();
+    }
+}
+
+/// Finds owners of sockets and remembers processes.
+#[derive(Debug, Default)]
+pub struct Attributor {
+    memory: Mutex<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// Most recent first.
+    recent: VecDeque<u32>,
+    facts: HashMap<Identity, Facts>,
+}
+
+/// A process as such: pids come back, and `exec` makes another program of it.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct Identity {
+    pid: u32,
+    started: u64,
+    exe: Option<PathBuf>,
+}
+
+/// What does not change while a program runs.
+#[derive(Clone, Debug)]
+struct Facts {
+    program: Option<program::Program>,
+    project: Option<String>,
+    run: Option<String>,
+}
+
+impl Attributor {
+    /// `client`: the client's end of the connection, `local`: the end that it connected to. What
+    /// can't be found out stays empty.
+    #[must_use]
+    pub fn attribute(&self, client: SocketAddr, local: SocketAddr) -> Attribution {
+        let recent: Vec<u32> = self.memory().recent.iter().copied().collect();
+        let Some(pid) = owner::of_socket(client, local, &recent) else {
+            return Attribution::default();
+        };
+        self.remember(pid);
+        self.describe(pid)
+    }
+
+    fn describe(&self, pid: u32) -> Attribution {
+        let Some(started) = owner::start_time(pid) else { return Attribution::default() };
+        let exe = owner::executable(pid);
+        let identity = Identity { pid, started, exe };
+        let known = self.memory().facts.get(&identity).cloned();
+        let facts = known.unwrap_or_else(|| self.learn(identity));
+        let cwd = owner::working_directory(pid);
+        let home = std::env::var_os("HOME").map(PathBuf::from);
+        let repository = cwd.as_deref().and_then(|dir| git::repository(dir, home.as_deref()));
+        let (project, project_source) = match (&facts.project, &repository, &facts.program) {
+            (Some(name), _, _) => (Some(name.clone()), Some("explicit")),
+            (None, Some(repository), _) => (Some(repository.name.clone()), Some("git")),
+            // A bare interpreter says nothing; the row may know better.
+            (None, None, Some(p)) if !p.interpreter => (Some(p.name.clone()), Some("program")),
+            (None, None, _) => (None, None),
+        };
+        Attribution {
+            pid: Some(pid),
+            program: facts.program.as_ref().map(|p| p.name.clone()),
+            interpreter: facts.program.as_ref().is_some_and(|p| p.interpreter),
+            cwd: cwd.as_deref().map(|dir| dir.to_string_lossy().into_owned()),
+            project,
+            project_source,
+            branch: repository.and_then(|r| r.branch),
+            run: facts.run,
+            session: None,
+        }
+    }
+
+    fn learn(&self, identity: Identity) -> Facts {
+        let arguments = owner::arguments(identity.pid);
+        let facts = Facts {
+            program: program::name(identity.exe.as_deref(), &arguments),
+            project: owner::variable(identity.pid, "HALTON_PROJECT").and_then(cleaned),
+            run: owner::variable(identity.pid, "HALTON_RUN").and_then(cleaned),
+        };
+        let mut memory = self.memory();
+        if memory.facts.len() >= REMEMBERED {
+            memory.facts.clear();
+        }
+        memory.facts.insert(identity, facts.clone());
+        facts
+    }
+
+    fn remember(&self, pid: u32) {
+        let mut memory = self.memory();
+        memory.recent.retain(|known| *known != pid);
+        memory.recent.push_front(pid);
+        memory.recent.truncate(RECENT);
+    }
+
+    fn memory(&self) -> std::sync::MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A name out of someone's environment, fit for a table.
+fn cleaned(name: String) -> Option<String> {
+    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    (!name.is_empty()).then_some(name)
+}
+
+fn file_name(path: &Path) -> Option<String> {
+    path.file_name().map(|n| n.to_string_lossy().into_owned()).and_then(cleaned)
+}
+
+#[cfg(test)]
+mod tests;

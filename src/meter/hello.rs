@@ -1,1 +1,233 @@
-//! (being written)
+//! The ClientHello, read without taking it: until the edge has granted the connection, the bytes
+//! in the socket are still the edge's.
+
+use std::io;
+use std::time::Duration;
+
+use rustix::net::{RecvFlags, recv};
+use rustls::server::{Acceptor, ClientHello};
+use rustls::{NamedGroup, SignatureScheme};
+use tokio::io::Interest;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+/// A ClientHello is a few hundred bytes, with post-quantum shares about 2 KiB.
+const MAX_HELLO: usize = 64 * 1024;
+/// A client that sends its hello in more pieces than this is not served.
+const MAX_PIECES: usize = 64;
+const FIRST_READ: usize = 4 * 1024;
+
+/// What we need of a ClientHello.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Hello {
+    pub sni: Option<String>,
+    /// In the client's order; empty: it offers no protocol.
+    pub alpn: Vec<Vec<u8>>,
+}
+
+/// Why there is none.
+#[derive(Debug, thiserror::Error)]
+pub enum HelloError {
+    #[error("the first bytes are no ClientHello that can be served")]
+    NotTls,
+    #[error("no whole ClientHello came in time")]
+    Timeout,
+    #[error("the client closed before its ClientHello was whole")]
+    Closed,
+    #[error("cannot look at the client's bytes: {0}")]
+    Io(#[from] io::Error),
+}
+
+/// Result of a look at the first bytes.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Look {
+    /// More bytes are needed.
+    Partial,
+    NotTls,
+    Whole(Hello),
+}
+
+/// Judges the bytes that a client sent so far.
+#[must_use]
+pub fn look(bytes: &[u8]) -> Look {
+    // Handshake record, major version 3: no need to ask rustls about anything else.
+    match bytes {
+        [] | [0x16] => return Look::Partial,
+        [0x16, 3, ..] => {}
+        _ => return Look::NotTls,
+    }
+    let mut acceptor = Acceptor::default();
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        if !matches!(acceptor.read_tls(&mut rest), Ok(1..)) {
+            return Look::NotTls;
+        }
+        match acceptor.accept() {
+            Ok(Some(accepted)) => {
+                let hello = accepted.client_hello();
+                return if servable(&hello) { Look::Whole(read(&hello)) } else { Look::NotTls };
+            }
+            Ok(None) => {}
+            Err(_) => return Look::NotTls,
+        }
+    }
+    Look::Partial
+}
+
+/// Waits until the socket holds a whole ClientHello and leaves every byte of it there.
+///
+/// # Errors
+/// Whenever there is none that can be served before `deadline`.
+pub async fn peek(socket: &TcpStream, deadline: Duration) -> Result<Hello, HelloError> {
+    let deadline = Instant::now() + deadline;
+    let mut buffer = vec![0; FIRST_READ];
+    let mut seen = 0;
+    for _ in 0..MAX_PIECES {
+        seen = timeout_at(deadline, grown(socket, &mut buffer, seen))
+            .await
+            .map_err(|_| HelloError::Timeout)??;
+        match look(buffer.get(..seen).unwrap_or_default()) {
+            Look::Whole(hello) => return Ok(hello),
+            Look::NotTls => return Err(HelloError::NotTls),
+            Look::Partial if seen < buffer.len() => {}
+            Look::Partial if buffer.len() >= MAX_HELLO => return Err(HelloError::NotTls),
+            Look::Partial => buffer.resize((buffer.len() * 4).min(MAX_HELLO), 0),
+        }
+    }
+    Err(HelloError::NotTls)
+}
+
+/// Waits until more than `seen` bytes can be peeked at; returns how many.
+async fn grown(socket: &TcpStream, buffer: &mut [u8], seen: usize) -> Result<usize, HelloError> {
+    loop {
+        let ready = socket.ready(Interest::READABLE).await?;
+        let peeked = socket.try_io(Interest::READABLE, || {
+            let (_, n) = recv(socket, &mut *buffer, RecvFlags::PEEK)?;
+            // No growth is reported as "would block": tokio then waits for the next arrival
+            // instead of finding the same bytes readable for ever.
+            if n > seen { Ok(n) } else { Err(io::ErrorKind::WouldBlock.into()) }
+        });
+        match peeked {
+            Ok(n) => return Ok(n),
+            // A closed socket stays ready, so this must be told apart.
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock && ready.is_read_closed() => {
+                return Err(HelloError::Closed);
+            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Err(e) => return Err(e.into()),
+        }
+    }
+}
+
+fn read(hello: &ClientHello<'_>) -> Hello {
+    Hello {
+        sni: hello.server_name().map(str::to_ascii_lowercase),
+        alpn: hello.alpn().map(|list| list.map(<[u8]>::to_vec).collect()).unwrap_or_default(),
+    }
+}
+
+/// Whether our handshake can succeed: leaves are P-256, key exchange is what ring has.
+fn servable(hello: &ClientHello<'_>) -> bool {
+    let provider = rustls::crypto::ring::DEFAULT_CIPHER_SUITES;
+    let suite = hello.cipher_suites().iter().any(|s| provider.iter().any(|p| p.suite() == *s));
+    let scheme = hello.signature_schemes().contains(&SignatureScheme::ECDSA_NISTP256_SHA256);
+    let group = hello.named_groups().is_none_or(|groups| {
+        [NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1]
+            .iter()
+            .any(|g| groups.contains(g))
+    });
+    suite && scheme && group
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::pki_types::ServerName;
+    use rustls::{ClientConfig, ClientConnection, RootCertStore};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    fn client_hello(name: &'static str, alpn: &[&[u8]]) -> Vec<u8> {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(
+            rustls::crypto::ring::default_provider(),
+        ))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(RootCertStore::empty())
+        .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
+        let name = ServerName::try_from(name).unwrap();
+        let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
+        let mut bytes = Vec::new();
+        connection.write_tls(&mut bytes).unwrap();
+        bytes
+    }
+
+    #[test]
+    fn every_prefix_is_partial_and_the_whole_is_read() {
+        let bytes = client_hello("api.Example.com", &[b"h2", b"http/1.1"]);
+        for n in 0..bytes.len() {
+            assert_eq!(look(&bytes[..n]), Look::Partial, "{n}");
+        }
+        let mut whole = bytes.clone();
+        whole.extend_from_slice(b"early");
+        for bytes in [bytes, whole] {
+            let Look::Whole(hello) = look(&bytes) else { panic!("not read") };
+            assert_eq!(hello.sni.as_deref(), Some("api.example.com"));
+            assert_eq!(hello.alpn, [b"h2".to_vec(), b"http/1.1".to_vec()]);
+        }
+    }
+
+    #[test]
+    fn what_is_not_tls_is_known_at_once() {
+        for bytes in [&b"GET / HTTP/1.1\r\n"[..], b"SSH-2.0", b"\x16\x02", b"\0"] {
+            assert_eq!(look(bytes), Look::NotTls, "{bytes:?}");
+        }
+        let mut broken = client_hello("a.example", &[]);
+        broken[9] ^= 0xff;
+        broken[5] = 7;
+        assert_eq!(look(&broken), Look::NotTls);
+    }
+
+    #[tokio::test]
+    async fn peeking_waits_for_growth_and_takes_nothing() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut server, _) = listener.accept().await.unwrap();
+        let bytes = client_hello("a.example", &[]);
+        let (first, second) = bytes.split_at(100);
+        client.write_all(first).await.unwrap();
+        let (hello, ()) = tokio::join!(peek(&server, Duration::from_secs(10)), async {
+            server.readable().await.unwrap();
+            client.write_all(second).await.unwrap();
+        });
+        assert_eq!(hello.unwrap().sni.as_deref(), Some("a.example"));
+        let mut got = vec![0; bytes.len()];
+        server.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, bytes);
+    }
+
+    #[tokio::test]
+    async fn a_client_that_closes_early_does_not_spin() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        client.write_all(&client_hello("a.example", &[])[..50]).await.unwrap();
+        client.shutdown().await.unwrap();
+        let end = peek(&server, Duration::from_secs(10)).await;
+        assert!(matches!(end, Err(HelloError::Closed)), "{end:?}");
+    }
+
+    #[tokio::test]
+    async fn a_silent_client_ends_at_the_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        client.write_all(b"\x16\x03\x01").await.unwrap();
+        let end = peek(&server, Duration::from_millis(20)).await;
+        assert!(matches!(end, Err(HelloError::Timeout)), "{end:?}");
+    }
+}

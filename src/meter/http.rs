@@ -47,13 +47,18 @@ pub struct ResponseHead {
 /// How a stream ended early.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Cut {
-    /// The connection ended (in the direction that still owed bytes) before the message did.
+    /// The connection ended before the exchange did; names the side that stopped sending first
+    /// (a client that gives up takes the provider's half down with it).
     Eof(Side),
     /// HTTP/2 `RST_STREAM`, or a `GOAWAY` that excludes the stream, with its error code.
     Reset { by: Side, code: u32 },
 }
 
 /// One thing a follower saw. Body slices borrow from the bytes just fed.
+///
+/// An exchange is over after both `RequestEnd` and `ResponseEnd`, or after `Cut`; each comes at most
+/// once and nothing follows. `Cut` after `ResponseEnd` means that the answer was whole and only the
+/// upload was not. The ends of an upgraded stream are told by the same two events.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HttpEvent<'a> {
     Request {

@@ -7,6 +7,9 @@ pub mod attribution;
 pub mod ca;
 pub mod coding;
 pub mod exchange;
+pub mod feed;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hello;
 pub mod http;
 pub mod http1;

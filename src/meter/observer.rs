@@ -1,1 +1,414 @@
-//! (being written)
+//! Turns copies of a connection's bytes into ledger rows. Holds no socket: it can't alter or delay
+//! a byte, and its panics end here.
+
+use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use jiff::Timestamp;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::attribution::Attribution;
+use super::exchange::{Exchange, ExchangeStart};
+use super::feed::{Closing, Progress, Seen, Watch};
+use super::http::{Cut, Follower, GaveUp, HttpEvent, RequestHead, Side, StreamId};
+use super::http1::Http1;
+use super::http2::Http2;
+use super::price::Book;
+use super::row::{Protocol, Row};
+
+/// Rows that wait for their attribution, to be written once more with it.
+const MAX_UNATTRIBUTED: usize = 256;
+/// How long rows wait for it after the connection has ended.
+const ATTRIBUTION_DEADLINE: Duration = Duration::from_secs(2);
+const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
+
+/// Where rows go. Must not block: it is called between two chunks of a live connection.
+pub trait RowSink: Send + Sync {
+    /// Writes the row; the same id again replaces it.
+    fn record(&self, row: Row);
+
+    /// Whether rows can be taken at all; if not, new connections stay raw.
+    fn accepts(&self) -> bool {
+        true
+    }
+}
+
+impl RowSink for crate::meter::ledger::Intake {
+    fn record(&self, row: Row) {
+        Self::record(self, row);
+    }
+
+    fn accepts(&self) -> bool {
+        self.stats().degraded.is_none()
+    }
+}
+
+/// Attribution of a connection, when it is known.
+pub type Attributed = watch::Receiver<Option<Arc<Attribution>>>;
+
+/// Which connection is observed.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    pub host: String,
+    pub port: u16,
+    /// What client and provider agreed on.
+    pub alpn: Option<Vec<u8>>,
+    /// One moment by both clocks: later ones are counted from here by the monotonic one.
+    pub since: (Timestamp, Instant),
+    pub attribution: Attributed,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Observed {
+    pub exchanges: u64,
+    pub lossy: Option<GaveUp>,
+}
+
+/// Makes the follower for a connection; a parameter for tests.
+pub type MakeFollower = fn(alpn: Option<&[u8]>, first: &[u8]) -> Option<Box<dyn Follower>>;
+
+/// The follower that the protocol asks for; `None`: none is known.
+#[must_use]
+pub fn follower(alpn: Option<&[u8]>, first: &[u8]) -> Option<Box<dyn Follower>> {
+    match alpn {
+        Some(b"h2") => Some(Box::new(Http2::new())),
+        None if first.starts_with(H2_PREFACE) => Some(Box::new(Http2::new())),
+        None | Some(b"http/1.1" | b"http/1.0") => Some(Box::new(Http1::new())),
+        Some(_) => None,
+    }
+}
+
+/// Observes one connection to its end.
+pub async fn observe(
+    mut watch: Watch,
+    subject: Subject,
+    sink: Arc<dyn RowSink>,
+    book: Arc<ArcSwap<Book>>,
+    make: MakeFollower,
+) -> Observed {
+    let mut attribution = subject.attribution.clone();
+    let mut observer = Observer::new(subject, sink, book, make, watch.progress());
+    loop {
+        tokio::select! {
+            seen = watch.next(|seen| observer.see(seen)) => {
+                if seen.is_none() {
+                    break;
+                }
+            }
+            Ok(()) = attribution.changed() => observer.attribute(),
+        }
+    }
+    observer.end();
+    if !observer.unattributed.is_empty() {
+        // An error means that nobody is looking for the owner any more.
+        let known = attribution.wait_for(Option::is_some);
+        if let Ok(Ok(_)) = tokio::time::timeout(ATTRIBUTION_DEADLINE, known).await {
+            observer.attribute();
+        }
+    }
+    observer.observed
+}
+
+struct Tracked {
+    exchange: Exchange,
+    upgraded: bool,
+    request_ended: bool,
+    response_ended: bool,
+}
+
+struct Observer {
+    subject: Subject,
+    sink: Arc<dyn RowSink>,
+    book: Arc<ArcSwap<Book>>,
+    make: MakeFollower,
+    progress: Arc<Progress>,
+    follower: Option<Box<dyn Follower>>,
+    streams: HashMap<StreamId, Tracked>,
+    /// Said about exchanges that end because the connection does.
+    closing: Option<Closing>,
+    over: bool,
+    unattributed: Vec<Row>,
+    observed: Observed,
+}
+
+impl Observer {
+    fn new(
+        subject: Subject,
+        sink: Arc<dyn RowSink>,
+        book: Arc<ArcSwap<Book>>,
+        make: MakeFollower,
+        progress: Arc<Progress>,
+    ) -> Self {
+        Self {
+            subject,
+            sink,
+            book,
+            make,
+            progress,
+            follower: None,
+            streams: HashMap::new(),
+            closing: None,
+            over: false,
+            unattributed: Vec::new(),
+            observed: Observed::default(),
+        }
+    }
+
+    /// Everything that reads foreign bytes runs below this.
+    fn see(&mut self, seen: Seen) {
+        if self.over {
+            return;
+        }
+        if catch_unwind(AssertUnwindSafe(|| self.look(seen))).is_err() {
+            self.give_up(GaveUp::Panicked, Instant::now());
+        }
+        self.progress.set_open(self.streams.len());
+    }
+
+    fn look(&mut self, seen: Seen) {
+        match seen {
+            Seen::Bytes { side, at, bytes } => self.bytes(side, at, &bytes),
+            Seen::End { side, at } => self.finish(&[side], at),
+            Seen::Closed { how, at } => {
+                self.closing = Some(how);
+                match how {
+                    Closing::By(Side::Client) => self.finish(&[Side::Client, Side::Server], at),
+                    Closing::By(Side::Server) | Closing::Orderly | Closing::Ours => {
+                        self.finish(&[Side::Server, Side::Client], at);
+                    }
+                }
+                self.over = true;
+            }
+        }
+    }
+
+    fn bytes(&mut self, side: Side, at: Instant, bytes: &Bytes) {
+        if self.follower.is_none() {
+            let alpn = self.subject.alpn.as_deref();
+            let first = if side == Side::Client { &bytes[..] } else { &[] };
+            self.follower = (self.make)(alpn, first);
+        }
+        if self.follower.is_none() {
+            return self.give_up(GaveUp::UnknownProtocol, at);
+        }
+        self.follow(at, |follower, sink| follower.feed(side, bytes, sink));
+    }
+
+    fn finish(&mut self, sides: &[Side], at: Instant) {
+        for side in sides {
+            self.follow(at, |follower, sink| follower.finish(*side, sink));
+        }
+    }
+
+    fn follow(
+        &mut self,
+        at: Instant,
+        run: impl FnOnce(&mut dyn Follower, &mut dyn FnMut(HttpEvent<'_>)),
+    ) {
+        let Some(mut follower) = self.follower.take() else { return };
+        let now = self.moment(at);
+        let mut gave_up = None;
+        run(&mut *follower, &mut |event| {
+            if let Some(reason) = self.event(event, now) {
+                gave_up = Some(reason);
+            }
+        });
+        self.follower = Some(follower);
+        if let Some(reason) = gave_up {
+            self.give_up(reason, at);
+        }
+    }
+
+    fn event(&mut self, event: HttpEvent<'_>, at: Timestamp) -> Option<GaveUp> {
+        match event {
+            HttpEvent::Request { stream, head } => self.open(stream, &head, at),
+            HttpEvent::RequestBody { stream, data } => {
+                self.with(stream, |t| t.exchange.request_body(data));
+            }
+            HttpEvent::RequestEnd { stream } => self.with(stream, |t| {
+                t.exchange.request_end();
+                t.request_ended = true;
+            }),
+            HttpEvent::Informational { stream, status } => {
+                self.with(stream, |t| t.exchange.informational(status));
+            }
+            HttpEvent::Response { stream, head } => {
+                self.with(stream, |t| t.exchange.response(&head, at));
+            }
+            HttpEvent::ResponseBody { stream, data } => {
+                self.with(stream, |t| t.exchange.response_body(data, at));
+            }
+            HttpEvent::ResponseEnd { stream } => self.with(stream, |t| {
+                t.response_ended = true;
+                if t.upgraded {
+                    t.exchange.lossy(GaveUp::UnknownProtocol, at);
+                } else {
+                    t.exchange.response_end(at);
+                }
+            }),
+            HttpEvent::Upgraded { stream } => self.with(stream, |t| {
+                t.upgraded = true;
+                t.exchange.upgraded(at);
+            }),
+            HttpEvent::Tunnelled { stream, side, data } => {
+                self.with(stream, |t| t.exchange.tunnelled(side, data));
+            }
+            HttpEvent::Cut { stream, cut } => self.cut(stream, cut, at),
+            HttpEvent::GaveUp { reason } => return Some(reason),
+        }
+        None
+    }
+
+    fn open(&mut self, stream: StreamId, head: &RequestHead, at: Timestamp) {
+        // A follower never says a stream twice; if it did, the first must not vanish unwritten.
+        self.cut(stream, Cut::Eof(Side::Client), at);
+        let exchange = Exchange::new(self.start(at), head);
+        self.observed.exchanges += 1;
+        self.record(exchange.row(&self.book.load()));
+        let tracked =
+            Tracked { exchange, upgraded: false, request_ended: false, response_ended: false };
+        self.streams.insert(stream, tracked);
+    }
+
+    /// Applies what was seen, writes the row once it is final, forgets the stream once it is over.
+    fn with(&mut self, stream: StreamId, apply: impl FnOnce(&mut Tracked)) {
+        let Some(tracked) = self.streams.get_mut(&stream) else { return };
+        let before = (tracked.exchange.is_finished(), tracked.request_ended);
+        apply(tracked);
+        let finished = tracked.exchange.is_finished();
+        let news = before != (finished, tracked.request_ended);
+        let over = tracked.request_ended && tracked.response_ended;
+        if finished && news {
+            let row = self.row(stream);
+            row.into_iter().for_each(|row| self.record(row));
+        }
+        if over {
+            self.streams.remove(&stream);
+        }
+    }
+
+    fn cut(&mut self, stream: StreamId, cut: Cut, at: Timestamp) {
+        let Some(tracked) = self.streams.get_mut(&stream) else { return };
+        // A client that goes away takes the provider's half with it: the follower sees the end of
+        // the bytes, the pump knows who broke off.
+        let cut = match (cut, self.closing) {
+            (Cut::Eof(_), Some(Closing::By(side))) => Cut::Eof(side),
+            (cut, Some(Closing::By(_) | Closing::Orderly | Closing::Ours) | None) => cut,
+        };
+        if tracked.upgraded {
+            tracked.exchange.lossy(GaveUp::UnknownProtocol, at);
+        } else {
+            tracked.exchange.cut(cut, at);
+        }
+        let row = self.row(stream);
+        self.streams.remove(&stream);
+        row.into_iter().for_each(|row| self.record(row));
+    }
+
+    /// Ends everything that is open; each exchange is a row, and so is a connection without one.
+    fn give_up(&mut self, reason: GaveUp, at: Instant) {
+        self.over = true;
+        self.follower = None;
+        self.observed.lossy = Some(reason);
+        self.progress.set_lossy();
+        let now = self.moment(at);
+        let mut streams: Vec<StreamId> = self.streams.keys().copied().collect();
+        streams.sort_unstable();
+        if streams.is_empty() {
+            let mut exchange = Exchange::new(self.start(now), &RequestHead::default());
+            exchange.lossy(reason, now);
+            self.observed.exchanges += 1;
+            self.record(exchange.row(&self.book.load()));
+        }
+        for stream in streams {
+            // After a panic an exchange may be in any state.
+            let row = catch_unwind(AssertUnwindSafe(|| {
+                if let Some(tracked) = self.streams.get_mut(&stream) {
+                    tracked.exchange.lossy(reason, now);
+                }
+                self.row(stream)
+            }));
+            self.streams.remove(&stream);
+            if let Ok(Some(row)) = row {
+                self.record(row);
+            }
+        }
+        self.progress.set_open(0);
+    }
+
+    fn row(&self, stream: StreamId) -> Option<Row> {
+        let tracked = self.streams.get(&stream)?;
+        let mut row = tracked.exchange.row(&self.book.load());
+        if tracked.upgraded && tracked.exchange.is_finished() {
+            row.completeness_reason = Some("websocket not followed yet".to_owned());
+        } else if self.closing == Some(Closing::Ours) && !tracked.response_ended {
+            row.completeness_reason = Some("daemon stopped".to_owned());
+            row.error_class = None;
+        }
+        Some(row)
+    }
+
+    fn record(&mut self, mut row: Row) {
+        let known = self.subject.attribution.borrow().clone();
+        if let Some(known) = known {
+            known.apply(&mut row);
+        } else {
+            self.unattributed.retain(|waiting| waiting.id != row.id);
+            if self.unattributed.len() < MAX_UNATTRIBUTED {
+                self.unattributed.push(row.clone());
+            }
+        }
+        self.sink.record(row);
+    }
+
+    /// The owner is known now: what was written without goes out again.
+    fn attribute(&mut self) {
+        let known = self.subject.attribution.borrow().clone();
+        let Some(known) = known else { return };
+        for mut row in std::mem::take(&mut self.unattributed) {
+            known.apply(&mut row);
+            self.sink.record(row);
+        }
+    }
+
+    /// Nothing more will be seen.
+    fn end(&mut self) {
+        if self.over {
+            return;
+        }
+        if self.progress.is_lossy() {
+            self.give_up(GaveUp::Overrun, Instant::now());
+        } else {
+            // The pump's task was dropped in the middle.
+            self.see(Seen::Closed { how: Closing::Ours, at: Instant::now() });
+        }
+    }
+
+    fn start(&self, at: Timestamp) -> ExchangeStart {
+        let protocol = match self.subject.alpn.as_deref() {
+            Some(b"h2") => Protocol::H2,
+            Some(_) | None => Protocol::H1,
+        };
+        ExchangeStart {
+            id: Uuid::now_v7(),
+            at,
+            host: self.subject.host.clone(),
+            port: self.subject.port,
+            protocol,
+        }
+    }
+
+    fn moment(&self, at: Instant) -> Timestamp {
+        let (timestamp, instant) = self.subject.since;
+        timestamp.checked_add(at.saturating_duration_since(instant)).unwrap_or(timestamp)
+    }
+}
+
+#[cfg(test)]
+mod tests;

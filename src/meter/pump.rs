@@ -1,1 +1,309 @@
-//! (being written)
+//! Moves decrypted bytes between client and provider, verbatim, in one task.
+//!
+//! Each chunk goes from the one TLS session's buffer straight into the other; no buffer of ours is
+//! held in between, so an idle connection costs none. The observer gets a copy after the write.
+//! The way a side ends is mirrored: `close_notify` as `close_notify`, a bare end of TCP as a bare
+//! end (turning a truncation into a clean end would complete a body that was cut), a reset as a
+//! reset.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio_rustls::{client, server};
+
+use super::feed::{Boundary, Closing, Feed};
+use super::http::Side;
+
+/// How often a draining connection is looked at, and how long it must have been quiet.
+const DRAIN_TICK: Duration = Duration::from_millis(50);
+const QUIET_BETWEEN: u32 = 2;
+/// A connection on which nothing was said yet is about to be used.
+const QUIET_FRESH: u32 = 40;
+const QUIET_UNKNOWN: u32 = 60;
+const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+
+/// One end of the connection.
+pub trait Peer: AsyncBufRead + AsyncWrite + Unpin {
+    /// Ends our sending without saying so in TLS.
+    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+    /// Dropping the socket becomes a reset.
+    fn abort(&mut self);
+}
+
+impl Peer for client::TlsStream<TcpStream> {
+    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().0).poll_shutdown(cx)
+    }
+
+    fn abort(&mut self) {
+        let _ = self.get_ref().0.set_zero_linger();
+    }
+}
+
+impl Peer for server::TlsStream<TcpStream> {
+    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().0).poll_shutdown(cx)
+    }
+
+    fn abort(&mut self) {
+        let _ = self.get_ref().0.set_zero_linger();
+    }
+}
+
+/// What the tap wants of its connections.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Stage {
+    #[default]
+    Serving,
+    /// Close where an exchange ends.
+    Draining,
+    /// Close now.
+    Cut,
+}
+
+/// How it ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Ended {
+    pub how: Closing,
+    pub bytes_up: u64,
+    pub bytes_down: u64,
+}
+
+/// Moves bytes until both directions have ended, or the tap wants the connection closed.
+pub async fn run<C: Peer, S: Peer>(
+    client: &mut C,
+    server: &mut S,
+    feed: &mut Feed,
+    stage: &mut watch::Receiver<Stage>,
+) -> Ended {
+    let mut flow = Flow::default();
+    let how = match serve(&mut flow, client, server, feed, stage).await {
+        Some(how) => how,
+        None => drain(&mut flow, client, server, feed, stage).await,
+    };
+    feed.closed(how);
+    Ended { how, bytes_up: flow.up.bytes, bytes_down: flow.down.bytes }
+}
+
+/// `None`: the tap no longer wants to serve.
+async fn serve<C: Peer, S: Peer>(
+    flow: &mut Flow,
+    client: &mut C,
+    server: &mut S,
+    feed: &mut Feed,
+    stage: &mut watch::Receiver<Stage>,
+) -> Option<Closing> {
+    tokio::select! {
+        biased;
+        how = poll_fn(|cx| flow.poll(cx, client, server, feed)) => Some(how),
+        // An error (nobody is left to say otherwise) counts as the wish to stop.
+        _ = stage.wait_for(|s| *s != Stage::Serving) => None,
+    }
+}
+
+/// Goes on until an exchange ends, or the tap cuts it off.
+async fn drain<C: Peer, S: Peer>(
+    flow: &mut Flow,
+    client: &mut C,
+    server: &mut S,
+    feed: &mut Feed,
+    stage: &mut watch::Receiver<Stage>,
+) -> Closing {
+    let mut tick = interval(DRAIN_TICK);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut quiet = 0;
+    let mut moved = flow.moved();
+    loop {
+        tokio::select! {
+            biased;
+            how = poll_fn(|cx| flow.poll(cx, client, server, feed)) => return how,
+            _ = stage.wait_for(|s| *s == Stage::Cut) => {
+                client.abort();
+                server.abort();
+                return Closing::Ours;
+            }
+            _ = tick.tick() => {}
+        }
+        quiet = if flow.moved() == moved { quiet + 1 } else { 0 };
+        moved = flow.moved();
+        let enough = match feed.boundary() {
+            Boundary::Between => QUIET_BETWEEN,
+            Boundary::Fresh => QUIET_FRESH,
+            Boundary::Unknown => QUIET_UNKNOWN,
+            Boundary::Within => continue,
+        };
+        if quiet >= enough {
+            flow.say_goodbye();
+            let goodbye = poll_fn(|cx| flow.poll(cx, client, server, feed));
+            return match timeout(CLOSE_DEADLINE, goodbye).await {
+                Ok(Closing::By(side)) => Closing::By(side),
+                Ok(Closing::Orderly | Closing::Ours) | Err(_) => Closing::Ours,
+            };
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum State {
+    #[default]
+    Moving,
+    /// The source ended; what was written must go out first. `clean`: with a `close_notify`.
+    Closing { clean: bool },
+    Done,
+    /// The destination takes no more; what it still has to say goes on.
+    Refused,
+}
+
+#[derive(Debug, Default)]
+struct Direction {
+    state: State,
+    bytes: u64,
+    unflushed: bool,
+}
+
+/// The source broke off.
+struct Broken;
+
+#[derive(Debug, Default)]
+struct Flow {
+    up: Direction,
+    down: Direction,
+}
+
+impl Flow {
+    fn moved(&self) -> u64 {
+        self.up.bytes.wrapping_add(self.down.bytes)
+    }
+
+    fn say_goodbye(&mut self) {
+        for direction in [&mut self.up, &mut self.down] {
+            if direction.state == State::Moving {
+                direction.state = State::Closing { clean: true };
+            }
+        }
+    }
+
+    /// Ready when the connection is over.
+    fn poll<C: Peer, S: Peer>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut C,
+        server: &mut S,
+        feed: &mut Feed,
+    ) -> Poll<Closing> {
+        let up = self.up.poll(cx, client, server, Side::Client, feed);
+        let down = if let Poll::Ready(Err(Broken)) = up {
+            Poll::Pending
+        } else {
+            self.down.poll(cx, server, client, Side::Server, feed)
+        };
+        let by = match (up, down) {
+            (Poll::Ready(Err(Broken)), _) => Side::Client,
+            (_, Poll::Ready(Err(Broken))) => Side::Server,
+            (Poll::Pending, _) | (_, Poll::Pending) => return Poll::Pending,
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => {
+                if self.up.state == State::Refused {
+                    Side::Server
+                } else if self.down.state == State::Refused {
+                    Side::Client
+                } else {
+                    return Poll::Ready(Closing::Orderly);
+                }
+            }
+        };
+        client.abort();
+        server.abort();
+        Poll::Ready(Closing::By(by))
+    }
+}
+
+impl Direction {
+    /// Ready when nothing more can move this way.
+    fn poll<F: Peer, T: Peer>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        side: Side,
+        feed: &mut Feed,
+    ) -> Poll<Result<(), Broken>> {
+        loop {
+            match self.state {
+                State::Moving => ready!(self.poll_move(cx, from, to, side, feed))?,
+                State::Closing { clean } => {
+                    let closed = self.poll_flush(cx, to).map_ok(|()| ());
+                    let closed = match closed {
+                        Poll::Ready(Ok(())) if clean => Pin::new(&mut *to).poll_shutdown(cx),
+                        Poll::Ready(Ok(())) => to.poll_bare_close(cx),
+                        Poll::Ready(Err(_)) | Poll::Pending => closed,
+                    };
+                    // A peer that is gone already needs no goodbye.
+                    let _ = ready!(closed);
+                    self.state = State::Done;
+                }
+                State::Done | State::Refused => return Poll::Ready(Ok(())),
+            }
+        }
+    }
+
+    /// One chunk. Ready when there may be more to do.
+    fn poll_move<F: Peer, T: Peer>(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut F,
+        to: &mut T,
+        side: Side,
+        feed: &mut Feed,
+    ) -> Poll<Result<(), Broken>> {
+        let chunk = match Pin::new(&mut *from).poll_fill_buf(cx) {
+            Poll::Ready(Ok(chunk)) => chunk,
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
+                feed.end(side);
+                self.state = State::Closing { clean: false };
+                return Poll::Ready(Ok(()));
+            }
+            Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
+            Poll::Pending => {
+                if let Poll::Ready(Err(_)) = self.poll_flush(cx, to) {
+                    self.state = State::Refused;
+                    return Poll::Ready(Ok(()));
+                }
+                return Poll::Pending;
+            }
+        };
+        if chunk.is_empty() {
+            feed.end(side);
+            self.state = State::Closing { clean: true };
+            return Poll::Ready(Ok(()));
+        }
+        match ready!(Pin::new(&mut *to).poll_write(cx, chunk)) {
+            Ok(n @ 1..) => {
+                let n = n.min(chunk.len());
+                feed.bytes(side, chunk.get(..n).unwrap_or(chunk));
+                Pin::new(&mut *from).consume(n);
+                self.bytes = self.bytes.wrapping_add(n as u64);
+                self.unflushed = true;
+            }
+            Ok(0) | Err(_) => self.state = State::Refused,
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_flush<T: Peer>(&mut self, cx: &mut Context<'_>, to: &mut T) -> Poll<io::Result<()>> {
+        if self.unflushed {
+            ready!(Pin::new(to).poll_flush(cx))?;
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,12 +2,13 @@
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::usage::{Tokens, UsageState};
 
 /// Protocol of the exchange as the client spoke it.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Protocol {
     H1,
@@ -27,7 +28,7 @@ impl Protocol {
 }
 
 /// Whether the row tells the whole exchange.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Completeness {
     /// Written when the request is seen. Rows still `open` at the daemon's start become
@@ -53,7 +54,7 @@ impl Completeness {
 }
 
 /// Whether the user pays for these tokens, or a subscription covers them.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Billing {
     Metered,
@@ -71,11 +72,14 @@ impl Billing {
 }
 
 /// The ledger row of contract section 6. JSON names are the public ones.
-#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct Row {
     /// UUIDv7; writing the same id again replaces the row.
+    #[schema(value_type = String, format = "uuid")]
     pub id: Uuid,
+    #[schema(value_type = String, format = DateTime)]
     pub started_at: Timestamp,
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub ended_at: Option<Timestamp>,
     pub host: String,
     /// Path without query; secrets never get here.
@@ -130,7 +134,7 @@ pub struct Row {
 
 /// A row as `requests --json` and `/v1/requests` show it: the fields of [`Row`] and the cost as a
 /// decimal string, for readers whose numbers are floats.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct PublicRow {
     #[serde(flatten)]
     pub row: Row,

@@ -1,1 +1,111 @@
-//! (being written)
+//! The connection to the provider: dialled and shaken hands with before the client's first byte is
+//! consumed, so that whatever goes wrong here can still become a raw tunnel.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::hello::Hello;
+use super::trust::{Trust, noting_certificate_request};
+use crate::config;
+use crate::dial::{DialError, dial};
+use crate::handover::Decline;
+
+/// An established connection to a provider that passed our check.
+#[derive(Debug)]
+pub struct Upstream {
+    pub tls: TlsStream<TcpStream>,
+    /// What the provider chose of the client's list.
+    pub alpn: Option<Vec<u8>>,
+}
+
+/// Where to connect to, and how long each step may take.
+#[derive(Clone, Copy, Debug)]
+pub struct Target<'a> {
+    pub host: &'a str,
+    pub port: u16,
+    pub dial_deadline: Duration,
+    pub tls_deadline: Duration,
+}
+
+/// Why the connection is left to the edge.
+#[derive(Debug, thiserror::Error)]
+pub enum UpstreamError {
+    #[error(transparent)]
+    Dial(#[from] DialError),
+    #[error("not a host name that can be verified")]
+    BadName,
+    #[error("nothing can be verified: no trust roots")]
+    NoTrust,
+    #[error("handshake with the provider failed: {0}")]
+    Tls(#[source] io::Error),
+    #[error("the provider did not finish its handshake in time")]
+    TlsTimeout,
+    #[error("the provider asks for a client certificate")]
+    ClientCertificate,
+}
+
+impl UpstreamError {
+    #[must_use]
+    pub fn decline(&self) -> Decline {
+        match self {
+            Self::Dial(_) => Decline::DialFailed,
+            Self::BadName => Decline::NotTls,
+            Self::NoTrust => Decline::Internal,
+            Self::Tls(_) | Self::TlsTimeout => Decline::UpstreamTls,
+            Self::ClientCertificate => Decline::ClientCertificate,
+        }
+    }
+}
+
+/// Connects and verifies, offering what the client's own hello offers.
+///
+/// # Errors
+/// In every case in which the client should talk to the provider itself.
+pub async fn connect(
+    trust: &Trust,
+    config: &config::Upstream,
+    target: Target<'_>,
+    hello: &Hello,
+) -> Result<Upstream, UpstreamError> {
+    let name = hello.sni.as_deref().unwrap_or(target.host);
+    let name = ServerName::try_from(name.to_owned()).map_err(|_| UpstreamError::BadName)?;
+    let client =
+        trust.client_config(&hello.alpn, hello.sni.is_some()).ok_or(UpstreamError::NoTrust)?;
+    let tcp = dial(config, target.host, target.port, target.dial_deadline).await?;
+    let handshake = noting(TlsConnector::from(client).connect(name, tcp));
+    let (result, asked) = timeout(target.tls_deadline, handshake)
+        .await
+        .map_err(|_| UpstreamError::TlsTimeout)?;
+    // Asked and refused, or asked and let through without one: in both cases a client that has a
+    // certificate must be able to show it.
+    if asked {
+        return Err(UpstreamError::ClientCertificate);
+    }
+    let tls = result.map_err(UpstreamError::Tls)?;
+    let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
+    Ok(Upstream { tls, alpn })
+}
+
+/// Drives a handshake and says whether the server asked for a client certificate in it.
+async fn noting<T>(handshake: impl Future<Output = T>) -> (T, bool) {
+    let mut handshake = pin!(handshake);
+    let mut asked = false;
+    std::future::poll_fn(|cx| {
+        let (poll, now) = noting_certificate_request(|| handshake.as_mut().poll(cx));
+        asked |= now;
+        match poll {
+            Poll::Ready(result) => Poll::Ready((result, asked)),
+            Poll::Pending => Poll::Pending,
+        }
+    })
+    .await
+}

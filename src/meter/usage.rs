@@ -2,9 +2,10 @@
 //! `None`, never 0.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 /// Tokens of one request by the classes that have prices of their own.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct Tokens {
     /// Input that was neither read from nor written to a cache.
     pub input: Option<u64>,
@@ -42,7 +43,7 @@ impl Tokens {
 }
 
 /// How much of the usage is known.
-#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum UsageState {
     /// The provider's final figures.
@@ -75,6 +76,9 @@ pub struct Usage {
     pub tier: Option<String>,
     /// Anthropic `speed` (`fast`).
     pub speed: Option<String>,
+    /// The lifetime that the request asked for (`12h`), for cache writes that the response does not
+    /// split.
+    pub cache_ttl: Option<String>,
     /// Where inference ran, when it changes the price.
     pub geo: Option<String>,
     /// Server-side tool calls that are billed by count.

@@ -1,11 +1,42 @@
 //! Our own supervision, on actix's public API: a pure core ([`step`]) decides, a thin runner
 //! executes. See `docs/supervision.md` for the guarantees.
 
-use actix::{Actor, Context};
+mod birth;
+pub mod event;
+pub mod invariants;
+pub mod journal;
+mod launch;
+pub mod liveness;
+pub mod replay;
+mod runner;
+pub mod spec;
+pub mod step;
 
+#[cfg(test)]
+mod model_tests;
+#[cfg(test)]
+mod runner_tests;
+
+use actix::{Actor, Context};
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+pub use birth::{Birth, ChildDown, Slot};
+pub use event::{Cause, Exit};
+pub use journal::{Journal, JournalEntry};
+pub use liveness::{Protected, Pulse};
+pub use runner::{ChildStatus, Outcome, Supervisor, start};
+pub use spec::{Backoff, ChildSpec, Intensity, Lanes, Strategy, TreeSpec};
+
+/// The exit code of a process whose root supervisor gave up; the service manager, or our own
+/// root, is the next supervisor.
+pub const ESCALATED: u8 = 70;
+
 /// A supervised actor. `started` should be short; call [`Birth::ready`] when it can serve.
+///
+/// `started`, `stopping` and `stopped` must not panic, and a handler must not block: a context
+/// that is not polled serves neither heartbeat nor stop. A wait that blocks the context
+/// (`ctx.wait`) needs [`Pulse::protect`].
 pub trait Child: Actor<Context = Context<Self>> {
     /// Small serialisable state for `/v1/actors`, `status` and tests.
     fn observe(&self) -> Value;
@@ -19,7 +50,8 @@ pub trait Child: Actor<Context = Context<Self>> {
 }
 
 /// When a child that ended is started again.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Restart {
     Permanent,
     /// Only after a failure.

@@ -1,1 +1,155 @@
-//! (being written)
+//! API surfaces: which one a request speaks, and what its responses say of model and usage.
+//!
+//! Readers are tolerant: numbers may be absent, null, fractional or strings, unknown fields and events
+//! are ignored, and nothing that a provider sends can fail a row.
+
+use std::sync::{Arc, LazyLock};
+
+use super::usage::{Usage, UsageState};
+
+mod anthropic;
+mod cohere;
+mod count;
+mod error;
+mod gemini;
+mod openai_chat;
+mod openai_responses;
+mod route;
+pub mod scan;
+mod sniff;
+
+pub use error::{class_of_error, class_of_status};
+pub use route::{Kind, Route, route};
+use scan::{Found, Paths};
+
+/// What a reader has learned so far.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Reading {
+    /// The model that answered.
+    pub model: Option<String>,
+    /// The provider's id of the response.
+    pub id: Option<String>,
+    /// Tokens and tier; its state says whether the figures are final.
+    pub usage: Usage,
+    /// The provider said in the body that it failed.
+    pub error: Option<&'static str>,
+    /// The response is logically over, whatever its framing still owes.
+    pub over: bool,
+}
+
+/// Follows the response of one exchange, one JSON unit (document, event, array element) at a time.
+pub(in crate::meter) trait Reader: std::fmt::Debug + Send {
+    /// `event` is the name of the server-sent event (maybe empty); `None`: a document or an element
+    /// of a streamed array.
+    fn unit(&mut self, event: Option<&str>, found: &Found);
+
+    /// The stream's `[DONE]`.
+    fn done(&mut self) {}
+
+    /// What is known by now.
+    fn reading(&self) -> Reading;
+
+    /// The surface, when the shape of the response told what the path did not.
+    fn kind(&self) -> Option<Kind> {
+        None
+    }
+}
+
+/// A reader for `kind`; `None` for side calls, whose responses mean nothing to us.
+pub(in crate::meter) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
+    match kind? {
+        Kind::Messages => Some(Box::<anthropic::Messages>::default()),
+        Kind::Chat | Kind::Completions | Kind::Embeddings => {
+            Some(Box::<openai_chat::Chat>::default())
+        }
+        Kind::Responses | Kind::Audio => Some(Box::<openai_responses::Responses>::default()),
+        Kind::Images => Some(Box::new(openai_responses::Responses::for_images())),
+        Kind::Gemini | Kind::CodeAssist => Some(Box::<gemini::Gemini>::default()),
+        Kind::GeminiEmbed => Some(Box::new(gemini::Gemini::for_embeddings())),
+        Kind::Cohere => Some(Box::<cohere::Cohere>::default()),
+        Kind::Unknown => Some(Box::<sniff::Sniff>::default()),
+        Kind::CountTokens | Kind::InputTokens | Kind::GeminiCountTokens => None,
+    }
+}
+
+/// Every path that any reader wants: one list, so that the reader can be chosen by what is found.
+macro_rules! wanted {
+    ($($name:ident = $path:literal),+ $(,)?) => {
+        #[derive(Clone, Copy)]
+        pub(super) enum Field { $($name),+ }
+        const RESPONSE_PATHS: &[&str] = &[$($path),+];
+    };
+}
+
+wanted! {
+    Type = "type",
+    Id = "id",
+    Model = "model",
+    Usage = "usage",
+    Error = "error",
+    Code = "code",
+    Object = "object",
+    ServiceTier = "service_tier",
+    Status = "status",
+    MessageId = "message.id",
+    MessageModel = "message.model",
+    MessageUsage = "message.usage",
+    DeltaStopReason = "delta.stop_reason",
+    DeltaUsage = "delta.usage",
+    ChoiceFinish = "choices[].finish_reason",
+    GroqUsage = "x_groq.usage",
+    GroqId = "x_groq.id",
+    GroqModels = "usage_breakdown.models",
+    OutputType = "output[].type",
+    ResponseId = "response.id",
+    ResponseModel = "response.model",
+    ResponseUsage = "response.usage",
+    ResponseTier = "response.service_tier",
+    ResponseError = "response.error",
+    ResponseOutputType = "response.output[].type",
+    ResponseMeta = "response.meta",
+    UsageMetadata = "usageMetadata",
+    ModelVersion = "modelVersion",
+    GeminiId = "responseId",
+    Finish = "candidates[].finishReason",
+    Blocked = "promptFeedback.blockReason",
+    WrappedUsage = "response.usageMetadata",
+    WrappedVersion = "response.modelVersion",
+    WrappedId = "response.responseId",
+    WrappedFinish = "response.candidates[].finishReason",
+    WrappedBlocked = "response.promptFeedback.blockReason",
+    TraceId = "traceId",
+    RequestId = "request_id",
+    Meta = "meta",
+}
+
+pub(in crate::meter) fn response_paths() -> Arc<Paths> {
+    static PATHS: LazyLock<Arc<Paths>> = LazyLock::new(|| Paths::new(RESPONSE_PATHS));
+    Arc::clone(&PATHS)
+}
+
+impl Found {
+    fn field(&self, field: Field) -> Option<&serde_json::Value> {
+        self.last(field as usize)
+    }
+
+    fn text(&self, field: Field) -> Option<&str> {
+        self.field(field)?.as_str().filter(|text| !text.is_empty())
+    }
+}
+
+/// Overwrites `slot` when there is something to say.
+fn keep<T: ToOwned + ?Sized>(slot: &mut Option<T::Owned>, value: Option<&T>) {
+    if let Some(value) = value {
+        *slot = Some(value.to_owned());
+    }
+}
+
+/// The state of figures that are there or not, and final or not.
+fn state(known: bool, last_word: bool) -> UsageState {
+    match (known, last_word) {
+        (false, _) => UsageState::Absent,
+        (true, false) => UsageState::Partial,
+        (true, true) => UsageState::Reported,
+    }
+}

@@ -1,0 +1,197 @@
+//! Who may ask: programs of this user on this machine, not pages of a browser.
+//!
+//! The port is open to every local program and, by DNS rebinding or a plain form, to every web page.
+//! So: Host must name this machine, Origin too if there is one, and everything but `/health` needs
+//! the token that only this user can read. No CORS header is ever sent.
+
+use std::fs;
+use std::io;
+
+use subtle::ConstantTimeEq;
+
+use super::problem::Problem;
+use crate::home::{Home, write_atomic};
+
+/// The bearer token of the admin API: 32 random bytes in hex.
+#[derive(Clone)]
+pub struct Token(String);
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token")
+    }
+}
+
+impl Token {
+    /// The token of `Home::token_file()`; made when there is none or it is not a token.
+    pub fn load_or_create(home: &Home) -> io::Result<Self> {
+        let path = home.token_file();
+        match fs::read_to_string(&path) {
+            Ok(text) if is_token(text.trim()) && is_private(&path) => {
+                return Ok(Self(text.trim().to_owned()));
+            }
+            Ok(_) => {}
+            Err(e)
+                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {}
+            Err(e) => return Err(e),
+        }
+        let token = Self::random()?;
+        write_atomic(&path, format!("{}\n", token.0).as_bytes())?;
+        Ok(token)
+    }
+
+    /// A token that is nowhere on disk: nobody can use it.
+    pub fn random() -> io::Result<Self> {
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+        Ok(Self(bytes.iter().map(|b| format!("{b:02x}")).collect()))
+    }
+
+    fn is(&self, other: &str) -> bool {
+        self.0.as_bytes().ct_eq(other.as_bytes()).into()
+    }
+
+    #[cfg(test)]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The parts of a request that decide.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked<'a> {
+    pub path: &'a str,
+    /// The one `Host` field; `None` when there is none, or more than one.
+    pub host: Option<&'a str>,
+    pub origin: Option<&'a str>,
+    pub authorization: Option<&'a str>,
+}
+
+/// Decides; `port` is the one that we listen on.
+pub fn judge(asked: Asked<'_>, token: &Token, port: u16) -> Result<(), Problem> {
+    if !asked.host.is_some_and(|host| is_here(host, port)) {
+        return Err(Problem::foreign_host());
+    }
+    if let Some(origin) = asked.origin {
+        let authority = origin.strip_prefix("http://");
+        if !authority.is_some_and(|authority| is_here(authority, port)) {
+            return Err(Problem::foreign_origin());
+        }
+    }
+    if asked.path == "/health" {
+        return Ok(());
+    }
+    let given = asked.authorization.and_then(|value| {
+        let (scheme, rest) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim())
+    });
+    match given {
+        Some(given) if token.is(given) => Ok(()),
+        Some(_) | None => Err(Problem::unauthorized()),
+    }
+}
+
+/// Whether an authority (`host[:port]`) is this machine, on our port if it says one.
+fn is_here(authority: &str, port: u16) -> bool {
+    let rest = ["127.0.0.1", "localhost", "[::1]"].into_iter().find_map(|name| {
+        let head = authority.get(..name.len())?;
+        head.eq_ignore_ascii_case(name).then(|| authority.get(name.len()..))?
+    });
+    match rest {
+        Some("") => true,
+        Some(rest) => rest.strip_prefix(':').is_some_and(|p| p.parse() == Ok(port)),
+        None => false,
+    }
+}
+
+fn is_token(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
+/// A token that others could read is no secret any more.
+fn is_private(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(path).is_ok_and(|m| {
+        m.mode() & 0o077 == 0 && m.uid() == rustix::process::geteuid().as_raw()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn only_this_machine_with_the_token_may_ask() {
+        let token = Token::random().unwrap();
+        let good = format!("Bearer {}", token.reveal());
+        let shortened = good[..good.len() - 1].to_owned();
+        let other = format!("Bearer {}", Token::random().unwrap().reveal());
+        let ok = None;
+        let (host, origin, auth) = (Some(421), Some(403), Some(401));
+        let here = "127.0.0.1:8765";
+        #[rustfmt::skip]
+        let table: &[(&str, Option<&str>, Option<&str>, Option<&str>, Option<u16>)] = &[
+            ("/v1/status", Some(here), None, Some(&good), ok),
+            ("/v1/status", Some("localhost:8765"), None, Some(&good), ok),
+            ("/v1/status", Some("LocalHost"), None, Some(&good), ok),
+            ("/v1/status", Some("[::1]:8765"), None, Some(&good), ok),
+            ("/v1/status", Some(here), Some("http://localhost:8765"), Some(&good), ok),
+            ("/health", Some(here), None, None, ok),
+            // the token
+            ("/v1/status", Some(here), None, None, auth),
+            ("/readyz", Some(here), None, None, auth),
+            ("/health/", Some(here), None, None, auth),
+            ("/v1/status", Some(here), None, Some(&other), auth),
+            ("/v1/status", Some(here), None, Some(&shortened), auth),
+            ("/v1/status", Some(here), None, Some("Bearer "), auth),
+            ("/v1/status", Some(here), None, Some("Bearer"), auth),
+            ("/v1/status", Some(here), None, Some("Basic Og=="), auth),
+            // DNS rebinding
+            ("/v1/status", Some("evil.example"), None, Some(&good), host),
+            ("/health", Some("evil.example:8765"), None, None, host),
+            ("/health", Some("127.0.0.1.evil.example"), None, None, host),
+            ("/health", Some("localhost.evil.example:8765"), None, None, host),
+            ("/health", Some("127.0.0.1:80"), None, None, host),
+            ("/health", Some("user@127.0.0.1"), None, None, host),
+            ("/health", Some("127.0.0.1:8765é"), None, None, host),
+            ("/health", Some(""), None, None, host),
+            ("/health", None, None, None, host),
+            // a web page
+            ("/health", Some(here), Some("https://evil.example"), None, origin),
+            ("/v1/status", Some(here), Some("null"), Some(&good), origin),
+            ("/v1/status", Some(here), Some("http://localhost:3000"), Some(&good), origin),
+            ("/v1/status", Some(here), Some("http://localhost.evil.example"), Some(&good), origin),
+            ("/v1/status", Some(here), Some(""), Some(&good), origin),
+        ];
+        for (path, host, origin, authorization, want) in table.iter().copied() {
+            let asked = Asked { path, host, origin, authorization };
+            let got = judge(asked, &token, 8765).err().map(|p| p.status);
+            assert_eq!(got, want, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_made_once_and_kept_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let first = Token::load_or_create(&home).unwrap();
+        let path = home.token_file();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(Token::load_or_create(&home).unwrap().reveal(), first.reveal());
+
+        for spoiled in [&b"short"[..], b"", &[0xff; 64], &[b'x'; 64]] {
+            write_atomic(&path, spoiled).unwrap();
+            let token = Token::load_or_create(&home).unwrap();
+            assert!(is_token(token.reveal()));
+            assert_eq!(fs::read_to_string(&path).unwrap().trim(), token.reveal());
+        }
+
+        let before = Token::load_or_create(&home).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        assert_ne!(Token::load_or_create(&home).unwrap().reveal(), before.reveal());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+}

@@ -1,0 +1,169 @@
+//! What the admin API answers with. The names here are public: docs/openapi.json is made of them.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::actors::health::Check;
+use crate::meter::row::PublicRow;
+
+/// `ok`: connections are metered. `degraded`: they pass raw.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum HealthStatus {
+    Ok,
+    Degraded,
+}
+
+/// `/health`: the one resource that needs no token.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct HealthAnswer {
+    pub status: HealthStatus,
+    /// `daemon`.
+    pub process: &'static str,
+    pub version: &'static str,
+    pub pid: u32,
+    /// Names this process; the control channel to the edge says the same.
+    #[schema(format = "uuid")]
+    pub instance: String,
+    /// Why it is degraded, as `part: fault`.
+    pub reasons: Vec<String>,
+}
+
+/// One condition of metering.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CheckAnswer {
+    pub name: &'static str,
+    pub ok: bool,
+    pub fault: Option<String>,
+}
+
+impl From<&Check> for CheckAnswer {
+    fn from(check: &Check) -> Self {
+        Self { name: check.name, ok: check.fault.is_none(), fault: check.fault.clone() }
+    }
+}
+
+/// `/readyz`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ReadyAnswer {
+    pub ready: bool,
+    pub checks: Vec<CheckAnswer>,
+}
+
+/// `/v1/status`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct StatusAnswer {
+    pub health: HealthAnswer,
+    pub checks: Vec<CheckAnswer>,
+    #[schema(format = DateTime)]
+    pub started_at: String,
+    pub uptime_ms: u64,
+    pub edge: EdgeAnswer,
+    pub ledger: LedgerAnswer,
+    /// What was wrong with the configuration that is in force.
+    pub config_problems: Vec<String>,
+}
+
+/// The edge, as the daemon sees it.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct EdgeAnswer {
+    pub pid: Option<u32>,
+    /// The edge's own status document.
+    #[schema(value_type = Option<Object>)]
+    pub status: Option<Value>,
+    pub fault: Option<String>,
+    #[schema(format = DateTime)]
+    pub seen_at: Option<String>,
+}
+
+/// The ledger's writer.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct LedgerAnswer {
+    /// Rows that wait for the disk.
+    pub queued: u64,
+    /// Rows written by this process.
+    pub written: u64,
+    /// Rows that could not be kept.
+    pub lost: u64,
+    pub last_commit_age_ms: Option<u64>,
+    pub heartbeat_age_ms: u64,
+    pub degraded: Option<String>,
+    /// Where a corrupt database was put.
+    pub set_aside: Option<String>,
+}
+
+/// `/v1/actors`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ActorsAnswer {
+    pub actors: Vec<ActorAnswer>,
+}
+
+/// One supervised child.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ActorAnswer {
+    pub id: String,
+    pub state: String,
+    /// Grows with each start.
+    pub generation: u64,
+    pub restarts: u64,
+    pub last_exit: Option<String>,
+    /// What the actor says of itself; null when it did not answer in time.
+    #[schema(value_type = Option<Object>)]
+    pub observed: Value,
+}
+
+/// Which requests to list.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct RequestsQuery {
+    /// From this moment on: a timestamp, or a span back from now (`30m`, `12h`, `7d`).
+    pub since: Option<String>,
+    /// Before this moment.
+    pub until: Option<String>,
+    pub project: Option<String>,
+    pub model: Option<String>,
+    pub provider: Option<String>,
+    /// The `halton-meter run` that they belong to.
+    pub run: Option<String>,
+    /// Side calls (token counting, model lists) too.
+    #[serde(default)]
+    pub all: bool,
+    /// 1 to 1000.
+    #[param(minimum = 1, maximum = 1000, default = 100)]
+    pub limit: Option<usize>,
+    /// `next` of the page before.
+    pub cursor: Option<String>,
+}
+
+/// `/v1/requests`: newest first. The document of `halton-meter requests --json`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct RequestsAnswer {
+    pub requests: Vec<PublicRow>,
+    /// The cursor of the next page; null: this was the last.
+    pub next: Option<String>,
+}
+
+/// What to sum up.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct StatsQuery {
+    /// From this moment on: a timestamp, or a span back from now (`30m`, `12h`, `7d`). Default `30d`.
+    pub since: Option<String>,
+    /// Before this moment.
+    pub until: Option<String>,
+    /// `project`, `model`, `provider`, `client`, `session` or `day`.
+    pub by: Option<String>,
+    pub project: Option<String>,
+}
+
+/// Where to go on in the stream of events.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct EventsQuery {
+    /// As the `Last-Event-ID` field: the id of the last event that was seen; `0`: all that are kept.
+    pub after: Option<String>,
+}

@@ -1,0 +1,157 @@
+//! The admin API on 127.0.0.1: the daemon's face to the CLI, the watchdog, the edge and people.
+//!
+//! The listening socket outlives the actor, so a restart refuses nobody. A port that another
+//! program holds is no reason to end: the API is away, requests pass raw, and we try again.
+
+pub mod auth;
+pub mod dto;
+mod port;
+pub mod problem;
+pub mod routes;
+pub mod sse;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix_web::HttpServer;
+use actix_web::dev::ServerHandle;
+use serde_json::{Value, json};
+
+pub use port::Port;
+pub use routes::Api;
+
+use super::ask;
+use crate::supervisor::{Birth, Child};
+
+/// Between two attempts to bind a port that somebody else holds.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(5);
+/// How often the actor asks its own port, and how many misses mean that the server is stuck.
+const SELF_CHECK: Duration = Duration::from_secs(5);
+const SELF_PATIENCE: Duration = Duration::from_secs(2);
+const SELF_MISSES: u32 = 3;
+
+/// The actor.
+pub struct Admin {
+    birth: Birth,
+    api: Arc<Api>,
+    port: Port,
+    server: Option<ServerHandle>,
+    retry: Duration,
+    fault: Option<String>,
+    misses: u32,
+}
+
+impl std::fmt::Debug for Admin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Admin").field("fault", &self.fault).finish_non_exhaustive()
+    }
+}
+
+impl Admin {
+    #[must_use]
+    pub fn new(birth: Birth, api: Arc<Api>, port: Port) -> Self {
+        Self { birth, api, port, server: None, retry: RETRY_FIRST, fault: None, misses: 0 }
+    }
+
+    fn listen(&mut self, ctx: &mut Context<Self>) {
+        match self.port.take().and_then(|listener| self.serve(listener, ctx)) {
+            Ok(()) => {
+                if self.fault.take().is_some() {
+                    slog::info!(self.birth.log(), "listening after all"; "address" => %self.port.addr());
+                }
+            }
+            Err(e) => {
+                let holder = crate::platform::listener_on(self.port.addr());
+                let fault = match (e.kind(), holder) {
+                    (io::ErrorKind::AddrInUse, Some(who)) => format!("held by {who}"),
+                    (io::ErrorKind::AddrInUse, None) => "held by another program".to_owned(),
+                    _ => e.to_string(),
+                };
+                if self.fault.as_ref() != Some(&fault) {
+                    slog::error!(self.birth.log(), "no admin API; requests pass, unmetered";
+                        "address" => %self.port.addr(), "fault" => &fault);
+                    self.fault = Some(fault);
+                }
+                ctx.run_later(self.retry, Self::listen);
+                self.retry = (self.retry * 2).min(RETRY_MAX);
+            }
+        }
+    }
+
+    fn serve(&mut self, listener: TcpListener, ctx: &mut Context<Self>) -> io::Result<()> {
+        self.api.set_port(self.port.addr().port());
+        let api = Arc::clone(&self.api);
+        let server = HttpServer::new(move || routes::app(Arc::clone(&api)))
+            .workers(1)
+            .worker_max_blocking_threads(4)
+            .max_connections(256)
+            .client_request_timeout(Duration::from_secs(5))
+            .shutdown_timeout(1)
+            .disable_signals()
+            .listen(listener)?
+            .run();
+        self.server = Some(server.handle());
+        // Not in the actor's own context: were it dropped with the actor, its threads would stay.
+        let ended = actix::spawn(server);
+        ctx.spawn(ended.into_actor(self).map(|_, actor, _| {
+            // Not when we ended it ourselves.
+            if actor.server.take().is_some() {
+                actor.birth.fail("the HTTP server ended");
+            }
+        }));
+        Ok(())
+    }
+
+    fn check_self(&mut self, ctx: &mut Context<Self>) {
+        if self.server.is_none() {
+            return;
+        }
+        let question = ask::get(self.port.addr(), "/health", SELF_PATIENCE);
+        ctx.spawn(question.into_actor(self).map(|answer, actor, _| {
+            actor.misses = if answer.is_ok() { 0 } else { actor.misses + 1 };
+            if actor.misses >= SELF_MISSES {
+                actor.birth.fail("its own port does not answer");
+            }
+        }));
+    }
+}
+
+impl Actor for Admin {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.listen(ctx);
+        ctx.run_interval(SELF_CHECK, Self::check_self);
+        self.birth.ready();
+    }
+}
+
+impl Child for Admin {
+    fn observe(&self) -> Value {
+        json!({ "address": self.port.addr(), "listening": self.server.is_some(), "fault": self.fault })
+    }
+
+    fn stop(&mut self, ctx: &mut Context<Self>) {
+        match self.server.take() {
+            Some(server) => {
+                ctx.spawn(server.stop(true).into_actor(self).map(|(), _, ctx| ctx.stop()));
+            }
+            None => ctx.stop(),
+        }
+    }
+}
+
+impl Drop for Admin {
+    fn drop(&mut self) {
+        // After a panic or a kill: the next generation's server takes over.
+        if let Some(server) = self.server.take() {
+            drop(server.stop(false));
+        }
+    }
+}

@@ -1,0 +1,229 @@
+//! The admin API from outside, in process.
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, AtomicUsize};
+use std::time::Duration;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{Service, ServiceResponse};
+use actix_web::http::StatusCode;
+use actix_web::test::{self, TestRequest};
+use jiff::Timestamp;
+use serde_json::Value;
+use tempfile::TempDir;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use super::auth::Token;
+use super::routes::{self, Api};
+use crate::actors::health::{Board, Check};
+use crate::actors::meter::Meter;
+use crate::home::open_append;
+use crate::meter::ledger::{Writer, WriterConfig, fixture, start_writer};
+use crate::meter::row::Row;
+
+struct Bench {
+    api: Arc<Api>,
+    _writer: Writer,
+    _dir: TempDir,
+}
+
+fn bench() -> Bench {
+    let (dir, home) = fixture::home();
+    let (intake, writer) = start_writer(WriterConfig::new(&home, crate::log::silent())).unwrap();
+    let api = Arc::new(Api {
+        instance: Uuid::new_v4(),
+        token: Token::load_or_create(&home).unwrap(),
+        home,
+        health: Board::default(),
+        edge: Default::default(),
+        meter: Meter::new(intake),
+        tree: Default::default(),
+        started_at: Timestamp::now(),
+        born: Instant::now(),
+        config_problems: Arc::default(),
+        port: AtomicU16::new(8765),
+        streams: Arc::new(AtomicUsize::new(0)),
+    });
+    Bench { api, _writer: writer, _dir: dir }
+}
+
+fn get(path: &str) -> TestRequest {
+    TestRequest::get().uri(path).insert_header(("host", "127.0.0.1:8765"))
+}
+
+impl Bench {
+    fn authorized(&self, path: &str) -> TestRequest {
+        get(path).insert_header(("authorization", format!("Bearer {}", self.api.token.reveal())))
+    }
+
+    /// Status, content type, JSON body.
+    async fn ask(&self, request: TestRequest) -> (StatusCode, String, Value) {
+        let app = test::init_service(routes::app(Arc::clone(&self.api))).await;
+        // Errors of the guard come as `Err`, which the server would turn into a response.
+        let response: ServiceResponse<_> = match app.call(request.to_request()).await {
+            Ok(response) => response.map_into_boxed_body(),
+            Err(e) => {
+                let response = e.error_response();
+                ServiceResponse::new(TestRequest::default().to_http_request(), response)
+            }
+        };
+        let status = response.status();
+        let kind = response
+            .headers()
+            .get("content-type")
+            .map(|v| v.to_str().unwrap().to_owned())
+            .unwrap_or_default();
+        let body = test::read_body(response).await;
+        (status, kind, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+}
+
+fn row(n: u128, billable: bool) -> Row {
+    let row = fixture::row(n, &format!("2026-11-01T00:00:{n:02}Z"));
+    Row { billable, model: Some(format!("m{n}")), ..row }
+}
+
+#[actix_web::test]
+async fn health_needs_no_token_and_says_why_it_is_degraded() {
+    let bench = bench();
+    let (status, _, body) = bench.ask(get("/health")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body["status"], "degraded");
+    assert_eq!(body["reasons"][0], "health: nothing is known yet");
+
+    bench.api.health.publish(vec![Check { name: "tap", fault: None }], Instant::now());
+    let (status, _, body) = bench.ask(get("/health")).await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(body["status"], "ok");
+    assert_eq!(body["process"], "daemon");
+    assert_eq!(body["pid"], std::process::id());
+    assert_eq!(body["instance"], bench.api.instance.to_string());
+    assert!(body["reasons"].as_array().unwrap().is_empty());
+
+    let fault = Some("refused".to_owned());
+    bench.api.health.publish(vec![Check { name: "tap", fault }], Instant::now());
+    let (status, _, body) = bench.ask(bench.authorized("/readyz")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(body["ready"], false);
+    assert_eq!(body["checks"][0]["fault"], "refused");
+}
+
+#[actix_web::test]
+async fn refusals_are_problem_documents() {
+    let bench = bench();
+    let auth = format!("Bearer {}", bench.api.token.reveal());
+    let table = [
+        (get("/v1/status"), 401, "unauthorized"),
+        (get("/v1/nothing"), 401, "unauthorized"),
+        (bench.authorized("/v1/nothing"), 404, "not-found"),
+        (TestRequest::post().uri("/health").insert_header(("host", "localhost")), 405, "method"),
+        (TestRequest::get().uri("/health"), 421, "foreign-host"),
+        (TestRequest::get().uri("/health").insert_header(("host", "evil.example")), 421, "foreign-host"),
+        (get("/health").append_header(("host", "evil.example")), 421, "foreign-host"),
+        (bench.authorized("/v1/status").insert_header(("origin", "https://evil.example")), 403, "foreign-origin"),
+        (get("/v1/status").append_header(("authorization", "Bearer x")).append_header(("authorization", auth)), 401, "unauthorized"),
+        (bench.authorized("/v1/requests?limit=0"), 400, "bad-request"),
+        (bench.authorized("/v1/requests?limit=x"), 400, "bad-request"),
+        (bench.authorized("/v1/requests?cursor=nonsense"), 400, "bad-request"),
+        (bench.authorized("/v1/requests?since=yesterday"), 400, "bad-request"),
+        (bench.authorized("/v1/requests?sinse=1d"), 400, "bad-request"),
+        (bench.authorized("/v1/stats?by=mood"), 400, "bad-request"),
+    ];
+    for (i, (request, want, kind)) in table.into_iter().enumerate() {
+        let (status, content_type, body) = bench.ask(request).await;
+        assert_eq!(status, want, "{i} {body}");
+        assert_eq!(content_type, "application/problem+json", "{i}");
+        assert_eq!(body["type"], format!("urn:halton-meter:problem:{kind}"), "{i}");
+        assert_eq!(body["status"], want, "{i}");
+        assert!(body["title"].is_string(), "{i}");
+    }
+}
+
+#[actix_web::test]
+async fn requests_come_newest_first_in_pages_that_fit_together() {
+    let bench = bench();
+    let intake = bench.api.meter.intake();
+    for n in 0..5 {
+        intake.record(row(n, true));
+    }
+    intake.record(row(9, false));
+    assert!(intake.flush(std::time::Instant::now() + Duration::from_secs(10)));
+
+    let mut seen = Vec::new();
+    let mut cursor = String::new();
+    loop {
+        let path = format!("/v1/requests?limit=2{cursor}");
+        let (status, _, body) = bench.ask(bench.authorized(&path)).await;
+        assert_eq!(status, StatusCode::OK, "{body}");
+        seen.extend(body["requests"].as_array().unwrap().clone());
+        match body["next"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => break,
+        }
+    }
+    let models: Vec<_> = seen.iter().map(|r| r["model"].as_str().unwrap()).collect();
+    assert_eq!(models, ["m4", "m3", "m2", "m1", "m0"]);
+    assert_eq!(seen[0]["cost_nanousd"], 12_300_000);
+    assert_eq!(seen[0]["cost_usd"], "0.0123");
+    assert_eq!(seen[0]["tokens"]["input"], 100);
+    assert_eq!(seen[0]["tokens"]["cache_read"], Value::Null);
+
+    let (_, _, all) = bench.ask(bench.authorized("/v1/requests?all=true")).await;
+    assert_eq!(all["requests"].as_array().unwrap().len(), 6);
+    let (_, _, stats) =
+        bench.ask(bench.authorized("/v1/stats?since=2026-01-01T00:00:00Z&by=model")).await;
+    assert_eq!(stats["summary"]["requests"], 5, "{stats}");
+    let (_, _, status) = bench.ask(bench.authorized("/v1/status")).await;
+    assert_eq!(status["ledger"]["queued"], 0);
+    assert_eq!(status["ledger"]["lost"], 0);
+}
+
+#[actix_web::test]
+async fn events_resume_and_go_on() {
+    let bench = bench();
+    let journal = bench.api.home.journal_file();
+    let append = |path: &Path, seq: u64| {
+        let line = serde_json::json!({
+            "seq": seq, "at": "2026-11-01T00:00:00Z", "process": "daemon", "instance": "i",
+            "event": "child_ready", "child": "tap",
+        });
+        writeln!(open_append(path).unwrap(), "{line}").unwrap();
+    };
+    append(&journal, 1);
+    append(&journal, 2);
+    let app = test::init_service(routes::app(Arc::clone(&bench.api))).await;
+    let request = bench.authorized("/v1/events").insert_header(("last-event-id", "i:1"));
+    let response = app.call(request.to_request()).await.unwrap();
+    assert_eq!(response.headers().get("content-type").unwrap(), "text/event-stream");
+    let mut body = Box::pin(response.into_body());
+    let mut text = String::new();
+    let mut more = async |until: &str| {
+        while !text.contains(until) {
+            let chunk = std::future::poll_fn(|cx| body.as_mut().poll_next(cx)).await;
+            text.push_str(std::str::from_utf8(&chunk.unwrap().ok().unwrap()).unwrap());
+        }
+        text.clone()
+    };
+    let first = more("id: i:2\n").await;
+    assert!(first.starts_with("retry: "), "{first}");
+    assert!(!first.contains("id: i:1\n"), "{first}");
+    assert!(first.contains("event: child_ready\ndata: {\"seq\":2"), "{first}");
+    append(&journal, 3);
+    more("id: i:3\n").await;
+}
+
+#[::core::prelude::v1::test]
+fn the_document_is_the_committed_one() {
+    let mut now = routes::openapi().to_pretty_json().unwrap();
+    now.push('\n');
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {
+        fs::write(&path, &now).unwrap();
+    }
+    let committed = fs::read_to_string(&path).unwrap_or_default();
+    assert!(committed == now, "docs/openapi.json is out of date: run with UPDATE_SNAPSHOTS=1");
+}

@@ -1,0 +1,296 @@
+//! Folds what is known of the meter into one answer: could a connection be metered right now?
+//!
+//! The actor asks the tap through its real accept path twice a second and reads the heartbeats of
+//! the others; `/health` only reads what it published last, so it answers from memory. If the actor
+//! itself falls silent, its last word is not believed for long.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::meter::Meter;
+use crate::supervisor::{Birth, Child};
+
+/// How often the tap is asked; more often while something is wrong, to notice its end early.
+const INTERVAL: Duration = Duration::from_millis(500);
+const INTERVAL_WHEN_WRONG: Duration = Duration::from_millis(100);
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// How long a published answer is believed.
+const STALE: Duration = Duration::from_millis(1500);
+/// How long the ledger's writer may give no sign of life.
+const WRITER_SILENCE: Duration = Duration::from_secs(5);
+/// 2020-01-01: a clock before it was never set; rows would be nonsense in time and price.
+const PLAUSIBLE_CLOCK: i64 = 1_577_836_800;
+
+/// How the last question to the tap went.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum TapSeen {
+    #[default]
+    NotAsked,
+    Answered,
+    Failed(String),
+}
+
+/// What is known, at one moment.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    pub tap: TapSeen,
+    pub writer_silence: Duration,
+    pub ledger_degraded: Option<String>,
+    pub prices_loaded: bool,
+    pub clock: Timestamp,
+    pub draining: bool,
+}
+
+/// One thing that must be right for a connection to be metered.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Check {
+    pub name: &'static str,
+    /// What is wrong; `None`: nothing.
+    pub fault: Option<String>,
+}
+
+/// The checks, in the order of the tree.
+#[must_use]
+pub fn fold(seen: &Observed) -> Vec<Check> {
+    let ledger = seen.ledger_degraded.clone().or_else(|| {
+        (seen.writer_silence > WRITER_SILENCE)
+            .then(|| format!("the writer is silent for {} s", seen.writer_silence.as_secs()))
+    });
+    let tap = match &seen.tap {
+        TapSeen::NotAsked => Some("not asked yet".to_owned()),
+        TapSeen::Answered => None,
+        TapSeen::Failed(why) => Some(why.clone()),
+    };
+    let clock = (seen.clock.as_second() < PLAUSIBLE_CLOCK)
+        .then(|| format!("the system clock says {}", seen.clock));
+    vec![
+        Check { name: "ledger", fault: ledger },
+        Check {
+            name: "prices",
+            fault: (!seen.prices_loaded).then(|| "no price book is loaded".to_owned()),
+        },
+        Check { name: "tap", fault: tap },
+        Check { name: "clock", fault: clock },
+        Check { name: "draining", fault: seen.draining.then(|| "shutting down".to_owned()) },
+    ]
+}
+
+/// Where the actor publishes and `/health` reads. Clones share.
+#[derive(Clone, Debug)]
+pub struct Board {
+    latest: Arc<ArcSwap<Published>>,
+    draining: Arc<AtomicBool>,
+}
+
+#[derive(Debug)]
+struct Published {
+    at: Option<Instant>,
+    checks: Vec<Check>,
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        let nothing = Published { at: None, checks: Vec::new() };
+        Self { latest: Arc::new(ArcSwap::from_pointee(nothing)), draining: Arc::default() }
+    }
+}
+
+impl Board {
+    pub fn publish(&self, checks: Vec<Check>, at: Instant) {
+        self.latest.store(Arc::new(Published { at: Some(at), checks }));
+    }
+
+    /// From now on the answer is "draining", whatever else is known.
+    pub fn drain(&self) {
+        self.draining.store(true, Ordering::Release);
+    }
+
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Acquire)
+    }
+
+    /// The published checks, and one of our own: that they are fresh.
+    #[must_use]
+    pub fn read(&self, now: Instant) -> Vec<Check> {
+        let latest = self.latest.load();
+        let mut checks = latest.checks.clone();
+        let fault = match latest.at.map(|at| now.saturating_duration_since(at)) {
+            None => Some("nothing is known yet".to_owned()),
+            Some(age) if age > STALE => Some(format!("silent for {} ms", age.as_millis())),
+            Some(_) => None,
+        };
+        checks.push(Check { name: "health", fault });
+        if self.is_draining()
+            && let Some(check) = checks.iter_mut().find(|c| c.name == "draining")
+        {
+            check.fault = Some("shutting down".to_owned());
+        }
+        checks
+    }
+}
+
+/// The faults of these checks as `name: fault`; none = healthy.
+#[must_use]
+pub fn reasons(checks: &[Check]) -> Vec<String> {
+    checks.iter().filter_map(|c| Some(format!("{}: {}", c.name, c.fault.as_ref()?))).collect()
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct Health {
+    birth: Birth,
+    board: Board,
+    meter: Meter,
+    tap: TapSeen,
+    /// Until the first answer: not ready.
+    announced: bool,
+    last: Vec<String>,
+}
+
+impl Health {
+    #[must_use]
+    pub fn new(birth: Birth, board: Board, meter: Meter) -> Self {
+        Self {
+            birth,
+            board,
+            meter,
+            tap: TapSeen::NotAsked,
+            announced: false,
+            last: Vec::new(),
+        }
+    }
+
+    /// Asks the tap, publishes, and arranges the next time.
+    fn ask(&mut self, ctx: &mut Context<Self>) {
+        let tap = self.meter.tap();
+        let question = async move {
+            let Some(tap) = tap else { return TapSeen::Failed("not running".to_owned()) };
+            match tap.probe(PATIENCE).await {
+                Ok(_) => TapSeen::Answered,
+                Err(e) => TapSeen::Failed(e.to_string()),
+            }
+        };
+        ctx.spawn(question.into_actor(self).map(|seen, actor, ctx| {
+            actor.tap = seen;
+            actor.publish();
+            let fine = actor.last.is_empty();
+            ctx.run_later(if fine { INTERVAL } else { INTERVAL_WHEN_WRONG }, Self::ask);
+        }));
+    }
+
+    fn publish(&mut self) {
+        let ledger = self.meter.intake().stats();
+        let checks = fold(&Observed {
+            tap: self.tap.clone(),
+            writer_silence: ledger.heartbeat_age,
+            ledger_degraded: ledger.degraded,
+            prices_loaded: self.meter.prices_loaded(),
+            clock: Timestamp::now(),
+            draining: self.board.is_draining(),
+        });
+        let faults = reasons(&checks);
+        if faults != self.last {
+            if faults.is_empty() {
+                slog::info!(self.birth.log(), "can meter");
+            } else {
+                slog::warn!(self.birth.log(), "cannot meter"; "reasons" => faults.join("; "));
+            }
+            self.last = faults;
+        }
+        self.board.publish(checks, Instant::now());
+        if !self.announced {
+            self.announced = true;
+            self.birth.ready();
+        }
+    }
+}
+
+impl Actor for Health {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.ask(ctx);
+    }
+}
+
+impl Child for Health {
+    fn observe(&self) -> Value {
+        json!({ "reasons": self.last })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fine() -> Observed {
+        Observed {
+            tap: TapSeen::Answered,
+            writer_silence: Duration::from_millis(50),
+            ledger_degraded: None,
+            prices_loaded: true,
+            clock: Timestamp::from_second(1_790_000_000).unwrap(),
+            draining: false,
+        }
+    }
+
+    #[test]
+    fn every_fault_has_its_reason() {
+        let table: &[(fn(&mut Observed), &[&str])] = &[
+            (|_| {}, &[]),
+            (|o| o.tap = TapSeen::NotAsked, &["tap: not asked yet"]),
+            (|o| o.tap = TapSeen::Failed("refused".into()), &["tap: refused"]),
+            (|o| o.writer_silence = Duration::from_secs(5), &[]),
+            (|o| o.writer_silence = Duration::from_secs(6), &[
+                "ledger: the writer is silent for 6 s",
+            ]),
+            (|o| o.ledger_degraded = Some("disk full".into()), &["ledger: disk full"]),
+            (|o| o.prices_loaded = false, &["prices: no price book is loaded"]),
+            (|o| o.clock = Timestamp::UNIX_EPOCH, &[
+                "clock: the system clock says 1970-01-01T00:00:00Z",
+            ]),
+            (|o| o.draining = true, &["draining: shutting down"]),
+            (
+                |o| {
+                    o.tap = TapSeen::Failed("refused".into());
+                    o.ledger_degraded = Some("disk full".into());
+                },
+                &["ledger: disk full", "tap: refused"],
+            ),
+        ];
+        for (spoil, want) in table {
+            let mut seen = fine();
+            spoil(&mut seen);
+            assert_eq!(reasons(&fold(&seen)), *want);
+        }
+    }
+
+    #[test]
+    fn a_silent_actor_is_not_believed() {
+        let board = Board::default();
+        let now = Instant::now();
+        assert_eq!(reasons(&board.read(now)), ["health: nothing is known yet"]);
+        board.publish(fold(&fine()), now);
+        assert!(reasons(&board.read(now + STALE)).is_empty());
+        let late = now + STALE + Duration::from_millis(1);
+        assert_eq!(reasons(&board.read(late)), ["health: silent for 1501 ms"]);
+    }
+
+    #[test]
+    fn draining_shows_before_the_actor_says_so() {
+        let board = Board::default();
+        let now = Instant::now();
+        board.publish(fold(&fine()), now);
+        board.drain();
+        assert_eq!(reasons(&board.read(now)), ["draining: shutting down"]);
+    }
+}

@@ -1,0 +1,182 @@
+//! An operating-system process as a supervised child: its exits, kills and adoptions are the same
+//! events as an actor's.
+//!
+//! Whether it lives is asked of its lock (`run/NAME.pid`), so a process that outlived its last
+//! supervisor is adopted, not started twice.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child as OsChild, ExitStatus};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+
+use crate::home::PidLock;
+use crate::supervisor::{Birth, Child};
+
+/// How often a process that was started is looked at until it holds its lock.
+const LOOK: Duration = Duration::from_millis(3);
+
+/// How to start one process.
+#[derive(Clone)]
+pub struct ProcessSpec {
+    /// Where it keeps its lock.
+    pub pid_file: PathBuf,
+    /// Starts it; called for each life that is not an adoption.
+    pub start: Arc<dyn Fn() -> io::Result<OsChild> + Send + Sync>,
+}
+
+impl fmt::Debug for ProcessSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProcessSpec").field("pid_file", &self.pid_file).finish_non_exhaustive()
+    }
+}
+
+/// The process.
+#[derive(Debug)]
+pub struct ProcessActor {
+    birth: Birth,
+    spec: ProcessSpec,
+    pid: Option<u32>,
+    adopted: bool,
+    ready: bool,
+    stopping: bool,
+}
+
+impl ProcessActor {
+    #[must_use]
+    pub fn new(birth: Birth, spec: ProcessSpec) -> Self {
+        Self { birth, spec, pid: None, adopted: false, ready: false, stopping: false }
+    }
+
+    fn adopt(&mut self, pid: u32, ctx: &mut Context<Self>) {
+        self.pid = Some(pid);
+        self.adopted = true;
+        self.ready = true;
+        slog::info!(self.birth.log(), "adopted"; "pid" => pid);
+        self.birth.ready();
+        let path = self.spec.pid_file.clone();
+        self.when_gone(ctx, move || {
+            // Only its lock tells of the end of a process that is not our child.
+            while PidLock::wait_released(&path).is_err() {
+                std::thread::sleep(Duration::from_secs(1));
+            }
+            Ended::Unseen
+        });
+    }
+
+    fn start(&mut self, ctx: &mut Context<Self>) {
+        let mut process = match (self.spec.start)() {
+            Ok(process) => process,
+            Err(e) => {
+                self.birth.fail(format!("could not be started: {e}"));
+                ctx.stop();
+                return;
+            }
+        };
+        self.pid = Some(process.id());
+        self.when_gone(ctx, move || match process.wait() {
+            Ok(status) => Ended::Status(status),
+            Err(_) => Ended::Unseen,
+        });
+        self.look(ctx);
+    }
+
+    /// Ready once it holds its lock.
+    fn look(&mut self, ctx: &mut Context<Self>) {
+        let held = PidLock::holder(&self.spec.pid_file).ok().flatten();
+        if held.is_some() && held == self.pid {
+            self.ready = true;
+            self.birth.ready();
+        } else {
+            ctx.run_later(LOOK, |actor, ctx| actor.look(ctx));
+        }
+    }
+
+    /// Waits for the end on a thread of its own: no polling, and nothing else is held up.
+    fn when_gone(
+        &self,
+        ctx: &mut Context<Self>,
+        wait: impl FnOnce() -> Ended + Send + 'static,
+    ) {
+        let (send, gone) = tokio::sync::oneshot::channel();
+        let name = format!("wait-{}", self.birth.id());
+        let thread = std::thread::Builder::new().name(name).stack_size(64 * 1024).spawn(move || {
+            let _ = send.send(wait());
+        });
+        if let Err(e) = thread {
+            self.birth.fail(format!("cannot be watched: {e}"));
+            ctx.stop();
+            return;
+        }
+        ctx.spawn(gone.into_actor(self).map(|ended, actor, ctx| {
+            actor.pid = None;
+            if !actor.stopping {
+                actor.birth.fail(ended.unwrap_or(Ended::Unseen).to_string());
+            }
+            ctx.stop();
+        }));
+    }
+
+    fn signal(&self, signal: Signal) {
+        let pid = self.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
+        if let Some(pid) = pid {
+            // It may have ended this instant: its waiter tells.
+            let _ = kill_process(pid, signal);
+        }
+    }
+}
+
+impl Actor for ProcessActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        match PidLock::holder(&self.spec.pid_file) {
+            Ok(Some(pid)) => self.adopt(pid, ctx),
+            Ok(None) | Err(_) => self.start(ctx),
+        }
+    }
+}
+
+impl Child for ProcessActor {
+    fn observe(&self) -> Value {
+        json!({ "pid": self.pid, "adopted": self.adopted })
+    }
+
+    fn stop(&mut self, ctx: &mut Context<Self>) {
+        self.stopping = true;
+        if self.pid.is_none() {
+            ctx.stop();
+        }
+        self.signal(Signal::TERM);
+    }
+}
+
+impl Drop for ProcessActor {
+    /// Aborted at a deadline: what did not end by SIGTERM, or never got ready, ends now. One that
+    /// serves goes on, for the next life to adopt.
+    fn drop(&mut self) {
+        if self.stopping || !self.ready {
+            self.signal(Signal::KILL);
+        }
+    }
+}
+
+/// What is known of an end.
+enum Ended {
+    Status(ExitStatus),
+    Unseen,
+}
+
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status(status) => write!(f, "process ended: {status}"),
+            Self::Unseen => f.write_str("process ended"),
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Owns the tap: the control socket that the edge connects to, and the runtime of the byte pumps.
+//!
+//! The socket outlives the actor. What can go wrong in setting up (no authority, no socket) is no
+//! crash: the tap is away, `/health` says why, requests pass raw, and we try again.
+
+use std::fs::{self, Permissions};
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use arc_swap::ArcSwap;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::meter::Meter;
+use crate::config::Config;
+use crate::home::Home;
+use crate::meter::ca::Ca;
+use crate::meter::tap::{Limits, Tap, TapDeps};
+use crate::meter::trust::Trust;
+use crate::supervisor::{Birth, Child};
+
+/// The control socket, bound once per process (again if its file is gone). Clones share.
+///
+/// Whoever makes one holds the daemon's lock: a socket file that lies there is nobody's.
+#[derive(Clone, Debug)]
+pub struct Door(Arc<State>);
+
+#[derive(Debug)]
+struct State {
+    path: PathBuf,
+    instance: Uuid,
+    bound: Mutex<Option<Bound>>,
+}
+
+#[derive(Debug)]
+struct Bound {
+    socket: UnixListener,
+    /// Device and inode of the file that leads to it.
+    file: (u64, u64),
+}
+
+impl Door {
+    #[must_use]
+    pub fn new(home: &Home, instance: Uuid) -> Self {
+        Self(Arc::new(State { path: home.control_socket(), instance, bound: Mutex::new(None) }))
+    }
+
+    /// Names this daemon to the edge.
+    #[must_use]
+    pub fn instance(&self) -> Uuid {
+        self.0.instance
+    }
+
+    /// A descriptor of the socket; binds it if that has not happened.
+    pub fn take(&self) -> io::Result<UnixListener> {
+        let mut bound = self.0.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bound) = &*bound
+            && identity(&self.0.path).ok() == Some(bound.file)
+        {
+            return bound.socket.try_clone();
+        }
+        match fs::remove_file(&self.0.path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
+            Ok(()) | Err(_) => {}
+        }
+        let socket = UnixListener::bind(&self.0.path)?;
+        fs::set_permissions(&self.0.path, Permissions::from_mode(0o600))?;
+        socket.set_nonblocking(true)?;
+        let copy = socket.try_clone()?;
+        *bound = Some(Bound { socket, file: identity(&self.0.path)? });
+        Ok(copy)
+    }
+
+    /// Takes the socket away for good.
+    pub fn close(&self) {
+        let mut bound = self.0.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(bound) = bound.take()
+            && identity(&self.0.path).ok() == Some(bound.file)
+        {
+            let _ = fs::remove_file(&self.0.path);
+        }
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|m| (m.dev(), m.ino()))
+}
+
+/// Between two attempts to set the tap up.
+const RETRY_FIRST: Duration = Duration::from_millis(100);
+const RETRY_MAX: Duration = Duration::from_secs(10);
+/// How often the actor asks its own tap, and how many misses mean that it is stuck.
+const SELF_CHECK: Duration = Duration::from_secs(2);
+const SELF_PATIENCE: Duration = Duration::from_secs(1);
+const SELF_MISSES: u32 = 3;
+
+/// The actor.
+#[derive(Debug)]
+pub struct TapActor {
+    birth: Birth,
+    meter: Meter,
+    door: Door,
+    home: Home,
+    config: Arc<ArcSwap<Config>>,
+    retry: Duration,
+    fault: Option<String>,
+    misses: u32,
+}
+
+impl TapActor {
+    #[must_use]
+    pub fn new(
+        birth: Birth,
+        meter: Meter,
+        door: Door,
+        home: Home,
+        config: Arc<ArcSwap<Config>>,
+    ) -> Self {
+        Self { birth, meter, door, home, config, retry: RETRY_FIRST, fault: None, misses: 0 }
+    }
+
+    /// Reads keys and roots from disk, so not on this thread.
+    fn set_up(&mut self, ctx: &mut Context<Self>) {
+        let (door, home, meter) = (self.door.clone(), self.home.clone(), self.meter.clone());
+        let (config, log) = (Arc::clone(&self.config), self.birth.log().clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let socket = door.take().map_err(|e| format!("control socket: {e}"))?;
+            let in_force = config.load_full();
+            let ca = Ca::load_or_create(&home, &in_force.meter.hosts, &log)
+                .map_err(|e| format!("certificate authority: {e}"))?;
+            let trust = Trust::load(&home, in_force.upstream.extra_ca_file.as_ref());
+            if let Some(problem) = trust.problem() {
+                slog::error!(log, "trust in providers"; "problem" => problem);
+            }
+            let tap = Tap::new(TapDeps {
+                home,
+                instance: door.instance(),
+                config,
+                ca: Arc::new(ArcSwap::from_pointee(ca)),
+                trust: Arc::new(ArcSwap::from_pointee(trust)),
+                sink: Arc::new(meter.intake().clone()),
+                book: meter.book(),
+                limits: Limits::default(),
+                log,
+            })
+            .map_err(|e| e.to_string())?;
+            Ok((tap, socket))
+        });
+        ctx.spawn(made.into_actor(self).map(|made, actor, ctx| {
+            match made.unwrap_or_else(|_| Err("setting up panicked".to_owned())) {
+                Ok((tap, socket)) => actor.serve(tap, socket, ctx),
+                Err(fault) => actor.try_later(fault, ctx),
+            }
+            actor.birth.ready();
+        }));
+    }
+
+    fn serve(&mut self, tap: Arc<Tap>, socket: UnixListener, ctx: &mut Context<Self>) {
+        self.fault = None;
+        self.meter.publish_tap(Some(Arc::clone(&tap)));
+        ctx.spawn(tap.serve(socket).into_actor(self).map(|ended, actor, _| {
+            actor.birth.fail(match ended {
+                Ok(()) => "the accept loop ended".to_owned(),
+                Err(e) => format!("the accept loop ended: {e}"),
+            });
+        }));
+    }
+
+    /// A tap that does not accept any more is as good as a crashed one.
+    fn check_self(&mut self, ctx: &mut Context<Self>) {
+        let Some(tap) = self.meter.tap() else { return };
+        let question = async move { tap.probe(SELF_PATIENCE).await };
+        ctx.spawn(question.into_actor(self).map(|answer, actor, _| {
+            actor.misses = if answer.is_ok() { 0 } else { actor.misses + 1 };
+            if actor.misses >= SELF_MISSES {
+                actor.birth.fail("its accept path does not answer");
+            }
+        }));
+    }
+
+    fn try_later(&mut self, fault: String, ctx: &mut Context<Self>) {
+        if self.fault.as_ref() != Some(&fault) {
+            slog::error!(self.birth.log(), "no tap; requests pass, unmetered"; "fault" => &fault);
+            self.fault = Some(fault);
+        }
+        ctx.run_later(self.retry, Self::set_up);
+        self.retry = (self.retry * 2).min(RETRY_MAX);
+    }
+}
+
+impl Actor for TapActor {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Self::Context) {
+        self.set_up(ctx);
+        ctx.run_interval(SELF_CHECK, Self::check_self);
+    }
+}
+
+impl Child for TapActor {
+    fn observe(&self) -> Value {
+        let traffic = self.meter.tap().map(|tap| tap.snapshot());
+        json!({ "fault": self.fault, "traffic": traffic })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixStream;
+
+    use super::*;
+
+    #[test]
+    fn a_stale_socket_is_replaced_and_the_new_one_is_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let path = home.control_socket();
+        drop(UnixListener::bind(&path).unwrap());
+        assert!(UnixStream::connect(&path).is_err());
+
+        let door = Door::new(&home, Uuid::new_v4());
+        drop(door.take().unwrap());
+        UnixStream::connect(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        // The same socket again: who waits in its queue is not turned away.
+        drop(door.take().unwrap());
+        UnixStream::connect(&path).unwrap();
+        // Its file was lost, as when somebody empties the run directory.
+        fs::remove_file(&path).unwrap();
+        drop(door.take().unwrap());
+        UnixStream::connect(&path).unwrap();
+        door.close();
+        assert!(!path.exists());
+    }
+}

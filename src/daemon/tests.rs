@@ -1,0 +1,137 @@
+//! The daemon as a whole, in this process: a temporary home, free ports, orders by channel.
+
+use std::net::TcpListener;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::*;
+use crate::actors::ask;
+
+struct Running {
+    orders: UnboundedSender<Order>,
+    thread: std::thread::JoinHandle<u8>,
+    home: Home,
+    api: std::net::SocketAddr,
+    _dir: tempfile::TempDir,
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+fn start_at(api_port: u16, prepare: impl FnOnce(&Home)) -> Running {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path().join("h"));
+    home.create().unwrap();
+    prepare(&home);
+    let file = home.config_file();
+    let text = format!("[daemon]\napi_port = {api_port}\n[edge]\nport = {}\n", free_port());
+    std::fs::write(&file, text).unwrap();
+    let config = config::load(&file, &[]);
+    assert!(config.problems.is_empty(), "{:?}", config.problems);
+    let api = config.config.daemon.api_addr();
+    let (orders, receive) = unbounded_channel();
+    let opts = DaemonOptions { home: home.clone(), config, log: crate::log::silent() };
+    let thread =
+        std::thread::spawn(move || actix::System::new().block_on(run(opts, receive)));
+    Running { orders, thread, home, api, _dir: dir }
+}
+
+fn start() -> Running {
+    start_at(free_port(), |_| {})
+}
+
+impl Running {
+    fn ask(&self, path: &str) -> Option<(u16, Value)> {
+        let asked = ask::get(self.api, path, Duration::from_secs(5));
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(asked).ok()
+    }
+
+    /// Asks `/health` until it answers as wished. The harness's own deadline ends a hopeless wait.
+    fn wait_for(&self, wish: impl Fn(u16, &Value) -> bool) -> Value {
+        loop {
+            assert!(!self.thread.is_finished(), "the daemon ended");
+            match self.ask("/health") {
+                Some((status, body)) if wish(status, &body) => return body,
+                Some(_) | None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+    }
+
+    fn stop(self) -> u8 {
+        self.orders.send(Order::Stop).unwrap();
+        self.thread.join().unwrap()
+    }
+}
+
+fn is_private(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(path).unwrap().mode() & 0o077 == 0
+}
+
+#[test]
+fn comes_up_healthy_and_ends_in_order() {
+    let daemon = start();
+    let body = daemon.wait_for(|status, _| status == 200);
+    assert_eq!(body["pid"], std::process::id());
+    assert!(is_private(&daemon.home.token_file()));
+    assert!(is_private(&daemon.home.control_socket()));
+    // Not without the token.
+    assert_eq!(daemon.ask("/v1/actors").unwrap().0, 401);
+
+    let (home, api) = (daemon.home.clone(), daemon.api);
+    let socket = home.control_socket();
+    let dir = daemon._dir.path().to_owned();
+    assert!(dir.exists());
+    assert_eq!(daemon.stop(), EXIT_OK);
+    assert!(!socket.exists());
+    assert!(std::net::TcpStream::connect(api).is_err());
+}
+
+#[test]
+fn a_foreign_program_on_the_port_costs_only_the_api() {
+    let foreign = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let daemon = start_at(foreign.local_addr().unwrap().port(), |_| {});
+    // The tap is there although the API can't be.
+    let socket = daemon.home.control_socket();
+    while std::os::unix::net::UnixStream::connect(&socket).is_err() {
+        assert!(!daemon.thread.is_finished());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(foreign);
+    daemon.wait_for(|status, _| status == 200);
+    assert_eq!(daemon.stop(), EXIT_OK);
+}
+
+#[test]
+fn a_wrong_configuration_changes_nothing_and_is_named() {
+    let daemon = start();
+    daemon.wait_for(|status, _| status == 200);
+    let good = std::fs::read_to_string(daemon.home.config_file()).unwrap();
+    std::fs::write(daemon.home.config_file(), format!("{good}[meter]\nhost = []\n")).unwrap();
+    daemon.orders.send(Order::Reload).unwrap();
+    let token = std::fs::read_to_string(daemon.home.token_file()).unwrap();
+    let agent: ureq::Agent =
+        ureq::Agent::config_builder().proxy(None).http_status_as_error(false).build().into();
+    loop {
+        let status: Value = agent
+            .get(format!("http://{}/v1/status", daemon.api))
+            .header("authorization", format!("Bearer {}", token.trim()))
+            .call()
+            .unwrap()
+            .body_mut()
+            .read_json()
+            .unwrap();
+        assert_eq!(status["health"]["status"], "ok");
+        let problems = status["config_problems"].as_array().unwrap();
+        if let Some(problem) = problems.first() {
+            assert!(problem.as_str().unwrap().contains("config.toml:6"), "{problem}");
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(daemon.stop(), EXIT_OK);
+}

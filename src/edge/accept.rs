@@ -1,0 +1,167 @@
+//! The listening socket and the accept loop, which nothing but the end of the process ends.
+
+use std::fs::File;
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use slog::Logger;
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::time::{Instant, sleep};
+
+use super::serve::{Shared, serve};
+
+/// Lets the edge listen on another address than loopback, at the user's own risk.
+pub const NON_LOOPBACK_VAR: &str = "HALTON_METER_ALLOW_NON_LOOPBACK";
+
+const BACKLOG: u32 = 1024;
+const BACKOFF: Duration = Duration::from_millis(20);
+/// Out of descriptors for this long, a client is told rather than left waiting.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Descriptors to ask for where the hard limit is "unlimited" but the kernel's is not.
+const MANY: u64 = 10_240;
+
+/// Why there is no socket to serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("cannot listen on {addr}: {source}")]
+    Bind { addr: SocketAddr, source: io::Error },
+    #[error("the inherited socket is of no use: {0}")]
+    Inherited(#[source] io::Error),
+    #[error("{0} is not a loopback address")]
+    NotLoopback(SocketAddr),
+}
+
+/// The socket that the root, systemd or launchd holds for us, else one of our own.
+///
+/// An inherited socket is shared: it is never listened on again and never shut down.
+pub fn listen(addr: SocketAddr) -> Result<TcpListener, ListenError> {
+    let mut given = listenfd::ListenFd::from_env();
+    let listener = match given.take_tcp_listener(0).map_err(ListenError::Inherited)? {
+        Some(inherited) => {
+            adopt(&inherited).map_err(ListenError::Inherited)?;
+            TcpListener::from_std(inherited).map_err(ListenError::Inherited)?
+        }
+        None => bind(addr).map_err(|source| ListenError::Bind { addr, source })?,
+    };
+    let actual = listener.local_addr().map_err(ListenError::Inherited)?;
+    let allowed = std::env::var_os(NON_LOOPBACK_VAR).is_some_and(|v| v == "1");
+    if actual.ip().is_loopback() || allowed {
+        Ok(listener)
+    } else {
+        Err(ListenError::NotLoopback(actual))
+    }
+}
+
+/// Two descriptors per tunnel: take as many as there may be.
+pub fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let set =
+        |current| setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum }).is_ok();
+    if !set(limit.maximum) && limit.current.is_some_and(|now| now < MANY) {
+        set(Some(MANY));
+    }
+}
+
+/// Accepts for ever. Drop the future to stop; the listener closes with it.
+pub async fn accept_all(listener: TcpListener, shared: Rc<Shared>) {
+    let mut reserve = File::open("/dev/null").ok();
+    let mut short_since = None;
+    loop {
+        match listener.accept().await {
+            Ok((client, _)) => {
+                short_since = None;
+                tokio::task::spawn_local(serve(Rc::clone(&shared), client));
+            }
+            Err(e) => match trouble(&e, short_since, Instant::now()) {
+                Trouble::ThisClient => {}
+                Trouble::Wait => {
+                    if short_since.is_none() {
+                        warn(&shared.log, &e);
+                    }
+                    short_since.get_or_insert_with(Instant::now);
+                    sleep(BACKOFF).await;
+                }
+                Trouble::Shed => {
+                    drop(reserve.take());
+                    if let Ok((client, _)) = listener.accept().await {
+                        shed(&client);
+                    }
+                    reserve = File::open("/dev/null").ok();
+                    sleep(BACKOFF).await;
+                }
+            },
+        }
+    }
+}
+
+/// What a failed accept calls for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Trouble {
+    /// That client left again; the next one counts.
+    ThisClient,
+    /// Clients wait in the kernel's queue meanwhile.
+    Wait,
+    /// It lasts: use the descriptor in reserve to say so.
+    Shed,
+}
+
+fn trouble(error: &io::Error, short_since: Option<Instant>, now: Instant) -> Trouble {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    let left = [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::PERM, Errno::CONNRESET];
+    let short = [Errno::MFILE, Errno::NFILE];
+    if errno.is_some_and(|e| left.contains(&e)) {
+        return Trouble::ThisClient;
+    }
+    let lasts = short_since.is_some_and(|since| now.duration_since(since) >= PATIENCE);
+    if lasts && errno.is_some_and(|e| short.contains(&e)) { Trouble::Shed } else { Trouble::Wait }
+}
+
+fn shed(client: &TcpStream) {
+    let answer = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 39\r\n\
+        Connection: close\r\n\r\nhalton-meter: too many open connections";
+    // The client just connected: there is room for these bytes.
+    let _ = rustix::net::send(client.as_fd(), answer, rustix::net::SendFlags::empty());
+}
+
+fn warn(log: &Logger, error: &io::Error) {
+    slog::warn!(log, "cannot accept, trying again"; "error" => %error);
+}
+
+fn adopt(socket: &std::net::TcpListener) -> io::Result<()> {
+    rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?;
+    socket.set_nonblocking(true)
+}
+
+fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match addr {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    socket.listen(BACKLOG)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::io::Errno;
+
+    use super::*;
+
+    #[test]
+    fn no_error_ends_the_loop() {
+        let now = Instant::now();
+        let of = |errno: Errno, since| trouble(&errno.into(), since, now + PATIENCE);
+        assert_eq!(of(Errno::CONNABORTED, None), Trouble::ThisClient);
+        assert_eq!(of(Errno::MFILE, None), Trouble::Wait);
+        assert_eq!(of(Errno::MFILE, Some(now)), Trouble::Shed);
+        assert_eq!(of(Errno::NFILE, Some(now + PATIENCE / 2)), Trouble::Wait);
+        assert_eq!(of(Errno::INVAL, Some(now)), Trouble::Wait);
+        assert_eq!(of(Errno::NOBUFS, Some(now)), Trouble::Wait);
+    }
+}

@@ -1,0 +1,200 @@
+//! The health cache: the actor that owns the verdict, and the handle that connections use.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
+use arc_swap::{ArcSwap, ArcSwapOption};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+
+use super::health::{self, Board, Cause, Event, Reading, State, Verdict};
+use super::link::{Alarm, Link};
+use super::probe::Prober;
+use super::route::{self, Chain, Reason};
+use crate::config::Config;
+use crate::supervisor::Child;
+
+/// What connections hold: reads are a load, wishes and bad news go to the actor.
+#[derive(Debug)]
+pub struct Health {
+    config: Arc<ArcSwap<Config>>,
+    board: Board,
+    link: Arc<ArcSwapOption<Link>>,
+    /// The actor of the current generation; a restarted one replaces it.
+    actor: ArcSwapOption<actix::Addr<HealthCache>>,
+    /// A wish is on its way to the actor already.
+    wanted: AtomicBool,
+}
+
+impl Health {
+    #[must_use]
+    pub fn new(config: Arc<ArcSwap<Config>>) -> Arc<Self> {
+        Arc::new(Self {
+            config,
+            board: Board::default(),
+            link: Arc::default(),
+            actor: ArcSwapOption::empty(),
+            wanted: AtomicBool::new(false),
+        })
+    }
+
+    #[must_use]
+    pub fn read(&self) -> Reading {
+        self.board.read(self.config.load().daemon.edge_health_ttl)
+    }
+
+    /// The verdict and its age, for the status document.
+    #[must_use]
+    pub fn look(&self) -> (Verdict, std::time::Duration) {
+        self.board.look()
+    }
+
+    #[must_use]
+    pub fn link(&self) -> Option<Arc<Link>> {
+        self.link.load_full()
+    }
+
+    /// Causes a probe if the verdict is not fresh; never waits. Whether one is on its way.
+    pub fn refresh(&self) -> bool {
+        if self.read().fresh {
+            return false;
+        }
+        if self.wanted.swap(true, Ordering::AcqRel) || self.tell(Event::Wanted) {
+            return true;
+        }
+        self.wanted.store(false, Ordering::Release);
+        false
+    }
+
+    /// `None` = offer to the daemon; else why not. Waits at most [`health::LONGEST_WAIT`].
+    pub async fn decide(&self) -> Option<Reason> {
+        self.refresh();
+        let chain = match route::chain(self.read()) {
+            Chain::Wait => {
+                self.board.renewed(|| self.refresh()).await;
+                route::chain(self.read())
+            }
+            decided @ (Chain::Offer | Chain::Raw(_)) => decided,
+        };
+        match (chain, self.look().0) {
+            (Chain::Offer, _) | (Chain::Wait, Verdict::Healthy) => None,
+            (Chain::Raw(reason), _) => Some(reason),
+            (Chain::Wait, Verdict::Unhealthy(cause)) => Some(Reason::Daemon(cause)),
+        }
+    }
+
+    fn tell(&self, event: Event) -> bool {
+        self.actor.load().as_ref().is_some_and(|actor| actor.try_send(Tell(event)).is_ok())
+    }
+}
+
+impl Alarm for Health {
+    /// Published here and now: the next connection must not wait for the actor to get round to it.
+    fn down(&self, cause: Cause) {
+        self.board.publish(Verdict::Unhealthy(cause));
+        self.tell(Event::Down(cause));
+    }
+}
+
+/// The actor.
+#[derive(Debug)]
+pub struct HealthCache {
+    health: Arc<Health>,
+    prober: Arc<Prober>,
+    state: State,
+    probes: u64,
+}
+
+impl HealthCache {
+    /// `socket`: the daemon's control socket.
+    #[must_use]
+    pub fn new(health: Arc<Health>, socket: PathBuf, log: slog::Logger) -> Self {
+        let prober = Prober {
+            config: Arc::clone(&health.config),
+            socket,
+            link: Arc::clone(&health.link),
+            alarm: Arc::clone(&health) as Arc<dyn Alarm>,
+            log,
+        };
+        Self { health, prober: Arc::new(prober), state: State::new(Instant::now()), probes: 0 }
+    }
+
+    fn on(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let ttl = self.health.config.load().daemon.edge_health_ttl;
+        let (state, effect) = health::step(self.state, event, ttl, Instant::now());
+        self.state = state;
+        if let Some(verdict) = effect.publish {
+            let before = self.health.board.look().0;
+            self.health.board.publish(verdict);
+            if before != verdict {
+                slog::info!(self.prober.log, "verdict"; "is" => ?verdict, "was" => ?before);
+            }
+        }
+        if effect.start_probe {
+            self.probes += 1;
+            let prober = Arc::clone(&self.prober);
+            let probe = async move { prober.probe().await }.into_actor(self);
+            ctx.spawn(probe.map(|verdict, act, ctx| act.on(Event::Probed(verdict), ctx)));
+        }
+    }
+}
+
+impl Actor for HealthCache {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.health.actor.store(Some(Arc::new(ctx.address())));
+        self.health.wanted.store(false, Ordering::Release);
+    }
+}
+
+impl Child for HealthCache {
+    fn observe(&self) -> Value {
+        let (verdict, age) = self.health.look();
+        json!({
+            "verdict": verdict_name(verdict),
+            "cause": cause_name(verdict),
+            "age_ms": u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
+            "probes": self.probes,
+        })
+    }
+}
+
+/// An event for the machine.
+#[derive(Debug)]
+struct Tell(Event);
+
+impl Message for Tell {
+    type Result = ();
+}
+
+impl Handler<Tell> for HealthCache {
+    type Result = ();
+
+    fn handle(&mut self, Tell(event): Tell, ctx: &mut Context<Self>) {
+        if event == Event::Wanted {
+            self.health.wanted.store(false, Ordering::Release);
+        }
+        self.on(event, ctx);
+    }
+}
+
+/// `healthy`, `unhealthy` or `unknown`.
+#[must_use]
+pub fn verdict_name(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Healthy => "healthy",
+        Verdict::Unhealthy(Cause::NeverProbed) => "unknown",
+        Verdict::Unhealthy(_) => "unhealthy",
+    }
+}
+
+#[must_use]
+pub fn cause_name(verdict: Verdict) -> Option<&'static str> {
+    match verdict {
+        Verdict::Healthy => None,
+        Verdict::Unhealthy(cause) => Some(cause.as_str()),
+    }
+}

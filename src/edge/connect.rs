@@ -1,0 +1,222 @@
+//! What a client asks of the proxy: the request head, read so that nothing behind it is consumed.
+//!
+//! Sans-IO: [`Reader::feed`] gets what was peeked and says how much of it to take.
+
+use std::fmt;
+use std::net::Ipv6Addr;
+
+use super::forward;
+
+/// Longest CONNECT head.
+pub const MAX_CONNECT: usize = 8 * 1024;
+/// Longest head of a plain HTTP request (cookies).
+pub const MAX_FORWARD: usize = 64 * 1024;
+
+const MAX_HEADERS: usize = 128;
+/// Up to here every chunk is parsed, so that garbage is refused at once; later only new lines are.
+const EAGER: usize = 64;
+
+/// Host (lower case, IPv6 without brackets) and port that a client wants to reach.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct Target {
+    pub host: Box<str>,
+    pub port: u16,
+}
+
+/// A request that the edge can serve.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Request {
+    Connect(Target),
+    /// Plain HTTP: `head` is rewritten for the origin; what follows it streams as it is.
+    Forward {
+        target: Target,
+        head: Vec<u8>,
+    },
+    /// `GET /health` to the edge itself.
+    Health,
+}
+
+/// A request that it can't, with the answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    pub status: u16,
+    pub why: &'static str,
+}
+
+/// What to do with the peeked bytes.
+#[derive(Debug, Eq, PartialEq)]
+pub enum Step {
+    /// All of them belong to the head: take them and go on.
+    More,
+    /// The first `take` of them end the head.
+    Done {
+        take: usize,
+        request: Request,
+    },
+    Refuse(Refusal),
+}
+
+/// Collects one request head.
+#[derive(Debug, Default)]
+pub struct Reader {
+    head: Vec<u8>,
+}
+
+impl Reader {
+    /// `chunk` continues what was taken so far; it is never empty.
+    pub fn feed(&mut self, chunk: &[u8]) -> Step {
+        let before = self.head.len();
+        let limit = self.limit(chunk);
+        let room = limit.saturating_sub(before).min(chunk.len());
+        self.head.extend_from_slice(chunk.get(..room).unwrap_or_default());
+        if before >= EAGER && !chunk.contains(&b'\n') && before + chunk.len() <= limit {
+            return Step::More;
+        }
+        match parse(&self.head) {
+            Ok(Some((length, request))) => {
+                Step::Done { take: length.saturating_sub(before), request }
+            }
+            Ok(None) if before + chunk.len() > limit => {
+                Step::Refuse(Refusal { status: 431, why: "the request head is too long" })
+            }
+            Ok(None) => Step::More,
+            Err(refusal) => Step::Refuse(refusal),
+        }
+    }
+
+    fn limit(&self, chunk: &[u8]) -> usize {
+        let first = self.head.first().or(chunk.first());
+        let second = self.head.get(1).or_else(|| chunk.get(1 - self.head.len().min(1)));
+        let is =
+            |byte: Option<&u8>, letter: u8| byte.is_some_and(|b| b.eq_ignore_ascii_case(&letter));
+        if is(first, b'C') && is(second, b'O') { MAX_CONNECT } else { MAX_FORWARD }
+    }
+}
+
+impl Target {
+    /// `host:port` or `[v6]:port`; the port falls back to `default`.
+    #[must_use]
+    pub fn parse(text: &str, default: Option<u16>) -> Option<Self> {
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, tail) = rest.split_once(']')?;
+                host.parse::<Ipv6Addr>().ok()?;
+                (host, if tail.is_empty() { None } else { Some(tail.strip_prefix(':')?) })
+            }
+            None => match text.rsplit_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (text, None),
+            },
+        };
+        let port = match port {
+            Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+                if digits.is_empty() {
+                    default?
+                } else {
+                    digits.parse().ok()?
+                }
+            }
+            Some(_) => return None,
+            None => default?,
+        };
+        let named = text.starts_with('[') || is_name(host);
+        (named && port != 0)
+            .then(|| Self { host: host.to_ascii_lowercase().into_boxed_str(), port })
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// The head's length and meaning, once it is whole.
+fn parse(head: &[u8]) -> Result<Option<(usize, Request)>, Refusal> {
+    let refuse = |status, why| Err(Refusal { status, why });
+    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    let length = match request.parse(head) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many header fields"),
+        Err(httparse::Error::Version) => return refuse(505, "only HTTP/1 is spoken here"),
+        Err(
+            httparse::Error::HeaderName
+            | httparse::Error::HeaderValue
+            | httparse::Error::NewLine
+            | httparse::Error::Status
+            | httparse::Error::Token,
+        ) => return refuse(400, "this is an HTTP proxy; what came is no HTTP request"),
+    };
+    let (method, uri) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
+    let meaning = if method.eq_ignore_ascii_case("CONNECT") {
+        match Target::parse(uri, None) {
+            Some(target) if length <= MAX_CONNECT => Request::Connect(target),
+            Some(_) => return refuse(431, "the request head is too long"),
+            None => return refuse(400, "CONNECT needs host:port"),
+        }
+    } else if let Some(rest) = strip_scheme(uri, "http://") {
+        forwarded(method, rest, request.version, request.headers)?
+    } else if strip_scheme(uri, "https://").is_some() {
+        return refuse(400, "for https use CONNECT");
+    } else if uri == "/health" && method == "GET" && asks_loopback(request.headers) {
+        Request::Health
+    } else if uri.starts_with('/') {
+        return refuse(404, "this is a proxy, not a web server; its status is at /health");
+    } else {
+        return refuse(400, "the request target is neither host:port nor an http:// address");
+    };
+    Ok(Some((length, meaning)))
+}
+
+fn forwarded(
+    method: &str,
+    rest: &str,
+    version: Option<u8>,
+    headers: &[httparse::Header<'_>],
+) -> Result<Request, Refusal> {
+    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    let target = Target::parse(host, Some(80))
+        .ok_or(Refusal { status: 400, why: "the address has no proper host" })?;
+    let path = path.split_once('#').map_or(path, |(path, _)| path);
+    let path = match path.as_bytes().first() {
+        Some(b'/') => path.to_owned(),
+        Some(_) => format!("/{path}"),
+        None if method == "OPTIONS" => "*".to_owned(),
+        None => "/".to_owned(),
+    };
+    let head = forward::request_head(method, &path, host, version.unwrap_or(1), headers);
+    Ok(Request::Forward { target, head })
+}
+
+fn strip_scheme<'a>(uri: &'a str, scheme: &str) -> Option<&'a str> {
+    let (start, rest) = uri.split_at_checked(scheme.len())?;
+    start.eq_ignore_ascii_case(scheme).then_some(rest)
+}
+
+/// A web page that made its own name point at us must not read our status.
+fn asks_loopback(headers: &[httparse::Header<'_>]) -> bool {
+    headers.iter().filter(|h| h.name.eq_ignore_ascii_case("host")).all(|h| {
+        std::str::from_utf8(h.value)
+            .ok()
+            .and_then(|host| Target::parse(host.trim(), Some(80)))
+            .is_some_and(|target| super::route::is_loopback(&target.host))
+    })
+}
+
+fn is_name(host: &str) -> bool {
+    !host.is_empty()
+        && host.len() <= 254
+        && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_'))
+}
+
+#[cfg(test)]
+#[path = "connect_tests.rs"]
+mod tests;

@@ -1,0 +1,226 @@
+//! Where a connection goes. Pure.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use serde::Serialize;
+
+use super::connect::Target;
+use super::health::{Cause, Reading, Verdict};
+use crate::config::Config;
+use crate::handover::Decline;
+
+/// Our own ports: no request may lead back to them.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct OwnPorts {
+    pub edge: u16,
+    pub api: u16,
+}
+
+/// The first decision, from the target alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Route {
+    /// Straight to the target.
+    Raw,
+    /// Through the daemon, if it can.
+    Metered,
+    /// It is us.
+    Own,
+}
+
+/// The second decision, when a metered connection has its first byte.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Chain {
+    Offer,
+    /// A fresh verdict may be there in an instant: wait for it, but not beyond the limit.
+    Wait,
+    Raw(Reason),
+}
+
+/// Why a metered host's connection was not metered.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub enum Reason {
+    /// The daemon was not well.
+    Daemon(Cause),
+    /// The offer found no room in the channel.
+    ChannelFull,
+    /// The daemon works, but said nothing about this connection.
+    NoAnswer,
+    Declined(Decline),
+    /// Plain HTTP to a metered host and port.
+    PlainHttp,
+}
+
+impl OwnPorts {
+    fn has(self, port: u16) -> bool {
+        port == self.edge || port == self.api
+    }
+}
+
+#[must_use]
+pub fn route(config: &Config, own: OwnPorts, target: &Target) -> Route {
+    if own.has(target.port) && is_loopback(&target.host) {
+        Route::Own
+    } else if config.meter.is_metered(&target.host, target.port) {
+        Route::Metered
+    } else {
+        Route::Raw
+    }
+}
+
+/// Whether a connection that was made leads back to us, however its target was spelled.
+#[must_use]
+pub fn leads_back(own: OwnPorts, peer: SocketAddr) -> bool {
+    own.has(peer.port()) && is_loopback_ip(peer.ip())
+}
+
+#[must_use]
+pub fn chain(reading: Reading) -> Chain {
+    match reading.verdict {
+        // Stale or not: a wrong guess costs this one offer's deadline, waiting costs everyone.
+        Verdict::Healthy => Chain::Offer,
+        Verdict::Unhealthy(cause) if reading.fresh || !cause.is_quick() => {
+            Chain::Raw(Reason::Daemon(cause))
+        }
+        Verdict::Unhealthy(_) => Chain::Wait,
+    }
+}
+
+/// Every spelling of this machine's loopback that needs no resolver.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    if let Ok(ip) = host.parse::<IpAddr>() {
+        return is_loopback_ip(ip);
+    }
+    let tail = host.rsplit('.').next().unwrap_or(host);
+    tail.eq_ignore_ascii_case("localhost")
+        || host.eq_ignore_ascii_case("localhost.localdomain")
+        || old_ipv4(host).is_some_and(|ip| is_loopback_ip(ip.into()))
+}
+
+impl Reason {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Daemon(cause) => cause.as_str(),
+            Self::ChannelFull => "channel_full",
+            Self::NoAnswer => "no_answer",
+            Self::PlainHttp => "plain_http",
+            Self::Declined(decline) => match decline {
+                Decline::NotTls => "declined_not_tls",
+                Decline::NotMetered => "declined_not_metered",
+                Decline::Bypassed => "declined_bypassed",
+                Decline::DialFailed => "declined_dial_failed",
+                Decline::UpstreamTls => "declined_upstream_tls",
+                Decline::ClientCertificate => "declined_client_certificate",
+                Decline::Overloaded => "declined_overloaded",
+                Decline::Degraded => "declined_degraded",
+                Decline::Draining => "declined_draining",
+                Decline::Internal => "declined_internal",
+            },
+        }
+    }
+}
+
+impl Serialize for Reason {
+    fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.as_str())
+    }
+}
+
+fn is_loopback_ip(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        // To connect to the unspecified address is to connect to this machine.
+        IpAddr::V4(v4) => v4.is_loopback() || v4.octets().first() == Some(&0),
+        IpAddr::V6(v6) => v6.is_loopback() || v6.is_unspecified(),
+    }
+}
+
+/// `127.1`, `0x7f000001`, `2130706433`, `0177.0.0.1`: what a C library's resolver takes too.
+fn old_ipv4(host: &str) -> Option<Ipv4Addr> {
+    let mut parts = Vec::with_capacity(4);
+    for part in host.split('.') {
+        let hex = part.strip_prefix("0x").or_else(|| part.strip_prefix("0X"));
+        let number = match (hex, part.strip_prefix('0')) {
+            (Some(hex), _) => u32::from_str_radix(hex, 16).ok()?,
+            (None, Some(octal)) if !octal.is_empty() => u32::from_str_radix(octal, 8).ok()?,
+            (None, Some(_) | None) => part.parse().ok()?,
+        };
+        parts.push(number);
+    }
+    let (last, leading) = parts.split_last()?;
+    if leading.len() > 3 || leading.iter().any(|n| *n > 255) {
+        return None;
+    }
+    let shift = 8 * (4 - u32::try_from(leading.len()).ok()?);
+    if shift < 32 && *last >> shift != 0 {
+        return None;
+    }
+    let high = leading.iter().zip([24, 16, 8]).fold(0u32, |sum, (n, bits)| sum | n << bits);
+    Some(Ipv4Addr::from(high | last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::load_from;
+
+    const OWN: OwnPorts = OwnPorts { edge: 8081, api: 8765 };
+
+    fn routed(host: &str, port: u16) -> Route {
+        route(&load_from(None, |_| None, &[]).config, OWN, &Target { host: host.into(), port })
+    }
+
+    #[test]
+    fn the_list_decides() {
+        assert_eq!(routed("api.anthropic.com", 443), Route::Metered);
+        assert_eq!(routed("api.anthropic.com.", 443), Route::Metered);
+        assert_eq!(routed("api.anthropic.com", 8443), Route::Raw);
+        assert_eq!(routed("example.com", 443), Route::Raw);
+    }
+
+    #[test]
+    fn we_are_recognised_in_every_spelling() {
+        for host in [
+            "localhost",
+            "LOCALHOST.",
+            "a.localhost",
+            "127.0.0.1",
+            "127.9.9.9",
+            "::1",
+            "::",
+            "::ffff:127.0.0.1",
+            "0.0.0.0",
+            "0",
+            "127.1",
+            "127.0.1",
+            "0x7f.1",
+            "0x7f000001",
+            "2130706433",
+            "0177.0.0.1",
+        ] {
+            assert_eq!(routed(host, 8081), Route::Own, "{host}");
+            assert_eq!(routed(host, 8765), Route::Own, "{host}");
+            assert_eq!(routed(host, 9000), Route::Raw, "{host}");
+        }
+        for host in ["10.0.0.1", "1.2.3.4.5", "127.0.0.1.example", "256.1", "::2", "localhost.x"] {
+            assert_eq!(routed(host, 8081), Route::Raw, "{host}");
+        }
+        assert!(leads_back(OWN, "127.0.0.2:8081".parse().unwrap()));
+        assert!(!leads_back(OWN, "127.0.0.2:80".parse().unwrap()));
+    }
+
+    #[test]
+    fn the_verdict_decides() {
+        let reading = |verdict, fresh| Reading { verdict, fresh };
+        assert_eq!(chain(reading(Verdict::Healthy, true)), Chain::Offer);
+        assert_eq!(chain(reading(Verdict::Healthy, false)), Chain::Offer);
+        for cause in Cause::ALL {
+            let verdict = Verdict::Unhealthy(cause);
+            let raw = Chain::Raw(Reason::Daemon(cause));
+            assert_eq!(chain(reading(verdict, true)), raw);
+            let stale = if cause.is_quick() { Chain::Wait } else { raw };
+            assert_eq!(chain(reading(verdict, false)), stale, "{cause:?}");
+        }
+    }
+}

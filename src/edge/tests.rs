@@ -1,0 +1,542 @@
+//! The edge in process, against a fake daemon. Time is paused: it moves only when nothing else
+//! can happen, so the deadlines are exact and a slow machine changes nothing.
+
+use std::os::fd::OwnedFd;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpStream, UnixListener};
+use tokio::task::{JoinHandle, LocalSet};
+use tokio::time::{Instant, sleep};
+
+use super::*;
+use crate::handover::channel::{Channel, DaemonChannel};
+use crate::handover::{Decline, Offer, OfferId, ToDaemon, ToEdge, VERSION};
+
+const HOST: &str = "api.anthropic.com:443";
+const HELLO: &[u8] = b"\x16\x03\x01\x00\x05hello";
+const MS: Duration = Duration::from_millis(1);
+
+/// An edge, an origin that metered and plain targets lead to, and what a daemon would need.
+struct World {
+    home: Home,
+    edge: Rc<Edge>,
+    addr: std::net::SocketAddr,
+    origin: TcpListener,
+    api: Option<TcpListener>,
+}
+
+/// Runs a test within a fresh world.
+async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    LocalSet::new()
+        .run_until(async {
+            let dir = tempfile::tempdir().unwrap();
+            let home = Home::at(dir.path().join("h"));
+            home.create().unwrap();
+            let origin = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let target = origin.local_addr().unwrap();
+            let text = format!(
+                "[daemon]\napi_port = {}\n[upstream]\n\
+                 connect = {{ \"{HOST}\" = \"{target}\", \"plain.example:80\" = \"{target}\" }}\n",
+                api.local_addr().unwrap().port(),
+            );
+            let loaded = config::load_from(Some((&home.config_file(), &text)), |_| None, &[]);
+            assert_eq!(loaded.problems, []);
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let log = Logger::root(slog::Discard, slog::o!());
+            let edge = Edge::start(&home, loaded.config, &listener, log).unwrap();
+            tokio::task::spawn_local(accept::accept_all(listener, Rc::clone(&edge.shared)));
+            let edge = Rc::new(edge);
+            test(World { home, edge, addr, origin, api: Some(api) }).await;
+        })
+        .await;
+}
+
+impl World {
+    /// A daemon that is well: `/health` says so, and the control socket is there.
+    fn daemon(&mut self) -> Daemon {
+        let instance = Uuid::new_v4();
+        let api = self.api.take().unwrap();
+        let health = tokio::task::spawn_local(answer_health(api, instance, "ok"));
+        let socket = UnixListener::bind(self.home.control_socket()).unwrap();
+        Daemon { instance, health, socket }
+    }
+
+    /// Sends `CONNECT` and reads the `200`.
+    async fn connect(&self) -> TcpStream {
+        let mut client = TcpStream::connect(self.addr).await.unwrap();
+        client.write_all(format!("CONNECT {HOST} HTTP/1.1\r\n\r\n").as_bytes()).await.unwrap();
+        let mut answer = vec![0; ESTABLISHED.len()];
+        client.read_exact(&mut answer).await.unwrap();
+        assert_eq!(answer, ESTABLISHED);
+        client
+    }
+
+    async fn hello(&self) -> TcpStream {
+        let mut client = self.connect().await;
+        client.write_all(HELLO).await.unwrap();
+        client
+    }
+
+    /// Everything works end to end between this client and the origin, from the hello on.
+    async fn assert_raw(&self, client: &mut TcpStream) {
+        let serve = async {
+            let (mut server, _) = self.origin.accept().await.unwrap();
+            let mut got = vec![0; HELLO.len()];
+            server.read_exact(&mut got).await.unwrap();
+            assert_eq!(got, HELLO);
+            server.write_all(b"from the origin").await.unwrap();
+        };
+        let mut answer = Vec::new();
+        let (read, ()) = tokio::join!(client.read_to_end(&mut answer), serve);
+        read.unwrap();
+        assert_eq!(answer, b"from the origin");
+        client.shutdown().await.unwrap();
+    }
+
+    async fn exchange(&self, request: &[u8]) -> String {
+        let mut client = TcpStream::connect(self.addr).await.unwrap();
+        client.write_all(request).await.unwrap();
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn status(&self) -> serde_json::Value {
+        let answer = self.exchange(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").await;
+        serde_json::from_str(answer.split_once("\r\n\r\n").unwrap().1).unwrap()
+    }
+
+    fn verdict(&self) -> health::Verdict {
+        self.edge.shared.health.look().0
+    }
+
+    /// The lines of the spool, once there are `count`.
+    async fn spooled(&self, count: usize) -> Vec<spool::Line<String>> {
+        loop {
+            let text = std::fs::read_to_string(self.home.passthrough_spool()).unwrap_or_default();
+            if text.lines().count() >= count {
+                return text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+            }
+            sleep(MS).await;
+        }
+    }
+}
+
+const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
+
+struct Daemon {
+    instance: Uuid,
+    health: JoinHandle<()>,
+    socket: UnixListener,
+}
+
+impl Daemon {
+    async fn accept(&self) -> DaemonChannel {
+        self.accept_as(self.instance).await
+    }
+
+    async fn accept_as(&self, instance: Uuid) -> DaemonChannel {
+        let (stream, _) = self.socket.accept().await.unwrap();
+        let mut channel: DaemonChannel = Channel::from_stream(stream).unwrap();
+        let hello = channel.recv().await.unwrap().unwrap().0;
+        assert_eq!(hello, ToDaemon::Hello { version: VERSION, pid: std::process::id() });
+        let hello = ToEdge::Hello { version: VERSION, pid: 1, instance };
+        channel.send(&hello, None).await.unwrap();
+        channel
+    }
+}
+
+async fn answer_health(api: TcpListener, instance: Uuid, status: &'static str) {
+    loop {
+        let (mut stream, _) = api.accept().await.unwrap();
+        let _ = stream.read(&mut [0; 1024]).await;
+        let body = format!(r#"{{"status":"{status}","instance":"{instance}"}}"#);
+        let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let _ = stream.write_all(answer.as_bytes()).await;
+    }
+}
+
+async fn next_offer(channel: &mut DaemonChannel) -> (Offer, OwnedFd) {
+    match channel.recv().await.unwrap().unwrap() {
+        (ToDaemon::Offer(offer), Some(fd)) => (offer, fd),
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn verdict(channel: &mut DaemonChannel) -> (OfferId, bool) {
+    match channel.recv().await.unwrap().unwrap().0 {
+        ToDaemon::Verdict { id, granted } => (id, granted),
+        other @ (ToDaemon::Hello { .. } | ToDaemon::Offer(_)) => panic!("{other:?}"),
+    }
+}
+
+fn socket(fd: OwnedFd) -> TcpStream {
+    TcpStream::from_std(fd.into()).unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_daemon_the_same_request_goes_raw_and_is_noted() {
+    in_world(|mut world| async move {
+        world.api = None;
+        let before = Instant::now();
+        let mut client = world.hello().await;
+        world.assert_raw(&mut client).await;
+        assert!(before.elapsed() < health::LONGEST_WAIT, "{:?}", before.elapsed());
+        let lines = world.spooled(1).await;
+        assert_eq!(lines[0].reason, "daemon_not_running");
+        assert_eq!((&*lines[0].host, lines[0].port), ("api.anthropic.com", 443));
+        assert_eq!((lines[0].bytes_up, lines[0].bytes_down), (HELLO.len() as u64, 15));
+        let status = world.status().await;
+        assert_eq!(status["verdict"], "unhealthy");
+        assert_eq!(status["passed_metered_total"], 1);
+        assert_eq!(status["tunnels"]["raw_total"], 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_committed_connection_is_the_daemons_from_the_first_byte() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let work = async {
+            let mut channel = daemon.accept().await;
+            let (offer, fd) = next_offer(&mut channel).await;
+            assert_eq!((offer.host.as_str(), offer.port), ("api.anthropic.com", 443));
+            channel.send(&ToEdge::Commit { id: offer.id }, None).await.unwrap();
+            assert_eq!(verdict(&mut channel).await, (offer.id, true));
+            (socket(fd), channel, offer)
+        };
+        let (mut client, (mut taken, _channel, offer)) = tokio::join!(world.hello(), work);
+        assert_eq!(offer.client, client.local_addr().unwrap());
+        assert_eq!(offer.local, world.addr);
+        world.edge.shared.counters.drained().await;
+        let mut got = vec![0; HELLO.len()];
+        taken.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, HELLO);
+        taken.write_all(b"from the daemon").await.unwrap();
+        drop(taken);
+        let mut answer = String::new();
+        client.read_to_string(&mut answer).await.unwrap();
+        assert_eq!(answer, "from the daemon", "the edge's copy is closed");
+        let status = world.status().await;
+        assert_eq!(status["verdict"], "healthy");
+        assert_eq!(status["tunnels"]["handed_total"], 1);
+        assert_eq!(status["passed_metered_total"], 0);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn progress_keeps_an_offer_open_while_the_provider_is_slow() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let work = async {
+            let mut channel = daemon.accept().await;
+            let (offer, fd) = next_offer(&mut channel).await;
+            for _ in 0..20 {
+                sleep(MS * 200).await;
+                channel.send(&ToEdge::Progress { id: offer.id }, None).await.unwrap();
+            }
+            channel.send(&ToEdge::Commit { id: offer.id }, None).await.unwrap();
+            assert_eq!(verdict(&mut channel).await, (offer.id, true));
+            (fd, channel)
+        };
+        let (_client, _daemon) = tokio::join!(world.hello(), work);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_declined_connection_goes_on_raw() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let work = async {
+            let mut channel = daemon.accept().await;
+            let (offer, fd) = next_offer(&mut channel).await;
+            drop(fd);
+            let reason = Decline::UpstreamTls;
+            channel.send(&ToEdge::Decline { id: offer.id, reason }, None).await.unwrap();
+            channel
+        };
+        let (mut client, _channel) = tokio::join!(world.hello(), work);
+        world.assert_raw(&mut client).await;
+        assert_eq!(world.spooled(1).await[0].reason, "declined_upstream_tls");
+        assert_eq!(world.verdict(), health::Verdict::Healthy);
+        assert_eq!(world.status().await["tunnels"]["declined_total"], 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_killed_in_mid_offer_costs_nothing() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let work = async {
+            let mut channel = daemon.accept().await;
+            let (_offer, fd) = next_offer(&mut channel).await;
+            (channel, fd)
+        };
+        let (mut client, (channel, fd)) = tokio::join!(world.hello(), work);
+        daemon.health.abort();
+        let before = Instant::now();
+        drop((channel, fd, daemon.socket));
+        world.assert_raw(&mut client).await;
+        assert!(before.elapsed() < MS * 5);
+        assert_eq!(
+            world.verdict(),
+            health::Verdict::Unhealthy(health::Cause::ChannelLost),
+            "unhealthy at once"
+        );
+        let mut next = world.hello().await;
+        world.assert_raw(&mut next).await;
+        let reasons: Vec<_> = world.spooled(2).await.into_iter().map(|l| l.reason).collect();
+        assert_eq!(reasons, ["channel_lost", "channel_lost"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frozen_daemon_costs_one_deadline_and_wakes_up_too_late() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let (mut first, mut channel) = tokio::join!(world.hello(), daemon.accept());
+        let (offer, fd) = next_offer(&mut channel).await;
+        let before = Instant::now();
+        sleep(MS * 100).await;
+        let mut second = world.hello().await;
+        let (offer2, fd2) = next_offer(&mut channel).await;
+
+        // The one that came later need not find out by itself.
+        tokio::join!(world.assert_raw(&mut first), world.assert_raw(&mut second));
+        assert!(before.elapsed() >= MS * 249, "{:?}", before.elapsed());
+        assert!(before.elapsed() < MS * 260, "{:?}", before.elapsed());
+        assert_eq!(world.verdict(), health::Verdict::Unhealthy(health::Cause::Frozen));
+        let mut third = world.hello().await;
+        world.assert_raw(&mut third).await;
+        assert!(before.elapsed() < MS * 260, "{:?}", before.elapsed());
+
+        for id in [offer.id, offer2.id] {
+            channel.send(&ToEdge::Commit { id }, None).await.unwrap();
+            assert_eq!(verdict(&mut channel).await, (id, false));
+        }
+        drop((fd, fd2));
+        let reasons: Vec<_> = world.spooled(3).await.into_iter().map(|l| l.reason).collect();
+        assert_eq!(reasons, ["daemon_frozen"; 3]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn silence_about_one_offer_is_not_a_frozen_daemon() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let (mut first, mut channel) = tokio::join!(world.hello(), daemon.accept());
+        let (_offer, _fd) = next_offer(&mut channel).await;
+        sleep(MS * 100).await;
+        let _second = world.hello().await;
+        let (offer2, _fd2) = next_offer(&mut channel).await;
+        let talk = async {
+            for _ in 0..5 {
+                channel.send(&ToEdge::Progress { id: offer2.id }, None).await.unwrap();
+                sleep(MS * 50).await;
+            }
+        };
+        let first_raw = async {
+            let (mut server, _) = world.origin.accept().await.unwrap();
+            server.read_exact(&mut vec![0; HELLO.len()]).await.unwrap();
+            server.shutdown().await.unwrap();
+            first.read_to_end(&mut Vec::new()).await.unwrap();
+        };
+        tokio::join!(talk, first_raw);
+        assert_eq!(world.verdict(), health::Verdict::Healthy);
+        channel.send(&ToEdge::Commit { id: offer2.id }, None).await.unwrap();
+        assert_eq!(verdict(&mut channel).await, (offer2.id, true));
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_foreign_program_on_the_health_port_is_not_our_daemon() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let impostor = daemon.accept_as(Uuid::new_v4());
+        let (mut client, _channel) = tokio::join!(world.hello(), impostor);
+        world.assert_raw(&mut client).await;
+        assert_eq!(world.spooled(1).await[0].reason, "daemon_foreign");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_daemon_that_comes_back_is_used_again() {
+    in_world(|mut world| async move {
+        let api = world.api.take();
+        let mut client = world.hello().await;
+        // Nobody answers on the port: the probe runs into its deadline, the client does not.
+        let before = Instant::now();
+        world.assert_raw(&mut client).await;
+        assert!(before.elapsed() <= health::LONGEST_WAIT + MS * 10, "{:?}", before.elapsed());
+        sleep(probe::DEADLINE).await;
+        assert_eq!(world.verdict(), health::Verdict::Unhealthy(health::Cause::Timeout));
+
+        world.api = api;
+        let daemon = world.daemon();
+        sleep(health::UNHEALTHY_TTL).await;
+        assert!(world.edge.shared.health.refresh());
+        let mut channel = daemon.accept().await;
+        sleep(MS).await;
+        assert_eq!(world.verdict(), health::Verdict::Healthy);
+        let _client = world.hello().await;
+        next_offer(&mut channel).await;
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_draining_daemon_gets_no_offers_but_finishes_those_it_has() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let (_first, mut channel) = tokio::join!(world.hello(), daemon.accept());
+        let (offer, _fd) = next_offer(&mut channel).await;
+        channel.send(&ToEdge::Draining, None).await.unwrap();
+        channel.send(&ToEdge::Commit { id: offer.id }, None).await.unwrap();
+        assert_eq!(verdict(&mut channel).await, (offer.id, true));
+        let mut second = world.hello().await;
+        world.assert_raw(&mut second).await;
+        assert_eq!(world.spooled(1).await[0].reason, "daemon_draining");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_hello_sent_along_with_the_request_stays_whole() {
+    in_world(|mut world| async move {
+        world.api = None;
+        let request = [format!("CONNECT {HOST} HTTP/1.0\r\n\r\n").as_bytes(), HELLO].concat();
+        for cut in 1..request.len() {
+            let mut client = TcpStream::connect(world.addr).await.unwrap();
+            client.set_nodelay(true).unwrap();
+            client.write_all(&request[..cut]).await.unwrap();
+            sleep(MS).await;
+            client.write_all(&request[cut..]).await.unwrap();
+            client.read_exact(&mut vec![0; ESTABLISHED.len()]).await.unwrap();
+            world.assert_raw(&mut client).await;
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_metered_connection_is_not_offered_before_it_speaks() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let (mut client, mut channel) = tokio::join!(world.connect(), daemon.accept());
+        sleep(Duration::from_secs(3600)).await;
+        client.write_all(HELLO).await.unwrap();
+        let (offer, _fd) = next_offer(&mut channel).await;
+        assert_eq!(offer.id, 1);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_cannot_be_served_gets_a_line() {
+    in_world(|world| async move {
+        let own = format!("CONNECT localhost:{} HTTP/1.1\r\n\r\n", world.addr.port());
+        let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let dead = unused.local_addr().unwrap();
+        drop(unused);
+        let dead = format!("CONNECT {dead} HTTP/1.1\r\n\r\n");
+        let through = format!("GET http://127.1:{}/ HTTP/1.1\r\n\r\n", world.addr.port());
+        for (request, status) in [
+            (own.as_bytes(), "508 Loop Detected"),
+            (through.as_bytes(), "508 Loop Detected"),
+            (dead.as_bytes(), "502 Bad Gateway"),
+            (HELLO, "400 Bad Request"),
+            (b"CONNECT h HTTP/1.1\r\n\r\n", "400 Bad Request"),
+            (b"GET / HTTP/1.1\r\n\r\n", "404 Not Found"),
+            (b"", "408 Request Timeout"),
+        ] {
+            let answer = world.exchange(request).await;
+            assert!(answer.starts_with(&format!("HTTP/1.1 {status}\r\n")), "{answer}");
+            let body = answer.split_once("\r\n\r\n").unwrap().1;
+            assert!(body.starts_with("halton-meter: ") && body.lines().count() == 1, "{body}");
+        }
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_name_that_leads_back_to_us_is_found_out() {
+    in_world(|world| async move {
+        let mut config = (**world.edge.shared.config.load()).clone();
+        let rule = config::ConnectRule::parse("loop.example:443", &world.addr.to_string());
+        config.upstream.connect.insert(0, rule.unwrap());
+        world.edge.shared.config.store(Arc::new(config));
+        let answer = world.exchange(b"CONNECT loop.example:443 HTTP/1.1\r\n\r\n").await;
+        assert!(answer.starts_with("HTTP/1.1 508 "), "{answer}");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn plain_http_is_forwarded() {
+    in_world(|world| async move {
+        let serve = async {
+            let (mut server, _) = world.origin.accept().await.unwrap();
+            let mut request = vec![0; 1024];
+            let n = server.read(&mut request).await.unwrap();
+            server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await.unwrap();
+            String::from_utf8(request[..n].to_vec()).unwrap()
+        };
+        let ask = world.exchange(b"GET http://plain.example/a HTTP/1.1\r\nAccept: */*\r\n\r\n");
+        let (request, answer) = tokio::join!(serve, ask);
+        assert_eq!(
+            request,
+            "GET /a HTTP/1.1\r\nHost: plain.example\r\nAccept: */*\r\nConnection: close\r\n\r\n"
+        );
+        let expected = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nhi";
+        assert_eq!(answer, expected);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_broken_configuration_leaves_the_last_good_one() {
+    in_world(|world| async move {
+        let port = || world.edge.shared.config.load().daemon.api_port;
+        let before = port();
+        std::fs::write(world.home.config_file(), "[daemon]\napi_port = 1\nnonsense = 2\n").unwrap();
+        world.edge.reload(&world.home);
+        assert_eq!(port(), before);
+        std::fs::write(world.home.config_file(), "[daemon]\napi_port = 4321\n").unwrap();
+        world.edge.reload(&world.home);
+        assert_eq!(port(), 4321);
+    })
+    .await;
+}
+
+#[test]
+fn an_upstream_proxy_that_is_ourselves_is_not_used() {
+    let log = Logger::root(slog::Discard, slog::o!());
+    let proxy_of = |url: &str| {
+        let flags = [format!("upstream.proxy={url}")];
+        usable(config::load_from(None, |_| None, &flags).config, 8081, &log).upstream.proxy
+    };
+    assert_eq!(proxy_of("http://localhost:8081"), None);
+    assert!(proxy_of("http://proxy.example:8081").is_some());
+    assert!(proxy_of("http://localhost:3128").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_at_rest_is_small() {
+    in_world(|world| async move {
+        let client = TcpStream::connect(world.addr).await.unwrap();
+        let task = size_of_val(&serve::serve(Rc::clone(&world.edge.shared), client));
+        let tunnel = size_of::<tunnel::Tunnel>();
+        assert!(task <= 192 && tunnel <= 224, "task {task}, tunnel {tunnel}");
+    })
+    .await;
+}

@@ -1,0 +1,321 @@
+//! Bytes both ways between two sockets, as they are.
+//!
+//! An idle tunnel holds no buffer: reads go through one buffer per thread, and only what the other
+//! side did not take at once is kept. Bulk data goes through a borrowed pipe where there is splice.
+//! A half-close is passed on as a half-close, a reset as a reset. No timers.
+
+use std::cell::RefCell;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::forward::ResponseGate;
+use crate::platform::splice::Pipe;
+
+/// What one read takes; a read that fills it makes the direction "bulk".
+const SCRATCH: usize = 64 * 1024;
+/// Reads below this are small; so many in a row end the bulk mode.
+const SMALL: usize = 16 * 1024;
+const SMALL_RUN: u8 = 4;
+/// Moves per poll, so that a bulk transfer does not keep the others waiting.
+const TURNS: usize = 16;
+
+thread_local! {
+    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+}
+
+/// A tunnel that was set up. `client` and `server` are named by who opened the connection.
+#[derive(Debug)]
+pub struct Tunnel {
+    client: TcpStream,
+    server: TcpStream,
+    up: Direction,
+    down: Direction,
+    /// Another process may hold a copy of the client's descriptor, so closing ours ends nothing.
+    shared_client: bool,
+}
+
+/// How a tunnel ended.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Summary {
+    pub up: u64,
+    pub down: u64,
+    /// One side broke off instead of closing.
+    pub aborted: bool,
+}
+
+#[derive(Debug, Default)]
+struct Direction {
+    bytes: u64,
+    flow: Flow,
+    mode: Mode,
+    /// Small reads in a row.
+    small: u8,
+    /// Read, but not taken by the other side yet.
+    left: Option<Box<Left>>,
+    pipe: Option<Pipe>,
+    gate: Option<Box<ResponseGate>>,
+}
+
+#[derive(Debug)]
+struct Left {
+    bytes: Vec<u8>,
+    sent: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Flow {
+    #[default]
+    Open,
+    /// The source has closed; what is left still goes out, then the half-close.
+    Ending,
+    Done,
+    /// The destination takes nothing any more. What the source says is read and dropped, so that
+    /// a client that is still uploading gets to read the answer that came early.
+    Broken,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Mode {
+    #[default]
+    Copy,
+    Splice,
+    /// Splicing was tried and can't be had.
+    CopyOnly,
+}
+
+impl Tunnel {
+    #[must_use]
+    pub fn new(client: TcpStream, server: TcpStream) -> Self {
+        Self {
+            client,
+            server,
+            up: Direction::default(),
+            down: Direction::default(),
+            shared_client: false,
+        }
+    }
+
+    /// The client's descriptor was offered to the daemon, which may be frozen with its copy.
+    #[must_use]
+    pub fn shared_client(mut self) -> Self {
+        self.shared_client = true;
+        self
+    }
+
+    /// Bytes for the server before the client's own.
+    #[must_use]
+    pub fn with_request_head(mut self, head: Vec<u8>) -> Self {
+        self.up.leave(head);
+        self
+    }
+
+    /// The server's response head is rewritten on its way.
+    #[must_use]
+    pub fn with_response_gate(mut self) -> Self {
+        self.down.gate = Some(Box::default());
+        self
+    }
+
+    /// Runs to the end of both directions.
+    pub async fn run(&mut self) -> Summary {
+        let outcome = std::future::poll_fn(|cx| self.poll(cx)).await;
+        if outcome.is_err() {
+            // Closing now sends a reset, as the side that broke off did.
+            let _ = self.client.set_zero_linger();
+            let _ = self.server.set_zero_linger();
+        }
+        if self.shared_client {
+            let _ = rustix::net::shutdown(&self.client, rustix::net::Shutdown::Both);
+        }
+        let broken = self.up.flow == Flow::Broken || self.down.flow == Flow::Broken;
+        Summary { up: self.up.bytes, down: self.down.bytes, aborted: outcome.is_err() || broken }
+    }
+
+    /// An error when one side broke off.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        BUFFER.with_borrow_mut(|scratch| {
+            for poll in [
+                self.up.poll(cx, &mut self.client, &mut self.server, scratch),
+                self.down.poll(cx, &mut self.server, &mut self.client, scratch),
+            ] {
+                if let Poll::Ready(Err(e)) = poll {
+                    return Poll::Ready(Err(e));
+                }
+            }
+            if self.up.is_over() && self.down.is_over() {
+                Poll::Ready(Ok(()))
+            } else {
+                Poll::Pending
+            }
+        })
+    }
+}
+
+impl Direction {
+    fn is_over(&self) -> bool {
+        matches!(self.flow, Flow::Done | Flow::Broken)
+    }
+
+    /// Moves what can be moved now; an error when the source broke off.
+    fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut TcpStream,
+        to: &mut TcpStream,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<()>> {
+        for _ in 0..TURNS {
+            match self.flow {
+                Flow::Done => return Poll::Ready(Ok(())),
+                Flow::Broken => {
+                    let mut sink = ReadBuf::new(scratch);
+                    ready!(Pin::new(&mut *from).poll_read(cx, &mut sink))?;
+                    if sink.filled().is_empty() {
+                        return Poll::Ready(Ok(()));
+                    }
+                    continue;
+                }
+                Flow::Open | Flow::Ending => {}
+            }
+            if ready!(self.poll_send(cx, to)).is_err() {
+                self.left = None;
+                self.pipe = None;
+                self.flow = Flow::Broken;
+                continue;
+            }
+            if self.flow == Flow::Ending {
+                // Fails only if the connection is gone already.
+                let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                self.flow = Flow::Done;
+                continue;
+            }
+            if self.mode != Mode::Splice {
+                self.pipe = None;
+            } else if self.pipe.is_none() {
+                self.pipe = Pipe::borrow();
+                if self.pipe.is_none() {
+                    self.mode = Mode::CopyOnly;
+                }
+            }
+            let moved = match &mut self.pipe {
+                Some(pipe) => match poll_fill(cx, from, pipe) {
+                    Poll::Ready(moved) => moved,
+                    Poll::Pending => {
+                        // Idle: the pipe serves others meanwhile.
+                        self.pipe = None;
+                        return Poll::Pending;
+                    }
+                },
+                None => ready!(self.poll_copy(cx, from, to, scratch)),
+            };
+            match moved {
+                Ok(0) => self.source_ended(),
+                Ok(n) => self.account(n),
+                Err(e) if self.pipe.is_some() && e.kind() == io::ErrorKind::InvalidInput => {
+                    self.pipe = None;
+                    self.mode = Mode::CopyOnly;
+                }
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+        // Others get their turn, then this goes on.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Gets rid of what was read before; Ready(Ok) when nothing is left.
+    fn poll_send(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
+        while let Some(left) = &mut self.left {
+            let rest = left.bytes.get(left.sent..).unwrap_or_default();
+            if rest.is_empty() {
+                self.left = None;
+                break;
+            }
+            left.sent += ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+        }
+        while let Some(pipe) = &mut self.pipe
+            && pipe.held() > 0
+        {
+            ready!(to.poll_write_ready(cx))?;
+            match to.try_io(Interest::WRITABLE, || pipe.drain(to)) {
+                Ok(_) => {}
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                Err(e) => return Poll::Ready(Err(e)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// One read, and a write of the same at once.
+    fn poll_copy(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut TcpStream,
+        to: &TcpStream,
+        scratch: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut buffer = ReadBuf::new(scratch);
+        ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
+        let read = buffer.filled();
+        if let Some(gate) = &mut self.gate
+            && !read.is_empty()
+        {
+            let passed = gate.feed(read);
+            if passed.done {
+                self.gate = None;
+            }
+            self.leave(passed.bytes);
+            return Poll::Ready(Ok(read.len()));
+        }
+        // A failure shows again in `poll_send`, which knows what to do about it.
+        let sent = to.try_write(read).unwrap_or(0);
+        self.leave(read.get(sent..).unwrap_or_default().to_vec());
+        Poll::Ready(Ok(read.len()))
+    }
+
+    fn source_ended(&mut self) {
+        if let Some(gate) = self.gate.take() {
+            self.leave(gate.finish());
+        }
+        self.pipe = None;
+        self.flow = Flow::Ending;
+    }
+
+    fn account(&mut self, moved: usize) {
+        self.bytes += moved as u64;
+        match self.mode {
+            Mode::Copy if moved >= SCRATCH && self.gate.is_none() => {
+                self.mode = Mode::Splice;
+                self.small = 0;
+            }
+            Mode::Splice if moved >= SMALL => self.small = 0,
+            Mode::Splice if self.small < SMALL_RUN => self.small += 1,
+            Mode::Splice => self.mode = Mode::Copy,
+            Mode::Copy | Mode::CopyOnly => {}
+        }
+    }
+
+    fn leave(&mut self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.left = Some(Box::new(Left { bytes, sent: 0 }));
+        }
+    }
+}
+
+fn poll_fill(cx: &mut Context<'_>, from: &TcpStream, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
+    loop {
+        ready!(from.poll_read_ready(cx))?;
+        match from.try_io(Interest::READABLE, || pipe.fill(from)) {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            other => return Poll::Ready(other),
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "tunnel_tests.rs"]
+mod tests;

@@ -1,0 +1,232 @@
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use std::os::fd::AsFd;
+
+use super::*;
+
+/// A client's and a server's own end, with a running tunnel between them.
+async fn tunnelled() -> (TcpStream, TcpStream, JoinHandle<Summary>) {
+    tunnelled_by(|tunnel| tunnel).await
+}
+
+async fn tunnelled_by(
+    change: impl FnOnce(Tunnel) -> Tunnel,
+) -> (TcpStream, TcpStream, JoinHandle<Summary>) {
+    let (client, near) = pair().await;
+    let (far, server) = pair().await;
+    let mut tunnel = change(Tunnel::new(near, far));
+    (client, server, tokio::spawn(async move { tunnel.run().await }))
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (a, b) = tokio::join!(TcpStream::connect(addr), listener.accept());
+    (a.unwrap(), b.unwrap().0)
+}
+
+/// Bytes that tell where they stand.
+fn pattern(len: usize, seed: u8) -> Vec<u8> {
+    (0..len).map(|i| (i as u8).wrapping_mul(31) ^ (i >> 8) as u8 ^ (i >> 16) as u8 ^ seed).collect()
+}
+
+async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let mut all = Vec::new();
+    stream.read_to_end(&mut all).await.unwrap();
+    all
+}
+
+#[tokio::test]
+async fn small_messages_both_ways() {
+    let (mut client, mut server, run) = tunnelled().await;
+    for i in 0..200u32 {
+        let message = pattern(1 + i as usize * 7, i as u8);
+        let mut got = vec![0; message.len()];
+        client.write_all(&message).await.unwrap();
+        server.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, message);
+        server.write_all(&message).await.unwrap();
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(got, message);
+    }
+    drop(client);
+    assert_eq!(read_all(&mut server).await, b"");
+    drop(server);
+    let summary = run.await.unwrap();
+    assert_eq!(summary.up, summary.down);
+    assert!(!summary.aborted);
+}
+
+#[tokio::test]
+async fn bulk_both_ways_at_once_is_verbatim() {
+    const SIZE: usize = 64 * 1024 * 1024;
+    let (client, server, run) = tunnelled().await;
+    let exchange = |stream: TcpStream, seed: u8, expect: u8| async move {
+        let (mut read, mut write) = stream.into_split();
+        let send = async move {
+            write.write_all(&pattern(SIZE, seed)).await.unwrap();
+            write.shutdown().await.unwrap();
+            write
+        };
+        let (_write, got) = tokio::join!(send, read_all(&mut read));
+        assert!(got == pattern(SIZE, expect), "bytes differ");
+    };
+    tokio::join!(exchange(client, 1, 2), exchange(server, 2, 1));
+    let summary = run.await.unwrap();
+    assert_eq!(summary, Summary { up: SIZE as u64, down: SIZE as u64, aborted: false });
+}
+
+#[tokio::test]
+async fn bulk_and_small_in_turns_keep_their_order() {
+    let (mut client, mut server, run) = tunnelled().await;
+    let sizes = [1, 300_000, 5, 5, 5, 5, 5, 5, 1_000_000, 70_000, 1, 200_000];
+    let all: Vec<u8> = sizes.iter().enumerate().flat_map(|(i, n)| pattern(*n, i as u8)).collect();
+    let send = async {
+        for (i, n) in sizes.iter().enumerate() {
+            client.write_all(&pattern(*n, i as u8)).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        client.shutdown().await.unwrap();
+    };
+    let ((), got) = tokio::join!(send, read_all(&mut server));
+    assert!(got == all);
+    drop(server);
+    assert_eq!(run.await.unwrap().up, all.len() as u64);
+}
+
+#[tokio::test]
+async fn a_slow_reader_loses_nothing() {
+    const SIZE: usize = 8 * 1024 * 1024;
+    let (mut client, mut server, run) = tunnelled().await;
+    let send = async {
+        server.write_all(&pattern(SIZE, 3)).await.unwrap();
+        server.shutdown().await.unwrap();
+    };
+    let receive = async {
+        let mut got = Vec::new();
+        let mut piece = [0; 3000];
+        loop {
+            match client.read(&mut piece).await.unwrap() {
+                0 => return got,
+                n => got.extend_from_slice(&piece[..n]),
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let ((), got) = tokio::join!(send, receive);
+    assert!(got == pattern(SIZE, 3));
+    drop(client);
+    run.await.unwrap();
+}
+
+#[tokio::test]
+async fn half_closes_pass_in_either_direction() {
+    let (mut client, mut server, run) = tunnelled().await;
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut server).await, b"question");
+    server.write_all(b"answer").await.unwrap();
+    drop(server);
+    assert_eq!(read_all(&mut client).await, b"answer");
+    assert!(!run.await.unwrap().aborted);
+
+    let (mut client, mut server, run) = tunnelled().await;
+    server.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut client).await, b"");
+    client.write_all(b"more").await.unwrap();
+    drop(client);
+    assert_eq!(read_all(&mut server).await, b"more");
+    assert!(!run.await.unwrap().aborted);
+}
+
+#[tokio::test]
+async fn a_reset_is_a_reset_on_the_other_side() {
+    let (client, mut server, run) = tunnelled().await;
+    client.set_zero_linger().unwrap();
+    drop(client);
+    let error = server.read(&mut [0]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(run.await.unwrap().aborted);
+
+    let (mut client, server, run) = tunnelled().await;
+    server.set_zero_linger().unwrap();
+    drop(server);
+    let error = client.read(&mut [0]).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert!(run.await.unwrap().aborted);
+}
+
+#[tokio::test]
+async fn an_early_answer_reaches_a_client_that_still_uploads() {
+    let (client, mut server, run) = tunnelled().await;
+    let (mut read, mut write) = client.into_split();
+    let upload = async {
+        let chunk = pattern(64 * 1024, 0);
+        while write.write_all(&chunk).await.is_ok() {}
+    };
+    let refuse = async {
+        let mut first = [0; 1000];
+        server.read_exact(&mut first).await.unwrap();
+        server.write_all(b"413 too large").await.unwrap();
+        // Closed for reading: what the client goes on sending is refused from here.
+        drop(server);
+    };
+    let answer = async {
+        let mut got = [0; 13];
+        read.read_exact(&mut got).await.unwrap();
+        got
+    };
+    let ((), (), got) = tokio::join!(upload, refuse, answer);
+    assert_eq!(&got, b"413 too large");
+    assert!(run.await.unwrap().aborted);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_ends_the_download() {
+    let (client, mut server, run) = tunnelled().await;
+    let chunk = pattern(64 * 1024, 0);
+    server.write_all(&chunk).await.unwrap();
+    drop(client);
+    while server.write_all(&chunk).await.is_ok() {}
+    run.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_shared_client_sees_the_end_although_another_holds_its_socket() {
+    let (mut client, near) = pair().await;
+    let (far, server) = pair().await;
+    let kept_by_a_frozen_process = near.as_fd().try_clone_to_owned().unwrap();
+    let mut tunnel = Tunnel::new(near, far).shared_client();
+    let run = tokio::spawn(async move { tunnel.run().await });
+    server.set_zero_linger().unwrap();
+    drop(server);
+    assert_eq!(read_all(&mut client).await, b"");
+    assert!(run.await.unwrap().aborted);
+    drop(kept_by_a_frozen_process);
+}
+
+#[tokio::test]
+async fn heads_of_a_plain_exchange_are_rewritten_and_bodies_not() {
+    let head = b"POST / HTTP/1.1\r\n\r\n".to_vec();
+    let (mut client, mut server, run) =
+        tunnelled_by(|t| t.with_request_head(head.clone()).with_response_gate()).await;
+    client.write_all(b"body").await.unwrap();
+    let mut got = vec![0; head.len() + 4];
+    server.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, [&head[..], b"body"].concat());
+    let body = pattern(500_000, 9);
+    let answer = async {
+        server.write_all(b"HTTP/1.1 200 OK\r\nX: 1\r\nConnec").await.unwrap();
+        tokio::task::yield_now().await;
+        server.write_all(b"tion: keep-alive\r\n\r\n").await.unwrap();
+        server.write_all(&body).await.unwrap();
+        drop(server);
+    };
+    let ((), got) = tokio::join!(answer, read_all(&mut client));
+    let expected = [&b"HTTP/1.1 200 OK\r\nX: 1\r\nConnection: close\r\n\r\n"[..], &body].concat();
+    assert!(got == expected);
+    drop(client);
+    run.await.unwrap();
+}

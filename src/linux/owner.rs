@@ -1,0 +1,263 @@
+//! Which process owns a socket, and what `/proc` tells of it. Only processes of the same user are
+//! seen; whatever can't be read is `None`.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
+};
+
+/// Whether this platform can tell at all.
+pub const AVAILABLE: bool = true;
+
+/// An environment block or command line longer than this is not searched.
+const MAX_BLOCK: usize = 4 * 1024 * 1024;
+const MAX_ARGUMENTS: usize = 64;
+
+/// The process that holds the socket whose own address is `client` and whose peer is `local`.
+/// `recent` are asked first: a scan of every process costs milliseconds.
+#[must_use]
+pub fn of_socket(client: SocketAddr, local: SocketAddr, recent: &[u32]) -> Option<u32> {
+    let inode = diag::inode(client, local).or_else(|| table_inode(client, local))?;
+    let link = format!("socket:[{inode}]");
+    if let Some(pid) = recent.iter().find(|pid| holds(**pid, &link)) {
+        return Some(*pid);
+    }
+    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| {
+        entry.ok()?.file_name().to_str()?.parse::<u32>().ok().filter(|p| !recent.contains(p))
+    });
+    // Young processes first: they are the ones that are not remembered yet.
+    let mut pids: Vec<u32> = pids.collect();
+    pids.sort_unstable_by(|a, b| b.cmp(a));
+    pids.into_iter().find(|pid| holds(*pid, &link))
+}
+
+/// Start of the process in clock ticks since boot: tells it from a later one with the same pid.
+#[must_use]
+pub fn start_time(pid: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold anything, parentheses included; field 22 is counted from behind it.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[must_use]
+pub fn executable(pid: u32) -> Option<PathBuf> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let bytes = path.as_os_str().as_bytes();
+    let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
+    Some(PathBuf::from(OsStr::from_bytes(bytes)))
+}
+
+#[must_use]
+pub fn working_directory(pid: u32) -> Option<PathBuf> {
+    fs::read_link(format!("/proc/{pid}/cwd")).ok().filter(|dir| dir.is_absolute())
+}
+
+/// The command line, as far as it matters.
+#[must_use]
+pub fn arguments(pid: u32) -> Vec<String> {
+    let block = read_block(&format!("/proc/{pid}/cmdline"));
+    let arguments = block.strip_suffix(b"\0").unwrap_or(&block).split(|b| *b == 0);
+    arguments.take(MAX_ARGUMENTS).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
+}
+
+/// One variable of the environment that the process was started with.
+#[must_use]
+pub fn variable(pid: u32, name: &str) -> Option<String> {
+    let block = read_block(&format!("/proc/{pid}/environ"));
+    block.split(|b| *b == 0).find_map(|entry| {
+        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+        Some(String::from_utf8_lossy(value).into_owned())
+    })
+}
+
+fn read_block(path: &str) -> Vec<u8> {
+    fs::read(path).ok().filter(|b| b.len() <= MAX_BLOCK).unwrap_or_default()
+}
+
+fn holds(pid: u32, link: &str) -> bool {
+    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
+    descriptors
+        .filter_map(Result::ok)
+        .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == Path::new(link)))
+}
+
+/// The slow way, where the kernel does not answer the question directly.
+fn table_inode(client: SocketAddr, local: SocketAddr) -> Option<u64> {
+    ["/proc/net/tcp", "/proc/net/tcp6"].iter().find_map(|table| {
+        let text = fs::read_to_string(table).ok()?;
+        text.lines().skip(1).find_map(|line| inode_of_line(line, client, local))
+    })
+}
+
+fn inode_of_line(line: &str, client: SocketAddr, local: SocketAddr) -> Option<u64> {
+    let mut fields = line.split_ascii_whitespace().skip(1);
+    let same = |field: Option<&str>, want| field.and_then(table_address) == Some(plain(want));
+    if !same(fields.next(), client) || !same(fields.next(), local) {
+        return None;
+    }
+    fields.nth(6)?.parse().ok().filter(|inode| *inode != 0)
+}
+
+/// `0100007F:1F91`: words in the machine's byte order.
+fn table_address(field: &str) -> Option<SocketAddr> {
+    let (address, port) = field.split_once(':')?;
+    let port = u16::from_str_radix(port, 16).ok()?;
+    let word = |at: usize| {
+        let digits = address.get(at..at + 8)?;
+        u32::from_str_radix(digits, 16).ok().map(u32::to_ne_bytes)
+    };
+    let ip = match address.len() {
+        8 => IpAddr::from(word(0)?),
+        32 => {
+            let mut bytes = [0; 16];
+            for (i, chunk) in bytes.chunks_exact_mut(4).enumerate() {
+                chunk.copy_from_slice(&word(i * 8)?);
+            }
+            IpAddr::from(bytes)
+        }
+        _ => return None,
+    };
+    Some(plain(SocketAddr::new(ip, port)))
+}
+
+/// Without IPv4-mapped IPv6 addresses and scopes.
+fn plain(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
+
+/// One exact question to the kernel: some 4 µs, however many sockets there are.
+mod diag {
+    use super::*;
+
+    const HEADER: usize = 16;
+    const REQUEST: usize = HEADER + 56;
+    const SOCK_DIAG_BY_FAMILY: u16 = 20;
+    const NLM_F_REQUEST: u16 = 1;
+    const TCP: u8 = 6;
+    const AF_INET: u8 = 2;
+    const AF_INET6: u8 = 10;
+    /// In `inet_diag_msg`: 4 bytes, the socket's id (48), expires, two queues, uid, inode.
+    const INODE_AT: usize = HEADER + 68;
+
+    pub(super) fn inode(client: SocketAddr, local: SocketAddr) -> Option<u64> {
+        let socket = socket_with(
+            AddressFamily::NETLINK,
+            SocketType::DGRAM,
+            SocketFlags::CLOEXEC,
+            Some(SOCK_DIAG),
+        )
+        .ok()?;
+        let request = request(plain(client), plain(local));
+        sendto(&socket, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).ok()?;
+        let mut answer = [0; 512];
+        // The kernel has answered when the send returns.
+        let (_, length) = recv(&socket, &mut answer[..], RecvFlags::DONTWAIT).ok()?;
+        parse(answer.get(..length)?)
+    }
+
+    fn request(client: SocketAddr, local: SocketAddr) -> Vec<u8> {
+        let family = if client.is_ipv4() { AF_INET } else { AF_INET6 };
+        let mut out = Vec::with_capacity(REQUEST);
+        out.extend((REQUEST as u32).to_ne_bytes());
+        out.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        out.extend(NLM_F_REQUEST.to_ne_bytes());
+        out.extend([0; 8]); // sequence, port
+        out.extend([family, TCP, 0, 0]);
+        out.extend(u32::MAX.to_ne_bytes()); // any state
+        out.extend(client.port().to_be_bytes());
+        out.extend(local.port().to_be_bytes());
+        out.extend(octets(client.ip()));
+        out.extend(octets(local.ip()));
+        out.extend([0; 4]); // any interface
+        out.extend([0xff; 8]); // no cookie
+        out
+    }
+
+    fn octets(ip: IpAddr) -> [u8; 16] {
+        match ip {
+            IpAddr::V4(v4) => {
+                let mut out = Ipv6Addr::UNSPECIFIED.octets();
+                if let Some(head) = out.first_chunk_mut::<4>() {
+                    *head = v4.octets();
+                }
+                out
+            }
+            IpAddr::V6(v6) => v6.octets(),
+        }
+    }
+
+    fn parse(answer: &[u8]) -> Option<u64> {
+        let kind = answer.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes)?;
+        if kind != SOCK_DIAG_BY_FAMILY {
+            return None;
+        }
+        let inode = answer.get(INODE_AT..INODE_AT + 4)?.try_into().ok().map(u32::from_ne_bytes)?;
+        (inode != 0).then_some(u64::from(inode))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[test]
+    fn both_ways_find_the_same_inode() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let local = listener.local_addr().unwrap();
+            let client = TcpStream::connect(local).unwrap();
+            let from = client.local_addr().unwrap();
+            let slow = table_inode(from, local).unwrap();
+            if let Some(fast) = diag::inode(from, local) {
+                assert_eq!(fast, slow);
+            }
+            assert_eq!(of_socket(from, local, &[]), Some(std::process::id()));
+            assert_eq!(of_socket(from, local, &[1, std::process::id()]), Some(std::process::id()));
+        }
+    }
+
+    #[test]
+    fn an_ipv4_client_of_an_ipv6_socket_is_found() {
+        let Ok(listener) = TcpListener::bind("[::]:0") else { return };
+        let port = listener.local_addr().unwrap().port();
+        let Ok(client) = TcpStream::connect(("127.0.0.1", port)) else { return };
+        let (server, peer) = listener.accept().unwrap();
+        assert!(peer.ip().is_ipv6(), "mapped");
+        assert!(of_socket(peer, server.local_addr().unwrap(), &[]).is_some());
+        drop(client);
+    }
+
+    #[test]
+    fn table_lines() {
+        let line = "   1: 0100007F:1F91 0100007F:C350 01 00000000:00000000 00:00000000 00000000 \
+                     1000        0 4242 1 0000000000000000 20 4 30 10 -1";
+        let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        if cfg!(target_endian = "little") {
+            assert_eq!(inode_of_line(line, at(0x1f91), at(50_000)), Some(4242));
+            assert_eq!(inode_of_line(line, at(50_000), at(0x1f91)), None);
+        }
+        for bad in ["", "0:", "a b c", "1: 0100007F 0100007F:1 01"] {
+            assert_eq!(inode_of_line(bad, at(1), at(2)), None);
+        }
+    }
+
+    #[test]
+    fn facts_of_a_process() {
+        let pid = std::process::id();
+        assert!(start_time(pid).is_some());
+        assert_eq!(executable(pid), std::env::current_exe().ok());
+        assert_eq!(working_directory(pid), std::env::current_dir().ok());
+        assert!(!arguments(pid).is_empty());
+        assert_eq!(variable(pid, "PATH"), std::env::var("PATH").ok());
+        assert_eq!(variable(pid, "PAT"), None);
+    }
+}

@@ -1,0 +1,112 @@
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::process::{Command, Stdio};
+
+use super::*;
+
+#[test]
+fn programs_have_the_name_that_users_give_them() {
+    let cases: [(&str, &[&str], &str, bool); 12] = [
+        ("/usr/bin/curl", &["curl", "-s"], "curl", false),
+        ("/home/u/.local/share/claude/versions/2.1.330", &["claude"], "claude", false),
+        ("/home/u/.local/share/claude/versions/2.1.330", &["2.1.330"], "claude", false),
+        ("/usr/bin/node", &["node", "/usr/bin/gemini", "-p"], "gemini", false),
+        (
+            "/usr/bin/node22",
+            &["node", "--no-warnings", "/l/node_modules/@google/gemini-cli/dist/index.js"],
+            "gemini-cli",
+            false,
+        ),
+        ("/usr/bin/node", &["node", "/l/node_modules/qwen/cli.js"], "qwen", false),
+        ("/usr/bin/python3.12", &["python", "-m", "aider.__main__"], "aider", false),
+        ("/usr/bin/python3.12", &["python", "/work/agent.py"], "agent", false),
+        ("/usr/bin/python3.12", &["python", "/work/shop/main.py"], "shop", false),
+        ("/usr/bin/python3", &["python3", "-c", "print(1)"], "python3", true),
+        ("/usr/bin/node", &["node"], "node", true),
+        ("/usr/bin/java", &["java", "-Xmx1g", "-jar", "/opt/tool.jar"], "tool", false),
+    ];
+    for (exe, arguments, want, interpreter) in cases {
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let got = program::name(Some(Path::new(exe)), &arguments).unwrap();
+        assert_eq!((got.name.as_str(), got.interpreter), (want, interpreter), "{arguments:?}");
+    }
+    assert_eq!(program::name(None, &[]), None);
+}
+
+#[test]
+fn repositories_worktrees_and_submodules() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().join("shop");
+    fs::create_dir_all(root.join(".git/worktrees/fix")).unwrap();
+    fs::create_dir_all(root.join(".git/modules/lib")).unwrap();
+    fs::create_dir_all(root.join("src/deep")).unwrap();
+    fs::create_dir_all(root.join("vendor/lib")).unwrap();
+    fs::write(root.join(".git/HEAD"), "ref: refs/heads/feature/x\n").unwrap();
+    let found = git::repository(&root.join("src/deep"), None).unwrap();
+    assert_eq!((found.name.as_str(), found.branch.as_deref()), ("shop", Some("feature/x")));
+    assert_eq!(git::repository(&root, Some(&root)), None, "home itself");
+
+    let tree = dir.path().join("elsewhere");
+    fs::create_dir_all(&tree).unwrap();
+    let git_dir = root.join(".git/worktrees/fix");
+    fs::write(tree.join(".git"), format!("gitdir: {}\n", git_dir.display())).unwrap();
+    fs::write(git_dir.join("HEAD"), "ref: refs/heads/fix\n").unwrap();
+    let found = git::repository(&tree, None).unwrap();
+    assert_eq!((found.name.as_str(), found.branch.as_deref()), ("shop", Some("fix")));
+
+    let module = root.join("vendor/lib");
+    fs::write(module.join(".git"), "gitdir: ../../.git/modules/lib\n").unwrap();
+    fs::write(root.join(".git/modules/lib/HEAD"), "0123abcd\n").unwrap();
+    let found = git::repository(&module, None).unwrap();
+    assert_eq!((found.name.as_str(), found.branch), ("lib", None));
+}
+
+/// Needs what only Linux gives so far; elsewhere nothing is found, which is no failure.
+#[test]
+fn a_connection_leads_to_its_process() {
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap().join("my-app");
+    fs::create_dir_all(root.join(".git")).unwrap();
+    fs::write(root.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    for address in ["127.0.0.1:0", "[::1]:0"] {
+        let Ok(listener) = TcpListener::bind(address) else { continue };
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, peer) = listener.accept().unwrap();
+        let attributor = Attributor::default();
+        let own = attributor.attribute(peer, server.local_addr().unwrap());
+        if own == Attribution::default() && !owner::AVAILABLE {
+            return;
+        }
+        assert_eq!(own.pid, Some(std::process::id()));
+        assert_eq!(own.cwd.as_deref(), std::env::current_dir().unwrap().to_str());
+        drop(client);
+
+        // A child process holds the only copy of a socket.
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, peer) = listener.accept().unwrap();
+        let fd = std::os::fd::OwnedFd::from(client);
+        let mut child = Command::new("cat")
+            .current_dir(&root)
+            .env("HALTON_RUN", "run-1")
+            .env("HALTON_PROJECT", " my project\n")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::from(fd))
+            .spawn()
+            .unwrap();
+        let found = attributor.attribute(peer, server.local_addr().unwrap());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(found.pid, Some(child.id()));
+        assert_eq!(found.program.as_deref(), Some("cat"));
+        assert_eq!(found.project.as_deref(), Some("my project"));
+        assert_eq!(found.project_source, Some("explicit"));
+        assert_eq!(found.branch.as_deref(), Some("main"));
+        assert_eq!(found.run.as_deref(), Some("run-1"));
+        assert_eq!(found.cwd.as_deref(), root.to_str());
+        // Nobody owns it any more.
+        assert_eq!(
+            attributor.attribute(peer, server.local_addr().unwrap()),
+            Attribution::default()
+        );
+    }
+}

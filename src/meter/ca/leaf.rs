@@ -1,0 +1,123 @@
+//! Leaves and server configurations, made on demand and kept for a while.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use rustls::ServerConfig;
+use rustls::server::ProducesTickets;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+
+use super::{Ca, CaError, make};
+
+/// How long a leaf is valid.
+const LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long it is handed out; well below its life, so that no client sees one about to expire.
+const KEEP: Duration = Duration::from_secs(24 * 3600);
+/// A clock that went back further than this makes a new leaf.
+const STEP: Duration = Duration::from_secs(3600);
+const MAX_NAMES: usize = 256;
+const MAX_PROTOCOLS: usize = 8;
+
+/// Cache by name and protocol, bounded both ways.
+pub(super) struct Cache {
+    entries: Mutex<HashMap<String, Leaf>>,
+    /// One for all configurations; a ticket holds no secret of any certificate.
+    tickets: Arc<dyn ProducesTickets>,
+}
+
+impl fmt::Debug for Cache {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cache").finish_non_exhaustive()
+    }
+}
+
+struct Leaf {
+    resolver: Arc<SingleCertAndKey>,
+    made: SystemTime,
+    configs: Vec<(Option<Vec<u8>>, Arc<ServerConfig>)>,
+}
+
+impl Leaf {
+    fn is_fresh(&self, now: SystemTime) -> bool {
+        match now.duration_since(self.made) {
+            Ok(age) => age < KEEP,
+            Err(back) => back.duration() < STEP,
+        }
+    }
+}
+
+impl Cache {
+    pub(super) fn new() -> Result<Self, CaError> {
+        Ok(Self {
+            entries: Mutex::new(HashMap::new()),
+            tickets: rustls::crypto::ring::Ticketer::new()?,
+        })
+    }
+
+    pub(super) fn config(
+        &self,
+        ca: &Ca,
+        name: &str,
+        alpn: Option<&[u8]>,
+        now: SystemTime,
+    ) -> Result<Arc<ServerConfig>, CaError> {
+        let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
+        // Minting under the lock (about 0.2 ms, once a day per name) keeps a burst of first
+        // connections from making a leaf each.
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if !entries.get(&name).is_some_and(|leaf| leaf.is_fresh(now)) {
+            let leaf = mint(ca, &name, now)?;
+            make_room(&mut entries, now);
+            entries.insert(name.clone(), leaf);
+        }
+        let leaf = entries.get_mut(&name).ok_or(CaError::BadName)?;
+        if let Some((_, config)) = leaf.configs.iter().find(|(p, _)| p.as_deref() == alpn) {
+            return Ok(Arc::clone(config));
+        }
+        let config = self.build(ca, Arc::clone(&leaf.resolver), alpn)?;
+        if leaf.configs.len() < MAX_PROTOCOLS {
+            leaf.configs.push((alpn.map(<[u8]>::to_vec), Arc::clone(&config)));
+        }
+        Ok(config)
+    }
+
+    fn build(
+        &self,
+        ca: &Ca,
+        resolver: Arc<SingleCertAndKey>,
+        alpn: Option<&[u8]>,
+    ) -> Result<Arc<ServerConfig>, CaError> {
+        let mut config = ServerConfig::builder_with_provider(Arc::clone(&ca.provider))
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(resolver);
+        config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
+        config.ticketer = Arc::clone(&self.tickets);
+        Ok(Arc::new(config))
+    }
+}
+
+fn mint(ca: &Ca, name: &str, now: SystemTime) -> Result<Leaf, CaError> {
+    if !ca.is_valid_at(now) {
+        return Err(CaError::NotValidNow);
+    }
+    let (certificate, key) = make::leaf(&ca.issuer, &[name.to_owned()], now, LIFE)?;
+    ca.verify(&certificate, name, now).map_err(CaError::NotCovered)?;
+    let key = ca.provider.key_provider.load_private_key(key)?;
+    let resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key)));
+    Ok(Leaf { resolver, made: now, configs: Vec::new() })
+}
+
+fn make_room(entries: &mut HashMap<String, Leaf>, now: SystemTime) {
+    if entries.len() < MAX_NAMES {
+        return;
+    }
+    entries.retain(|_, leaf| leaf.is_fresh(now));
+    if entries.len() >= MAX_NAMES
+        && let Some(oldest) = entries.iter().min_by_key(|(_, l)| l.made).map(|(n, _)| n.clone())
+    {
+        entries.remove(&oldest);
+    }
+}

@@ -1,0 +1,358 @@
+//! One request and its response, put together from what a follower saw, into one ledger row.
+//!
+//! Sans-IO and without a clock: every moment is passed in. The caller makes them from one monotonic
+//! source, so that a step of the wall clock can't make a duration negative.
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use self::request::{Request, client, oauth_subscription, path, short};
+use self::response::Response;
+use super::http::{Cut, GaveUp, RequestHead, ResponseHead, Side};
+use super::price::{Book, Query, Quote};
+use super::row::{Billing, Completeness, Protocol, Row};
+use super::surface::{self, Kind, Reading, Route, class_of_status};
+use super::usage::{Usage, UsageState};
+
+mod request;
+mod response;
+#[cfg(test)]
+mod tests;
+
+/// What is known before the first byte of the request is looked at.
+#[derive(Clone, Debug)]
+pub struct ExchangeStart {
+    pub id: Uuid,
+    pub at: Timestamp,
+    pub host: String,
+    pub port: u16,
+    pub protocol: Protocol,
+}
+
+/// Follows one exchange. Feed it what the follower says, ask for its [`Row`] at any time: right after
+/// [`Exchange::new`] that is the `open` row, after the end it is the final one, under the same id.
+///
+/// Once it is finished, further calls only count bytes.
+#[derive(Debug)]
+pub struct Exchange {
+    start: ExchangeStart,
+    method: String,
+    path: String,
+    route: Route,
+    subscription: bool,
+    client: Option<String>,
+    request: Request,
+    response: Response,
+    status: Option<u16>,
+    /// The provider's id of the request, as a header.
+    request_id: Option<String>,
+    /// A tier that only a header names.
+    header_tier: Option<String>,
+    responded_at: Option<Timestamp>,
+    upgraded: bool,
+    ended_at: Option<Timestamp>,
+    completeness: Completeness,
+    reason: Option<String>,
+    /// Who ended it before its time.
+    cut: Option<&'static str>,
+}
+
+impl Exchange {
+    #[must_use]
+    pub fn new(start: ExchangeStart, head: &RequestHead) -> Self {
+        let path = path(&head.target);
+        let headers = &head.headers;
+        let upgrade = head.protocol.as_deref() == Some("websocket")
+            || headers.get("upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
+        let route = surface::route(&start.host, &head.method, &path, upgrade);
+        Self {
+            method: head.method.clone(),
+            path,
+            subscription: route.subscription || oauth_subscription(headers),
+            client: client(headers),
+            request: Request::new(head),
+            response: Response::new(route.kind),
+            route,
+            status: None,
+            request_id: None,
+            header_tier: None,
+            responded_at: None,
+            upgraded: false,
+            ended_at: None,
+            completeness: Completeness::Open,
+            reason: None,
+            cut: None,
+            start,
+        }
+    }
+
+    /// Bytes of the request's body, after transfer decoding.
+    pub fn request_body(&mut self, data: &[u8]) {
+        self.request.body(data);
+    }
+
+    pub fn request_end(&mut self) {
+        self.request.end();
+    }
+
+    /// An interim (1xx) response: says nothing that is metered.
+    pub fn informational(&mut self, _status: u16) {}
+
+    pub fn response(&mut self, head: &ResponseHead, at: Timestamp) {
+        if self.is_finished() {
+            return;
+        }
+        self.status = Some(head.status);
+        self.responded_at = Some(at);
+        let named = |names: &[&str]| names.iter().find_map(|name| head.headers.get(name));
+        self.request_id = named(REQUEST_IDS).and_then(short);
+        self.header_tier = named(&["x-gemini-service-tier"]).and_then(short);
+        self.response.head(head);
+    }
+
+    /// Bytes of the response's body, after transfer decoding, before content decoding.
+    pub fn response_body(&mut self, data: &[u8], _at: Timestamp) {
+        self.response.body(data);
+    }
+
+    pub fn response_end(&mut self, at: Timestamp) {
+        if self.is_finished() {
+            return;
+        }
+        // An early answer, to a request that was not read to its end.
+        self.request.end();
+        self.response.end(true);
+        match (self.upgraded, self.response.lossy()) {
+            (true, _) => self.end(Completeness::Lossy, Some(NOT_FOLLOWED), at),
+            (false, Some(why)) if !self.response.reading().over => {
+                self.end(Completeness::Lossy, Some(&why), at);
+            }
+            (false, _) => self.end(Completeness::Complete, None, at),
+        }
+    }
+
+    /// The protocol changes (101, extended CONNECT). The row stays open until [`Exchange::cut`],
+    /// [`Exchange::response_end`] or [`Exchange::lossy`]; what follows is counted, not read.
+    pub fn upgraded(&mut self, at: Timestamp) {
+        self.start.protocol = Protocol::Ws;
+        self.upgraded = true;
+        self.responded_at = self.responded_at.or(Some(at));
+        // HTTP/1.1 follows 101 with no response of its own.
+        self.status = self.status.or(Some(101));
+    }
+
+    /// Bytes of the protocol that was upgraded to.
+    pub fn tunnelled(&mut self, side: Side, data: &[u8]) {
+        let bytes = match side {
+            Side::Client => &mut self.request.bytes,
+            Side::Server => &mut self.response.bytes,
+        };
+        *bytes = bytes.saturating_add(data.len() as u64);
+    }
+
+    /// The exchange will not complete.
+    ///
+    /// `cut` names the side that ended it: when the client has gone, that is [`Side::Client`], though
+    /// it is the server whose message is unfinished.
+    pub fn cut(&mut self, cut: Cut, at: Timestamp) {
+        if self.is_finished() {
+            return;
+        }
+        // Whether the last event had come; asked before what was cut short is looked at.
+        let over = self.response.reading().over;
+        self.request.end();
+        self.response.end(false);
+        if self.upgraded {
+            self.end(Completeness::Lossy, Some(NOT_FOLLOWED), at);
+            return;
+        }
+        if over {
+            // Clients hang up after `[DONE]`: what is missing is framing, nothing of the message.
+            self.end(Completeness::Complete, None, at);
+            return;
+        }
+        let (class, reason) = match cut {
+            Cut::Eof(Side::Client) => ("client_abort", "the client hung up"),
+            Cut::Reset { by: Side::Client, .. } => ("client_abort", "the client reset the stream"),
+            // Nothing of a response: more likely the way there than the provider.
+            Cut::Eof(Side::Server) if self.status.is_none() => {
+                ("network", "the connection ended before a response")
+            }
+            Cut::Eof(Side::Server) => ("upstream_cut", "the provider's response was cut short"),
+            Cut::Reset { by: Side::Server, .. } => {
+                ("upstream_cut", "the provider reset the stream")
+            }
+        };
+        self.cut = Some(class);
+        self.end(Completeness::Interrupted, Some(reason), at);
+    }
+
+    /// The follower lost the thread; the bytes themselves went through.
+    pub fn lossy(&mut self, why: GaveUp, at: Timestamp) {
+        if self.is_finished() {
+            return;
+        }
+        self.request.end();
+        self.response.end(false);
+        self.end(Completeness::Lossy, Some(&why.to_string()), at);
+    }
+
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.completeness != Completeness::Open
+    }
+
+    /// The row as far as it is known. Attribution (project, process, cwd …) is the caller's to add;
+    /// `client` is a guess from `User-Agent` for when the process is not known.
+    #[must_use]
+    pub fn row(&self, book: &Book) -> Row {
+        let reading = self.response.reading();
+        let kind = self.response.kind().or(self.route.kind);
+        let surfaced = self.response.kind().is_some();
+        let billable = (self.route.billable || surfaced) && !self.request.warm_up;
+        let usage = if billable { self.usage(&reading) } else { Usage::default() };
+        let model_requested = self.route.model.clone().or_else(|| self.request.model.clone());
+        let model = reading.model.as_deref().and_then(short);
+        let error = self.error_class(&reading);
+        let asked = model.as_deref().or(model_requested.as_deref());
+        let quote = if billable && self.is_finished() {
+            self.quote(book, kind, asked, &usage, error)
+        } else {
+            Quote::default()
+        };
+        Row {
+            id: self.start.id,
+            started_at: self.start.at,
+            ended_at: self.ended_at,
+            host: self.start.host.clone(),
+            path: self.path.clone(),
+            method: self.method.clone(),
+            protocol: self.start.protocol,
+            provider: self.route.provider.clone(),
+            surface: kind.and_then(Kind::name).map(str::to_owned),
+            billable,
+            model_requested,
+            model,
+            provider_request_id: self.request_id.clone().or(reading.id.as_deref().and_then(short)),
+            stream: self.stream(),
+            status: self.status,
+            error_class: error.map(str::to_owned),
+            usage: usage.state,
+            tokens: usage.tokens,
+            web_searches: usage.web_searches,
+            tier: usage.tier.clone(),
+            speed: usage.speed.clone(),
+            geo: usage.geo.clone(),
+            cost_nanousd: quote.cost_nanousd,
+            price_rule: quote.rule,
+            cost_estimated: quote.estimated,
+            cost_reason: quote.reason,
+            provider_cost_nanousd: usage.provider_cost_nanousd,
+            billing: if self.subscription { Billing::Subscription } else { Billing::Metered },
+            completeness: self.completeness,
+            completeness_reason: self.reason.clone(),
+            ttfb_ms: self.since_start(self.responded_at),
+            duration_ms: self.since_start(self.ended_at),
+            request_bytes: Some(self.request.bytes),
+            response_bytes: self.responded_at.map(|_| self.response.bytes),
+            project: None,
+            project_source: None,
+            client: self.client.clone(),
+            client_pid: None,
+            run: None,
+            session: self.request.session.clone(),
+            branch: None,
+            cwd: None,
+        }
+    }
+
+    /// The reading's usage with what only the exchange knows.
+    fn usage(&self, reading: &Reading) -> Usage {
+        let mut usage = reading.usage.clone();
+        usage.tier = usage.tier.or_else(|| self.header_tier.clone());
+        usage.tier = usage.tier.as_deref().and_then(short);
+        usage.cache_ttl = usage.cache_ttl.or_else(|| self.request.cache_ttl.clone());
+        usage.geo = usage.geo.or_else(|| self.route.geo.map(str::to_owned));
+        if usage.state == UsageState::Reported && reading.error.is_some() {
+            // It failed on the way: what was said before is what is known.
+            usage.state = UsageState::Partial;
+        }
+        usage
+    }
+
+    /// What it cost. What the provider says that it charged beats the list; an error without usage
+    /// costs nothing that we know of, which is no riddle that needs a reason.
+    fn quote(
+        &self,
+        book: &Book,
+        kind: Option<Kind>,
+        model: Option<&str>,
+        usage: &Usage,
+        error: Option<&str>,
+    ) -> Quote {
+        if let Some(cost) = usage.provider_cost_nanousd {
+            return Quote {
+                cost_nanousd: Some(cost),
+                rule: Some("provider-reported".to_owned()),
+                ..Quote::default()
+            };
+        }
+        if usage.state == UsageState::Absent && error.is_some() {
+            return Quote::default();
+        }
+        let Some(model) = model else {
+            return Quote { reason: Some("the model is not known".to_owned()), ..Quote::default() };
+        };
+        let family = kind.and_then(Kind::family).filter(|_| !self.route.known_provider);
+        let provider = family.unwrap_or(&self.route.provider);
+        let mut quote = book.quote(&Query { provider, model, at: self.start.at, usage });
+        if family.is_some() && quote.cost_nanousd.is_some() {
+            // A gateway's own price list is not known to us.
+            let note =
+                format!("list price of {provider}; what {} charges is not known", self.start.host);
+            quote.reason = Some(match quote.reason.take() {
+                Some(reason) => format!("{reason}; {note}"),
+                None => note,
+            });
+            quote.estimated = true;
+        }
+        quote
+    }
+
+    /// By the status, unless the body says it better; then an error inside a good response; then who
+    /// ended it.
+    fn error_class(&self, reading: &Reading) -> Option<&'static str> {
+        let by_status = self.status.and_then(class_of_status);
+        match (by_status, reading.error) {
+            (Some(class), Some("in_stream")) => Some(class),
+            (_, Some(class)) => Some(class),
+            (Some(class), None) => Some(class),
+            (None, None) => self.cut,
+        }
+    }
+
+    fn stream(&self) -> Option<bool> {
+        self.request.stream.or(self.route.stream).or_else(|| {
+            // Not asked for is not streamed, once the answer is there.
+            let billable = self.route.billable && self.responded_at.is_some();
+            billable.then(|| self.response.is_event_stream())
+        })
+    }
+
+    fn since_start(&self, at: Option<Timestamp>) -> Option<u64> {
+        let elapsed = at?.duration_since(self.start.at).as_millis();
+        Some(u64::try_from(elapsed).unwrap_or(0))
+    }
+
+    fn end(&mut self, completeness: Completeness, reason: Option<&str>, at: Timestamp) {
+        self.completeness = completeness;
+        self.reason = reason.map(str::to_owned);
+        self.ended_at = Some(at);
+    }
+}
+
+const NOT_FOLLOWED: &str = "the upgraded protocol is not followed yet";
+
+/// Headers with the provider's id of the request, the most telling first.
+const REQUEST_IDS: &[&str] =
+    &["request-id", "x-request-id", "apim-request-id", "x-debug-trace-id", "x-generation-id"];

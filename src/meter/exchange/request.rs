@@ -1,0 +1,207 @@
+//! What the request says: model, stream, who asks. Nothing of it is kept but that.
+
+use serde_json::Value;
+
+use crate::meter::coding;
+use crate::meter::http::{Headers, RequestHead};
+use crate::meter::surface::scan::{Found, Paths, Scanner};
+
+/// Decoded request bytes that are looked at; what is behind is passed over.
+const MAX_DECODED: u64 = 1024 * 1024 * 1024;
+const MAX_PATH: usize = 512;
+const MAX_NAME: usize = 200;
+
+const PATHS: &[&str] = &[
+    "model",
+    "stream",
+    "generate",
+    "metadata.user_id",
+    "request.session_id",
+    "prompt_cache_options.ttl",
+    "prompt_cache_retention",
+];
+const MODEL: usize = 0;
+const STREAM: usize = 1;
+const GENERATE: usize = 2;
+const USER_ID: usize = 3;
+const SESSION: usize = 4;
+const CACHE_TTL: usize = 5;
+const CACHE_RETENTION: usize = 6;
+
+/// Follows the request's body. It is scanned as it streams by, in whatever coding it has.
+#[derive(Debug)]
+pub(super) struct Request {
+    decoder: Option<coding::Decoder>,
+    scanner: Scanner,
+    pub(super) bytes: u64,
+    pub(super) model: Option<String>,
+    pub(super) stream: Option<bool>,
+    /// The request only warms something up: nothing is generated.
+    pub(super) warm_up: bool,
+    pub(super) cache_ttl: Option<String>,
+    pub(super) session: Option<String>,
+}
+
+impl Request {
+    pub(super) fn new(head: &RequestHead) -> Self {
+        let coding = head.headers.get("content-encoding").unwrap_or_default();
+        let session = ["x-claude-code-session-id", "session-id", "session_id"];
+        Self {
+            // A body that can't be decoded only means that the model is not known from it.
+            decoder: coding::Decoder::new(coding, MAX_DECODED).ok(),
+            scanner: Scanner::new(Paths::new(PATHS)),
+            bytes: 0,
+            model: None,
+            stream: None,
+            warm_up: false,
+            cache_ttl: None,
+            session: session.iter().find_map(|name| head.headers.get(name)).and_then(short),
+        }
+    }
+
+    pub(super) fn body(&mut self, data: &[u8]) {
+        self.bytes = self.bytes.saturating_add(data.len() as u64);
+        let Some(mut decoder) = self.decoder.take() else { return };
+        let mut documents = Vec::new();
+        let scanner = &mut self.scanner;
+        let result = decoder.feed(data, &mut |plain| {
+            scanner.feed(plain, &mut |found| documents.push(found));
+        });
+        if result.is_ok() {
+            self.decoder = Some(decoder);
+        }
+        documents.iter().for_each(|found| self.take(found));
+    }
+
+    /// No more of the body will come (or matter): what may still come is only counted.
+    pub(super) fn end(&mut self) {
+        self.decoder = None;
+        let mut documents = Vec::new();
+        self.scanner.finish(&mut |found| documents.push(found));
+        documents.iter().for_each(|found| self.take(found));
+    }
+
+    fn take(&mut self, found: &Found) {
+        let text = |path| found.last(path).and_then(Value::as_str).and_then(short);
+        self.model = text(MODEL).or(self.model.take());
+        self.stream = found.last(STREAM).and_then(Value::as_bool).or(self.stream);
+        self.warm_up |= found.last(GENERATE).and_then(Value::as_bool) == Some(false);
+        self.cache_ttl =
+            text(CACHE_TTL).or_else(|| text(CACHE_RETENTION)).or(self.cache_ttl.take());
+        if self.session.is_none() {
+            let user = found.last(USER_ID).and_then(Value::as_str);
+            self.session = user.and_then(session_of_user).or_else(|| text(SESSION));
+        }
+    }
+}
+
+/// Claude Code's `metadata.user_id`: JSON with a `session_id`, formerly `…_session_<id>`.
+fn session_of_user(user: &str) -> Option<String> {
+    let json: Option<Value> = serde_json::from_str(user).ok();
+    let named = json.as_ref().and_then(|json| json.get("session_id")?.as_str());
+    short(named.or_else(|| Some(user.rsplit_once("_session_")?.1))?)
+}
+
+/// The path without the query (Gemini's has a key in it), and without a segment that looks like a key.
+pub(super) fn path(target: &str) -> String {
+    let target = target.split(['?', '#']).next().unwrap_or_default();
+    // Absolute form: `http://host/path`.
+    let path = match target.split_once("://") {
+        Some((_, rest)) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
+        None => target,
+    };
+    let secret = |segment: &str| {
+        ["sk-", "sk_", "AIza", "xai-", "gsk_", "key-", "Bearer"]
+            .iter()
+            .any(|p| segment.starts_with(p))
+    };
+    let clean: Vec<&str> =
+        path.split('/').map(|s| if secret(s) { "[redacted]" } else { s }).collect();
+    clip(&clean.join("/"), MAX_PATH)
+}
+
+/// A name for the client when the process is not known: the product token of its `User-Agent`.
+pub(super) fn client(headers: &Headers) -> Option<String> {
+    let agent = headers.get("user-agent")?;
+    let product = agent.split(['/', ' ', '(']).next().unwrap_or_default();
+    let known = match product.to_ascii_lowercase().as_str() {
+        "claude-cli" => "claude-code",
+        "codex_exec" | "codex_cli_rs" | "codex" | "codex-tui" | "codex_vscode" => "codex",
+        "geminicli" | "gemini-cli" => "gemini-cli",
+        "openai" | "asyncopenai" => "openai-sdk",
+        "anthropic" | "asyncanthropic" => "anthropic-sdk",
+        "google-genai-sdk" => "google-genai",
+        "githubcopilotcli" | "copilot" | "githubcopilotchat" => "copilot",
+        _ => "",
+    };
+    if !known.is_empty() {
+        return Some(known.to_owned());
+    }
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (!product.is_empty() && product.len() <= 32 && product.chars().all(plain))
+        .then(|| product.to_ascii_lowercase())
+}
+
+/// Claude Code with a subscription sends an OAuth token; its kind is looked at, never kept.
+pub(super) fn oauth_subscription(headers: &Headers) -> bool {
+    headers.get("authorization").is_some_and(|value| {
+        let token = value.split_once(' ').map_or("", |(_, token)| token).trim_start();
+        token.starts_with("sk-ant-oat")
+    })
+}
+
+/// Identifiers are short; what is not is not one.
+pub(super) fn short(text: &str) -> Option<String> {
+    let text = text.trim();
+    (!text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control))
+        .then(|| text.to_owned())
+}
+
+fn clip(text: &str, max: usize) -> String {
+    let end = (0..=max.min(text.len())).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+    text.get(..end).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_hold_no_secret() {
+        for (target, expected) in [
+            ("/v1/messages?beta=true", "/v1/messages"),
+            ("/v1beta/models/g:generateContent?key=AIzaSecret", "/v1beta/models/g:generateContent"),
+            ("http://127.0.0.1:11434/api/chat?x=1", "/api/chat"),
+            ("http://host", "/"),
+            ("/u/sk-ant-api03-secret/x", "/u/[redacted]/x"),
+            ("", ""),
+            ("*", "*"),
+        ] {
+            assert_eq!(path(target), expected, "{target}");
+        }
+        assert_eq!(path(&format!("/{}", "é".repeat(1000))).len(), 511);
+    }
+
+    #[test]
+    fn clients_by_user_agent() {
+        for (agent, expected) in [
+            ("claude-cli/2.1.330 (external, sdk-cli)", Some("claude-code")),
+            ("codex_exec/0.169.0", Some("codex")),
+            ("OpenAI/Python 2.54.0", Some("openai-sdk")),
+            ("curl/8.5.0", Some("curl")),
+            ("(odd)", None),
+            ("", None),
+        ] {
+            let headers = Headers(vec![("user-agent".to_owned(), agent.as_bytes().to_vec())]);
+            assert_eq!(client(&headers).as_deref(), expected, "{agent}");
+        }
+    }
+
+    #[test]
+    fn sessions_in_both_forms_of_the_user_id() {
+        let json = r#"{"device_id":"d","account_uuid":"a","session_id":"s-1"}"#;
+        assert_eq!(session_of_user(json).as_deref(), Some("s-1"));
+        assert_eq!(session_of_user("user_ab_account__session_s-2").as_deref(), Some("s-2"));
+        assert_eq!(session_of_user("someone@example.com"), None);
+    }
+}

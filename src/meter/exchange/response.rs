@@ -1,0 +1,163 @@
+//! The response's body: content coding off, framing off, one JSON unit after another to the reader.
+
+use crate::meter::http::ResponseHead;
+use crate::meter::surface::scan::Scanner;
+use crate::meter::surface::{self, Kind, Reader, Reading};
+use crate::meter::{coding, sse};
+
+/// Decoded response bytes that are looked at.
+const MAX_DECODED: u64 = 4 * 1024 * 1024 * 1024;
+/// The terminal event of the Responses API repeats the whole output, images included.
+const MAX_EVENT: usize = 16 * 1024 * 1024;
+
+/// Follows the response's body and knows what it said so far.
+#[derive(Debug)]
+pub(super) struct Response {
+    decoder: Option<coding::Decoder>,
+    framing: Framing,
+    reader: Option<Box<dyn Reader>>,
+    pub(super) bytes: u64,
+    /// Why the body can't be read (any more).
+    unreadable: Option<coding::Error>,
+    /// An event was over the size cap; what it said at its end is lost.
+    truncated: bool,
+}
+
+#[derive(Debug)]
+enum Framing {
+    /// Until the first byte that is not white space: `content-type` is sometimes missing or wrong.
+    Undecided,
+    Events(sse::Parser),
+    /// A document, several of them, or an array of them.
+    Json(Box<Scanner>),
+    Opaque,
+}
+
+impl Response {
+    pub(super) fn new(kind: Option<Kind>) -> Self {
+        Self {
+            decoder: None,
+            framing: Framing::Opaque,
+            reader: surface::reader(kind),
+            bytes: 0,
+            unreadable: None,
+            truncated: false,
+        }
+    }
+
+    pub(super) fn head(&mut self, head: &ResponseHead) {
+        if self.reader.is_none() {
+            return;
+        }
+        let coding = head.headers.get("content-encoding").unwrap_or_default();
+        match coding::Decoder::new(coding, MAX_DECODED) {
+            Ok(decoder) => self.decoder = Some(decoder),
+            Err(why) => self.unreadable = Some(why),
+        }
+        let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
+        self.framing = if media.contains("event-stream") {
+            Framing::Events(sse::Parser::new(MAX_EVENT))
+        } else if media.contains("json") {
+            Framing::json()
+        } else if media.is_empty() || media.starts_with("text/plain") {
+            Framing::Undecided
+        } else {
+            Framing::Opaque
+        };
+    }
+
+    pub(super) fn body(&mut self, data: &[u8]) {
+        self.bytes = self.bytes.saturating_add(data.len() as u64);
+        let Some(mut decoder) = self.decoder.take() else { return };
+        let (framing, reader) = (&mut self.framing, &mut self.reader);
+        let truncated = &mut self.truncated;
+        let result = decoder.feed(data, &mut |plain| {
+            if let Some(reader) = reader {
+                *truncated |= framing.feed(plain, reader.as_mut());
+            }
+        });
+        match result {
+            Ok(()) => self.decoder = Some(decoder),
+            Err(why) => self.unreadable = Some(why),
+        }
+    }
+
+    /// The body is complete, or (`complete` = false) nothing more of it will come.
+    pub(super) fn end(&mut self, complete: bool) {
+        self.decoder = None;
+        if let Some(reader) = &mut self.reader {
+            self.framing.finish(complete, reader.as_mut());
+        }
+    }
+
+    /// Why the reading may lack something that was there.
+    pub(super) fn lossy(&self) -> Option<String> {
+        match self.unreadable {
+            Some(why) => Some(why.to_string()),
+            None => self.truncated.then(|| "an event was over the size cap".to_owned()),
+        }
+    }
+
+    pub(super) fn reading(&self) -> Reading {
+        self.reader.as_ref().map(|reader| reader.reading()).unwrap_or_default()
+    }
+
+    /// The surface that the response's shape gave away.
+    pub(super) fn kind(&self) -> Option<Kind> {
+        self.reader.as_ref().and_then(|reader| reader.kind())
+    }
+
+    pub(super) fn is_event_stream(&self) -> bool {
+        matches!(self.framing, Framing::Events(_))
+    }
+}
+
+impl Framing {
+    fn json() -> Self {
+        Self::Json(Box::new(Scanner::new(surface::response_paths())))
+    }
+
+    /// Whether an event had to be truncated.
+    fn feed(&mut self, plain: &[u8], reader: &mut dyn Reader) -> bool {
+        if matches!(self, Self::Undecided) {
+            let Some(first) = plain.iter().find(|byte| !byte.is_ascii_whitespace()) else {
+                return false;
+            };
+            *self = match first {
+                b'{' | b'[' => Self::json(),
+                b'e' | b'd' | b'i' | b':' => Self::Events(sse::Parser::new(MAX_EVENT)),
+                _ => Self::Opaque,
+            };
+        }
+        let mut truncated = false;
+        match self {
+            Self::Events(parser) => parser.feed(plain, &mut |event| {
+                truncated |= event.truncated;
+                one_event(&event, reader);
+            }),
+            Self::Json(scanner) => scanner.feed(plain, &mut |found| reader.unit(None, &found)),
+            Self::Undecided | Self::Opaque => {}
+        }
+        truncated
+    }
+
+    fn finish(&mut self, complete: bool, reader: &mut dyn Reader) {
+        match self {
+            // Half an event is no event; half a document has a model and maybe more.
+            Self::Events(_) if !complete => {}
+            Self::Events(parser) => parser.finish(&mut |event| one_event(&event, reader)),
+            Self::Json(scanner) => scanner.finish(&mut |found| reader.unit(None, &found)),
+            Self::Undecided | Self::Opaque => {}
+        }
+    }
+}
+
+fn one_event(event: &sse::Event<'_>, reader: &mut dyn Reader) {
+    if event.data.trim() == "[DONE]" {
+        reader.done();
+        return;
+    }
+    let mut scanner = Scanner::new(surface::response_paths());
+    scanner.feed(event.data.as_bytes(), &mut |found| reader.unit(Some(event.name), &found));
+    scanner.finish(&mut |found| reader.unit(Some(event.name), &found));
+}

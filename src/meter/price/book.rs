@@ -1,0 +1,311 @@
+//! The price book: `config/prices.json`, looked up by provider, model and time.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt;
+use std::sync::{Arc, OnceLock};
+
+use jiff::Timestamp;
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use serde::Deserialize;
+use serde::de::{self, SeqAccess, Visitor};
+
+const BUILTIN: &str = include_str!("../../../config/prices.json");
+/// The format that this code reads.
+const SCHEMA: u32 = 1;
+
+/// List prices, immutable once read. Looked up by [`Book::quote`].
+#[derive(Debug, Default)]
+pub struct Book {
+    pub(super) date: String,
+    pub(super) models: Vec<Model>,
+    /// `provider/name` → model.
+    names: HashMap<String, Name>,
+    providers: Vec<String>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BookError {
+    #[error("the price book is not valid: {0}")]
+    Json(#[from] serde_json::Error),
+    #[error("the price book has schema {found}, this program reads {SCHEMA}")]
+    Schema { found: u32 },
+    #[error("the price book names {name} twice")]
+    Duplicate { name: String },
+    #[error("the price book has no prices for {name}")]
+    Unpriced { name: String },
+}
+
+impl Book {
+    /// The book that this binary carries, read on first use (a few milliseconds).
+    #[must_use]
+    pub fn builtin() -> Arc<Self> {
+        static BOOK: OnceLock<Arc<Book>> = OnceLock::new();
+        // A test parses it; should it be broken all the same, rows are unpriced, not refused.
+        Arc::clone(BOOK.get_or_init(|| Arc::new(Self::parse(BUILTIN).unwrap_or_default())))
+    }
+
+    /// # Errors
+    /// Says what is wrong with the text, by line where it is not JSON of the right shape.
+    pub fn parse(text: &str) -> Result<Self, BookError> {
+        let file: File = serde_json::from_str(text)?;
+        if file.schema != SCHEMA {
+            return Err(BookError::Schema { found: file.schema });
+        }
+        let mut book = Self { date: file.book, ..Self::default() };
+        for (index, model) in file.models.iter().enumerate() {
+            if model.prices.is_empty() {
+                return Err(BookError::Unpriced { name: model.label() });
+            }
+            if !book.providers.contains(&model.provider) {
+                book.providers.push(model.provider.clone());
+            }
+            let own = [model.id.clone()];
+            let names = if model.names.is_empty() { &own[..] } else { &model.names[..] };
+            for name in names {
+                let snapshots = name.ends_with('*');
+                let key = format!("{}/{}", model.provider, name.trim_end_matches('*'));
+                if book.names.insert(key.clone(), Name { model: index, snapshots }).is_some() {
+                    return Err(BookError::Duplicate { name: key });
+                }
+            }
+        }
+        book.models = file.models;
+        Ok(book)
+    }
+
+    /// The day that the prices were gathered.
+    #[must_use]
+    pub fn date(&self) -> &str {
+        &self.date
+    }
+
+    /// Whether any model of `provider` has a price.
+    #[must_use]
+    pub fn knows_provider(&self, provider: &str) -> bool {
+        self.providers.iter().any(|p| p == provider)
+    }
+
+    /// The model that `name` is, by the exact name or as a dated snapshot of one.
+    ///
+    /// Nothing looser: tomorrow's `gpt-9-mini` must be unpriced, not sold at the price of `gpt-9`.
+    pub(super) fn find(&self, provider: &str, name: &str) -> Option<Found<'_>> {
+        let name = name.to_ascii_lowercase();
+        let name = name.strip_prefix("models/").unwrap_or(&name);
+        // Fine-tuned: `ft:gpt-4o-2024-08-06:owner:name:id`.
+        let tuned = name.match_indices(':').nth(1).filter(|_| name.starts_with("ft:"));
+        let name = tuned.and_then(|(end, _)| name.get(..end)).unwrap_or(name);
+        if let Some(known) = self.names.get(&format!("{provider}/{name}")) {
+            return self.models.get(known.model).map(|model| Found { model, guessed: false });
+        }
+        let base = without_snapshot(provider, name)?;
+        let known = self.names.get(&format!("{provider}/{base}"))?;
+        self.models.get(known.model).map(|model| Found { model, guessed: !known.snapshots })
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Found<'a> {
+    pub(super) model: &'a Model,
+    /// A snapshot of a model whose snapshots have had prices of their own.
+    pub(super) guessed: bool,
+}
+
+/// `name` without `-20260601`, `@20260601`, `-2026-06-01`; for Google also `-001`.
+fn without_snapshot<'a>(provider: &str, name: &'a str) -> Option<&'a str> {
+    let digits = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit());
+    if let Some((base, date)) = name.rsplit_once(['-', '@'])
+        && (digits(date, 8) || (provider == "google" && digits(date, 3)))
+    {
+        return Some(base);
+    }
+    let mut parts = name.rsplitn(4, '-');
+    let (day, month, year, base) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+    (digits(day, 2) && digits(month, 2) && digits(year, 4)).then_some(base)
+}
+
+#[derive(Debug)]
+struct Name {
+    model: usize,
+    /// Dated snapshots of this name are the same model, as the source says.
+    snapshots: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct File {
+    schema: u32,
+    book: String,
+    models: Vec<Model>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(super) struct Model {
+    #[serde(rename = "p")]
+    pub(super) provider: String,
+    #[serde(rename = "m")]
+    pub(super) id: String,
+    #[serde(default)]
+    names: Vec<String>,
+    pub(super) prices: Vec<Entry>,
+    #[serde(default)]
+    pub(super) variants: BTreeMap<String, Vec<Entry>>,
+    /// Factors per mille by the region that inference ran in.
+    #[serde(default)]
+    pub(super) geo: BTreeMap<String, u32>,
+}
+
+impl Model {
+    pub(super) fn label(&self) -> String {
+        format!("{}/{}", self.provider, self.id)
+    }
+}
+
+/// Rates that hold from a day on, maybe only at some hours. Short names: the file has thousands.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Entry {
+    pub(super) from: Option<Date>,
+    #[serde(default)]
+    pub(super) hours: Option<Hours>,
+    /// First and last day of the week, Monday = 1.
+    #[serde(default)]
+    days: Option<Days>,
+    #[serde(rename = "in")]
+    pub(super) input: Option<Rate>,
+    #[serde(rename = "out")]
+    pub(super) output: Option<Rate>,
+    #[serde(rename = "cr")]
+    pub(super) cache_read: Option<Rate>,
+    #[serde(rename = "w5")]
+    pub(super) write_5m: Option<Rate>,
+    #[serde(rename = "w1")]
+    pub(super) write_1h: Option<Rate>,
+    #[serde(rename = "w12")]
+    pub(super) write_12h: Option<Rate>,
+    #[serde(rename = "or")]
+    pub(super) reasoning: Option<Rate>,
+    #[serde(rename = "ia")]
+    pub(super) audio_input: Option<Rate>,
+    #[serde(rename = "oa")]
+    pub(super) audio_output: Option<Rate>,
+    #[serde(rename = "ii")]
+    pub(super) image_input: Option<Rate>,
+    #[serde(rename = "oi")]
+    pub(super) image_output: Option<Rate>,
+    /// Nano-dollars for one web search.
+    #[serde(rename = "ws")]
+    pub(super) web_search: Option<u64>,
+    /// Nano-dollars for the request itself.
+    #[serde(rename = "rq")]
+    pub(super) request: Option<u64>,
+}
+
+/// The entry in force: the last one whose conditions hold.
+pub(super) fn in_force(entries: &[Entry], at: Timestamp) -> Option<&Entry> {
+    let now = TimeZone::UTC.to_datetime(at);
+    let minute = i32::from(now.hour()) * 60 + i32::from(now.minute());
+    let weekday = now.weekday().to_monday_one_offset();
+    entries.iter().rev().find(|entry| {
+        entry.from.is_none_or(|from| now.date() >= from)
+            && entry.hours.is_none_or(|hours| hours.contains(minute))
+            && entry.days.is_none_or(|Days(first, last)| (first..=last).contains(&weekday))
+    })
+}
+
+/// Nano-dollars per million tokens: plain, and over thresholds of the request's whole input.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Rate {
+    base: u64,
+    /// Ascending; `None` = nobody says what it costs there.
+    steps: Vec<(u64, Option<u64>)>,
+}
+
+impl Rate {
+    /// The rate for a request with `total_input` tokens, and the threshold that was passed.
+    pub(super) fn at(&self, total_input: u64) -> (Option<u64>, Option<u64>) {
+        match self.steps.iter().rev().find(|(threshold, _)| total_input > *threshold) {
+            Some((threshold, rate)) => (*rate, Some(*threshold)),
+            None => (Some(self.base), None),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: de::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct RateVisitor;
+        impl<'de> Visitor<'de> for RateVisitor {
+            type Value = Rate;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a rate or [rate, threshold, rate, …]")
+            }
+
+            fn visit_u64<E: de::Error>(self, base: u64) -> Result<Rate, E> {
+                Ok(Rate { base, steps: Vec::new() })
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Rate, A::Error> {
+                let base = seq.next_element()?.ok_or_else(|| de::Error::custom("empty rate"))?;
+                let mut steps: Vec<(u64, Option<u64>)> = Vec::new();
+                while let Some(threshold) = seq.next_element()? {
+                    let rate = seq
+                        .next_element::<Option<u64>>()?
+                        .ok_or_else(|| de::Error::custom("a threshold without a rate"))?;
+                    if steps.last().is_some_and(|(last, _)| *last >= threshold) {
+                        return Err(de::Error::custom("thresholds must ascend"));
+                    }
+                    steps.push((threshold, rate));
+                }
+                Ok(Rate { base, steps })
+            }
+        }
+        deserializer.deserialize_any(RateVisitor)
+    }
+}
+
+/// Minutes of the UTC day, from – to; may run over midnight.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub(super) struct Hours(i32, i32);
+
+impl Hours {
+    fn contains(self, minute: i32) -> bool {
+        let Self(start, end) = self;
+        if start <= end { (start..end).contains(&minute) } else { minute >= start || minute < end }
+    }
+}
+
+impl TryFrom<String> for Hours {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let minute = |t: &str| {
+            let value: i32 = t.parse().ok()?;
+            (t.len() == 4 && value / 100 < 24 && value % 100 < 60)
+                .then_some(value / 100 * 60 + value % 100)
+        };
+        let (start, end) = text.split_once('-').ok_or("hours are written 0100-0400")?;
+        Ok(Self(
+            minute(start).ok_or("hours are written 0100-0400")?,
+            minute(end).ok_or("hours are written 0100-0400")?,
+        ))
+    }
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+struct Days(i8, i8);
+
+impl TryFrom<String> for Days {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let (first, last) = text.split_once('-').ok_or("days are written 1-5")?;
+        match (first.parse(), last.parse()) {
+            (Ok(first), Ok(last)) if 1 <= first && first <= last && last <= 7 => {
+                Ok(Self(first, last))
+            }
+            _ => Err("days are written 1-5"),
+        }
+    }
+}

@@ -1,0 +1,361 @@
+//! The arithmetic: tokens by class × the rates in force, rounded once.
+
+use jiff::Timestamp;
+
+use super::book::{Book, Entry, Model, Rate, in_force};
+use super::money::{SCALE, round_half_up};
+use crate::meter::usage::{Tokens, Usage, UsageState};
+
+/// What is to be priced.
+#[derive(Clone, Copy, Debug)]
+pub struct Query<'a> {
+    pub provider: &'a str,
+    pub model: &'a str,
+    pub at: Timestamp,
+    pub usage: &'a Usage,
+}
+
+/// The price, or why there is none.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Quote {
+    pub cost_nanousd: Option<i64>,
+    /// Book, model, since when, variant, long-context step: `2026-11-24:openai/gpt-6-astra+flex>272000`.
+    pub rule: Option<String>,
+    pub estimated: bool,
+    /// Why there is no cost, or why it is an estimate.
+    pub reason: Option<String>,
+}
+
+impl Book {
+    /// The list price of `query.usage` at `query.at`.
+    ///
+    /// A tier or speed that has no price gives no cost, never the plain price. What had to be assumed
+    /// makes the quote an estimate and is named in its reason.
+    #[must_use]
+    pub fn quote(&self, query: &Query<'_>) -> Quote {
+        match self.total(query) {
+            Ok(quote) => quote,
+            Err(reason) => Quote { reason: Some(reason), ..Quote::default() },
+        }
+    }
+
+    fn total(&self, query: &Query<'_>) -> Result<Quote, String> {
+        let usage = query.usage;
+        if usage.state == UsageState::Absent || no_counts(usage) {
+            return Err("the response carried no usage".to_owned());
+        }
+        if !self.knows_provider(query.provider) {
+            return Err(format!("no prices for provider {}", query.provider));
+        }
+        let variant = variant(usage)?;
+        let mut notes = Vec::new();
+        if usage.state == UsageState::Partial {
+            notes.push("only a part of the usage is known".to_owned());
+        }
+        let mut sum = Sum::default();
+        let whole = [(query.model, &usage.tokens)];
+        let parts =
+            usage.parts.iter().map(|p| (p.model.as_deref().unwrap_or(query.model), &p.tokens));
+        let each: Vec<_> = if usage.parts.is_empty() { whole.to_vec() } else { parts.collect() };
+        let mut rules: Vec<String> = Vec::new();
+        for (name, tokens) in each {
+            let found = self
+                .find(query.provider, name)
+                .ok_or_else(|| format!("model {name} is not in the price book"))?;
+            if found.guessed {
+                notes.push(format!("{name} is taken for a snapshot of {}", found.model.id));
+            }
+            let rates = Rates::resolve(found.model, variant, query.at)?;
+            let step = sum.add(&rates, tokens, usage, &mut notes)?;
+            let rule = rates.rule(step);
+            if !rules.contains(&rule) {
+                rules.push(rule);
+            }
+        }
+        // Fees by count are the exchange's, at the rate of the model that was asked.
+        if let Some(found) = self.find(query.provider, query.model) {
+            let rates = Rates::resolve(found.model, variant, query.at)?;
+            sum.add_fees(&rates, usage, &mut notes);
+        }
+        let cost = sum.scaled.ok_or("the cost is out of range")?;
+        let cost = round_half_up(cost).ok_or("the cost is out of range")?;
+        notes.dedup();
+        Ok(Quote {
+            cost_nanousd: Some(cost),
+            rule: Some(format!("{}:{}", self.date, rules.join(","))),
+            estimated: !notes.is_empty(),
+            reason: (!notes.is_empty()).then(|| notes.join("; ")),
+        })
+    }
+}
+
+fn no_counts(usage: &Usage) -> bool {
+    usage.tokens == Tokens::default() && usage.parts.is_empty() && usage.web_searches.is_none()
+}
+
+/// The price variant that the response's tier and speed ask for.
+fn variant(usage: &Usage) -> Result<Option<&str>, String> {
+    let plain = ["", "default", "standard", "auto", "on_demand"];
+    let named = |value: &'_ Option<String>| {
+        value.as_deref().is_some_and(|v| !plain.iter().any(|p| v.eq_ignore_ascii_case(p)))
+    };
+    match (named(&usage.tier), named(&usage.speed)) {
+        (false, false) => Ok(None),
+        (true, false) => Ok(usage.tier.as_deref()),
+        (false, true) => Ok(usage.speed.as_deref()),
+        (true, true) => Err(format!(
+            "no price for tier {} at speed {}",
+            usage.tier.as_deref().unwrap_or_default(),
+            usage.speed.as_deref().unwrap_or_default(),
+        )),
+    }
+}
+
+/// One model's rates at one moment.
+struct Rates<'a> {
+    model: &'a Model,
+    plain: &'a Entry,
+    variant: Option<(&'a str, &'a Entry)>,
+}
+
+impl<'a> Rates<'a> {
+    fn resolve(model: &'a Model, variant: Option<&'a str>, at: Timestamp) -> Result<Self, String> {
+        // Before the first date that is known, the oldest price is the best there is.
+        let plain = in_force(&model.prices, at)
+            .or(model.prices.first())
+            .ok_or_else(|| format!("no prices for {}", model.id))?;
+        let Some(name) = variant else { return Ok(Self { model, plain, variant: None }) };
+        let lower = name.to_ascii_lowercase();
+        let entry = model
+            .variants
+            .get(&lower)
+            .and_then(|entries| in_force(entries, at))
+            .filter(|entry| entry.input.is_some() || entry.output.is_some())
+            .ok_or_else(|| format!("no price for tier {lower} of {}", model.id))?;
+        Ok(Self { model, plain, variant: Some((name, entry)) })
+    }
+
+    /// The rate of a class; the flag says that the variant does not name it, so the plain one is used.
+    fn get(&self, class: fn(&Entry) -> Option<&Rate>) -> (Option<&'a Rate>, bool) {
+        let plain = class(self.plain);
+        match self.variant {
+            None => (plain, false),
+            Some((name, entry)) => match class(entry) {
+                Some(rate) => (Some(rate), false),
+                // Batch price lists leave out what is not discounted.
+                None => (plain, plain.is_some() && name != "batch"),
+            },
+        }
+    }
+
+    fn rule(&self, step: Option<u64>) -> String {
+        let mut rule = self.model.label();
+        let entry = self.variant.map_or(self.plain, |(_, entry)| entry);
+        if let Some(from) = entry.from {
+            rule += &format!("@{from}");
+        }
+        if let Some((name, _)) = self.variant {
+            rule += &format!("+{}", name.to_ascii_lowercase());
+        }
+        if entry.hours.is_some() {
+            rule += "+peak";
+        }
+        if let Some(threshold) = step {
+            rule += &format!(">{threshold}");
+        }
+        rule
+    }
+}
+
+/// `Σ units × rate × factor`, exact; `None` once it is out of range.
+struct Sum {
+    scaled: Option<i128>,
+}
+
+impl Default for Sum {
+    fn default() -> Self {
+        Self { scaled: Some(0) }
+    }
+}
+
+impl Sum {
+    /// Adds a part of the request; returns the long-context threshold that it passed, if any.
+    fn add(
+        &mut self,
+        rates: &Rates<'_>,
+        tokens: &Tokens,
+        usage: &Usage,
+        notes: &mut Vec<String>,
+    ) -> Result<Option<u64>, String> {
+        let total_input = tokens.total_input();
+        let factor = factor(rates.model, usage, notes);
+        let mut passed = None;
+        for charge in charges(rates, tokens, usage) {
+            if charge.tokens == 0 {
+                continue;
+            }
+            let Some(rate) = charge.rate else {
+                return Err(format!("no rate for {} of {}", charge.class, rates.model.id));
+            };
+            let (nano, step) = rate.at(total_input);
+            passed = passed.max(step);
+            let nano = nano.ok_or_else(|| {
+                format!(
+                    "no price above {} input tokens for this tier of {}",
+                    step.unwrap_or_default(),
+                    rates.model.id
+                )
+            })?;
+            if let Some(assumed) = charge.assumed {
+                notes.push(assumed.to_owned());
+            }
+            let amount = i128::from(charge.tokens)
+                .checked_mul(i128::from(nano))
+                .and_then(|amount| amount.checked_mul(factor));
+            self.plus(amount);
+        }
+        Ok(passed)
+    }
+
+    fn add_fees(&mut self, rates: &Rates<'_>, usage: &Usage, notes: &mut Vec<String>) {
+        if let Some(fee) = rates.plain.request {
+            self.plus(i128::from(fee).checked_mul(SCALE));
+        }
+        let searches = usage.web_searches.unwrap_or(0);
+        match rates.plain.web_search {
+            Some(fee) => {
+                let fees = i128::from(fee).checked_mul(i128::from(searches));
+                self.plus(fees.and_then(|fees| fees.checked_mul(SCALE)));
+            }
+            None if searches > 0 => notes.push("no price for web searches".to_owned()),
+            None => {}
+        }
+    }
+
+    fn plus(&mut self, amount: Option<i128>) {
+        self.scaled = self.scaled.zip(amount).and_then(|(sum, amount)| sum.checked_add(amount));
+    }
+}
+
+/// Per mille, by where inference ran.
+fn factor(model: &Model, usage: &Usage, notes: &mut Vec<String>) -> i128 {
+    let Some(geo) = usage.geo.as_deref() else { return 1000 };
+    match model.geo.get(&geo.to_ascii_lowercase()) {
+        Some(factor) => i128::from(*factor),
+        None => {
+            notes.push(format!("no regional price for {geo}"));
+            1000
+        }
+    }
+}
+
+struct Charge<'a> {
+    class: &'static str,
+    tokens: u64,
+    rate: Option<&'a Rate>,
+    /// Set when the rate is not the class's own.
+    assumed: Option<&'static str>,
+}
+
+/// Splits the tokens into what has a rate of its own.
+fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> [Charge<'a>; 11] {
+    let count = |n: Option<u64>| n.unwrap_or(0);
+    let (audio_in, image_in) = (count(tokens.audio_input), count(tokens.image_input));
+    let (audio_out, image_out) = (count(tokens.audio_output), count(tokens.image_output));
+    let (input, _) = rates.get(|e| e.input.as_ref());
+    let (output, _) = rates.get(|e| e.output.as_ref());
+    let (write_5m, plain_5m) = rates.get(|e| e.write_5m.as_ref());
+    let (write_1h, plain_1h) = rates.get(|e| e.write_1h.as_ref());
+    let (write_12h, plain_12h) = rates.get(|e| e.write_12h.as_ref());
+    let (cache_read, plain_read) = rates.get(|e| e.cache_read.as_ref());
+    // Without a rate of its own, reasoning is output like any other.
+    let (reasoning, _) = rates.get(|e| e.reasoning.as_ref());
+    let thought = if reasoning.is_some() { count(tokens.reasoning) } else { 0 };
+    let own = |class, tokens, rate| Charge { class, tokens, rate, assumed: None };
+    let or_else = |class, tokens, (rate, plain): (Option<&'a Rate>, bool), other, note, tier| {
+        let assumed = if rate.is_none() { Some(note) } else { plain.then_some(tier) };
+        Charge { class, tokens, rate: rate.or(other), assumed }
+    };
+    let other = match (usage.cache_ttl.as_deref(), write_12h, write_1h) {
+        (Some("12h"), Some(rate), _) => (Some(rate), plain_12h.then_some(TIER_WRITE)),
+        // One kind of write only, or the default of two was asked for: no doubt about the rate.
+        (None | Some("30m"), Some(_), None) | (_, None, None) => {
+            (write_5m, plain_5m.then_some(TIER_WRITE))
+        }
+        _ => (write_5m, Some("cache writes of unknown lifetime priced as 5-minute ones")),
+    };
+    [
+        own("input", count(tokens.input).saturating_sub(audio_in).saturating_sub(image_in), input),
+        or_else(
+            "audio input",
+            audio_in,
+            rates.get(|e| e.audio_input.as_ref()),
+            input,
+            "audio input priced as text",
+            "this tier names no rate for audio input",
+        ),
+        // Image input is billed as text unless the book says otherwise.
+        own("image input", image_in, rates.get(|e| e.image_input.as_ref()).0.or(input)),
+        or_else(
+            "cache reads",
+            count(tokens.cache_read),
+            (cache_read, plain_read),
+            input,
+            "no rate for cache reads: priced as input",
+            "this tier names no rate for cache reads",
+        ),
+        or_else(
+            "cache writes",
+            count(tokens.cache_write_5m),
+            (write_5m, plain_5m),
+            input,
+            "no rate for cache writes: priced as input",
+            TIER_WRITE,
+        ),
+        or_else(
+            "1-hour cache writes",
+            count(tokens.cache_write_1h),
+            (write_1h, plain_1h),
+            write_5m.or(input),
+            "no rate for 1-hour cache writes",
+            TIER_WRITE,
+        ),
+        Charge {
+            class: "cache writes",
+            tokens: count(tokens.cache_write_other),
+            rate: other.0.or(input),
+            assumed: if other.0.is_none() {
+                Some("no rate for cache writes: priced as input")
+            } else {
+                other.1
+            },
+        },
+        own(
+            "output",
+            count(tokens.output)
+                .saturating_sub(audio_out)
+                .saturating_sub(image_out)
+                .saturating_sub(thought),
+            output,
+        ),
+        own("reasoning", thought, reasoning),
+        or_else(
+            "audio output",
+            audio_out,
+            rates.get(|e| e.audio_output.as_ref()),
+            output,
+            "audio output priced as text",
+            "this tier names no rate for audio output",
+        ),
+        or_else(
+            "image output",
+            image_out,
+            rates.get(|e| e.image_output.as_ref()),
+            output,
+            "image output priced as text",
+            "this tier names no rate for image output",
+        ),
+    ]
+}
+
+const TIER_WRITE: &str = "this tier names no rate for these cache writes";

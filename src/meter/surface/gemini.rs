@@ -1,0 +1,115 @@
+//! Gemini generateContent and streamGenerateContent, plain or in Code Assist's wrapper.
+
+use serde_json::Value;
+
+use super::count::{count, minus, plus, text};
+use super::error::in_stream;
+use super::scan::Found;
+use super::{Field, Reader, Reading, keep, state};
+use crate::meter::usage::{Tokens, Usage};
+
+/// Every chunk has running totals: the last one wins as a whole.
+#[derive(Debug, Default)]
+pub(super) struct Gemini {
+    model: Option<String>,
+    id: Option<String>,
+    usage: Option<Value>,
+    finished: bool,
+    settled: bool,
+    error: Option<&'static str>,
+}
+
+impl Gemini {
+    /// Embeddings have no candidates that could finish.
+    pub(super) fn for_embeddings() -> Self {
+        Self { finished: true, ..Self::default() }
+    }
+}
+
+impl Reader for Gemini {
+    fn unit(&mut self, _event: Option<&str>, found: &Found) {
+        let either = |plain, wrapped| found.field(plain).or_else(|| found.field(wrapped));
+        let name = |plain, wrapped| found.text(plain).or_else(|| found.text(wrapped));
+        keep(&mut self.model, name(Field::ModelVersion, Field::WrappedVersion));
+        keep(&mut self.id, name(Field::GeminiId, Field::WrappedId));
+        if self.id.is_none() {
+            keep(&mut self.id, found.text(Field::TraceId));
+        }
+        self.finished |= either(Field::Finish, Field::WrappedFinish).is_some()
+            || either(Field::Blocked, Field::WrappedBlocked).is_some();
+        if let Some(usage) = either(Field::UsageMetadata, Field::WrappedUsage)
+            && usage.is_object()
+        {
+            self.usage = Some(usage.clone());
+            // Totals from before the end are not the last word, whatever else the end brings.
+            self.settled = self.finished;
+        }
+        if let Some(error) = found.field(Field::Error) {
+            self.error = Some(in_stream(error));
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        let usage = self.usage.as_ref();
+        Reading {
+            model: self.model.clone(),
+            id: self.id.clone(),
+            usage: Usage {
+                state: state(usage.is_some(), self.settled),
+                tokens: usage.map(tokens).unwrap_or_default(),
+                tier: usage.and_then(tier),
+                ..Usage::default()
+            },
+            error: self.error,
+            over: self.settled,
+        }
+    }
+}
+
+fn tokens(usage: &Value) -> Tokens {
+    let prompt = count(usage, &["promptTokenCount"]);
+    let cached = count(usage, &["cachedContentTokenCount"]);
+    let tools = count(usage, &["toolUsePromptTokenCount"]);
+    let thoughts = count(usage, &["thoughtsTokenCount"]);
+    let candidates = count(usage, &["candidatesTokenCount"]);
+    // Some say that thoughts are inside the candidates, some outside. The total knows.
+    let said = plus(prompt, tools);
+    let output = match count(usage, &["totalTokenCount"]) {
+        Some(total) if prompt.is_some() && said.is_some_and(|said| total >= said) => {
+            minus(Some(total), said)
+        }
+        _ => plus(candidates, thoughts),
+    };
+    let modality = |list: &str, wanted: &str| {
+        let entries = usage.get(list)?.as_array()?.iter();
+        entries
+            .filter(|entry| text(entry, &["modality"]) == Some(wanted))
+            .fold(None, |sum, entry| plus(sum, count(entry, &["tokenCount"])))
+    };
+    let fresh = |wanted| {
+        minus(modality("promptTokensDetails", wanted), modality("cacheTokensDetails", wanted))
+    };
+    Tokens {
+        input: plus(minus(prompt, cached), tools),
+        cache_read: cached,
+        output,
+        reasoning: thoughts,
+        audio_input: fresh("AUDIO"),
+        image_input: fresh("IMAGE"),
+        audio_output: modality("candidatesTokensDetails", "AUDIO"),
+        image_output: modality("candidatesTokensDetails", "IMAGE"),
+        ..Tokens::default()
+    }
+}
+
+fn tier(usage: &Value) -> Option<String> {
+    let named = text(usage, &["serviceTier"]).map(|tier| tier.to_ascii_lowercase());
+    named.or_else(|| {
+        Some(match text(usage, &["trafficType"])? {
+            "ON_DEMAND" | "TRAFFIC_TYPE_UNSPECIFIED" => "standard".to_owned(),
+            "ON_DEMAND_PRIORITY" => "priority".to_owned(),
+            "ON_DEMAND_FLEX" => "flex".to_owned(),
+            other => other.to_ascii_lowercase(),
+        })
+    })
+}

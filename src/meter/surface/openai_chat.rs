@@ -1,0 +1,135 @@
+//! OpenAI Chat Completions and what speaks like it: legacy completions, embeddings, xAI, Groq,
+//! Mistral, DeepSeek, OpenRouter, Together, Fireworks, Perplexity, Cerebras.
+
+use serde_json::Value;
+
+use super::count::{count, minus, plus, text, walk};
+use super::error::in_stream;
+use super::scan::Found;
+use super::{Field, Reader, Reading, keep, state};
+use crate::meter::price::nano_from_decimal;
+use crate::meter::usage::{Tokens, Usage, UsagePart};
+
+/// Usage comes once, in the document or in one of the last chunks, if it comes at all.
+#[derive(Debug, Default)]
+pub(super) struct Chat {
+    model: Option<String>,
+    id: Option<String>,
+    tier: Option<String>,
+    usage: Option<Value>,
+    models: Option<Value>,
+    error: Option<&'static str>,
+    /// A choice has said why it ended.
+    finished: bool,
+    over: bool,
+}
+
+impl Reader for Chat {
+    fn unit(&mut self, event: Option<&str>, found: &Found) {
+        keep(&mut self.model, found.text(Field::Model));
+        keep(&mut self.id, found.text(Field::Id).or_else(|| found.text(Field::GroqId)));
+        keep(&mut self.tier, found.text(Field::ServiceTier));
+        // Not keyed on `choices == []`: other chunks have that too. Groq says the same twice.
+        let usage = [Field::Usage, Field::GroqUsage].into_iter().filter_map(|f| found.field(f));
+        if let Some(usage) = usage.into_iter().find(|usage| usage.is_object()) {
+            self.usage = Some(usage.clone());
+        }
+        if let Some(models) = found.field(Field::GroqModels) {
+            self.models = Some(models.clone());
+        }
+        if let Some(error) = found.field(Field::Error) {
+            self.error = Some(in_stream(error));
+        }
+        self.finished |= found.field(Field::ChoiceFinish).is_some();
+        self.over |= event.is_none() && (self.usage.is_some() || self.finished);
+    }
+
+    fn done(&mut self) {
+        self.over = true;
+    }
+
+    fn reading(&self) -> Reading {
+        let usage = self.usage.as_ref();
+        let parts = self.parts();
+        Reading {
+            model: self.model.clone(),
+            id: self.id.clone(),
+            usage: Usage {
+                state: state(usage.is_some(), self.over || self.finished),
+                tokens: usage.map(tokens).unwrap_or_default(),
+                parts,
+                tier: self
+                    .tier
+                    .clone()
+                    .or_else(|| text(usage?, &["service_tier"]).map(str::to_owned)),
+                provider_cost_nanousd: usage.and_then(cost),
+                ..Usage::default()
+            },
+            error: self.error,
+            over: self.over,
+        }
+    }
+}
+
+impl Chat {
+    /// Groq's compound systems run several models for one answer.
+    fn parts(&self) -> Vec<UsagePart> {
+        let Some(models) = self.models.as_ref().and_then(Value::as_array) else {
+            return Vec::new();
+        };
+        let part = |entry: &Value| {
+            Some(UsagePart {
+                model: Some(text(entry, &["model"])?.to_owned()),
+                tokens: tokens(entry.get("usage")?),
+            })
+        };
+        models.iter().filter_map(part).collect()
+    }
+}
+
+/// Disjoint classes out of fields that contain one another.
+pub(super) fn tokens(usage: &Value) -> Tokens {
+    let prompt = count(usage, &["prompt_tokens"]);
+    let cached = count(usage, &["prompt_tokens_details", "cached_tokens"])
+        .or_else(|| count(usage, &["prompt_cache_hit_tokens"]))
+        .or_else(|| count(usage, &["cached_tokens"]));
+    let written = count(usage, &["prompt_tokens_details", "cache_write_tokens"]);
+    let completion = count(usage, &["completion_tokens"]);
+    let reasoning = count(usage, &["completion_tokens_details", "reasoning_tokens"])
+        .or_else(|| count(usage, &["reasoning_tokens"]));
+    // xAI counts reasoning beside the completion. Whether a provider does is in its own total.
+    let total = count(usage, &["total_tokens"]);
+    let beside = plus(plus(prompt, completion), reasoning);
+    let outside = reasoning.is_some_and(|r| r > 0) && total.is_some() && total == beside;
+    Tokens {
+        input: minus(minus(prompt, cached), written)
+            .or_else(|| count(usage, &["prompt_cache_miss_tokens"])),
+        cache_read: cached,
+        cache_write_other: written,
+        output: if outside { plus(completion, reasoning) } else { completion },
+        reasoning,
+        audio_input: count(usage, &["prompt_tokens_details", "audio_tokens"]),
+        audio_output: count(usage, &["completion_tokens_details", "audio_tokens"]),
+        image_input: count(usage, &["prompt_tokens_details", "image_tokens"]),
+        image_output: count(usage, &["completion_tokens_details", "image_tokens"]),
+        ..Tokens::default()
+    }
+}
+
+/// What the provider says that it charged.
+pub(super) fn cost(usage: &Value) -> Option<i64> {
+    if let Some(ticks) = count(usage, &["cost_in_usd_ticks"]) {
+        // 10¹⁰ ticks are a dollar.
+        return i64::try_from(ticks.checked_add(5)? / 10).ok();
+    }
+    let money = |path: &[&str]| match walk(usage, path)? {
+        Value::Number(number) => nano_from_decimal(&number.to_string()),
+        Value::String(text) => nano_from_decimal(text),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    let charged = money(&["cost"]).or_else(|| money(&["cost", "total_cost"]))?;
+    // With the user's own key, OpenRouter's cost is its fee; the provider charges beside it.
+    let own_key = walk(usage, &["is_byok"]).and_then(Value::as_bool) == Some(true);
+    let upstream = money(&["cost_details", "upstream_inference_cost"]).filter(|_| own_key);
+    charged.checked_add(upstream.unwrap_or(0))
+}

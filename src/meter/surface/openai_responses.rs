@@ -1,0 +1,141 @@
+//! OpenAI Responses (also Codex and xAI), image generation and audio: `input_tokens` shapes.
+
+use serde_json::Value;
+
+use super::count::{count, minus, text};
+use super::error::in_stream;
+use super::openai_chat::cost;
+use super::scan::Found;
+use super::{Field, Reader, Reading, keep, state};
+use crate::meter::usage::{Tokens, Usage};
+
+/// Usage comes with the terminal event, or in the document.
+#[derive(Debug, Default)]
+pub(super) struct Responses {
+    model: Option<String>,
+    id: Option<String>,
+    tier: Option<String>,
+    usage: Option<Value>,
+    searches: Option<u64>,
+    error: Option<&'static str>,
+    over: bool,
+    /// What comes out is an image.
+    images: bool,
+}
+
+impl Responses {
+    pub(super) fn for_images() -> Self {
+        Self { images: true, ..Self::default() }
+    }
+}
+
+impl Reader for Responses {
+    fn unit(&mut self, event: Option<&str>, found: &Found) {
+        let kind = found.text(Field::Type).or(event).unwrap_or_default();
+        keep(&mut self.model, found.text(Field::ResponseModel));
+        keep(&mut self.id, found.text(Field::ResponseId));
+        match kind {
+            "response.completed" | "response.incomplete" | "response.failed" | "response.done" => {
+                // Only here the tier is the one that was billed.
+                keep(&mut self.tier, found.text(Field::ResponseTier));
+                self.take(found.field(Field::ResponseUsage));
+                self.searched(found, Field::ResponseOutputType);
+                self.over = true;
+                match (kind, found.field(Field::ResponseError)) {
+                    (_, Some(error)) => self.error = Some(in_stream(error)),
+                    ("response.failed", None) => self.error = Some("in_stream"),
+                    _ => {}
+                }
+            }
+            "error" => {
+                let error = found.field(Field::Error).or_else(|| found.field(Field::Code));
+                self.error = Some(error.map_or("in_stream", in_stream));
+            }
+            // An event that can't be a document: nothing to take from it but the names above.
+            kind if kind.starts_with("response.") => {}
+            _ => self.document(found),
+        }
+    }
+
+    fn done(&mut self) {
+        self.over = true;
+    }
+
+    fn reading(&self) -> Reading {
+        let usage = self.usage.as_ref();
+        let mut tokens = usage.map(tokens).unwrap_or_default();
+        if self.images {
+            tokens.image_output = tokens.image_output.or(tokens.output);
+        }
+        Reading {
+            model: self.model.clone(),
+            id: self.id.clone(),
+            usage: Usage {
+                state: state(usage.is_some(), true),
+                tokens,
+                tier: self
+                    .tier
+                    .clone()
+                    .or_else(|| text(usage?, &["service_tier"]).map(str::to_owned)),
+                web_searches: self.searches,
+                provider_cost_nanousd: usage.and_then(cost),
+                ..Usage::default()
+            },
+            error: self.error,
+            over: self.over,
+        }
+    }
+}
+
+impl Responses {
+    fn document(&mut self, found: &Found) {
+        keep(&mut self.model, found.text(Field::Model));
+        keep(&mut self.id, found.text(Field::Id));
+        keep(&mut self.tier, found.text(Field::ServiceTier));
+        self.take(found.field(Field::Usage));
+        self.searched(found, Field::OutputType);
+        if let Some(error) = found.field(Field::Error) {
+            self.error = Some(in_stream(error));
+        } else if found.text(Field::Status) == Some("failed") {
+            self.error = Some("in_stream");
+        }
+    }
+
+    fn take(&mut self, usage: Option<&Value>) {
+        if let Some(usage) = usage.filter(|usage| usage.is_object()) {
+            self.usage = Some(usage.clone());
+        }
+    }
+
+    fn searched(&mut self, found: &Found, outputs: Field) {
+        let searches = found
+            .all(outputs as usize)
+            .filter(|kind| kind.as_str() == Some("web_search_call"))
+            .count();
+        if searches > 0 {
+            self.searches = u64::try_from(searches).ok();
+        }
+    }
+}
+
+fn tokens(usage: &Value) -> Tokens {
+    // Audio and images write `token_details`, Responses `tokens_details`.
+    let details = |side: &str, field: &str| {
+        count(usage, &[&format!("{side}_tokens_details"), field])
+            .or_else(|| count(usage, &[&format!("{side}_token_details"), field]))
+    };
+    let cached = details("input", "cached_tokens");
+    let written = details("input", "cache_write_tokens");
+    Tokens {
+        input: minus(minus(count(usage, &["input_tokens"]), cached), written),
+        cache_read: cached,
+        cache_write_other: written,
+        output: count(usage, &["output_tokens"]),
+        reasoning: details("output", "reasoning_tokens"),
+        audio_input: details("input", "audio_tokens"),
+        audio_output: details("output", "audio_tokens"),
+        image_input: details("input", "image_tokens"),
+        image_output: details("output", "image_tokens"),
+        ..Tokens::default()
+    }
+}

@@ -1,0 +1,426 @@
+//! Picks a few values out of JSON that streams by, without holding the rest.
+//!
+//! Prompts, images and embeddings are most of the bytes and none of the meaning here, so bodies are
+//! not kept: strings are skipped at memchr's speed, and only the values at the wanted paths are
+//! copied, up to a cap. The scanner does not validate; what is not JSON yields nothing.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use memchr::memchr2;
+use serde_json::Value;
+
+/// A wanted value may have this many bytes …
+const MAX_VALUE: usize = 256 * 1024;
+/// … and a document this many values and bytes of them in all.
+const MAX_VALUES: usize = 4096;
+const MAX_TOTAL: usize = 1024 * 1024;
+/// Keys longer than this are not ours.
+const MAX_KEY: usize = 128;
+/// Wanted paths are at most this deep.
+const MAX_DEPTH: usize = 8;
+
+/// What to pick: paths like `usage`, `response.usage`, `output[].type`.
+#[derive(Clone, Debug)]
+pub struct Paths(Vec<Vec<Step>>);
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Step {
+    Key(&'static str),
+    Each,
+}
+
+/// The paths of a [`Paths`], as a set of bits.
+type Set = u64;
+
+impl Paths {
+    /// At most 64 paths; no path may be a prefix of another (the shorter one would take its value).
+    #[must_use]
+    pub fn new(paths: &[&'static str]) -> Arc<Self> {
+        let compile = |path: &&'static str| {
+            path.split('.')
+                .flat_map(|part| {
+                    let each = part.ends_with("[]").then_some(Step::Each);
+                    [Some(Step::Key(part.trim_end_matches("[]"))), each]
+                })
+                .flatten()
+                .collect()
+        };
+        Arc::new(Self(paths.iter().take(Set::BITS as usize).map(compile).collect()))
+    }
+
+    fn all(&self) -> Set {
+        (0..self.0.len()).fold(0, |set, i| set | 1 << i)
+    }
+
+    /// Of `from` (paths that led here), those whose step at `depth` is the one taken.
+    fn narrow(&self, from: Set, depth: usize, taken: &dyn Fn(&Step) -> bool) -> Set {
+        let goes = |i: usize| {
+            from & (1 << i) != 0
+                && self.0.get(i).and_then(|path| path.get(depth)).is_some_and(taken)
+        };
+        (0..self.0.len()).filter(|i| goes(*i)).fold(0, |set, i| set | 1 << i)
+    }
+
+    /// The path of `set` that ends at `depth`.
+    fn complete(&self, set: Set, depth: usize) -> Option<usize> {
+        (0..self.0.len())
+            .find(|i| set & (1 << i) != 0 && self.0.get(*i).is_some_and(|p| p.len() == depth))
+    }
+}
+
+/// The values found in one document, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Found(Vec<(usize, Value)>);
+
+impl Found {
+    /// The last value at the path with this index in [`Paths::new`]; `null` counts as absent.
+    #[must_use]
+    pub fn last(&self, index: usize) -> Option<&Value> {
+        self.0.iter().rev().find(|(i, v)| *i == index && !v.is_null()).map(|(_, v)| v)
+    }
+
+    pub fn all(&self, index: usize) -> impl Iterator<Item = &Value> {
+        self.0.iter().filter(move |(i, _)| *i == index).map(|(_, v)| v)
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+/// Scans one or more documents: NDJSON and whitespace between documents are fine, and the elements
+/// of a top-level array are documents themselves (Gemini streams such arrays).
+#[derive(Debug)]
+pub struct Scanner {
+    paths: Arc<Paths>,
+    stack: Vec<Frame>,
+    /// Containers open below the innermost frame, where nothing is wanted.
+    skipped: usize,
+    lexer: Lexer,
+    key: Key,
+    capture: Option<Capture>,
+    found: Found,
+    total: usize,
+    /// Something of the current document has been seen.
+    begun: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Lexer {
+    Between,
+    Text {
+        escaped: bool,
+        key: bool,
+    },
+    /// A number, `true`, `false`, `null`.
+    Bare,
+}
+
+#[derive(Debug)]
+struct Frame {
+    object: bool,
+    /// An object's next string is a key.
+    key_next: bool,
+    /// Paths that lead into this container.
+    live: Set,
+    /// Paths that lead to the value which comes next.
+    value: Set,
+}
+
+#[derive(Debug, Default)]
+struct Key {
+    bytes: Vec<u8>,
+    escapes: bool,
+}
+
+#[derive(Debug)]
+struct Capture {
+    path: usize,
+    bytes: Vec<u8>,
+    /// Containers open inside the captured value.
+    depth: usize,
+    overflow: bool,
+}
+
+impl Scanner {
+    #[must_use]
+    pub fn new(paths: Arc<Paths>) -> Self {
+        Self {
+            paths,
+            stack: Vec::new(),
+            skipped: 0,
+            lexer: Lexer::Between,
+            key: Key::default(),
+            capture: None,
+            found: Found::default(),
+            total: 0,
+            begun: false,
+        }
+    }
+
+    /// Feeds bytes; `sink` gets the finds of each document that ends in them.
+    pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Found)) {
+        let mut rest = bytes;
+        while let Some((&byte, after)) = rest.split_first() {
+            match self.lexer {
+                Lexer::Text { escaped: true, key } => {
+                    self.keep(&[byte], key);
+                    self.lexer = Lexer::Text { escaped: false, key };
+                    rest = after;
+                }
+                Lexer::Text { escaped: false, key } => {
+                    let end = memchr2(b'"', b'\\', rest).unwrap_or(rest.len());
+                    let (text, tail) = rest.split_at(end);
+                    self.keep(text, key);
+                    rest = tail;
+                    let Some((&stop, after)) = tail.split_first() else { continue };
+                    rest = after;
+                    if stop == b'\\' {
+                        self.key.escapes |= key;
+                        self.keep(&[stop], key);
+                        self.lexer = Lexer::Text { escaped: true, key };
+                    } else {
+                        self.lexer = Lexer::Between;
+                        if key {
+                            self.end_key();
+                        } else {
+                            self.keep(&[stop], false);
+                            self.end_scalar(sink);
+                        }
+                    }
+                }
+                Lexer::Bare
+                    if !matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t') =>
+                {
+                    self.keep(&[byte], false);
+                    rest = after;
+                }
+                Lexer::Bare => {
+                    // The delimiter is not part of the value: looked at again below.
+                    self.lexer = Lexer::Between;
+                    self.end_scalar(sink);
+                }
+                Lexer::Between => {
+                    self.between(byte, sink);
+                    rest = after;
+                }
+            }
+        }
+    }
+
+    /// No more bytes: hands out what was found of a document that was cut off.
+    pub fn finish(&mut self, sink: &mut dyn FnMut(Found)) {
+        if self.lexer == Lexer::Bare {
+            self.lexer = Lexer::Between;
+            self.end_scalar(sink);
+        }
+        if self.begun {
+            self.end_document(sink);
+        }
+        self.stack.clear();
+        self.skipped = 0;
+        self.capture = None;
+        self.lexer = Lexer::Between;
+    }
+
+    fn between(&mut self, byte: u8, sink: &mut dyn FnMut(Found)) {
+        match byte {
+            b' ' | b'\n' | b'\r' | b'\t' => {
+                if let Some(capture) = &mut self.capture
+                    && !capture.bytes.is_empty()
+                {
+                    capture.push(&[byte]);
+                }
+            }
+            b'"' => {
+                let key = self.capture.is_none()
+                    && self.skipped == 0
+                    && self.stack.last().is_some_and(|frame| frame.object && frame.key_next);
+                if key {
+                    self.key = Key::default();
+                } else {
+                    self.begin_value();
+                    self.keep(b"\"", false);
+                }
+                self.lexer = Lexer::Text { escaped: false, key };
+            }
+            b'{' | b'[' => self.open(byte),
+            b'}' | b']' => self.close(byte, sink),
+            b',' | b':' => {
+                if self.capture.is_some() {
+                    self.keep(&[byte], false);
+                } else if self.skipped == 0
+                    && byte == b','
+                    && let Some(frame) = self.stack.last_mut()
+                {
+                    frame.key_next = frame.object;
+                }
+            }
+            _ => {
+                self.begin_value();
+                self.keep(&[byte], false);
+                self.lexer = Lexer::Bare;
+            }
+        }
+    }
+
+    fn open(&mut self, byte: u8) {
+        if let Some(capture) = &mut self.capture {
+            capture.depth += 1;
+            capture.push(&[byte]);
+            return;
+        }
+        if self.skipped > 0 {
+            self.skipped += 1;
+            return;
+        }
+        if self.stack.is_empty() && !self.begun && byte == b'[' {
+            return; // The elements of a top-level array are the documents.
+        }
+        self.begin_value();
+        if let Some(capture) = &mut self.capture {
+            capture.depth = 1;
+            capture.push(&[byte]);
+            return;
+        }
+        let live = self.wanted();
+        if live == 0 || self.stack.len() >= MAX_DEPTH {
+            self.skipped = 1;
+            return;
+        }
+        let object = byte == b'{';
+        let value = if object {
+            0
+        } else {
+            // Every open container took one step of the path.
+            self.paths.narrow(live, self.stack.len(), &|step| *step == Step::Each)
+        };
+        self.stack.push(Frame { object, key_next: object, live, value });
+    }
+
+    fn close(&mut self, byte: u8, sink: &mut dyn FnMut(Found)) {
+        if let Some(capture) = &mut self.capture
+            && capture.depth > 0
+        {
+            capture.push(&[byte]);
+            capture.depth -= 1;
+            if capture.depth == 0 {
+                self.end_value(sink);
+            }
+            return;
+        }
+        if self.skipped > 0 {
+            self.skipped -= 1;
+            if self.skipped == 0 {
+                self.end_value(sink);
+            }
+        } else if self.stack.pop().is_some() {
+            self.end_value(sink);
+        }
+    }
+
+    /// A value starts here; is it one that is wanted?
+    fn begin_value(&mut self) {
+        self.begun = true;
+        if self.capture.is_some() || self.skipped > 0 {
+            return;
+        }
+        let set = self.wanted();
+        let full = self.found.0.len() >= MAX_VALUES || self.total >= MAX_TOTAL;
+        if let Some(path) = self.paths.complete(set, self.stack.len())
+            && !self.stack.is_empty()
+            && !full
+        {
+            self.capture = Some(Capture { path, bytes: Vec::new(), depth: 0, overflow: false });
+        }
+    }
+
+    fn end_scalar(&mut self, sink: &mut dyn FnMut(Found)) {
+        let open = self.capture.as_ref().is_some_and(|capture| capture.depth > 0);
+        if !open && self.skipped == 0 {
+            self.end_value(sink);
+        }
+    }
+
+    fn end_value(&mut self, sink: &mut dyn FnMut(Found)) {
+        if let Some(capture) = self.capture.take() {
+            self.total += capture.bytes.len();
+            if !capture.overflow
+                && let Ok(value) = serde_json::from_slice(&capture.bytes)
+            {
+                self.found.0.push((capture.path, value));
+            }
+        }
+        match self.stack.last_mut() {
+            Some(frame) if frame.object => frame.value = 0,
+            Some(_) => {}
+            None => self.end_document(sink),
+        }
+    }
+
+    fn end_document(&mut self, sink: &mut dyn FnMut(Found)) {
+        self.begun = false;
+        self.total = 0;
+        sink(std::mem::take(&mut self.found));
+    }
+
+    fn end_key(&mut self) {
+        let depth = self.stack.len().saturating_sub(1);
+        let key = self.key.text();
+        let Some(frame) = self.stack.last_mut() else { return };
+        frame.key_next = false;
+        frame.value = match key {
+            Some(key) => self.paths.narrow(frame.live, depth, &|step| match step {
+                Step::Key(wanted) => *wanted == key,
+                Step::Each => false,
+            }),
+            None => 0,
+        };
+    }
+
+    /// Paths that lead to the value which comes next.
+    fn wanted(&self) -> Set {
+        self.stack.last().map_or_else(|| self.paths.all(), |frame| frame.value)
+    }
+
+    fn keep(&mut self, bytes: &[u8], key: bool) {
+        if key {
+            if self.key.bytes.len() + bytes.len() <= MAX_KEY {
+                self.key.bytes.extend_from_slice(bytes);
+            } else {
+                // Too long to be wanted: make it something that no path names.
+                self.key.bytes = vec![0];
+            }
+        } else if let Some(capture) = &mut self.capture {
+            capture.push(bytes);
+        }
+    }
+}
+
+impl Key {
+    fn text(&self) -> Option<String> {
+        if self.escapes {
+            let mut quoted = Vec::with_capacity(self.bytes.len() + 2);
+            quoted.push(b'"');
+            quoted.extend_from_slice(&self.bytes);
+            quoted.push(b'"');
+            return serde_json::from_slice(&quoted).ok();
+        }
+        std::str::from_utf8(&self.bytes).ok().map(str::to_owned)
+    }
+}
+
+impl Capture {
+    fn push(&mut self, bytes: &[u8]) {
+        if self.overflow || self.bytes.len() + bytes.len() > MAX_VALUE {
+            self.overflow = true;
+            self.bytes = Vec::new();
+        } else {
+            self.bytes.extend_from_slice(bytes);
+        }
+    }
+}

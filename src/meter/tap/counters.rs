@@ -1,0 +1,123 @@
+//! What the tap counts.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use serde::Serialize;
+
+use crate::handover::Decline;
+
+const DECLINES: [Decline; 10] = [
+    Decline::NotTls,
+    Decline::NotMetered,
+    Decline::Bypassed,
+    Decline::DialFailed,
+    Decline::UpstreamTls,
+    Decline::ClientCertificate,
+    Decline::Overloaded,
+    Decline::Degraded,
+    Decline::Draining,
+    Decline::Internal,
+];
+
+/// The tap's state for `/v1/actors`, `/health` and tests.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct TapSnapshot {
+    pub open: usize,
+    pub draining: bool,
+    pub edges: u64,
+    pub offers: u64,
+    pub commits: u64,
+    /// Commits that came too late: the edge had gone on raw.
+    pub refused: u64,
+    pub declined: BTreeMap<&'static str, u64>,
+    /// Handshakes that a client broke off: it does not trust our CA, or pins the provider's.
+    pub rejected_by_client: u64,
+    pub bypassed_hosts: usize,
+    pub exchanges: u64,
+    pub lossy: u64,
+    pub observer_bytes: usize,
+    pub bytes_up: u64,
+    pub bytes_down: u64,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Counters {
+    pub edges: AtomicU64,
+    pub offers: AtomicU64,
+    pub commits: AtomicU64,
+    pub refused: AtomicU64,
+    declined: [AtomicU64; DECLINES.len()],
+    pub rejected: AtomicU64,
+    pub exchanges: AtomicU64,
+    pub lossy: AtomicU64,
+    pub bytes_up: AtomicU64,
+    pub bytes_down: AtomicU64,
+}
+
+pub(super) fn add(counter: &AtomicU64, n: u64) {
+    counter.fetch_add(n, Ordering::Relaxed);
+}
+
+impl Counters {
+    pub(super) fn declined(&self, reason: Decline) {
+        let slot = DECLINES.iter().position(|d| *d == reason).and_then(|i| self.declined.get(i));
+        if let Some(counter) = slot {
+            add(counter, 1);
+        }
+    }
+
+    pub(super) fn snapshot(&self) -> TapSnapshot {
+        let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let declined = DECLINES.iter().zip(&self.declined);
+        TapSnapshot {
+            edges: get(&self.edges),
+            offers: get(&self.offers),
+            commits: get(&self.commits),
+            refused: get(&self.refused),
+            declined: declined
+                .map(|(reason, n)| (name(*reason), get(n)))
+                .filter(|(_, n)| *n > 0)
+                .collect(),
+            rejected_by_client: get(&self.rejected),
+            exchanges: get(&self.exchanges),
+            lossy: get(&self.lossy),
+            bytes_up: get(&self.bytes_up),
+            bytes_down: get(&self.bytes_down),
+            ..TapSnapshot::default()
+        }
+    }
+}
+
+/// As it stands in JSON.
+pub(super) fn name(reason: Decline) -> &'static str {
+    match reason {
+        Decline::NotTls => "not_tls",
+        Decline::NotMetered => "not_metered",
+        Decline::Bypassed => "bypassed",
+        Decline::DialFailed => "dial_failed",
+        Decline::UpstreamTls => "upstream_tls",
+        Decline::ClientCertificate => "client_certificate",
+        Decline::Overloaded => "overloaded",
+        Decline::Degraded => "degraded",
+        Decline::Draining => "draining",
+        Decline::Internal => "internal",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reason_is_counted_under_its_json_name() {
+        let counters = Counters::default();
+        for reason in DECLINES {
+            counters.declined(reason);
+            assert_eq!(serde_json::to_value(reason).unwrap(), name(reason));
+        }
+        let declined = counters.snapshot().declined;
+        assert_eq!(declined.len(), DECLINES.len());
+        assert!(declined.values().all(|n| *n == 1));
+    }
+}

@@ -1,0 +1,289 @@
+//! The daemon's side of the hand-over: takes client sockets that the edge offers, and meters them.
+//!
+//! Connections live on a runtime of their own, so that neither an actor nor the admin API can slow
+//! a byte, and observers on another one: a worker that is busy with a long parse polls no sockets,
+//! and the others may all be asleep. Keep the [`Arc<Tap>`] outside of whatever may restart: live connections end with it.
+
+mod bypass;
+mod channel;
+mod counters;
+mod offer;
+
+use std::io;
+use std::os::unix::net::UnixListener as StdListener;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use slog::Logger;
+use tokio::net::UnixListener;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use uuid::Uuid;
+
+pub use counters::TapSnapshot;
+
+use super::attribution::Attributor;
+use super::ca::Ca;
+use super::feed::Budget;
+use super::observer::{MakeFollower, RowSink, follower};
+use super::price::Book;
+use super::pump::Stage;
+use super::trust::Trust;
+use crate::config::Config;
+use crate::handover::channel::{ChannelError, EdgeChannel};
+use crate::handover::{ToDaemon, ToEdge, VERSION};
+use crate::home::Home;
+use bypass::Bypass;
+use counters::Counters;
+
+const WORKERS: usize = 2;
+/// Name look-ups and attribution; the latter never takes more than [`ATTRIBUTIONS`] of them.
+const BLOCKING_THREADS: usize = 16;
+const ATTRIBUTIONS: usize = 2;
+/// What is left to do when connections have been cut off: write their rows.
+const CUT_GRACE: Duration = Duration::from_secs(3);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Bounds and patience.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Offers and connections at once.
+    pub connections: usize,
+    /// Bytes that may wait for one connection's observer, and for all of them.
+    pub observer_bytes: usize,
+    pub observers_bytes: usize,
+    /// For a whole ClientHello.
+    pub hello: Duration,
+    pub dial: Duration,
+    /// For the provider's handshake, and for the client's.
+    pub handshake: Duration,
+    /// Between two signs of life for the edge.
+    pub progress: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            connections: 4096,
+            observer_bytes: 4 << 20,
+            observers_bytes: 64 << 20,
+            hello: Duration::from_secs(10),
+            dial: Duration::from_secs(30),
+            handshake: Duration::from_secs(20),
+            progress: Duration::from_millis(80),
+        }
+    }
+}
+
+/// What the tap works with. What may be reloaded is behind an `ArcSwap`.
+#[derive(Clone)]
+pub struct TapDeps {
+    pub home: Home,
+    /// The same that `/health` answers with.
+    pub instance: Uuid,
+    pub config: Arc<ArcSwap<Config>>,
+    pub ca: Arc<ArcSwap<Ca>>,
+    pub trust: Arc<ArcSwap<Trust>>,
+    pub sink: Arc<dyn RowSink>,
+    pub book: Arc<ArcSwap<Book>>,
+    pub limits: Limits,
+    pub log: Logger,
+}
+
+impl std::fmt::Debug for TapDeps {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TapDeps").field("instance", &self.instance).finish_non_exhaustive()
+    }
+}
+
+/// Why the tap's accept path is not in order.
+#[derive(Debug, thiserror::Error)]
+pub enum ProbeError {
+    #[error("no answer in time")]
+    Timeout,
+    #[error(transparent)]
+    Channel(#[from] ChannelError),
+    #[error("closed without an answer")]
+    Closed,
+    #[error("another daemon answered")]
+    Foreign,
+    #[error("the probe did not finish")]
+    Lost,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Tap {
+    deps: TapDeps,
+    make_follower: MakeFollower,
+    stage: watch::Sender<Stage>,
+    open: watch::Sender<usize>,
+    budget: Arc<Budget>,
+    counters: Counters,
+    bypass: Bypass,
+    attributor: Arc<Attributor>,
+    attributions: Arc<Semaphore>,
+    handle: Handle,
+    observers: Handle,
+    /// Emptied on drop: a runtime must not be dropped within another one.
+    runtimes: Vec<Runtime>,
+}
+
+impl Tap {
+    /// # Errors
+    /// When its threads can't be started.
+    pub fn new(deps: TapDeps) -> io::Result<Arc<Self>> {
+        Self::with_follower(deps, follower)
+    }
+
+    fn with_follower(deps: TapDeps, make_follower: MakeFollower) -> io::Result<Arc<Self>> {
+        let bytes = Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .max_blocking_threads(BLOCKING_THREADS)
+            .thread_name("tap")
+            .enable_all()
+            .build()?;
+        let observers = Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .max_blocking_threads(1)
+            .thread_name("observer")
+            .enable_time()
+            .build()?;
+        Ok(Arc::new(Self {
+            make_follower,
+            stage: watch::Sender::new(Stage::Serving),
+            open: watch::Sender::new(0),
+            budget: Budget::new(deps.limits.observers_bytes),
+            counters: Counters::default(),
+            bypass: Bypass::default(),
+            attributor: Arc::new(Attributor::default()),
+            attributions: Arc::new(Semaphore::new(ATTRIBUTIONS)),
+            handle: bytes.handle().clone(),
+            observers: observers.handle().clone(),
+            runtimes: vec![bytes, observers],
+            deps,
+        }))
+    }
+
+    /// Accepts edges on `listener` until the future is dropped; connections that were taken by
+    /// then go on.
+    ///
+    /// # Errors
+    /// When the listener is not usable.
+    pub async fn serve(self: Arc<Self>, listener: StdListener) -> io::Result<()> {
+        listener.set_nonblocking(true)?;
+        let handle = self.handle.clone();
+        let mut task = AbortOnDrop(handle.spawn(async move {
+            let listener = UnixListener::from_std(listener)?;
+            loop {
+                match listener.accept().await {
+                    Ok((stream, _)) => {
+                        tokio::spawn(channel::serve(Arc::clone(&self), stream));
+                    }
+                    Err(e) => {
+                        // Out of descriptors, most likely: those in use will be given back.
+                        slog::warn!(self.deps.log, "cannot accept an edge"; "error" => %e);
+                        sleep(ACCEPT_PAUSE).await;
+                    }
+                }
+            }
+        }));
+        (&mut task.0).await.unwrap_or_else(|e| Err(io::Error::other(e)))
+    }
+
+    /// Takes no more connections, lets exchanges finish until `deadline`, then cuts what is left.
+    /// True when nothing had to be cut.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        self.stage.send_if_modified(|stage| match stage {
+            Stage::Serving => {
+                *stage = Stage::Draining;
+                true
+            }
+            Stage::Draining | Stage::Cut => false,
+        });
+        let mut open = self.open.subscribe();
+        if timeout(deadline, open.wait_for(|n| *n == 0)).await.is_ok() {
+            return true;
+        }
+        self.stage.send_replace(Stage::Cut);
+        let _ = timeout(CUT_GRACE, open.wait_for(|n| *n == 0)).await;
+        false
+    }
+
+    /// A real round trip through the accept path: connects to our own socket and says hello.
+    ///
+    /// # Errors
+    /// When an edge could not use this tap right now.
+    pub async fn probe(&self, deadline: Duration) -> Result<Duration, ProbeError> {
+        let path = self.deps.home.control_socket();
+        let instance = self.deps.instance;
+        let started = Instant::now();
+        let trip = AbortOnDrop(self.handle.spawn(async move {
+            let mut channel = EdgeChannel::connect(&path).await?;
+            let hello = ToDaemon::Hello { version: VERSION, pid: std::process::id() };
+            channel.send(&hello, None).await?;
+            match channel.recv().await? {
+                Some((ToEdge::Hello { instance: answer, .. }, _)) if answer == instance => Ok(()),
+                Some(_) => Err(ProbeError::Foreign),
+                None => Err(ProbeError::Closed),
+            }
+        }));
+        let mut trip = trip;
+        match timeout(deadline, &mut trip.0).await {
+            Err(_) => Err(ProbeError::Timeout),
+            Ok(Err(_)) => Err(ProbeError::Lost),
+            Ok(Ok(result)) => result.map(|()| started.elapsed()),
+        }
+    }
+
+    #[must_use]
+    pub fn snapshot(&self) -> TapSnapshot {
+        let mut snapshot = self.counters.snapshot();
+        snapshot.open = *self.open.borrow();
+        snapshot.draining = *self.stage.borrow() != Stage::Serving;
+        snapshot.observer_bytes = self.budget.used();
+        snapshot.bypassed_hosts = self.bypass.len();
+        snapshot
+    }
+
+    /// A place for one more connection; given back on drop.
+    fn admit(self: &Arc<Self>) -> Option<Slot> {
+        let limit = self.deps.limits.connections;
+        let admitted = self.open.send_if_modified(|open| {
+            let room = *open < limit;
+            *open += usize::from(room);
+            room
+        });
+        admitted.then(|| Slot(Arc::clone(self)))
+    }
+}
+
+impl Drop for Tap {
+    fn drop(&mut self) {
+        for runtime in self.runtimes.drain(..) {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+struct Slot(Arc<Tap>);
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.0.open.send_modify(|open| *open = open.saturating_sub(1));
+    }
+}
+
+struct AbortOnDrop<T>(JoinHandle<T>);
+
+impl<T> Drop for AbortOnDrop<T> {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests;

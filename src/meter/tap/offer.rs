@@ -1,0 +1,273 @@
+//! One offered connection: look, dial, ask, and only then take a byte.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use rustls::{AlertDescription, ServerConfig};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{interval, timeout};
+use tokio_rustls::{TlsAcceptor, server};
+
+use super::bypass::Strike;
+use super::channel::Link;
+use super::counters::{add, name};
+use super::{Slot, Tap};
+use crate::handover::{Decline, Offer};
+use crate::meter::attribution::Attribution;
+use crate::meter::feed::feed;
+use crate::meter::hello::{Hello, HelloError, peek};
+use crate::meter::observer::{Attributed, Observed, Subject, observe};
+use crate::meter::pump;
+use crate::meter::upstream::{Target, Upstream, connect};
+
+/// How long a look at the bypass list waits to learn who the client is.
+const WHO_DEADLINE: Duration = Duration::from_millis(200);
+/// After a failed handshake there is time to find out.
+const WHO_LATER: Duration = Duration::from_secs(2);
+
+/// Everything that can fail without the client noticing has succeeded.
+struct Ready {
+    /// SNI, else the CONNECT host.
+    name: String,
+    upstream: Upstream,
+    config: Arc<ServerConfig>,
+}
+
+pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, mut link: Link) {
+    let attribution = look_up(&tap, &offer);
+    let prepared = match socket(fd) {
+        Ok(socket) => prepare_visibly(&tap, &offer, socket, &attribution, &link).await,
+        Err(_) => Some(Err(Decline::Internal)),
+    };
+    let (socket, ready) = match prepared {
+        // The channel broke: the edge has gone on by itself, and so has its copy.
+        None => return,
+        Some(Err(reason)) => {
+            tap.counters.declined(reason);
+            slog::debug!(tap.deps.log, "left a connection to the edge";
+                "host" => &offer.host, "reason" => name(reason));
+            return link.decline(reason);
+        }
+        Some(Ok(both)) => both,
+    };
+    if !link.commit().await {
+        add(&tap.counters.refused, 1);
+        return;
+    }
+    drop(link);
+    add(&tap.counters.commits, 1);
+    meter(&tap, &offer, socket, ready, attribution).await;
+    drop(slot);
+}
+
+fn socket(fd: OwnedFd) -> io::Result<TcpStream> {
+    let socket = std::net::TcpStream::from(fd);
+    socket.set_nonblocking(true)?;
+    let socket = TcpStream::from_std(socket)?;
+    // A failure here costs latency only.
+    let _ = socket.set_nodelay(true);
+    Ok(socket)
+}
+
+/// Starts to find out whose connection it is; off the byte path.
+fn look_up(tap: &Arc<Tap>, offer: &Offer) -> Attributed {
+    let (found, attribution) = watch::channel(None);
+    let attributor = Arc::clone(&tap.attributor);
+    let permits = Arc::clone(&tap.attributions);
+    let (client, local) = (offer.client, offer.local);
+    tokio::spawn(async move {
+        let Ok(_permit) = permits.acquire_owned().await else { return };
+        let search = tokio::task::spawn_blocking(move || attributor.attribute(client, local));
+        if let Ok(attribution) = search.await {
+            found.send_replace(Some(Arc::new(attribution)));
+        }
+    });
+    attribution
+}
+
+/// Prepares and meanwhile tells the edge that we are alive. `None`: the edge is gone.
+async fn prepare_visibly(
+    tap: &Tap,
+    offer: &Offer,
+    socket: TcpStream,
+    attribution: &Attributed,
+    link: &Link,
+) -> Option<Result<(TcpStream, Ready), Decline>> {
+    let mut work = Box::pin(async {
+        let ready = prepare(tap, offer, &socket, attribution).await;
+        (socket, ready)
+    });
+    let mut alive = interval(tap.deps.limits.progress);
+    loop {
+        tokio::select! {
+            biased;
+            (socket, ready) = &mut work => return Some(match ready {
+                Ok(ready) => Ok((socket, ready)),
+                Err(reason) => {
+                    // Our copy first: after the answer the socket is the edge's alone.
+                    drop(socket);
+                    Err(reason)
+                }
+            }),
+            _ = alive.tick() => if !link.progress() {
+                return None;
+            }
+        }
+    }
+}
+
+async fn prepare(
+    tap: &Tap,
+    offer: &Offer,
+    socket: &TcpStream,
+    attribution: &Attributed,
+) -> Result<Ready, Decline> {
+    let limits = &tap.deps.limits;
+    let hello = peek(socket, limits.hello).await.map_err(|e| match e {
+        HelloError::NotTls | HelloError::Timeout | HelloError::Closed => Decline::NotTls,
+        HelloError::Io(_) => Decline::Internal,
+    })?;
+    let name = hello.sni.clone().unwrap_or_else(|| offer.host.clone());
+    let config = tap.deps.config.load_full();
+    if !config.meter.is_metered(&name, offer.port) {
+        return Err(Decline::NotMetered);
+    }
+    if tap.bypass.knows(&name) {
+        let who = who(attribution, WHO_DEADLINE).await;
+        if tap.bypass.covers(&name, program(who.as_deref()), Instant::now()) {
+            return Err(Decline::Bypassed);
+        }
+    }
+    let upstream = dial(tap, &config.upstream, offer, &hello).await?;
+    let config = tap.deps.ca.load().server_config(&name, upstream.alpn.as_deref());
+    let config = config.map_err(|e| {
+        slog::debug!(tap.deps.log, "no certificate for a host"; "host" => &name, "error" => %e);
+        Decline::Internal
+    })?;
+    Ok(Ready { name, upstream, config })
+}
+
+async fn dial(
+    tap: &Tap,
+    config: &crate::config::Upstream,
+    offer: &Offer,
+    hello: &Hello,
+) -> Result<Upstream, Decline> {
+    let target = Target {
+        host: &offer.host,
+        port: offer.port,
+        dial_deadline: tap.deps.limits.dial,
+        tls_deadline: tap.deps.limits.handshake,
+    };
+    let trust = tap.deps.trust.load_full();
+    connect(&trust, config, target, hello).await.map_err(|e| {
+        slog::debug!(tap.deps.log, "cannot connect to a provider";
+            "host" => target.host, "error" => %e);
+        e.decline()
+    })
+}
+
+/// From here on the connection is ours.
+async fn meter(
+    tap: &Arc<Tap>,
+    offer: &Offer,
+    socket: TcpStream,
+    ready: Ready,
+    attribution: Attributed,
+) {
+    let Ready { name, mut upstream, config } = ready;
+    let accept = timeout(tap.deps.limits.handshake, TlsAcceptor::from(config).accept(socket));
+    let mut client: server::TlsStream<TcpStream> = match accept.await {
+        Ok(Ok(client)) => client,
+        Ok(Err(e)) => return rejected(tap, &name, strike(&e), &attribution).await,
+        Err(_) => return rejected(tap, &name, Some(Strike::Vanished), &attribution).await,
+    };
+    if tap.bypass.knows(&name) {
+        let who = attribution.borrow().clone();
+        tap.bypass.forgive(&name, program(who.as_deref()));
+    }
+    let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes);
+    let subject = Subject {
+        host: name,
+        port: offer.port,
+        alpn: upstream.alpn.take(),
+        since: (Timestamp::now(), Instant::now()),
+        attribution,
+    };
+    let (sink, book) = (Arc::clone(&tap.deps.sink), Arc::clone(&tap.deps.book));
+    // Not aborted with this task: what it has seen becomes rows in any case.
+    let observer = observe(watch, subject, sink, book, tap.make_follower);
+    let observer = tap.observers.spawn(observer);
+    let mut stage = tap.stage.subscribe();
+    let ended = pump::run(&mut client, &mut upstream.tls, &mut feed, &mut stage).await;
+    // Both sockets close before the observer has its last word.
+    drop((client, upstream));
+    add(&tap.counters.bytes_up, ended.bytes_up);
+    add(&tap.counters.bytes_down, ended.bytes_down);
+    let lossy = feed.is_lossy();
+    drop(feed);
+    let observed = observer.await.unwrap_or_default();
+    note(tap, observed, lossy);
+}
+
+fn note(tap: &Tap, observed: Observed, lossy: bool) {
+    add(&tap.counters.exchanges, observed.exchanges);
+    if lossy || observed.lossy.is_some() {
+        add(&tap.counters.lossy, 1);
+        let reason = observed.lossy.map(|r| r.to_string()).unwrap_or_default();
+        slog::warn!(tap.deps.log, "lost sight of a connection; its bytes went through";
+            "reason" => reason);
+    }
+}
+
+async fn rejected(tap: &Tap, host: &str, strike: Option<Strike>, attribution: &Attributed) {
+    let Some(strike) = strike else {
+        slog::debug!(tap.deps.log, "a client's handshake failed"; "host" => host);
+        return;
+    };
+    add(&tap.counters.rejected, 1);
+    let who = who(attribution, WHO_LATER).await;
+    let program = program(who.as_deref());
+    tap.bypass.strike(host, program, strike, Instant::now());
+    slog::debug!(tap.deps.log, "a client did not accept our certificate";
+        "host" => host, "client" => program.unwrap_or("unknown"));
+}
+
+/// Whether the way a handshake failed says that the client won't have our certificate.
+fn strike(error: &io::Error) -> Option<Strike> {
+    let tls = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
+    match (tls, error.kind()) {
+        (Some(rustls::Error::AlertReceived(alert)), _) => matches!(
+            alert,
+            AlertDescription::UnknownCA
+                | AlertDescription::BadCertificate
+                | AlertDescription::CertificateUnknown
+                | AlertDescription::CertificateExpired
+                | AlertDescription::CertificateRevoked
+                | AlertDescription::UnsupportedCertificate
+                | AlertDescription::AccessDenied
+                | AlertDescription::DecryptError
+                | AlertDescription::InternalError
+                | AlertDescription::HandshakeFailure
+        )
+        .then_some(Strike::Refused),
+        (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
+            Some(Strike::Vanished)
+        }
+        (Some(_) | None, _) => None,
+    }
+}
+
+async fn who(attribution: &Attributed, deadline: Duration) -> Option<Arc<Attribution>> {
+    let mut attribution = attribution.clone();
+    let known = timeout(deadline, attribution.wait_for(Option::is_some)).await;
+    known.ok()?.ok()?.clone()
+}
+
+fn program(who: Option<&Attribution>) -> Option<&str> {
+    who.and_then(|a| a.program.as_deref())
+}

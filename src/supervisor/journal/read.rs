@@ -1,0 +1,92 @@
+//! Reading and following the journal, from any process.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use super::JournalEntry;
+use super::write::rotated;
+
+/// A longer line is not ours.
+const LINE_CAP: usize = 1 << 20;
+
+/// All entries, the file set aside included. Lines that are none (cut by a full disk) are
+/// skipped; no file is no entries.
+pub fn read_all(path: &Path) -> io::Result<Vec<JournalEntry>> {
+    let mut entries = Vec::new();
+    for file in [rotated(path), path.to_owned()] {
+        match fs::read(&file) {
+            Ok(bytes) => entries.extend(bytes.split(|b| *b == b'\n').filter_map(parse)),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(entries)
+}
+
+fn parse(line: &[u8]) -> Option<JournalEntry> {
+    serde_json::from_slice(line).ok()
+}
+
+/// Follows the journal over rotations. Call [`Tail::poll`] as often as you like.
+#[derive(Debug)]
+pub struct Tail {
+    path: PathBuf,
+    file: Option<File>,
+    partial: Vec<u8>,
+}
+
+impl Tail {
+    /// From what comes next.
+    #[must_use]
+    pub fn at_end(path: &Path) -> Self {
+        let mut tail = Self::at_start(path);
+        tail.file = File::open(path).ok();
+        if let Some(file) = &mut tail.file {
+            let _ = file.seek(SeekFrom::End(0));
+        }
+        tail
+    }
+
+    /// From the first entry of the current file.
+    #[must_use]
+    pub fn at_start(path: &Path) -> Self {
+        Self { path: path.to_owned(), file: None, partial: Vec::new() }
+    }
+
+    /// What has come since the last call.
+    pub fn poll(&mut self) -> Vec<JournalEntry> {
+        let mut entries = Vec::new();
+        self.drain(&mut entries);
+        // Set aside meanwhile: the rest of the old one is read, so on with the new one.
+        if !self.is_current() {
+            self.drain(&mut entries);
+            self.partial.clear();
+            self.file = File::open(&self.path).ok();
+            self.drain(&mut entries);
+        }
+        entries
+    }
+
+    fn is_current(&self) -> bool {
+        let open = self.file.as_ref().and_then(|f| f.metadata().ok()).map(|m| (m.dev(), m.ino()));
+        open.is_some() && open == fs::metadata(&self.path).ok().map(|m| (m.dev(), m.ino()))
+    }
+
+    fn drain(&mut self, entries: &mut Vec<JournalEntry>) {
+        let Some(file) = &mut self.file else { return };
+        let mut chunk = [0; 8192];
+        while let Ok(n @ 1..) = file.read(&mut chunk) {
+            for part in chunk.get(..n).unwrap_or_default().split_inclusive(|b| *b == b'\n') {
+                if self.partial.len() < LINE_CAP {
+                    self.partial.extend_from_slice(part);
+                }
+                if part.ends_with(b"\n") {
+                    entries.extend(parse(&self.partial));
+                    self.partial.clear();
+                }
+            }
+        }
+    }
+}

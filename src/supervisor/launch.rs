@@ -1,0 +1,234 @@
+//! The side of the runner that lives on the child's own thread: make the context by hand, drive
+//! it as a local task, await the join handle, report the typed exit.
+
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context as TaskContext, Poll};
+use std::time::Duration;
+
+use actix::fut::ActorFuture;
+use actix::{ActorContext, AsyncContext, Context};
+use serde_json::Value;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Interval, MissedTickBehavior, interval};
+
+use super::birth::{Birth, Slot};
+use super::event::{Event, Exit};
+use super::liveness::{self, Pulse, describe_panic};
+use super::runner::{self, Outcome};
+use super::{Child, Journal, Lane, Lanes, TreeSpec};
+
+/// What the supervisor tells a child, past its mailbox.
+#[derive(Debug)]
+pub(super) enum Control {
+    Stop,
+    /// [`Birth::fail`] was called.
+    Fail,
+    Observe(oneshot::Sender<Value>),
+}
+
+/// How a child's thread tells its supervisor.
+#[derive(Clone, Debug)]
+pub(super) struct Report {
+    pub child: usize,
+    pub generation: u64,
+    pub events: mpsc::UnboundedSender<Event>,
+}
+
+impl Report {
+    pub fn ready(&self) {
+        let (child, generation) = (self.child, self.generation);
+        let _ = self.events.send(Event::ChildReady { child, generation });
+    }
+
+    fn exited(&self, exit: Exit) {
+        let (child, generation) = (self.child, self.generation);
+        let _ = self.events.send(Event::ChildExited { child, generation, exit });
+    }
+}
+
+/// All that one generation needs.
+#[derive(Debug)]
+pub(super) struct Launch {
+    pub birth: Birth,
+    pub report: Report,
+    pub control: mpsc::UnboundedReceiver<Control>,
+    pub kill: oneshot::Receiver<()>,
+    pub beat: Option<Duration>,
+    pub lane: Lane,
+    // for nested supervisors
+    pub process: &'static str,
+    pub path: String,
+    pub journal: Journal,
+    pub lanes: Lanes,
+}
+
+pub(super) fn actor<A: Child>(
+    launch: Launch,
+    slot: Slot<A>,
+    factory: Arc<impl Fn(Birth) -> A + Send + Sync + 'static>,
+) {
+    let (lanes, lane, report) = (launch.lanes.clone(), launch.lane, launch.report.clone());
+    let started = lanes.run(lane, move || {
+        actix_rt::spawn(run_actor(launch, slot, factory));
+    });
+    if !started {
+        report.exited(Exit::Failed("its thread could not be started".to_owned()));
+    }
+}
+
+async fn run_actor<A: Child>(
+    launch: Launch,
+    slot: Slot<A>,
+    factory: Arc<impl Fn(Birth) -> A + 'static>,
+) {
+    let Launch { birth, report, control, kill, beat, .. } = launch;
+    let generation = birth.generation();
+    let inner = {
+        let (birth, slot) = (birth.clone(), slot.clone());
+        async move {
+            let mut ctx = Context::<A>::new();
+            let addr = ctx.address();
+            birth.on_ready(move || slot.put(generation, addr.clone()));
+            ctx.spawn(Link { control, beat: beat.map(heart), pulse: birth.pulse() });
+            let actor = factory(birth);
+            ctx.into_future(actor).await;
+        }
+    };
+    let task = actix_rt::spawn(noting_panics(inner));
+    let exit = join(task, kill, || birth.take_fault()).await;
+    slot.clear(generation);
+    report.exited(exit);
+}
+
+pub(super) fn tree(
+    launch: Launch,
+    factory: Arc<impl Fn(&Birth) -> TreeSpec + Send + Sync + 'static>,
+) {
+    let Launch { birth, report, mut control, kill, process, path, journal, lanes, .. } = launch;
+    let inner = async move {
+        let mut spec = factory(&birth);
+        spec.process = process;
+        spec.journal = journal;
+        spec.lanes = lanes;
+        let ready = birth.clone();
+        let tree = runner::start_at(spec, path, move || ready.ready());
+        let mut done = pin!(tree.finished());
+        loop {
+            tokio::select! {
+                outcome = &mut done => {
+                    if let Outcome::Escalated(cause) = outcome {
+                        birth.fail(cause.to_string());
+                    }
+                    break birth.take_fault();
+                }
+                order = control.recv() => match order {
+                    Some(Control::Stop | Control::Fail) | None => tree.request_shutdown(),
+                    Some(Control::Observe(reply)) => {
+                        let tree = tree.clone();
+                        actix_rt::spawn(async move {
+                            let children = tree.observe().await;
+                            let _ = reply.send(serde_json::to_value(children).unwrap_or_default());
+                        });
+                    }
+                },
+            }
+        }
+    };
+    actix_rt::spawn(async move {
+        let (tell, fault) = oneshot::channel();
+        let task = actix_rt::spawn(noting_panics(async move {
+            let _ = tell.send(inner.await);
+        }));
+        let mut fault = fault;
+        let exit = join(task, kill, || fault.try_recv().ok().flatten()).await;
+        report.exited(exit);
+    });
+}
+
+/// Waits for the end of the task, or ends it.
+async fn join(
+    mut task: tokio::task::JoinHandle<()>,
+    kill: oneshot::Receiver<()>,
+    fault: impl FnOnce() -> Option<String>,
+) -> Exit {
+    let mut kill = pin!(kill);
+    let mut killed = false;
+    let result = poll_fn(|cx| {
+        if !killed && matches!(kill.as_mut().poll(cx), Poll::Ready(Ok(()))) {
+            killed = true;
+            task.abort();
+        }
+        Pin::new(&mut task).poll(cx)
+    })
+    .await;
+    match result {
+        Ok(()) => fault().map_or(Exit::Normal, Exit::Failed),
+        Err(e) if e.is_panic() => Exit::Panicked(describe_panic(e.into_panic().as_ref())),
+        Err(_) => Exit::Killed,
+    }
+}
+
+/// Marks each poll, so that the panic hook knows whose panic it is.
+async fn noting_panics(inner: impl Future<Output = ()>) {
+    let mut inner = pin!(inner);
+    poll_fn(|cx| {
+        match liveness::supervised(|| catch_unwind(AssertUnwindSafe(|| inner.as_mut().poll(cx)))) {
+            Ok(poll) => poll,
+            Err(payload) => resume_unwind(payload),
+        }
+    })
+    .await;
+}
+
+fn heart(period: Duration) -> Interval {
+    let mut heart = interval(period.max(Duration::from_millis(1)));
+    heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    heart
+}
+
+/// Lives inside the child's context: beats its pulse and carries out what the supervisor says,
+/// with the actor at hand.
+struct Link {
+    control: mpsc::UnboundedReceiver<Control>,
+    beat: Option<Interval>,
+    pulse: Pulse,
+}
+
+impl<A: Child> ActorFuture<A> for Link {
+    type Output = ();
+
+    fn poll(
+        mut self: Pin<&mut Self>,
+        actor: &mut A,
+        ctx: &mut Context<A>,
+        task: &mut TaskContext<'_>,
+    ) -> Poll<()> {
+        let this = &mut *self;
+        if let Some(beat) = &mut this.beat {
+            while beat.poll_tick(task).is_ready() {
+                this.pulse.beat();
+            }
+        }
+        while let Poll::Ready(order) = this.control.poll_recv(task) {
+            match order {
+                Some(Control::Stop) => actor.stop(ctx),
+                // The supervisor is gone: nobody would ever end us.
+                Some(Control::Fail) | None => ctx.stop(),
+                Some(Control::Observe(reply)) => {
+                    let _ = reply.send(actor.observe());
+                }
+            }
+            if order_ended(ctx) {
+                return Poll::Ready(());
+            }
+        }
+        Poll::Pending
+    }
+}
+
+fn order_ended<A: Child>(ctx: &Context<A>) -> bool {
+    ctx.state() != actix::ActorState::Running
+}

@@ -1,6 +1,7 @@
 //! `up`: the whole tree in the foreground. Lines as things happen; on a terminal a short header that
 //! stays on top of them.
 
+use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
@@ -78,22 +79,23 @@ fn end(mut root: Child) -> std::io::Result<()> {
 fn watch(ctx: &Context, mut journal: journal::Tail, ended: &AtomicBool) -> std::io::Result<()> {
     let mut out = std::io::stdout();
     let live = out.is_terminal();
-    let mut seen = Timestamp::now();
+    let since = Timestamp::now();
+    let mut shown = HashSet::new();
     let (mut requests, mut nanousd) = (0u64, 0i128);
     while !ended.load(Ordering::Relaxed) {
         let mut lines: Vec<String> = journal.poll().iter().map(ToString::to_string).collect();
-        let filter = RequestFilter { since: Some(seen), limit: Some(200), ..RequestFilter::default() };
+        let filter = RequestFilter { since: Some(since), limit: Some(200), ..RequestFilter::default() };
         let rows = Ledger::open(&ctx.home)
             .and_then(|ledger| ledger.requests(&filter))
             .map(|page| page.rows)
             .unwrap_or_default();
-        for row in rows.iter().rev().filter(|r| r.ended_at.is_some() && r.started_at > seen) {
-            requests += 1;
-            nanousd += i128::from(row.cost_nanousd.unwrap_or(0));
-            lines.push(rows_of::line(row));
-        }
-        if let Some(last) = rows.iter().filter(|r| r.ended_at.is_some()).map(|r| r.started_at).max() {
-            seen = seen.max(last);
+        // In the order of their ends: a long one may have begun before many that are shown.
+        for row in rows.iter().rev().filter(|r| r.ended_at.is_some()) {
+            if shown.insert(row.id) {
+                requests += 1;
+                nanousd += i128::from(row.cost_nanousd.unwrap_or(0));
+                lines.push(rows_of::line(row));
+            }
         }
         if live {
             // Clear the header of the last tick, print what is new, put the header below it.

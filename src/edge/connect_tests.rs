@@ -29,14 +29,16 @@ fn run(input: &[u8], size: usize) -> (Step, usize) {
 fn request(input: &[u8]) -> Request {
     match run(input, usize::MAX / 2).0 {
         Step::Done { request, .. } => request,
-        other => panic!("{other:?}"),
+        other @ (Step::More | Step::Refuse(_)) => panic!("{other:?}"),
     }
 }
 
 fn status(input: &[u8]) -> u16 {
     match run(input, usize::MAX / 2).0 {
         Step::Refuse(refusal) => refusal.status,
-        other => panic!("{:?} gave {other:?}", String::from_utf8_lossy(input)),
+        other @ (Step::More | Step::Done { .. }) => {
+            panic!("{:?} gave {other:?}", String::from_utf8_lossy(input))
+        }
     }
 }
 

@@ -19,6 +19,7 @@ pub mod tunnel;
 
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,7 +29,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use slog::Logger;
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixStream};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
 use cache::{Health, HealthCache};
@@ -41,6 +42,8 @@ use crate::home::{Home, PidLock};
 
 /// Live tunnels get this long when the edge is asked to end.
 pub const DRAIN: Duration = Duration::from_secs(30);
+
+const CACHE_RESTART: Duration = Duration::from_millis(100);
 
 const OK: u8 = 0;
 const FAILED: u8 = 1;
@@ -78,7 +81,6 @@ async fn run(opts: EdgeOptions) -> u8 {
             None
         }
     };
-    report_problems(&loaded, &log);
     accept::raise_descriptor_limit();
     let listener = match accept::listen(loaded.config.edge.addr()) {
         Ok(listener) => listener,
@@ -103,11 +105,8 @@ async fn run(opts: EdgeOptions) -> u8 {
     };
     let serving = tokio::task::spawn_local(accept::accept_all(listener, Rc::clone(&edge.shared)));
     slog::info!(log, "edge serves"; "port" => edge.shared.edge_port);
-    loop {
-        match signals.next().await {
-            Signal::Reload => edge.reload(&home),
-            Signal::End => break,
-        }
+    while let Signal::Reload = signals.next().await {
+        edge.reload(&home);
     }
     // Closing our copy of the listener is enough: the root holds the port for the next edge, which
     // needs the lock.
@@ -137,8 +136,7 @@ impl Edge {
         let edge_port = listener.local_addr()?.port();
         let config = Arc::new(ArcSwap::from_pointee(usable(config, edge_port, &log)));
         let health = Health::new(Arc::clone(&config));
-        let cache = HealthCache::new(Arc::clone(&health), home.control_socket(), log.clone());
-        tokio::task::spawn_local(actix::Context::new().into_future(cache));
+        keep_cache(Arc::clone(&health), home.control_socket(), log.clone());
         let (spool, write) = Spool::new(home.passthrough_spool());
         let spooler = tokio::spawn(write);
         let shared = Rc::new(Shared {
@@ -178,6 +176,19 @@ impl Edge {
             let _ = spooler.await;
         }
     }
+}
+
+/// Runs the health cache, and a new one whenever it ends. Without it connections go on by the last
+/// verdict.
+fn keep_cache(health: Arc<Health>, socket: PathBuf, log: Logger) {
+    tokio::task::spawn_local(async move {
+        loop {
+            let cache = HealthCache::new(Arc::clone(&health), socket.clone(), log.clone());
+            let ended = tokio::task::spawn_local(actix::Context::new().into_future(cache)).await;
+            slog::error!(log, "health cache ended, starting it anew"; "panicked" => ended.is_err());
+            sleep(CACHE_RESTART).await;
+        }
+    });
 }
 
 /// An upstream proxy that is ourselves would send every connection round in circles.

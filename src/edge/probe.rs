@@ -168,10 +168,13 @@ fn judge_body(answer: &[u8]) -> Result<Uuid, ProbeError> {
 fn cause(error: &ProbeError) -> Cause {
     match error {
         ProbeError::Io(e) | ProbeError::Link(LinkError::Channel(ChannelError::Io(e))) => {
-            match e.kind() {
-                io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound => Cause::Refused,
-                io::ErrorKind::TimedOut => Cause::Timeout,
-                _ => Cause::Failed,
+            let is = |kind| e.kind() == kind;
+            if is(io::ErrorKind::ConnectionRefused) || is(io::ErrorKind::NotFound) {
+                Cause::Refused
+            } else if is(io::ErrorKind::TimedOut) {
+                Cause::Timeout
+            } else {
+                Cause::Failed
             }
         }
         ProbeError::Degraded(_) => Cause::Degraded,

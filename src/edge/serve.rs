@@ -1,5 +1,6 @@
 //! One connection, from its first byte to its end.
 
+use std::future::poll_fn;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use slog::Logger;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use uuid::Uuid;
@@ -44,15 +45,23 @@ pub struct Shared {
     pub log: Logger,
 }
 
-/// What the first part of a connection's life leads to. Small: it is what an idle tunnel keeps.
+/// What the first part of a connection's life leads to. Boxed: it is moved between futures, and
+/// each of them would have room for it.
 enum Next {
     Over,
-    Tunnel(Tunnel, Option<Passed>),
+    Tunnel(Box<Raw>),
     /// `200` was answered; the client has not spoken yet.
-    Metered(TcpStream, Box<Metered>),
+    Metered(Box<Metered>),
+}
+
+struct Raw {
+    tunnel: Tunnel,
+    /// Set for a metered host.
+    passed: Option<Passed>,
 }
 
 struct Metered {
+    client: TcpStream,
     target: Target,
     started: Started,
 }
@@ -80,32 +89,35 @@ impl Shared {
 pub async fn serve(shared: Rc<Shared>, client: TcpStream) {
     let _open = shared.counters.open();
     let mut next = Box::pin(begin(&shared, client)).await;
-    if let Next::Metered(client, metered) = next {
+    if let Next::Metered(metered) = next {
         // No timer and no buffer: the client may take its time.
-        let spoke = dial::peek(&client, &mut [0]).await;
+        let spoke = poll_fn(|cx| metered.client.poll_peek(cx, &mut ReadBuf::new(&mut [0]))).await;
         next = match spoke {
-            Ok(1..) => Box::pin(chain(&shared, client, *metered)).await,
+            Ok(1..) => Box::pin(chain(&shared, *metered)).await,
             Ok(0) | Err(_) => Next::Over,
         };
     }
-    match next {
-        Next::Tunnel(tunnel, passed) => {
-            shared.counters.raw();
-            let summary = tunnel.run().await;
-            if let Some(passed) = passed {
-                shared.counters.passed(passed.reason);
-                shared.spool.record(Line {
-                    at: passed.started.at,
-                    host: passed.target.host,
-                    port: passed.target.port,
-                    duration_ms: millis(passed.started.clock.elapsed()),
-                    bytes_up: summary.up,
-                    bytes_down: summary.down,
-                    reason: passed.reason,
-                });
-            }
+    if let Next::Tunnel(mut raw) = next {
+        shared.counters.raw();
+        let summary = raw.tunnel.run().await;
+        if let Some(passed) = raw.passed {
+            shared.counters.passed(passed.reason);
+            shared.spool.record(Line {
+                at: passed.started.at,
+                host: passed.target.host,
+                port: passed.target.port,
+                duration_ms: millis(passed.started.clock.elapsed()),
+                bytes_up: summary.up,
+                bytes_down: summary.down,
+                reason: passed.reason,
+            });
         }
-        Next::Over | Next::Metered(..) => {}
+    }
+}
+
+impl Next {
+    fn tunnel(tunnel: Tunnel, passed: Option<Passed>) -> Self {
+        Self::Tunnel(Box::new(Raw { tunnel, passed }))
     }
 }
 
@@ -134,13 +146,13 @@ async fn begin(shared: &Shared, mut client: TcpStream) -> Next {
                     shared.health.refresh();
                     let started = Started { at: Timestamp::now(), clock: Instant::now() };
                     match client.write_all(ESTABLISHED).await {
-                        Ok(()) => Next::Metered(client, Box::new(Metered { target, started })),
+                        Ok(()) => Next::Metered(Box::new(Metered { client, target, started })),
                         Err(_) => Next::Over,
                     }
                 }
                 Route::Raw => match connect(shared, &target).await {
                     Ok(server) => match client.write_all(ESTABLISHED).await {
-                        Ok(()) => Next::Tunnel(Tunnel::new(client, server), None),
+                        Ok(()) => Next::tunnel(Tunnel::new(client, server), None),
                         Err(_) => Next::Over,
                     },
                     Err(e) => unreachable_target(client, &e).await,
@@ -151,8 +163,8 @@ async fn begin(shared: &Shared, mut client: TcpStream) -> Next {
 }
 
 /// A metered connection with its first bytes unread: to the daemon if it is well, else raw.
-async fn chain(shared: &Shared, client: TcpStream, metered: Metered) -> Next {
-    let Metered { target, started } = metered;
+async fn chain(shared: &Shared, metered: Metered) -> Next {
+    let Metered { client, target, started } = metered;
     let (reason, offered) = match shared.health.decide().await {
         Some(reason) => (reason, false),
         None => match offer(shared, &client, &target).await {
@@ -170,7 +182,7 @@ async fn chain(shared: &Shared, client: TcpStream, metered: Metered) -> Next {
         Ok(server) => {
             let tunnel = Tunnel::new(client, server);
             let tunnel = if offered { tunnel.shared_client() } else { tunnel };
-            Next::Tunnel(tunnel, Some(Passed { target, started, reason }))
+            Next::tunnel(tunnel, Some(Passed { target, started, reason }))
         }
         Err(e) => {
             // `200` is out: breaking off is all that can be said.
@@ -210,7 +222,7 @@ async fn forward(shared: &Shared, client: TcpStream, target: Target, head: Vec<u
     match connect(shared, &target).await {
         Ok(server) => {
             let tunnel = Tunnel::new(client, server).with_request_head(head).with_response_gate();
-            Next::Tunnel(tunnel, passed)
+            Next::tunnel(tunnel, passed)
         }
         Err(e) => unreachable_target(client, &e).await,
     }
@@ -280,9 +292,7 @@ async fn respond(mut client: TcpStream, status: u16, kind: &str, body: &[u8]) ->
     if client.write_all(&answer).await.is_ok() && client.shutdown().await.is_ok() {
         // To close with unread bytes would reset the connection under the answer.
         let mut sink = [0; 1024];
-        let drain = async {
-            while let Ok(1..) = tokio::io::AsyncReadExt::read(&mut client, &mut sink).await {}
-        };
+        let drain = async { while let Ok(1..) = client.read(&mut sink).await {} };
         let _ = timeout(LINGER, drain).await;
     }
     Next::Over

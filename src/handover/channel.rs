@@ -292,7 +292,7 @@ impl<In: Frame> Receiver<In> {
     }
 
     fn decoded(&mut self) -> Result<Option<(In, Option<OwnedFd>)>, ChannelError> {
-        let Some(message) = self.decoder.next::<In>()? else { return Ok(None) };
+        let Some(message) = self.decoder.take_frame::<In>()? else { return Ok(None) };
         if !message.carries_descriptor() {
             return Ok(Some((message, None)));
         }

@@ -76,7 +76,7 @@ impl Decoder {
     }
 
     /// The next whole frame; `None` until more bytes come.
-    pub fn next<M: Frame>(&mut self) -> Result<Option<M>, WireError> {
+    pub fn take_frame<M: Frame>(&mut self) -> Result<Option<M>, WireError> {
         let rest = self.buffer.get(self.read..).unwrap_or_default();
         let Some((prefix, rest)) = rest.split_first_chunk::<PREFIX>() else { return Ok(None) };
         let length = u32::from_le_bytes(*prefix) as usize;
@@ -113,7 +113,7 @@ mod tests {
             let mut seen = Vec::new();
             for chunk in bytes.chunks(size) {
                 decoder.feed(chunk);
-                while let Some(message) = decoder.next::<ToEdge>().unwrap() {
+                while let Some(message) = decoder.take_frame::<ToEdge>().unwrap() {
                     seen.push(message);
                 }
             }
@@ -125,9 +125,9 @@ mod tests {
     fn nonsense_is_an_error_not_a_wait() {
         let mut decoder = Decoder::default();
         decoder.feed(b"GET / HTTP/1.1\r\n");
-        assert!(matches!(decoder.next::<ToEdge>(), Err(WireError::TooLong(_))));
+        assert!(matches!(decoder.take_frame::<ToEdge>(), Err(WireError::TooLong(_))));
         let mut decoder = Decoder::default();
         decoder.feed(b"\x02\x00\x00\x00{}");
-        assert!(matches!(decoder.next::<ToEdge>(), Err(WireError::NotAMessage(_))));
+        assert!(matches!(decoder.take_frame::<ToEdge>(), Err(WireError::NotAMessage(_))));
     }
 }

@@ -8,6 +8,8 @@ pub mod ca;
 pub mod coding;
 pub mod exchange;
 pub mod feed;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod hello;
 pub mod http;
 pub mod http1;

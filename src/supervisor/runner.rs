@@ -383,12 +383,26 @@ impl Runner {
     }
 
     fn record(&mut self, event: Event, now: Duration, delay: Option<Duration>) {
-        let (name, child, cause) = describe(&event);
+        let (name, child) = describe(&event);
+        // What the core made of it: the first fault, not the kill that it led to.
+        let exit = |child: usize| self.state.children.get(child).and_then(|c| c.last_exit.clone());
+        let cause = match &event {
+            Event::ChildExited { child, exit: raw, .. } => {
+                Some(exit(*child).unwrap_or_else(|| raw.clone()))
+            }
+            Event::TreeStarted
+            | Event::ChildStarting { .. }
+            | Event::ChildReady { .. }
+            | Event::HeartbeatMissed { .. }
+            | Event::TimerFired { .. }
+            | Event::RestartRequested { .. }
+            | Event::ShutdownRequested => None,
+        };
         let named = child.and_then(|(i, _)| self.plan.children.get(i)).map(|c| self.name(&c.id));
         let generation = child.and_then(|(_, g)| g);
         let delay_ms = delay.and_then(|d| u64::try_from(d.as_millis()).ok());
-        if let Event::ChildExited { child, generation, exit } = &event {
-            if exit.is_failure() {
+        if let Event::ChildExited { child, generation, .. } = &event {
+            if let Some(exit) = cause.as_ref().filter(|exit| exit.is_failure()) {
                 slog::warn!(self.tree.log, "child ended"; "child" => named.as_deref(),
                     "generation" => generation, "exit" => %exit, "delay_ms" => delay_ms);
             }
@@ -406,7 +420,7 @@ impl Runner {
             child: named.or_else(|| (!self.path.is_empty()).then(|| self.path.clone())),
             generation,
             event: name.to_owned(),
-            cause,
+            cause: cause.map(|exit| exit.to_string()),
             delay_ms,
             step: Some(step),
         });
@@ -429,20 +443,15 @@ fn jitter(delay: Duration) -> Duration {
 
 type Subject = Option<(usize, Option<u64>)>;
 
-fn describe(event: &Event) -> (&'static str, Subject, Option<String>) {
+fn describe(event: &Event) -> (&'static str, Subject) {
+    let subject = |child: &usize, generation: &u64| Some((*child, Some(*generation)));
     match event {
-        Event::TreeStarted => ("tree_started", None, None),
-        Event::ChildStarting { child, generation } => {
-            ("starting", Some((*child, Some(*generation))), None)
-        }
-        Event::ChildReady { child, generation } => {
-            ("ready", Some((*child, Some(*generation))), None)
-        }
-        Event::ChildExited { child, generation, exit } => {
-            ("exited", Some((*child, Some(*generation))), Some(exit.to_string()))
-        }
+        Event::TreeStarted => ("tree_started", None),
+        Event::ChildStarting { child, generation } => ("starting", subject(child, generation)),
+        Event::ChildReady { child, generation } => ("ready", subject(child, generation)),
+        Event::ChildExited { child, generation, .. } => ("exited", subject(child, generation)),
         Event::HeartbeatMissed { child, generation } => {
-            ("heartbeat_missed", Some((*child, Some(*generation))), None)
+            ("heartbeat_missed", subject(child, generation))
         }
         Event::TimerFired { timer, child, generation } => {
             let name = match timer {
@@ -451,9 +460,9 @@ fn describe(event: &Event) -> (&'static str, Subject, Option<String>) {
                 Timer::ShutdownDeadline => "shutdown_deadline",
                 Timer::AbortDeadline => "abort_deadline",
             };
-            (name, Some((*child, Some(*generation))), None)
+            (name, subject(child, generation))
         }
-        Event::RestartRequested { child } => ("restart_requested", Some((*child, None)), None),
-        Event::ShutdownRequested => ("shutdown_requested", None, None),
+        Event::RestartRequested { child } => ("restart_requested", Some((*child, None))),
+        Event::ShutdownRequested => ("shutdown_requested", None),
     }
 }

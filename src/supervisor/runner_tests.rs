@@ -234,7 +234,7 @@ fn a_hanging_child_is_killed_and_a_protected_one_is_not() {
         up(&a, 1).await.try_send(Do(Order::Hang)).unwrap();
         up(&a, 2).await;
         tokio::time::sleep(Duration::from_secs(60)).await;
-        assert_eq!(bench.cause("exited").unwrap(), "killed");
+        assert_eq!(bench.cause("exited").unwrap(), "stalled");
         let status = tree.observe().await;
         assert_eq!(status[0].last_exit.as_deref(), Some("stalled"), "first fault wins");
         assert_eq!((status[1].generation, status[1].state), (1, Phase::Ready));

@@ -83,6 +83,7 @@ impl Chunked {
                     *seen = noise(*seen, bytes.len())?;
                     return Ok((Step::More, &[]));
                 };
+                noise(*seen, end)?;
                 *self = match *value {
                     0 => Self::Trailer { line: 0, seen: 0 },
                     left => Self::Data { left },

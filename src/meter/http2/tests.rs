@@ -1,1 +1,648 @@
+use std::sync::{Arc, Mutex};
 
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::frame::PREFACE;
+use super::*;
+use crate::meter::fuzzing::Transcript;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const RST: u8 = 3;
+const SETTINGS: u8 = 4;
+const PUSH: u8 = 5;
+const GOAWAY: u8 = 7;
+const CONTINUATION: u8 = 9;
+
+const END_STREAM: u8 = 1;
+const END_HEADERS: u8 = 4;
+const PADDED: u8 = 8;
+const PRIORITY: u8 = 0x20;
+
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let mut out = (payload.len() as u32).to_be_bytes()[1..].to_vec();
+    out.extend([kind, flags]);
+    out.extend(stream.to_be_bytes());
+    out.extend(payload);
+    out
+}
+
+/// Literal fields, neither indexed nor compressed.
+fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (name, value) in fields {
+        out.push(0);
+        for text in [name, value] {
+            out.push(u8::try_from(text.len()).unwrap());
+            assert!(text.len() < 127);
+            out.extend(text.bytes());
+        }
+    }
+    out
+}
+
+fn request(stream: u32, flags: u8, more: &[(&str, &str)]) -> Vec<u8> {
+    let mut fields = vec![(":method", "POST"), (":path", "/p"), (":authority", "h")];
+    fields.extend(more);
+    frame(HEADERS, flags | END_HEADERS, stream, &block(&fields))
+}
+
+fn response(stream: u32, flags: u8, status: &str) -> Vec<u8> {
+    frame(HEADERS, flags | END_HEADERS, stream, &block(&[(":status", status)]))
+}
+
+/// What a connection starts with, and `frames`.
+fn client(frames: &[Vec<u8>]) -> (Side, Vec<u8>) {
+    (Side::Client, [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frames.concat()].concat())
+}
+
+fn server(frames: &[Vec<u8>]) -> (Side, Vec<u8>) {
+    (Side::Server, [&frame(SETTINGS, 0, 0, &[])[..], &frames.concat()].concat())
+}
+
+fn run(acts: &[(Side, Vec<u8>)], mut cut: impl FnMut(&[u8]) -> Vec<Vec<u8>>) -> Vec<String> {
+    let mut follower = Http2::new();
+    let mut transcript = Transcript::default();
+    for (side, bytes) in acts {
+        let mut sink = |event: HttpEvent<'_>| transcript.add(&event);
+        if bytes.is_empty() {
+            follower.finish(*side, &mut sink);
+        }
+        for piece in cut(bytes) {
+            follower.feed(*side, &piece, &mut sink);
+        }
+    }
+    transcript.lines()
+}
+
+/// What is said of `acts` (no bytes: the side ends), the same at every split of every piece.
+fn said(acts: &[(Side, Vec<u8>)]) -> Vec<String> {
+    let whole = run(acts, |bytes| vec![bytes.to_vec()]);
+    let bytewise = run(acts, |bytes| bytes.chunks(1).map(<[u8]>::to_vec).collect());
+    assert_eq!(bytewise, whole, "bytewise");
+    let longest = acts.iter().map(|(_, bytes)| bytes.len()).max().unwrap_or(0);
+    for at in 1..longest {
+        let split = run(acts, |bytes| {
+            let (a, b) = bytes.split_at(at.min(bytes.len()));
+            [a, b].into_iter().filter(|p| !p.is_empty()).map(<[u8]>::to_vec).collect()
+        });
+        assert_eq!(split, whole, "cut at {at}");
+    }
+    whole
+}
+
+fn end(side: Side) -> (Side, Vec<u8>) {
+    (side, Vec::new())
+}
+
+#[test]
+fn two_streams_interleaved_with_trailers() {
+    let lines = said(&[
+        client(&[
+            request(1, 0, &[("x-a", "1")]),
+            request(3, END_STREAM, &[]),
+            frame(DATA, 0, 1, b"he"),
+            frame(6, 0, 0, &[0; 8]),
+            frame(8, 0, 1, &[0, 0, 1, 0]),
+            frame(0xfa, 0xff, 1, b"grease"),
+            frame(DATA, END_STREAM, 1, b"llo"),
+        ]),
+        server(&[
+            response(3, 0, "200"),
+            frame(DATA, 0, 3, b"three"),
+            response(1, 0, "103"),
+            response(1, 0, "200"),
+            frame(DATA, END_STREAM, 3, b""),
+            frame(DATA, 0, 1, b"one"),
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[("grpc-status", "0")])),
+        ]),
+    ]);
+    assert_eq!(lines, [
+        "1 request POST /p h - [x-a: 1]",
+        "3 request POST /p h - []",
+        "3 request-end",
+        "1 request-body hello",
+        "1 request-end",
+        "3 response 200 []",
+        "3 response-body three",
+        "1 informational 103",
+        "1 response 200 []",
+        "3 response-end",
+        "1 response-body one",
+        "1 response-end",
+    ]);
+}
+
+#[test]
+fn padding_priority_and_continuations() {
+    let fields = block(&[(":method", "GET"), (":path", "/x"), ("host", "old")]);
+    let (first, second) = fields.split_at(7);
+    let mut start = vec![3, 0x80, 0, 0, 0, 16];
+    start.extend(first);
+    start.extend([0; 3]);
+    let lines = said(&[
+        client(&[
+            frame(HEADERS, PADDED | PRIORITY, 1, &start),
+            frame(CONTINUATION, PADDED, 1, second),
+            frame(CONTINUATION, END_HEADERS, 1, &[]),
+            frame(DATA, PADDED, 1, &[2, b'd', 0, 0]),
+            frame(DATA, PADDED | END_STREAM, 1, &[3, 0, 0, 0]),
+        ]),
+        server(&[
+            response(1, 0, "200"),
+            frame(DATA, PADDED | END_STREAM, 1, &[1, b'a', b'b', 0]),
+        ]),
+    ]);
+    assert_eq!(lines, [
+        "1 request GET /x old - [host: old]",
+        "1 request-body d",
+        "1 request-end",
+        "1 response 200 []",
+        "1 response-body ab",
+        "1 response-end",
+    ]);
+}
+
+#[test]
+fn resets_and_goaway() {
+    let cancel = 8_u32.to_be_bytes();
+    let lines = said(&[
+        client(&[1, 3, 5, 7].map(|stream| request(stream, END_STREAM, &[]))),
+        server(&[response(1, 0, "200"), response(7, 0, "200")]),
+        (Side::Client, frame(RST, 0, 1, &cancel)),
+        // Late frames of a stream that is over: the header block still counts for HPACK.
+        (Side::Server, [frame(DATA, 0, 1, b"late"), response(1, END_STREAM, "200")].concat()),
+        (Side::Server, frame(RST, 0, 3, &[0, 0, 0, 7])),
+        (Side::Server, frame(GOAWAY, 0, 0, b"\x80\0\0\x05\0\0\0\x0bdebug data")),
+        (Side::Client, request(9, END_STREAM, &[])),
+        (Side::Server, response(5, END_STREAM, "200")),
+    ]);
+    assert_eq!(lines[8..], [
+        "1 response 200 []",
+        "7 response 200 []",
+        "1 cut Reset { by: Client, code: 8 }",
+        "3 cut Reset { by: Server, code: 7 }",
+        "7 cut Reset { by: Server, code: 11 }",
+        "9 request POST /p h - []",
+        "9 cut Reset { by: Server, code: 11 }",
+        "5 response 200 []",
+        "5 response-end",
+    ]);
+}
+
+#[test]
+fn an_upload_that_is_stopped_after_the_answer() {
+    let lines = said(&[
+        client(&[request(1, 0, &[])]),
+        server(&[response(1, END_STREAM, "413"), frame(RST, 0, 1, &[0; 4])]),
+    ]);
+    let cut = "1 cut Reset { by: Server, code: 0 }";
+    assert_eq!(lines[1..], ["1 response 413 []", "1 response-end", cut]);
+}
+
+#[test]
+fn the_end_of_the_connection() {
+    let start = [
+        client(&[request(1, END_STREAM, &[]), request(3, 0, &[]), request(5, END_STREAM, &[])]),
+        server(&[response(1, 0, "200")]),
+    ];
+    let with = |more: &[(Side, Vec<u8>)]| said(&[&start[..], more].concat())[6..].to_vec();
+    let lines = with(&[end(Side::Server), end(Side::Client)]);
+    assert_eq!(lines, ["1 cut Eof(Server)", "3 cut Eof(Server)", "5 cut Eof(Server)"]);
+    let lines = with(&[
+        end(Side::Client),
+        (Side::Server, frame(DATA, END_STREAM, 1, b"x")),
+        end(Side::Server),
+    ]);
+    let expected =
+        ["3 cut Eof(Client)", "1 response-body x", "1 response-end", "5 cut Eof(Client)"];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn extended_connect_tunnels() {
+    let ask = [(":method", "CONNECT"), (":protocol", "websocket"), (":path", "/ws")];
+    let lines = said(&[
+        client(&[frame(HEADERS, END_HEADERS, 1, &block(&ask))]),
+        server(&[response(1, 0, "200"), frame(DATA, 0, 1, b"from server")]),
+        (Side::Client, frame(DATA, END_STREAM, 1, b"from client")),
+        (Side::Server, frame(DATA, END_STREAM, 1, b"")),
+    ]);
+    assert_eq!(lines, [
+        "1 request CONNECT /ws - websocket []",
+        "1 response 200 []",
+        "1 upgraded",
+        "1 server from server",
+        "1 client from client",
+        "1 request-end",
+        "1 response-end",
+    ]);
+    let refused = said(&[
+        client(&[frame(HEADERS, END_HEADERS, 1, &block(&ask))]),
+        server(&[response(1, 0, "403"), frame(DATA, END_STREAM, 1, b"no")]),
+    ]);
+    assert_eq!(refused[1..], ["1 response 403 []", "1 response-body no", "1 response-end"]);
+}
+
+/// "x-k: v" with incremental indexing: the first entry of the dynamic table (index 62).
+const INDEXED: &[u8] = b"\x40\x03x-k\x01v";
+
+#[test]
+fn pushed_requests_keep_the_table_in_step() {
+    let mut promise = vec![0, 0, 0, 2];
+    promise.extend(INDEXED);
+    let mut answer = block(&[(":status", "200")]);
+    answer.push(0x80 | 62);
+    let lines = said(&[
+        client(&[request(1, END_STREAM, &[])]),
+        server(&[
+            frame(PUSH, END_HEADERS, 1, &promise),
+            response(2, 0, "200"),
+            frame(DATA, END_STREAM, 2, b"pushed"),
+            frame(HEADERS, END_HEADERS | END_STREAM, 1, &answer),
+        ]),
+    ]);
+    assert_eq!(lines[2..], ["1 response 200 [x-k: v]", "1 response-end"]);
+}
+
+#[test]
+fn each_direction_has_a_table_of_its_own_and_settings_cross() {
+    let start = block(&[(":method", "GET")]);
+    let update = [&b"\x3f\xe1\x3f"[..], &start, INDEXED].concat(); // to 8192
+    let request = frame(HEADERS, END_HEADERS | END_STREAM, 1, &update);
+    // The server allows 8192, so the client's blocks may announce it.
+    let settings = frame(SETTINGS, 0, 0, &[0, 3, 0, 0, 0, 100, 0, 1, 0, 0, 0x20, 0]);
+    let allowed = [(Side::Server, settings.clone()), client(&[request.clone()])];
+    assert_eq!(said(&allowed)[0], "1 request GET  - - [x-k: v]");
+    // Without that, or when the client says it of the other direction, or in an acknowledgement.
+    let refused = ["gave up: BadHeaderBlock"];
+    assert_eq!(said(&[client(&[request.clone()])]), refused);
+    assert_eq!(said(&[client(&[settings.clone(), request.clone()])]), refused);
+    let ack = frame(SETTINGS, 1, 0, &settings[9..]);
+    assert_eq!(said(&[(Side::Server, ack), client(&[request.clone()])]), refused);
+    // The server's blocks can't refer to the client's table.
+    let mut answer = block(&[(":status", "200")]);
+    answer.push(0x80 | 62);
+    let answer = frame(HEADERS, END_HEADERS, 1, &answer);
+    let lines = said(&[(Side::Server, settings), client(&[request]), (Side::Server, answer)]);
+    assert_eq!(*lines.last().unwrap(), refused[0]);
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> =
+        text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
+    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
+}
+
+fn decoded(hpack: &mut Hpack, text: &str) -> Vec<(String, String)> {
+    let fields = hpack.decode(&hex(text)).unwrap().0;
+    fields.into_iter().map(|(name, value)| (name, String::from_utf8(value).unwrap())).collect()
+}
+
+fn owned(fields: &[(&str, &str)]) -> Vec<(String, String)> {
+    fields.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
+}
+
+/// RFC 7541 C.4: Huffman strings and the dynamic table.
+#[test]
+fn hpack_request_examples() {
+    let mut hpack = Hpack::new();
+    let authority = (":authority", "www.example.com");
+    assert_eq!(
+        decoded(&mut hpack, "828684418cf1e3c2e5f23a6ba0ab90f4ff"),
+        owned(&[(":method", "GET"), (":scheme", "http"), (":path", "/"), authority])
+    );
+    let cache = ("cache-control", "no-cache");
+    assert_eq!(
+        decoded(&mut hpack, "828684be5886a8eb10649cbf"),
+        owned(&[(":method", "GET"), (":scheme", "http"), (":path", "/"), authority, cache])
+    );
+    let custom = ("custom-key", "custom-value");
+    let (scheme, path) = ((":scheme", "https"), (":path", "/index.html"));
+    assert_eq!(
+        decoded(&mut hpack, "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf"),
+        owned(&[(":method", "GET"), scheme, path, authority, custom])
+    );
+}
+
+/// RFC 7541 C.6: a table of 256 bytes, so that entries are evicted.
+#[test]
+fn hpack_response_examples_with_eviction() {
+    let mut hpack = Hpack::new();
+    let cache = ("cache-control", "private");
+    let date = ("date", "Mon, 21 Oct 2013 20:13:21 GMT");
+    let location = ("location", "https://www.example.com");
+    // The examples assume the size; here the encoder says it.
+    let first = "3fe101 4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 \
+                 82a6 2d1b ff6e 919d 29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3";
+    assert_eq!(
+        decoded(&mut hpack, first),
+        owned(&[(":status", "302"), cache, date, location])
+    );
+    assert_eq!(
+        decoded(&mut hpack, "4883 640e ffc1 c0bf"),
+        owned(&[(":status", "307"), cache, date, location])
+    );
+    let third = "88c1 6196 d07a be94 1054 d444 a820 0595 040b 8166 e084 a62d 1bff c05a 839b d9ab \
+                 77ad 94e7 821d d7f2 e6c7 b335 dfdf cd5b 3960 d5af 2708 7f36 72c1 ab27 0fb5 291f \
+                 9587 3160 65c0 03ed 4ee5 b106 3d50 07";
+    let cookie = ("set-cookie", "foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1");
+    let date = ("date", "Mon, 21 Oct 2013 20:13:22 GMT");
+    let fields = [(":status", "200"), cache, date, location, ("content-encoding", "gzip"), cookie];
+    assert_eq!(decoded(&mut hpack, third), owned(&fields));
+    // "cache-control" was evicted by the cookie: its old place is empty.
+    assert_eq!(hpack.decode(&[0x80 | 65]), Err(GaveUp::BadHeaderBlock));
+}
+
+#[test]
+fn a_small_block_that_expands_hugely_is_refused_cheaply() {
+    let mut hpack = Hpack::new();
+    let value = [&b"\x40\x03x-k\x7f\xa1\x1e"[..], &[b'v'; 4000]].concat();
+    assert_eq!(hpack.decode(&value).unwrap().0.len(), 1);
+    assert_eq!(hpack.decode(&[0x80 | 62; 20_000]), Err(GaveUp::HeadTooLarge));
+    // Many small ones too.
+    assert_eq!(hpack.decode(&[0x82; 1000]), Err(GaveUp::HeadTooLarge));
+    // The allowed table size has a ceiling, whatever SETTINGS say.
+    hpack.allow(u32::MAX);
+    assert_eq!(hpack.decode(&hex("3fe1ffff7f 82")), Err(GaveUp::BadHeaderBlock));
+    assert!(hpack.decode(&hex("3fe1ff07 82")).is_ok());
+}
+
+#[test]
+fn what_can_not_be_followed() {
+    let gave_up = |acts: &[(Side, Vec<u8>)], reason: &str| {
+        assert_eq!(*said(acts).last().unwrap(), format!("gave up: {reason}"));
+    };
+    gave_up(&[(Side::Client, b"GET / HTTP/1.1\r\n\r\n".to_vec())], "UnknownProtocol");
+    gave_up(&[(Side::Server, b"HTTP/1.1 400 Bad Request\r\n".to_vec())], "UnknownProtocol");
+    gave_up(&[server(&[frame(CONTINUATION, 0, 1, b"")])], "BadFraming");
+    gave_up(&[server(&[frame(HEADERS, 0, 1, b""), frame(DATA, 0, 1, b"")])], "BadFraming");
+    gave_up(&[server(&[frame(HEADERS, 0, 1, b""), frame(CONTINUATION, 0, 3, b"")])], "BadFraming");
+    gave_up(&[server(&[frame(DATA, PADDED, 1, &[5, 0])])], "BadFraming");
+    gave_up(&[server(&[frame(DATA, PADDED, 1, &[])])], "BadFraming");
+    gave_up(&[server(&[frame(DATA, 0, 0, b"x")])], "BadFraming");
+    gave_up(&[server(&[frame(RST, 0, 1, &[0; 3])])], "BadFraming");
+    gave_up(&[server(&[frame(SETTINGS, 0, 0, &[0; 7])])], "BadFraming");
+    gave_up(&[client(&[frame(HEADERS, END_HEADERS, 1, &[0xff])])], "BadHeaderBlock");
+    gave_up(&[client(&[frame(HEADERS, END_HEADERS, 1, &block(&[("a", "b")]))])], "BadHead");
+    // Terminal, whatever comes.
+    let lines = said(&[
+        (Side::Client, b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+        client(&[request(1, 0, &[])]),
+        end(Side::Client),
+        end(Side::Server),
+    ]);
+    assert_eq!(lines, ["gave up: UnknownProtocol"]);
+}
+
+#[test]
+fn caps_on_streams_and_header_blocks() {
+    let whole = |bytes: &[u8]| vec![bytes.to_vec()];
+    let many: Vec<_> =
+        (0..=MAX_STREAMS as u32).map(|n| request(2 * n + 1, END_STREAM, &[])).collect();
+    let lines = run(&[client(&many[..MAX_STREAMS])], whole);
+    assert_eq!(lines.len(), 2 * MAX_STREAMS);
+    let lines = run(&[client(&many)], whole);
+    assert_eq!(lines.last().unwrap(), "gave up: TooManyStreams");
+    let mut flood = vec![frame(HEADERS, 0, 1, &[0; 16_000])];
+    flood.extend((0..9).map(|_| frame(CONTINUATION, 0, 1, &[0; 16_000])));
+    assert_eq!(run(&[client(&flood)], whole), ["gave up: HeadTooLarge"]);
+}
+
+#[test]
+fn data_slices_are_those_that_were_fed() {
+    let mut follower = Http2::new();
+    let mut start = frame(DATA, 0, 1, &[]);
+    start[..3].copy_from_slice(&[0xff; 3]);
+    for (side, bytes) in [
+        client(&[request(1, END_STREAM, &[])]),
+        server(&[response(1, 0, "200")]),
+        (Side::Server, start),
+    ] {
+        follower.feed(side, &bytes, &mut |_| {});
+    }
+    let bytes = vec![b'x'; 1 << 16];
+    let mut pieces = 0;
+    follower.feed(Side::Server, &bytes, &mut |event| {
+        let HttpEvent::ResponseBody { data, .. } = event else { panic!("{event:?}") };
+        assert_eq!(data.as_ptr_range(), bytes.as_ptr_range());
+        pieces += 1;
+    });
+    assert_eq!(pieces, 1);
+}
+
+type Log = Arc<Mutex<Vec<(Side, Vec<u8>)>>>;
+
+/// Moves bytes one way and notes them before they are passed on, as the tap does.
+async fn relay(
+    side: Side,
+    mut from: tokio::io::ReadHalf<tokio::io::DuplexStream>,
+    mut to: tokio::io::WriteHalf<tokio::io::DuplexStream>,
+    log: Log,
+) {
+    let mut buffer = vec![0; 4096];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        log.lock().unwrap().push((side, buffer[..n].to_vec()));
+        if to.write_all(&buffer[..n]).await.is_err() {
+            break;
+        }
+    }
+    log.lock().unwrap().push((side, Vec::new()));
+    let _ = to.shutdown().await;
+}
+
+fn big(n: usize) -> String {
+    "some long value! ".repeat(n % 23)
+}
+
+/// Talks h2 to h2, `count` requests at once, and returns what went over the wire.
+async fn real_traffic(count: usize) -> Vec<(Side, Vec<u8>)> {
+    let log = Log::default();
+    let (client_end, tap_client) = tokio::io::duplex(4096);
+    let (tap_server, server_end) = tokio::io::duplex(4096);
+    let (client_read, client_write) = tokio::io::split(tap_client);
+    let (server_read, server_write) = tokio::io::split(tap_server);
+    let relays = tokio::spawn(futures_join(
+        relay(Side::Client, client_read, server_write, log.clone()),
+        relay(Side::Server, server_read, client_write, log.clone()),
+    ));
+    let server = tokio::spawn(async move {
+        let mut connection = h2::server::handshake(server_end).await.unwrap();
+        while let Some(Ok((request, mut respond))) = connection.accept().await {
+            tokio::spawn(async move {
+                let n: usize = request.headers()["x-number"].to_str().unwrap().parse().unwrap();
+                let mut body = request.into_body();
+                let mut size = 0;
+                while let Some(Ok(data)) = body.data().await {
+                    let _ = body.flow_control().release_capacity(data.len());
+                    size += data.len();
+                }
+                let answer = http::Response::builder()
+                    .header("x-number", n)
+                    .header("x-size", size)
+                    .header("x-big", big(n))
+                    .body(())
+                    .unwrap();
+                let mut send = respond.send_response(answer, false).unwrap();
+                for _ in 0..3 {
+                    send.send_data(vec![b's'; n * 97].into(), false).unwrap();
+                    tokio::task::yield_now().await;
+                }
+                let mut trailers = http::HeaderMap::new();
+                trailers.insert("x-trailer", "t".parse().unwrap());
+                send.send_trailers(trailers).unwrap();
+            });
+        }
+    });
+    let (send, connection) = h2::client::Builder::new()
+        .header_table_size(65_536)
+        .handshake::<_, bytes::Bytes>(client_end)
+        .await
+        .unwrap();
+    let driver = tokio::spawn(connection);
+    let mut tasks = Vec::new();
+    for n in 0..count {
+        let mut send = send.clone().ready().await.unwrap();
+        let request = http::Request::builder()
+            .method("POST")
+            .uri(format!("https://api.example/v1/{n}"))
+            .header("x-number", n)
+            .header("x-big", big(n * 7))
+            .header("cookie", format!("a={n}"))
+            .body(())
+            .unwrap();
+        let (response, mut body) = send.send_request(request, false).unwrap();
+        tasks.push(tokio::spawn(async move {
+            body.send_data(vec![b'c'; n * 31].into(), true).unwrap();
+            let mut body = response.await.unwrap().into_body();
+            while let Some(Ok(data)) = body.data().await {
+                let _ = body.flow_control().release_capacity(data.len());
+            }
+            assert!(body.trailers().await.unwrap().is_some());
+        }));
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+    drop(send);
+    driver.await.unwrap().unwrap();
+    server.await.unwrap();
+    relays.await.unwrap();
+    Arc::into_inner(log).unwrap().into_inner().unwrap()
+}
+
+async fn futures_join(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
+    tokio::join!(a, b);
+}
+
+#[test]
+fn real_peers_are_followed_in_any_pieces() {
+    const COUNT: usize = 60;
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let traffic = runtime.block_on(real_traffic(COUNT));
+    let whole = run(&traffic, |bytes| vec![bytes.to_vec()]);
+    for size in [1, 3, 1000] {
+        let pieces = |bytes: &[u8]| bytes.chunks(size).map(<[u8]>::to_vec).collect();
+        assert_eq!(run(&traffic, pieces), whole, "in pieces of {size}");
+    }
+    assert!(whole.iter().all(|line| !line.contains("cut") && !line.contains("gave up")));
+    for n in 0..COUNT {
+        let id = 2 * n + 1;
+        let of = |what: &str| -> Vec<&str> {
+            let prefix = format!("{id} {what}");
+            whole.iter().filter_map(|line| line.strip_prefix(&prefix)).collect()
+        };
+        let size = n * 31;
+        let sent = format!(
+            "POST /v1/{n} api.example - [x-number: {n}; x-big: {}; cookie: a={n}]",
+            big(n * 7)
+        );
+        assert_eq!(of("request "), [sent]);
+        assert_eq!(of("request-body ").concat(), "c".repeat(size));
+        assert_eq!(of("request-end").len(), 1);
+        let answer = format!("200 [x-number: {n}; x-size: {size}; x-big: {}]", big(n));
+        assert_eq!(of("response "), [answer]);
+        assert_eq!(of("response-body ").concat(), "s".repeat(n * 97 * 3));
+        assert_eq!(of("response-end").len(), 1);
+    }
+}
+
+proptest! {
+    /// Streams of DATA frames with and without padding, interleaved and cut at random.
+    #[test]
+    fn interleaved_streams_arrive_whole(
+        frames in proptest::collection::vec(
+            (any::<bool>(), 0_u32..4, 0_usize..300, proptest::option::of(0_u8..20)), 0..60),
+        size in 1_usize..500,
+    ) {
+        let mut wire = (vec![], vec![]);
+        let mut expected = vec![(0, 0); 4];
+        for (from_server, n, length, padding) in frames {
+            let mut payload = Vec::new();
+            payload.extend(padding);
+            payload.extend(vec![b'x'; length]);
+            payload.extend(vec![0; usize::from(padding.unwrap_or(0))]);
+            let flags = if padding.is_some() { PADDED } else { 0 };
+            let data = frame(DATA, flags, 2 * n + 1, &payload);
+            if from_server {
+                expected[n as usize].1 += length;
+                wire.1.push(data);
+            } else {
+                expected[n as usize].0 += length;
+                wire.0.push(data);
+            }
+        }
+        let mut follower = Http2::new();
+        let mut got = vec![(0, 0); 4];
+        let mut sink = |event: HttpEvent<'_>| match event {
+            HttpEvent::RequestBody { stream, data } => got[stream as usize / 2].0 += data.len(),
+            HttpEvent::ResponseBody { stream, data } => got[stream as usize / 2].1 += data.len(),
+            HttpEvent::Request { .. } | HttpEvent::Response { .. } => {}
+            other => panic!("{other:?}"),
+        };
+        let start = [1, 3, 5, 7];
+        for (side, bytes) in [
+            client(&start.map(|stream| request(stream, 0, &[]))),
+            server(&start.map(|stream| response(stream, 0, "200"))),
+            (Side::Client, wire.0.concat()),
+            (Side::Server, wire.1.concat()),
+        ] {
+            for piece in bytes.chunks(size) {
+                follower.feed(side, piece, &mut sink);
+            }
+        }
+        prop_assert_eq!(got, expected);
+    }
+
+    #[test]
+    fn garbage_never_panics(
+        frames in proptest::collection::vec(
+            (any::<bool>(), 0_u8..11, any::<u8>(), 0_u32..9,
+             proptest::collection::vec(any::<u8>(), 0..40)), 0..20),
+        tail in proptest::collection::vec(any::<u8>(), 0..60),
+    ) {
+        let mut acts = vec![client(&[]), server(&[])];
+        for (from_server, kind, flags, stream, payload) in frames {
+            let side = if from_server { Side::Server } else { Side::Client };
+            acts.push((side, frame(kind, flags, stream, &payload)));
+        }
+        acts.push((Side::Client, tail.clone()));
+        acts.push((Side::Server, tail));
+        acts.extend([end(Side::Client), end(Side::Server)]);
+        let whole = run(&acts, |bytes| vec![bytes.to_vec()]);
+        let split = run(&acts, |bytes| bytes.chunks(2).map(<[u8]>::to_vec).collect());
+        prop_assert_eq!(whole, split);
+    }
+
+    #[test]
+    fn damaged_header_blocks_never_panic(
+        blocks in proptest::collection::vec(
+            proptest::collection::vec(any::<u8>(), 0..60), 0..20),
+    ) {
+        let mut hpack = Hpack::new();
+        for block in blocks {
+            let _ = hpack.decode(&block);
+        }
+    }
+}

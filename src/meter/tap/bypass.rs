@@ -42,9 +42,14 @@ impl Bypass {
         self.lock().keys().any(|(known, _)| known == host)
     }
 
+    /// An unknown client may be any that has had trouble, and trouble of an unknown one may be
+    /// anybody's: in doubt the connection stays raw.
     pub(super) fn covers(&self, host: &str, program: Option<&str>, now: Instant) -> bool {
-        let key = (host.to_owned(), program.unwrap_or_default().to_owned());
-        self.lock().get(&key).and_then(|e| e.until).is_some_and(|until| now < until)
+        self.lock().iter().any(|((known, whose), entry)| {
+            known == host
+                && (whose.is_empty() || program.is_none_or(|p| p == whose))
+                && entry.until.is_some_and(|until| now < until)
+        })
     }
 
     pub(super) fn strike(&self, host: &str, program: Option<&str>, how: Strike, now: Instant) {
@@ -94,7 +99,8 @@ mod tests {
         assert!(!bypass.knows("h"));
         bypass.strike("h", Some("pinned"), Strike::Refused, start);
         assert!(bypass.knows("h") && bypass.covers("h", Some("pinned"), start));
-        assert!(!bypass.covers("h", Some("other"), start) && !bypass.covers("h", None, start));
+        assert!(!bypass.covers("h", Some("other"), start) && !bypass.covers("i", None, start));
+        assert!(bypass.covers("h", None, start), "it may be the pinned one");
         let later = start + FIRST;
         assert!(!bypass.covers("h", Some("pinned"), later));
         bypass.strike("h", Some("pinned"), Strike::Refused, later);
@@ -112,7 +118,7 @@ mod tests {
         bypass.strike("h", None, Strike::Vanished, now);
         assert!(!bypass.covers("h", None, now));
         bypass.strike("h", None, Strike::Vanished, now);
-        assert!(bypass.covers("h", None, now));
+        assert!(bypass.covers("h", None, now) && bypass.covers("h", Some("any"), now));
     }
 
     #[test]

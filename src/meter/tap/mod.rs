@@ -1,7 +1,8 @@
 //! The daemon's side of the hand-over: takes client sockets that the edge offers, and meters them.
 //!
 //! Connections live on a runtime of their own, so that neither an actor nor the admin API can slow
-//! a byte. Keep the [`Arc<Tap>`] outside of whatever may restart: live connections end with it.
+//! a byte, and observers on another one: a worker that is busy with a long parse polls no sockets,
+//! and the others may all be asleep. Keep the [`Arc<Tap>`] outside of whatever may restart: live connections end with it.
 
 mod bypass;
 mod channel;
@@ -126,8 +127,9 @@ pub struct Tap {
     attributor: Arc<Attributor>,
     attributions: Arc<Semaphore>,
     handle: Handle,
-    /// Taken on drop: a runtime must not be dropped within another one.
-    runtime: Option<Runtime>,
+    observers: Handle,
+    /// Emptied on drop: a runtime must not be dropped within another one.
+    runtimes: Vec<Runtime>,
 }
 
 impl Tap {
@@ -138,11 +140,17 @@ impl Tap {
     }
 
     fn with_follower(deps: TapDeps, make_follower: MakeFollower) -> io::Result<Arc<Self>> {
-        let runtime = Builder::new_multi_thread()
+        let bytes = Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("tap")
             .enable_all()
+            .build()?;
+        let observers = Builder::new_multi_thread()
+            .worker_threads(WORKERS)
+            .max_blocking_threads(1)
+            .thread_name("observer")
+            .enable_time()
             .build()?;
         Ok(Arc::new(Self {
             make_follower,
@@ -153,8 +161,9 @@ impl Tap {
             bypass: Bypass::default(),
             attributor: Arc::new(Attributor::default()),
             attributions: Arc::new(Semaphore::new(ATTRIBUTIONS)),
-            handle: runtime.handle().clone(),
-            runtime: Some(runtime),
+            handle: bytes.handle().clone(),
+            observers: observers.handle().clone(),
+            runtimes: vec![bytes, observers],
             deps,
         }))
     }
@@ -254,7 +263,7 @@ impl Tap {
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        if let Some(runtime) = self.runtime.take() {
+        for runtime in self.runtimes.drain(..) {
             runtime.shutdown_background();
         }
     }

@@ -201,7 +201,8 @@ async fn meter(
     };
     let (sink, book) = (Arc::clone(&tap.deps.sink), Arc::clone(&tap.deps.book));
     // Not aborted with this task: what it has seen becomes rows in any case.
-    let observer = tokio::spawn(observe(watch, subject, sink, book, tap.make_follower));
+    let observer = observe(watch, subject, sink, book, tap.make_follower);
+    let observer = tap.observers.spawn(observer);
     let mut stage = tap.stage.subscribe();
     let ended = pump::run(&mut client, &mut upstream.tls, &mut feed, &mut stage).await;
     let closing = LastRows::new(tap);

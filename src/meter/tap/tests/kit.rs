@@ -1,0 +1,525 @@
+//! A scripted edge, an origin with a CA of its own, and a ledger that only remembers.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use arc_swap::ArcSwap;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use uuid::Uuid;
+
+use super::super::*;
+use crate::config::{self, ConnectRule, HostPattern};
+use crate::handover::{Decline, Offer, OfferId};
+use crate::meter::row::Row;
+
+pub(super) type Client = client::TlsStream<TcpStream>;
+type OriginStream = server::TlsStream<TcpStream>;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Repeatable noise.
+pub(super) fn noise(seed: u64, length: usize) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    let step = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state >> 32) as u8
+    };
+    std::iter::repeat_with(step).take(length).collect()
+}
+
+/// Cuts data at odd places.
+pub(super) fn pieces(seed: u64, mut data: &[u8]) -> Vec<&[u8]> {
+    let sizes = noise(seed, 4096);
+    let mut out = Vec::new();
+    for size in sizes.iter().cycle() {
+        let scale = [1, 7, 190, 997][usize::from(size & 3)];
+        let (head, tail) = data.split_at((usize::from(*size) * scale + 1).min(data.len()));
+        out.push(head);
+        data = tail;
+        if data.is_empty() {
+            return out;
+        }
+    }
+    out
+}
+
+/// Remembers rows in the order they came.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    rows: Mutex<Vec<Row>>,
+    news: Notify,
+    full: AtomicBool,
+}
+
+impl RowSink for Rows {
+    fn record(&self, row: Row) {
+        self.rows.lock().unwrap().push(row);
+        self.news.notify_waiters();
+    }
+    fn accepts(&self) -> bool {
+        !self.full.load(Ordering::SeqCst)
+    }
+}
+
+impl Rows {
+    pub(super) fn refuse(&self) {
+        self.full.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn all(&self) -> Vec<Row> {
+        self.rows.lock().unwrap().clone()
+    }
+
+    /// As the ledger would hold them: the last writing of each id.
+    pub(super) fn final_rows(&self) -> Vec<Row> {
+        let mut out: Vec<Row> = Vec::new();
+        for row in self.all() {
+            match out.iter_mut().find(|r| r.id == row.id) {
+                Some(old) => *old = row,
+                None => out.push(row),
+            }
+        }
+        out
+    }
+
+    pub(super) fn last(&self) -> Row {
+        self.final_rows().pop().expect("a row")
+    }
+
+    /// Waits until the ledger holds what is wanted.
+    pub(super) async fn wait(&self, enough: impl Fn(&[Row]) -> bool) {
+        let wait = async {
+            loop {
+                let news = self.news.notified();
+                if enough(&self.final_rows()) {
+                    return;
+                }
+                news.await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("rows in time");
+    }
+}
+
+/// A TLS server for one test.
+pub(super) struct Origin {
+    name: String,
+    alpn: Vec<Vec<u8>>,
+    expired: bool,
+    untrusted: bool,
+    client_certificate: bool,
+    mute: bool,
+    ca_pem: String,
+    addr: SocketAddr,
+    task: Option<Mutex<JoinHandle<Vec<u8>>>>,
+    resumed: Arc<AtomicUsize>,
+}
+
+impl Origin {
+    pub(super) fn new() -> Self {
+        Self {
+            name: "api.example.com".to_owned(),
+            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
+            expired: false,
+            untrusted: false,
+            client_certificate: false,
+            mute: false,
+            ca_pem: String::new(),
+            addr: ([127, 0, 0, 1], 0).into(),
+            task: None,
+            resumed: Arc::default(),
+        }
+    }
+
+    pub(super) fn alpn(mut self, list: &[&str]) -> Self {
+        self.alpn = list.iter().map(|p| p.as_bytes().to_vec()).collect();
+        self
+    }
+
+    pub(super) fn named(mut self, name: &str) -> Self {
+        name.clone_into(&mut self.name);
+        self
+    }
+
+    pub(super) fn expired(mut self) -> Self {
+        self.expired = true;
+        self
+    }
+
+    pub(super) fn untrusted(mut self) -> Self {
+        self.untrusted = true;
+        self
+    }
+
+    pub(super) fn asks_for_certificate(mut self) -> Self {
+        self.client_certificate = true;
+        self
+    }
+
+    /// Accepts TCP and says nothing.
+    pub(super) fn mute(mut self) -> Self {
+        self.mute = true;
+        self
+    }
+
+    /// Serves each connection with `handle`; the result is that of the last one that ended.
+    pub(super) fn start<F, W>(mut self, handle: F) -> Self
+    where
+        F: Fn(OriginStream) -> W + Send + Sync + 'static,
+        W: Future<Output = Vec<u8>> + Send + 'static,
+    {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        self.addr = listener.local_addr().unwrap();
+        let listener = TcpListener::from_std(listener).unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(self.server_config()));
+        let (mute, resumed) = (self.mute, Arc::clone(&self.resumed));
+        self.task = Some(Mutex::new(tokio::spawn(async move {
+            let mut kept = Vec::new();
+            loop {
+                let (tcp, _) = listener.accept().await.unwrap();
+                if mute {
+                    kept.push(tcp);
+                    continue;
+                }
+                let Ok(tls) = acceptor.accept(tcp).await else { continue };
+                if tls.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+                    resumed.fetch_add(1, Ordering::SeqCst);
+                }
+                let result = handle(tls).await;
+                if !result.is_empty() {
+                    return result;
+                }
+            }
+        })));
+        self
+    }
+
+    pub(super) async fn result(&self) -> Vec<u8> {
+        let task = std::mem::replace(
+            &mut *self.task.as_ref().unwrap().lock().unwrap(),
+            tokio::spawn(async { Vec::new() }),
+        );
+        timeout(PATIENCE, task).await.expect("the origin ends").unwrap()
+    }
+
+    pub(super) async fn stop(&self) {
+        let task = std::mem::replace(
+            &mut *self.task.as_ref().unwrap().lock().unwrap(),
+            tokio::spawn(async { Vec::new() }),
+        );
+        task.abort();
+        let _ = task.await;
+    }
+
+    pub(super) fn resumed(&self) -> usize {
+        self.resumed.load(Ordering::SeqCst)
+    }
+
+    fn server_config(&mut self) -> ServerConfig {
+        let ca_key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = params.self_signed(&ca_key).unwrap();
+        let issuer = Issuer::from_ca_cert_der(ca.der(), &ca_key).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut leaf = CertificateParams::new(vec![self.name.clone()]).unwrap();
+        if self.expired {
+            leaf.not_after = (SystemTime::now() - Duration::from_secs(3600)).into();
+        }
+        let leaf = leaf.signed_by(&key, &issuer).unwrap();
+        self.ca_pem = if self.untrusted {
+            params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
+        } else {
+            ca.pem()
+        };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_safe_default_protocol_versions()
+            .unwrap();
+        let builder = if self.client_certificate {
+            let mut roots = RootCertStore::empty();
+            roots.add(ca.der().clone()).unwrap();
+            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
+                .allow_unauthenticated()
+                .build()
+                .unwrap();
+            builder.with_client_cert_verifier(verifier)
+        } else {
+            builder.with_no_client_auth()
+        };
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
+        let mut config = builder.with_single_cert(vec![leaf.into()], key).unwrap();
+        config.alpn_protocols.clone_from(&self.alpn);
+        config
+    }
+}
+
+/// What the edge hears about an offer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Answer {
+    Progress,
+    Commit,
+    Decline(Decline),
+}
+
+/// A client's connection that was offered; both ends of it.
+pub(super) struct Offered {
+    id: OfferId,
+    client: Option<TcpStream>,
+    edge: Option<TcpStream>,
+}
+
+impl Offered {
+    /// The next word about this offer.
+    pub(super) async fn next(&mut self, world: &mut World) -> Answer {
+        let (id, answer) = world.hear().await;
+        assert_eq!(id, self.id);
+        answer
+    }
+
+    /// The next word that is not "still at it".
+    pub(super) async fn answer(&mut self, world: &mut World) -> Answer {
+        loop {
+            match world.hear().await {
+                (id, answer) if id == self.id && answer != Answer::Progress => return answer,
+                _ => {}
+            }
+        }
+    }
+
+    /// What still lies in the socket, by the edge's copy.
+    pub(super) async fn unread(&mut self) -> Vec<u8> {
+        let edge = self.edge.as_ref().unwrap();
+        edge.readable().await.unwrap();
+        let mut buffer = vec![0; 65536];
+        let n = edge.try_read(&mut buffer).unwrap();
+        buffer.truncate(n);
+        buffer
+    }
+}
+
+pub(super) struct World {
+    pub tap: Arc<Tap>,
+    pub rows: Arc<Rows>,
+    home: Home,
+    _dir: tempfile::TempDir,
+    edge: EdgeChannel,
+    accepting: JoinHandle<io::Result<()>>,
+    next: OfferId,
+    client_config: ClientConfig,
+    resumption: rustls::client::Resumption,
+    draining: bool,
+}
+
+impl World {
+    pub(super) async fn new(origin: &Origin) -> Self {
+        Self::with(origin, |_| {}, follower).await
+    }
+
+    pub(super) async fn with(
+        origin: &Origin,
+        adjust: impl FnOnce(&mut TapDeps),
+        make: MakeFollower,
+    ) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let extra = dir.path().join("origin.pem");
+        std::fs::write(&extra, &origin.ca_pem).unwrap();
+        let hosts = vec![HostPattern::parse("api.example.com").unwrap()];
+        let mut config = config::load_from(None, |_| None, &[]).config;
+        let log = Logger::root(slog::Discard, slog::o!());
+        let ca = Ca::load_or_create(&home, &hosts, &log).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(ca.certificate().clone()).unwrap();
+        config.meter.hosts = hosts;
+        config.upstream.connect =
+            vec![ConnectRule::parse("*:443", &origin.addr.to_string()).unwrap()];
+        let rows = Arc::new(Rows::default());
+        let mut deps = TapDeps {
+            home: home.clone(),
+            instance: Uuid::now_v7(),
+            config: Arc::new(ArcSwap::from_pointee(config)),
+            ca: Arc::new(ArcSwap::from_pointee(ca)),
+            trust: Arc::new(ArcSwap::from_pointee(Trust::load(&home, Some(&extra)))),
+            sink: rows.clone(),
+            book: Arc::new(ArcSwap::from(Book::builtin())),
+            limits: Limits { progress: Duration::from_millis(10), ..Limits::default() },
+            log,
+        };
+        adjust(&mut deps);
+        let tap = Tap::with_follower(deps, make).unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(home.control_socket()).unwrap();
+        let accepting = tokio::spawn(Arc::clone(&tap).serve(listener));
+        let edge = Self::dial(&home).await;
+        let client_config = client_config(roots);
+        let resumption = rustls::client::Resumption::in_memory_sessions(8);
+        Self {
+            tap,
+            rows,
+            home,
+            _dir: dir,
+            edge,
+            accepting,
+            next: 1,
+            client_config,
+            resumption,
+            draining: false,
+        }
+    }
+
+    async fn dial(home: &Home) -> EdgeChannel {
+        let mut edge = EdgeChannel::connect(&home.control_socket()).await.unwrap();
+        edge.send(&ToDaemon::Hello { version: VERSION, pid: 1 }, None).await.unwrap();
+        let hello = timeout(PATIENCE, edge.recv()).await.unwrap().unwrap();
+        assert!(matches!(hello, Some((ToEdge::Hello { version: VERSION, .. }, _))));
+        edge
+    }
+
+    async fn hear(&mut self) -> (OfferId, Answer) {
+        loop {
+            let message = timeout(PATIENCE, self.edge.recv()).await.expect("an answer in time");
+            match message.unwrap().expect("the channel is up").0 {
+                ToEdge::Progress { id } => return (id, Answer::Progress),
+                ToEdge::Commit { id } => return (id, Answer::Commit),
+                ToEdge::Decline { id, reason } => return (id, Answer::Decline(reason)),
+                ToEdge::Draining => self.draining = true,
+                ToEdge::Hello { .. } => {}
+            }
+        }
+    }
+
+    pub(super) async fn heard_draining(&mut self) -> bool {
+        while !self.draining {
+            let message = timeout(PATIENCE, self.edge.recv()).await.unwrap().unwrap();
+            self.draining = matches!(message, Some((ToEdge::Draining, _)));
+        }
+        true
+    }
+
+    pub(super) async fn verdict(&mut self, offered: &Offered, granted: bool) {
+        self.edge.send(&ToDaemon::Verdict { id: offered.id, granted }, None).await.unwrap();
+    }
+
+    /// The edge is gone, and another one comes.
+    pub(super) async fn hang_up(&mut self) {
+        self.edge = Self::dial(&self.home).await;
+    }
+
+    pub(super) async fn stop_accepting(&mut self) {
+        self.accepting.abort();
+        let _ = (&mut self.accepting).await;
+        let _ = std::fs::remove_file(self.home.control_socket());
+    }
+
+    /// A client that has sent its hello for `name`.
+    pub(super) async fn offer(&mut self, name: &str, alpn: &[&str]) -> Offered {
+        let hello = hello(self.client_config.clone(), name, alpn);
+        self.offer_bytes(&hello).await
+    }
+
+    pub(super) async fn offer_bytes(&mut self, bytes: &[u8]) -> Offered {
+        let mut offered = self.offer_socket().await;
+        offered.client.as_mut().unwrap().write_all(bytes).await.unwrap();
+        offered
+    }
+
+    async fn offer_socket(&mut self) -> Offered {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (edge, peer) = listener.accept().await.unwrap();
+        let offer = Offer {
+            id: self.next,
+            host: "api.example.com".to_owned(),
+            port: 443,
+            client: peer,
+            local: edge.local_addr().unwrap(),
+        };
+        self.next += 1;
+        let id = offer.id;
+        self.edge.send(&ToDaemon::Offer(offer), Some(edge.as_fd())).await.unwrap();
+        Offered { id, client: Some(client), edge: Some(edge) }
+    }
+
+    /// A metered connection, from hello to handshake.
+    pub(super) async fn connect(&mut self, name: &str, alpn: &[&str]) -> io::Result<Client> {
+        let mut config = self.client_config.clone();
+        config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+        config.resumption = self.resumption.clone();
+        self.connect_with(config, name).await
+    }
+
+    pub(super) async fn connect_distrusting(&mut self, name: &str) -> io::Result<Client> {
+        let mut roots = RootCertStore::empty();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::default();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        roots.add(CertificateDer::from(params.self_signed(&key).unwrap())).unwrap();
+        self.connect_with(client_config(roots), name).await
+    }
+
+    async fn connect_with(&mut self, config: ClientConfig, name: &str) -> io::Result<Client> {
+        let mut offered = self.offer_socket().await;
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let tcp = offered.client.take().unwrap();
+        let handshake = TlsConnector::from(Arc::new(config)).connect(name, tcp);
+        let handshake = tokio::spawn(handshake);
+        assert_eq!(offered.answer(self).await, Answer::Commit);
+        drop(offered.edge.take());
+        self.verdict(&offered, true).await;
+        timeout(PATIENCE, handshake).await.expect("a handshake in time").unwrap()
+    }
+
+    /// Waits for a state of the tap that no event tells of.
+    pub(super) async fn wait(&self, enough: impl Fn(&TapSnapshot) -> bool) {
+        let wait = async {
+            while !enough(&self.tap.snapshot()) {
+                sleep(Duration::from_millis(2)).await;
+            }
+        };
+        timeout(PATIENCE, wait).await.expect("the tap gets there");
+    }
+
+    /// Waits until no connection is open and every row is written.
+    pub(super) async fn idle(&self) {
+        let mut open = self.tap.open.subscribe();
+        timeout(PATIENCE, open.wait_for(|n| *n == 0)).await.expect("idle in time").unwrap();
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.accepting.abort();
+    }
+}
+
+fn client_config(roots: RootCertStore) -> ClientConfig {
+    ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
+fn hello(mut config: ClientConfig, name: &str, alpn: &[&str]) -> Vec<u8> {
+    config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
+    let name = ServerName::try_from(name.to_owned()).unwrap();
+    let mut connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut bytes = Vec::new();
+    connection.write_tls(&mut bytes).unwrap();
+    bytes
+}

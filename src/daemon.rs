@@ -136,7 +136,6 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
         }
     };
     let meter = Meter::new(intake);
-    let journal = Journal::open(&home.journal_file(), "daemon");
     let token = Token::load_or_create(&home).or_else(|e| {
         slog::error!(log, "no token: only /health can be asked"; "error" => %e);
         Token::random()
@@ -241,8 +240,7 @@ async fn drain(meter: &Meter, orders: &mut UnboundedReceiver<Order>) {
 /// Reads the configuration again. One that has a fault changes nothing.
 async fn reload(running: &Running) {
     let Running { home, config, problems, meter, journal, log } = running;
-    let (read_home, keys, thread_log) =
-        (home.clone(), meter.known_keys().cloned(), log.clone());
+    let (read_home, keys, thread_log) = (home.clone(), meter.known_keys().cloned(), log.clone());
     let read = tokio::task::spawn_blocking(move || {
         let loaded = config::load(&read_home.config_file(), &[]);
         let mut faults = texts(&loaded.problems);

@@ -174,8 +174,7 @@ mod tests {
     fn parse<'a>(cap: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Owned> {
         let mut parser = Parser::new(cap);
         let mut out = Vec::new();
-        let mut sink =
-            |e: Event<'_>| out.push((e.name.to_owned(), e.data.to_owned(), e.truncated));
+        let mut sink = |e: Event<'_>| out.push((e.name.to_owned(), e.data.to_owned(), e.truncated));
         for piece in pieces {
             parser.feed(piece, &mut sink);
         }
@@ -212,7 +211,8 @@ mod tests {
 
     #[test]
     fn fields_comments_and_what_is_no_event() {
-        let text = b": ping\n\nevent: lonely\n\nid: 7\nretry: 10\nunknown: x\ndata\n\ndata:  two\n\n";
+        let text =
+            b": ping\n\nevent: lonely\n\nid: 7\nretry: 10\nunknown: x\ndata\n\ndata:  two\n\n";
         assert_eq!(events(100, text), [event("", ""), event("", " two")]);
         // The name does not leak into the next event.
         let text = b"event: x\ndata: 1\n\ndata: 2\n\n";

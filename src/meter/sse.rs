@@ -104,7 +104,9 @@ impl Parser {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        let room = self.max_event.saturating_add(FIELD_ROOM).saturating_sub(self.line.len());
+        // As much as any field can use, so that a line in pieces says the same as a whole one.
+        let most = self.max_event.max(MAX_NAME).saturating_add(FIELD_ROOM);
+        let room = most.saturating_sub(self.line.len());
         let fits = bytes.get(..room).unwrap_or(bytes);
         self.line_truncated |= fits.len() < bytes.len();
         self.line.extend_from_slice(fits);
@@ -252,6 +254,10 @@ mod tests {
         // An over-long line that is no data does not taint the event.
         let text = format!(": {}\ndata: 1\n\n", "c".repeat(500));
         assert_eq!(events(20, text.as_bytes()), [event("", "1")]);
+        // A name may be longer than the data.
+        let name = "n".repeat(MAX_NAME);
+        let text = format!("event: {name}n\ndata: 1\n\n");
+        assert_eq!(events(1, text.as_bytes()), [event(&name, "1")]);
         // Exactly as long as allowed.
         assert_eq!(events(5, b"data: 12345\n\n"), [event("", "12345")]);
     }

@@ -475,7 +475,11 @@ proptest! {
                 got[stream as usize].2 += 1;
             }
             HttpEvent::Request { .. } | HttpEvent::Response { .. } => {}
-            other => panic!("{other:?}"),
+            HttpEvent::Informational { .. }
+            | HttpEvent::Upgraded { .. }
+            | HttpEvent::Tunnelled { .. }
+            | HttpEvent::Cut { .. }
+            | HttpEvent::GaveUp { .. } => panic!("{event:?}"),
         };
         for (server, size) in pieces.into_iter().cycle() {
             if requests.is_empty() && responses.is_empty() {

@@ -1,7 +1,7 @@
 //! What the tap counts.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::Serialize;
 
@@ -36,6 +36,8 @@ pub struct TapSnapshot {
     pub exchanges: u64,
     pub lossy: u64,
     pub observer_bytes: usize,
+    /// Connections that are over and whose last rows are being made.
+    pub closing: usize,
     pub bytes_up: u64,
     pub bytes_down: u64,
 }
@@ -49,6 +51,7 @@ pub(super) struct Counters {
     pub rejected: AtomicU64,
     pub exchanges: AtomicU64,
     pub lossy: AtomicU64,
+    pub closing: AtomicUsize,
     pub bytes_up: AtomicU64,
     pub bytes_down: AtomicU64,
 }
@@ -79,6 +82,7 @@ impl Counters {
             rejected_by_client: get(&self.rejected),
             exchanges: get(&self.exchanges),
             lossy: get(&self.lossy),
+            closing: self.closing.load(Ordering::Relaxed),
             bytes_up: get(&self.bytes_up),
             bytes_down: get(&self.bytes_down),
             ..TapSnapshot::default()

@@ -151,6 +151,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     let api_addr = in_force.daemon.api_addr();
     let door = Door::new(&home, instance);
     let view = tree::View::default();
+    let journal = Journal::open(&home.journal_file(), "daemon");
     let health = health::Board::default();
     let api = Arc::new(Api {
         instance,
@@ -213,6 +214,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     if !writer.stop(std::time::Instant::now() + LAST_ROWS) {
         slog::error!(log, "the ledger's writer did not end in time");
     }
+    journal.flush(LAST_ROWS);
     slog::info!(log, "ended"; "code" => code);
     journal.flush(LAST_EVENTS);
     code

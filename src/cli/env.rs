@@ -10,6 +10,7 @@ use super::{Context, Exit, Failure};
 use crate::config::NoProxy;
 use crate::home::{self, Home};
 use crate::meter::ca::Ca;
+use crate::meter::trust;
 
 /// Proxy variables; tools differ in which case they read.
 pub const PROXY_VARS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
@@ -89,7 +90,10 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
 /// Makes sure that the CA and the bundle are there before a program is pointed at them.
 pub fn prepare_ca(ctx: &Context) -> Result<(), Failure> {
     let log = slog::Logger::root(slog::Discard, slog::o!());
-    Ca::load_or_create(&ctx.home, &ctx.loaded.config.meter.hosts, &log)
+    let config = &ctx.loaded.config;
+    let extra = config.upstream.extra_ca_file.as_deref().map(trust::read_certificates);
+    Ca::load_or_create(&ctx.home, &config.meter.hosts, &log)
+        .and_then(|ca| ca.write_bundle(&ctx.home, &extra.unwrap_or_default()))
         .map(drop)
         .map_err(|e| Failure::new(Exit::CANT_CREATE, e))
 }

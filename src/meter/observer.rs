@@ -38,6 +38,16 @@ pub trait RowSink: Send + Sync {
     }
 }
 
+impl RowSink for crate::meter::ledger::Intake {
+    fn record(&self, row: Row) {
+        Self::record(self, row);
+    }
+
+    fn accepts(&self) -> bool {
+        self.stats().degraded.is_none()
+    }
+}
+
 /// Attribution of a connection, when it is known.
 pub type Attributed = watch::Receiver<Option<Arc<Attribution>>>;
 

@@ -25,7 +25,6 @@ const DECLINES: [Decline; 10] = [
 pub struct TapSnapshot {
     pub open: usize,
     pub draining: bool,
-    pub edges: u64,
     pub offers: u64,
     pub commits: u64,
     /// Commits that came too late: the edge had gone on raw.
@@ -45,7 +44,6 @@ pub struct TapSnapshot {
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub edges: AtomicU64,
     pub offers: AtomicU64,
     pub commits: AtomicU64,
     pub refused: AtomicU64,
@@ -74,7 +72,6 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let declined = DECLINES.iter().zip(&self.declined);
         TapSnapshot {
-            edges: get(&self.edges),
             offers: get(&self.offers),
             commits: get(&self.commits),
             refused: get(&self.refused),

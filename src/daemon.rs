@@ -204,6 +204,9 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
             },
             cause = supervisor.escalated() => {
                 slog::crit!(log, "the tree gave up"; "cause" => %cause);
+                // That is no fault of the connections that live on the tap's own threads.
+                health.drain();
+                drain(&meter, &mut orders).await;
                 break EXIT_ESCALATED;
             }
         }
@@ -213,7 +216,6 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     if !writer.stop(std::time::Instant::now() + LAST_ROWS) {
         slog::error!(log, "the ledger's writer did not end in time");
     }
-    journal.flush(LAST_ROWS);
     slog::info!(log, "ended"; "code" => code);
     journal.flush(LAST_EVENTS);
     code

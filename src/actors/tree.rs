@@ -24,7 +24,7 @@ use super::health::{self, Health};
 use super::ledger::Ledger;
 use super::meter::Meter;
 use super::prices::Prices;
-use super::tap::{Door, TapActor};
+use super::tap::{Door, TapActor, TapParts};
 use crate::config::Config;
 use crate::home::Home;
 use crate::supervisor::{
@@ -64,7 +64,14 @@ pub fn start(parts: Parts, view: &View) -> Supervisor {
     let edge = api.edge.clone();
 
     let meter_tree = {
-        let (meter, home) = (meter.clone(), home.clone());
+        let meter = meter.clone();
+        let tap = TapParts {
+            home: home.clone(),
+            config,
+            meter: meter.clone(),
+            door,
+            log: log.new(slog::o!("part" => "tap")),
+        };
         ChildSpec::tree("meter", move |birth| {
             let ledger = {
                 let meter = meter.clone();
@@ -79,16 +86,9 @@ pub fn start(parts: Parts, view: &View) -> Supervisor {
                 })
             };
             let tap = {
-                let (meter, door) = (meter.clone(), door.clone());
-                let (home, config) = (home.clone(), Arc::clone(&config));
+                let tap = tap.clone();
                 ChildSpec::actor("tap", Slot::new(), move |birth| {
-                    TapActor::new(
-                        birth,
-                        meter.clone(),
-                        door.clone(),
-                        home.clone(),
-                        Arc::clone(&config),
-                    )
+                    TapActor::new(birth, tap.clone())
                 })
             };
             TreeSpec::nested(birth)
@@ -127,7 +127,10 @@ impl From<ChildStatus> for ActorAnswer {
     fn from(status: ChildStatus) -> Self {
         Self {
             id: status.id,
-            state: format!("{:?}", status.state).to_lowercase(),
+            state: serde_json::to_value(status.state)
+                .ok()
+                .and_then(|name| name.as_str().map(str::to_owned))
+                .unwrap_or_default(),
             generation: status.generation,
             restarts: status.restarts,
             last_exit: status.last_exit,

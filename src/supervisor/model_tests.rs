@@ -180,7 +180,7 @@ fn all_short_histories_of_two_children_hold_the_invariants() {
             [Restart::Transient, Restart::Permanent],
             [Restart::Permanent, Restart::Temporary],
         ] {
-            assert!(explore(&plan(kind, 1, &restarts), 7) > 500);
+            assert!(explore(&plan(kind, 1, &restarts), 6) > 500);
         }
     }
 }
@@ -188,7 +188,7 @@ fn all_short_histories_of_two_children_hold_the_invariants() {
 #[test]
 fn all_short_histories_of_three_children_hold_the_invariants() {
     for kind in [Kind::OneForOne, Kind::RestForOne] {
-        assert!(explore(&plan(kind, 1, &[Restart::Permanent; 3]), 6) > 500);
+        assert!(explore(&plan(kind, 1, &[Restart::Permanent; 3]), 5) > 500);
     }
 }
 

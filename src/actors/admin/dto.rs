@@ -159,6 +159,13 @@ pub struct StatsQuery {
     pub project: Option<String>,
 }
 
+/// `/v1/flush`.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct FlushAnswer {
+    /// False: not all of it in time.
+    pub flushed: bool,
+}
+
 /// Where to go on in the stream of events.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

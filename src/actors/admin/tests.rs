@@ -24,6 +24,7 @@ use crate::actors::meter::Meter;
 use crate::home::open_append;
 use crate::meter::ledger::{Writer, WriterConfig, fixture, start_writer};
 use crate::meter::row::Row;
+use crate::supervisor::Journal;
 
 struct Bench {
     api: Arc<Api>,
@@ -47,6 +48,7 @@ fn bench() -> Bench {
         config_problems: Arc::default(),
         port: AtomicU16::new(8765),
         streams: Arc::new(AtomicUsize::new(0)),
+        journal: Journal::disabled(),
     });
     Bench { api, _writer: writer, _dir: dir }
 }

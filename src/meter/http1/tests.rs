@@ -2,6 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::meter::fuzzing::Transcript;
+use crate::meter::fuzzing::tests::{script, seed};
 
 /// What one side does.
 #[derive(Clone, Debug)]
@@ -356,6 +357,40 @@ fn body_slices_are_those_that_were_fed() {
         pieces += 1;
     });
     assert_eq!(pieces, 1);
+}
+
+#[test]
+#[ignore = "writes seeds into fuzz/corpus; run it when they should change"]
+fn write_seeds() {
+    use Side::{Client as C, Server as S};
+    let text = |side, text: &str| (side, text.as_bytes().to_vec());
+    let end = |side| (side, Vec::new());
+    let post = "POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n\r\n{}";
+    let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x\r\nabc\r\n0\r\nT: 1\r\n\r\n";
+    let acts = [text(C, post), text(S, chunked), text(C, GET), text(S, "HTTP/1.1 204 \r\n\r\n")];
+    seed("http1", "keep-alive", &script(&acts));
+    let acts = [
+        text(C, "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"),
+        text(S, "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 413 Big\r\nContent-Length: 3\r\n\r\nno"),
+        end(S),
+        text(C, "0\r\n\r\n"),
+        end(C),
+    ];
+    seed("http1", "early-answer-cut", &script(&acts));
+    let acts = [
+        text(C, "GET / HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nframe"),
+        text(S, "HTTP/1.1 101 Go\r\n\r\nframe"),
+        text(C, "more"),
+        end(C),
+        end(S),
+    ];
+    seed("http1", "upgrade", &script(&acts));
+    let acts = [
+        text(C, &format!("\r\nHEAD / HTTP/1.0\r\n\r\n{GET}")),
+        text(S, "HTTP/1.0 200\r\nA: 1,\r\n 2\r\nContent-Length: 9\r\n\r\nHTTP/1.0 200 OK\n\nrest"),
+        end(S),
+    ];
+    seed("http1", "close-delimited", &script(&acts));
 }
 
 /// A message with a body in one of the framings; and the body.

@@ -6,6 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use super::frame::PREFACE;
 use super::*;
 use crate::meter::fuzzing::Transcript;
+use crate::meter::fuzzing::tests::{script, seed};
 
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
@@ -566,6 +567,41 @@ fn real_peers_are_followed_in_any_pieces() {
         assert_eq!(of("response-body ").concat(), "s".repeat(n * 97 * 3));
         assert_eq!(of("response-end").len(), 1);
     }
+}
+
+#[test]
+#[ignore = "writes seeds into fuzz/corpus; run it when they should change"]
+fn write_seeds() {
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    seed("http2", "real-peers", &script(&runtime.block_on(real_traffic(4))));
+    let mut promise = vec![0, 0, 0, 2];
+    promise.extend(INDEXED);
+    let mut start = vec![1, 0x80, 0, 0, 0, 16];
+    start.extend(block(&[(":method", "GET")]));
+    start.push(0);
+    let acts = [
+        (Side::Server, frame(SETTINGS, 0, 0, &[0, 1, 0, 0, 0x20, 0])),
+        client(&[
+            frame(HEADERS, PADDED | PRIORITY, 1, &start),
+            frame(CONTINUATION, END_HEADERS, 1, b"\x84"),
+        ]),
+        (Side::Client, [frame(DATA, PADDED, 1, &[1, b'x', 0]), request(3, 0, &[])].concat()),
+        (Side::Server, frame(PUSH, END_HEADERS, 1, &promise)),
+        (Side::Server, [response(1, 0, "103"), response(1, END_STREAM, "200")].concat()),
+        (Side::Client, frame(RST, 0, 1, &[0, 0, 0, 8])),
+        (Side::Server, frame(GOAWAY, 0, 0, &[0; 9])),
+        end(Side::Client),
+        end(Side::Server),
+    ];
+    seed("http2", "odd-frames", &script(&acts));
+    let ask = [(":method", "CONNECT"), (":protocol", "websocket")];
+    let acts = [
+        client(&[frame(HEADERS, END_HEADERS, 1, &block(&ask))]),
+        server(&[response(1, 0, "200"), frame(DATA, 0, 1, b"s")]),
+        (Side::Client, frame(DATA, END_STREAM, 1, b"c")),
+        end(Side::Server),
+    ];
+    seed("http2", "extended-connect", &script(&acts));
 }
 
 proptest! {

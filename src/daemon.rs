@@ -26,7 +26,8 @@ use crate::config::{self, Config, Loaded, Problem};
 use crate::home::{Home, PidLock};
 use crate::meter::ledger::{WriterConfig, start_writer};
 use crate::meter::trust;
-use crate::supervisor::Journal;
+use crate::supervisor::journal::Note;
+use crate::supervisor::{self, Journal};
 
 /// What the process is started with.
 #[derive(Debug)]
@@ -41,9 +42,11 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 /// What the last rows may take to reach the disk before they are spilled.
 const LAST_ROWS: Duration = Duration::from_secs(2);
 
+const LAST_EVENTS: Duration = Duration::from_millis(500);
+
 const EXIT_OK: u8 = 0;
 /// The tree gave up; the root starts a new process.
-const EXIT_ESCALATED: u8 = 70;
+const EXIT_ESCALATED: u8 = supervisor::ESCALATED;
 const EXIT_CANNOT_WRITE: u8 = 73;
 
 /// What the process is told.
@@ -108,6 +111,16 @@ fn obey_signals(orders: UnboundedSender<Order>, log: &Logger) {
     }
 }
 
+/// What an order may concern.
+struct Running {
+    home: Home,
+    config: Arc<ArcSwap<Config>>,
+    problems: Arc<ArcSwap<Vec<String>>>,
+    meter: Meter,
+    journal: Journal,
+    log: Logger,
+}
+
 async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     let DaemonOptions { home, config: loaded, log } = opts;
     let instance = Uuid::new_v4();
@@ -143,6 +156,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
         instance,
         home: home.clone(),
         token,
+        journal: journal.clone(),
         health: health.clone(),
         edge: edge_monitor::Board::default(),
         meter: meter.clone(),
@@ -167,20 +181,32 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
         },
         &view,
     );
+    let running = Running {
+        home,
+        config,
+        problems,
+        meter: meter.clone(),
+        journal: journal.clone(),
+        log: log.clone(),
+    };
 
     let code = loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Reload) => reload(&home, &config, &problems, &log),
+                Some(Order::Reload) => reload(&running).await,
                 Some(Order::Stop) | None => {
                     slog::info!(log, "ending: exchanges in flight may finish");
+                    journal.append(Note::new("draining"));
                     health.drain();
                     drain(&meter, &mut orders).await;
                     break EXIT_OK;
                 }
             },
             cause = supervisor.escalated() => {
-                slog::crit!(log, "the tree gave up"; "cause" => ?cause);
+                slog::crit!(log, "the tree gave up"; "cause" => %cause);
+                // That is no fault of the connections that live on the tap's own threads.
+                health.drain();
+                drain(&meter, &mut orders).await;
                 break EXIT_ESCALATED;
             }
         }
@@ -190,14 +216,13 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     if !writer.stop(std::time::Instant::now() + LAST_ROWS) {
         slog::error!(log, "the ledger's writer did not end in time");
     }
-    journal.flush(LAST_ROWS);
     slog::info!(log, "ended"; "code" => code);
+    journal.flush(LAST_EVENTS);
     code
 }
 
 /// No new connections; those in flight finish. A second order to stop cuts it short.
 async fn drain(meter: &Meter, orders: &mut UnboundedReceiver<Order>) {
-    let Some(tap) = meter.tap() else { return };
     let again = async {
         loop {
             match orders.recv().await {
@@ -209,28 +234,46 @@ async fn drain(meter: &Meter, orders: &mut UnboundedReceiver<Order>) {
         }
     };
     tokio::select! {
-        _ = tap.drain(DRAIN) => {}
+        _ = meter.drain(DRAIN) => {}
         () = again => {}
     }
 }
 
 /// Reads the configuration again. One that has a fault changes nothing.
-fn reload(home: &Home, config: &ArcSwap<Config>, problems: &ArcSwap<Vec<String>>, log: &Logger) {
-    let loaded = config::load(&home.config_file(), &[]);
-    problems.store(Arc::new(texts(&loaded.problems)));
-    if !loaded.problems.is_empty() {
-        for problem in &loaded.problems {
-            slog::error!(log, "configuration not taken over"; "problem" => %problem);
+async fn reload(running: &Running) {
+    let Running { home, config, problems, meter, journal, log } = running;
+    let (read_home, keys, thread_log) = (home.clone(), meter.known_keys().cloned(), log.clone());
+    let read = tokio::task::spawn_blocking(move || {
+        let loaded = config::load(&read_home.config_file(), &[]);
+        let mut faults = texts(&loaded.problems);
+        if faults.is_empty()
+            && let Some(keys) = keys
+            && let Err(e) = keys.reload(&read_home, &loaded.config, &thread_log)
+        {
+            faults.push(e.to_string());
         }
+        (loaded.config, faults)
+    });
+    let Ok((new, faults)) = read.await else {
+        slog::error!(log, "configuration not taken over"; "problem" => "reading it panicked");
+        return;
+    };
+    problems.store(Arc::new(faults.clone()));
+    if !faults.is_empty() {
+        for fault in &faults {
+            slog::error!(log, "configuration not taken over"; "problem" => fault);
+        }
+        journal.append(Note::new("config_refused").cause(faults.join("; ")));
         return;
     }
-    let before = config.swap(Arc::new(loaded.config));
+    let before = config.swap(Arc::new(new));
     let now = config.load();
     crate::log::set_level(now.log.level);
     if before.daemon.api_port != now.daemon.api_port || before.edge.port != now.edge.port {
         slog::warn!(log, "another port takes a restart");
     }
     slog::info!(log, "configuration taken over");
+    journal.append(Note::new("config_taken"));
 }
 
 fn texts(problems: &[Problem]) -> Vec<String> {

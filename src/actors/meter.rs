@@ -1,13 +1,22 @@
 //! What the actors of the meter share, and what outlives each of them.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use slog::Logger;
+use tokio::time::Instant;
 
+use crate::config::Config;
+use crate::home::Home;
+use crate::meter::ca::{Ca, CaError};
 use crate::meter::ledger::Intake;
+use crate::meter::observer::RowSink;
 use crate::meter::price::Book;
+use crate::meter::row::Row;
 use crate::meter::tap::Tap;
+use crate::meter::trust::{Trust, read_certificates};
 
 /// Clones share.
 #[derive(Clone)]
@@ -17,12 +26,17 @@ struct Shared {
     intake: Intake,
     book: Arc<ArcSwap<Book>>,
     prices_loaded: AtomicBool,
+    keys: OnceLock<Keys>,
     tap: ArcSwapOption<Tap>,
+    /// Taps that were given up; their connections live as long as they do.
+    retired: Mutex<Vec<Arc<Tap>>>,
 }
 
 impl std::fmt::Debug for Meter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Meter").field("prices_loaded", &self.prices_loaded()).finish_non_exhaustive()
+        f.debug_struct("Meter")
+            .field("prices_loaded", &self.prices_loaded())
+            .finish_non_exhaustive()
     }
 }
 
@@ -33,7 +47,9 @@ impl Meter {
             intake,
             book: Arc::new(ArcSwap::from_pointee(Book::default())),
             prices_loaded: AtomicBool::new(false),
+            keys: OnceLock::new(),
             tap: ArcSwapOption::empty(),
+            retired: Mutex::default(),
         }))
     }
 
@@ -41,6 +57,12 @@ impl Meter {
     #[must_use]
     pub fn intake(&self) -> &Intake {
         &self.0.intake
+    }
+
+    /// The intake as the tap sees it.
+    #[must_use]
+    pub fn sink(&self) -> Arc<dyn RowSink> {
+        Arc::new(Sink(self.0.intake.clone()))
     }
 
     /// The price book in force.
@@ -59,13 +81,103 @@ impl Meter {
         self.0.prices_loaded.load(Ordering::Acquire)
     }
 
+    /// Authority and trust; loaded by the first call, which reads files.
+    ///
+    /// # Errors
+    /// When there is no authority and none can be made.
+    pub fn keys(&self, home: &Home, config: &Config, log: &Logger) -> Result<&Keys, CaError> {
+        if let Some(keys) = self.0.keys.get() {
+            return Ok(keys);
+        }
+        let keys = Keys::load(home, config, log)?;
+        Ok(self.0.keys.get_or_init(|| keys))
+    }
+
+    /// The keys, if they are loaded.
+    #[must_use]
+    pub fn known_keys(&self) -> Option<&Keys> {
+        self.0.keys.get()
+    }
+
     /// The tap that accepts connections, if one does.
     #[must_use]
     pub fn tap(&self) -> Option<Arc<Tap>> {
         self.0.tap.load_full()
     }
 
-    pub fn publish_tap(&self, tap: Option<Arc<Tap>>) {
-        self.0.tap.store(tap);
+    pub fn publish_tap(&self, tap: Arc<Tap>) {
+        self.0.tap.store(Some(tap));
+    }
+
+    /// A tap that does not accept any more: the next one is made afresh, its connections go on.
+    pub fn retire_tap(&self) {
+        if let Some(tap) = self.0.tap.swap(None) {
+            self.0.retired.lock().unwrap_or_else(PoisonError::into_inner).push(tap);
+        }
+    }
+
+    /// Takes no more connections and lets exchanges finish. True when nothing had to be cut.
+    pub async fn drain(&self, deadline: Duration) -> bool {
+        let retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let deadline = Instant::now() + deadline;
+        let mut clean = true;
+        for tap in self.tap().into_iter().chain(retired) {
+            clean &= tap.drain(deadline.saturating_duration_since(Instant::now())).await;
+        }
+        clean
+    }
+}
+
+/// The authority that clients see, and what we believe of providers.
+#[derive(Clone, Debug)]
+pub struct Keys {
+    pub ca: Arc<ArcSwap<Ca>>,
+    pub trust: Arc<ArcSwap<Trust>>,
+}
+
+impl Keys {
+    fn load(home: &Home, config: &Config, log: &Logger) -> Result<Self, CaError> {
+        let (ca, trust) = read(home, config, log)?;
+        Ok(Self {
+            ca: Arc::new(ArcSwap::from_pointee(ca)),
+            trust: Arc::new(ArcSwap::from_pointee(trust)),
+        })
+    }
+
+    /// For another configuration. Reads files.
+    ///
+    /// # Errors
+    /// When there is no authority for it and none can be made; then nothing has changed.
+    pub fn reload(&self, home: &Home, config: &Config, log: &Logger) -> Result<(), CaError> {
+        let (ca, trust) = read(home, config, log)?;
+        self.ca.store(Arc::new(ca));
+        self.trust.store(Arc::new(trust));
+        Ok(())
+    }
+}
+
+fn read(home: &Home, config: &Config, log: &Logger) -> Result<(Ca, Trust), CaError> {
+    let ca = Ca::load_or_create(home, &config.meter.hosts, log)?;
+    let file = config.upstream.extra_ca_file.as_ref();
+    let extra = file.map(|file| read_certificates(file)).unwrap_or_default();
+    if let Err(e) = ca.write_bundle(home, &extra) {
+        slog::error!(log, "no bundle for tools that take one file"; "error" => %e);
+    }
+    let trust = Trust::load(home, file);
+    if let Some(problem) = trust.problem() {
+        slog::error!(log, "providers can't all be verified"; "problem" => problem);
+    }
+    Ok((ca, trust))
+}
+
+struct Sink(Intake);
+
+impl RowSink for Sink {
+    fn record(&self, row: Row) {
+        self.0.record(row);
+    }
+
+    fn accepts(&self) -> bool {
+        self.0.stats().degraded.is_none()
     }
 }

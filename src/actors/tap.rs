@@ -14,14 +14,13 @@ use std::time::Duration;
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
+use slog::Logger;
 use uuid::Uuid;
 
 use super::meter::Meter;
 use crate::config::Config;
 use crate::home::Home;
-use crate::meter::ca::Ca;
 use crate::meter::tap::{Limits, Tap, TapDeps};
-use crate::meter::trust::Trust;
 use crate::supervisor::{Birth, Child};
 
 /// The control socket, bound once per process (again if its file is gone). Clones share.
@@ -103,54 +102,57 @@ const SELF_MISSES: u32 = 3;
 #[derive(Debug)]
 pub struct TapActor {
     birth: Birth,
-    meter: Meter,
-    door: Door,
-    home: Home,
-    config: Arc<ArcSwap<Config>>,
+    parts: TapParts,
     retry: Duration,
     fault: Option<String>,
     misses: u32,
 }
 
+/// What the actor is made of.
+#[derive(Clone, Debug)]
+pub struct TapParts {
+    pub home: Home,
+    pub config: Arc<ArcSwap<Config>>,
+    pub meter: Meter,
+    pub door: Door,
+    pub log: Logger,
+}
+
+impl TapParts {
+    /// The socket, and the tap of the last generation if there is one: its connections live on.
+    /// Reads files.
+    fn make(&self) -> Result<(Arc<Tap>, UnixListener), String> {
+        let socket = self.door.take().map_err(|e| format!("control socket: {e}"))?;
+        if let Some(tap) = self.meter.tap() {
+            return Ok((tap, socket));
+        }
+        let config = self.config.load_full();
+        let keys = self.meter.keys(&self.home, &config, &self.log).map_err(|e| e.to_string())?;
+        let tap = Tap::new(TapDeps {
+            home: self.home.clone(),
+            instance: self.door.instance(),
+            config: Arc::clone(&self.config),
+            ca: Arc::clone(&keys.ca),
+            trust: Arc::clone(&keys.trust),
+            sink: self.meter.sink(),
+            book: self.meter.book(),
+            limits: Limits::default(),
+            log: self.log.clone(),
+        });
+        Ok((tap.map_err(|e| e.to_string())?, socket))
+    }
+}
+
 impl TapActor {
     #[must_use]
-    pub fn new(
-        birth: Birth,
-        meter: Meter,
-        door: Door,
-        home: Home,
-        config: Arc<ArcSwap<Config>>,
-    ) -> Self {
-        Self { birth, meter, door, home, config, retry: RETRY_FIRST, fault: None, misses: 0 }
+    pub fn new(birth: Birth, parts: TapParts) -> Self {
+        Self { birth, parts, retry: RETRY_FIRST, fault: None, misses: 0 }
     }
 
-    /// Reads keys and roots from disk, so not on this thread.
+    /// Not on this thread, as it reads files.
     fn set_up(&mut self, ctx: &mut Context<Self>) {
-        let (door, home, meter) = (self.door.clone(), self.home.clone(), self.meter.clone());
-        let (config, log) = (Arc::clone(&self.config), self.birth.log().clone());
-        let made = tokio::task::spawn_blocking(move || {
-            let socket = door.take().map_err(|e| format!("control socket: {e}"))?;
-            let in_force = config.load_full();
-            let ca = Ca::load_or_create(&home, &in_force.meter.hosts, &log)
-                .map_err(|e| format!("certificate authority: {e}"))?;
-            let trust = Trust::load(&home, in_force.upstream.extra_ca_file.as_ref());
-            if let Some(problem) = trust.problem() {
-                slog::error!(log, "trust in providers"; "problem" => problem);
-            }
-            let tap = Tap::new(TapDeps {
-                home,
-                instance: door.instance(),
-                config,
-                ca: Arc::new(ArcSwap::from_pointee(ca)),
-                trust: Arc::new(ArcSwap::from_pointee(trust)),
-                sink: Arc::new(meter.intake().clone()),
-                book: meter.book(),
-                limits: Limits::default(),
-                log,
-            })
-            .map_err(|e| e.to_string())?;
-            Ok((tap, socket))
-        });
+        let parts = self.parts.clone();
+        let made = tokio::task::spawn_blocking(move || parts.make());
         ctx.spawn(made.into_actor(self).map(|made, actor, ctx| {
             match made.unwrap_or_else(|_| Err("setting up panicked".to_owned())) {
                 Ok((tap, socket)) => actor.serve(tap, socket, ctx),
@@ -162,7 +164,7 @@ impl TapActor {
 
     fn serve(&mut self, tap: Arc<Tap>, socket: UnixListener, ctx: &mut Context<Self>) {
         self.fault = None;
-        self.meter.publish_tap(Some(Arc::clone(&tap)));
+        self.parts.meter.publish_tap(Arc::clone(&tap));
         ctx.spawn(tap.serve(socket).into_actor(self).map(|ended, actor, _| {
             actor.birth.fail(match ended {
                 Ok(()) => "the accept loop ended".to_owned(),
@@ -173,11 +175,12 @@ impl TapActor {
 
     /// A tap that does not accept any more is as good as a crashed one.
     fn check_self(&mut self, ctx: &mut Context<Self>) {
-        let Some(tap) = self.meter.tap() else { return };
-        let question = async move { tap.probe(SELF_PATIENCE).await };
-        ctx.spawn(question.into_actor(self).map(|answer, actor, _| {
-            actor.misses = if answer.is_ok() { 0 } else { actor.misses + 1 };
-            if actor.misses >= SELF_MISSES {
+        let Some(tap) = self.parts.meter.tap() else { return };
+        let question = async move { tap.probe(SELF_PATIENCE).await.is_ok() };
+        ctx.spawn(question.into_actor(self).map(|fine, actor, _| {
+            actor.misses = if fine { 0 } else { actor.misses + 1 };
+            if actor.misses == SELF_MISSES {
+                actor.parts.meter.retire_tap();
                 actor.birth.fail("its accept path does not answer");
             }
         }));
@@ -204,8 +207,10 @@ impl Actor for TapActor {
 
 impl Child for TapActor {
     fn observe(&self) -> Value {
-        let traffic = self.meter.tap().map(|tap| tap.snapshot());
-        json!({ "fault": self.fault, "traffic": traffic })
+        json!({
+            "fault": self.fault,
+            "tap": self.parts.meter.tap().map(|tap| tap.snapshot()),
+        })
     }
 }
 

@@ -162,8 +162,9 @@ impl Attributor {
 }
 
 /// A name out of someone's environment, fit for a table.
-fn cleaned(name: String) -> Option<String> {
-    let name: String = name.trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+fn cleaned(name: impl AsRef<str>) -> Option<String> {
+    let name: String =
+        name.as_ref().trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
     (!name.is_empty()).then_some(name)
 }
 

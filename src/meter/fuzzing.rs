@@ -235,13 +235,19 @@ fn fields(fields: &[(String, Vec<u8>)]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::io::Write;
     use std::path::PathBuf;
 
+    use super::*;
+
+    fn folder(target: &str) -> PathBuf {
+        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
+    }
+
     fn replay(target: &str, entry: fn(&[u8])) {
-        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
         let mut files = 0;
-        for file in std::fs::read_dir(&folder).unwrap() {
+        for file in std::fs::read_dir(folder(target)).unwrap() {
             entry(&std::fs::read(file.unwrap().path()).unwrap());
             files += 1;
         }
@@ -271,5 +277,72 @@ mod tests {
     #[test]
     fn corpus_coding() {
         replay("coding", super::coding);
+    }
+
+    /// Writes what `follower` reads; no bytes: the side ends.
+    pub(crate) fn script(acts: &[(Side, Vec<u8>)]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for (side, bytes) in acts {
+            let tag = match side {
+                Side::Client => 0,
+                Side::Server => 1,
+            };
+            if bytes.is_empty() {
+                out.push(tag | 2);
+            } else {
+                out.push(tag);
+                out.extend(u16::try_from(bytes.len()).unwrap().to_be_bytes());
+                out.extend(bytes);
+            }
+        }
+        out
+    }
+
+    pub(crate) fn seed(target: &str, name: &str, bytes: &[u8]) {
+        std::fs::create_dir_all(folder(target)).unwrap();
+        std::fs::write(folder(target).join(name), bytes).unwrap();
+    }
+
+    /// The seeds for the others are written by a test beside each follower.
+    #[test]
+    #[ignore = "writes seeds into fuzz/corpus; run it when they should change"]
+    fn write_seeds() {
+        const EVENTS: &str = "\u{feff}: hi\r\nevent: message_delta\r\ndata: {\"usage\":\r\n\
+            data: {\"output_tokens\": 7}}\r\n\r\nid: 1\rdata: \u{1f38c}\r\rdata:x\ndata\n\ndata: end";
+        seed("sse", "mixed", format!("\u{60}{EVENTS}").as_bytes());
+        seed("sse", "over-cap", format!("\u{8}{EVENTS}").as_bytes());
+        const ARRAY: &str = "[{\"a\": [1, {\"b\": \"]}\\\"\"}]}\r\n,\r\n\"s\", 12 ,null,[]]\r\n";
+        seed("json_array", "array", format!("\u{60}{ARRAY}").as_bytes());
+        seed("json_array", "over-cap", format!("\u{5}{ARRAY}").as_bytes());
+        seed("json_array", "lines", b"\x60{\"a\":1}\n{\"b\":\"\\\\\"}\n");
+
+        let text = EVENTS.repeat(3).into_bytes();
+        let level = flate2::Compression::default();
+        let coded = |choice: u8, name: &str, bytes: &[u8]| {
+            seed("coding", name, &[&[choice], bytes].concat());
+        };
+        let gzip = |bytes: &[u8]| {
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+            encoder.write_all(bytes).unwrap();
+            encoder.finish().unwrap()
+        };
+        let brotli = |bytes: &[u8]| {
+            let mut encoder = brotli::CompressorWriter::new(Vec::new(), 4096, 5, 22);
+            encoder.write_all(bytes).unwrap();
+            encoder.into_inner()
+        };
+        coded(0, "gzip", &gzip(&text));
+        coded(0, "gzip-members", &[gzip(b"one"), gzip(b"two"), vec![0; 9]].concat());
+        let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), level);
+        zlib.write_all(&text).unwrap();
+        coded(1, "zlib", &zlib.finish().unwrap());
+        let mut raw = flate2::write::DeflateEncoder::new(Vec::new(), level);
+        raw.write_all(&text).unwrap();
+        coded(1, "deflate", &raw.finish().unwrap());
+        coded(2, "br", &brotli(&text));
+        coded(3, "zstd", &zstd::stream::encode_all(&text[..], 3).unwrap());
+        coded(4, "gzip-br", &brotli(&gzip(&text)));
+        let zstd = zstd::stream::encode_all(&text[..], 3).unwrap();
+        coded(5, "zstd-gzip", &gzip(&zstd));
     }
 }

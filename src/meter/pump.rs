@@ -155,7 +155,9 @@ enum State {
     #[default]
     Moving,
     /// The source ended; what was written must go out first. `clean`: with a `close_notify`.
-    Closing { clean: bool },
+    Closing {
+        clean: bool,
+    },
     Done,
     /// The destination takes no more; what it still has to say goes on.
     Refused,
@@ -304,6 +306,3 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 }
-
-#[cfg(test)]
-mod tests;

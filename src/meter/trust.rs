@@ -46,9 +46,8 @@ fn points_home(home: &Home, get: impl Fn(&str) -> Option<OsString>) -> bool {
     let canonical = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_path_buf());
     let ours = canonical(home.path());
     ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(get).any(|value| {
-        std::env::split_paths(&value).any(|path| {
-            path.starts_with(home.path()) || canonical(&path).starts_with(&ours)
-        })
+        std::env::split_paths(&value)
+            .any(|path| path.starts_with(home.path()) || canonical(&path).starts_with(&ours))
     })
 }
 

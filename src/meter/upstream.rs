@@ -82,9 +82,8 @@ pub async fn connect(
         trust.client_config(&hello.alpn, hello.sni.is_some()).ok_or(UpstreamError::NoTrust)?;
     let tcp = dial(config, target.host, target.port, target.dial_deadline).await?;
     let handshake = noting(TlsConnector::from(client).connect(name, tcp));
-    let (result, asked) = timeout(target.tls_deadline, handshake)
-        .await
-        .map_err(|_| UpstreamError::TlsTimeout)?;
+    let (result, asked) =
+        timeout(target.tls_deadline, handshake).await.map_err(|_| UpstreamError::TlsTimeout)?;
     // Asked and refused, or asked and let through without one: in both cases a client that has a
     // certificate must be able to show it.
     if asked {

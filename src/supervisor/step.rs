@@ -304,6 +304,7 @@ fn fired(
     generation: u64,
     effects: &mut Vec<Effect>,
 ) {
+    let running = state.mode == Mode::Running;
     let (Some(c), Some(p)) = (state.children.get_mut(child), plan.children.get(child)) else {
         return;
     };
@@ -311,7 +312,8 @@ fn fired(
         return;
     }
     match (timer, c.phase) {
-        (Timer::StartDeadline, Phase::Starting) => {
+        // In a shutdown its turn to stop comes anyway.
+        (Timer::StartDeadline, Phase::Starting) if running => {
             c.fault.get_or_insert(Exit::Failed(format!("not ready within {:?}", p.start_deadline)));
             c.released = true;
             request_stop(c, child, p, effects);

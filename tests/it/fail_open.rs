@@ -45,7 +45,11 @@ fn stopped_by_the_user() {
     stand.wait_metering();
     assert_served(&stand, "started again");
     stand.wait_rows(2);
-    assert_eq!(stand.coverage()["passed_connections"], 1, "ingested once");
+    assert_eq!(
+        stand.coverage()["passed_connections"],
+        1,
+        "the first is metered, the other counted once"
+    );
 }
 
 #[test]
@@ -69,8 +73,7 @@ fn daemon_killed_over_and_over() {
         assert_served(&stand, &format!("round {round}"));
     }
     stand.wait_metering();
-    stand.origin.forget();
-    assert_served(&stand, "after the storm");
+    stand.wait_metered(&hello());
 }
 
 #[test]
@@ -81,6 +84,7 @@ fn daemon_killed_in_mid_response() {
     let program = programs::curl_messages("--http1.1", "[[gate]]", true);
     let mut child = stand.run_command(&program).stdout(Stdio::null()).spawn().unwrap();
     stand.origin.wait_at_gate(1, DEADLINE);
+    stand.wait("open row", || stand.rows().iter().any(|r| r["completeness"] == "open"));
     stand.kill("daemon");
     assert!(!child.wait().unwrap().success(), "that one ends as the network would end it");
     assert_served(&stand, "the next one");
@@ -105,9 +109,7 @@ fn frozen_daemon() {
         send(pid, Signal::CONT);
     }
     stand.wait_metering();
-    stand.origin.forget();
-    let output = stand.run(&hello());
-    assert!(output.status.success(), "metered again: {}{}", show(&output), stand.logs());
+    stand.wait_metered(&hello());
 }
 
 #[test]

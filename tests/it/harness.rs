@@ -110,13 +110,13 @@ impl Stand {
         output
     }
 
-    /// `halton-meter run -- PROGRAM`. The client trusts the system's roots and ours, not the
-    /// origin: an answer proves that it was metered.
+    /// `halton-meter run -- PROGRAM`, in the environment of a user who set nothing.
     pub fn run(&self, program: &Program) -> Output {
         self.run_command(program).output().expect("halton-meter runs")
     }
 
-    /// The same for a client that trusts the origin too, so that it works unmetered.
+    /// The same for a user whose own CA variables name the origin's root, so that the client works
+    /// unmetered too.
     pub fn run_trusting(&self, program: &Program) -> Output {
         self.trusting(program).output().expect("halton-meter runs")
     }
@@ -179,11 +179,20 @@ impl Stand {
         }
     }
 
-    /// Waits until requests are metered.
+    /// Waits until every process says that it is well. The edge notices with its next connection
+    /// (docs/adr/0007).
     pub fn wait_metering(&self) {
-        self.wait("metering", || {
-            let status = self.json(&["status"]);
-            status["state"] == "metering" && status["edge"]["status"]["verdict"] == "healthy"
+        self.wait("metering", || self.json(&["status"])["state"] == "metering");
+    }
+
+    /// Repeats a request, which must succeed each time, until one is metered.
+    pub fn wait_metered(&self, program: &Program) {
+        let count = || self.rows().iter().filter(|r| r["billable"] == true).count();
+        let before = count();
+        self.wait("metered request", || {
+            let output = self.run_trusting(program);
+            assert!(output.status.success(), "{}{}", show(&output), self.logs());
+            count() > before
         });
     }
 

@@ -99,8 +99,8 @@ pub struct ActorsAnswer {
     pub actors: Vec<ActorAnswer>,
 }
 
-/// One supervised child.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+/// One supervised child; a supervisor's own children follow it, as `meter.ledger`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct ActorAnswer {
     pub id: String,
     pub state: String,
@@ -157,6 +157,13 @@ pub struct StatsQuery {
     /// `project`, `model`, `provider`, `client`, `session` or `day`.
     pub by: Option<String>,
     pub project: Option<String>,
+}
+
+/// `/v1/flush`.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct FlushAnswer {
+    /// False: not all of it in time.
+    pub flushed: bool,
 }
 
 /// Where to go on in the stream of events.

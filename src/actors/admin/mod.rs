@@ -26,6 +26,7 @@ pub use port::Port;
 pub use routes::Api;
 
 use super::ask;
+use crate::supervisor::journal::Note;
 use crate::supervisor::{Birth, Child};
 
 /// Between two attempts to bind a port that somebody else holds.
@@ -64,6 +65,7 @@ impl Admin {
             Ok(()) => {
                 if self.fault.take().is_some() {
                     slog::info!(self.birth.log(), "listening after all"; "address" => %self.port.addr());
+                    self.api.journal.append(Note::new("api_available"));
                 }
             }
             Err(e) => {
@@ -76,6 +78,7 @@ impl Admin {
                 if self.fault.as_ref() != Some(&fault) {
                     slog::error!(self.birth.log(), "no admin API; requests pass, unmetered";
                         "address" => %self.port.addr(), "fault" => &fault);
+                    self.api.journal.append(Note::new("api_unavailable").cause(&fault));
                     self.fault = Some(fault);
                 }
                 ctx.run_later(self.retry, Self::listen);

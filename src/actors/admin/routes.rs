@@ -18,8 +18,9 @@ use uuid::Uuid;
 
 use super::auth::{self, Asked, Token};
 use super::dto::{
-    ActorAnswer, ActorsAnswer, CheckAnswer, EdgeAnswer, EventsQuery, HealthAnswer, HealthStatus,
-    LedgerAnswer, ReadyAnswer, RequestsAnswer, RequestsQuery, StatsQuery, StatusAnswer,
+    ActorAnswer, ActorsAnswer, CheckAnswer, EdgeAnswer, EventsQuery, FlushAnswer, HealthAnswer,
+    HealthStatus, LedgerAnswer, ReadyAnswer, RequestsAnswer, RequestsQuery, StatsQuery,
+    StatusAnswer,
 };
 use super::problem::Problem;
 use super::sse;
@@ -30,12 +31,17 @@ use crate::home::Home;
 use crate::meter::ledger::{
     Cursor, GroupBy, Ledger, LedgerError, ReportQuery, RequestFilter, Window,
 };
+use crate::supervisor::Journal;
 
 /// Rows of a page.
 const PAGE: usize = 100;
 const PAGE_MAX: usize = 1000;
 /// Streams of events at once; each one looks at the journal by itself.
 const STREAMS: usize = 16;
+/// What a flush may take, and how often the observers are looked at meanwhile.
+const FLUSH: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_millis(4);
+const QUIET_LOOKS: u32 = 3;
 
 /// What the handlers know. One for all workers and all generations of the actor.
 #[derive(Debug)]
@@ -52,6 +58,7 @@ pub struct Api {
     pub config_problems: Arc<arc_swap::ArcSwap<Vec<String>>>,
     pub port: AtomicU16,
     pub streams: Arc<AtomicUsize>,
+    pub journal: Journal,
 }
 
 impl Api {
@@ -90,9 +97,10 @@ pub fn app(
 > {
     App::new()
         .app_data(web::Data::from(api))
-        .app_data(web::QueryConfig::default().error_handler(|e, _| {
-            Problem::bad_request(e.to_string()).into()
-        }))
+        .app_data(
+            web::QueryConfig::default()
+                .error_handler(|e, _| Problem::bad_request(e.to_string()).into()),
+        )
         .service(resource("/health", web::get().to(get_health)))
         .service(resource("/readyz", web::get().to(get_ready)))
         .service(resource("/openapi.json", web::get().to(get_openapi)))
@@ -100,6 +108,7 @@ pub fn app(
         .service(resource("/v1/actors", web::get().to(get_actors)))
         .service(resource("/v1/requests", web::get().to(get_requests)))
         .service(resource("/v1/stats", web::get().to(get_stats)))
+        .service(resource("/v1/flush", web::get().to(get_flush)))
         .service(resource("/v1/events", web::get().to(get_events)))
         .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::not_found()) }))
         .wrap(from_fn(guard))
@@ -126,7 +135,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     ),
     paths(
         get_health, get_ready, get_openapi, get_status, get_actors, get_requests, get_stats,
-        get_events
+        get_flush, get_events
     ),
     components(schemas(Problem)),
     modifiers(&Bearer)
@@ -215,8 +224,7 @@ async fn get_health(api: web::Data<Api>) -> HttpResponse {
 async fn get_ready(api: web::Data<Api>) -> HttpResponse {
     let (answer, checks) = api.health();
     let ready = answer.status == HealthStatus::Ok;
-    let mut response =
-        if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     response.json(ReadyAnswer { ready, checks })
 }
 
@@ -366,9 +374,7 @@ async fn get_stats(
     let by = match query.by.as_deref() {
         None => Vec::new(),
         Some(name) => vec![GroupBy::from_str(name, false).map_err(|_| {
-            Problem::bad_request(
-                "by: expected project, model, provider, client, session or day",
-            )
+            Problem::bad_request("by: expected project, model, provider, client, session or day")
         })?],
     };
     let report = ReportQuery {
@@ -380,6 +386,45 @@ async fn get_stats(
     };
     let report = read(&api, move |ledger| ledger.report(&report)).await?;
     Ok(HttpResponse::Ok().json(report))
+}
+
+/// Waits, a second at most, until finished exchanges are in the ledger.
+///
+/// For those who read the ledger right after a program has ended.
+#[utoipa::path(
+    get,
+    path = "/v1/flush",
+    security(("token" = [])),
+    responses(
+        (status = 200, body = FlushAnswer),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+async fn get_flush(api: web::Data<Api>) -> HttpResponse {
+    let deadline = Instant::now() + FLUSH;
+    let settled = settle(&api.meter, deadline).await;
+    let intake = api.meter.intake().clone();
+    let flushed = web::block(move || intake.flush(deadline.into_std())).await;
+    HttpResponse::Ok().json(FlushAnswer { flushed: settled && flushed.unwrap_or(false) })
+}
+
+/// Waits until the observers have nothing to do for a few looks in a row: what a client did last
+/// before it ended may just be on its way to them.
+async fn settle(meter: &Meter, deadline: Instant) -> bool {
+    let mut quiet = 0;
+    while quiet < QUIET_LOOKS {
+        if Instant::now() >= deadline {
+            return false;
+        }
+        let busy = meter.tap().is_some_and(|tap| {
+            let now = tap.snapshot();
+            now.observer_bytes > 0 || now.closing > 0
+        });
+        quiet = if busy { 0 } else { quiet + 1 };
+        tokio::time::sleep(LOOK).await;
+    }
+    true
 }
 
 /// Supervision events as they happen (`text/event-stream`).

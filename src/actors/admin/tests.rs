@@ -24,6 +24,7 @@ use crate::actors::meter::Meter;
 use crate::home::open_append;
 use crate::meter::ledger::{Writer, WriterConfig, fixture, start_writer};
 use crate::meter::row::Row;
+use crate::supervisor::Journal;
 
 struct Bench {
     api: Arc<Api>,
@@ -47,6 +48,7 @@ fn bench() -> Bench {
         config_problems: Arc::default(),
         port: AtomicU16::new(8765),
         streams: Arc::new(AtomicUsize::new(0)),
+        journal: Journal::disabled(),
     });
     Bench { api, _writer: writer, _dir: dir }
 }
@@ -122,10 +124,24 @@ async fn refusals_are_problem_documents() {
         (bench.authorized("/v1/nothing"), 404, "not-found"),
         (TestRequest::post().uri("/health").insert_header(("host", "localhost")), 405, "method"),
         (TestRequest::get().uri("/health"), 421, "foreign-host"),
-        (TestRequest::get().uri("/health").insert_header(("host", "evil.example")), 421, "foreign-host"),
+        (
+            TestRequest::get().uri("/health").insert_header(("host", "evil.example")),
+            421,
+            "foreign-host",
+        ),
         (get("/health").append_header(("host", "evil.example")), 421, "foreign-host"),
-        (bench.authorized("/v1/status").insert_header(("origin", "https://evil.example")), 403, "foreign-origin"),
-        (get("/v1/status").append_header(("authorization", "Bearer x")).append_header(("authorization", auth)), 401, "unauthorized"),
+        (
+            bench.authorized("/v1/status").insert_header(("origin", "https://evil.example")),
+            403,
+            "foreign-origin",
+        ),
+        (
+            get("/v1/status")
+                .append_header(("authorization", "Bearer x"))
+                .append_header(("authorization", auth)),
+            401,
+            "unauthorized",
+        ),
         (bench.authorized("/v1/requests?limit=0"), 400, "bad-request"),
         (bench.authorized("/v1/requests?limit=x"), 400, "bad-request"),
         (bench.authorized("/v1/requests?cursor=nonsense"), 400, "bad-request"),

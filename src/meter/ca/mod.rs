@@ -250,10 +250,8 @@ impl Ca {
 fn retire(home: &Home, now: SystemTime) -> Result<PathBuf, CaError> {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let kept = home.ca_dir().join(format!("retired-{seconds}.pem"));
-    let absent_is_fine = |e: io::Error| match e.kind() {
-        io::ErrorKind::NotFound => Ok(()),
-        _ => Err(e),
-    };
+    let absent_is_fine =
+        |e: io::Error| if e.kind() == io::ErrorKind::NotFound { Ok(()) } else { Err(e) };
     fs::rename(home.ca_cert(), &kept).or_else(absent_is_fine).map_err(CaError::io(&kept))?;
     let key = home.ca_key();
     fs::remove_file(&key).or_else(absent_is_fine).map_err(CaError::io(&key))?;

@@ -73,7 +73,10 @@ fn configurations_are_kept_by_name_and_protocol() {
     }
     // Years later the CA itself has expired: better raw than a certificate nobody accepts.
     let late = now + Duration::from_secs(6 * 365 * 24 * 3600);
-    assert!(matches!(ca.leaves.config(&ca, "a.example.com", None, late), Err(CaError::NotValidNow)));
+    assert!(matches!(
+        ca.leaves.config(&ca, "a.example.com", None, late),
+        Err(CaError::NotValidNow)
+    ));
     assert!(matches!(ca.examine(&[], late).unwrap(), Some(Unfit::Expired)));
 }
 

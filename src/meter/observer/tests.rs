@@ -1,1 +1,153 @@
+use std::sync::Mutex;
 
+use super::*;
+use crate::meter::feed::{Budget, Feed, feed};
+use crate::meter::row::Completeness;
+
+#[derive(Default)]
+struct Rows(Mutex<Vec<Row>>);
+
+impl RowSink for Rows {
+    fn record(&self, row: Row) {
+        self.0.lock().unwrap().push(row);
+    }
+}
+
+impl Rows {
+    /// The last writing of each row.
+    fn ledger(&self) -> Vec<Row> {
+        let mut out: Vec<Row> = Vec::new();
+        for row in self.0.lock().unwrap().iter() {
+            match out.iter_mut().find(|r| r.id == row.id) {
+                Some(old) => *old = row.clone(),
+                None => out.push(row.clone()),
+            }
+        }
+        out
+    }
+}
+
+fn subject(alpn: Option<&[u8]>, attribution: Attributed) -> Subject {
+    Subject {
+        host: "api.example.com".to_owned(),
+        port: 443,
+        alpn: alpn.map(<[u8]>::to_vec),
+        since: (Timestamp::UNIX_EPOCH, Instant::now()),
+        attribution,
+    }
+}
+
+/// Observes what `script` feeds.
+async fn observed(
+    alpn: Option<&[u8]>,
+    attribution: Attributed,
+    script: impl FnOnce(&mut Feed),
+) -> (Vec<Row>, Observed) {
+    let (mut feed, watch) = feed(&Budget::new(1 << 20), 1 << 20);
+    script(&mut feed);
+    drop(feed);
+    let rows = Arc::new(Rows::default());
+    let book = Arc::new(ArcSwap::from(Book::builtin()));
+    let result = observe(watch, subject(alpn, attribution), rows.clone(), book, follower).await;
+    (rows.ledger(), result)
+}
+
+fn nobody() -> Attributed {
+    watch::channel(None).1
+}
+
+const REQUEST: &[u8] = b"GET /v1/x HTTP/1.1\r\nHost: h\r\n\r\n";
+const UPGRADE: &[u8] = b"GET /v1/responses HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
+    Upgrade: websocket\r\n\r\n";
+
+#[tokio::test]
+async fn a_websocket_is_a_row_that_says_it_was_not_followed() {
+    let (rows, _) = observed(None, nobody(), |feed| {
+        feed.bytes(Side::Client, UPGRADE);
+        feed.bytes(Side::Server, SWITCH);
+        feed.bytes(Side::Server, b"\x81\x02hi");
+        feed.closed(Closing::Orderly);
+    })
+    .await;
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!((row.protocol, row.completeness), (Protocol::Ws, Completeness::Lossy));
+    assert_eq!(row.completeness_reason.as_deref(), Some("websocket not followed yet"));
+    assert_eq!(row.status, Some(101));
+}
+
+#[tokio::test]
+async fn who_broke_off_is_what_the_row_says() {
+    let cut = |how| async move {
+        let (rows, _) = observed(Some(b"http/1.1"), nobody(), |feed| {
+            feed.bytes(Side::Client, REQUEST);
+            feed.bytes(Side::Server, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+            feed.closed(how);
+        })
+        .await;
+        let [row] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!(row.completeness, Completeness::Interrupted);
+        (row.error_class.clone(), row.completeness_reason.clone())
+    };
+    assert_eq!(cut(Closing::By(Side::Client)).await.0.as_deref(), Some("client_abort"));
+    assert_eq!(cut(Closing::By(Side::Server)).await.0.as_deref(), Some("upstream_cut"));
+    assert_eq!(cut(Closing::Ours).await, (None, Some("daemon stopped".to_owned())));
+}
+
+#[tokio::test]
+async fn what_cannot_be_followed_is_one_lossy_row() {
+    for (alpn, bytes) in [(Some(&b"imap"[..]), REQUEST), (None, &b"\0\0garbage\r\n\r\n"[..])] {
+        let (rows, observed) = observed(alpn, nobody(), |feed| {
+            feed.bytes(Side::Client, bytes);
+            feed.bytes(Side::Client, bytes);
+            feed.closed(Closing::Orderly);
+        })
+        .await;
+        let [row] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!(row.completeness, Completeness::Lossy);
+        assert!(observed.lossy.is_some() && row.completeness_reason.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_feed_that_overflowed_ends_open_rows() {
+    let (rows, observed) = observed(None, nobody(), |feed| {
+        feed.bytes(Side::Client, REQUEST);
+        feed.bytes(Side::Server, &vec![b'x'; 2 << 20]);
+        feed.closed(Closing::Orderly);
+    })
+    .await;
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!((row.completeness, row.path.as_str()), (Completeness::Lossy, "/v1/x"));
+    assert_eq!(observed, Observed { exchanges: 1, lossy: Some(GaveUp::Overrun) });
+}
+
+#[tokio::test]
+async fn an_owner_found_late_is_written_all_the_same() {
+    let (found, attribution) = watch::channel(None);
+    let known = Attribution {
+        pid: Some(7),
+        program: Some("tool".to_owned()),
+        project: Some("shop".to_owned()),
+        project_source: Some("git"),
+        ..Attribution::default()
+    };
+    let run = observed(None, attribution, |feed| {
+        feed.bytes(Side::Client, REQUEST);
+        feed.bytes(Side::Server, b"HTTP/1.1 204 No Content\r\n\r\n");
+        feed.closed(Closing::Orderly);
+    });
+    let late = async {
+        tokio::task::yield_now().await;
+        found.send_replace(Some(Arc::new(known)));
+    };
+    let ((rows, _), ()) = tokio::join!(run, late);
+    let [row] = &rows[..] else { panic!("{rows:?}") };
+    assert_eq!(row.completeness, Completeness::Complete);
+    assert_eq!((row.client_pid, row.client.as_deref()), (Some(7), Some("tool")));
+    assert_eq!(
+        (row.project.as_deref(), row.project_source.as_deref()),
+        (Some("shop"), Some("git"))
+    );
+}

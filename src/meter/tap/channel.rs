@@ -87,7 +87,6 @@ async fn run(
             "its" => version, "ours" => VERSION);
         return Ok(());
     }
-    add(&tap.counters.edges, 1);
     let mut stage = tap.stage.subscribe();
     let mut told = false;
     let (out, mut outgoing) = mpsc::unbounded_channel();

@@ -1,7 +1,7 @@
 //! What the tap counts.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::Serialize;
 
@@ -25,7 +25,6 @@ const DECLINES: [Decline; 10] = [
 pub struct TapSnapshot {
     pub open: usize,
     pub draining: bool,
-    pub edges: u64,
     pub offers: u64,
     pub commits: u64,
     /// Commits that came too late: the edge had gone on raw.
@@ -37,13 +36,14 @@ pub struct TapSnapshot {
     pub exchanges: u64,
     pub lossy: u64,
     pub observer_bytes: usize,
+    /// Connections that are over and whose last rows are being made.
+    pub closing: usize,
     pub bytes_up: u64,
     pub bytes_down: u64,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub edges: AtomicU64,
     pub offers: AtomicU64,
     pub commits: AtomicU64,
     pub refused: AtomicU64,
@@ -51,6 +51,7 @@ pub(super) struct Counters {
     pub rejected: AtomicU64,
     pub exchanges: AtomicU64,
     pub lossy: AtomicU64,
+    pub closing: AtomicUsize,
     pub bytes_up: AtomicU64,
     pub bytes_down: AtomicU64,
 }
@@ -71,7 +72,6 @@ impl Counters {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let declined = DECLINES.iter().zip(&self.declined);
         TapSnapshot {
-            edges: get(&self.edges),
             offers: get(&self.offers),
             commits: get(&self.commits),
             refused: get(&self.refused),
@@ -82,6 +82,7 @@ impl Counters {
             rejected_by_client: get(&self.rejected),
             exchanges: get(&self.exchanges),
             lossy: get(&self.lossy),
+            closing: self.closing.load(Ordering::Relaxed),
             bytes_up: get(&self.bytes_up),
             bytes_down: get(&self.bytes_down),
             ..TapSnapshot::default()

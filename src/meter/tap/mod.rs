@@ -2,7 +2,8 @@
 //!
 //! Connections live on a runtime of their own, so that neither an actor nor the admin API can slow
 //! a byte, and observers on another one: a worker that is busy with a long parse polls no sockets,
-//! and the others may all be asleep. Keep the [`Arc<Tap>`] outside of whatever may restart: live connections end with it.
+//! and the others may all be asleep. A connection keeps its tap alive, so whatever holds the tap may
+//! come and go.
 
 mod bypass;
 mod channel;

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -204,6 +205,7 @@ async fn meter(
     let observer = tap.observers.spawn(observer);
     let mut stage = tap.stage.subscribe();
     let ended = pump::run(&mut client, &mut upstream.tls, &mut feed, &mut stage).await;
+    let closing = LastRows::new(tap);
     // Both sockets close before the observer has its last word.
     drop((client, upstream));
     add(&tap.counters.bytes_up, ended.bytes_up);
@@ -211,7 +213,24 @@ async fn meter(
     let lossy = feed.is_lossy();
     drop(feed);
     let observed = observer.await.unwrap_or_default();
+    drop(closing);
     note(tap, observed, lossy);
+}
+
+/// Counts a connection between its end and its last row.
+struct LastRows<'a>(&'a Tap);
+
+impl<'a> LastRows<'a> {
+    fn new(tap: &'a Tap) -> Self {
+        tap.counters.closing.fetch_add(1, Ordering::Relaxed);
+        Self(tap)
+    }
+}
+
+impl Drop for LastRows<'_> {
+    fn drop(&mut self) {
+        self.0.counters.closing.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn note(tap: &Tap, observed: Observed, lossy: bool) {

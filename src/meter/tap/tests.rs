@@ -307,7 +307,8 @@ async fn an_observer_that_stalls_delays_no_byte() {
     assert_eq!((world.tap.snapshot().lossy, world.tap.snapshot().observer_bytes), (1, 0));
 }
 
-const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
+const ANSWER: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
 fn http_origin() -> Origin {
     Origin::new().start(|mut tls| async move {
@@ -350,11 +351,14 @@ async fn exchanges_become_rows_of_their_program() {
     world.idle().await;
     let rows = world.rows.final_rows();
     let states: Vec<_> = rows.iter().map(|r| (r.path.as_str(), r.completeness)).collect();
-    assert_eq!(states[..3], [
-        ("/v1/models", Completeness::Complete),
-        ("/v1/models", Completeness::Complete),
-        ("/cut", Completeness::Complete),
-    ]);
+    assert_eq!(
+        states[..3],
+        [
+            ("/v1/models", Completeness::Complete),
+            ("/v1/models", Completeness::Complete),
+            ("/cut", Completeness::Complete),
+        ]
+    );
     assert_eq!((states[3].0, states[3].1), ("/cut", Completeness::Interrupted));
     for row in &rows {
         assert_eq!((row.host.as_str(), row.protocol), ("api.example.com", Protocol::H1));
@@ -436,4 +440,25 @@ async fn the_probe_takes_the_accept_path() {
     world.tap.probe(Duration::from_secs(10)).await.unwrap();
     world.stop_accepting().await;
     assert!(world.tap.probe(Duration::from_secs(10)).await.is_err());
+}
+
+#[tokio::test]
+async fn a_connection_outlives_whoever_made_the_tap() {
+    let origin = echo();
+    let mut world = World::new(&origin).await;
+    let mut client = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+    let rows = Arc::clone(&world.rows);
+    let tap = Arc::downgrade(&world.tap);
+    // The actor has crashed, the edge has left: nobody holds the tap but the connection.
+    drop(world);
+    echoes(&mut client, 1, 50_000).await;
+    client.shutdown().await.unwrap();
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    rows.wait(|rows| rows.iter().any(|r| r.completeness != Completeness::Open)).await;
+    let gone = async {
+        while tap.strong_count() > 0 {
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), gone).await.expect("the tap ends with its last connection");
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Ping, PingPong, Reason, RecvStream, SendStream};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
@@ -16,11 +16,14 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let Ok(mut h2) = h2::server::handshake(io).await else { return };
-    let cut = Arc::new(Notify::new());
+    let cut = Arc::new(Cutter {
+        now: Notify::new(),
+        ping: tokio::sync::Mutex::new(h2.ping_pong().expect("taken once")),
+    });
     loop {
         let accepted = tokio::select! {
             accepted = h2.accept() => accepted,
-            () = cut.notified() => return,
+            () = cut.now.notified() => return,
         };
         let Some(Ok((request, respond))) = accepted else { return };
         let (shared, cut) = (Arc::clone(&shared), Arc::clone(&cut));
@@ -32,13 +35,26 @@ where
     }
 }
 
+/// Ends streams and connections in the middle, but behind what was sent before.
+struct Cutter {
+    now: Notify,
+    ping: tokio::sync::Mutex<PingPong>,
+}
+
+impl Cutter {
+    /// `h2` drops queued frames with a reset; a ping is answered after they have arrived.
+    async fn all_arrived(&self) {
+        let _ = self.ping.lock().await.ping(Ping::opaque()).await;
+    }
+}
+
 /// `None`: the client went away.
 async fn exchange(
     request: http::Request<RecvStream>,
     mut respond: SendResponse<Bytes>,
     connection: u64,
     shared: &Shared,
-    cut: &Notify,
+    cut: &Cutter,
 ) -> Option<()> {
     let (head, mut stream) = request.into_parts();
     let mut body = Vec::new();
@@ -76,7 +92,7 @@ async fn send_body(
     out: &mut SendStream<Bytes>,
     reply: &Reply,
     shared: &Shared,
-    cut: &Notify,
+    cut: &Cutter,
 ) -> Option<()> {
     let half = reply.parts.len() / 2;
     for (i, part) in reply.parts.iter().enumerate() {
@@ -90,10 +106,12 @@ async fn send_body(
             match reply.cut {
                 Cut::None => {}
                 Cut::Fin => {
-                    cut.notify_one();
+                    cut.all_arrived().await;
+                    cut.now.notify_one();
                     return Some(());
                 }
                 Cut::Reset => {
+                    cut.all_arrived().await;
                     out.send_reset(Reason::INTERNAL_ERROR);
                     return Some(());
                 }

@@ -8,6 +8,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose,
 };
+use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -59,8 +60,7 @@ impl Root {
     pub fn load(cert_pem: &str, key_pem: &str) -> Self {
         let key = KeyPair::from_pem(key_pem).expect("CA key");
         let issuer = Issuer::from_ca_cert_pem(cert_pem, key).expect("CA certificate");
-        let der =
-            rustls_pemfile::certs(&mut cert_pem.as_bytes()).next().expect("one").expect("PEM");
+        let der = CertificateDer::from_pem_slice(cert_pem.as_bytes()).expect("PEM");
         Self(Arc::new(Inner { pem: cert_pem.to_owned(), der, issuer }))
     }
 

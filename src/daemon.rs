@@ -136,7 +136,6 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
         }
     };
     let meter = Meter::new(intake);
-    let journal = Journal::open(&home.journal_file(), "daemon");
     let token = Token::load_or_create(&home).or_else(|e| {
         slog::error!(log, "no token: only /health can be asked"; "error" => %e);
         Token::random()

@@ -22,9 +22,7 @@ use crate::actors::process::{ProcessActor, ProcessSpec};
 use crate::config::Loaded;
 use crate::home::{HOME_VAR, Home, PidLock, open_append};
 use crate::platform;
-use crate::supervisor::{
-    self, Backoff, ChildSpec, Journal, Lanes, Slot, Supervisor, TreeSpec,
-};
+use crate::supervisor::{self, Backoff, ChildSpec, Journal, Lanes, Slot, Supervisor, TreeSpec};
 
 /// What the process is started with.
 #[derive(Debug)]
@@ -108,9 +106,9 @@ async fn run(opts: RootOptions, port: Arc<Port>, mut orders: UnboundedReceiver<O
             .start_deadline(Duration::from_secs(20))
             .shutdown(DRAINED)
     };
-    let edge = supervisor::start(tree(&log, &journal).child(
-        process("edge", Some(port)).backoff(backoff(20, 2_000)),
-    ));
+    let edge = supervisor::start(
+        tree(&log, &journal).child(process("edge", Some(port)).backoff(backoff(20, 2_000))),
+    );
     let start_metering = || {
         supervisor::start(
             tree(&log, &journal)
@@ -234,8 +232,15 @@ struct Launcher {
 
 /// Proxy variables are for the user's tools: our processes never go through a proxy by them.
 const NOT_FOR_US: [&str; 9] = [
-    "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy",
-    "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
 ];
 /// Trust of our processes: these must not lead back to our own CA.
 const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];

@@ -131,16 +131,13 @@ impl ProcessActor {
     }
 
     /// Waits for the end on a thread of its own: no polling, and nothing else is held up.
-    fn when_gone(
-        &self,
-        ctx: &mut Context<Self>,
-        wait: impl FnOnce() -> Ended + Send + 'static,
-    ) {
+    fn when_gone(&self, ctx: &mut Context<Self>, wait: impl FnOnce() -> Ended + Send + 'static) {
         let (send, gone) = tokio::sync::oneshot::channel();
         let name = format!("wait-{}", self.birth.id());
-        let thread = std::thread::Builder::new().name(name).stack_size(64 * 1024).spawn(move || {
-            let _ = send.send(wait());
-        });
+        let thread =
+            std::thread::Builder::new().name(name).stack_size(64 * 1024).spawn(move || {
+                let _ = send.send(wait());
+            });
         if let Err(e) = thread {
             self.birth.fail(format!("cannot be watched: {e}"));
             ctx.stop();

@@ -98,8 +98,7 @@ impl World {
                 Effect::ArmTimer { timer, child, generation, .. } => {
                     self.timers.insert((child, generation, timer as u8));
                 }
-                Effect::RequestStop { child, generation }
-                | Effect::Abort { child, generation } => {
+                Effect::RequestStop { child, generation } | Effect::Abort { child, generation } => {
                     assert!(self.alive.contains(&(child, generation)), "stops a dead one");
                 }
                 Effect::Escalate(_) => {}
@@ -140,9 +139,11 @@ impl World {
                 Phase::Killing => timer(Timer::AbortDeadline),
                 Phase::Backoff => timer(Timer::RestartDue),
                 // Somebody before or after it is on the move.
-                Phase::Idle => self.state.children.iter().any(|o| {
-                    !matches!(o.phase, Phase::Idle | Phase::Ready | Phase::Ended)
-                }),
+                Phase::Idle => self
+                    .state
+                    .children
+                    .iter()
+                    .any(|o| !matches!(o.phase, Phase::Idle | Phase::Ready | Phase::Ended)),
                 Phase::Ready | Phase::Ended | Phase::Lost => true,
             };
             assert!(woken, "child {i} is stuck: {self:?}");
@@ -213,7 +214,7 @@ proptest! {
             now += Duration::from_millis(wait);
             let mut possible = world.possible();
             // Ends come rarely, or nothing long would happen.
-            if now.as_millis() % 50 != 0 {
+            if !now.as_millis().is_multiple_of(50) {
                 possible.retain(|e| *e != Event::ShutdownRequested);
             }
             if possible.is_empty() {

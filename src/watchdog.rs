@@ -89,14 +89,14 @@ async fn run(opts: WatchdogOptions) -> u8 {
     let addr = opts.config.config.daemon.api_addr();
     let journal = Journal::open(&opts.home.journal_file(), "watchdog");
     let (notes, written) = (journal.clone(), journal.clone());
-    let tree = TreeSpec::new("watchdog", opts.log.clone(), journal)
-        .lanes(Lanes::current())
-        .child(ChildSpec::actor("watchdog", Slot::default(), move |birth| Watchdog {
+    let tree = TreeSpec::new("watchdog", opts.log.clone(), journal).lanes(Lanes::current()).child(
+        ChildSpec::actor("watchdog", Slot::default(), move |birth| Watchdog {
             birth,
             addr,
             journal: notes.clone(),
             counter: Counter::default(),
-        }));
+        }),
+    );
     let tree = supervisor::start(tree);
     let (told, mut ended) = tokio::sync::mpsc::unbounded_channel();
     let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).and_then(|mut signals| {

@@ -83,7 +83,6 @@ impl Birth {
         self.0.generation
     }
 
-    #[must_use]
     pub fn log(&self) -> &slog::Logger {
         &self.0.log
     }

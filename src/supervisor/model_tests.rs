@@ -214,7 +214,7 @@ proptest! {
             now += Duration::from_millis(wait);
             let mut possible = world.possible();
             // Ends come rarely, or nothing long would happen.
-            if now.as_millis() % 50 != 0 {
+            if !now.as_millis().is_multiple_of(50) {
                 possible.retain(|e| *e != Event::ShutdownRequested);
             }
             if possible.is_empty() {

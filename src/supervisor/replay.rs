@@ -22,10 +22,20 @@ pub enum ReplayError {
 /// A supervisor's life in the journal: process instance, tree, run.
 type Key = (String, String, u64);
 
-/// Checks all entries; returns the state that each supervisor reached.
+/// Plan, state, and the spawns (child, generation) that were decided but not done yet.
+type Tree = (Plan, State, Vec<(usize, u64)>);
+
+/// Checks all entries; returns the state that each supervisor reached. From a process instance
+/// with a gap (lines lost on a full disk, or rotated away) nothing is judged behind the gap.
 pub fn replay(entries: &[JournalEntry]) -> Result<BTreeMap<Key, State>, ReplayError> {
-    let mut trees: BTreeMap<Key, (Plan, State, Vec<(usize, u64)>)> = BTreeMap::new();
+    let mut trees: BTreeMap<Key, Tree> = BTreeMap::new();
+    let mut last: BTreeMap<&str, Option<u64>> = BTreeMap::new();
     for entry in entries {
+        let last = last.entry(&entry.instance).or_insert(Some(0));
+        *last = last.filter(|seq| seq + 1 == entry.seq).map(|seq| seq + 1);
+        if last.is_none() {
+            continue;
+        }
         let Some(done) = &entry.step else { continue };
         let key = (entry.instance.clone(), done.tree.clone(), done.run);
         let id = || entry.id();
@@ -56,4 +66,66 @@ pub fn replay(entries: &[JournalEntry]) -> Result<BTreeMap<Key, State>, ReplayEr
         }));
     }
     Ok(trees.into_iter().map(|(key, (_, state, _))| (key, state)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::event::Exit;
+    use super::super::journal::Step;
+    use super::super::spec::{Backoff, Strategy};
+    use super::super::step::ChildPlan;
+    use super::*;
+    use crate::supervisor::Restart;
+
+    fn entry(seq: u64, event: Event) -> JournalEntry {
+        let child = ChildPlan {
+            id: "a".into(),
+            restart: Restart::Permanent,
+            start_deadline: Duration::from_secs(1),
+            shutdown: Duration::from_secs(1),
+            backoff: Backoff::default(),
+        };
+        let plan = Plan { strategy: Strategy::OneForOne, intensity: None, children: vec![child] };
+        let plan = (event == Event::TreeStarted).then_some(plan);
+        JournalEntry {
+            seq,
+            at: jiff::Timestamp::UNIX_EPOCH,
+            process: "daemon".into(),
+            instance: "i".into(),
+            child: None,
+            generation: None,
+            event: "x".into(),
+            cause: None,
+            delay_ms: None,
+            step: Some(Step { tree: String::new(), run: 0, micros: seq, event, plan }),
+        }
+    }
+
+    fn starting(generation: u64) -> Event {
+        Event::ChildStarting { child: 0, generation }
+    }
+
+    #[test]
+    fn a_start_that_the_core_did_not_ask_for_is_found() {
+        let exit = Event::ChildExited { child: 0, generation: 1, exit: Exit::Stalled };
+        let mut entries = vec![
+            entry(1, Event::TreeStarted),
+            entry(2, starting(1)),
+            entry(3, Event::ChildReady { child: 0, generation: 1 }),
+            entry(4, exit),
+        ];
+        replay(&entries).unwrap();
+        // Before its delay was over.
+        entries.push(entry(5, starting(2)));
+        assert!(matches!(replay(&entries), Err(ReplayError::Unasked { generation: 2, .. })));
+    }
+
+    #[test]
+    fn entries_survive_the_file_and_nothing_is_judged_behind_a_gap() {
+        let entries = [entry(1, Event::TreeStarted), entry(2, starting(1)), entry(4, starting(9))];
+        let text = serde_json::to_string(&entries).unwrap();
+        let read: Vec<JournalEntry> = serde_json::from_str(&text).unwrap();
+        assert_eq!(read, entries);
+        replay(&read).unwrap();
+    }
 }

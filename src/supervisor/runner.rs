@@ -171,7 +171,7 @@ struct Live {
 }
 
 enum Alarm {
-    Event(Event),
+    Timer { timer: Timer, child: usize, generation: u64 },
     Heartbeat { child: usize, generation: u64, period: Duration },
 }
 
@@ -246,8 +246,8 @@ impl Runner {
                         } else {
                             after
                         };
-                        let event = Event::TimerFired { timer, child, generation };
-                        self.alarms.push((Instant::now() + after, Alarm::Event(event)));
+                        let alarm = Alarm::Timer { timer, child, generation };
+                        self.alarms.push((Instant::now() + after, alarm));
                     }
                     Effect::Escalate(cause) => {
                         slog::error!(self.tree.log, "supervisor gives up"; "cause" => %cause);
@@ -321,7 +321,15 @@ impl Runner {
         };
         let (due, alarm) = self.alarms.swap_remove(i);
         match alarm {
-            Alarm::Event(event) => self.handle(event),
+            // Nobody waits for it any more: nothing to tell the core or the journal.
+            Alarm::Timer { timer, child, generation }
+                if !self.state.awaits(timer, child, generation) =>
+            {
+                false
+            }
+            Alarm::Timer { timer, child, generation } => {
+                self.handle(Event::TimerFired { timer, child, generation })
+            }
             Alarm::Heartbeat { child, generation, period } => {
                 // We were frozen or starved ourselves, and so were the children: judge later.
                 let fair = now - due < period / 2;

@@ -164,6 +164,20 @@ impl State {
             .find(|i| self.children.get(*i).is_some_and(|c| c.phase.is_live()))
     }
 
+    /// Whether this timer still has somebody who waits for it.
+    #[must_use]
+    pub fn awaits(&self, timer: Timer, child: usize, generation: u64) -> bool {
+        let phase = match timer {
+            // In a shutdown its turn to stop comes anyway.
+            Timer::StartDeadline if self.mode != Mode::Running => return false,
+            Timer::StartDeadline => Phase::Starting,
+            Timer::RestartDue => Phase::Backoff,
+            Timer::ShutdownDeadline => Phase::Stopping,
+            Timer::AbortDeadline => Phase::Killing,
+        };
+        self.children.get(child).is_some_and(|c| c.phase == phase && c.generation == generation)
+    }
+
     fn live(&mut self, child: usize, generation: u64) -> Option<&mut ChildState> {
         self.children.get_mut(child).filter(|c| c.generation == generation && c.phase.is_live())
     }
@@ -304,41 +318,25 @@ fn fired(
     generation: u64,
     effects: &mut Vec<Effect>,
 ) {
-    let running = state.mode == Mode::Running;
+    if !state.awaits(timer, child, generation) {
+        // It went another way in the meantime.
+        return;
+    }
     let (Some(c), Some(p)) = (state.children.get_mut(child), plan.children.get(child)) else {
         return;
     };
-    if c.generation != generation {
-        return;
-    }
-    match (timer, c.phase) {
-        // In a shutdown its turn to stop comes anyway.
-        (Timer::StartDeadline, Phase::Starting) if running => {
+    match timer {
+        Timer::StartDeadline => {
             c.fault.get_or_insert(Exit::Failed(format!("not ready within {:?}", p.start_deadline)));
             c.released = true;
             request_stop(c, child, p, effects);
         }
-        (Timer::RestartDue, Phase::Backoff) => c.phase = Phase::Idle,
-        (Timer::ShutdownDeadline, Phase::Stopping) => abort(c, child, effects),
-        (Timer::AbortDeadline, Phase::Killing) => {
+        Timer::RestartDue => c.phase = Phase::Idle,
+        Timer::ShutdownDeadline => abort(c, child, effects),
+        Timer::AbortDeadline => {
             c.phase = Phase::Lost;
             escalate(state, Cause::Unkillable { child: p.id.clone() }, effects);
         }
-        // It went another way in the meantime.
-        (
-            Timer::StartDeadline
-            | Timer::RestartDue
-            | Timer::ShutdownDeadline
-            | Timer::AbortDeadline,
-            Phase::Idle
-            | Phase::Starting
-            | Phase::Ready
-            | Phase::Stopping
-            | Phase::Killing
-            | Phase::Backoff
-            | Phase::Ended
-            | Phase::Lost,
-        ) => {}
     }
 }
 

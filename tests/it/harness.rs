@@ -236,6 +236,21 @@ impl Stand {
     }
 }
 
+impl Stand {
+    /// What the supervisors did in this test is what their pure core decides.
+    fn check_journal(&self) {
+        use halton_meter::supervisor::{journal, replay};
+        if std::thread::panicking() {
+            return;
+        }
+        if let Ok(entries) = journal::read_all(&self.home.journal_file())
+            && let Err(e) = replay::replay(&entries)
+        {
+            panic!("the journal is not what the supervisor's core decides: {e}{}", self.logs());
+        }
+    }
+}
+
 impl Drop for Stand {
     fn drop(&mut self) {
         // Until no lock is held: a root that is killed in mid-start may just have made a child.
@@ -250,6 +265,7 @@ impl Drop for Stand {
         }
         drop(self.guard.stdin.take());
         let _ = self.guard.wait();
+        self.check_journal();
     }
 }
 

@@ -123,10 +123,7 @@ fn an_exit_is_typed_and_a_new_process_comes() {
         let first = ready(&tree, 1).await.observed["pid"].clone();
         bench.tell(7);
         let status = ready(&tree, 2).await;
-        assert_eq!(
-            status.last_exit.as_deref(),
-            Some("failed: process ended: exit status: 7")
-        );
+        assert_eq!(status.last_exit.as_deref(), Some("failed: process ended: exit status: 7"));
         assert_ne!(status.observed["pid"], first);
         let pid = bench.holder().unwrap();
         kill_process(raw(pid).unwrap(), Signal::KILL).unwrap();

@@ -242,8 +242,7 @@ async fn drain(meter: &Meter, orders: &mut UnboundedReceiver<Order>) {
 /// Reads the configuration again. One that has a fault changes nothing.
 async fn reload(running: &Running) {
     let Running { home, config, problems, meter, journal, log } = running;
-    let (read_home, keys, thread_log) =
-        (home.clone(), meter.known_keys().cloned(), log.clone());
+    let (read_home, keys, thread_log) = (home.clone(), meter.known_keys().cloned(), log.clone());
     let read = tokio::task::spawn_blocking(move || {
         let loaded = config::load(&read_home.config_file(), &[]);
         let mut faults = texts(&loaded.problems);

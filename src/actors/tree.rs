@@ -111,9 +111,7 @@ pub fn start(parts: Parts, view: &View) -> Supervisor {
             };
             let tap = {
                 let tap = tap.clone();
-                ChildSpec::actor("tap", Slot::new(), move |birth| {
-                    TapActor::new(birth, tap.clone())
-                })
+                ChildSpec::actor("tap", Slot::new(), move |birth| TapActor::new(birth, tap.clone()))
             };
             TreeSpec::nested(birth)
                 .strategy(Strategy::RestForOne)

@@ -34,8 +34,7 @@ fn start_at(api_port: u16, prepare: impl FnOnce(&Home)) -> Running {
     let api = config.config.daemon.api_addr();
     let (orders, receive) = unbounded_channel();
     let opts = DaemonOptions { home: home.clone(), config, log: crate::log::silent() };
-    let thread =
-        std::thread::spawn(move || actix::System::new().block_on(run(opts, receive)));
+    let thread = std::thread::spawn(move || actix::System::new().block_on(run(opts, receive)));
     Running { orders, thread, home, api, _dir: dir }
 }
 

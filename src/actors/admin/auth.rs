@@ -31,8 +31,7 @@ impl Token {
                 return Ok(Self(text.trim().to_owned()));
             }
             Ok(_) => {}
-            Err(e)
-                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {}
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {}
             Err(e) => return Err(e),
         }
         let token = Self::random()?;
@@ -111,9 +110,8 @@ fn is_token(text: &str) -> bool {
 /// A token that others could read is no secret any more.
 fn is_private(path: &std::path::Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    fs::metadata(path).is_ok_and(|m| {
-        m.mode() & 0o077 == 0 && m.uid() == rustix::process::geteuid().as_raw()
-    })
+    fs::metadata(path)
+        .is_ok_and(|m| m.mode() & 0o077 == 0 && m.uid() == rustix::process::geteuid().as_raw())
 }
 
 #[cfg(test)]
@@ -121,6 +119,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    /// Path, Host, Origin, Authorization, and the status of the refusal.
+    type Case<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>, Option<u16>);
 
     #[test]
     fn only_this_machine_with_the_token_may_ask() {
@@ -132,7 +133,7 @@ mod tests {
         let (host, origin, auth) = (Some(421), Some(403), Some(401));
         let here = "127.0.0.1:8765";
         #[rustfmt::skip]
-        let table: &[(&str, Option<&str>, Option<&str>, Option<&str>, Option<u16>)] = &[
+        let table: &[Case<'_>] = &[
             ("/v1/status", Some(here), None, Some(&good), ok),
             ("/v1/status", Some("localhost:8765"), None, Some(&good), ok),
             ("/v1/status", Some("LocalHost"), None, Some(&good), ok),

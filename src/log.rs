@@ -34,7 +34,6 @@ static LEVEL: AtomicUsize = AtomicUsize::new(4);
 static WRITERS: Mutex<Vec<slog_async::AsyncGuard>> = Mutex::new(Vec::new());
 
 /// The logger of a process. Call [`finish`] before the process ends.
-#[must_use]
 pub fn root(process: &'static str, home: &Home, level: Level, to: LogTo) -> Logger {
     set_level(level);
     let file = match to {
@@ -59,7 +58,6 @@ pub fn finish() {
 }
 
 /// A logger that says nothing, for tests and for code that got none.
-#[must_use]
 pub fn silent() -> Logger {
     Logger::root(slog::Discard, o!())
 }

@@ -236,9 +236,11 @@ mod tests {
         }
     }
 
+    type Spoil = fn(&mut Observed);
+
     #[test]
     fn every_fault_has_its_reason() {
-        let table: &[(fn(&mut Observed), &[&str])] = &[
+        let table: &[(Spoil, &[&str])] = &[
             (|_| {}, &[]),
             (|o| o.tap = TapSeen::NotAsked, &["tap: not asked yet"]),
             (|o| o.tap = TapSeen::Failed("refused".into()), &["tap: refused"]),

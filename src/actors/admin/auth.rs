@@ -120,6 +120,9 @@ mod tests {
 
     use super::*;
 
+    /// Path, Host, Origin, Authorization, and the status of the refusal.
+    type Case<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>, Option<u16>);
+
     #[test]
     fn only_this_machine_with_the_token_may_ask() {
         let token = Token::random().unwrap();
@@ -130,7 +133,7 @@ mod tests {
         let (host, origin, auth) = (Some(421), Some(403), Some(401));
         let here = "127.0.0.1:8765";
         #[rustfmt::skip]
-        let table: &[(&str, Option<&str>, Option<&str>, Option<&str>, Option<u16>)] = &[
+        let table: &[Case<'_>] = &[
             ("/v1/status", Some(here), None, Some(&good), ok),
             ("/v1/status", Some("localhost:8765"), None, Some(&good), ok),
             ("/v1/status", Some("LocalHost"), None, Some(&good), ok),

@@ -122,6 +122,12 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     let deadline = Instant::now() + patience;
     let mut tree = Tree::look(ctx, ASK.min(patience));
     if tree.metering() {
+        // It serves, but its root died: a new one adopts what lives.
+        if tree.root.is_none()
+            && let Err(e) = spawn_root(ctx)
+        {
+            say(format_args!("the supervisor could not be started: {e}"));
+        }
         return Ready::Metering;
     }
     if tree.root.is_none() {
@@ -166,9 +172,9 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
     }
     match &tree.health {
         Health::Ok(_) => Ready::Metering,
-        _ if stopped => Ready::Passing(
-            "metering is stopped (`halton-meter start` resumes it)".to_owned(),
-        ),
+        _ if stopped => {
+            Ready::Passing("metering is stopped (`halton-meter start` resumes it)".to_owned())
+        }
         Health::Degraded(body) => {
             let reasons: Vec<_> = body
                 .get("reasons")

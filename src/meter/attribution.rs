@@ -141,6 +141,10 @@ impl Attributor {
             project: owner::variable(identity.pid, "HALTON_PROJECT").and_then(cleaned),
             run: owner::variable(identity.pid, "HALTON_RUN").and_then(cleaned),
         };
+        if arguments.is_empty() {
+            // In the middle of an `exec`: nothing of this is to be remembered.
+            return facts;
+        }
         let mut memory = self.memory();
         if memory.facts.len() >= REMEMBERED {
             memory.facts.clear();

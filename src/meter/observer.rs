@@ -355,6 +355,8 @@ impl Observer {
     }
 
     fn record(&mut self, mut row: Row) {
+        // First what waits: an earlier writing of this row must not come after this one.
+        self.attribute();
         let known = self.subject.attribution.borrow().clone();
         if let Some(known) = known {
             known.apply(&mut row);

@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Stdio};
 
@@ -93,6 +94,9 @@ fn a_connection_leads_to_its_process() {
             .stdout(Stdio::from(fd))
             .spawn()
             .unwrap();
+        // It runs once it has answered.
+        child.stdin.as_mut().unwrap().write_all(b"!").unwrap();
+        (&server).read_exact(&mut [0]).unwrap();
         let found = attributor.attribute(peer, server.local_addr().unwrap());
         child.kill().unwrap();
         child.wait().unwrap();

@@ -122,6 +122,10 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     let deadline = Instant::now() + patience;
     let mut tree = Tree::look(ctx, ASK.min(patience));
     if tree.metering() {
+        if tree.root.is_none() {
+            // All is well but unsupervised: a new root adopts what runs; nobody waits for it.
+            let _ = spawn_root(ctx);
+        }
         return Ready::Metering;
     }
     if tree.root.is_none() {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -60,7 +61,8 @@ pub fn load(file: &Path, flags: &[String]) -> Loaded {
     let mut problems = Vec::new();
     let text = match std::fs::read_to_string(file) {
         Ok(text) => Some(text),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+        // No such file, also where its directory can't be one: nothing to read, nothing wrong in it.
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
         Err(e) => {
             problems.push(Problem {
                 origin: Origin::File { path: file.to_path_buf(), line: 0 },

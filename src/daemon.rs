@@ -136,7 +136,6 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
         }
     };
     let meter = Meter::new(intake);
-    let journal = Journal::open(&home.journal_file(), "daemon");
     let token = Token::load_or_create(&home).or_else(|e| {
         slog::error!(log, "no token: only /health can be asked"; "error" => %e);
         Token::random()
@@ -205,6 +204,9 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
             },
             cause = supervisor.escalated() => {
                 slog::crit!(log, "the tree gave up"; "cause" => %cause);
+                // That is no fault of the connections that live on the tap's own threads.
+                health.drain();
+                drain(&meter, &mut orders).await;
                 break EXIT_ESCALATED;
             }
         }
@@ -214,7 +216,6 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     if !writer.stop(std::time::Instant::now() + LAST_ROWS) {
         slog::error!(log, "the ledger's writer did not end in time");
     }
-    journal.flush(LAST_ROWS);
     slog::info!(log, "ended"; "code" => code);
     journal.flush(LAST_EVENTS);
     code
@@ -241,8 +242,7 @@ async fn drain(meter: &Meter, orders: &mut UnboundedReceiver<Order>) {
 /// Reads the configuration again. One that has a fault changes nothing.
 async fn reload(running: &Running) {
     let Running { home, config, problems, meter, journal, log } = running;
-    let (read_home, keys, thread_log) =
-        (home.clone(), meter.known_keys().cloned(), log.clone());
+    let (read_home, keys, thread_log) = (home.clone(), meter.known_keys().cloned(), log.clone());
     let read = tokio::task::spawn_blocking(move || {
         let loaded = config::load(&read_home.config_file(), &[]);
         let mut faults = texts(&loaded.problems);

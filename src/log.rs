@@ -6,8 +6,8 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use slog::{Drain, FnValue, Level, Logger, OwnedKVList, PushFnValue, Record, o};
 
@@ -30,7 +30,10 @@ const QUEUE: usize = 4096;
 /// The level of this process, for all loggers of [`root`].
 static LEVEL: AtomicUsize = AtomicUsize::new(4);
 
-/// The logger of a process. Dropping its last clone writes what is queued.
+/// Who waits for the writers of this process's loggers.
+static WRITERS: Mutex<Vec<slog_async::AsyncGuard>> = Mutex::new(Vec::new());
+
+/// The logger of a process. Call [`finish`] before the process ends.
 #[must_use]
 pub fn root(process: &'static str, home: &Home, level: Level, to: LogTo) -> Logger {
     set_level(level);
@@ -49,6 +52,12 @@ pub fn set_level(level: Level) {
     LEVEL.store(level.as_usize(), Ordering::Relaxed);
 }
 
+/// Writes what is queued. What is logged later is lost: threads may outlive the last good word.
+pub fn finish() {
+    // Dropping a guard waits for its writer.
+    WRITERS.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
 /// A logger that says nothing, for tests and for code that got none.
 #[must_use]
 pub fn silent() -> Logger {
@@ -59,12 +68,14 @@ fn logger<D>(process: &'static str, drain: D) -> Logger
 where
     D: Drain<Err = slog::Never, Ok = ()> + Send + 'static,
 {
-    let queue = slog_async::Async::new(drain)
+    let (queue, guard) = slog_async::Async::new(drain)
         .chan_size(QUEUE)
         .overflow_strategy(slog_async::OverflowStrategy::DropAndReport)
         .thread_name("log".to_owned())
-        .build();
-    Logger::root(Arc::new(AtLevel(queue).fuse()), o!("process" => process))
+        .build_with_guard();
+    WRITERS.lock().unwrap_or_else(PoisonError::into_inner).push(guard);
+    // Not `fuse`, which panics: a log that can't be written is no reason to end.
+    Logger::root(Arc::new(AtLevel(queue).ignore_res()), o!("process" => process))
 }
 
 fn terminal() -> impl Drain<Err = slog::Never, Ok = ()> + Send {
@@ -177,7 +188,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_are_json_private_and_on_disk_when_the_logger_is_gone() {
+    fn lines_are_json_private_and_on_disk_at_the_end() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path().join("h"));
         home.create().unwrap();
@@ -186,7 +197,9 @@ mod tests {
         slog::debug!(log, "not shown");
         set_level(Level::Debug);
         slog::debug!(log, "two");
-        drop(log);
+        // Although a clone is still around.
+        finish();
+        slog::error!(log, "too late, and no harm done");
 
         let path = home.log_file("daemon");
         let text = fs::read_to_string(&path).unwrap();

@@ -22,9 +22,7 @@ use crate::actors::process::{ProcessActor, ProcessSpec};
 use crate::config::Loaded;
 use crate::home::{HOME_VAR, Home, PidLock, open_append};
 use crate::platform;
-use crate::supervisor::{
-    self, Backoff, ChildSpec, Journal, Lanes, Slot, Supervisor, TreeSpec,
-};
+use crate::supervisor::{self, Backoff, ChildSpec, Journal, Lanes, Slot, Supervisor, TreeSpec};
 
 /// What the process is started with.
 #[derive(Debug)]
@@ -62,6 +60,12 @@ pub fn main(opts: RootOptions) -> u8 {
         // A session of our own: no terminal's hang-up or Ctrl-C ends us. Fails only if we lead one.
         let _ = rustix::process::setsid();
     }
+    // Before the lock shows our pid: a SIGHUP in between would end us.
+    let (told, orders) = unbounded_channel();
+    if let Err(e) = obey_signals(told) {
+        slog::crit!(opts.log, "no signals"; "error" => %e);
+        return CANNOT_WRITE;
+    }
     let lock = match PidLock::acquire(&opts.home.pid_file("root")) {
         Ok(Some(lock)) => lock,
         Ok(None) => {
@@ -80,11 +84,6 @@ pub fn main(opts: RootOptions) -> u8 {
         slog::crit!(opts.log, "the edge's port cannot be had";
             "port" => port.addr.port(), "held_by" => by, "error" => %e);
         return BUSY;
-    }
-    let (told, orders) = unbounded_channel();
-    if let Err(e) = obey_signals(told) {
-        slog::crit!(opts.log, "no signals"; "error" => %e);
-        return CANNOT_WRITE;
     }
     let code = actix::System::new().block_on(run(opts, port, orders));
     drop(lock);
@@ -107,9 +106,9 @@ async fn run(opts: RootOptions, port: Arc<Port>, mut orders: UnboundedReceiver<O
             .start_deadline(Duration::from_secs(20))
             .shutdown(DRAINED)
     };
-    let edge = supervisor::start(tree(&log, &journal).child(
-        process("edge", Some(port)).backoff(backoff(20, 2_000)),
-    ));
+    let edge = supervisor::start(
+        tree(&log, &journal).child(process("edge", Some(port)).backoff(backoff(20, 2_000))),
+    );
     let start_metering = || {
         supervisor::start(
             tree(&log, &journal)
@@ -119,6 +118,7 @@ async fn run(opts: RootOptions, port: Arc<Port>, mut orders: UnboundedReceiver<O
     };
     let stopped = home.user_stopped();
     let mut metering: Option<Supervisor> = None;
+    let mut code = OK;
     loop {
         match &metering {
             None if !stopped.exists() => metering = Some(start_metering()),
@@ -137,15 +137,21 @@ async fn run(opts: RootOptions, port: Arc<Port>, mut orders: UnboundedReceiver<O
                 Some(Order::End) | None => break,
             },
             () = finished(metering.as_ref()) => metering = None,
+            // It never gives up, so this is a fault of ours: whoever starts us again does better.
+            _ = edge.finished() => {
+                slog::crit!(log, "the edge is no longer supervised");
+                code = supervisor::ESCALATED;
+                break;
+            }
         }
     }
-    slog::info!(log, "ending");
+    slog::info!(log, "ending"; "code" => code);
     if let Some(tree) = metering {
         tree.shutdown().await;
     }
     edge.shutdown().await;
     journal.flush(Duration::from_secs(1));
-    OK
+    code
 }
 
 /// A tree that never gives up: there is nobody above us who would do better by starting anew.
@@ -226,8 +232,15 @@ struct Launcher {
 
 /// Proxy variables are for the user's tools: our processes never go through a proxy by them.
 const NOT_FOR_US: [&str; 9] = [
-    "HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy",
-    "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
+    "HTTPS_PROXY",
+    "https_proxy",
+    "HTTP_PROXY",
+    "http_proxy",
+    "ALL_PROXY",
+    "all_proxy",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
 ];
 /// Trust of our processes: these must not lead back to our own CA.
 const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
@@ -269,4 +282,39 @@ fn own_program() -> io::Result<PathBuf> {
     let exe = std::env::current_exe()?;
     let text = exe.to_string_lossy();
     Ok(text.strip_suffix(" (deleted)").map_or_else(|| exe.clone(), PathBuf::from))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd;
+
+    use super::*;
+
+    fn local(fd: &OwnedFd) -> SocketAddr {
+        let copy = TcpListener::from(fd.as_fd().try_clone_to_owned().unwrap());
+        copy.local_addr().unwrap()
+    }
+
+    #[test]
+    fn the_port_stays_bound_over_the_lives_of_the_edge() {
+        let port = Port::new(([127, 0, 0, 1], 0).into());
+        let first = port.listener().unwrap();
+        let addr = local(&first);
+        drop(first);
+        // Nobody accepts, and still nobody is refused.
+        let waiting = std::net::TcpStream::connect(addr).unwrap();
+        let second = port.listener().unwrap();
+        assert_eq!(local(&second), addr);
+        let (_, peer) = TcpListener::from(second).accept().unwrap();
+        assert_eq!(peer, waiting.local_addr().unwrap());
+    }
+
+    #[test]
+    fn a_port_that_is_taken_is_tried_again_at_the_next_life() {
+        let other = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = Port::new(other.local_addr().unwrap());
+        assert_eq!(port.listener().unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(other);
+        port.listener().unwrap();
+    }
 }

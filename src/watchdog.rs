@@ -88,7 +88,7 @@ pub fn main(opts: WatchdogOptions) -> u8 {
 async fn run(opts: WatchdogOptions) -> u8 {
     let addr = opts.config.config.daemon.api_addr();
     let journal = Journal::open(&opts.home.journal_file(), "watchdog");
-    let notes = journal.clone();
+    let (notes, written) = (journal.clone(), journal.clone());
     let tree = TreeSpec::new("watchdog", opts.log.clone(), journal)
         .lanes(Lanes::current())
         .child(ChildSpec::actor("watchdog", Slot::default(), move |birth| Watchdog {
@@ -111,7 +111,7 @@ async fn run(opts: WatchdogOptions) -> u8 {
     if let Err(e) = signals {
         slog::error!(opts.log, "signals will end the process at once"; "error" => %e);
     }
-    tokio::select! {
+    let code = tokio::select! {
         _ = ended.recv() => {
             tree.shutdown().await;
             0
@@ -120,7 +120,9 @@ async fn run(opts: WatchdogOptions) -> u8 {
             slog::crit!(opts.log, "the watchdog gave up"; "cause" => ?cause);
             supervisor::ESCALATED
         }
-    }
+    };
+    written.flush(Duration::from_secs(1));
+    code
 }
 
 #[derive(Debug)]

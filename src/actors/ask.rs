@@ -24,7 +24,11 @@ pub enum AskError {
 }
 
 /// `GET path`: status and JSON body.
-pub async fn get(addr: SocketAddr, path: &str, patience: Duration) -> Result<(u16, Value), AskError> {
+pub async fn get(
+    addr: SocketAddr,
+    path: &str,
+    patience: Duration,
+) -> Result<(u16, Value), AskError> {
     tokio::time::timeout(patience, exchange(addr, path)).await.unwrap_or(Err(AskError::Timeout))
 }
 

@@ -42,11 +42,7 @@ impl Board {
 
 /// Pid and answer, put together: an answer counts only when it is the lock's holder who speaks.
 #[must_use]
-pub fn fold(
-    pid: Option<u32>,
-    answer: Result<(u16, Value), AskError>,
-    at: Timestamp,
-) -> EdgeSeen {
+pub fn fold(pid: Option<u32>, answer: Result<(u16, Value), AskError>, at: Timestamp) -> EdgeSeen {
     let (status, fault) = match (pid, answer) {
         (None, Err(AskError::Refused)) => (None, Some("not running".to_owned())),
         (None, Ok(_) | Err(AskError::Timeout | AskError::Broken | AskError::Foreign)) => {

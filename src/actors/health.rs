@@ -159,14 +159,7 @@ pub struct Health {
 impl Health {
     #[must_use]
     pub fn new(birth: Birth, board: Board, meter: Meter) -> Self {
-        Self {
-            birth,
-            board,
-            meter,
-            tap: TapSeen::NotAsked,
-            announced: false,
-            last: Vec::new(),
-        }
+        Self { birth, board, meter, tap: TapSeen::NotAsked, announced: false, last: Vec::new() }
     }
 
     /// Asks the tap, publishes, and arranges the next time.
@@ -250,14 +243,16 @@ mod tests {
             (|o| o.tap = TapSeen::NotAsked, &["tap: not asked yet"]),
             (|o| o.tap = TapSeen::Failed("refused".into()), &["tap: refused"]),
             (|o| o.writer_silence = Duration::from_secs(5), &[]),
-            (|o| o.writer_silence = Duration::from_secs(6), &[
-                "ledger: the writer is silent for 6 s",
-            ]),
+            (
+                |o| o.writer_silence = Duration::from_secs(6),
+                &["ledger: the writer is silent for 6 s"],
+            ),
             (|o| o.ledger_degraded = Some("disk full".into()), &["ledger: disk full"]),
             (|o| o.prices_loaded = false, &["prices: no price book is loaded"]),
-            (|o| o.clock = Timestamp::UNIX_EPOCH, &[
-                "clock: the system clock says 1970-01-01T00:00:00Z",
-            ]),
+            (
+                |o| o.clock = Timestamp::UNIX_EPOCH,
+                &["clock: the system clock says 1970-01-01T00:00:00Z"],
+            ),
             (|o| o.draining = true, &["draining: shutting down"]),
             (
                 |o| {

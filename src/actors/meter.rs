@@ -34,7 +34,9 @@ struct Shared {
 
 impl std::fmt::Debug for Meter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Meter").field("prices_loaded", &self.prices_loaded()).finish_non_exhaustive()
+        f.debug_struct("Meter")
+            .field("prices_loaded", &self.prices_loaded())
+            .finish_non_exhaustive()
     }
 }
 

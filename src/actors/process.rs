@@ -8,11 +8,11 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Child as OsChild, ExitStatus};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use serde_json::{Value, json};
 
 use crate::home::PidLock;
@@ -36,12 +36,39 @@ impl fmt::Debug for ProcessSpec {
     }
 }
 
+/// The pid as long as it is the process's own. Whoever reaps the process empties it first, under
+/// the lock, so that a signal never goes to a stranger that got the number since.
+#[derive(Clone, Debug, Default)]
+struct Alive(Arc<Mutex<Option<u32>>>);
+
+impl Alive {
+    fn get(&self) -> Option<u32> {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn set(&self, pid: Option<u32>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = pid;
+    }
+
+    fn signal(&self, signal: Signal, is_it: impl FnOnce(u32) -> bool) {
+        let pid = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(to) = pid.filter(|pid| is_it(*pid)).and_then(raw) {
+            // It may have ended this instant: its waiter tells.
+            let _ = kill_process(to, signal);
+        }
+    }
+}
+
+fn raw(pid: u32) -> Option<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw)
+}
+
 /// The process.
 #[derive(Debug)]
 pub struct ProcessActor {
     birth: Birth,
     spec: ProcessSpec,
-    pid: Option<u32>,
+    pid: Alive,
     adopted: bool,
     ready: bool,
     stopping: bool,
@@ -50,11 +77,11 @@ pub struct ProcessActor {
 impl ProcessActor {
     #[must_use]
     pub fn new(birth: Birth, spec: ProcessSpec) -> Self {
-        Self { birth, spec, pid: None, adopted: false, ready: false, stopping: false }
+        Self { birth, spec, pid: Alive::default(), adopted: false, ready: false, stopping: false }
     }
 
     fn adopt(&mut self, pid: u32, ctx: &mut Context<Self>) {
-        self.pid = Some(pid);
+        self.pid.set(Some(pid));
         self.adopted = true;
         self.ready = true;
         slog::info!(self.birth.log(), "adopted"; "pid" => pid);
@@ -78,10 +105,16 @@ impl ProcessActor {
                 return;
             }
         };
-        self.pid = Some(process.id());
-        self.when_gone(ctx, move || match process.wait() {
-            Ok(status) => Ended::Status(status),
-            Err(_) => Ended::Unseen,
+        self.pid.set(Some(process.id()));
+        let alive = self.pid.clone();
+        self.when_gone(ctx, move || {
+            if let Some(pid) = raw(process.id()) {
+                // Until it has ended, without taking its pid from it yet.
+                let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+                while matches!(waitid(WaitId::Pid(pid), look), Err(rustix::io::Errno::INTR)) {}
+            }
+            alive.set(None);
+            process.wait().map_or(Ended::Unseen, Ended::Status)
         });
         self.look(ctx);
     }
@@ -89,7 +122,7 @@ impl ProcessActor {
     /// Ready once it holds its lock.
     fn look(&mut self, ctx: &mut Context<Self>) {
         let held = PidLock::holder(&self.spec.pid_file).ok().flatten();
-        if held.is_some() && held == self.pid {
+        if held.is_some() && held == self.pid.get() {
             self.ready = true;
             self.birth.ready();
         } else {
@@ -98,23 +131,20 @@ impl ProcessActor {
     }
 
     /// Waits for the end on a thread of its own: no polling, and nothing else is held up.
-    fn when_gone(
-        &self,
-        ctx: &mut Context<Self>,
-        wait: impl FnOnce() -> Ended + Send + 'static,
-    ) {
+    fn when_gone(&self, ctx: &mut Context<Self>, wait: impl FnOnce() -> Ended + Send + 'static) {
         let (send, gone) = tokio::sync::oneshot::channel();
         let name = format!("wait-{}", self.birth.id());
-        let thread = std::thread::Builder::new().name(name).stack_size(64 * 1024).spawn(move || {
-            let _ = send.send(wait());
-        });
+        let thread =
+            std::thread::Builder::new().name(name).stack_size(64 * 1024).spawn(move || {
+                let _ = send.send(wait());
+            });
         if let Err(e) = thread {
             self.birth.fail(format!("cannot be watched: {e}"));
             ctx.stop();
             return;
         }
         ctx.spawn(gone.into_actor(self).map(|ended, actor, ctx| {
-            actor.pid = None;
+            actor.pid.set(None);
             if !actor.stopping {
                 actor.birth.fail(ended.unwrap_or(Ended::Unseen).to_string());
             }
@@ -123,11 +153,10 @@ impl ProcessActor {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = self.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
-        if let Some(pid) = pid {
-            // It may have ended this instant: its waiter tells.
-            let _ = kill_process(pid, signal);
-        }
+        let (adopted, pid_file) = (self.adopted, &self.spec.pid_file);
+        // No child of ours, so its pid may be another's by now: only its lock tells.
+        let is_it = |pid| !adopted || PidLock::holder(pid_file).ok().flatten() == Some(pid);
+        self.pid.signal(signal, is_it);
     }
 }
 
@@ -144,12 +173,12 @@ impl Actor for ProcessActor {
 
 impl Child for ProcessActor {
     fn observe(&self) -> Value {
-        json!({ "pid": self.pid, "adopted": self.adopted })
+        json!({ "pid": self.pid.get(), "adopted": self.adopted })
     }
 
     fn stop(&mut self, ctx: &mut Context<Self>) {
         self.stopping = true;
-        if self.pid.is_none() {
+        if self.pid.get().is_none() {
             ctx.stop();
         }
         self.signal(Signal::TERM);
@@ -180,3 +209,6 @@ impl fmt::Display for Ended {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use serde_json::Value;
 use slog::Logger;
 
 use super::admin::dto::ActorAnswer;
@@ -53,7 +54,30 @@ impl View {
     /// Every child and what it says of itself; nothing before the tree is started.
     pub async fn observe(&self) -> Vec<ActorAnswer> {
         let Some(supervisor) = self.0.get() else { return Vec::new() };
-        supervisor.observe().await.into_iter().map(ActorAnswer::from).collect()
+        let mut all = Vec::new();
+        for status in supervisor.observe().await {
+            flatten(ActorAnswer::from(status), &mut all);
+        }
+        all
+    }
+}
+
+/// A supervisor says of itself what its children say: they follow it, as `meter.ledger`.
+fn flatten(mut actor: ActorAnswer, all: &mut Vec<ActorAnswer>) {
+    let children = match &mut actor.observed {
+        Value::Array(children) => std::mem::take(children),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) | Value::Object(_) => {
+            return all.push(actor);
+        }
+    };
+    actor.observed = Value::Null;
+    let parent = actor.id.clone();
+    all.push(actor);
+    for child in children {
+        if let Ok(mut child) = serde_json::from_value::<ActorAnswer>(child) {
+            child.id = format!("{parent}.{}", child.id);
+            flatten(child, all);
+        }
     }
 }
 
@@ -87,9 +111,7 @@ pub fn start(parts: Parts, view: &View) -> Supervisor {
             };
             let tap = {
                 let tap = tap.clone();
-                ChildSpec::actor("tap", Slot::new(), move |birth| {
-                    TapActor::new(birth, tap.clone())
-                })
+                ChildSpec::actor("tap", Slot::new(), move |birth| TapActor::new(birth, tap.clone()))
             };
             TreeSpec::nested(birth)
                 .strategy(Strategy::RestForOne)
@@ -136,5 +158,28 @@ impl From<ChildStatus> for ActorAnswer {
             last_exit: status.last_exit,
             observed: status.observed,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn children_of_supervisors_follow_them_by_their_full_names() {
+        let child = |id: &str, observed: Value| {
+            json!({
+                "id": id, "state": "ready", "generation": 1, "restarts": 0, "last_exit": null,
+                "observed": observed,
+            })
+        };
+        let tree = child("a", json!([child("b", json!([child("c", json!({"x": 1}))]))]));
+        let mut all = Vec::new();
+        flatten(serde_json::from_value(tree).unwrap(), &mut all);
+        let ids: Vec<_> = all.iter().map(|a| a.id.as_str()).collect();
+        assert_eq!(ids, ["a", "a.b", "a.b.c"]);
+        assert_eq!(all[2].observed, json!({"x": 1}));
     }
 }

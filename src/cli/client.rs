@@ -66,8 +66,10 @@ impl Tree {
         }
     }
 
+    /// The daemon is well, and the edge knows it. (Asking the edge makes it look.)
     pub fn metering(&self) -> bool {
-        self.edge_answer.is_some() && matches!(self.health, Health::Ok(_))
+        let verdict = self.edge_answer.as_ref().and_then(|a| a.get("verdict"));
+        verdict.and_then(Value::as_str) == Some("healthy") && matches!(self.health, Health::Ok(_))
     }
 }
 

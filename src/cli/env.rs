@@ -59,7 +59,8 @@ enum Shell {
 pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let present: BTreeMap<String, String> = std::env::vars().collect();
     if args.unset {
-        for name in PROXY_VARS.iter().chain(&NO_PROXY_VARS).chain(&CA_VARS).chain(&[NODE_PROXY_VAR]) {
+        for name in PROXY_VARS.iter().chain(&NO_PROXY_VARS).chain(&CA_VARS).chain(&[NODE_PROXY_VAR])
+        {
             match args.shell {
                 Shell::Posix => writeln!(out, "unset {name}")?,
                 Shell::Fish => writeln!(out, "set -e {name}")?,
@@ -80,7 +81,11 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
         match args.shell {
             Shell::Posix => writeln!(out, "export {name}='{quoted}'")?,
             Shell::Fish => {
-                writeln!(out, "set -gx {name} '{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))?;
+                writeln!(
+                    out,
+                    "set -gx {name} '{}'",
+                    value.replace('\\', "\\\\").replace('\'', "\\'")
+                )?;
             }
         }
     }
@@ -148,8 +153,9 @@ pub fn foreign_proxy<'a>(
     edge: std::net::SocketAddr,
 ) -> Option<&'a str> {
     let ours = |url: &str| {
-        crate::config::UpstreamProxy::parse(url)
-            .is_some_and(|p| p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host))
+        crate::config::UpstreamProxy::parse(url).is_some_and(|p| {
+            p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host)
+        })
     };
     PROXY_VARS
         .iter()

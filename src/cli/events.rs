@@ -9,7 +9,9 @@ use super::{Context, Exit, Failure};
 use crate::supervisor::journal::{self, JournalEntry};
 
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:\n  halton-meter events --limit 20\n  halton-meter events --follow")]
+#[command(
+    after_help = "Examples:\n  halton-meter events --limit 20\n  halton-meter events --follow"
+)]
 pub struct EventsArgs {
     /// How many of the latest events to show.
     #[arg(long, default_value_t = 50)]

@@ -73,8 +73,7 @@ impl From<crate::home::HomeError> for Failure {
 impl From<std::io::Error> for Failure {
     fn from(e: std::io::Error) -> Self {
         // A closed pipe (`| head`) is the reader's choice, not a failure of ours.
-        let exit =
-            if e.kind() == std::io::ErrorKind::BrokenPipe { Exit::OK } else { Exit::FAILED };
+        let exit = if e.kind() == std::io::ErrorKind::BrokenPipe { Exit::OK } else { Exit::FAILED };
         Self::new(exit, e)
     }
 }

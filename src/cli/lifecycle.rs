@@ -122,9 +122,11 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     let deadline = Instant::now() + patience;
     let mut tree = Tree::look(ctx, ASK.min(patience));
     if tree.metering() {
-        if tree.root.is_none() {
-            // All is well but unsupervised: a new root adopts what runs; nobody waits for it.
-            let _ = spawn_root(ctx);
+        // It serves, but its root died: a new one adopts what lives.
+        if tree.root.is_none()
+            && let Err(e) = spawn_root(ctx)
+        {
+            say(format_args!("the supervisor could not be started: {e}"));
         }
         return Ready::Metering;
     }
@@ -170,9 +172,9 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
     }
     match &tree.health {
         Health::Ok(_) => Ready::Metering,
-        _ if stopped => Ready::Passing(
-            "metering is stopped (`halton-meter start` resumes it)".to_owned(),
-        ),
+        _ if stopped => {
+            Ready::Passing("metering is stopped (`halton-meter start` resumes it)".to_owned())
+        }
         Health::Degraded(body) => {
             let reasons: Vec<_> = body
                 .get("reasons")

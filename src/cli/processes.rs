@@ -44,5 +44,7 @@ fn with_log(
     for problem in &ctx.loaded.problems {
         slog::error!(log, "configuration"; "problem" => %problem);
     }
-    Exit(main(ctx, log))
+    let code = main(ctx, log);
+    log::finish();
+    Exit(code)
 }

@@ -34,7 +34,12 @@ pub struct RunArgs {
     #[arg(long)]
     quiet: bool,
     /// The command and its arguments.
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     command: Vec<OsString>,
 }
 
@@ -56,7 +61,8 @@ pub fn run(ctx: &Context, args: RunArgs) -> Result<Exit, Failure> {
     }
     if !matches!(ready, Ready::NoEdge(_)) {
         let present: BTreeMap<_, _> = std::env::vars().collect();
-        let vars = env::variables(&present, ctx.loaded.config.edge.addr(), &ctx.home, &env::union_bundle);
+        let vars =
+            env::variables(&present, ctx.loaded.config.edge.addr(), &ctx.home, &env::union_bundle);
         command.envs(vars).env(env::RUN_VAR, run_id.to_string());
     }
 

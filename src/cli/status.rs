@@ -93,7 +93,8 @@ fn print(
         State::Down => "DOWN: nothing runs; `halton-meter start` starts it",
     };
     writeln!(out, "{headline}")?;
-    let pid = |pid: Option<u32>| pid.map_or_else(|| "not running".to_owned(), |p| format!("pid {p}"));
+    let pid =
+        |pid: Option<u32>| pid.map_or_else(|| "not running".to_owned(), |p| format!("pid {p}"));
     let edge_says = match (&tree.edge_answer, tree.edge) {
         (Some(status), _) => format!(
             "{}, {} open, daemon {}",

@@ -84,7 +84,8 @@ fn watch(ctx: &Context, mut journal: journal::Tail, ended: &AtomicBool) -> std::
     let (mut requests, mut nanousd) = (0u64, 0i128);
     while !ended.load(Ordering::Relaxed) {
         let mut lines: Vec<String> = journal.poll().iter().map(ToString::to_string).collect();
-        let filter = RequestFilter { since: Some(since), limit: Some(200), ..RequestFilter::default() };
+        let filter =
+            RequestFilter { since: Some(since), limit: Some(200), ..RequestFilter::default() };
         let rows = Ledger::open(&ctx.home)
             .and_then(|ledger| ledger.requests(&filter))
             .map(|page| page.rows)

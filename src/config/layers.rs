@@ -61,7 +61,6 @@ pub fn load(file: &Path, flags: &[String]) -> Loaded {
     let mut problems = Vec::new();
     let text = match std::fs::read_to_string(file) {
         Ok(text) => Some(text),
-        // No such file, also where its directory can't be one: nothing to read, nothing wrong in it.
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
         Err(e) => {
             problems.push(Problem {

@@ -34,8 +34,7 @@ fn start_at(api_port: u16, prepare: impl FnOnce(&Home)) -> Running {
     let api = config.config.daemon.api_addr();
     let (orders, receive) = unbounded_channel();
     let opts = DaemonOptions { home: home.clone(), config, log: crate::log::silent() };
-    let thread =
-        std::thread::spawn(move || actix::System::new().block_on(run(opts, receive)));
+    let thread = std::thread::spawn(move || actix::System::new().block_on(run(opts, receive)));
     Running { orders, thread, home, api, _dir: dir }
 }
 
@@ -134,4 +133,67 @@ fn a_wrong_configuration_changes_nothing_and_is_named() {
         std::thread::sleep(Duration::from_millis(5));
     }
     assert_eq!(daemon.stop(), EXIT_OK);
+}
+
+/// What of the meter is older than its actors survives them: the tap with its connections, the
+/// socket, the rows.
+#[actix::test]
+async fn a_restart_of_the_meter_keeps_its_tap() {
+    let (_dir, home) = crate::meter::ledger::fixture::home();
+    let log = crate::log::silent();
+    let (intake, _writer) = start_writer(WriterConfig::new(&home, log.clone())).unwrap();
+    let meter = Meter::new(intake);
+    let health = health::Board::default();
+    let view = tree::View::default();
+    let api = Arc::new(Api {
+        instance: Uuid::new_v4(),
+        home: home.clone(),
+        token: Token::random().unwrap(),
+        journal: Journal::disabled(),
+        health: health.clone(),
+        edge: edge_monitor::Board::default(),
+        meter: meter.clone(),
+        tree: view.clone(),
+        started_at: Timestamp::now(),
+        born: Instant::now(),
+        config_problems: Arc::default(),
+        port: AtomicU16::new(0),
+        streams: Arc::default(),
+    });
+    let config = config::load_from(None, |_| None, &[]).config;
+    let parts = tree::Parts {
+        home: home.clone(),
+        config: Arc::new(ArcSwap::from_pointee(config)),
+        meter: meter.clone(),
+        health: health.clone(),
+        door: Door::new(&home, api.instance),
+        port: Port::new(([127, 0, 0, 1], 0).into()),
+        api,
+        journal: Journal::open(&home.journal_file(), "daemon"),
+        log,
+    };
+    let journal = parts.journal.clone();
+    let supervisor = tree::start(parts, &view);
+    let generation = async |id: &str| {
+        let all = view.observe().await;
+        all.iter().find(|a| a.id == id && a.state == "ready").map_or(0, |a| a.generation)
+    };
+    while generation("admin").await == 0 {
+        tokio::task::yield_now().await;
+    }
+    let tap = meter.tap().unwrap();
+    assert!(health::reasons(&health.read(Instant::now())).is_empty());
+
+    supervisor.restart("meter");
+    while generation("meter").await != 2 {
+        tokio::task::yield_now().await;
+    }
+    assert!(Arc::ptr_eq(&tap, &meter.tap().unwrap()));
+    tap.probe(Duration::from_secs(10)).await.unwrap();
+
+    supervisor.shutdown().await;
+    journal.flush(Duration::from_secs(10));
+    let entries = supervisor::journal::read_all(&home.journal_file()).unwrap();
+    assert!(!entries.is_empty());
+    supervisor::replay::replay(&entries).unwrap();
 }

@@ -132,6 +132,8 @@ async fn begin(shared: &Shared, mut client: TcpStream) -> Next {
     };
     match request {
         Request::Health => {
+            // Who asks wants to know how it is now.
+            let _ = shared.health.decide().await;
             let body =
                 status::document(&shared.counters, &shared.health, &shared.spool, shared.instance);
             respond(client, 200, "application/json", &body).await

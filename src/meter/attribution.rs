@@ -163,7 +163,8 @@ impl Attributor {
 
 /// A name out of someone's environment, fit for a table.
 fn cleaned(name: impl AsRef<str>) -> Option<String> {
-    let name: String = name.as_ref().trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+    let name: String =
+        name.as_ref().trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
     (!name.is_empty()).then_some(name)
 }
 

@@ -160,10 +160,7 @@ mod tests {
 
     use super::*;
 
-    fn parse<'a>(
-        cap: usize,
-        pieces: impl IntoIterator<Item = &'a [u8]>,
-    ) -> Vec<(Vec<u8>, bool)> {
+    fn parse<'a>(cap: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<(Vec<u8>, bool)> {
         let mut parser = Parser::new(cap);
         let mut out = Vec::new();
         for piece in pieces {
@@ -192,15 +189,22 @@ mod tests {
 
     #[test]
     fn a_streamed_array() {
-        let text = "[{\"a\": [1, {}], \"t\": \"]}\\\"[{\"}\r\n,\r\n{\"b\":{\"c\":\"\\\\\"}}\r\n]\r\n";
-        assert_eq!(items(text), ["{\"a\": [1, {}], \"t\": \"]}\\\"[{\"}", "{\"b\":{\"c\":\"\\\\\"}}"]);
+        let text =
+            "[{\"a\": [1, {}], \"t\": \"]}\\\"[{\"}\r\n,\r\n{\"b\":{\"c\":\"\\\\\"}}\r\n]\r\n";
+        assert_eq!(
+            items(text),
+            ["{\"a\": [1, {}], \"t\": \"]}\\\"[{\"}", "{\"b\":{\"c\":\"\\\\\"}}"]
+        );
     }
 
     #[test]
     fn single_values_lines_and_odd_elements() {
         assert_eq!(items(" {\"a\":1} "), ["{\"a\":1}"]);
         assert_eq!(items("{\"a\":1}\n{\"b\":2}\n"), ["{\"a\":1}", "{\"b\":2}"]);
-        assert_eq!(items("[1, \"x,]\", null,[2,[3]] , true]"), ["1", "\"x,]\"", "null", "[2,[3]]", "true"]);
+        assert_eq!(
+            items("[1, \"x,]\", null,[2,[3]] , true]"),
+            ["1", "\"x,]\"", "null", "[2,[3]]", "true"]
+        );
         assert_eq!(items("[]"), [""; 0]);
         assert_eq!(items("[{\"a\":"), [""; 0]);
         assert_eq!(items("\u{feff}[{}]"), ["{}"]);

@@ -104,7 +104,9 @@ impl Parser {
     }
 
     fn keep(&mut self, bytes: &[u8]) {
-        let room = self.max_event.saturating_add(FIELD_ROOM).saturating_sub(self.line.len());
+        // As much as any field can use, so that a line in pieces says the same as a whole one.
+        let most = self.max_event.max(MAX_NAME).saturating_add(FIELD_ROOM);
+        let room = most.saturating_sub(self.line.len());
         let fits = bytes.get(..room).unwrap_or(bytes);
         self.line_truncated |= fits.len() < bytes.len();
         self.line.extend_from_slice(fits);
@@ -174,8 +176,7 @@ mod tests {
     fn parse<'a>(cap: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Owned> {
         let mut parser = Parser::new(cap);
         let mut out = Vec::new();
-        let mut sink =
-            |e: Event<'_>| out.push((e.name.to_owned(), e.data.to_owned(), e.truncated));
+        let mut sink = |e: Event<'_>| out.push((e.name.to_owned(), e.data.to_owned(), e.truncated));
         for piece in pieces {
             parser.feed(piece, &mut sink);
         }
@@ -212,7 +213,8 @@ mod tests {
 
     #[test]
     fn fields_comments_and_what_is_no_event() {
-        let text = b": ping\n\nevent: lonely\n\nid: 7\nretry: 10\nunknown: x\ndata\n\ndata:  two\n\n";
+        let text =
+            b": ping\n\nevent: lonely\n\nid: 7\nretry: 10\nunknown: x\ndata\n\ndata:  two\n\n";
         assert_eq!(events(100, text), [event("", ""), event("", " two")]);
         // The name does not leak into the next event.
         let text = b"event: x\ndata: 1\n\ndata: 2\n\n";
@@ -252,6 +254,10 @@ mod tests {
         // An over-long line that is no data does not taint the event.
         let text = format!(": {}\ndata: 1\n\n", "c".repeat(500));
         assert_eq!(events(20, text.as_bytes()), [event("", "1")]);
+        // A name may be longer than the data.
+        let name = "n".repeat(MAX_NAME);
+        let text = format!("event: {name}n\ndata: 1\n\n");
+        assert_eq!(events(1, text.as_bytes()), [event(&name, "1")]);
         // Exactly as long as allowed.
         assert_eq!(events(5, b"data: 12345\n\n"), [event("", "12345")]);
     }

@@ -73,13 +73,32 @@ pub enum Event {
     /// The supervisor was started: the first event of each tree.
     TreeStarted,
     /// The runner launched it.
-    ChildStarting { child: usize, generation: u64 },
-    ChildReady { child: usize, generation: u64 },
-    ChildExited { child: usize, generation: u64, exit: Exit },
-    HeartbeatMissed { child: usize, generation: u64 },
-    TimerFired { timer: Timer, child: usize, generation: u64 },
+    ChildStarting {
+        child: usize,
+        generation: u64,
+    },
+    ChildReady {
+        child: usize,
+        generation: u64,
+    },
+    ChildExited {
+        child: usize,
+        generation: u64,
+        exit: Exit,
+    },
+    HeartbeatMissed {
+        child: usize,
+        generation: u64,
+    },
+    TimerFired {
+        timer: Timer,
+        child: usize,
+        generation: u64,
+    },
     /// Somebody wants a fresh generation of a child that runs.
-    RestartRequested { child: usize },
+    RestartRequested {
+        child: usize,
+    },
     ShutdownRequested,
 }
 

@@ -71,8 +71,7 @@ fn one_generation(t: &Taken<'_>) -> Result<(), Option<usize>> {
     for (child, _) in spawns(t) {
         let still_there = t.before.children.get(child).is_none_or(|c| {
             // A generation that was live must have ended in this very step.
-            c.phase.is_live()
-                && t.after.children.get(child).is_none_or(|a| a.last_exit.is_none())
+            c.phase.is_live() && t.after.children.get(child).is_none_or(|a| a.last_exit.is_none())
         });
         if still_there || seen.contains(&child) {
             return Err(Some(child));
@@ -174,7 +173,8 @@ fn finished_is_empty(t: &Taken<'_>) -> Result<(), Option<usize>> {
 fn ends_have_deadlines(t: &Taken<'_>) -> Result<(), Option<usize>> {
     for (i, (b, a)) in t.before.children.iter().zip(&t.after.children).enumerate() {
         let entered = b.phase != a.phase && is_ending(t.after, i);
-        let armed = t.effects.iter().any(|e| matches!(e, Effect::ArmTimer { child, .. } if *child == i));
+        let armed =
+            t.effects.iter().any(|e| matches!(e, Effect::ArmTimer { child, .. } if *child == i));
         if entered && !armed {
             return Err(Some(i));
         }

@@ -98,8 +98,7 @@ impl World {
                 Effect::ArmTimer { timer, child, generation, .. } => {
                     self.timers.insert((child, generation, timer as u8));
                 }
-                Effect::RequestStop { child, generation }
-                | Effect::Abort { child, generation } => {
+                Effect::RequestStop { child, generation } | Effect::Abort { child, generation } => {
                     assert!(self.alive.contains(&(child, generation)), "stops a dead one");
                 }
                 Effect::Escalate(_) => {}
@@ -140,9 +139,11 @@ impl World {
                 Phase::Killing => timer(Timer::AbortDeadline),
                 Phase::Backoff => timer(Timer::RestartDue),
                 // Somebody before or after it is on the move.
-                Phase::Idle => self.state.children.iter().any(|o| {
-                    !matches!(o.phase, Phase::Idle | Phase::Ready | Phase::Ended)
-                }),
+                Phase::Idle => self
+                    .state
+                    .children
+                    .iter()
+                    .any(|o| !matches!(o.phase, Phase::Idle | Phase::Ready | Phase::Ended)),
                 Phase::Ready | Phase::Ended | Phase::Lost => true,
             };
             assert!(woken, "child {i} is stuck: {self:?}");

@@ -283,14 +283,8 @@ impl Runner {
         let pulse = Pulse::default();
         let log = self.tree.log.new(o!("child" => spec.id, "generation" => generation));
         let report = Report { child, generation, events: self.events.clone() };
-        let birth = Birth::new(
-            spec.id,
-            generation,
-            log,
-            pulse.clone(),
-            report.clone(),
-            control.clone(),
-        );
+        let birth =
+            Birth::new(spec.id, generation, log, pulse.clone(), report.clone(), control.clone());
         if let Some(period) = spec.heartbeat {
             let alarm = Alarm::Heartbeat { child, generation, period };
             self.alarms.push((Instant::now() + period, alarm));

@@ -254,8 +254,7 @@ fn too_many_restarts_escalate_after_everyone_was_stopped() {
         for generation in 1..=3 {
             up(&a, generation).await.try_send(Do(Order::Fail("again"))).unwrap();
         }
-        let expected =
-            Cause::Intensity { child: "a".into(), exit: Exit::Failed("again".into()) };
+        let expected = Cause::Intensity { child: "a".into(), exit: Exit::Failed("again".into()) };
         assert_eq!(tree.escalated().await, expected);
         assert_eq!(tree.finished().await, Outcome::Escalated(expected));
         assert!(a.get().is_err() && b.get().is_err());
@@ -299,10 +298,24 @@ fn rest_for_one_restarts_the_later_ones_in_order() {
         assert_eq!(
             bench.said(),
             [
-                " tree_started", "a#1 starting", "a#1 ready", "b#1 starting", "b#1 ready",
-                "c#1 starting", "c#1 ready", "b#1 exited", "c#1 exited", "b#1 restart_due",
-                "b#2 starting", "b#2 ready", "c#2 starting", "c#2 ready", " shutdown_requested",
-                "c#2 exited", "b#2 exited", "a#1 exited",
+                " tree_started",
+                "a#1 starting",
+                "a#1 ready",
+                "b#1 starting",
+                "b#1 ready",
+                "c#1 starting",
+                "c#1 ready",
+                "b#1 exited",
+                "c#1 exited",
+                "b#1 restart_due",
+                "b#2 starting",
+                "b#2 ready",
+                "c#2 starting",
+                "c#2 ready",
+                " shutdown_requested",
+                "c#2 exited",
+                "b#2 exited",
+                "a#1 exited",
             ]
         );
         bench.check();
@@ -332,10 +345,7 @@ fn a_transient_child_ends_for_good_and_a_permanent_one_comes_back() {
     world(|| async {
         let (bench, a, b) = (Bench::new(), Slot::new(), Slot::new());
         let tree = start(
-            bench
-                .tree()
-                .child(worker("a", &a).restart(Restart::Transient))
-                .child(worker("b", &b)),
+            bench.tree().child(worker("a", &a).restart(Restart::Transient)).child(worker("b", &b)),
         );
         up(&b, 1).await.try_send(Do(Order::End)).unwrap();
         up(&a, 1).await.try_send(Do(Order::End)).unwrap();

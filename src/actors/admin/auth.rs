@@ -31,8 +31,7 @@ impl Token {
                 return Ok(Self(text.trim().to_owned()));
             }
             Ok(_) => {}
-            Err(e)
-                if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {}
+            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {}
             Err(e) => return Err(e),
         }
         let token = Self::random()?;
@@ -111,9 +110,8 @@ fn is_token(text: &str) -> bool {
 /// A token that others could read is no secret any more.
 fn is_private(path: &std::path::Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    fs::metadata(path).is_ok_and(|m| {
-        m.mode() & 0o077 == 0 && m.uid() == rustix::process::geteuid().as_raw()
-    })
+    fs::metadata(path)
+        .is_ok_and(|m| m.mode() & 0o077 == 0 && m.uid() == rustix::process::geteuid().as_raw())
 }
 
 #[cfg(test)]

@@ -99,8 +99,8 @@ pub struct ActorsAnswer {
     pub actors: Vec<ActorAnswer>,
 }
 
-/// One supervised child.
-#[derive(Clone, Debug, Serialize, ToSchema)]
+/// One supervised child; a supervisor's own children follow it, as `meter.ledger`.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 pub struct ActorAnswer {
     pub id: String,
     pub state: String,

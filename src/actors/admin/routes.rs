@@ -18,8 +18,9 @@ use uuid::Uuid;
 
 use super::auth::{self, Asked, Token};
 use super::dto::{
-    ActorAnswer, ActorsAnswer, CheckAnswer, EdgeAnswer, EventsQuery, FlushAnswer, HealthAnswer, HealthStatus,
-    LedgerAnswer, ReadyAnswer, RequestsAnswer, RequestsQuery, StatsQuery, StatusAnswer,
+    ActorAnswer, ActorsAnswer, CheckAnswer, EdgeAnswer, EventsQuery, FlushAnswer, HealthAnswer,
+    HealthStatus, LedgerAnswer, ReadyAnswer, RequestsAnswer, RequestsQuery, StatsQuery,
+    StatusAnswer,
 };
 use super::problem::Problem;
 use super::sse;
@@ -96,9 +97,10 @@ pub fn app(
 > {
     App::new()
         .app_data(web::Data::from(api))
-        .app_data(web::QueryConfig::default().error_handler(|e, _| {
-            Problem::bad_request(e.to_string()).into()
-        }))
+        .app_data(
+            web::QueryConfig::default()
+                .error_handler(|e, _| Problem::bad_request(e.to_string()).into()),
+        )
         .service(resource("/health", web::get().to(get_health)))
         .service(resource("/readyz", web::get().to(get_ready)))
         .service(resource("/openapi.json", web::get().to(get_openapi)))
@@ -222,8 +224,7 @@ async fn get_health(api: web::Data<Api>) -> HttpResponse {
 async fn get_ready(api: web::Data<Api>) -> HttpResponse {
     let (answer, checks) = api.health();
     let ready = answer.status == HealthStatus::Ok;
-    let mut response =
-        if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
+    let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     response.json(ReadyAnswer { ready, checks })
 }
 
@@ -373,9 +374,7 @@ async fn get_stats(
     let by = match query.by.as_deref() {
         None => Vec::new(),
         Some(name) => vec![GroupBy::from_str(name, false).map_err(|_| {
-            Problem::bad_request(
-                "by: expected project, model, provider, client, session or day",
-            )
+            Problem::bad_request("by: expected project, model, provider, client, session or day")
         })?],
     };
     let report = ReportQuery {

@@ -95,7 +95,11 @@ async fn pump(journal: PathBuf, last: Option<String>, send: mpsc::Sender<Bytes>,
 
 fn frame(entry: &JournalEntry) -> Bytes {
     let data = serde_json::to_string(entry).unwrap_or_default();
-    Bytes::from(format!("id: {}\nevent: {}\ndata: {data}\n\n", entry.id(), entry.event.replace(char::is_control, " ")))
+    Bytes::from(format!(
+        "id: {}\nevent: {}\ndata: {data}\n\n",
+        entry.id(),
+        entry.event.replace(char::is_control, " ")
+    ))
 }
 
 struct Events(mpsc::Receiver<Bytes>);

@@ -124,10 +124,24 @@ async fn refusals_are_problem_documents() {
         (bench.authorized("/v1/nothing"), 404, "not-found"),
         (TestRequest::post().uri("/health").insert_header(("host", "localhost")), 405, "method"),
         (TestRequest::get().uri("/health"), 421, "foreign-host"),
-        (TestRequest::get().uri("/health").insert_header(("host", "evil.example")), 421, "foreign-host"),
+        (
+            TestRequest::get().uri("/health").insert_header(("host", "evil.example")),
+            421,
+            "foreign-host",
+        ),
         (get("/health").append_header(("host", "evil.example")), 421, "foreign-host"),
-        (bench.authorized("/v1/status").insert_header(("origin", "https://evil.example")), 403, "foreign-origin"),
-        (get("/v1/status").append_header(("authorization", "Bearer x")).append_header(("authorization", auth)), 401, "unauthorized"),
+        (
+            bench.authorized("/v1/status").insert_header(("origin", "https://evil.example")),
+            403,
+            "foreign-origin",
+        ),
+        (
+            get("/v1/status")
+                .append_header(("authorization", "Bearer x"))
+                .append_header(("authorization", auth)),
+            401,
+            "unauthorized",
+        ),
         (bench.authorized("/v1/requests?limit=0"), 400, "bad-request"),
         (bench.authorized("/v1/requests?limit=x"), 400, "bad-request"),
         (bench.authorized("/v1/requests?cursor=nonsense"), 400, "bad-request"),

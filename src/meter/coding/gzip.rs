@@ -26,7 +26,9 @@ pub(super) struct Gzip {
 enum State {
     Fixed,
     ExtraLength,
-    Extra { left: u16 },
+    Extra {
+        left: u16,
+    },
     Name,
     Comment,
     HeaderCrc,

@@ -191,8 +191,7 @@ impl Coding {
                 Ok(progress)
             }
             Self::Zstd(decoder) => {
-                let status =
-                    decoder.run_on_buffers(input, output).map_err(|_| Error::Corrupt)?;
+                let status = decoder.run_on_buffers(input, output).map_err(|_| Error::Corrupt)?;
                 Ok(Progress { consumed: status.bytes_read, written: status.bytes_written })
             }
             Self::Over => Ok(Progress { consumed: input.len(), written: 0 }),
@@ -216,7 +215,9 @@ impl fmt::Debug for Coding {
 #[derive(Debug)]
 enum Deflate {
     /// The first two bytes tell.
-    Unknown { first: Option<u8> },
+    Unknown {
+        first: Option<u8>,
+    },
     Known(Decompress),
 }
 
@@ -257,9 +258,8 @@ fn inflate_step(
     output: &mut [u8],
 ) -> Result<(Progress, bool), Error> {
     let (before_in, before_out) = (inflate.total_in(), inflate.total_out());
-    let status = inflate
-        .decompress(input, output, FlushDecompress::None)
-        .map_err(|_| Error::Corrupt)?;
+    let status =
+        inflate.decompress(input, output, FlushDecompress::None).map_err(|_| Error::Corrupt)?;
     // The differences are lengths of the two slices at most.
     let progress = Progress {
         consumed: (inflate.total_in() - before_in) as usize,

@@ -65,7 +65,10 @@ fn decode<'a>(
 
 fn sample() -> Vec<u8> {
     (0..400_u32)
-        .flat_map(|i| format!("data: {{\"n\":{},\"h\":{}}}\n\n", i, i.wrapping_mul(2_654_435_761)).into_bytes())
+        .flat_map(|i| {
+            format!("data: {{\"n\":{},\"h\":{}}}\n\n", i, i.wrapping_mul(2_654_435_761))
+                .into_bytes()
+        })
         .collect()
 }
 
@@ -94,11 +97,7 @@ fn large_bodies_decode() {
 }
 
 /// Runs an encoder event by event, flushing each, and checks that each comes out at once.
-fn flushed_events_come_out<W: Write>(
-    name: &str,
-    mut encoder: W,
-    written: impl Fn(&W) -> Vec<u8>,
-) {
+fn flushed_events_come_out<W: Write>(name: &str, mut encoder: W, written: impl Fn(&W) -> Vec<u8>) {
     let mut decoder = Decoder::new(name, MIB).unwrap();
     let mut seen = 0;
     for event in sample().split_inclusive(|&b| b == b'\n').take(100) {
@@ -182,7 +181,11 @@ fn bombs_stop_at_the_cap() {
 fn corruption_is_noticed() {
     let data = sample();
     for (name, encode) in &ALL[2..] {
-        assert_eq!(decode(name, MIB, [&b"\xff\xfe\xfd\xfc not encoded"[..]]), Err(Error::Corrupt), "{name}");
+        assert_eq!(
+            decode(name, MIB, [&b"\xff\xfe\xfd\xfc not encoded"[..]]),
+            Err(Error::Corrupt),
+            "{name}"
+        );
         // Not every coding has a checksum; but it must not come out right.
         let mut encoded = encode(&data);
         let middle = encoded.len() / 2;

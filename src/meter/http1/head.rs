@@ -67,10 +67,7 @@ impl Collector {
     }
 
     #[expect(clippy::type_complexity, reason = "as `push`")]
-    fn append<'b>(
-        &mut self,
-        bytes: &'b [u8],
-    ) -> Result<(Option<Cow<'b, [u8]>>, &'b [u8]), GaveUp> {
+    fn append<'b>(&mut self, bytes: &'b [u8]) -> Result<(Option<Cow<'b, [u8]>>, &'b [u8]), GaveUp> {
         let before = self.partial.len();
         let (now, later) = bytes.split_at_checked(STEP).unwrap_or((bytes, &[]));
         self.partial.extend_from_slice(now);
@@ -159,8 +156,7 @@ pub(super) fn response(raw: &[u8], to: Method) -> Result<Response, GaveUp> {
     let headers = copy(parsed.headers);
     let framing = Framing::of(&headers)?;
     let switched = status == 101 || (to == Method::Connect && (200..300).contains(&status));
-    let bodiless =
-        switched || to == Method::Head || matches!(status, 100..=199 | 204 | 304);
+    let bodiless = switched || to == Method::Head || matches!(status, 100..=199 | 204 | 304);
     let body = match framing {
         _ if bodiless => None,
         Framing::Chunked => Some(Body::Chunked(Chunked::new())),

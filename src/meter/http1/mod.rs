@@ -120,12 +120,7 @@ impl Http1 {
         }
     }
 
-    fn take(
-        &mut self,
-        side: Side,
-        mut bytes: &[u8],
-        sink: &mut Sink<'_>,
-    ) -> Result<(), GaveUp> {
+    fn take(&mut self, side: Side, mut bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), GaveUp> {
         let other = match side {
             Side::Client => Side::Server,
             Side::Server => Side::Client,

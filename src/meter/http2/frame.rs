@@ -18,12 +18,26 @@ const SETTINGS_HEADER_TABLE_SIZE: u16 = 1;
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Seen<'b> {
     /// A piece of a DATA frame's content; may be empty when it is the `end` of the stream.
-    Data { stream: u32, data: &'b [u8], end: bool },
+    Data {
+        stream: u32,
+        data: &'b [u8],
+        end: bool,
+    },
     /// A header block is whole; it is [`Reader::block`].
-    Block { stream: u32, end_stream: bool, promise: bool },
+    Block {
+        stream: u32,
+        end_stream: bool,
+        promise: bool,
+    },
     TableSize(u32),
-    Reset { stream: u32, code: u32 },
-    GoAway { last: u32, code: u32 },
+    Reset {
+        stream: u32,
+        code: u32,
+    },
+    GoAway {
+        last: u32,
+        code: u32,
+    },
 }
 
 /// Reads the frames of one direction.
@@ -42,11 +56,18 @@ pub(super) struct Reader {
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    Preface { seen: usize },
+    Preface {
+        seen: usize,
+    },
     Header,
     /// Fixed fields of `frame` are being collected.
-    Fixed { frame: Frame, need: usize },
-    Payload { frame: Frame },
+    Fixed {
+        frame: Frame,
+        need: usize,
+    },
+    Payload {
+        frame: Frame,
+    },
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -116,11 +137,8 @@ impl Reader {
                 if bytes.get(..n) != want.get(..n) {
                     return Err(GaveUp::UnknownProtocol);
                 }
-                self.state = if n == want.len() {
-                    State::Header
-                } else {
-                    State::Preface { seen: seen + n }
-                };
+                self.state =
+                    if n == want.len() { State::Header } else { State::Preface { seen: seen + n } };
                 Ok((None, bytes.get(n..).unwrap_or_default()))
             }
             State::Header => {
@@ -227,11 +245,7 @@ impl Reader {
     }
 
     /// The fixed fields are in `scratch`.
-    fn fixed<'b>(
-        &mut self,
-        mut frame: Frame,
-        need: usize,
-    ) -> Result<Option<Seen<'b>>, GaveUp> {
+    fn fixed<'b>(&mut self, mut frame: Frame, need: usize) -> Result<Option<Seen<'b>>, GaveUp> {
         let [a, b, c, d, e, f, g, h, _] = self.scratch;
         let seen = match frame.kind {
             Kind::Data | Kind::Headers | Kind::PushPromise => {
@@ -241,10 +255,9 @@ impl Reader {
                 }
                 None
             }
-            Kind::Reset => Some(Seen::Reset {
-                stream: frame.stream,
-                code: u32::from_be_bytes([a, b, c, d]),
-            }),
+            Kind::Reset => {
+                Some(Seen::Reset { stream: frame.stream, code: u32::from_be_bytes([a, b, c, d]) })
+            }
             Kind::GoAway => Some(Seen::GoAway {
                 last: u32::from_be_bytes([a & 0x7f, b, c, d]),
                 code: u32::from_be_bytes([e, f, g, h]),

@@ -52,11 +52,8 @@ struct Stream {
 impl Http2 {
     #[must_use]
     pub fn new() -> Self {
-        let half = |preface| Half {
-            frames: Reader::new(preface),
-            hpack: Hpack::new(),
-            ended: false,
-        };
+        let half =
+            |preface| Half { frames: Reader::new(preface), hpack: Hpack::new(), ended: false };
         Self {
             gave_up: false,
             client: half(true),
@@ -114,12 +111,7 @@ impl Http2 {
         }
     }
 
-    fn take(
-        &mut self,
-        side: Side,
-        mut bytes: &[u8],
-        sink: &mut Sink<'_>,
-    ) -> Result<(), GaveUp> {
+    fn take(&mut self, side: Side, mut bytes: &[u8], sink: &mut Sink<'_>) -> Result<(), GaveUp> {
         while !bytes.is_empty() {
             let (seen, rest) = self.half(side).frames.step(bytes)?;
             bytes = rest;

@@ -20,8 +20,7 @@ fn lines_of_several_processes_are_read_in_order() {
     let entries = read_all(&path).unwrap();
     assert_eq!(entries.len(), 100);
     for process in ["edge", "daemon"] {
-        let seqs: Vec<_> =
-            entries.iter().filter(|e| e.process == process).map(|e| e.seq).collect();
+        let seqs: Vec<_> = entries.iter().filter(|e| e.process == process).map(|e| e.seq).collect();
         assert_eq!(seqs, (1..=50).collect::<Vec<_>>());
     }
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -1,0 +1,224 @@
+//! With real processes: this test binary itself, which takes the lock and waits for the end of
+//! its input.
+
+use std::io::{Read, Write};
+use std::process::{ChildStdin, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use slog::Logger;
+
+use super::*;
+use crate::supervisor::replay::replay;
+use crate::supervisor::step::Phase;
+use crate::supervisor::{
+    self, Backoff, ChildSpec, ChildStatus, Journal, JournalEntry, Lanes, Slot, Supervisor, TreeSpec,
+};
+
+const LOCK_VAR: &str = "HALTON_METER_TEST_LOCK";
+const DEAF_VAR: &str = "HALTON_METER_TEST_DEAF";
+
+/// Not a test: what the processes below do.
+#[test]
+fn stand_in() {
+    let Some(path) = std::env::var_os(LOCK_VAR) else { return };
+    if std::env::var_os(DEAF_VAR).is_some() {
+        let ignored = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        signal_hook::flag::register(signal_hook::consts::SIGTERM, ignored).unwrap();
+    }
+    let _lock = PidLock::acquire(path.as_ref()).unwrap().expect("the lock is free");
+    let mut code = [b'0'];
+    let _ = std::io::stdin().read(&mut code);
+    std::process::exit(i32::from(code[0] - b'0'));
+}
+
+fn spawn_stand_in(pid_file: &std::path::Path, deaf: bool) -> io::Result<OsChild> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["--exact", "actors::process::tests::stand_in"]).env(LOCK_VAR, pid_file);
+    if deaf {
+        command.env(DEAF_VAR, "1");
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()
+}
+
+struct Bench {
+    _dir: tempfile::TempDir,
+    pid_file: PathBuf,
+    starts: Arc<AtomicU32>,
+    input: Arc<Mutex<Option<ChildStdin>>>,
+    entries: tokio::sync::broadcast::Receiver<JournalEntry>,
+    journal: Journal,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::disabled();
+        Self {
+            pid_file: dir.path().join("it.pid"),
+            _dir: dir,
+            starts: Arc::default(),
+            input: Arc::default(),
+            entries: journal.listen(),
+            journal,
+        }
+    }
+
+    fn start(&self, deaf: bool, shutdown: Duration) -> Supervisor {
+        let (pid_file, starts, input) =
+            (self.pid_file.clone(), Arc::clone(&self.starts), Arc::clone(&self.input));
+        let spec = ProcessSpec {
+            pid_file: self.pid_file.clone(),
+            start: Arc::new(move || {
+                starts.fetch_add(1, Ordering::Relaxed);
+                let mut process = spawn_stand_in(&pid_file, deaf)?;
+                *input.lock().unwrap() = process.stdin.take();
+                Ok(process)
+            }),
+        };
+        let child = ChildSpec::actor("it", Slot::default(), move |birth| {
+            ProcessActor::new(birth, spec.clone())
+        });
+        let log = Logger::root(slog::Discard, slog::o!());
+        let fast = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
+        supervisor::start(
+            TreeSpec::new("root", log, self.journal.clone())
+                .intensity(None)
+                .lanes(Lanes::current())
+                .child(child.backoff(fast).shutdown(shutdown)),
+        )
+    }
+
+    fn tell(&self, code: u8) {
+        let mut input = self.input.lock().unwrap();
+        input.as_mut().unwrap().write_all(&[b'0' + code]).unwrap();
+    }
+
+    fn holder(&self) -> Option<u32> {
+        PidLock::holder(&self.pid_file).unwrap()
+    }
+
+    fn entries(&mut self) -> Vec<JournalEntry> {
+        std::iter::from_fn(|| self.entries.try_recv().ok()).collect()
+    }
+}
+
+async fn ready(tree: &Supervisor, generation: u64) -> ChildStatus {
+    for _ in 0..3000 {
+        let status = tree.observe().await.remove(0);
+        if status.generation >= generation && status.state == Phase::Ready {
+            return status;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("generation {generation} never got ready");
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[test]
+fn an_exit_is_typed_and_a_new_process_comes() {
+    let mut bench = Bench::new();
+    actix_rt::System::new().block_on(async {
+        let tree = bench.start(false, LONG);
+        let first = ready(&tree, 1).await.observed["pid"].clone();
+        bench.tell(7);
+        let status = ready(&tree, 2).await;
+        assert_eq!(
+            status.last_exit.as_deref(),
+            Some("failed: process ended: exit status: 7")
+        );
+        assert_ne!(status.observed["pid"], first);
+        let pid = bench.holder().unwrap();
+        kill_process(raw(pid).unwrap(), Signal::KILL).unwrap();
+        let status = ready(&tree, 3).await;
+        assert!(status.last_exit.unwrap().contains("signal: 9"));
+        tree.shutdown().await;
+    });
+    assert_eq!((bench.holder(), bench.starts.load(Ordering::Relaxed)), (None, 3));
+    replay(&bench.entries()).unwrap();
+}
+
+#[test]
+fn a_process_that_lives_is_adopted_and_its_end_is_noticed() {
+    let bench = Bench::new();
+    let mut orphan = spawn_stand_in(&bench.pid_file, false).unwrap();
+    while bench.holder() != Some(orphan.id()) {
+        std::thread::yield_now();
+    }
+    actix_rt::System::new().block_on(async {
+        let tree = bench.start(false, LONG);
+        let status = ready(&tree, 1).await;
+        assert_eq!(status.observed, json!({ "pid": orphan.id(), "adopted": true }));
+        assert_eq!(bench.starts.load(Ordering::Relaxed), 0, "not started twice");
+        orphan.kill().unwrap();
+        orphan.wait().unwrap();
+        let status = ready(&tree, 2).await;
+        assert_eq!(status.observed["adopted"], false);
+        tree.shutdown().await;
+    });
+    assert_eq!((bench.holder(), bench.starts.load(Ordering::Relaxed)), (None, 1));
+}
+
+#[test]
+fn an_adopted_process_is_stopped_too() {
+    let bench = Bench::new();
+    let mut orphan = spawn_stand_in(&bench.pid_file, false).unwrap();
+    while bench.holder() != Some(orphan.id()) {
+        std::thread::yield_now();
+    }
+    actix_rt::System::new().block_on(async {
+        let tree = bench.start(false, LONG);
+        ready(&tree, 1).await;
+        tree.shutdown().await;
+    });
+    assert_eq!(bench.holder(), None);
+    let status = orphan.wait().unwrap();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(15));
+}
+
+#[test]
+fn a_process_that_ignores_sigterm_is_killed_at_the_deadline() {
+    let mut bench = Bench::new();
+    actix_rt::System::new().block_on(async {
+        let tree = bench.start(true, Duration::from_millis(50));
+        let pid = ready(&tree, 1).await.observed["pid"].as_u64().unwrap();
+        assert_eq!(bench.holder().map(u64::from), Some(pid));
+        tree.shutdown().await;
+    });
+    PidLock::wait_released(&bench.pid_file).unwrap();
+    let killed = |e: &JournalEntry| e.event == "exited" && e.cause.as_deref() == Some("killed");
+    assert!(bench.entries().iter().any(killed));
+}
+
+#[test]
+fn a_program_that_can_not_be_started_is_tried_again() {
+    let bench = Bench::new();
+    let tries = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&tries);
+    let spec = ProcessSpec {
+        pid_file: bench.pid_file.clone(),
+        start: Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            Command::new("/nonexistent/program").spawn()
+        }),
+    };
+    actix_rt::System::new().block_on(async {
+        let log = Logger::root(slog::Discard, slog::o!());
+        let fast = Backoff::new(Duration::from_millis(1), Duration::from_millis(1));
+        let tree = supervisor::start(
+            TreeSpec::new("root", log, bench.journal.clone())
+                .intensity(None)
+                .backoff(fast)
+                .lanes(Lanes::current())
+                .child(ChildSpec::actor("it", Slot::default(), move |birth| {
+                    ProcessActor::new(birth, spec.clone())
+                })),
+        );
+        while tries.load(Ordering::Relaxed) < 5 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let status = tree.observe().await.remove(0);
+        assert!(status.last_exit.unwrap().contains("could not be started"));
+        tree.shutdown().await;
+    });
+}

@@ -284,7 +284,8 @@ impl Observer {
         let finished = tracked.exchange.is_finished();
         let news = before != (finished, tracked.request_ended);
         let over = tracked.request_ended && tracked.response_ended;
-        if finished && news {
+        // Also when the request has ended: now its model is known, should nobody see the rest.
+        if news {
             let row = self.row(stream);
             row.into_iter().for_each(|row| self.record(row));
         }

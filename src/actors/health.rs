@@ -44,6 +44,8 @@ pub struct Observed {
     pub tap: TapSeen,
     pub writer_silence: Duration,
     pub ledger_degraded: Option<String>,
+    /// The database has been opened.
+    pub ledger_ready: bool,
     pub prices_loaded: bool,
     pub clock: Timestamp,
     pub draining: bool,
@@ -60,7 +62,8 @@ pub struct Check {
 /// The checks, in the order of the tree.
 #[must_use]
 pub fn fold(seen: &Observed) -> Vec<Check> {
-    let ledger = seen.ledger_degraded.clone().or_else(|| {
+    let opening = || (!seen.ledger_ready).then(|| "the database is being opened".to_owned());
+    let ledger = seen.ledger_degraded.clone().or_else(opening).or_else(|| {
         (seen.writer_silence > WRITER_SILENCE)
             .then(|| format!("the writer is silent for {} s", seen.writer_silence.as_secs()))
     });
@@ -186,6 +189,7 @@ impl Health {
             tap: self.tap.clone(),
             writer_silence: ledger.heartbeat_age,
             ledger_degraded: ledger.degraded,
+            ledger_ready: ledger.ready,
             prices_loaded: self.meter.prices_loaded(),
             clock: Timestamp::now(),
             draining: self.board.is_draining(),
@@ -230,6 +234,7 @@ mod tests {
             tap: TapSeen::Answered,
             writer_silence: Duration::from_millis(50),
             ledger_degraded: None,
+            ledger_ready: true,
             prices_loaded: true,
             clock: Timestamp::from_second(1_790_000_000).unwrap(),
             draining: false,
@@ -250,6 +255,7 @@ mod tests {
                 &["ledger: the writer is silent for 6 s"],
             ),
             (|o| o.ledger_degraded = Some("disk full".into()), &["ledger: disk full"]),
+            (|o| o.ledger_ready = false, &["ledger: the database is being opened"]),
             (|o| o.prices_loaded = false, &["prices: no price book is loaded"]),
             (
                 |o| o.clock = Timestamp::UNIX_EPOCH,

@@ -148,10 +148,10 @@ pub fn variables(
 }
 
 /// The proxy that the user had before us, unless it is us.
-pub fn foreign_proxy<'a>(
-    present: &'a BTreeMap<String, String>,
+pub fn foreign_proxy(
+    present: &BTreeMap<String, String>,
     edge: std::net::SocketAddr,
-) -> Option<&'a str> {
+) -> Option<&str> {
     let ours = |url: &str| {
         crate::config::UpstreamProxy::parse(url).is_some_and(|p| {
             p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host)

@@ -151,7 +151,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     match cli.command {
         Command::Run(args) => {
             drop(out);
-            run::run(&ctx, args)
+            run::run(&ctx, &args)
         }
         Command::Up => {
             ctx.checked()?;

@@ -43,7 +43,7 @@ pub struct RunArgs {
     command: Vec<OsString>,
 }
 
-pub fn run(ctx: &Context, args: RunArgs) -> Result<Exit, Failure> {
+pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     for problem in &ctx.loaded.problems {
         say(format_args!("{problem} (using the value below it)"));
     }
@@ -71,11 +71,10 @@ pub fn run(ctx: &Context, args: RunArgs) -> Result<Exit, Failure> {
         Ok(status) => exit_of(status),
         Err(e) => {
             let name = args.command[0].display();
-            return Err(match e.kind() {
-                io::ErrorKind::NotFound => {
-                    Failure::new(Exit::NOT_FOUND, format!("{name}: command not found"))
-                }
-                _ => Failure::new(Exit::NOT_EXECUTABLE, format!("{name}: {e}")),
+            return Err(if e.kind() == io::ErrorKind::NotFound {
+                Failure::new(Exit::NOT_FOUND, format!("{name}: command not found"))
+            } else {
+                Failure::new(Exit::NOT_EXECUTABLE, format!("{name}: {e}"))
             });
         }
     };

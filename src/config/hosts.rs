@@ -115,8 +115,8 @@ impl UpstreamProxy {
             host: host.to_ascii_lowercase(),
             port: port.unwrap_or(8080),
             authorization: user.map(|u| {
-                let decoded =
-                    percent_decode(if u.contains(':') { u.to_owned() } else { format!("{u}:") });
+                let pair = if u.contains(':') { u.to_owned() } else { format!("{u}:") };
+                let decoded = percent_decode(&pair);
                 format!("Basic {}", base64(&decoded))
             }),
         })
@@ -192,7 +192,7 @@ fn is_host(name: &str) -> bool {
         })
 }
 
-fn percent_decode(text: String) -> Vec<u8> {
+fn percent_decode(text: &str) -> Vec<u8> {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
     let mut i = 0;

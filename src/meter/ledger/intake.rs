@@ -223,7 +223,8 @@ impl Shared {
                 .0;
         } else {
             let called = |state: &State| state.flush || state.stop.is_some();
-            state.idle = state.rows.is_empty() && !called(&state);
+            // Nothing is waited for before the database was opened once.
+            state.idle = state.ready && state.rows.is_empty() && !called(&state);
             if state.idle {
                 let awake = |state: &mut State| state.idle && !called(state);
                 let waited = self.to_writer.wait_timeout_while(state, IDLE, awake);

@@ -8,6 +8,7 @@ pub mod dto;
 mod port;
 pub mod problem;
 pub mod routes;
+mod rows;
 pub mod sse;
 #[cfg(test)]
 mod tests;

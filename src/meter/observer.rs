@@ -276,15 +276,16 @@ impl Observer {
         self.streams.insert(stream, tracked);
     }
 
-    /// Applies what was seen, writes the row once it is final, forgets the stream once it is over.
+    /// Applies what was seen, writes the row when there is news worth keeping, forgets the stream
+    /// once it is over.
     fn with(&mut self, stream: StreamId, apply: impl FnOnce(&mut Tracked)) {
         let Some(tracked) = self.streams.get_mut(&stream) else { return };
-        let before = (tracked.exchange.is_finished(), tracked.request_ended);
+        let state = |t: &Tracked| (t.exchange.is_finished(), t.request_ended);
+        let before = state(tracked);
         apply(tracked);
-        let finished = tracked.exchange.is_finished();
-        let news = before != (finished, tracked.request_ended);
+        let news = before != state(tracked);
         let over = tracked.request_ended && tracked.response_ended;
-        // Also when the request has ended: now its model is known, should nobody see the rest.
+        // With its request whole a row names its model: all that is left of it if we die now.
         if news {
             let row = self.row(stream);
             row.into_iter().for_each(|row| self.record(row));

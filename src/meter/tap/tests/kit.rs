@@ -1,23 +1,24 @@
 //! A scripted edge, an origin with a CA of its own, and a ledger that only remembers.
 
-use std::future::Future;
-use std::net::SocketAddr;
+mod origin;
+
 use std::os::fd::AsFd;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{ClientConfig, RootCertStore, ServerConfig};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, KeyPair};
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
+use tokio_rustls::{TlsConnector, client};
 use uuid::Uuid;
+
+pub(super) use origin::Origin;
 
 use super::super::*;
 use crate::config::{self, ConnectRule, HostPattern};
@@ -25,7 +26,6 @@ use crate::handover::{Decline, Offer, OfferId};
 use crate::meter::row::Row;
 
 pub(super) type Client = client::TlsStream<TcpStream>;
-type OriginStream = server::TlsStream<TcpStream>;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Repeatable noise.
@@ -111,160 +111,6 @@ impl Rows {
             }
         };
         timeout(PATIENCE, wait).await.expect("rows in time");
-    }
-}
-
-/// A TLS server for one test.
-pub(super) struct Origin {
-    name: String,
-    alpn: Vec<Vec<u8>>,
-    expired: bool,
-    untrusted: bool,
-    client_certificate: bool,
-    mute: bool,
-    ca_pem: String,
-    addr: SocketAddr,
-    task: Option<Mutex<JoinHandle<Vec<u8>>>>,
-    resumed: Arc<AtomicUsize>,
-}
-
-impl Origin {
-    pub(super) fn new() -> Self {
-        Self {
-            name: "api.example.com".to_owned(),
-            alpn: vec![b"h2".to_vec(), b"http/1.1".to_vec()],
-            expired: false,
-            untrusted: false,
-            client_certificate: false,
-            mute: false,
-            ca_pem: String::new(),
-            addr: ([127, 0, 0, 1], 0).into(),
-            task: None,
-            resumed: Arc::default(),
-        }
-    }
-
-    pub(super) fn alpn(mut self, list: &[&str]) -> Self {
-        self.alpn = list.iter().map(|p| p.as_bytes().to_vec()).collect();
-        self
-    }
-
-    pub(super) fn named(mut self, name: &str) -> Self {
-        name.clone_into(&mut self.name);
-        self
-    }
-
-    pub(super) fn expired(mut self) -> Self {
-        self.expired = true;
-        self
-    }
-
-    pub(super) fn untrusted(mut self) -> Self {
-        self.untrusted = true;
-        self
-    }
-
-    pub(super) fn asks_for_certificate(mut self) -> Self {
-        self.client_certificate = true;
-        self
-    }
-
-    /// Accepts TCP and says nothing.
-    pub(super) fn mute(mut self) -> Self {
-        self.mute = true;
-        self
-    }
-
-    /// Serves each connection with `handle`; the result is that of the last one that ended.
-    pub(super) fn start<F, W>(mut self, handle: F) -> Self
-    where
-        F: Fn(OriginStream) -> W + Send + Sync + 'static,
-        W: Future<Output = Vec<u8>> + Send + 'static,
-    {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.set_nonblocking(true).unwrap();
-        self.addr = listener.local_addr().unwrap();
-        let listener = TcpListener::from_std(listener).unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(self.server_config()));
-        let (mute, resumed) = (self.mute, Arc::clone(&self.resumed));
-        self.task = Some(Mutex::new(tokio::spawn(async move {
-            let mut kept = Vec::new();
-            loop {
-                let (tcp, _) = listener.accept().await.unwrap();
-                if mute {
-                    kept.push(tcp);
-                    continue;
-                }
-                let Ok(tls) = acceptor.accept(tcp).await else { continue };
-                if tls.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
-                    resumed.fetch_add(1, Ordering::SeqCst);
-                }
-                let result = handle(tls).await;
-                if !result.is_empty() {
-                    return result;
-                }
-            }
-        })));
-        self
-    }
-
-    pub(super) async fn result(&self) -> Vec<u8> {
-        let task = std::mem::replace(
-            &mut *self.task.as_ref().unwrap().lock().unwrap(),
-            tokio::spawn(async { Vec::new() }),
-        );
-        timeout(PATIENCE, task).await.expect("the origin ends").unwrap()
-    }
-
-    pub(super) async fn stop(&self) {
-        let task = std::mem::replace(
-            &mut *self.task.as_ref().unwrap().lock().unwrap(),
-            tokio::spawn(async { Vec::new() }),
-        );
-        task.abort();
-        let _ = task.await;
-    }
-
-    pub(super) fn resumed(&self) -> usize {
-        self.resumed.load(Ordering::SeqCst)
-    }
-
-    fn server_config(&mut self) -> ServerConfig {
-        let ca_key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = params.self_signed(&ca_key).unwrap();
-        let issuer = Issuer::from_ca_cert_der(ca.der(), &ca_key).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut leaf = CertificateParams::new(vec![self.name.clone()]).unwrap();
-        if self.expired {
-            leaf.not_after = (SystemTime::now() - Duration::from_secs(3600)).into();
-        }
-        let leaf = leaf.signed_by(&key, &issuer).unwrap();
-        self.ca_pem = if self.untrusted {
-            params.self_signed(&KeyPair::generate().unwrap()).unwrap().pem()
-        } else {
-            ca.pem()
-        };
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let builder = if self.client_certificate {
-            let mut roots = RootCertStore::empty();
-            roots.add(ca.der().clone()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
-                .allow_unauthenticated()
-                .build()
-                .unwrap();
-            builder.with_client_cert_verifier(verifier)
-        } else {
-            builder.with_no_client_auth()
-        };
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let mut config = builder.with_single_cert(vec![leaf.into()], key).unwrap();
-        config.alpn_protocols.clone_from(&self.alpn);
-        config
     }
 }
 

@@ -2,9 +2,11 @@
 //! different pieces and panics when what comes out depends on the pieces, or breaks a promise.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use super::http::{Follower, HttpEvent, Side, StreamId};
-use super::{coding, http1, http2, json_array, sse};
+use super::surface::scan::{Found, Paths, Scanner};
+use super::{coding, http1, http2, sse};
 
 /// Ways of cutting the input: as it is, bytewise, and in pieces of a few odd lengths.
 const PIECES: [usize; 5] = [usize::MAX, 1, 2, 7, 61];
@@ -35,18 +37,17 @@ pub fn sse(data: &[u8]) {
     });
 }
 
-/// The first byte chooses the cap.
-pub fn json_array(data: &[u8]) {
-    let Some((&cap, data)) = data.split_first() else { return };
+/// JSON, a streamed JSON array or JSON lines, as a provider's body is read.
+pub fn scan(data: &[u8]) {
+    let paths = Paths::new(&["model", "usage", "usageMetadata", "error.type", "choices[].delta"]);
     same(|size| {
         let mut out = Vec::new();
-        let mut parser = json_array::Parser::new(usize::from(cap));
+        let mut scanner = Scanner::new(Arc::clone(&paths));
+        let mut sink = |found: Found| out.push(format!("{found:?}"));
         for piece in data.chunks(size) {
-            parser.feed(piece, &mut |item| {
-                assert!(item.json.len() <= usize::from(cap));
-                out.push((item.json.to_vec(), item.truncated));
-            });
+            scanner.feed(piece, &mut sink);
         }
+        scanner.finish(&mut sink);
         out
     });
 }
@@ -270,8 +271,8 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn corpus_json_array() {
-        replay("json_array", super::json_array);
+    fn corpus_scan() {
+        replay("scan", super::scan);
     }
 
     #[test]
@@ -298,23 +299,30 @@ pub(crate) mod tests {
         out
     }
 
+    /// A seed of the corpus is what the code says it is; with `WRITE_SEEDS` set it is made so.
     pub(crate) fn seed(target: &str, name: &str, bytes: &[u8]) {
-        std::fs::create_dir_all(folder(target)).unwrap();
-        std::fs::write(folder(target).join(name), bytes).unwrap();
+        let path = folder(target).join(name);
+        if std::env::var_os("WRITE_SEEDS").is_some() {
+            std::fs::create_dir_all(folder(target)).unwrap();
+            std::fs::write(&path, bytes).unwrap();
+        }
+        let committed = std::fs::read(&path).unwrap_or_default();
+        assert!(committed == bytes, "{target}/{name} is stale: run with WRITE_SEEDS=1");
     }
 
-    /// The seeds for the others are written by a test beside each follower.
+    /// The seeds for the HTTP followers are beside them.
     #[test]
-    #[ignore = "writes seeds into fuzz/corpus; run it when they should change"]
-    fn write_seeds() {
+    fn seeds_are_current() {
         const EVENTS: &str = "\u{feff}: hi\r\nevent: message_delta\r\ndata: {\"usage\":\r\n\
             data: {\"output_tokens\": 7}}\r\n\r\nid: 1\rdata: \u{1f38c}\r\rdata:x\ndata\n\ndata: end";
         seed("sse", "mixed", format!("\u{60}{EVENTS}").as_bytes());
         seed("sse", "over-cap", format!("\u{8}{EVENTS}").as_bytes());
-        const ARRAY: &str = "[{\"a\": [1, {\"b\": \"]}\\\"\"}]}\r\n,\r\n\"s\", 12 ,null,[]]\r\n";
-        seed("json_array", "array", format!("\u{60}{ARRAY}").as_bytes());
-        seed("json_array", "over-cap", format!("\u{5}{ARRAY}").as_bytes());
-        seed("json_array", "lines", b"\x60{\"a\":1}\n{\"b\":\"\\\\\"}\n");
+        const ARRAY: &str = "[{\"usageMetadata\": {\"totalTokenCount\": 7, \"x\": \"]}\\\"\"}}\r\n,\r\n\
+            {\"model\": \"m\", \"error\": {\"type\": \"t\"}}, \"s\", 12 ,null,[]]\r\n";
+        const LINES: &str = "{\"choices\": [{\"delta\": {\"a\": [1.5e3]}}, {}], \"usage\": null}\n\
+            {\"usage\":{\"n\":-1}}";
+        seed("scan", "array", ARRAY.as_bytes());
+        seed("scan", "lines", LINES.as_bytes());
 
         let text = EVENTS.repeat(3).into_bytes();
         let level = flate2::Compression::default();

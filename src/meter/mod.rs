@@ -14,7 +14,6 @@ pub mod hello;
 pub mod http;
 pub mod http1;
 pub mod http2;
-pub mod json_array;
 pub mod ledger;
 pub mod observer;
 pub mod price;

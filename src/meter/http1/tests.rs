@@ -398,8 +398,7 @@ fn body_slices_are_those_that_were_fed() {
 }
 
 #[test]
-#[ignore = "writes seeds into fuzz/corpus; run it when they should change"]
-fn write_seeds() {
+fn seeds_are_current() {
     use Side::{Client as C, Server as S};
     let text = |side, text: &str| (side, text.as_bytes().to_vec());
     let end = |side| (side, Vec::new());

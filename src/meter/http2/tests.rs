@@ -575,8 +575,7 @@ fn real_peers_are_followed_in_any_pieces() {
 }
 
 #[test]
-#[ignore = "writes seeds into fuzz/corpus; run it when they should change"]
-fn write_seeds() {
+fn seeds_are_current() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     seed("http2", "real-peers", &script(&runtime.block_on(real_traffic(4))));
     let mut promise = vec![0, 0, 0, 2];

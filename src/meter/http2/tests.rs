@@ -8,6 +8,10 @@ use super::*;
 use crate::meter::fuzzing::Transcript;
 use crate::meter::fuzzing::tests::{script, seed};
 
+mod hpack;
+
+mod peers;
+
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST: u8 = 3;
@@ -299,82 +303,6 @@ fn each_direction_has_a_table_of_its_own_and_settings_cross() {
     assert_eq!(*lines.last().unwrap(), refused[0]);
 }
 
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u8> = text.chars().filter_map(|c| c.to_digit(16)).map(|d| d as u8).collect();
-    digits.chunks(2).map(|pair| pair[0] << 4 | pair[1]).collect()
-}
-
-fn decoded(hpack: &mut Hpack, text: &str) -> Vec<(String, String)> {
-    let fields = hpack.decode(&hex(text)).unwrap().0;
-    fields.into_iter().map(|(name, value)| (name, String::from_utf8(value).unwrap())).collect()
-}
-
-fn owned(fields: &[(&str, &str)]) -> Vec<(String, String)> {
-    fields.iter().map(|&(name, value)| (name.to_owned(), value.to_owned())).collect()
-}
-
-/// RFC 7541 C.4: Huffman strings and the dynamic table.
-#[test]
-fn hpack_request_examples() {
-    let mut hpack = Hpack::new();
-    let authority = (":authority", "www.example.com");
-    assert_eq!(
-        decoded(&mut hpack, "828684418cf1e3c2e5f23a6ba0ab90f4ff"),
-        owned(&[(":method", "GET"), (":scheme", "http"), (":path", "/"), authority])
-    );
-    let cache = ("cache-control", "no-cache");
-    assert_eq!(
-        decoded(&mut hpack, "828684be5886a8eb10649cbf"),
-        owned(&[(":method", "GET"), (":scheme", "http"), (":path", "/"), authority, cache])
-    );
-    let custom = ("custom-key", "custom-value");
-    let (scheme, path) = ((":scheme", "https"), (":path", "/index.html"));
-    assert_eq!(
-        decoded(&mut hpack, "828785bf408825a849e95ba97d7f8925a849e95bb8e8b4bf"),
-        owned(&[(":method", "GET"), scheme, path, authority, custom])
-    );
-}
-
-/// RFC 7541 C.6: a table of 256 bytes, so that entries are evicted.
-#[test]
-fn hpack_response_examples_with_eviction() {
-    let mut hpack = Hpack::new();
-    let cache = ("cache-control", "private");
-    let date = ("date", "Mon, 21 Oct 2013 20:13:21 GMT");
-    let location = ("location", "https://www.example.com");
-    // The examples assume the size; here the encoder says it.
-    let first = "3fe101 4882 6402 5885 aec3 771a 4b61 96d0 7abe 9410 54d4 44a8 2005 9504 0b81 66e0 \
-                 82a6 2d1b ff6e 919d 29ad 1718 63c7 8f0b 97c8 e9ae 82ae 43d3";
-    assert_eq!(decoded(&mut hpack, first), owned(&[(":status", "302"), cache, date, location]));
-    assert_eq!(
-        decoded(&mut hpack, "4883 640e ffc1 c0bf"),
-        owned(&[(":status", "307"), cache, date, location])
-    );
-    let third = "88c1 6196 d07a be94 1054 d444 a820 0595 040b 8166 e084 a62d 1bff c05a 839b d9ab \
-                 77ad 94e7 821d d7f2 e6c7 b335 dfdf cd5b 3960 d5af 2708 7f36 72c1 ab27 0fb5 291f \
-                 9587 3160 65c0 03ed 4ee5 b106 3d50 07";
-    let cookie = ("set-cookie", "foo=ASDJKHQKBZXOQWEOPIUAXQWEOIU; max-age=3600; version=1");
-    let date = ("date", "Mon, 21 Oct 2013 20:13:22 GMT");
-    let fields = [(":status", "200"), cache, date, location, ("content-encoding", "gzip"), cookie];
-    assert_eq!(decoded(&mut hpack, third), owned(&fields));
-    // "cache-control" was evicted by the cookie: its old place is empty.
-    assert_eq!(hpack.decode(&[0x80 | 65]), Err(GaveUp::BadHeaderBlock));
-}
-
-#[test]
-fn a_small_block_that_expands_hugely_is_refused_cheaply() {
-    let mut hpack = Hpack::new();
-    let value = [&b"\x40\x03x-k\x7f\xa1\x1e"[..], &[b'v'; 4000]].concat();
-    assert_eq!(hpack.decode(&value).unwrap().0.len(), 1);
-    assert_eq!(hpack.decode(&[0x80 | 62; 20_000]), Err(GaveUp::HeadTooLarge));
-    // Many small ones too.
-    assert_eq!(hpack.decode(&[0x82; 1000]), Err(GaveUp::HeadTooLarge));
-    // The allowed table size has a ceiling, whatever SETTINGS say.
-    hpack.allow(u32::MAX);
-    assert_eq!(hpack.decode(&hex("3fe1ffff7f 82")), Err(GaveUp::BadHeaderBlock));
-    assert!(hpack.decode(&hex("3fe1ff07 82")).is_ok());
-}
-
 #[test]
 fn what_can_not_be_followed() {
     let gave_up = |acts: &[(Side, Vec<u8>)], reason: &str| {
@@ -440,144 +368,10 @@ fn data_slices_are_those_that_were_fed() {
 
 type Log = Arc<Mutex<Vec<(Side, Vec<u8>)>>>;
 
-/// Moves bytes one way and notes them before they are passed on, as the tap does.
-async fn relay(
-    side: Side,
-    mut from: tokio::io::ReadHalf<tokio::io::DuplexStream>,
-    mut to: tokio::io::WriteHalf<tokio::io::DuplexStream>,
-    log: Log,
-) {
-    let mut buffer = vec![0; 4096];
-    while let Ok(n @ 1..) = from.read(&mut buffer).await {
-        log.lock().unwrap().push((side, buffer[..n].to_vec()));
-        if to.write_all(&buffer[..n]).await.is_err() {
-            break;
-        }
-    }
-    log.lock().unwrap().push((side, Vec::new()));
-    let _ = to.shutdown().await;
-}
-
-fn big(n: usize) -> String {
-    "some long value! ".repeat(n % 23)
-}
-
-/// Talks h2 to h2, `count` requests at once, and returns what went over the wire.
-async fn real_traffic(count: usize) -> Vec<(Side, Vec<u8>)> {
-    let log = Log::default();
-    let (client_end, tap_client) = tokio::io::duplex(4096);
-    let (tap_server, server_end) = tokio::io::duplex(4096);
-    let (client_read, client_write) = tokio::io::split(tap_client);
-    let (server_read, server_write) = tokio::io::split(tap_server);
-    let relays = tokio::spawn(futures_join(
-        relay(Side::Client, client_read, server_write, log.clone()),
-        relay(Side::Server, server_read, client_write, log.clone()),
-    ));
-    let server = tokio::spawn(async move {
-        let mut connection = h2::server::handshake(server_end).await.unwrap();
-        while let Some(Ok((request, mut respond))) = connection.accept().await {
-            tokio::spawn(async move {
-                let n: usize = request.headers()["x-number"].to_str().unwrap().parse().unwrap();
-                let mut body = request.into_body();
-                let mut size = 0;
-                while let Some(Ok(data)) = body.data().await {
-                    let _ = body.flow_control().release_capacity(data.len());
-                    size += data.len();
-                }
-                let answer = http::Response::builder()
-                    .header("x-number", n)
-                    .header("x-size", size)
-                    .header("x-big", big(n))
-                    .body(())
-                    .unwrap();
-                let mut send = respond.send_response(answer, false).unwrap();
-                for _ in 0..3 {
-                    send.send_data(vec![b's'; n * 97].into(), false).unwrap();
-                    tokio::task::yield_now().await;
-                }
-                let mut trailers = http::HeaderMap::new();
-                trailers.insert("x-trailer", "t".parse().unwrap());
-                send.send_trailers(trailers).unwrap();
-            });
-        }
-    });
-    let (send, connection) = h2::client::Builder::new()
-        .header_table_size(65_536)
-        .handshake::<_, bytes::Bytes>(client_end)
-        .await
-        .unwrap();
-    let driver = tokio::spawn(connection);
-    let mut tasks = Vec::new();
-    for n in 0..count {
-        let mut send = send.clone().ready().await.unwrap();
-        let request = http::Request::builder()
-            .method("POST")
-            .uri(format!("https://api.example/v1/{n}"))
-            .header("x-number", n)
-            .header("x-big", big(n * 7))
-            .header("cookie", format!("a={n}"))
-            .body(())
-            .unwrap();
-        let (response, mut body) = send.send_request(request, false).unwrap();
-        tasks.push(tokio::spawn(async move {
-            body.send_data(vec![b'c'; n * 31].into(), true).unwrap();
-            let mut body = response.await.unwrap().into_body();
-            while let Some(Ok(data)) = body.data().await {
-                let _ = body.flow_control().release_capacity(data.len());
-            }
-            assert!(body.trailers().await.unwrap().is_some());
-        }));
-    }
-    for task in tasks {
-        task.await.unwrap();
-    }
-    drop(send);
-    driver.await.unwrap().unwrap();
-    server.await.unwrap();
-    relays.await.unwrap();
-    Arc::into_inner(log).unwrap().into_inner().unwrap()
-}
-
-async fn futures_join(a: impl Future<Output = ()>, b: impl Future<Output = ()>) {
-    tokio::join!(a, b);
-}
-
-#[test]
-fn real_peers_are_followed_in_any_pieces() {
-    const COUNT: usize = 60;
-    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    let traffic = runtime.block_on(real_traffic(COUNT));
-    let whole = run(&traffic, |bytes| vec![bytes.to_vec()]);
-    for size in [1, 3, 1000] {
-        let pieces = |bytes: &[u8]| bytes.chunks(size).map(<[u8]>::to_vec).collect();
-        assert_eq!(run(&traffic, pieces), whole, "in pieces of {size}");
-    }
-    assert!(whole.iter().all(|line| !line.contains("cut") && !line.contains("gave up")));
-    for n in 0..COUNT {
-        let id = 2 * n + 1;
-        let of = |what: &str| -> Vec<&str> {
-            let prefix = format!("{id} {what}");
-            whole.iter().filter_map(|line| line.strip_prefix(&prefix)).collect()
-        };
-        let size = n * 31;
-        let sent = format!(
-            "POST /v1/{n} api.example - [x-number: {n}; x-big: {}; cookie: a={n}]",
-            big(n * 7)
-        );
-        assert_eq!(of("request "), [sent]);
-        assert_eq!(of("request-body ").concat(), "c".repeat(size));
-        assert_eq!(of("request-end").len(), 1);
-        let answer = format!("200 [x-number: {n}; x-size: {size}; x-big: {}]", big(n));
-        assert_eq!(of("response "), [answer]);
-        assert_eq!(of("response-body ").concat(), "s".repeat(n * 97 * 3));
-        assert_eq!(of("response-end").len(), 1);
-    }
-}
-
 #[test]
 fn seeds_are_current() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    seed("http2", "real-peers", &script(&runtime.block_on(real_traffic(4))));
+    seed("http2", "real-peers", &script(&runtime.block_on(peers::real_traffic(4))));
     let mut promise = vec![0, 0, 0, 2];
     promise.extend(INDEXED);
     let mut start = vec![1, 0x80, 0, 0, 0, 16];

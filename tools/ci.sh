@@ -10,7 +10,7 @@ cargo fmt --check
 step clippy
 cargo clippy --locked --all-targets -- -D warnings
 step documentation
-RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items --quiet
+RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --no-deps --document-private-items --quiet
 
 step dependencies
 tools/deny.sh

@@ -14,8 +14,9 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use uuid::Uuid;
 
+use super::client::{self, Tree};
 use super::lifecycle::{self, Ready};
-use super::{Context, Exit, Failure, client, env, report, say};
+use super::{Context, Exit, Failure, env, report, say};
 
 /// The command runs unmetered if the daemon is not ready by then.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -91,7 +92,24 @@ fn prepare(ctx: &Context) -> Ready {
     if let Err(e) = env::prepare_ca(ctx) {
         return Ready::NoEdge(e.to_string());
     }
-    lifecycle::ensure(ctx, PATIENCE)
+    match lifecycle::ensure(ctx, PATIENCE) {
+        ready @ Ready::NoEdge(_) => ready,
+        ready => own_proxy_unknown(ctx).map_or(ready, Ready::NoEdge),
+    }
+}
+
+/// A user behind a proxy that the running edge does not go through is better off with that proxy
+/// than with us: without it the edge may not reach anything.
+fn own_proxy_unknown(ctx: &Context) -> Option<String> {
+    let present = std::env::vars().collect();
+    let own = env::foreign_proxy(&present, ctx.loaded.config.edge.addr())?;
+    let status = Tree::look(ctx, PATIENCE).edge_answer?;
+    let known = status.get("upstream_proxy").is_some_and(|p| !p.is_null());
+    // A proxy address may hold a password.
+    let shown = own.rsplit_once('@').map_or(own, |(_, address)| address);
+    (!known).then(|| {
+        format!("your own proxy ({shown}) is not set as upstream.proxy; `halton-meter config path` says where to")
+    })
 }
 
 /// Starts the command and waits; signals that are sent to us alone go on to it.

@@ -131,7 +131,15 @@ pub fn load_from(
         });
     }
 
-    let config = typed(&merged);
+    let mut config = typed(&merged);
+    if config.upstream.proxy.as_ref().is_some_and(|p| is_ourselves(p, &config)) {
+        config.upstream.proxy = None;
+        let origin = merged.get("upstream.proxy").map_or(Origin::Default, |(_, o)| o.clone());
+        problems.push(Problem {
+            origin,
+            message: "upstream.proxy is this proxy itself; connecting directly".to_owned(),
+        });
+    }
     let values = KEYS
         .iter()
         .filter_map(|k| merged.remove(k.name).map(|(value, origin)| (k, value, origin)))
@@ -204,6 +212,12 @@ fn set(
         None => problems
             .push(Problem { origin, message: format!("{}: expected {}", key.name, key.expected) }),
     }
+}
+
+fn is_ourselves(proxy: &UpstreamProxy, config: &Config) -> bool {
+    let local = proxy.host == "localhost"
+        || proxy.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    local && [config.edge.port, config.daemon.api_port].contains(&proxy.port)
 }
 
 fn unknown(name: &str) -> String {
@@ -349,6 +363,14 @@ mod tests {
     #[test]
     fn equal_ports_are_a_problem() {
         assert_eq!(from_file("[edge]\nport = 8765\n").problems.len(), 1);
+    }
+
+    #[test]
+    fn a_proxy_that_is_ourselves_is_refused() {
+        let loaded = from_file("[upstream]\nproxy = \"http://localhost:8081\"\n");
+        assert_eq!(loaded.problems.len(), 1);
+        assert_eq!(loaded.config.upstream.proxy, None);
+        assert_eq!(from_file("[upstream]\nproxy = \"http://localhost:3128\"\n").problems, []);
     }
 
     #[test]

@@ -40,6 +40,12 @@ impl Health {
         })
     }
 
+    /// `host:port` of the proxy in force, without its credentials.
+    #[must_use]
+    pub fn upstream_proxy(&self) -> Option<String> {
+        self.config.load().upstream.proxy.as_ref().map(|p| format!("{}:{}", p.host, p.port))
+    }
+
     #[must_use]
     pub fn read(&self) -> Reading {
         self.board.read(self.config.load().daemon.edge_health_ttl)

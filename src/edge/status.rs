@@ -38,6 +38,8 @@ struct Status<'a> {
     tunnels: Tunnels,
     passed_metered_total: u64,
     spool_dropped: u64,
+    /// `host:port` of the proxy that we go through ourselves.
+    upstream_proxy: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -117,6 +119,7 @@ pub fn document(counters: &Counters, health: &Health, spool: &Spool, instance: U
         },
         passed_metered_total: counters.passed_metered.get(),
         spool_dropped: spool.dropped(),
+        upstream_proxy: health.upstream_proxy(),
     };
     serde_json::to_vec(&status).unwrap_or_else(|_| b"{}".to_vec())
 }

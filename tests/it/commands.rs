@@ -49,6 +49,17 @@ fn env_points_at_the_edge_and_keeps_what_the_user_had() {
 }
 
 #[test]
+fn a_proxy_of_the_users_own_is_never_lost() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    let mut command = stand.command(&["run", "--", "sh", "-c", "printf %s \"$https_proxy\""]);
+    let output = command.env("https_proxy", "http://me:secret@127.0.0.1:1").output().unwrap();
+    assert_eq!(output.stdout, b"http://me:secret@127.0.0.1:1", "{}", show(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("127.0.0.1:1") && !said.contains("secret"), "{said}");
+}
+
+#[test]
 fn configuration_is_shown_with_its_origin() {
     let stand = Stand::new();
     let mut command = stand.command(&["config", "show", "--origin", "-c", "log.level=warning"]);

@@ -94,7 +94,9 @@ fn prepare(ctx: &Context) -> Ready {
     }
     match lifecycle::ensure(ctx, PATIENCE) {
         ready @ Ready::NoEdge(_) => ready,
-        ready => own_proxy_unknown(ctx).map_or(ready, Ready::NoEdge),
+        ready @ (Ready::Metering | Ready::Passing(_)) => {
+            own_proxy_unknown(ctx).map_or(ready, Ready::NoEdge)
+        }
     }
 }
 

@@ -109,17 +109,20 @@ pub fn peek_now(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(rustix::net::recv(stream.as_fd(), &mut *buffer, RecvFlags::PEEK)?.0)
 }
 
-/// Takes bytes that were seen with [`peek`].
-pub async fn take(stream: &TcpStream, mut count: usize) -> io::Result<()> {
+/// Takes bytes that were seen with [`peek_now`]: they are there.
+pub fn take_now(stream: &TcpStream, mut count: usize) -> io::Result<()> {
     let mut sink = [0; 1024];
     while count > 0 {
-        stream.readable().await?;
         let want = count.min(sink.len());
-        match stream.try_read(sink.get_mut(..want).unwrap_or_default()) {
-            Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(n) => count = count.saturating_sub(n),
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            Err(e) => return Err(e),
+        match rustix::net::recv(
+            stream,
+            sink.get_mut(..want).unwrap_or_default(),
+            RecvFlags::empty(),
+        )?
+        .0
+        {
+            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            n => count = count.saturating_sub(n),
         }
     }
     Ok(())
@@ -238,7 +241,7 @@ async fn read_head(stream: &TcpStream) -> Result<Vec<u8>, DialError> {
         }
         let found = end.feed(fresh.get(..seen).unwrap_or_default());
         let count = found.unwrap_or(seen);
-        take(stream, count).await.map_err(DialError::Proxy)?;
+        take_now(stream, count).map_err(DialError::Proxy)?;
         head.truncate(start + count);
         if found.is_some() {
             return Ok(head);

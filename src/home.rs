@@ -4,6 +4,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
@@ -103,6 +104,16 @@ impl Home {
     pub fn control_socket(&self) -> PathBuf {
         self.run_dir().join("daemon.sock")
     }
+    /// `upgrade` names the new program here before it signals.
+    #[must_use]
+    pub fn upgrade_request(&self) -> PathBuf {
+        self.run_dir().join("upgrade")
+    }
+    /// Hands out the edge's listening socket, and so tells that the edge lives.
+    #[must_use]
+    pub fn edge_socket(&self) -> PathBuf {
+        self.run_dir().join("edge.sock")
+    }
     /// Bearer token of the admin API.
     #[must_use]
     pub fn token_file(&self) -> PathBuf {
@@ -151,6 +162,13 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     })
 }
 
+/// Our own program, also after a newer one took its place on disk.
+pub fn own_program() -> io::Result<PathBuf> {
+    let exe = std::env::current_exe()?;
+    let text = exe.to_string_lossy();
+    Ok(text.strip_suffix(" (deleted)").map_or_else(|| exe.clone(), PathBuf::from))
+}
+
 /// Opens for appending, 0600.
 pub fn open_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
@@ -160,10 +178,22 @@ pub fn open_append(path: &Path) -> io::Result<File> {
 /// kernel's, not a number in a file that another process may have by now.
 #[derive(Debug)]
 pub struct PidLock {
-    _file: File,
+    file: File,
+}
+
+impl AsFd for PidLock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
 }
 
 impl PidLock {
+    /// The lock that the last image of this process held and left open.
+    #[must_use]
+    pub fn inherited(fd: OwnedFd) -> Self {
+        Self { file: fd.into() }
+    }
+
     /// Takes the lock and writes our pid. `None`: another live process holds it.
     pub fn acquire(path: &Path) -> io::Result<Option<Self>> {
         let mut file = Self::open(path)?;
@@ -180,7 +210,7 @@ impl PidLock {
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;
-        Ok(Some(Self { _file: file }))
+        Ok(Some(Self { file }))
     }
 
     /// Pid of the live process that holds the lock.

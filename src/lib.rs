@@ -36,6 +36,7 @@ pub mod dial;
 pub mod edge;
 pub mod handover;
 pub mod home;
+pub mod inherit;
 #[cfg(target_os = "linux")]
 pub mod linux;
 pub mod log;

@@ -20,7 +20,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::actors::process::{ProcessActor, ProcessSpec};
 use crate::config::Loaded;
-use crate::home::{HOME_VAR, Home, PidLock, open_append};
+use crate::home::{self, HOME_VAR, Home, PidLock, open_append};
 use crate::platform;
 use crate::supervisor::{self, Backoff, ChildSpec, Journal, Lanes, Slot, Supervisor, TreeSpec};
 
@@ -92,7 +92,7 @@ pub fn main(opts: RootOptions) -> u8 {
 
 async fn run(opts: RootOptions, port: Arc<Port>, mut orders: UnboundedReceiver<Order>) -> u8 {
     let RootOptions { home, log, foreground, .. } = opts;
-    let launcher = Arc::new(Launcher { exe: own_program(), home: home.clone(), foreground });
+    let launcher = Arc::new(Launcher { exe: home::own_program(), home: home.clone(), foreground });
     let journal = Journal::open(&home.journal_file(), "root");
     let process = |name: &'static str, listener: Option<Arc<Port>>| {
         let spec = ProcessSpec {
@@ -275,13 +275,6 @@ impl Launcher {
         }
         command.spawn()
     }
-}
-
-/// Our own program, also after a newer one took its place on disk.
-fn own_program() -> io::Result<PathBuf> {
-    let exe = std::env::current_exe()?;
-    let text = exe.to_string_lossy();
-    Ok(text.strip_suffix(" (deleted)").map_or_else(|| exe.clone(), PathBuf::from))
 }
 
 #[cfg(test)]

@@ -101,6 +101,9 @@ struct EdgeArgs {
 enum EdgeCommand {
     /// Take the edge down too: programs that point at it can't connect any more.
     Stop,
+    /// Says whether this program can take over from a running edge.
+    #[command(hide = true)]
+    Preflight { format: u32 },
 }
 
 #[derive(Args, Debug)]
@@ -170,6 +173,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Config(command) => config::run(&ctx, &command, &mut out),
         Command::ResetProxy => reset_proxy::run(),
         Command::Edge(EdgeArgs { command: Some(EdgeCommand::Stop) }) => lifecycle::edge_stop(&ctx),
+        Command::Edge(EdgeArgs { command: Some(EdgeCommand::Preflight { format }) }) => {
+            Ok(processes::edge_preflight(format, &mut out))
+        }
         Command::Edge(EdgeArgs { command: None }) => Ok(processes::edge(ctx)),
         Command::Daemon => Ok(processes::daemon(ctx)),
         Command::Watchdog => Ok(processes::watchdog(ctx)),

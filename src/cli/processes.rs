@@ -1,6 +1,8 @@
 //! The hidden subcommands: the processes themselves. A mistake in the configuration never keeps
 //! them from serving; the default stands for what is wrong, and the log says so.
 
+use std::io::Write;
+
 use super::{Context, Exit, say};
 use crate::log::{self, LogTo};
 use crate::{daemon, edge, root, watchdog};
@@ -9,6 +11,14 @@ pub fn edge(ctx: Context) -> Exit {
     with_log(ctx, "edge", false, |ctx, log| {
         edge::main(edge::EdgeOptions { home: ctx.home, config: ctx.loaded, log })
     })
+}
+
+pub fn edge_preflight(format: u32, out: &mut impl Write) -> Exit {
+    let said = edge::upgrade::answer_preflight(format);
+    match said.map(|said| writeln!(out, "{said}")) {
+        Some(Ok(())) => Exit::OK,
+        Some(Err(_)) | None => Exit::FAILED,
+    }
 }
 
 pub fn daemon(ctx: Context) -> Exit {

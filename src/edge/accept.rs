@@ -14,6 +14,7 @@ use slog::Logger;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
 
+use super::live::{Head, Stage};
 use super::serve::{Shared, serve};
 
 /// Lets the edge listen on another address than loopback, at the user's own risk.
@@ -68,15 +69,17 @@ pub fn raise_descriptor_limit() {
     }
 }
 
-/// Accepts for ever. Drop the future to stop; the listener closes with it.
-pub async fn accept_all(listener: TcpListener, shared: Rc<Shared>) {
+/// Accepts for ever. Drop the future to stop.
+pub async fn accept_all(listener: Rc<TcpListener>, shared: Rc<Shared>) {
     let mut reserve = File::open("/dev/null").ok();
     let mut short_since = None;
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
                 short_since = None;
-                tokio::task::spawn_local(serve(Rc::clone(&shared), client));
+                let _ = client.set_nodelay(true);
+                let stage = Stage::Head(Box::new(Head::new(client)));
+                tokio::task::spawn_local(serve(Rc::clone(&shared), stage));
             }
             Err(e) => match trouble(&e, short_since, Instant::now()) {
                 Trouble::ThisClient => {}

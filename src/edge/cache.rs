@@ -26,6 +26,8 @@ pub struct Health {
     actor: ArcSwapOption<actix::Addr<HealthCache>>,
     /// A wish is on its way to the actor already.
     wanted: AtomicBool,
+    /// No offers now, whatever the verdict.
+    withdrawn: AtomicBool,
 }
 
 impl Health {
@@ -37,6 +39,7 @@ impl Health {
             link: Arc::default(),
             actor: ArcSwapOption::empty(),
             wanted: AtomicBool::new(false),
+            withdrawn: AtomicBool::new(false),
         })
     }
 
@@ -57,9 +60,23 @@ impl Health {
         self.board.look()
     }
 
+    /// `None` also while offers are withdrawn.
     #[must_use]
     pub fn link(&self) -> Option<Arc<Link>> {
-        self.link.load_full()
+        if self.withdrawn.load(Ordering::Acquire) { None } else { self.link.load_full() }
+    }
+
+    /// No more offers until [`Health::resume`]; those under way come back, but for what the daemon
+    /// was granted already.
+    pub fn withdraw(&self) {
+        self.withdrawn.store(true, Ordering::Release);
+        if let Some(link) = self.link.load_full() {
+            link.withdraw();
+        }
+    }
+
+    pub fn resume(&self) {
+        self.withdrawn.store(false, Ordering::Release);
     }
 
     /// Causes a probe if the verdict is not fresh; never waits. Whether one is on its way.

@@ -5,6 +5,8 @@
 use std::fmt;
 use std::net::Ipv6Addr;
 
+use serde::{Deserialize, Serialize};
+
 use super::forward;
 
 /// Longest CONNECT head.
@@ -17,7 +19,7 @@ const MAX_HEADERS: usize = 128;
 const EAGER: usize = 64;
 
 /// Host (lower case, IPv6 without brackets) and port that a client wants to reach.
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Target {
     pub host: Box<str>,
     pub port: u16,
@@ -34,6 +36,17 @@ pub enum Request {
     },
     /// `GET /health` to the edge itself.
     Health,
+}
+
+impl Request {
+    /// Where it leads; nowhere for a question to the edge itself.
+    #[must_use]
+    pub fn target(&self) -> Option<&Target> {
+        match self {
+            Self::Connect(target) | Self::Forward { target, .. } => Some(target),
+            Self::Health => None,
+        }
+    }
 }
 
 /// A request that it can't, with the answer.
@@ -63,6 +76,18 @@ pub struct Reader {
 }
 
 impl Reader {
+    /// Goes on with what another reader had taken.
+    #[must_use]
+    pub fn resume(head: Vec<u8>) -> Self {
+        Self { head }
+    }
+
+    /// What was taken so far.
+    #[must_use]
+    pub fn taken(&self) -> &[u8] {
+        &self.head
+    }
+
     /// `chunk` continues what was taken so far; it is never empty.
     pub fn feed(&mut self, chunk: &[u8]) -> Step {
         let before = self.head.len();

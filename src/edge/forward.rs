@@ -38,6 +38,17 @@ pub struct ResponseGate {
 }
 
 impl ResponseGate {
+    /// Goes on with what another one held.
+    #[must_use]
+    pub fn resume(held: Vec<u8>) -> Self {
+        Self { held }
+    }
+
+    #[must_use]
+    pub fn held(&self) -> &[u8] {
+        &self.held
+    }
+
     pub fn feed(&mut self, bytes: &[u8]) -> Passed {
         self.held.extend_from_slice(bytes);
         let mut passed = Passed::default();

@@ -143,6 +143,11 @@ impl Link {
         Ok(told)
     }
 
+    /// Takes back every offer under way. Connections that the daemon was granted stay its own.
+    pub fn withdraw(&self) {
+        self.end_all(Reason::NoAnswer, Instant::now());
+    }
+
     /// Serves the channel until it ends.
     pub async fn run(&self, mut receiver: Receiver<ToEdge>, alarm: &dyn Alarm) {
         loop {

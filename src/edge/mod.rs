@@ -4,41 +4,51 @@
 //! daemon as a socket when the daemon is well; whatever is wrong, the bytes flow raw.
 
 pub mod accept;
+mod answer;
 pub mod cache;
 pub mod connect;
+pub mod door;
 pub mod forward;
 pub mod health;
 pub mod link;
+pub mod live;
 pub mod offer;
 mod probe;
 pub mod route;
 pub mod serve;
+mod signals;
 pub mod spool;
 pub mod status;
+mod takeover;
 pub mod tunnel;
+pub mod upgrade;
 
 use std::io;
-use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use slog::Logger;
-use tokio::io::AsyncReadExt;
-use tokio::net::{TcpListener, UnixStream};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use cache::{Health, HealthCache};
+use live::Stage;
 use serve::Shared;
+use signals::{Signal, Signals};
 use spool::Spool;
-use status::Counters;
+use status::{Counters, Totals};
+use takeover::State;
 
 use crate::config::{self, Config, Loaded, Upstream};
 use crate::home::{Home, PidLock};
+use crate::inherit;
+use crate::supervisor::journal::Note;
 use crate::supervisor::{self, ChildSpec, Journal, Lane, Lanes, Slot, TreeSpec};
 
 /// Live tunnels get this long when the edge is asked to end.
@@ -67,57 +77,132 @@ pub fn main(opts: EdgeOptions) -> u8 {
 
 async fn run(opts: EdgeOptions) -> u8 {
     let EdgeOptions { home, config: loaded, log } = opts;
-    // An unusable home costs the metering, not the traffic.
-    if let Err(e) = home.create() {
-        slog::warn!(log, "home directory is unusable, serving without it"; "error" => %e);
-    }
-    let lock = match PidLock::acquire(&home.pid_file("edge")) {
-        Ok(Some(lock)) => Some(lock),
-        Ok(None) => {
-            slog::error!(log, "another edge serves this home already");
-            return BUSY;
-        }
-        Err(e) => {
-            slog::warn!(log, "no pid file"; "error" => %e);
-            None
-        }
-    };
-    accept::raise_descriptor_limit();
-    let listener = match accept::listen(loaded.config.edge.addr()) {
-        Ok(listener) => listener,
-        Err(e) => {
-            slog::error!(log, "cannot serve"; "error" => %e);
-            return BUSY;
-        }
-    };
-    let journal = Journal::open(&home.journal_file(), "edge");
-    let mut signals = match Signals::new() {
+    // First of all: what was signalled while the images changed waits for it.
+    let signals = Signals::new();
+    inherit::hear_signals();
+    let mut signals = match signals {
         Ok(signals) => signals,
         Err(e) => {
             slog::error!(log, "no signals"; "error" => %e);
             return FAILED;
         }
     };
-    let edge = match Edge::start(&home, loaded.config, &listener, journal, log.clone()) {
+    // An unusable home costs the metering, not the traffic.
+    if let Err(e) = home.create() {
+        slog::warn!(log, "home directory is unusable, serving without it"; "error" => %e);
+    }
+    accept::raise_descriptor_limit();
+    let birth = match Inheritance::received(&log) {
+        Some(inheritance) => Ok(inheritance),
+        None => Inheritance::fresh(&home, &loaded.config, &log),
+    };
+    let Inheritance { listener, lock, totals, image, stages } = match birth {
+        Ok(inheritance) => inheritance,
+        Err(code) => return code,
+    };
+    let journal = Journal::open(&home.journal_file(), "edge");
+    let (config, started) = (loaded.config, Start { totals, image });
+    let edge = match Edge::start(&home, config, &listener, journal, started, log.clone()) {
         Ok(edge) => edge,
         Err(e) => {
             slog::error!(log, "cannot serve"; "error" => %e);
             return FAILED;
         }
     };
-    let serving = tokio::task::spawn_local(accept::accept_all(listener, Rc::clone(&edge.shared)));
-    slog::info!(log, "edge serves"; "port" => edge.shared.edge_port);
-    while let Signal::Reload = signals.next().await {
-        edge.reload(&home);
+    edge.go_on(stages);
+    let listener = Rc::new(listener);
+    let mut serving = edge.accept(&listener);
+    let door = edge.open_door(&home, &listener);
+    slog::info!(log, "edge serves"; "port" => edge.shared.edge_port, "image" => image);
+    loop {
+        match signals.next().await {
+            Signal::End => break,
+            Signal::Reload => edge.reload(&home),
+            Signal::Upgrade => {
+                serving = edge.upgrade(&home, &listener, lock.as_ref(), serving).await;
+            }
+        }
     }
-    // Closing our copy of the listener is enough: the root holds the port for the next edge, which
-    // needs the lock.
-    serving.abort();
-    let _ = serving.await;
+    // Closing our copies of the listener is enough: the root holds the port for the next edge,
+    // which needs the lock.
+    for task in [Some(serving), door].into_iter().flatten() {
+        task.abort();
+        let _ = task.await;
+    }
+    drop(listener);
     drop(lock);
     edge.drain().await;
     slog::info!(log, "edge ended");
     OK
+}
+
+/// What an edge begins with.
+struct Inheritance {
+    listener: TcpListener,
+    lock: Option<PidLock>,
+    totals: Totals,
+    image: u64,
+    /// Live connections of the last image.
+    stages: Vec<Stage>,
+}
+
+impl Inheritance {
+    /// From the last image of this process, if there was one and it can be understood.
+    fn received(log: &Logger) -> Option<Self> {
+        let read = || -> io::Result<Option<Self>> {
+            let Some(content) = inherit::received()? else { return Ok(None) };
+            let (state, stages, left_out) = State::unpack(&content)?;
+            let listener = std::net::TcpListener::from(inherit::take(state.listener)?);
+            let lock = state.lock.map(inherit::take).transpose()?.map(PidLock::inherited);
+            slog::info!(log, "took over"; "from" => &state.version, "image" => state.image,
+                "connections" => stages.len(), "left_out" => left_out);
+            Ok(Some(Self {
+                listener: TcpListener::from_std(listener)?,
+                lock,
+                totals: state.totals,
+                image: state.image,
+                stages,
+            }))
+        };
+        read().unwrap_or_else(|e| {
+            slog::error!(log, "cannot take over, starting anew"; "error" => %e);
+            None
+        })
+    }
+
+    /// The exit code if there is nothing to serve.
+    fn fresh(home: &Home, config: &Config, log: &Logger) -> Result<Self, u8> {
+        let lock = match PidLock::acquire(&home.pid_file("edge")) {
+            Ok(Some(lock)) => Some(lock),
+            Ok(None) => {
+                slog::error!(log, "another edge serves this home already");
+                return Err(BUSY);
+            }
+            Err(e) => {
+                slog::warn!(log, "no pid file"; "error" => %e);
+                None
+            }
+        };
+        let listener = accept::listen(config.edge.addr()).map_err(|e| {
+            slog::error!(log, "cannot serve"; "error" => %e);
+            BUSY
+        })?;
+        Ok(Self { listener, lock, totals: Totals::default(), image: 1, stages: Vec::new() })
+    }
+}
+
+/// Where an edge's counting starts.
+#[derive(Clone, Copy, Debug)]
+pub struct Start {
+    pub totals: Totals,
+    /// Images of this process so far, this one included.
+    pub image: u64,
+}
+
+impl Default for Start {
+    fn default() -> Self {
+        Self { totals: Totals::default(), image: 1 }
+    }
 }
 
 /// The parts of a running edge but the accept loop.
@@ -136,6 +221,7 @@ impl Edge {
         config: Config,
         listener: &TcpListener,
         journal: Journal,
+        start: Start,
         log: Logger,
     ) -> io::Result<Self> {
         let edge_port = listener.local_addr()?.port();
@@ -149,11 +235,73 @@ impl Edge {
             edge_port,
             health,
             spool,
-            counters: Rc::new(Counters::default()),
+            counters: Rc::new(Counters::resume(start.totals)),
+            live: Rc::default(),
+            upgrades: upgrade::Record::new(start.image),
             instance: Uuid::new_v4(),
             log,
         });
         Ok(Self { shared, spooler, tree, journal })
+    }
+
+    /// Serves connections of the last image from where they stood.
+    fn go_on(&self, stages: Vec<Stage>) {
+        if self.shared.upgrades.image() > 1 {
+            let count = stages.len();
+            let note = Note::new("upgraded").cause(format!("{count} connections went on"));
+            self.journal.append(note);
+        }
+        for stage in stages {
+            tokio::task::spawn_local(serve::serve(Rc::clone(&self.shared), stage));
+        }
+    }
+
+    fn accept(&self, listener: &Rc<TcpListener>) -> JoinHandle<()> {
+        let loop_ = accept::accept_all(Rc::clone(listener), Rc::clone(&self.shared));
+        tokio::task::spawn_local(loop_)
+    }
+
+    /// `None`: the root does without; only its own crash and then ours would show it.
+    fn open_door(&self, home: &Home, listener: &Rc<TcpListener>) -> Option<JoinHandle<()>> {
+        match door::open(&home.edge_socket()) {
+            Ok(door) => Some(tokio::task::spawn_local(door::serve(door, Rc::clone(listener)))),
+            Err(e) => {
+                slog::warn!(self.shared.log, "no door for the root"; "error" => %e);
+                None
+            }
+        }
+    }
+
+    /// Changes to another program in place. Returns only if that was not done: the task that
+    /// accepts from now on.
+    async fn upgrade(
+        &self,
+        home: &Home,
+        listener: &Rc<TcpListener>,
+        lock: Option<&PidLock>,
+        serving: JoinHandle<()>,
+    ) -> JoinHandle<()> {
+        let program = match upgrade::requested(home) {
+            Ok(program) => upgrade::preflight(&program).await.map(|()| program),
+            Err(e) => Err(e.to_string()),
+        };
+        let (why, serving) = match program {
+            Err(why) => (why, serving),
+            Ok(program) => {
+                slog::info!(self.shared.log, "changing to another program in place";
+                    "program" => %program.display());
+                self.journal.flush(LAST);
+                serving.abort();
+                let _ = serving.await;
+                let why =
+                    upgrade::replace(&self.shared, home, &program, listener.as_fd(), lock).await;
+                (why, self.accept(listener))
+            }
+        };
+        slog::error!(self.shared.log, "no upgrade, going on as before"; "why" => &why);
+        self.journal.append(Note::new("upgrade_refused").cause(&why));
+        self.shared.upgrades.refused(&why);
+        serving
     }
 
     /// Takes the file's new state, if all of it is right; else the last good one stays.
@@ -224,39 +372,6 @@ fn usable(mut config: Config, edge_port: u16, log: &Logger) -> Config {
 fn report_problems(loaded: &Loaded, log: &Logger) {
     for problem in &loaded.problems {
         slog::warn!(log, "configuration"; "problem" => %problem);
-    }
-}
-
-enum Signal {
-    End,
-    Reload,
-}
-
-/// Signals as bytes on sockets: no thread, and nothing happens in the handler but a write.
-struct Signals {
-    end: UnixStream,
-    reload: UnixStream,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        let listen = |signals: &[i32]| {
-            let (read, write) = StdUnixStream::pair()?;
-            for signal in signals {
-                signal_hook::low_level::pipe::register(*signal, write.try_clone()?)?;
-            }
-            read.set_nonblocking(true)?;
-            UnixStream::from_std(read)
-        };
-        Ok(Self { end: listen(&[SIGTERM, SIGINT])?, reload: listen(&[SIGHUP])? })
-    }
-
-    async fn next(&mut self) -> Signal {
-        let (mut a, mut b) = ([0; 16], [0; 16]);
-        tokio::select! {
-            _ = self.end.read(&mut a) => Signal::End,
-            _ = self.reload.read(&mut b) => Signal::Reload,
-        }
     }
 }
 

@@ -122,6 +122,17 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// The reason that [`Reason::as_str`] names so.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        let causes = Cause::ALL.map(Self::Daemon);
+        let declines = Decline::ALL.map(Self::Declined);
+        let own = [Self::ChannelFull, Self::NoAnswer, Self::PlainHttp];
+        causes.into_iter().chain(declines).chain(own).find(|reason| reason.as_str() == name)
+    }
+}
+
 impl Serialize for Reason {
     fn serialize<S: serde::Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         to.serialize_str(self.as_str())
@@ -208,6 +219,16 @@ mod tests {
         }
         assert!(leads_back(OWN, "127.0.0.2:8081".parse().unwrap()));
         assert!(!leads_back(OWN, "127.0.0.2:80".parse().unwrap()));
+    }
+
+    #[test]
+    fn every_reason_is_found_by_its_name() {
+        let reasons = Cause::ALL.map(Reason::Daemon).into_iter();
+        let reasons = reasons.chain(Decline::ALL.map(Reason::Declined));
+        for reason in reasons.chain([Reason::ChannelFull, Reason::NoAnswer, Reason::PlainHttp]) {
+            assert_eq!(Reason::parse(reason.as_str()), Some(reason));
+        }
+        assert_eq!(Reason::parse("x"), None);
     }
 
     #[test]

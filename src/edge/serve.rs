@@ -7,20 +7,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use slog::Logger;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use uuid::Uuid;
 
+use super::answer::{establish, refuse, respond};
 use super::cache::Health;
-use super::connect::{Reader, Refusal, Request, Step, Target};
+use super::connect::{Request, Target};
+use super::health::Cause;
+use super::live::{Asked, Live, Metered, Passed, Place, Raw, Stage, Started};
 use super::offer::Outcome;
 use super::route::{self, OwnPorts, Reason, Route};
 use super::spool::{Line, Spool};
 use super::status::{self, Counters};
-use super::tunnel::Tunnel;
+use super::tunnel::{Summary, Tunnel};
+use super::upgrade;
 use crate::config::Config;
 use crate::dial::{self, DialError};
 
@@ -28,10 +30,6 @@ use crate::dial::{self, DialError};
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(60);
 /// Longer than clients care to wait, shorter than the kernel's own limit.
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(30);
-/// How long a refused client may go on talking before the answer could be lost by closing.
-const LINGER: Duration = Duration::from_secs(1);
-const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
-const PEEK: usize = 4 * 1024;
 
 /// What every connection of an edge shares.
 #[derive(Debug)]
@@ -41,42 +39,10 @@ pub struct Shared {
     pub health: Arc<Health>,
     pub spool: Spool,
     pub counters: Rc<Counters>,
+    pub live: Rc<Live>,
+    pub upgrades: upgrade::Record,
     pub instance: Uuid,
     pub log: Logger,
-}
-
-/// What the first part of a connection's life leads to. Boxed: it is moved between futures, and
-/// each of them would have room for it.
-enum Next {
-    Over,
-    Tunnel(Box<Raw>),
-    /// `200` was answered; the client has not spoken yet.
-    Metered(Box<Metered>),
-}
-
-struct Raw {
-    tunnel: Tunnel,
-    /// Set for a metered host.
-    passed: Option<Passed>,
-}
-
-struct Metered {
-    client: TcpStream,
-    target: Target,
-    started: Started,
-}
-
-#[derive(Clone, Copy)]
-struct Started {
-    at: Timestamp,
-    clock: Instant,
-}
-
-/// For the spool, at the end.
-struct Passed {
-    target: Target,
-    started: Started,
-    reason: Reason,
 }
 
 impl Shared {
@@ -85,106 +51,141 @@ impl Shared {
     }
 }
 
-/// Serves one client. The big futures are boxed, so that a tunnel at rest costs little.
-pub async fn serve(shared: Rc<Shared>, client: TcpStream) {
+/// Serves one client from the stage where it stands. The big futures are boxed, so that a tunnel
+/// at rest costs little.
+pub async fn serve(shared: Rc<Shared>, stage: Stage) {
     let _open = shared.counters.open();
-    let mut next = Box::pin(begin(&shared, client)).await;
-    if let Next::Metered(metered) = next {
-        // No timer and no buffer: the client may take its time.
-        let spoke = poll_fn(|cx| metered.client.poll_peek(cx, &mut ReadBuf::new(&mut [0]))).await;
-        next = match spoke {
-            Ok(1..) => Box::pin(chain(&shared, *metered)).await,
-            Ok(0) | Err(_) => Next::Over,
-        };
+    let place = shared.live.enter(stage);
+    if place.look(|stage| matches!(stage, Stage::Head(_) | Stage::Asked(_))) {
+        Box::pin(begin(&shared, &place)).await;
     }
-    if let Next::Tunnel(mut raw) = next {
-        shared.counters.raw();
-        let summary = raw.tunnel.run().await;
-        if let Some(passed) = raw.passed {
-            shared.counters.passed(passed.reason);
-            shared.spool.record(Line {
-                at: passed.started.at,
-                host: passed.target.host,
-                port: passed.target.port,
-                duration_ms: millis(passed.started.clock.elapsed()),
-                bytes_up: summary.up,
-                bytes_down: summary.down,
-                reason: passed.reason,
-            });
+    if place.look(|stage| matches!(stage, Stage::Metered(_)))
+        && poll_fn(|cx| place.poll_spoke(cx)).await
+    {
+        Box::pin(chain(&shared, &place)).await;
+    }
+    if place.look(|stage| matches!(stage, Stage::Tunnel(_))) {
+        let summary = poll_fn(|cx| place.poll_tunnel(cx)).await;
+        if let Stage::Tunnel(raw) = place.take()
+            && let Some(passed) = raw.passed
+        {
+            note(&shared, passed, summary);
         }
-    }
-}
-
-impl Next {
-    fn tunnel(tunnel: Tunnel, passed: Option<Passed>) -> Self {
-        Self::Tunnel(Box::new(Raw { tunnel, passed }))
     }
 }
 
 /// Reads the request and answers it, or connects.
-async fn begin(shared: &Shared, mut client: TcpStream) -> Next {
-    let _ = client.set_nodelay(true);
-    let request = match timeout(HEAD_DEADLINE, read_request(&client)).await {
-        Ok(Some(Ok(request))) => request,
-        Ok(Some(Err(refusal))) => return refuse(client, refusal.status, refusal.why).await,
-        Ok(None) => return Next::Over,
-        Err(_) => return refuse(client, 408, "no request came").await,
-    };
-    match request {
-        Request::Health => {
-            // Who asks wants to know how it is now.
-            let _ = shared.health.decide().await;
-            let body =
-                status::document(&shared.counters, &shared.health, &shared.spool, shared.instance);
-            respond(client, 200, "application/json", &body).await
-        }
-        Request::Forward { target, head } => forward(shared, client, target, head).await,
-        Request::Connect(target) => {
-            let own = shared.own_ports();
-            match route::route(&shared.config.load(), own, &target) {
-                Route::Own => refuse(client, 508, "this would lead back to the proxy itself").await,
-                Route::Metered => {
-                    // The probe runs while the client gets its answer and makes up its hello.
-                    shared.health.refresh();
-                    let started = Started { at: Timestamp::now(), clock: Instant::now() };
-                    match client.write_all(ESTABLISHED).await {
-                        Ok(()) => Next::Metered(Box::new(Metered { client, target, started })),
-                        Err(_) => Next::Over,
-                    }
+async fn begin(shared: &Shared, place: &Place) {
+    if place.look(|stage| matches!(stage, Stage::Head(_))) {
+        let read = timeout(HEAD_DEADLINE, poll_fn(|cx| place.poll_request(cx))).await;
+        match read {
+            Ok(Some(Ok((client, request)))) => {
+                if request == Request::Health {
+                    let _moving = place.moving();
+                    // Who asks wants to know how it is now.
+                    let _ = shared.health.decide().await;
+                    let body = status::document(shared);
+                    return respond(client, 200, "application/json", &body).await;
                 }
-                Route::Raw => match connect(shared, &target).await {
-                    Ok(server) => match client.write_all(ESTABLISHED).await {
-                        Ok(()) => Next::tunnel(Tunnel::new(client, server), None),
-                        Err(_) => Next::Over,
-                    },
-                    Err(e) => unreachable_target(client, &e).await,
-                },
+                place.set(Stage::Asked(Box::new(Asked { client, request })));
+            }
+            Ok(Some(Err((client, refusal)))) => {
+                return refuse(client, refusal.status, refusal.why).await;
+            }
+            Ok(None) => return,
+            Err(_) => {
+                if let Stage::Head(head) = place.take() {
+                    refuse(head.client, 408, "no request came").await;
+                }
+                return;
+            }
+        }
+    }
+    let asked = place.look(|stage| match stage {
+        Stage::Asked(asked) => {
+            let plain = matches!(asked.request, Request::Forward { .. });
+            asked.request.target().map(|target| (target.clone(), plain))
+        }
+        Stage::Head(_) | Stage::Metered(_) | Stage::Tunnel(_) | Stage::Over => None,
+    });
+    let Some((target, plain)) = asked else { return };
+    let route = route::route(&shared.config.load(), shared.own_ports(), &target);
+    match route {
+        Route::Own => turn_away(place, &ConnectError::Loop).await,
+        Route::Metered if !plain => {
+            // The probe runs while the client gets its answer and makes up its hello.
+            shared.health.refresh();
+            let started = Started::now();
+            if let Stage::Asked(asked) = place.take()
+                && establish(&asked.client).is_ok()
+            {
+                let client = asked.client;
+                place.set(Stage::Metered(Box::new(Metered { client, target, started })));
+            }
+        }
+        Route::Metered | Route::Raw => {
+            let passed = (route == Route::Metered).then(|| Passed {
+                target: target.clone(),
+                started: Started::now(),
+                reason: Reason::PlainHttp,
+            });
+            match connect(shared, &target).await {
+                Ok(server) => begin_tunnel(shared, place, server, passed),
+                Err(e) => turn_away(place, &e).await,
             }
         }
     }
 }
 
+/// The server is there: the client is told, or its request sent on.
+fn begin_tunnel(shared: &Shared, place: &Place, server: TcpStream, passed: Option<Passed>) {
+    let Stage::Asked(asked) = place.take() else { return };
+    let Asked { client, request } = *asked;
+    let tunnel = match request {
+        Request::Forward { head, .. } => {
+            Tunnel::new(client, server).with_request_head(head).with_response_gate()
+        }
+        Request::Connect(_) | Request::Health => {
+            if establish(&client).is_err() {
+                return;
+            }
+            Tunnel::new(client, server)
+        }
+    };
+    shared.counters.raw();
+    place.set(Stage::Tunnel(Box::new(Raw { tunnel, passed })));
+}
+
 /// A metered connection with its first bytes unread: to the daemon if it is well, else raw.
-async fn chain(shared: &Shared, metered: Metered) -> Next {
-    let Metered { client, target, started } = metered;
+async fn chain(shared: &Shared, place: &Place) {
     let (reason, offered) = match shared.health.decide().await {
         Some(reason) => (reason, false),
-        None => match offer(shared, &client, &target).await {
-            Ok(Outcome::Granted) => {
-                // The daemon has it now; our copy closes here.
-                shared.counters.handed();
-                return Next::Over;
+        None => {
+            let _moving = place.moving();
+            match offer(shared, place).await {
+                Ok(Outcome::Granted) => {
+                    // The daemon has it now; our copy closes here.
+                    drop(place.take());
+                    shared.counters.handed();
+                    return;
+                }
+                Ok(Outcome::Raw(reason)) => (reason, true),
+                Err(reason) => (reason, false),
             }
-            Ok(Outcome::Raw(reason)) => (reason, true),
-            Err(reason) => (reason, false),
-        },
+        }
     };
+    let Some(target) = metered(place, |m| m.target.clone()) else { return };
     slog::debug!(shared.log, "raw"; "host" => &*target.host, "reason" => reason.as_str());
-    match connect(shared, &target).await {
+    let server = connect(shared, &target).await;
+    let Stage::Metered(metered) = place.take() else { return };
+    let Metered { client, target, started } = *metered;
+    match server {
         Ok(server) => {
             let tunnel = Tunnel::new(client, server);
             let tunnel = if offered { tunnel.shared_client() } else { tunnel };
-            Next::tunnel(tunnel, Some(Passed { target, started, reason }))
+            let passed = Some(Passed { target, started, reason });
+            shared.counters.raw();
+            place.set(Stage::Tunnel(Box::new(Raw { tunnel, passed })));
         }
         Err(e) => {
             // `200` is out: breaking off is all that can be said.
@@ -193,41 +194,40 @@ async fn chain(shared: &Shared, metered: Metered) -> Next {
             if offered {
                 let _ = rustix::net::shutdown(&client, rustix::net::Shutdown::Both);
             }
-            Next::Over
         }
     }
 }
 
-async fn offer(shared: &Shared, client: &TcpStream, target: &Target) -> Result<Outcome, Reason> {
-    let lost = Reason::Daemon(super::health::Cause::ChannelLost);
+async fn offer(shared: &Shared, place: &Place) -> Result<Outcome, Reason> {
+    let lost = Reason::Daemon(Cause::ChannelLost);
     let link = shared.health.link().ok_or(lost)?;
-    let (Ok(peer), Ok(local)) = (client.peer_addr(), client.local_addr()) else {
-        return Err(lost);
-    };
-    let outcome = link.offer(target, peer, local, client.as_fd())?;
-    Ok(outcome.await.unwrap_or(Outcome::Raw(lost)))
+    let outcome = metered(place, |m| {
+        let (Ok(peer), Ok(local)) = (m.client.peer_addr(), m.client.local_addr()) else {
+            return Err(lost);
+        };
+        link.offer(&m.target, peer, local, m.client.as_fd())
+    });
+    Ok(outcome.ok_or(lost)??.await.unwrap_or(Outcome::Raw(lost)))
 }
 
-async fn forward(shared: &Shared, client: TcpStream, target: Target, head: Vec<u8>) -> Next {
-    let own = shared.own_ports();
-    let passed = match route::route(&shared.config.load(), own, &target) {
-        Route::Own => {
-            return refuse(client, 508, "this would lead back to the proxy itself").await;
-        }
-        Route::Raw => None,
-        Route::Metered => Some(Passed {
-            target: target.clone(),
-            started: Started { at: Timestamp::now(), clock: Instant::now() },
-            reason: Reason::PlainHttp,
-        }),
-    };
-    match connect(shared, &target).await {
-        Ok(server) => {
-            let tunnel = Tunnel::new(client, server).with_request_head(head).with_response_gate();
-            Next::tunnel(tunnel, passed)
-        }
-        Err(e) => unreachable_target(client, &e).await,
-    }
+fn metered<T>(place: &Place, look: impl FnOnce(&Metered) -> T) -> Option<T> {
+    place.look(|stage| match stage {
+        Stage::Metered(metered) => Some(look(metered)),
+        Stage::Head(_) | Stage::Asked(_) | Stage::Tunnel(_) | Stage::Over => None,
+    })
+}
+
+fn note(shared: &Shared, passed: Passed, summary: Summary) {
+    shared.counters.passed(passed.reason);
+    shared.spool.record(Line {
+        at: passed.started.at,
+        host: passed.target.host,
+        port: passed.target.port,
+        duration_ms: millis(passed.started.clock.elapsed()),
+        bytes_up: summary.up,
+        bytes_down: summary.down,
+        reason: passed.reason,
+    });
 }
 
 /// Why a target was not connected to.
@@ -235,7 +235,7 @@ async fn forward(shared: &Shared, client: TcpStream, target: Target, head: Vec<u
 enum ConnectError {
     #[error(transparent)]
     Dial(#[from] DialError),
-    #[error("this leads back to the proxy itself")]
+    #[error("this would lead back to the proxy itself")]
     Loop,
 }
 
@@ -250,68 +250,13 @@ async fn connect(shared: &Shared, target: &Target) -> Result<TcpStream, ConnectE
     }
 }
 
-/// `None`: the client left without a word.
-async fn read_request(client: &TcpStream) -> Option<Result<Request, Refusal>> {
-    let mut reader = Reader::default();
-    let mut buffer = [0; PEEK];
-    loop {
-        let seen = dial::peek(client, &mut buffer).await.ok().filter(|n| *n > 0)?;
-        let chunk = buffer.get(..seen).unwrap_or_default();
-        let (take, outcome) = match reader.feed(chunk) {
-            Step::More => (seen, None),
-            Step::Done { take, request } => (take, Some(Ok(request))),
-            Step::Refuse(refusal) => (seen, Some(Err(refusal))),
-        };
-        dial::take(client, take).await.ok()?;
-        if outcome.is_some() {
-            return outcome;
-        }
-    }
-}
-
-async fn unreachable_target(client: TcpStream, error: &ConnectError) -> Next {
+async fn turn_away(place: &Place, error: &ConnectError) {
     let status = match error {
         ConnectError::Dial(e) => e.status(),
         ConnectError::Loop => 508,
     };
-    refuse(client, status, &error.to_string()).await
-}
-
-async fn refuse(client: TcpStream, status: u16, why: &str) -> Next {
-    let line = format!("halton-meter: {why}\n");
-    respond(client, status, "text/plain; charset=utf-8", line.as_bytes()).await
-}
-
-async fn respond(mut client: TcpStream, status: u16, kind: &str, body: &[u8]) -> Next {
-    let mut answer = format!(
-        "HTTP/1.1 {status} {}\r\nContent-Type: {kind}\r\nContent-Length: {}\r\n\
-         Connection: close\r\n\r\n",
-        reason_phrase(status),
-        body.len(),
-    )
-    .into_bytes();
-    answer.extend_from_slice(body);
-    if client.write_all(&answer).await.is_ok() && client.shutdown().await.is_ok() {
-        // To close with unread bytes would reset the connection under the answer.
-        let mut sink = [0; 1024];
-        let drain = async { while let Ok(1..) = client.read(&mut sink).await {} };
-        let _ = timeout(LINGER, drain).await;
-    }
-    Next::Over
-}
-
-fn reason_phrase(status: u16) -> &'static str {
-    match status {
-        200 => "OK",
-        400 => "Bad Request",
-        404 => "Not Found",
-        408 => "Request Timeout",
-        431 => "Request Header Fields Too Large",
-        502 => "Bad Gateway",
-        504 => "Gateway Timeout",
-        505 => "HTTP Version Not Supported",
-        508 => "Loop Detected",
-        _ => "Error",
+    if let Stage::Asked(asked) = place.take() {
+        refuse(asked.client, status, &error.to_string()).await;
     }
 }
 

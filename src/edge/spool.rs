@@ -41,14 +41,17 @@ type Queued = Line<super::route::Reason>;
 pub struct Spool {
     queue: mpsc::Sender<Queued>,
     dropped: Arc<AtomicU64>,
+    /// Lines that were queued and are not in the file yet.
+    unwritten: Arc<AtomicU64>,
 }
 
 impl Spool {
     /// The handle, and the task that writes until every handle is gone.
     pub fn new(path: PathBuf) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, mut lines) = mpsc::channel::<Queued>(QUEUE);
-        let dropped = Arc::new(AtomicU64::new(0));
-        let spool = Self { queue, dropped: Arc::clone(&dropped) };
+        let (dropped, unwritten) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let spool =
+            Self { queue, dropped: Arc::clone(&dropped), unwritten: Arc::clone(&unwritten) };
         let write = async move {
             let mut file = Writer { path, file: None };
             let mut batch = Vec::new();
@@ -65,15 +68,24 @@ impl Spool {
                 if !ok {
                     dropped.fetch_add(count, Ordering::Relaxed);
                 }
+                unwritten.fetch_sub(count, Ordering::Relaxed);
             }
         };
         (spool, write)
     }
 
     pub fn record(&self, line: Queued) {
+        self.unwritten.fetch_add(1, Ordering::Relaxed);
         if self.queue.try_send(line).is_err() {
+            self.unwritten.fetch_sub(1, Ordering::Relaxed);
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// Nothing waits to be written.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.unwritten.load(Ordering::Relaxed) == 0
     }
 
     #[must_use]

@@ -3,23 +3,30 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-use super::cache::{Health, cause_name, verdict_name};
+use super::cache::{cause_name, verdict_name};
 use super::route::Reason;
-use super::spool::Spool;
+use super::serve::Shared;
+use super::upgrade::Refusal;
 
 /// Counters of one edge process; everything on its thread shares them.
 #[derive(Debug, Default)]
 pub struct Counters {
     open: Cell<u64>,
-    raw: Cell<u64>,
-    handed: Cell<u64>,
-    declined: Cell<u64>,
-    passed_metered: Cell<u64>,
+    totals: Cell<Totals>,
     none_open: Notify,
+}
+
+/// What an edge has done since it started, over all its images.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Totals {
+    raw: u64,
+    handed: u64,
+    declined: u64,
+    passed_metered: u64,
 }
 
 /// A connection that is being served; counted while it lives.
@@ -40,6 +47,10 @@ struct Status<'a> {
     spool_dropped: u64,
     /// `host:port` of the proxy that we go through ourselves.
     upstream_proxy: Option<String>,
+    /// 1, and one more for each upgrade in place.
+    image: u64,
+    /// Why the last upgrade was not done.
+    upgrade_refused: Option<Refusal>,
 }
 
 #[derive(Debug, Serialize)]
@@ -57,21 +68,41 @@ impl Counters {
         Open(Rc::clone(self))
     }
 
+    /// Goes on from what another image counted.
+    #[must_use]
+    pub fn resume(totals: Totals) -> Self {
+        Self { totals: Cell::new(totals), ..Self::default() }
+    }
+
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        self.totals.get()
+    }
+
     pub fn raw(&self) {
-        self.raw.set(self.raw.get() + 1);
+        self.count(|t| t.raw += 1);
     }
 
     pub fn handed(&self) {
-        self.handed.set(self.handed.get() + 1);
+        self.count(|t| t.handed += 1);
     }
 
     /// A metered host's connection went raw.
     pub fn passed(&self, reason: Reason) {
-        self.passed_metered.set(self.passed_metered.get() + 1);
-        match reason {
-            Reason::Declined(_) => self.declined.set(self.declined.get() + 1),
-            Reason::Daemon(_) | Reason::ChannelFull | Reason::NoAnswer | Reason::PlainHttp => {}
-        }
+        let declined = match reason {
+            Reason::Declined(_) => 1,
+            Reason::Daemon(_) | Reason::ChannelFull | Reason::NoAnswer | Reason::PlainHttp => 0,
+        };
+        self.count(|t| {
+            t.passed_metered += 1;
+            t.declined += declined;
+        });
+    }
+
+    fn count(&self, add: impl FnOnce(&mut Totals)) {
+        let mut totals = self.totals.get();
+        add(&mut totals);
+        self.totals.set(totals);
     }
 
     /// Connections that are open now.
@@ -100,26 +131,30 @@ impl Drop for Open {
 
 /// The status document.
 #[must_use]
-pub fn document(counters: &Counters, health: &Health, spool: &Spool, instance: Uuid) -> Vec<u8> {
+pub fn document(shared: &Shared) -> Vec<u8> {
+    let Shared { counters, health, spool, upgrades, instance, .. } = shared;
     let (verdict, age) = health.look();
+    let totals = counters.totals.get();
     let status = Status {
         process: "edge",
         version: env!("CARGO_PKG_VERSION"),
         pid: std::process::id(),
-        instance,
+        instance: *instance,
         verdict: verdict_name(verdict),
         verdict_cause: cause_name(verdict),
         verdict_age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         tunnels: Tunnels {
             // Not counting the connection that asks.
             open: counters.open.get().saturating_sub(1),
-            raw_total: counters.raw.get(),
-            handed_total: counters.handed.get(),
-            declined_total: counters.declined.get(),
+            raw_total: totals.raw,
+            handed_total: totals.handed,
+            declined_total: totals.declined,
         },
-        passed_metered_total: counters.passed_metered.get(),
+        passed_metered_total: totals.passed_metered,
         spool_dropped: spool.dropped(),
         upstream_proxy: health.upstream_proxy(),
+        image: upgrades.image(),
+        upgrade_refused: upgrades.refusal(),
     };
     serde_json::to_vec(&status).unwrap_or_else(|_| b"{}".to_vec())
 }

@@ -9,6 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -66,7 +67,29 @@ struct Left {
     sent: usize,
 }
 
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+impl Left {
+    fn rest(&self) -> &[u8] {
+        self.bytes.get(self.sent..).unwrap_or_default()
+    }
+}
+
+/// A tunnel at rest without its sockets: what an upgrade of the edge carries over. `B` holds bytes.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Packed<B> {
+    up: PackedDirection<B>,
+    down: PackedDirection<B>,
+    shared_client: bool,
+}
+
+#[derive(Debug, Deserialize, Serialize)]
+struct PackedDirection<B> {
+    bytes: u64,
+    flow: Flow,
+    left: B,
+    gate: Option<B>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 enum Flow {
     #[default]
     Open,
@@ -120,9 +143,41 @@ impl Tunnel {
         self
     }
 
-    /// Runs to the end of both directions.
-    pub async fn run(&mut self) -> Summary {
-        let outcome = std::future::poll_fn(|cx| self.poll(cx)).await;
+    #[must_use]
+    pub fn sockets(&self) -> (&TcpStream, &TcpStream) {
+        (&self.client, &self.server)
+    }
+
+    #[cfg(test)]
+    pub fn into_sockets(self) -> (TcpStream, TcpStream) {
+        (self.client, self.server)
+    }
+
+    /// What it holds, as a copy: this tunnel can go on as if nothing had happened.
+    ///
+    /// # Errors
+    /// When the bytes in a pipe can't be read.
+    pub fn pack(&mut self) -> io::Result<Packed<Vec<u8>>> {
+        let (up, down) = (self.up.pack()?, self.down.pack()?);
+        Ok(Packed { up, down, shared_client: self.shared_client })
+    }
+
+    /// Goes on where a packed tunnel stood.
+    #[must_use]
+    pub fn unpack(client: TcpStream, server: TcpStream, packed: Packed<Vec<u8>>) -> Self {
+        let Packed { up, down, shared_client } = packed;
+        Self {
+            client,
+            server,
+            up: Direction::unpack(up),
+            down: Direction::unpack(down),
+            shared_client,
+        }
+    }
+
+    /// Moves bytes to the end of both directions, then closes as the two sides did.
+    pub fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Summary> {
+        let outcome = ready!(self.poll(cx));
         if outcome.is_err() {
             // Closing now sends a reset, as the side that broke off did.
             let _ = self.client.set_zero_linger();
@@ -132,7 +187,8 @@ impl Tunnel {
             let _ = rustix::net::shutdown(&self.client, rustix::net::Shutdown::Both);
         }
         let broken = self.up.flow == Flow::Broken || self.down.flow == Flow::Broken;
-        Summary { up: self.up.bytes, down: self.down.bytes, aborted: outcome.is_err() || broken }
+        let aborted = outcome.is_err() || broken;
+        Poll::Ready(Summary { up: self.up.bytes, down: self.down.bytes, aborted })
     }
 
     /// An error when one side broke off.
@@ -155,7 +211,58 @@ impl Tunnel {
     }
 }
 
+impl<B> Packed<B> {
+    pub fn map<C>(self, mut to: impl FnMut(B) -> C) -> Packed<C> {
+        let Self { up, down, shared_client } = self;
+        Packed { up: up.map(&mut to), down: down.map(&mut to), shared_client }
+    }
+
+    /// # Errors
+    /// The first that `to` gives.
+    pub fn try_map<C, E>(self, mut to: impl FnMut(B) -> Result<C, E>) -> Result<Packed<C>, E> {
+        let Packed { up, down, shared_client } = self.map(&mut to);
+        Ok(Packed { up: up.transpose()?, down: down.transpose()?, shared_client })
+    }
+}
+
+impl<B> PackedDirection<B> {
+    fn map<C>(self, to: &mut impl FnMut(B) -> C) -> PackedDirection<C> {
+        let Self { bytes, flow, left, gate } = self;
+        PackedDirection { bytes, flow, left: to(left), gate: gate.map(to) }
+    }
+}
+
+impl<C, E> PackedDirection<Result<C, E>> {
+    fn transpose(self) -> Result<PackedDirection<C>, E> {
+        let Self { bytes, flow, left, gate } = self;
+        Ok(PackedDirection { bytes, flow, left: left?, gate: gate.transpose()? })
+    }
+}
+
 impl Direction {
+    fn pack(&mut self) -> io::Result<PackedDirection<Vec<u8>>> {
+        if let Some(mut pipe) = self.pipe.take() {
+            // The pipe ends with this image. Its bytes come behind what was left before.
+            let mut bytes = self.left.take().map(|left| left.rest().to_vec()).unwrap_or_default();
+            pipe.empty_into(&mut bytes)?;
+            self.leave(bytes);
+        }
+        Ok(PackedDirection {
+            bytes: self.bytes,
+            flow: self.flow,
+            left: self.left.as_ref().map(|left| left.rest().to_vec()).unwrap_or_default(),
+            gate: self.gate.as_ref().map(|gate| gate.held().to_vec()),
+        })
+    }
+
+    fn unpack(packed: PackedDirection<Vec<u8>>) -> Self {
+        let PackedDirection { bytes, flow, left, gate } = packed;
+        let gate = gate.map(|held| Box::new(ResponseGate::resume(held)));
+        let mut direction = Self { bytes, flow, gate, ..Self::default() };
+        direction.leave(left);
+        direction
+    }
+
     fn is_over(&self) -> bool {
         matches!(self.flow, Flow::Done | Flow::Broken)
     }
@@ -230,7 +337,7 @@ impl Direction {
     /// Gets rid of what was read before; Ready(Ok) when nothing is left.
     fn poll_send(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
         while let Some(left) = &mut self.left {
-            let rest = left.bytes.get(left.sent..).unwrap_or_default();
+            let rest = left.rest();
             if rest.is_empty() {
                 self.left = None;
                 break;

@@ -17,7 +17,11 @@ async fn tunnelled_by(
     let (client, near) = pair().await;
     let (far, server) = pair().await;
     let mut tunnel = change(Tunnel::new(near, far));
-    (client, server, tokio::spawn(async move { tunnel.run().await }))
+    (
+        client,
+        server,
+        tokio::spawn(async move { std::future::poll_fn(|cx| tunnel.poll_run(cx)).await }),
+    )
 }
 
 async fn pair() -> (TcpStream, TcpStream) {
@@ -199,7 +203,7 @@ async fn a_shared_client_sees_the_end_although_another_holds_its_socket() {
     let (far, server) = pair().await;
     let kept_by_a_frozen_process = near.as_fd().try_clone_to_owned().unwrap();
     let mut tunnel = Tunnel::new(near, far).shared_client();
-    let run = tokio::spawn(async move { tunnel.run().await });
+    let run = tokio::spawn(async move { std::future::poll_fn(|cx| tunnel.poll_run(cx)).await });
     server.set_zero_linger().unwrap();
     drop(server);
     assert_eq!(read_all(&mut client).await, b"");

@@ -86,3 +86,18 @@ pub enum Decline {
     Draining,
     Internal,
 }
+
+impl Decline {
+    pub const ALL: [Self; 10] = [
+        Self::NotTls,
+        Self::NotMetered,
+        Self::Bypassed,
+        Self::DialFailed,
+        Self::UpstreamTls,
+        Self::ClientCertificate,
+        Self::Overloaded,
+        Self::Degraded,
+        Self::Draining,
+        Self::Internal,
+    ];
+}

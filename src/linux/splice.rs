@@ -66,6 +66,22 @@ impl Pipe {
         self.held = self.held.saturating_sub(n);
         Ok(n)
     }
+
+    /// Reads what is in it.
+    pub fn empty_into(&mut self, bytes: &mut Vec<u8>) -> io::Result<()> {
+        let ends = self.ends.as_ref().ok_or(io::ErrorKind::BrokenPipe)?;
+        let mut buffer = [0; 16 * 1024];
+        while self.held > 0 {
+            match rustix::io::read(&ends.read, &mut buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => {
+                    bytes.extend_from_slice(buffer.get(..n).unwrap_or_default());
+                    self.held = self.held.saturating_sub(n);
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Drop for Pipe {

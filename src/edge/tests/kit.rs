@@ -35,9 +35,11 @@ pub(super) async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) ->
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
             let log = Logger::root(slog::Discard, slog::o!());
+            let start = Start::default();
             let edge =
-                Edge::start(&home, loaded.config, &listener, Journal::disabled(), log).unwrap();
-            tokio::task::spawn_local(accept::accept_all(listener, Rc::clone(&edge.shared)));
+                Edge::start(&home, loaded.config, &listener, Journal::disabled(), start, log);
+            let edge = edge.unwrap();
+            edge.accept(&Rc::new(listener));
             let edge = Rc::new(edge);
             test(World { home, edge, addr, origin, api: Some(api) }).await;
         })

@@ -7,19 +7,6 @@ use serde::Serialize;
 
 use crate::handover::Decline;
 
-const DECLINES: [Decline; 10] = [
-    Decline::NotTls,
-    Decline::NotMetered,
-    Decline::Bypassed,
-    Decline::DialFailed,
-    Decline::UpstreamTls,
-    Decline::ClientCertificate,
-    Decline::Overloaded,
-    Decline::Degraded,
-    Decline::Draining,
-    Decline::Internal,
-];
-
 /// The tap's state for `/v1/actors`, `/health` and tests.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct TapSnapshot {
@@ -47,7 +34,7 @@ pub(super) struct Counters {
     pub offers: AtomicU64,
     pub commits: AtomicU64,
     pub refused: AtomicU64,
-    declined: [AtomicU64; DECLINES.len()],
+    declined: [AtomicU64; Decline::ALL.len()],
     pub rejected: AtomicU64,
     pub exchanges: AtomicU64,
     pub lossy: AtomicU64,
@@ -62,7 +49,8 @@ pub(super) fn add(counter: &AtomicU64, n: u64) {
 
 impl Counters {
     pub(super) fn declined(&self, reason: Decline) {
-        let slot = DECLINES.iter().position(|d| *d == reason).and_then(|i| self.declined.get(i));
+        let slot =
+            Decline::ALL.iter().position(|d| *d == reason).and_then(|i| self.declined.get(i));
         if let Some(counter) = slot {
             add(counter, 1);
         }
@@ -70,7 +58,7 @@ impl Counters {
 
     pub(super) fn snapshot(&self) -> TapSnapshot {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let declined = DECLINES.iter().zip(&self.declined);
+        let declined = Decline::ALL.iter().zip(&self.declined);
         TapSnapshot {
             offers: get(&self.offers),
             commits: get(&self.commits),
@@ -113,12 +101,12 @@ mod tests {
     #[test]
     fn every_reason_is_counted_under_its_json_name() {
         let counters = Counters::default();
-        for reason in DECLINES {
+        for reason in Decline::ALL {
             counters.declined(reason);
             assert_eq!(serde_json::to_value(reason).unwrap(), name(reason));
         }
         let declined = counters.snapshot().declined;
-        assert_eq!(declined.len(), DECLINES.len());
+        assert_eq!(declined.len(), Decline::ALL.len());
         assert!(declined.values().all(|n| *n == 1));
     }
 }

@@ -1,0 +1,235 @@
+//! The live connections: where each one stands.
+//!
+//! All that a connection is lies in its [`Stage`] whenever its task waits, so that an upgrade can
+//! write every one of them down between two polls, without asking the tasks.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use jiff::Timestamp;
+use slab::Slab;
+use tokio::io::{Interest, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::connect::{Reader, Refusal, Request, Step, Target};
+use super::route::Reason;
+use super::tunnel::{Summary, Tunnel};
+use crate::dial;
+
+/// One look into a client's socket.
+const PEEK: usize = 4 * 1024;
+
+/// Where a connection stands. Boxed: most connections are tunnels, for most of their life.
+#[derive(Debug)]
+pub enum Stage {
+    /// The request is being read.
+    Head(Box<Head>),
+    /// It is known, and nothing is answered yet.
+    Asked(Box<Asked>),
+    /// A metered host: `200` is out, and of what the client says nothing is taken.
+    Metered(Box<Metered>),
+    /// Bytes flow.
+    Tunnel(Box<Raw>),
+    /// It is over, or gets an answer of ours that ends it.
+    Over,
+}
+
+#[derive(Debug)]
+pub struct Head {
+    pub client: TcpStream,
+    pub reader: Reader,
+}
+
+#[derive(Debug)]
+pub struct Asked {
+    pub client: TcpStream,
+    pub request: Request,
+}
+
+#[derive(Debug)]
+pub struct Metered {
+    pub client: TcpStream,
+    pub target: Target,
+    pub started: Started,
+}
+
+#[derive(Debug)]
+pub struct Raw {
+    pub tunnel: Tunnel,
+    /// Set for a metered host.
+    pub passed: Option<Passed>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Started {
+    pub at: Timestamp,
+    pub clock: Instant,
+}
+
+/// What the spool is told of a raw tunnel to a metered host.
+#[derive(Clone, Debug)]
+pub struct Passed {
+    pub target: Target,
+    pub started: Started,
+    pub reason: Reason,
+}
+
+/// The connections of one edge.
+#[derive(Debug, Default)]
+pub struct Live {
+    all: RefCell<Slab<Rc<RefCell<Stage>>>>,
+    /// Connections between two stages: an offer is out, or an answer of ours is on its way.
+    moving: Cell<usize>,
+}
+
+/// One connection's place among them; given up on drop.
+#[derive(Debug)]
+pub struct Place {
+    live: Rc<Live>,
+    key: usize,
+    stage: Rc<RefCell<Stage>>,
+}
+
+/// While it lives, the connection is in nobody's stage.
+#[derive(Debug)]
+pub struct Moving(Rc<Live>);
+
+impl Started {
+    #[must_use]
+    pub fn now() -> Self {
+        Self { at: Timestamp::now(), clock: Instant::now() }
+    }
+}
+
+impl Live {
+    #[must_use]
+    pub fn enter(self: &Rc<Self>, stage: Stage) -> Place {
+        let stage = Rc::new(RefCell::new(stage));
+        let key = self.all.borrow_mut().insert(Rc::clone(&stage));
+        Place { live: Rc::clone(self), key, stage }
+    }
+
+    /// No connection is between two stages.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.moving.get() == 0
+    }
+
+    pub fn for_each(&self, mut visit: impl FnMut(&mut Stage)) {
+        for (_, stage) in self.all.borrow().iter() {
+            visit(&mut stage.borrow_mut());
+        }
+    }
+}
+
+impl Place {
+    #[must_use]
+    pub fn moving(&self) -> Moving {
+        self.live.moving.set(self.live.moving.get() + 1);
+        Moving(Rc::clone(&self.live))
+    }
+
+    pub fn set(&self, stage: Stage) {
+        *self.stage.borrow_mut() = stage;
+    }
+
+    pub fn take(&self) -> Stage {
+        self.stage.replace(Stage::Over)
+    }
+
+    /// A look at where it stands; not to be kept over an await.
+    pub fn look<T>(&self, look: impl FnOnce(&Stage) -> T) -> T {
+        look(&self.stage.borrow())
+    }
+
+    /// The request, once it is whole. Its bytes are taken, those behind it are not. `None`: the
+    /// client left.
+    pub fn poll_request(
+        &self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<(TcpStream, Request), (TcpStream, Refusal)>>> {
+        let mut stage = self.stage.borrow_mut();
+        let Stage::Head(head) = &mut *stage else { return Poll::Ready(None) };
+        let read = ready!(head.poll(cx));
+        let (Stage::Head(head), Some(read)) = (std::mem::replace(&mut *stage, Stage::Over), read)
+        else {
+            return Poll::Ready(None);
+        };
+        Poll::Ready(Some(match read {
+            Ok(request) => Ok((head.client, request)),
+            Err(refusal) => Err((head.client, refusal)),
+        }))
+    }
+
+    /// Whether the client of a metered host has spoken; false when it has left. Needs neither
+    /// timer nor buffer: it may take its time.
+    pub fn poll_spoke(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let stage = self.stage.borrow();
+        let Stage::Metered(metered) = &*stage else { return Poll::Ready(false) };
+        let seen = ready!(metered.client.poll_peek(cx, &mut ReadBuf::new(&mut [0])));
+        Poll::Ready(matches!(seen, Ok(1..)))
+    }
+
+    /// Moves the tunnel's bytes to its end.
+    pub fn poll_tunnel(&self, cx: &mut Context<'_>) -> Poll<Summary> {
+        match &mut *self.stage.borrow_mut() {
+            Stage::Tunnel(raw) => raw.tunnel.poll_run(cx),
+            Stage::Head(_) | Stage::Asked(_) | Stage::Metered(_) | Stage::Over => {
+                Poll::Ready(Summary::default())
+            }
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        // At the very end the map itself may be on its way out.
+        if let Ok(mut all) = self.live.all.try_borrow_mut() {
+            all.try_remove(self.key);
+        }
+    }
+}
+
+impl Drop for Moving {
+    fn drop(&mut self) {
+        self.0.moving.set(self.0.moving.get().saturating_sub(1));
+    }
+}
+
+impl Head {
+    #[must_use]
+    pub fn new(client: TcpStream) -> Self {
+        Self { client, reader: Reader::default() }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Request, Refusal>>> {
+        let mut buffer = [0; PEEK];
+        loop {
+            if ready!(self.client.poll_read_ready(cx)).is_err() {
+                return Poll::Ready(None);
+            }
+            let peeked = self
+                .client
+                .try_io(Interest::READABLE, || dial::peek_now(&self.client, &mut buffer));
+            let seen = match peeked {
+                Ok(seen @ 1..) => buffer.get(..seen).unwrap_or_default(),
+                Err(e) if e.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(0) | Err(_) => return Poll::Ready(None),
+            };
+            let (take, outcome) = match self.reader.feed(seen) {
+                Step::More => (seen.len(), None),
+                Step::Done { take, request } => (take, Some(Ok(request))),
+                Step::Refuse(refusal) => (seen.len(), Some(Err(refusal))),
+            };
+            if dial::take_now(&self.client, take).is_err() {
+                return Poll::Ready(None);
+            }
+            if outcome.is_some() {
+                return Poll::Ready(outcome);
+            }
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Connections in every stage go from one edge to the next, in one process: descriptors are left
+//! and taken as `execve` would do it.
+
+use std::os::fd::{AsFd, IntoRawFd};
+use std::task::Poll;
+
+use proptest::prelude::*;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let (a, b) = tokio::join!(TcpStream::connect(addr), listener.accept());
+    (a.unwrap(), b.unwrap().0)
+}
+
+fn target() -> Target {
+    Target { host: "api.anthropic.com".into(), port: 443 }
+}
+
+/// Packs `stages`, gives their descriptors up as `execve` would, and unpacks them.
+fn through(stages: Vec<Stage>) -> Vec<Stage> {
+    let live = std::rc::Rc::new(Live::default());
+    let places: Vec<_> = stages.into_iter().map(|stage| live.enter(stage)).collect();
+    let content = State::pack(3, None, 7, Totals::default(), &live).unwrap();
+    for place in places {
+        match place.take() {
+            Stage::Head(head) => give_up(head.client),
+            Stage::Asked(asked) => give_up(asked.client),
+            Stage::Metered(metered) => give_up(metered.client),
+            Stage::Tunnel(raw) => {
+                let (client, server) = raw.tunnel.into_sockets();
+                give_up(client);
+                give_up(server);
+            }
+            Stage::Over => {}
+        }
+    }
+    let (state, stages, left_out) = State::unpack(&content).unwrap();
+    assert_eq!((state.listener, state.lock, state.image, left_out), (3, None, 7, 0));
+    stages
+}
+
+/// The number stays open, nobody owns it, as after `execve`.
+fn give_up(socket: TcpStream) {
+    let _ = socket.into_std().unwrap().into_raw_fd();
+}
+
+#[tokio::test]
+async fn every_stage_goes_on_where_it_stood() {
+    let (mut c1, head) = pair().await;
+    let (_c2, asked) = pair().await;
+    let (_c3, plain) = pair().await;
+    let (mut c4, metered) = pair().await;
+    let mut reader = Reader::default();
+    assert_eq!(reader.feed(b"CONNECT api.anth"), crate::edge::connect::Step::More);
+    let started = Started { at: "2026-01-02T03:04:05Z".parse().unwrap(), clock: Instant::now() };
+    let forward = Request::Forward { target: target(), head: b"GET / HTTP/1.1\r\n\r\n".to_vec() };
+    let stages = through(vec![
+        Stage::Head(Box::new(Head { client: head, reader })),
+        Stage::Asked(Box::new(Asked { client: asked, request: Request::Connect(target()) })),
+        Stage::Asked(Box::new(Asked { client: plain, request: forward.clone() })),
+        Stage::Over,
+        Stage::Metered(Box::new(Metered { client: metered, target: target(), started })),
+    ]);
+    c1.write_all(b"ropic.com:443 HTTP/1.1\r\n\r\nrest").await.unwrap();
+    c4.write_all(b"hello").await.unwrap();
+    let mut stages = stages.into_iter();
+    let live = std::rc::Rc::new(Live::default());
+    let place = live.enter(stages.next().unwrap());
+    let (mut client, request) =
+        std::future::poll_fn(|cx| place.poll_request(cx)).await.unwrap().unwrap();
+    assert_eq!(request, Request::Connect(target()));
+    let mut rest = [0; 4];
+    client.read_exact(&mut rest).await.unwrap();
+    assert_eq!(&rest, b"rest", "nothing behind the head was taken");
+    assert!(
+        matches!(stages.next(), Some(Stage::Asked(a)) if a.request == Request::Connect(target()))
+    );
+    assert!(matches!(stages.next(), Some(Stage::Asked(a)) if a.request == forward));
+    let Some(Stage::Metered(metered)) = stages.next() else { panic!("no metered connection") };
+    assert_eq!((metered.started.at, &metered.target), (started.at, &target()));
+    let place = live.enter(Stage::Metered(metered));
+    assert!(std::future::poll_fn(|cx| place.poll_spoke(cx)).await);
+    assert!(stages.next().is_none());
+}
+
+/// A transfer through a tunnel that is packed and unpacked again and again under way.
+async fn transfer(size: usize, every: usize, linger: bool) {
+    let ((client, near), (far, server)) = (pair().await, pair().await);
+    let bytes: Vec<u8> = (0..size).map(|i| (i as u8).wrapping_mul(31) ^ (i >> 9) as u8).collect();
+    let sent = bytes.clone();
+    let passed = Passed { target: target(), started: Started::now(), reason: Reason::NoAnswer };
+    let mut stage =
+        Stage::Tunnel(Box::new(Raw { tunnel: Tunnel::new(near, far), passed: Some(passed) }));
+    let exchange = async move {
+        let (mut client_read, mut client_write) = client.into_split();
+        let (mut server_read, mut server_write) = server.into_split();
+        let up = async {
+            client_write.write_all(&sent).await.unwrap();
+            client_write.shutdown().await.unwrap();
+        };
+        let down = async {
+            server_write.write_all(&sent).await.unwrap();
+            server_write.shutdown().await.unwrap();
+        };
+        let (mut got_up, mut got_down) = (Vec::new(), Vec::new());
+        let read_up = async { server_read.read_to_end(&mut got_up).await.unwrap() };
+        let read_down = async {
+            if linger {
+                // Bytes pile up within the tunnel.
+                tokio::task::yield_now().await;
+            }
+            client_read.read_to_end(&mut got_down).await.unwrap()
+        };
+        tokio::join!(up, down, read_up, read_down);
+        (got_up, got_down)
+    };
+    let exchange = tokio::spawn(exchange);
+    let mut polls = 0;
+    let mut images = 0;
+    let summary = loop {
+        let Stage::Tunnel(raw) = &mut stage else { panic!("no tunnel") };
+        let over = std::future::poll_fn(|cx| {
+            polls += 1;
+            match raw.tunnel.poll_run(cx) {
+                Poll::Ready(summary) => Poll::Ready(Some(summary)),
+                Poll::Pending if polls % every == 0 => Poll::Ready(None),
+                Poll::Pending => Poll::Pending,
+            }
+        });
+        if let Some(summary) = over.await {
+            break summary;
+        }
+        images += 1;
+        stage = through(vec![stage]).pop().unwrap();
+        tokio::task::yield_now().await;
+    };
+    let (up, down) = exchange.await.unwrap();
+    assert!(up == bytes && down == bytes, "bytes differ after {images} images");
+    assert_eq!((summary.up, summary.down, summary.aborted), (size as u64, size as u64, false));
+}
+
+#[tokio::test]
+async fn bulk_survives_many_images() {
+    transfer(24 << 20, 3, true).await;
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+    #[test]
+    fn any_transfer_survives(size in 0usize..2_000_000, every in 1usize..9, linger: bool) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(transfer(size, every, linger));
+    }
+
+    #[test]
+    fn garbage_is_no_state(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        prop_assert!(State::unpack(&bytes).is_err());
+    }
+}
+
+#[tokio::test]
+async fn another_format_is_refused_and_a_lost_descriptor_left_out() {
+    let (_client, metered) = pair().await;
+    let live = std::rc::Rc::new(Live::default());
+    let started = Started::now();
+    let place = live.enter(Stage::Metered(Box::new(Metered {
+        client: metered,
+        target: target(),
+        started,
+    })));
+    let content = State::pack(3, None, 1, Totals::default(), &live).unwrap();
+    let text = String::from_utf8_lossy(&content[8..]).replace("\"format\":1", "\"format\":2");
+    let mut other = (text.len() as u64).to_le_bytes().to_vec();
+    other.extend_from_slice(text.as_bytes());
+    assert!(State::unpack(&other).unwrap_err().to_string().contains("format 2"));
+    keep(&live);
+    let Stage::Metered(kept) = place.take() else { panic!("gone") };
+    let flags = rustix::io::fcntl_getfd(kept.client.as_fd()).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "taken back");
+    let (_, stages, left_out) = State::unpack(&content).unwrap();
+    assert_eq!((stages.len(), left_out), (0, 1), "it has an owner");
+}

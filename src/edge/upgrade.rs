@@ -1,0 +1,197 @@
+//! A new program in place of this one, in the same process: `execve`, with the listening socket and
+//! every live connection kept.
+//!
+//! Nothing is lost on the way: the new program must pass a preflight first; then the connections
+//! that are between two stages get there; then all is written down between two polls, and the image
+//! is replaced. Whatever fails, the old image goes on as it was. Metered connections live in the
+//! daemon and notice nothing.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::serve::Shared;
+use super::takeover::{self, FORMAT, State};
+use crate::home::{Home, PidLock};
+use crate::inherit;
+
+/// For a program to say that it can take over.
+const PREFLIGHT: Duration = Duration::from_secs(10);
+/// For connections between two stages. Longer than an answer of ours lingers.
+const SETTLE: Duration = Duration::from_secs(3);
+const LOOK: Duration = Duration::from_millis(2);
+/// What a program that can take over says.
+const READY: &str = "ready";
+
+/// What became of upgrades.
+#[derive(Debug)]
+pub struct Record {
+    image: u64,
+    refusal: RefCell<Option<Refusal>>,
+}
+
+/// Why the last one was not done.
+#[derive(Clone, Debug, Serialize)]
+pub struct Refusal {
+    pub at: Timestamp,
+    pub why: String,
+}
+
+impl Record {
+    #[must_use]
+    pub fn new(image: u64) -> Self {
+        Self { image, refusal: RefCell::default() }
+    }
+
+    /// Images that this process has had, this one included.
+    #[must_use]
+    pub fn image(&self) -> u64 {
+        self.image
+    }
+
+    #[must_use]
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.refusal.borrow().clone()
+    }
+
+    pub fn refused(&self, why: &str) {
+        let refusal = Refusal { at: Timestamp::now(), why: why.to_owned() };
+        self.refusal.replace(Some(refusal));
+    }
+}
+
+/// The program to change to: the one that `halton-meter upgrade` named, else our own file as it is
+/// now.
+///
+/// # Errors
+/// When our own file can't be told.
+pub fn requested(home: &Home) -> io::Result<PathBuf> {
+    let request = home.upgrade_request();
+    let named = std::fs::read_to_string(&request).ok();
+    let _ = std::fs::remove_file(request);
+    match named.as_deref().map(str::trim) {
+        Some(path) if !path.is_empty() => Ok(path.into()),
+        Some(_) | None => crate::home::own_program(),
+    }
+}
+
+/// Asks a program whether it can take over from this one.
+///
+/// # Errors
+/// Why it can't.
+pub async fn preflight(program: &Path) -> Result<(), String> {
+    let path = program.to_path_buf();
+    let asked = tokio::task::spawn_blocking(move || ask(&path));
+    asked
+        .await
+        .unwrap_or_else(|e| Err(e.to_string()))
+        .map_err(|why| format!("{} can't take over: {why}", program.display()))
+}
+
+/// Answers the preflight of another image: what this one can take over.
+#[must_use]
+pub fn answer_preflight(format: u32) -> Option<&'static str> {
+    (format == FORMAT).then_some(READY)
+}
+
+fn ask(program: &Path) -> Result<(), String> {
+    let mut child = Command::new(program)
+        .args(["edge", "preflight", &FORMAT.to_string()])
+        .env_remove(inherit::VAR)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let deadline = std::time::Instant::now() + PREFLIGHT;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if std::time::Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err("it does not answer".to_owned());
+            }
+        }
+    };
+    let said = child.wait_with_output().map(|o| o.stdout).unwrap_or_default();
+    if status.success() && String::from_utf8_lossy(&said).trim() == READY {
+        Ok(())
+    } else {
+        Err(format!("it does not know how to ({status})"))
+    }
+}
+
+/// Replaces the image. The caller accepts nothing meanwhile. Returns only if that failed; then
+/// everything goes on.
+pub async fn replace(
+    shared: &Rc<Shared>,
+    home: &Home,
+    program: &Path,
+    listener: BorrowedFd<'_>,
+    lock: Option<&PidLock>,
+) -> String {
+    let mut state = match inherit::state_file(&home.run_dir()) {
+        Ok(file) => file,
+        Err(e) => return format!("the state can't be written: {e}"),
+    };
+    shared.health.withdraw();
+    let error = if settle(shared).await {
+        exec(shared, program, listener, lock, &mut state).to_string()
+    } else {
+        "connections did not come to rest".to_owned()
+    };
+    takeover::keep(&shared.live);
+    for fd in [Some(listener), lock.map(AsFd::as_fd)].into_iter().flatten() {
+        let _ = inherit::leave(fd, false);
+    }
+    shared.health.resume();
+    error
+}
+
+/// No offer is out, no answer of ours on its way, no line unwritten.
+async fn settle(shared: &Shared) -> bool {
+    let start = Instant::now();
+    let rest = async {
+        while !shared.live.is_settled() || !shared.spool.is_idle() {
+            // A spool that can't be written must not keep us from it for ever.
+            if shared.live.is_settled() && start.elapsed() > SETTLE / 2 {
+                break;
+            }
+            sleep(LOOK).await;
+        }
+    };
+    timeout(SETTLE, rest).await.is_ok()
+}
+
+/// From here to `execve` no other task runs.
+fn exec(
+    shared: &Shared,
+    program: &Path,
+    listener: BorrowedFd<'_>,
+    lock: Option<&PidLock>,
+    state: &mut File,
+) -> io::Error {
+    let packed = (|| {
+        let listener = inherit::leave(listener, true)?;
+        let lock = lock.map(|lock| inherit::leave(lock, true)).transpose()?;
+        let image = shared.upgrades.image() + 1;
+        State::pack(listener, lock, image, shared.counters.totals(), &shared.live)
+    })();
+    match packed {
+        Ok(content) => inherit::replace(program, std::env::args_os().skip(1), state, &content),
+        Err(e) => e,
+    }
+}

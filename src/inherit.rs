@@ -1,0 +1,174 @@
+//! What one image of a process leaves to the next one (`execve` in place): open descriptors, and a
+//! file that says what they are.
+//!
+//! The pid stays, so no service manager notices. Until `execve` succeeds nothing is lost: if it
+//! fails, the descriptors are closed-on-exec again and the old image goes on.
+
+use std::convert::Infallible;
+use std::ffi::{CString, OsString};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
+
+/// Holds the number of the descriptor of the file.
+pub const VAR: &str = "HALTON_METER_INHERIT";
+
+/// A number that the state names a descriptor by.
+pub type Number = RawFd;
+
+/// Lets a descriptor live on in the next image (or not), and names it.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn leave(fd: impl AsFd, inheritable: bool) -> io::Result<Number> {
+    let fd = fd.as_fd();
+    let flags = fcntl_getfd(fd)?;
+    let wanted = if inheritable { flags - FdFlags::CLOEXEC } else { flags | FdFlags::CLOEXEC };
+    fcntl_setfd(fd, wanted)?;
+    Ok(fd.as_raw_fd())
+}
+
+/// An anonymous file for the state; made early, so that a full disk shows before anything stops.
+///
+/// # Errors
+/// When `directory` can't be written.
+pub fn state_file(directory: &Path) -> io::Result<File> {
+    let path = directory.join(format!("inherit.{}.tmp", std::process::id()));
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&path)?;
+    std::fs::remove_file(path)?;
+    Ok(file)
+}
+
+/// Replaces this process's image. Returns only if that failed, with everything as it was but the
+/// descriptors that [`leave`] was called for.
+pub fn replace(
+    program: &Path,
+    arguments: impl IntoIterator<Item = OsString>,
+    state: &mut File,
+    content: &[u8],
+) -> io::Error {
+    let attempt = || -> io::Result<Infallible> {
+        state.rewind()?;
+        state.set_len(0)?;
+        state.write_all(content)?;
+        state.rewind()?;
+        let program = text(program.as_os_str().to_owned())?;
+        let mut argv = vec![program.clone()];
+        for argument in arguments {
+            argv.push(text(argument)?);
+        }
+        let mut variables = Vec::new();
+        for (name, value) in std::env::vars_os().filter(|(name, _)| name != VAR) {
+            variables.push(pair(name, value)?);
+        }
+        let number = leave(&*state, true)?;
+        variables.push(pair(VAR.into(), number.to_string().into())?);
+        // A signal that comes before the next image listens would end it: it waits till then. (And
+        // std's own `exec` changes how signals are handled, also when it fails.)
+        let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
+        let failed = nix::unistd::execve(&program, &argv, &variables);
+        before.thread_set_mask()?;
+        leave(&*state, false)?;
+        Ok(failed?)
+    };
+    match attempt() {
+        Ok(never) => match never {},
+        Err(e) => e,
+    }
+}
+
+/// What the last image left, if this one took over from it.
+///
+/// # Errors
+/// When there is something that can't be read.
+pub fn received() -> io::Result<Option<Vec<u8>>> {
+    let Some(number) = std::env::var_os(VAR) else { return Ok(None) };
+    let number = number.to_str().and_then(|n| n.parse().ok());
+    let number = number.ok_or_else(|| io::Error::other("not a descriptor's number"))?;
+    let mut content = Vec::new();
+    File::from(take(number)?).read_to_end(&mut content)?;
+    Ok(Some(content))
+}
+
+/// Lets the signals through that waited while the images changed. Call it when somebody listens.
+pub fn hear_signals() {
+    // Fails only for a set that the kernel does not know.
+    let _ = SigSet::all().thread_unblock();
+}
+
+/// Takes possession of a descriptor that the last image left. Each number at most once.
+///
+/// # Errors
+/// When no descriptor has that number.
+#[expect(unsafe_code, reason = "a number that came through execve becomes an owned descriptor")]
+pub fn take(number: Number) -> io::Result<OwnedFd> {
+    // SAFETY: `F_GETFD` on any number is harmless; one that is not open gives EBADF.
+    let open = fcntl_getfd(unsafe { std::os::fd::BorrowedFd::borrow_raw(number.max(0)) });
+    if number <= 2 || open?.contains(FdFlags::CLOEXEC) {
+        // Opened by this image, so it has an owner.
+        return Err(io::Error::other("not a descriptor that was left to us"));
+    }
+    // SAFETY: it is open, was left by the last image and has no owner in this one: whatever this
+    // image opened is close-on-exec, which was checked above, and taking it makes it so too.
+    let fd = unsafe { OwnedFd::from_raw_fd(number) };
+    fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
+    Ok(fd)
+}
+
+fn text(value: OsString) -> io::Result<CString> {
+    CString::new(value.into_vec()).map_err(io::Error::other)
+}
+
+fn pair(name: OsString, value: OsString) -> io::Result<CString> {
+    let mut both = name;
+    both.push("=");
+    both.push(value);
+    text(both)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_left_and_taken_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = state_file(dir.path()).unwrap();
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "it has no name");
+        file.write_all(b"kept").unwrap();
+        file.rewind().unwrap();
+        let copy = OwnedFd::from(file.try_clone().unwrap());
+        assert!(take(copy.as_raw_fd()).is_err(), "close-on-exec: it is ours already");
+        let number = leave(&copy, true).unwrap();
+        std::mem::forget(copy);
+        let mut taken = File::from(take(number).unwrap());
+        assert!(take(number).is_err(), "twice");
+        let mut content = String::new();
+        taken.read_to_string(&mut content).unwrap();
+        assert_eq!(content, "kept");
+        assert!(take(9999).is_err() && take(0).is_err());
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_changes_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut file = state_file(dir.path()).unwrap();
+        let before = SigSet::thread_get_mask().unwrap();
+        let error = replace(&dir.path().join("nothing"), [], &mut file, b"state");
+        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        assert_eq!(SigSet::thread_get_mask().unwrap(), before);
+        assert!(fcntl_getfd(&file).unwrap().contains(FdFlags::CLOEXEC));
+    }
+}

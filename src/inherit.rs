@@ -11,16 +11,51 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
 use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
+use crate::home::Home;
+
 /// Holds the number of the descriptor of the file.
 pub const VAR: &str = "HALTON_METER_INHERIT";
 
+/// What a program says to the preflight if it can take over.
+pub const READY: &str = "ready";
+
+const PREFLIGHT: Duration = Duration::from_secs(10);
+const LOOK: Duration = Duration::from_millis(5);
+
 /// A number that the state names a descriptor by.
 pub type Number = RawFd;
+
+/// The program to change to: the one that `halton-meter upgrade` named, else our own file as it is
+/// now.
+///
+/// # Errors
+/// When our own file can't be told.
+pub fn requested(home: &Home) -> io::Result<PathBuf> {
+    let request = home.upgrade_request();
+    let named = std::fs::read_to_string(&request).ok();
+    let _ = std::fs::remove_file(request);
+    match named.as_deref().map(str::trim) {
+        Some(path) if !path.is_empty() => Ok(path.into()),
+        Some(_) | None => crate::home::own_program(),
+    }
+}
+
+/// Asks a program whether it can take over from a process of ours that writes states of `format`.
+/// Blocks.
+///
+/// # Errors
+/// Why it can't.
+pub fn preflight(program: &Path, process: &str, format: u32) -> Result<(), String> {
+    ask(program, process, format)
+        .map_err(|why| format!("{} can't take over: {why}", program.display()))
+}
 
 /// Lets a descriptor live on in the next image (or not), and names it.
 ///
@@ -125,6 +160,38 @@ pub fn take(number: Number) -> io::Result<OwnedFd> {
     let fd = unsafe { OwnedFd::from_raw_fd(number) };
     fcntl_setfd(&fd, FdFlags::CLOEXEC)?;
     Ok(fd)
+}
+
+fn ask(program: &Path, process: &str, format: u32) -> Result<(), String> {
+    let mut child = Command::new(program)
+        .args(["preflight", process, &format.to_string()])
+        .env_remove(VAR)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| e.to_string())?;
+    let deadline = Instant::now() + PREFLIGHT;
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < deadline => std::thread::sleep(LOOK),
+            Ok(None) | Err(_) => {
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err("it does not answer".to_owned());
+            }
+        }
+    };
+    // Not `wait_with_output`: something that it started may hold its output open.
+    let mut said = [0; 64];
+    let read = child.stdout.take().map_or(Ok(0), |mut out| out.read(&mut said)).unwrap_or(0);
+    let said = String::from_utf8_lossy(said.get(..read).unwrap_or_default()).into_owned();
+    if status.success() && said.trim() == READY {
+        Ok(())
+    } else {
+        Err(format!("it does not know how to ({status})"))
+    }
 }
 
 fn text(value: OsString) -> io::Result<CString> {

@@ -3,25 +3,31 @@
 //! Small on purpose: no TLS, no parsing. When it dies itself, edge, daemon and watchdog go on; the
 //! next command starts a new root, which adopts them.
 
+mod alive;
+mod launcher;
+mod port;
+mod upgrade;
+
 use std::io;
-use std::net::{SocketAddr, TcpListener};
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
-use std::process::{Child as OsChild, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
-use command_fds::{CommandFdExt, FdMapping};
-use listenfd::ListenFd;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use slog::Logger;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
-use crate::actors::process::{ProcessActor, ProcessSpec};
+pub use upgrade::FORMAT;
+
+use launcher::Launcher;
+use port::Port;
+
+use crate::actors::process::{ProcessActor, ProcessSpec, Question};
 use crate::config::Loaded;
-use crate::home::{self, HOME_VAR, Home, PidLock, open_append};
+use crate::home::{self, Home, PidLock};
+use crate::inherit;
 use crate::platform;
+use crate::supervisor::journal::Note;
 use crate::supervisor::{self, Backoff, ChildSpec, Journal, Lanes, Slot, Supervisor, TreeSpec};
 
 /// What the process is started with.
@@ -34,8 +40,6 @@ pub struct RootOptions {
     pub foreground: bool,
 }
 
-/// Connections that may wait for the next edge.
-const BACKLOG: i32 = 1024;
 /// A drain takes up to 30 s; then the process is ended.
 const DRAINED: Duration = Duration::from_secs(35);
 
@@ -50,7 +54,10 @@ enum Order {
     End,
     /// Look again whether the user wants metering.
     Reconcile,
-    RestartDaemon,
+    /// Daemon and watchdog anew.
+    Restart,
+    /// Change to a new program in place.
+    Upgrade,
 }
 
 /// Runs the root until it is told to end.
@@ -62,11 +69,26 @@ pub fn main(opts: RootOptions) -> u8 {
     }
     // Before the lock shows our pid: a SIGHUP in between would end us.
     let (told, orders) = unbounded_channel();
-    if let Err(e) = obey_signals(told) {
+    let obeyed = obey_signals(told);
+    inherit::hear_signals();
+    if let Err(e) = obeyed {
         slog::crit!(opts.log, "no signals"; "error" => %e);
         return CANNOT_WRITE;
     }
-    let lock = match PidLock::acquire(&opts.home.pid_file("root")) {
+    let port = Arc::new(Port::new(opts.config.config.edge.addr()));
+    let inherited = match upgrade::received(&port) {
+        Ok(inherited) => inherited,
+        Err(e) => {
+            slog::error!(opts.log, "cannot take over, starting anew"; "error" => %e);
+            None
+        }
+    };
+    let upgraded = inherited.is_some();
+    let lock = match inherited {
+        Some(lock) => Ok(Some(lock)),
+        None => PidLock::acquire(&opts.home.pid_file("root")),
+    };
+    let lock = match lock {
         Ok(Some(lock)) => lock,
         Ok(None) => {
             slog::info!(opts.log, "already running");
@@ -77,43 +99,64 @@ pub fn main(opts: RootOptions) -> u8 {
             return CANNOT_WRITE;
         }
     };
-    let port = Arc::new(Port::new(opts.config.config.edge.addr()));
-    let edge_lives = PidLock::holder(&opts.home.pid_file("edge")).ok().flatten().is_some();
-    if !edge_lives && let Err(e) = port.listener() {
+    if let Err(e) = hold(&port, &opts.home, &opts.log) {
         let by = platform::listener_on(port.addr).unwrap_or_else(|| "unknown".to_owned());
         slog::crit!(opts.log, "the edge's port cannot be had";
             "port" => port.addr.port(), "held_by" => by, "error" => %e);
         return BUSY;
     }
-    let code = actix::System::new().block_on(run(opts, port, orders));
+    let code = actix::System::new().block_on(run(opts, port, orders, &lock, upgraded));
     drop(lock);
     code
 }
 
-async fn run(opts: RootOptions, port: Arc<Port>, mut orders: UnboundedReceiver<Order>) -> u8 {
-    let RootOptions { home, log, foreground, .. } = opts;
-    let launcher = Arc::new(Launcher { exe: home::own_program(), home: home.clone(), foreground });
+/// Sees to it that the port is held: by us, and by an edge that lives already.
+fn hold(port: &Port, home: &Home, log: &Logger) -> io::Result<()> {
+    let edge_lives = PidLock::holder(&home.pid_file("edge")).ok().flatten().is_some();
+    if edge_lives && let Err(e) = port.adopt(&home.edge_socket()) {
+        // Its end unbinds the port for a moment; then it is ours.
+        slog::warn!(log, "no copy of the edge's socket"; "error" => %e);
+        return Ok(());
+    }
+    port.listener().map(drop)
+}
+
+async fn run(
+    opts: RootOptions,
+    port: Arc<Port>,
+    mut orders: UnboundedReceiver<Order>,
+    lock: &PidLock,
+    upgraded: bool,
+) -> u8 {
+    let RootOptions { home, log, foreground, config } = opts;
+    let exe = home::own_program();
+    let launcher = Arc::new(Launcher { exe, home: home.clone(), foreground });
     let journal = Journal::open(&home.journal_file(), "root");
-    let process = |name: &'static str, listener: Option<Arc<Port>>| {
+    if upgraded {
+        journal.append(Note::new("upgraded"));
+    }
+    let process = |name: &'static str, listener: Option<Arc<Port>>, alive: Question| {
         let spec = ProcessSpec {
             pid_file: home.pid_file(name),
             start: {
                 let launcher = Arc::clone(&launcher);
                 Arc::new(move || launcher.start(name, listener.as_deref()))
             },
+            alive,
         };
         ChildSpec::actor(name, Slot::default(), move |birth| ProcessActor::new(birth, spec.clone()))
             .start_deadline(Duration::from_secs(20))
             .shutdown(DRAINED)
     };
-    let edge = supervisor::start(
-        tree(&log, &journal).child(process("edge", Some(port)).backoff(backoff(20, 2_000))),
-    );
+    let edge = process("edge", Some(Arc::clone(&port)), alive::edge(&home));
+    let edge = supervisor::start(tree(&log, &journal).child(edge.backoff(backoff(20, 2_000))));
     let start_metering = || {
+        let daemon = process("daemon", None, alive::daemon(&home, config.config.daemon.api_addr()));
+        let watchdog = process("watchdog", None, alive::watchdog(&home));
         supervisor::start(
             tree(&log, &journal)
-                .child(process("daemon", None).backoff(backoff(100, 30_000)))
-                .child(process("watchdog", None).backoff(backoff(100, 30_000))),
+                .child(daemon.backoff(backoff(100, 30_000)))
+                .child(watchdog.backoff(backoff(100, 30_000))),
         )
     };
     let stopped = home.user_stopped();
@@ -128,11 +171,17 @@ async fn run(opts: RootOptions, port: Arc<Port>, mut orders: UnboundedReceiver<O
         tokio::select! {
             order = orders.recv() => match order {
                 Some(Order::Reconcile) => {}
-                Some(Order::RestartDaemon) => {
-                    slog::info!(log, "daemon restarts");
+                Some(Order::Restart) => {
+                    slog::info!(log, "daemon and watchdog restart");
                     if let Some(tree) = &metering {
+                        tree.restart("watchdog");
                         tree.restart("daemon");
                     }
+                }
+                Some(Order::Upgrade) => {
+                    let why = upgrade::run(&home, &port, lock, &journal).await;
+                    slog::error!(log, "no upgrade, going on as before"; "why" => &why);
+                    journal.append(Note::new("upgrade_refused").cause(&why));
                 }
                 Some(Order::End) | None => break,
             },
@@ -174,12 +223,13 @@ async fn finished(tree: Option<&Supervisor>) {
 }
 
 fn obey_signals(orders: UnboundedSender<Order>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1])?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
     std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
         for signal in signals.forever() {
             let order = match signal {
                 SIGHUP => Order::Reconcile,
-                SIGUSR1 => Order::RestartDaemon,
+                SIGUSR1 => Order::Restart,
+                SIGUSR2 => Order::Upgrade,
                 _ => Order::End,
             };
             if orders.send(order).is_err() {
@@ -188,126 +238,4 @@ fn obey_signals(orders: UnboundedSender<Order>) -> io::Result<()> {
         }
     })?;
     Ok(())
-}
-
-/// The edge's port: bound once, kept for as long as the root lives.
-#[derive(Debug)]
-struct Port {
-    addr: SocketAddr,
-    held: Mutex<Option<TcpListener>>,
-}
-
-impl Port {
-    fn new(addr: SocketAddr) -> Self {
-        Self { addr, held: Mutex::new(None) }
-    }
-
-    /// A copy of the listening socket: from the service manager, or bound by ourselves.
-    fn listener(&self) -> io::Result<OwnedFd> {
-        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
-        let listener = match held.take() {
-            Some(listener) => listener,
-            None => match ListenFd::from_env().take_tcp_listener(0)? {
-                Some(inherited) => inherited,
-                None => {
-                    let own = TcpListener::bind(self.addr)?;
-                    // std's backlog is short; a second listen() on a socket of one's own is allowed.
-                    rustix::net::listen(&own, BACKLOG)?;
-                    own
-                }
-            },
-        };
-        let copy = held.insert(listener).try_clone()?;
-        Ok(copy.into())
-    }
-}
-
-/// Starts our processes.
-#[derive(Debug)]
-struct Launcher {
-    exe: io::Result<PathBuf>,
-    home: Home,
-    foreground: bool,
-}
-
-/// Proxy variables are for the user's tools: our processes never go through a proxy by them.
-const NOT_FOR_US: [&str; 9] = [
-    "HTTPS_PROXY",
-    "https_proxy",
-    "HTTP_PROXY",
-    "http_proxy",
-    "ALL_PROXY",
-    "all_proxy",
-    "LISTEN_FDS",
-    "LISTEN_PID",
-    "LISTEN_FDNAMES",
-];
-/// Trust of our processes: these must not lead back to our own CA.
-const TRUST: [&str; 2] = ["SSL_CERT_FILE", "SSL_CERT_DIR"];
-
-impl Launcher {
-    fn start(&self, process: &str, port: Option<&Port>) -> io::Result<OsChild> {
-        let exe = self.exe.as_ref().map_err(|e| io::Error::new(e.kind(), e.to_string()))?;
-        let mut command = Command::new(exe);
-        command.arg(process).stdin(Stdio::null()).stdout(Stdio::null());
-        if !self.foreground
-            && let Ok(log) = open_append(&self.home.log_file(process))
-        {
-            command.stderr(log);
-        }
-        for name in NOT_FOR_US {
-            command.env_remove(name);
-        }
-        for name in TRUST {
-            if std::env::var_os(name)
-                .is_some_and(|v| std::path::Path::new(&v).starts_with(self.home.path()))
-            {
-                command.env_remove(name);
-            }
-        }
-        command.env(HOME_VAR, self.home.path());
-        if let Some(port) = port {
-            let parent_fd = port.listener()?;
-            command
-                .env("LISTEN_FDS", "1")
-                .fd_mappings(vec![FdMapping { parent_fd, child_fd: 3 }])
-                .map_err(|e| io::Error::other(e.to_string()))?;
-        }
-        command.spawn()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::os::fd::AsFd;
-
-    use super::*;
-
-    fn local(fd: &OwnedFd) -> SocketAddr {
-        let copy = TcpListener::from(fd.as_fd().try_clone_to_owned().unwrap());
-        copy.local_addr().unwrap()
-    }
-
-    #[test]
-    fn the_port_stays_bound_over_the_lives_of_the_edge() {
-        let port = Port::new(([127, 0, 0, 1], 0).into());
-        let first = port.listener().unwrap();
-        let addr = local(&first);
-        drop(first);
-        // Nobody accepts, and still nobody is refused.
-        let waiting = std::net::TcpStream::connect(addr).unwrap();
-        let second = port.listener().unwrap();
-        assert_eq!(local(&second), addr);
-        let (_, peer) = TcpListener::from(second).accept().unwrap();
-        assert_eq!(peer, waiting.local_addr().unwrap());
-    }
-
-    #[test]
-    fn a_port_that_is_taken_is_tried_again_at_the_next_life() {
-        let other = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = Port::new(other.local_addr().unwrap());
-        assert_eq!(port.listener().unwrap_err().kind(), io::ErrorKind::AddrInUse);
-        drop(other);
-        port.listener().unwrap();
-    }
 }

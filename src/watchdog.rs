@@ -2,6 +2,7 @@
 //! the system proxy off, so that programs go to the internet directly. It never turns it on.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
@@ -71,7 +72,7 @@ impl Counter {
 /// Runs the watchdog until it is told to end.
 #[must_use]
 pub fn main(opts: WatchdogOptions) -> u8 {
-    let _lock = match PidLock::acquire(&opts.home.pid_file("watchdog")) {
+    let lock = match PidLock::acquire(&opts.home.pid_file("watchdog")) {
         Ok(Some(lock)) => lock,
         Ok(None) => {
             slog::info!(opts.log, "already running");
@@ -82,10 +83,10 @@ pub fn main(opts: WatchdogOptions) -> u8 {
             return 73;
         }
     };
-    actix::System::new().block_on(run(opts))
+    actix::System::new().block_on(run(opts, Arc::new(lock)))
 }
 
-async fn run(opts: WatchdogOptions) -> u8 {
+async fn run(opts: WatchdogOptions, lock: Arc<PidLock>) -> u8 {
     let addr = opts.config.config.daemon.api_addr();
     let journal = Journal::open(&opts.home.journal_file(), "watchdog");
     let (notes, written) = (journal.clone(), journal.clone());
@@ -93,6 +94,7 @@ async fn run(opts: WatchdogOptions) -> u8 {
         ChildSpec::actor("watchdog", Slot::default(), move |birth| Watchdog {
             birth,
             addr,
+            lock: Arc::clone(&lock),
             journal: notes.clone(),
             counter: Counter::default(),
         }),
@@ -129,6 +131,7 @@ async fn run(opts: WatchdogOptions) -> u8 {
 struct Watchdog {
     birth: Birth,
     addr: SocketAddr,
+    lock: Arc<PidLock>,
     journal: Journal,
     counter: Counter,
 }
@@ -150,6 +153,8 @@ impl Child for Watchdog {
 
 impl Watchdog {
     fn probe(&mut self, ctx: &mut Context<Self>) {
+        // The root watches this.
+        self.lock.beat();
         let addr = self.addr;
         let round = async move {
             let (steady, wall) = (Instant::now(), SystemTime::now());

@@ -4,19 +4,27 @@
 //! Whether it lives is asked of its lock (`run/NAME.pid`), so a process that outlived its last
 //! supervisor is adopted, not started twice.
 
+mod alive;
+
 use std::fmt;
 use std::io;
+use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child as OsChild, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, waitid, waitpid,
+};
 use serde_json::{Value, json};
 
 use crate::home::PidLock;
 use crate::supervisor::{Birth, Child};
+
+use alive::Patience;
+pub use alive::{Answer, Question};
 
 /// How often a process that was started is looked at until it holds its lock.
 const LOOK: Duration = Duration::from_millis(3);
@@ -28,6 +36,8 @@ pub struct ProcessSpec {
     pub pid_file: PathBuf,
     /// Starts it; called for each life that is not an adoption.
     pub start: Arc<dyn Fn() -> io::Result<OsChild> + Send + Sync>,
+    /// Whether it still does anything.
+    pub alive: Question,
 }
 
 impl fmt::Debug for ProcessSpec {
@@ -59,6 +69,12 @@ impl Alive {
     }
 }
 
+/// After a change of the root's program in place an adopted process is its child all the same.
+fn reap(pid: u32) -> Ended {
+    let status = raw(pid).and_then(|pid| waitpid(Some(pid), WaitOptions::empty()).ok().flatten());
+    status.map_or(Ended::Unseen, |(_, status)| Ended::Status(ExitStatus::from_raw(status.as_raw())))
+}
+
 fn raw(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
@@ -72,12 +88,21 @@ pub struct ProcessActor {
     adopted: bool,
     ready: bool,
     stopping: bool,
+    patience: Patience,
 }
 
 impl ProcessActor {
     #[must_use]
     pub fn new(birth: Birth, spec: ProcessSpec) -> Self {
-        Self { birth, spec, pid: Alive::default(), adopted: false, ready: false, stopping: false }
+        Self {
+            birth,
+            spec,
+            pid: Alive::default(),
+            adopted: false,
+            ready: false,
+            stopping: false,
+            patience: Patience::default(),
+        }
     }
 
     fn adopt(&mut self, pid: u32, ctx: &mut Context<Self>) {
@@ -92,8 +117,9 @@ impl ProcessActor {
             while PidLock::wait_released(&path).is_err() {
                 std::thread::sleep(Duration::from_secs(1));
             }
-            Ended::Unseen
+            reap(pid)
         });
+        self.ask_later(ctx);
     }
 
     fn start(&mut self, ctx: &mut Context<Self>) {
@@ -125,9 +151,32 @@ impl ProcessActor {
         if held.is_some() && held == self.pid.get() {
             self.ready = true;
             self.birth.ready();
+            self.ask_later(ctx);
         } else {
             ctx.run_later(LOOK, |actor, ctx| actor.look(ctx));
         }
+    }
+
+    fn ask_later(&mut self, ctx: &mut Context<Self>) {
+        ctx.run_later(alive::PERIOD, Self::ask);
+    }
+
+    /// Asks whether it does anything yet; one that is silent for long is ended, and so restarted.
+    fn ask(&mut self, ctx: &mut Context<Self>) {
+        let question = Arc::clone(&self.spec.alive);
+        let asked = Instant::now();
+        let answer = tokio::task::spawn_blocking(move || question());
+        ctx.spawn(answer.into_actor(self).map(move |answer, actor, ctx| {
+            let answer = answer.unwrap_or(Answer::Unknown);
+            if actor.stopping {
+                // How long that may take is another deadline's business.
+            } else if actor.patience.step(answer, asked.elapsed()) {
+                actor.birth.fail("it does not answer any more");
+                actor.signal(Signal::KILL);
+            } else {
+                actor.ask_later(ctx);
+            }
+        }));
     }
 
     /// Waits for the end on a thread of its own: no polling, and nothing else is held up.

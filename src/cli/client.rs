@@ -37,10 +37,7 @@ impl Tree {
     pub fn look(ctx: &Context, patience: Duration) -> Self {
         let holder = |name: &str| PidLock::holder(&ctx.home.pid_file(name)).ok().flatten();
         let (edge, daemon) = (holder("edge"), holder("daemon"));
-        let edge_answer = edge.and_then(|pid| {
-            let (_, body) = get(ctx.loaded.config.edge.addr(), "/health", None, patience).ok()?;
-            (body.get("pid").and_then(Value::as_u64) == Some(u64::from(pid))).then_some(body)
-        });
+        let edge_answer = edge.and_then(|pid| edge_status(ctx, pid, patience));
         let answer = get(ctx.loaded.config.daemon.api_addr(), "/health", None, patience);
         let health = match (daemon, answer) {
             (None, Ok(_)) => Health::Foreign,
@@ -71,6 +68,12 @@ impl Tree {
         let verdict = self.edge_answer.as_ref().and_then(|a| a.get("verdict"));
         verdict.and_then(Value::as_str) == Some("healthy") && matches!(self.health, Health::Ok(_))
     }
+}
+
+/// What the edge with this pid says of itself.
+pub fn edge_status(ctx: &Context, pid: u32, patience: Duration) -> Option<Value> {
+    let (_, body) = get(ctx.loaded.config.edge.addr(), "/health", None, patience).ok()?;
+    (body.get("pid").and_then(Value::as_u64) == Some(u64::from(pid))).then_some(body)
 }
 
 /// A call of the admin API with the token of the run directory.

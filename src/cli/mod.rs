@@ -17,6 +17,7 @@ mod run;
 mod status;
 mod summary;
 mod up;
+mod upgrade;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -63,6 +64,8 @@ enum Command {
     Stop,
     /// Restart daemon and watchdog; exchanges in flight finish first.
     Restart,
+    /// Change to a new program in place: no tunnel is lost, metered exchanges finish first.
+    Upgrade(upgrade::UpgradeArgs),
     /// What runs, in which state, and what was metered of late.
     Status(status::StatusArgs),
     /// What was spent: tokens, cost, latency, coverage.
@@ -81,6 +84,9 @@ enum Command {
     Config(config::ConfigCommand),
     /// Escape hatch: take the system proxy off, whatever else is broken.
     ResetProxy,
+    /// Says whether this program can take over from a running process.
+    #[command(hide = true)]
+    Preflight { process: String, format: u32 },
     #[command(hide = true)]
     Edge(EdgeArgs),
     #[command(hide = true)]
@@ -101,9 +107,6 @@ struct EdgeArgs {
 enum EdgeCommand {
     /// Take the edge down too: programs that point at it can't connect any more.
     Stop,
-    /// Says whether this program can take over from a running edge.
-    #[command(hide = true)]
-    Preflight { format: u32 },
 }
 
 #[derive(Args, Debug)]
@@ -164,6 +167,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Start(args) => lifecycle::start(ctx.checked()?, &args),
         Command::Stop => lifecycle::stop(&ctx),
         Command::Restart => lifecycle::restart(ctx.checked()?),
+        Command::Upgrade(args) => upgrade::run(ctx.checked()?, &args),
         Command::Status(args) => status::run(&ctx, &args, &mut out),
         Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
         Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
@@ -172,10 +176,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Ca(command) => ca::run(&ctx, &command, &mut out),
         Command::Config(command) => config::run(&ctx, &command, &mut out),
         Command::ResetProxy => reset_proxy::run(),
-        Command::Edge(EdgeArgs { command: Some(EdgeCommand::Stop) }) => lifecycle::edge_stop(&ctx),
-        Command::Edge(EdgeArgs { command: Some(EdgeCommand::Preflight { format }) }) => {
-            Ok(processes::edge_preflight(format, &mut out))
+        Command::Preflight { process, format } => {
+            Ok(processes::preflight(&process, format, &mut out))
         }
+        Command::Edge(EdgeArgs { command: Some(EdgeCommand::Stop) }) => lifecycle::edge_stop(&ctx),
         Command::Edge(EdgeArgs { command: None }) => Ok(processes::edge(ctx)),
         Command::Daemon => Ok(processes::daemon(ctx)),
         Command::Watchdog => Ok(processes::watchdog(ctx)),

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::{Context, Exit, say};
 use crate::log::{self, LogTo};
-use crate::{daemon, edge, root, watchdog};
+use crate::{daemon, edge, inherit, root, watchdog};
 
 pub fn edge(ctx: Context) -> Exit {
     with_log(ctx, "edge", false, |ctx, log| {
@@ -13,11 +13,16 @@ pub fn edge(ctx: Context) -> Exit {
     })
 }
 
-pub fn edge_preflight(format: u32, out: &mut impl Write) -> Exit {
-    let said = edge::upgrade::answer_preflight(format);
-    match said.map(|said| writeln!(out, "{said}")) {
-        Some(Ok(())) => Exit::OK,
-        Some(Err(_)) | None => Exit::FAILED,
+pub fn preflight(process: &str, format: u32, out: &mut impl Write) -> Exit {
+    let known = match process {
+        "edge" => edge::upgrade::FORMAT,
+        "root" => root::FORMAT,
+        _ => return Exit::USAGE,
+    };
+    if known == format && writeln!(out, "{}", inherit::READY).is_ok() {
+        Exit::OK
+    } else {
+        Exit::FAILED
     }
 }
 

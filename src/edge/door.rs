@@ -74,16 +74,19 @@ pub fn ask(path: &Path, patience: Duration) -> io::Result<StdListener> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     recvmsg(&stream, &mut [IoSliceMut::new(&mut byte)], &mut control, RecvFlags::empty())?;
-    let mut received = control.drain().filter_map(|message| match message {
-        RecvAncillaryMessage::ScmRights(mut rights) => rights.next(),
-        _ => None,
+    let mut received = control.drain().filter_map(|message| {
+        if let RecvAncillaryMessage::ScmRights(mut rights) = message { rights.next() } else { None }
     });
     let listener: OwnedFd = received.next().ok_or(io::ErrorKind::UnexpectedEof)?;
     rustix::io::fcntl_setfd(&listener, rustix::io::FdFlags::CLOEXEC)?;
     Ok(listener.into())
 }
 
-fn connect(path: &Path, patience: Duration) -> io::Result<StdStream> {
+/// Like `UnixStream::connect`, but not for longer than `patience`.
+///
+/// # Errors
+/// When nobody takes the connection.
+pub fn connect(path: &Path, patience: Duration) -> io::Result<StdStream> {
     let socket = rustix::net::socket(
         rustix::net::AddressFamily::UNIX,
         rustix::net::SocketType::STREAM,

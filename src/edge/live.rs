@@ -150,7 +150,7 @@ impl Place {
     pub fn poll_request(
         &self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<(TcpStream, Request), (TcpStream, Refusal)>>> {
+    ) -> Poll<Option<(TcpStream, Result<Request, Refusal>)>> {
         let mut stage = self.stage.borrow_mut();
         let Stage::Head(head) = &mut *stage else { return Poll::Ready(None) };
         let read = ready!(head.poll(cx));
@@ -158,10 +158,7 @@ impl Place {
         else {
             return Poll::Ready(None);
         };
-        Poll::Ready(Some(match read {
-            Ok(request) => Ok((head.client, request)),
-            Err(refusal) => Err((head.client, refusal)),
-        }))
+        Poll::Ready(Some((head.client, read)))
     }
 
     /// Whether the client of a metered host has spoken; false when it has left. Needs neither

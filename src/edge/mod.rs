@@ -281,7 +281,7 @@ impl Edge {
         lock: Option<&PidLock>,
         serving: JoinHandle<()>,
     ) -> JoinHandle<()> {
-        let program = match upgrade::requested(home) {
+        let program = match inherit::requested(home) {
             Ok(program) => upgrade::preflight(&program).await.map(|()| program),
             Err(e) => Err(e.to_string()),
         };

@@ -79,7 +79,7 @@ async fn begin(shared: &Shared, place: &Place) {
     if place.look(|stage| matches!(stage, Stage::Head(_))) {
         let read = timeout(HEAD_DEADLINE, poll_fn(|cx| place.poll_request(cx))).await;
         match read {
-            Ok(Some(Ok((client, request)))) => {
+            Ok(Some((client, Ok(request)))) => {
                 if request == Request::Health {
                     let _moving = place.moving();
                     // Who asks wants to know how it is now.
@@ -89,7 +89,7 @@ async fn begin(shared: &Shared, place: &Place) {
                 }
                 place.set(Stage::Asked(Box::new(Asked { client, request })));
             }
-            Ok(Some(Err((client, refusal)))) => {
+            Ok(Some((client, Err(refusal)))) => {
                 return refuse(client, refusal.status, refusal.why).await;
             }
             Ok(None) => return,

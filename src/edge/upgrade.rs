@@ -10,8 +10,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -20,17 +19,14 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::serve::Shared;
-use super::takeover::{self, FORMAT, State};
+pub use super::takeover::FORMAT;
+use super::takeover::{self, State};
 use crate::home::{Home, PidLock};
 use crate::inherit;
 
-/// For a program to say that it can take over.
-const PREFLIGHT: Duration = Duration::from_secs(10);
 /// For connections between two stages. Longer than an answer of ours lingers.
 const SETTLE: Duration = Duration::from_secs(3);
 const LOOK: Duration = Duration::from_millis(2);
-/// What a program that can take over says.
-const READY: &str = "ready";
 
 /// What became of upgrades.
 #[derive(Debug)]
@@ -69,69 +65,15 @@ impl Record {
     }
 }
 
-/// The program to change to: the one that `halton-meter upgrade` named, else our own file as it is
-/// now.
-///
-/// # Errors
-/// When our own file can't be told.
-pub fn requested(home: &Home) -> io::Result<PathBuf> {
-    let request = home.upgrade_request();
-    let named = std::fs::read_to_string(&request).ok();
-    let _ = std::fs::remove_file(request);
-    match named.as_deref().map(str::trim) {
-        Some(path) if !path.is_empty() => Ok(path.into()),
-        Some(_) | None => crate::home::own_program(),
-    }
-}
-
 /// Asks a program whether it can take over from this one.
 ///
 /// # Errors
 /// Why it can't.
 pub async fn preflight(program: &Path) -> Result<(), String> {
-    let path = program.to_path_buf();
-    let asked = tokio::task::spawn_blocking(move || ask(&path));
-    asked
-        .await
-        .unwrap_or_else(|e| Err(e.to_string()))
-        .map_err(|why| format!("{} can't take over: {why}", program.display()))
-}
-
-/// Answers the preflight of another image: what this one can take over.
-#[must_use]
-pub fn answer_preflight(format: u32) -> Option<&'static str> {
-    (format == FORMAT).then_some(READY)
-}
-
-fn ask(program: &Path) -> Result<(), String> {
-    let mut child = Command::new(program)
-        .args(["edge", "preflight", &FORMAT.to_string()])
-        .env_remove(inherit::VAR)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .map_err(|e| e.to_string())?;
-    let deadline = std::time::Instant::now() + PREFLIGHT;
-    let status = loop {
-        match child.try_wait() {
-            Ok(Some(status)) => break status,
-            Ok(None) if std::time::Instant::now() < deadline => {
-                std::thread::sleep(Duration::from_millis(5));
-            }
-            Ok(None) | Err(_) => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err("it does not answer".to_owned());
-            }
-        }
-    };
-    let said = child.wait_with_output().map(|o| o.stdout).unwrap_or_default();
-    if status.success() && String::from_utf8_lossy(&said).trim() == READY {
-        Ok(())
-    } else {
-        Err(format!("it does not know how to ({status})"))
-    }
+    let program = program.to_path_buf();
+    let asked =
+        tokio::task::spawn_blocking(move || inherit::preflight(&program, "edge", FORMAT)).await;
+    asked.unwrap_or_else(|e| Err(e.to_string()))
 }
 
 /// Replaces the image. The caller accepts nothing meanwhile. Returns only if that failed; then

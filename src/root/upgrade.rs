@@ -1,0 +1,60 @@
+//! The root changes to a new program in place: same pid, port and lock kept. Its children are found
+//! again by their locks, as after a crash of ours.
+
+use std::io;
+use std::net::TcpListener;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::port::Port;
+use crate::home::{Home, PidLock};
+use crate::inherit::{self, Number};
+use crate::supervisor::Journal;
+use crate::supervisor::journal::Note;
+
+/// Of the state below.
+pub const FORMAT: u32 = 1;
+
+#[derive(Debug, Deserialize, Serialize)]
+struct State {
+    format: u32,
+    listener: Option<Number>,
+    lock: Number,
+}
+
+/// Replaces the image; returns why that was not done.
+pub(super) async fn run(home: &Home, port: &Port, lock: &PidLock, journal: &Journal) -> String {
+    let program = match inherit::requested(home) {
+        Ok(program) => program,
+        Err(e) => return e.to_string(),
+    };
+    let asked = program.clone();
+    let ready = tokio::task::spawn_blocking(move || inherit::preflight(&asked, "root", FORMAT));
+    if let Err(why) = ready.await.unwrap_or_else(|e| Err(e.to_string())) {
+        return why;
+    }
+    journal.append(Note::new("upgrading"));
+    journal.flush(Duration::from_millis(500));
+    let error = (|| {
+        let mut file = inherit::state_file(&home.run_dir())?;
+        let lock = inherit::leave(lock, true)?;
+        let state = State { format: FORMAT, listener: port.leave(true)?, lock };
+        let content = serde_json::to_vec(&state)?;
+        Err::<(), _>(inherit::replace(&program, std::env::args_os().skip(1), &mut file, &content))
+    })();
+    let _ = inherit::leave(lock, false);
+    let _ = port.leave(false);
+    error.map_or_else(|e: io::Error| e.to_string(), |()| String::new())
+}
+
+/// The lock that the last image held, if there was one; its socket goes to `port`.
+pub(super) fn received(port: &Port) -> io::Result<Option<PidLock>> {
+    let Some(content) = inherit::received()? else { return Ok(None) };
+    let state: State = serde_json::from_slice(&content)?;
+    let lock = PidLock::inherited(inherit::take(state.lock)?);
+    if let Some(listener) = state.listener {
+        port.resume(TcpListener::from(inherit::take(listener)?));
+    }
+    Ok(Some(lock))
+}

@@ -18,7 +18,7 @@ use super::cache::Health;
 use super::connect::{Reader, Refusal, Request, Step, Target};
 use super::offer::Outcome;
 use super::route::{self, OwnPorts, Reason, Route};
-use super::spool::{Line, Spool};
+use super::spool::{End, Line, Spool};
 use super::status::{self, Counters};
 use super::tunnel::Tunnel;
 use crate::config::Config;
@@ -68,15 +68,36 @@ struct Metered {
 
 #[derive(Clone, Copy)]
 struct Started {
+    /// The connection's name in the ledger, metered or passed.
+    id: Uuid,
     at: Timestamp,
     clock: Instant,
 }
 
-/// For the spool, at the end.
+/// For the spool.
 struct Passed {
     target: Target,
     started: Started,
     reason: Reason,
+}
+
+impl Started {
+    fn now() -> Self {
+        Self { id: Uuid::now_v7(), at: Timestamp::now(), clock: Instant::now() }
+    }
+}
+
+impl Passed {
+    fn line(&self, end: Option<End>) -> Line<Reason> {
+        Line {
+            id: self.started.id,
+            at: self.started.at,
+            host: self.target.host.clone(),
+            port: self.target.port,
+            reason: self.reason,
+            end,
+        }
+    }
 }
 
 impl Shared {
@@ -99,18 +120,19 @@ pub async fn serve(shared: Rc<Shared>, client: TcpStream) {
     }
     if let Next::Tunnel(mut raw) = next {
         shared.counters.raw();
+        if let Some(passed) = &raw.passed {
+            // Before its first byte: if we are killed, it is accounted for.
+            Box::pin(shared.spool.begin(passed.line(None))).await;
+        }
         let summary = raw.tunnel.run().await;
         if let Some(passed) = raw.passed {
             shared.counters.passed(passed.reason);
-            shared.spool.record(Line {
-                at: passed.started.at,
-                host: passed.target.host,
-                port: passed.target.port,
+            shared.spool.record(passed.line(Some(End {
                 duration_ms: millis(passed.started.clock.elapsed()),
                 bytes_up: summary.up,
                 bytes_down: summary.down,
-                reason: passed.reason,
-            });
+                aborted: summary.aborted,
+            })));
         }
     }
 }
@@ -146,7 +168,7 @@ async fn begin(shared: &Shared, mut client: TcpStream) -> Next {
                 Route::Metered => {
                     // The probe runs while the client gets its answer and makes up its hello.
                     shared.health.refresh();
-                    let started = Started { at: Timestamp::now(), clock: Instant::now() };
+                    let started = Started::now();
                     match client.write_all(ESTABLISHED).await {
                         Ok(()) => Next::Metered(Box::new(Metered { client, target, started })),
                         Err(_) => Next::Over,
@@ -169,7 +191,7 @@ async fn chain(shared: &Shared, metered: Metered) -> Next {
     let Metered { client, target, started } = metered;
     let (reason, offered) = match shared.health.decide().await {
         Some(reason) => (reason, false),
-        None => match offer(shared, &client, &target).await {
+        None => match offer(shared, started.id, &client, &target).await {
             Ok(Outcome::Granted) => {
                 // The daemon has it now; our copy closes here.
                 shared.counters.handed();
@@ -198,13 +220,18 @@ async fn chain(shared: &Shared, metered: Metered) -> Next {
     }
 }
 
-async fn offer(shared: &Shared, client: &TcpStream, target: &Target) -> Result<Outcome, Reason> {
+async fn offer(
+    shared: &Shared,
+    connection: Uuid,
+    client: &TcpStream,
+    target: &Target,
+) -> Result<Outcome, Reason> {
     let lost = Reason::Daemon(super::health::Cause::ChannelLost);
     let link = shared.health.link().ok_or(lost)?;
     let (Ok(peer), Ok(local)) = (client.peer_addr(), client.local_addr()) else {
         return Err(lost);
     };
-    let outcome = link.offer(target, peer, local, client.as_fd())?;
+    let outcome = link.offer(connection, target, peer, local, client.as_fd())?;
     Ok(outcome.await.unwrap_or(Outcome::Raw(lost)))
 }
 
@@ -217,7 +244,7 @@ async fn forward(shared: &Shared, client: TcpStream, target: Target, head: Vec<u
         Route::Raw => None,
         Route::Metered => Some(Passed {
             target: target.clone(),
-            started: Started { at: Timestamp::now(), clock: Instant::now() },
+            started: Started::now(),
             reason: Reason::PlainHttp,
         }),
     };

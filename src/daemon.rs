@@ -135,7 +135,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
             return EXIT_ESCALATED;
         }
     };
-    let register = Register::create(&home).unwrap_or_else(|e| {
+    let register = Register::create(&home, log.clone()).unwrap_or_else(|e| {
         slog::error!(log, "no register: what is lost if we are killed will not be known";
             "error" => %e);
         Register::none()

@@ -24,7 +24,7 @@ use crate::home::open_append;
 /// The file grows to this; then lines are dropped until the daemon has taken it away.
 pub const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// How long a tunnel waits for the line of its beginning.
-const PATIENCE: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_millis(100);
 const QUEUE: usize = 4096;
 const BATCH: usize = 256;
 

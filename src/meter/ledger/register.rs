@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use slog::Logger;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -36,7 +37,7 @@ const SLOT: usize = 512;
 /// Twice what a tap takes at once: connections of one that was given up may still live.
 const SLOTS: usize = 8192;
 /// How long a connection waits for its slot.
-const PATIENCE: Duration = Duration::from_millis(25);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a slot says.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -61,6 +62,7 @@ pub struct Entry {
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
+    log: Logger,
     table: Mutex<Table>,
     to_thread: Condvar,
     from_thread: Condvar,
@@ -90,14 +92,18 @@ impl Register {
     ///
     /// # Errors
     /// When there can be no file or no thread.
-    pub fn create(home: &Home) -> io::Result<Self> {
+    pub fn create(home: &Home, log: Logger) -> io::Result<Self> {
         let path = home.spool_dir().join(format!("{PREFIX}{}{SUFFIX}", Uuid::now_v7()));
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        // Under its name only with its lock: else it could be taken for a dead daemon's.
+        let unlocked = path.with_extension("new");
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unlocked)?;
         if !lock_exclusively(&file)? {
             return Err(io::ErrorKind::WouldBlock.into());
         }
+        fs::rename(&unlocked, &path)?;
         let shared = Arc::new(Shared {
             path,
+            log,
             table: Mutex::default(),
             to_thread: Condvar::new(),
             from_thread: Condvar::new(),
@@ -120,8 +126,11 @@ impl Register {
         let in_hand = InHand { id, at, host: host.to_owned(), requests: 0 };
         let Some(slot) = shared.lock().take(in_hand, told) else { return Entry::unrecorded(id) };
         shared.to_thread.notify_one();
-        if !shared.slow.load(Ordering::Relaxed) && timeout(PATIENCE, written).await.is_err() {
-            shared.slow.store(true, Ordering::Relaxed);
+        if !shared.slow.load(Ordering::Relaxed)
+            && timeout(PATIENCE, written).await.is_err()
+            && !shared.slow.swap(true, Ordering::Relaxed)
+        {
+            slog::warn!(shared.log, "the register is slow: if we are killed now, not all is known");
         }
         Entry { id, slot: Some((Arc::clone(shared), slot)) }
     }

@@ -35,7 +35,7 @@ async fn written(register: &Register) {
 #[tokio::test]
 async fn who_is_in_hand_is_in_the_file_with_their_requests() {
     let (dir, home) = home();
-    let register = Register::create(&home).unwrap();
+    let register = Register::create(&home, crate::log::silent()).unwrap();
     let first = register.enter(Uuid::from_u128(1), at(T), "a.example").await;
     let second = register.enter(Uuid::from_u128(2), at(T), "b.example").await;
     second.seen();
@@ -58,7 +58,7 @@ async fn who_is_in_hand_is_in_the_file_with_their_requests() {
 #[tokio::test]
 async fn a_living_daemons_register_is_not_read_and_an_empty_one_is_removed() {
     let (dir, home) = home();
-    let register = Register::create(&home).unwrap();
+    let register = Register::create(&home, crate::log::silent()).unwrap();
     let entry = register.enter(Uuid::from_u128(1), at(T), "a.example").await;
     written(&register).await;
     assert!(pending(&home.spool_dir()).is_empty(), "locked");
@@ -71,7 +71,7 @@ async fn a_living_daemons_register_is_not_read_and_an_empty_one_is_removed() {
 #[tokio::test]
 async fn holes_and_long_names_do_not_shift_the_lines() {
     let (dir, home) = home();
-    let register = Register::create(&home).unwrap();
+    let register = Register::create(&home, crate::log::silent()).unwrap();
     let mut entries = Vec::new();
     for n in 0..100 {
         let name = if n == 50 { "x".repeat(10_000) } else { format!("{n}.{}", "é".repeat(100)) };
@@ -88,14 +88,14 @@ async fn holes_and_long_names_do_not_shift_the_lines() {
 async fn without_a_file_or_a_slot_connections_go_on() {
     let (_dir, home) = home();
     fs::remove_dir(home.spool_dir()).unwrap();
-    assert!(Register::create(&home).is_err());
+    assert!(Register::create(&home, crate::log::silent()).is_err());
     let entry = Register::none().enter(Uuid::from_u128(1), at(T), "a").await;
     entry.seen();
     entry.leave();
     assert_eq!(entry.id(), Uuid::from_u128(1));
 
     home.create().unwrap();
-    let register = Register::create(&home).unwrap();
+    let register = Register::create(&home, crate::log::silent()).unwrap();
     let shared = register.0.clone().unwrap();
     shared.lock().slots.resize_with(SLOTS, Slot::default);
     assert!(register.enter(Uuid::from_u128(1), at(T), "a").await.slot.is_none());
@@ -108,6 +108,7 @@ async fn nobody_waits_behind_one_who_waited_in_vain() {
     // Its thread does not run: as if the disk hung.
     let shared = Arc::new(Shared {
         path: home.spool_dir().join("x"),
+        log: crate::log::silent(),
         table: Mutex::default(),
         to_thread: Condvar::new(),
         from_thread: Condvar::new(),

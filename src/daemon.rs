@@ -24,7 +24,7 @@ use crate::actors::tap::Door;
 use crate::actors::{edge_monitor, health, tree};
 use crate::config::{self, Config, Loaded, Problem};
 use crate::home::{Home, PidLock};
-use crate::meter::ledger::{WriterConfig, start_writer};
+use crate::meter::ledger::{Register, WriterConfig, start_writer};
 use crate::meter::trust;
 use crate::supervisor::journal::Note;
 use crate::supervisor::{self, Journal};
@@ -135,7 +135,12 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
             return EXIT_ESCALATED;
         }
     };
-    let meter = Meter::new(intake);
+    let register = Register::create(&home, log.clone()).unwrap_or_else(|e| {
+        slog::error!(log, "no register: what is lost if we are killed will not be known";
+            "error" => %e);
+        Register::none()
+    });
+    let meter = Meter::new(intake, register);
     let token = Token::load_or_create(&home).or_else(|e| {
         slog::error!(log, "no token: only /health can be asked"; "error" => %e);
         Token::random()
@@ -216,6 +221,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     if !writer.stop(std::time::Instant::now() + LAST_ROWS) {
         slog::error!(log, "the ledger's writer did not end in time");
     }
+    meter.register().close(std::time::Instant::now() + LAST_EVENTS);
     slog::info!(log, "ended"; "code" => code);
     journal.flush(LAST_EVENTS);
     code

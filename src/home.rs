@@ -174,6 +174,20 @@ pub fn open_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
+/// Locks a file as long as it is open. `false`: somebody else holds it.
+pub fn lock_exclusively(file: &File) -> io::Result<bool> {
+    // A reader that looks whether it is locked holds the shared lock for an instant: try a few times.
+    for _ in 0..10 {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(e) => return Err(e.into()),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    Ok(false)
+}
+
 /// A pid file whose lock lives as long as its process, whatever ends it: "alive" is a fact of the
 /// kernel's, not a number in a file that another process may have by now.
 #[derive(Debug)]
@@ -197,16 +211,8 @@ impl PidLock {
     /// Takes the lock and writes our pid. `None`: another live process holds it.
     pub fn acquire(path: &Path) -> io::Result<Option<Self>> {
         let mut file = Self::open(path)?;
-        // A `holder` call elsewhere holds the shared lock for an instant: try a few times.
-        let mut tries = 0;
-        loop {
-            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => break,
-                Err(rustix::io::Errno::WOULDBLOCK) if tries == 10 => return Ok(None),
-                Err(rustix::io::Errno::WOULDBLOCK) => tries += 1,
-                Err(e) => return Err(e.into()),
-            }
-            std::thread::sleep(std::time::Duration::from_millis(2));
+        if !lock_exclusively(&file)? {
+            return Ok(None);
         }
         file.set_len(0)?;
         writeln!(file, "{}", std::process::id())?;

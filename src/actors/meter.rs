@@ -11,10 +11,9 @@ use tokio::time::Instant;
 use crate::config::Config;
 use crate::home::Home;
 use crate::meter::ca::{Ca, CaError};
-use crate::meter::ledger::Intake;
+use crate::meter::ledger::{Intake, Register};
 use crate::meter::observer::RowSink;
 use crate::meter::price::Book;
-use crate::meter::row::Row;
 use crate::meter::tap::Tap;
 use crate::meter::trust::{Trust, read_certificates};
 
@@ -24,6 +23,7 @@ pub struct Meter(Arc<Shared>);
 
 struct Shared {
     intake: Intake,
+    register: Register,
     book: Arc<ArcSwap<Book>>,
     prices_loaded: AtomicBool,
     keys: OnceLock<Keys>,
@@ -42,9 +42,10 @@ impl std::fmt::Debug for Meter {
 
 impl Meter {
     #[must_use]
-    pub fn new(intake: Intake) -> Self {
+    pub fn new(intake: Intake, register: Register) -> Self {
         Self(Arc::new(Shared {
             intake,
+            register,
             book: Arc::new(ArcSwap::from_pointee(Book::default())),
             prices_loaded: AtomicBool::new(false),
             keys: OnceLock::new(),
@@ -59,10 +60,16 @@ impl Meter {
         &self.0.intake
     }
 
+    /// Where the connections in hand stand.
+    #[must_use]
+    pub fn register(&self) -> Register {
+        self.0.register.clone()
+    }
+
     /// The intake as the tap sees it.
     #[must_use]
     pub fn sink(&self) -> Arc<dyn RowSink> {
-        Arc::new(Sink(self.0.intake.clone()))
+        Arc::new(self.0.intake.clone())
     }
 
     /// The price book in force.
@@ -168,16 +175,4 @@ fn read(home: &Home, config: &Config, log: &Logger) -> Result<(Ca, Trust), CaErr
         slog::error!(log, "providers can't all be verified"; "problem" => problem);
     }
     Ok((ca, trust))
-}
-
-struct Sink(Intake);
-
-impl RowSink for Sink {
-    fn record(&self, row: Row) {
-        self.0.record(row);
-    }
-
-    fn accepts(&self) -> bool {
-        self.0.stats().degraded.is_none()
-    }
 }

@@ -136,6 +136,7 @@ impl TapParts {
             trust: Arc::clone(&keys.trust),
             sink: self.meter.sink(),
             book: self.meter.book(),
+            register: self.meter.register(),
             limits: Limits::default(),
             log: self.log.clone(),
         });

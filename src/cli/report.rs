@@ -10,7 +10,7 @@ use super::output::{
 };
 use super::range::RangeArgs;
 pub use super::summary::summary_of_run;
-use super::summary::{gaps, unpriced_models};
+use super::summary::{gap_table, gaps, unpriced_models};
 use super::{Context, Exit, Failure};
 use crate::home::Home;
 use crate::meter::ledger::{Group, GroupBy, Grouping, Ledger, Report, ReportQuery, Totals};
@@ -83,6 +83,7 @@ fn human(report: &Report, now: &ZonedDateTime, style: Style) -> String {
         for gap in gaps(&report.coverage) {
             out.push_str(&style.warn(&format!("But {gap}.\n")));
         }
+        push_gaps(report, now, style, &mut out);
         return out;
     }
     out.push('\n');
@@ -94,7 +95,15 @@ fn human(report: &Report, now: &ZonedDateTime, style: Style) -> String {
         out.push('\n');
         out.push_str(&group_table(grouping, report.previous.is_some()).render(style));
     }
+    push_gaps(report, now, style, &mut out);
     out
+}
+
+fn push_gaps(report: &Report, now: &ZonedDateTime, style: Style, out: &mut String) {
+    if let Some(table) = gap_table(&report.coverage, now.time_zone()) {
+        out.push('\n');
+        out.push_str(&table.render(style));
+    }
 }
 
 fn heading(report: &Report, now: &ZonedDateTime, style: Style) -> String {

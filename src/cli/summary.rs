@@ -1,10 +1,13 @@
 //! Totals in words: the line at the end of `run`, and what every report says of gaps.
 
+use std::cmp::Reverse;
+
+use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-use super::output::{all_input, clean, count, count_or_dash, counted, money};
+use super::output::{Column, Table, all_input, clean, count, count_or_dash, counted, money};
 use crate::home::Home;
-use crate::meter::ledger::{Coverage, Ledger, Totals, Window};
+use crate::meter::ledger::{Coverage, Gap, Ledger, Totals, Window};
 use crate::meter::usage::Tokens;
 
 /// The line of one `run`, read from the ledger. `started` bounds what counts as passed through
@@ -115,6 +118,15 @@ pub fn gaps(coverage: &Coverage) -> Vec<String> {
             reasons.join(", "),
         ));
     }
+    if coverage.cut_connections > 0 {
+        gaps.push(format!(
+            "{} cut when the daemon died",
+            counted(coverage.cut_connections, "connection")
+        ));
+    }
+    if coverage.lost_connections > 0 {
+        gaps.push(format!("{} lost", counted(coverage.lost_connections, "connection")));
+    }
     if coverage.lost_rows > 0 {
         gaps.push(format!("{} lost", counted(coverage.lost_rows, "metered row")));
     }
@@ -122,6 +134,44 @@ pub fn gaps(coverage: &Coverage) -> Vec<String> {
         gaps.push(format!("a corrupt ledger was set aside as {}", clean(name)));
     }
     gaps
+}
+
+/// The gaps by host and reason, the widest first; `None`: there are none.
+pub fn gap_table(coverage: &Coverage, zone: &TimeZone) -> Option<Table> {
+    const SHOWN: usize = 10;
+    if coverage.gaps.is_empty() {
+        return None;
+    }
+    let mut gaps: Vec<&Gap> = coverage.gaps.iter().collect();
+    gaps.sort_by_key(|gap| Reverse(gap.connections));
+    let mut table = Table::new(&[
+        Column::text("NOT METERED", 0),
+        Column::number("CONNECTIONS", 1),
+        Column::text("HOST", 0),
+        Column::text("WHY", 2),
+        Column::text("FIRST", 4),
+        Column::text("LAST", 3),
+    ]);
+    let when = |at: Timestamp| {
+        at.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
+    };
+    for gap in gaps.iter().take(SHOWN) {
+        table.row(vec![
+            gap.kind.as_str().to_owned(),
+            count(gap.connections),
+            clean(&gap.host),
+            clean(&gap.reason),
+            when(gap.first_at),
+            when(gap.last_at),
+        ]);
+    }
+    if let Some(more) = gaps.get(SHOWN..).filter(|more| !more.is_empty()) {
+        let connections = more.iter().map(|gap| gap.connections).sum();
+        let hosts = format!("({} more)", count(more.len() as u64));
+        let blank = String::new;
+        table.row(vec![blank(), count(connections), hosts, blank(), blank(), blank()]);
+    }
+    Some(table)
 }
 
 #[cfg(test)]

@@ -110,6 +110,7 @@ impl Link {
     /// gives the offer up (a commit is then refused).
     pub fn offer(
         &self,
+        connection: Uuid,
         target: &Target,
         client: SocketAddr,
         local: SocketAddr,
@@ -125,6 +126,7 @@ impl Link {
         };
         let offer = ToDaemon::Offer(Offer {
             id,
+            connection,
             host: target.host.to_string(),
             port: target.port,
             client,

@@ -13,9 +13,11 @@ use slab::Slab;
 use tokio::io::{Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::connect::{Reader, Refusal, Request, Step, Target};
 use super::route::Reason;
+use super::spool::{End, Line};
 use super::tunnel::{Summary, Tunnel};
 use crate::dial;
 
@@ -65,6 +67,8 @@ pub struct Raw {
 
 #[derive(Clone, Copy, Debug)]
 pub struct Started {
+    /// The connection's name in the ledger, metered or passed.
+    pub id: Uuid,
     pub at: Timestamp,
     pub clock: Instant,
 }
@@ -100,7 +104,22 @@ pub struct Moving(Rc<Live>);
 impl Started {
     #[must_use]
     pub fn now() -> Self {
-        Self { at: Timestamp::now(), clock: Instant::now() }
+        Self { id: Uuid::now_v7(), at: Timestamp::now(), clock: Instant::now() }
+    }
+}
+
+impl Passed {
+    /// Its line at the beginning, or at its end.
+    #[must_use]
+    pub fn line(&self, end: Option<End>) -> Line<Reason> {
+        Line {
+            id: self.started.id,
+            at: self.started.at,
+            host: self.target.host.clone(),
+            port: self.target.port,
+            reason: self.reason,
+            end,
+        }
     }
 }
 

@@ -19,9 +19,9 @@ use super::health::Cause;
 use super::live::{Asked, Live, Metered, Passed, Place, Raw, Stage, Started};
 use super::offer::Outcome;
 use super::route::{self, OwnPorts, Reason, Route};
-use super::spool::{Line, Spool};
+use super::spool::{End, Spool};
 use super::status::{self, Counters};
-use super::tunnel::{Summary, Tunnel};
+use super::tunnel::Tunnel;
 use super::upgrade;
 use crate::config::Config;
 use crate::dial::{self, DialError};
@@ -69,7 +69,13 @@ pub async fn serve(shared: Rc<Shared>, stage: Stage) {
         if let Stage::Tunnel(raw) = place.take()
             && let Some(passed) = raw.passed
         {
-            note(&shared, passed, summary);
+            shared.counters.passed(passed.reason);
+            shared.spool.record(passed.line(Some(End {
+                duration_ms: millis(passed.started.clock.elapsed()),
+                bytes_up: summary.up,
+                bytes_down: summary.down,
+                aborted: summary.aborted,
+            })));
         }
     }
 }
@@ -130,7 +136,7 @@ async fn begin(shared: &Shared, place: &Place) {
                 reason: Reason::PlainHttp,
             });
             match connect(shared, &target).await {
-                Ok(server) => begin_tunnel(shared, place, server, passed),
+                Ok(server) => begin_tunnel(shared, place, server, passed).await,
                 Err(e) => turn_away(place, &e).await,
             }
         }
@@ -138,7 +144,7 @@ async fn begin(shared: &Shared, place: &Place) {
 }
 
 /// The server is there: the client is told, or its request sent on.
-fn begin_tunnel(shared: &Shared, place: &Place, server: TcpStream, passed: Option<Passed>) {
+async fn begin_tunnel(shared: &Shared, place: &Place, server: TcpStream, passed: Option<Passed>) {
     let Stage::Asked(asked) = place.take() else { return };
     let Asked { client, request } = *asked;
     let tunnel = match request {
@@ -152,8 +158,18 @@ fn begin_tunnel(shared: &Shared, place: &Place, server: TcpStream, passed: Optio
             Tunnel::new(client, server)
         }
     };
+    tunnelled(shared, place, tunnel, passed).await;
+}
+
+/// From here on it is a tunnel. One to a metered host is in the spool before its first byte: if we
+/// are killed, it is accounted for.
+async fn tunnelled(shared: &Shared, place: &Place, tunnel: Tunnel, passed: Option<Passed>) {
+    let line = passed.as_ref().map(|passed| passed.line(None));
     shared.counters.raw();
     place.set(Stage::Tunnel(Box::new(Raw { tunnel, passed })));
+    if let Some(line) = line {
+        shared.spool.begin(line).await;
+    }
 }
 
 /// A metered connection with its first bytes unread: to the daemon if it is well, else raw.
@@ -184,8 +200,7 @@ async fn chain(shared: &Shared, place: &Place) {
             let tunnel = Tunnel::new(client, server);
             let tunnel = if offered { tunnel.shared_client() } else { tunnel };
             let passed = Some(Passed { target, started, reason });
-            shared.counters.raw();
-            place.set(Stage::Tunnel(Box::new(Raw { tunnel, passed })));
+            tunnelled(shared, place, tunnel, passed).await;
         }
         Err(e) => {
             // `200` is out: breaking off is all that can be said.
@@ -205,7 +220,7 @@ async fn offer(shared: &Shared, place: &Place) -> Result<Outcome, Reason> {
         let (Ok(peer), Ok(local)) = (m.client.peer_addr(), m.client.local_addr()) else {
             return Err(lost);
         };
-        link.offer(&m.target, peer, local, m.client.as_fd())
+        link.offer(m.started.id, &m.target, peer, local, m.client.as_fd())
     });
     Ok(outcome.ok_or(lost)??.await.unwrap_or(Outcome::Raw(lost)))
 }
@@ -215,19 +230,6 @@ fn metered<T>(place: &Place, look: impl FnOnce(&Metered) -> T) -> Option<T> {
         Stage::Metered(metered) => Some(look(metered)),
         Stage::Head(_) | Stage::Asked(_) | Stage::Tunnel(_) | Stage::Over => None,
     })
-}
-
-fn note(shared: &Shared, passed: Passed, summary: Summary) {
-    shared.counters.passed(passed.reason);
-    shared.spool.record(Line {
-        at: passed.started.at,
-        host: passed.target.host,
-        port: passed.target.port,
-        duration_ms: millis(passed.started.clock.elapsed()),
-        bytes_up: summary.up,
-        bytes_down: summary.down,
-        reason: passed.reason,
-    });
 }
 
 /// Why a target was not connected to.

@@ -1,64 +1,94 @@
-//! What was not metered: one line per raw tunnel to a metered host, for the daemon to ingest.
+//! What was not metered: raw tunnels to metered hosts, one line when one begins and one when it
+//! ends, for the daemon to ingest. The second tells all that the first did, so either will do.
 //!
-//! Written in batches on a blocking thread. Traffic never waits for the file, and no trouble with
-//! the file is ever the traffic's: lines are dropped and counted instead.
+//! Written in batches on a blocking thread. A tunnel waits for the line of its beginning, so that a
+//! killed edge leaves none unaccounted; but only for a moment, and not at all while the file is slow.
+//! No trouble with the file is ever the traffic's: lines are dropped and counted instead.
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+use uuid::Uuid;
 
 use crate::home::open_append;
 
 /// The file grows to this; then lines are dropped until the daemon has taken it away.
 pub const MAX_FILE: u64 = 16 * 1024 * 1024;
+/// How long a tunnel waits for the line of its beginning.
+const PATIENCE: Duration = Duration::from_millis(100);
 const QUEUE: usize = 4096;
 const BATCH: usize = 256;
 
 /// One raw tunnel.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Line<R> {
+    pub id: Uuid,
     /// When it began.
     pub at: Timestamp,
     pub host: Box<str>,
     pub port: u16,
+    pub reason: R,
+    /// Not there at its beginning.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub end: Option<End>,
+}
+
+/// How a raw tunnel ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct End {
     pub duration_ms: u64,
     pub bytes_up: u64,
     pub bytes_down: u64,
-    pub reason: R,
+    /// One side broke off instead of closing.
+    pub aborted: bool,
 }
 
-type Queued = Line<super::route::Reason>;
+type Entry = Line<super::route::Reason>;
+
+#[derive(Debug)]
+struct Queued {
+    line: Entry,
+    /// Told when the line was written, or dropped.
+    done: Option<oneshot::Sender<()>>,
+}
 
 /// Where connections leave their lines.
 #[derive(Clone, Debug)]
 pub struct Spool {
     queue: mpsc::Sender<Queued>,
-    dropped: Arc<AtomicU64>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    dropped: AtomicU64,
     /// Lines that were queued and are not in the file yet.
-    unwritten: Arc<AtomicU64>,
+    unwritten: AtomicU64,
+    /// Somebody waited in vain, and no write has come to its end since.
+    slow: AtomicBool,
 }
 
 impl Spool {
     /// The handle, and the task that writes until every handle is gone.
     pub fn new(path: PathBuf) -> (Self, impl Future<Output = ()> + Send + 'static) {
         let (queue, mut lines) = mpsc::channel::<Queued>(QUEUE);
-        let (dropped, unwritten) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-        let spool =
-            Self { queue, dropped: Arc::clone(&dropped), unwritten: Arc::clone(&unwritten) };
+        let state = Arc::new(State::default());
+        let spool = Self { queue, state: Arc::clone(&state) };
         let write = async move {
             let mut file = Writer { path, file: None };
             let mut batch = Vec::new();
             while lines.recv_many(&mut batch, BATCH).await > 0 {
                 let count = batch.len() as u64;
-                let text = encode(&batch);
-                batch.clear();
+                let text = encode(batch.iter().map(|queued| &queued.line));
                 let written = tokio::task::spawn_blocking(move || {
                     let written = file.append(&text);
                     (file, written)
@@ -66,31 +96,53 @@ impl Spool {
                 let Ok((back, ok)) = written.await else { return };
                 file = back;
                 if !ok {
-                    dropped.fetch_add(count, Ordering::Relaxed);
+                    state.dropped.fetch_add(count, Ordering::Relaxed);
                 }
-                unwritten.fetch_sub(count, Ordering::Relaxed);
+                state.slow.store(false, Ordering::Relaxed);
+                for done in batch.drain(..).filter_map(|queued| queued.done) {
+                    let _ = done.send(());
+                }
+                state.unwritten.fetch_sub(count, Ordering::Relaxed);
             }
         };
         (spool, write)
     }
 
-    pub fn record(&self, line: Queued) {
-        self.unwritten.fetch_add(1, Ordering::Relaxed);
-        if self.queue.try_send(line).is_err() {
-            self.unwritten.fetch_sub(1, Ordering::Relaxed);
-            self.dropped.fetch_add(1, Ordering::Relaxed);
+    /// Records a beginning, and waits a moment until it is written.
+    pub async fn begin(&self, line: Entry) {
+        let (done, written) = oneshot::channel();
+        let queued = self.send(Queued { line, done: Some(done) });
+        if queued
+            && !self.state.slow.load(Ordering::Relaxed)
+            && timeout(PATIENCE, written).await.is_err()
+        {
+            self.state.slow.store(true, Ordering::Relaxed);
         }
+    }
+
+    pub fn record(&self, line: Entry) {
+        self.send(Queued { line, done: None });
     }
 
     /// Nothing waits to be written.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.unwritten.load(Ordering::Relaxed) == 0
+        self.state.unwritten.load(Ordering::Relaxed) == 0
     }
 
     #[must_use]
     pub fn dropped(&self) -> u64 {
-        self.dropped.load(Ordering::Relaxed)
+        self.state.dropped.load(Ordering::Relaxed)
+    }
+
+    fn send(&self, queued: Queued) -> bool {
+        self.state.unwritten.fetch_add(1, Ordering::Relaxed);
+        let sent = self.queue.try_send(queued).is_ok();
+        if !sent {
+            self.state.unwritten.fetch_sub(1, Ordering::Relaxed);
+            self.state.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+        sent
     }
 }
 
@@ -122,8 +174,8 @@ impl Writer {
     }
 }
 
-fn encode(lines: &[Queued]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(lines.len() * 192);
+fn encode<'a>(lines: impl ExactSizeIterator<Item = &'a Entry>) -> Vec<u8> {
+    let mut text = Vec::with_capacity(lines.len() * 256);
     for line in lines {
         let start = text.len();
         if serde_json::to_writer(&mut text, line).is_err() {
@@ -141,16 +193,19 @@ mod tests {
     use crate::edge::health::Cause;
     use crate::edge::route::Reason;
 
-    fn line(host: &str) -> Queued {
+    fn line(host: &str) -> Entry {
         Line {
+            id: Uuid::from_u128(1),
             at: "2026-01-02T03:04:05Z".parse().unwrap(),
             host: host.into(),
             port: 443,
-            duration_ms: 7,
-            bytes_up: 1,
-            bytes_down: 2,
             reason: Reason::Daemon(Cause::Refused),
+            end: Some(End { duration_ms: 7, bytes_up: 1, bytes_down: 2, aborted: false }),
         }
+    }
+
+    fn begun(host: &str) -> Entry {
+        Line { end: None, ..line(host) }
     }
 
     #[tokio::test]
@@ -158,18 +213,16 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.jsonl");
         let mut writer = Writer { path: path.clone(), file: None };
-        assert!(writer.append(&encode(&[line("a")])));
+        assert!(writer.append(&encode([&line("a")].into_iter())));
         fs::rename(&path, dir.path().join("taken")).unwrap();
-        assert!(writer.append(&encode(&[line("b"), line("c")])));
+        assert!(writer.append(&encode([&line("b"), &begun("c")].into_iter())));
         let text = fs::read_to_string(&path).unwrap();
         let read: Vec<Line<String>> =
             text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
         assert_eq!(read.len(), 2);
         assert_eq!((&*read[0].host, read[0].reason.as_str()), ("b", "daemon_not_running"));
-        assert!(
-            text.starts_with(r#"{"at":"2026-01-02T03:04:05Z","host":"b","port":443,"#),
-            "{text}"
-        );
+        assert_eq!((read[0].end.is_some(), read[1].end), (true, None));
+        assert!(!text.contains("null"), "{text}");
     }
 
     #[tokio::test]
@@ -191,10 +244,35 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let (spool, write) = Spool::new(dir.path().join("no/such/dir"));
         spool.record(line("a"));
-        let dropped = Arc::clone(&spool.dropped);
+        let state = Arc::clone(&spool.state);
         drop(spool);
         write.await;
-        assert_eq!(dropped.load(Ordering::Relaxed), 1);
+        assert_eq!(state.dropped.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_beginning_is_in_the_file_when_the_wait_is_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.jsonl");
+        let (spool, write) = Spool::new(path.clone());
+        tokio::spawn(write);
+        spool.begin(begun("a")).await;
+        assert!(spool.state.slow.load(Ordering::Relaxed) || path.exists());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_behind_one_who_waited_in_vain() {
+        let dir = tempfile::tempdir().unwrap();
+        // Its task does not run: as if the disk hung.
+        let (spool, write) = Spool::new(dir.path().join("p.jsonl"));
+        let start = tokio::time::Instant::now();
+        for _ in 0..100 {
+            spool.begin(begun("a")).await;
+        }
+        assert_eq!(start.elapsed(), PATIENCE);
+        drop(spool);
+        write.await;
+        assert_eq!(fs::read_to_string(dir.path().join("p.jsonl")).unwrap().lines().count(), 100);
     }
 
     #[test]
@@ -203,9 +281,9 @@ mod tests {
         let path = dir.path().join("p.jsonl");
         File::create(&path).unwrap().set_len(MAX_FILE - 10).unwrap();
         let mut writer = Writer { path: path.clone(), file: None };
-        assert!(!writer.append(&encode(&[line("a")])));
+        assert!(!writer.append(&encode([&line("a")].into_iter())));
         assert_eq!(fs::metadata(&path).unwrap().len(), MAX_FILE - 10);
         fs::remove_file(&path).unwrap();
-        assert!(writer.append(&encode(&[line("a")])));
+        assert!(writer.append(&encode([&line("a")].into_iter())));
     }
 }

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::connect::{Reader, Request, Target};
 use super::live::{Asked, Head, Live, Metered, Passed, Raw, Stage, Started};
@@ -55,6 +56,7 @@ pub struct Blob {
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 struct Moment {
+    id: Uuid,
     at: Timestamp,
     age_us: u64,
 }
@@ -228,7 +230,7 @@ fn get(blobs: &[u8], blob: Blob) -> io::Result<Vec<u8>> {
 impl From<Started> for Moment {
     fn from(started: Started) -> Self {
         let age = started.clock.elapsed().as_micros();
-        Self { at: started.at, age_us: u64::try_from(age).unwrap_or(u64::MAX) }
+        Self { id: started.id, at: started.at, age_us: u64::try_from(age).unwrap_or(u64::MAX) }
     }
 }
 
@@ -236,7 +238,7 @@ impl From<Moment> for Started {
     fn from(moment: Moment) -> Self {
         let now = Instant::now();
         let clock = now.checked_sub(Duration::from_micros(moment.age_us)).unwrap_or(now);
-        Self { at: moment.at, clock }
+        Self { id: moment.id, at: moment.at, clock }
     }
 }
 

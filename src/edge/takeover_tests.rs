@@ -57,7 +57,7 @@ async fn every_stage_goes_on_where_it_stood() {
     let (mut c4, metered) = pair().await;
     let mut reader = Reader::default();
     assert_eq!(reader.feed(b"CONNECT api.anth"), crate::edge::connect::Step::More);
-    let started = Started { at: "2026-01-02T03:04:05Z".parse().unwrap(), clock: Instant::now() };
+    let started = Started { at: "2026-01-02T03:04:05Z".parse().unwrap(), ..Started::now() };
     let forward = Request::Forward { target: target(), head: b"GET / HTTP/1.1\r\n\r\n".to_vec() };
     let stages = through(vec![
         Stage::Head(Box::new(Head { client: head, reader })),
@@ -81,7 +81,8 @@ async fn every_stage_goes_on_where_it_stood() {
     );
     assert!(matches!(stages.next(), Some(Stage::Asked(a)) if a.request == forward));
     let Some(Stage::Metered(metered)) = stages.next() else { panic!("no metered connection") };
-    assert_eq!((metered.started.at, &metered.target), (started.at, &target()));
+    let kept = (metered.started.id, metered.started.at, &metered.target);
+    assert_eq!(kept, (started.id, started.at, &target()));
     let place = live.enter(Stage::Metered(metered));
     assert!(std::future::poll_fn(|cx| place.poll_spoke(cx)).await);
     assert!(stages.next().is_none());

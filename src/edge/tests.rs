@@ -27,7 +27,8 @@ async fn without_a_daemon_the_same_request_goes_raw_and_is_noted() {
         let lines = world.spooled(1).await;
         assert_eq!(lines[0].reason, "daemon_not_running");
         assert_eq!((&*lines[0].host, lines[0].port), ("api.anthropic.com", 443));
-        assert_eq!((lines[0].bytes_up, lines[0].bytes_down), (HELLO.len() as u64, 15));
+        let end = lines[0].end.unwrap();
+        assert_eq!((end.bytes_up, end.bytes_down, end.aborted), (HELLO.len() as u64, 15, false));
         let status = world.status().await;
         assert_eq!(status["verdict"], "unhealthy");
         assert_eq!(status["passed_metered_total"], 1);

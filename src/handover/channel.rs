@@ -351,6 +351,8 @@ mod tests {
     use std::io::{Read as _, Write as _};
     use std::os::unix::net::UnixStream as StdStream;
 
+    use uuid::Uuid;
+
     use super::*;
     use crate::handover::Offer;
 
@@ -361,7 +363,14 @@ mod tests {
 
     fn offer(id: u64) -> ToDaemon {
         let addr = "127.0.0.1:1".parse().unwrap();
-        ToDaemon::Offer(Offer { id, host: "h".into(), port: 443, client: addr, local: addr })
+        ToDaemon::Offer(Offer {
+            id,
+            connection: Uuid::nil(),
+            host: "h".into(),
+            port: 443,
+            client: addr,
+            local: addr,
+        })
     }
 
     #[tokio::test]

@@ -11,9 +11,10 @@ pub mod wire;
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
+use uuid::Uuid;
 
 /// Version of this protocol; a peer of another version is not used (raw tunnels until both match).
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Names an offer on its channel; never reused within a channel.
 pub type OfferId = u64;
@@ -22,6 +23,8 @@ pub type OfferId = u64;
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Offer {
     pub id: OfferId,
+    /// Names the client's connection in the ledger, whichever way it takes.
+    pub connection: Uuid,
     /// CONNECT target as the client wrote it (host lower-cased, IPv6 without brackets).
     pub host: String,
     pub port: u16,
@@ -52,7 +55,7 @@ pub enum ToDaemon {
 #[serde(rename_all = "snake_case")]
 pub enum ToEdge {
     /// `instance` is the same id that `/health` of this daemon process answers with.
-    Hello { version: u16, pid: u32, instance: uuid::Uuid },
+    Hello { version: u16, pid: u32, instance: Uuid },
     /// Still at work on this offer (a slow provider is not a frozen daemon).
     Progress { id: OfferId },
     /// About to consume the first byte: may I?

@@ -18,6 +18,7 @@ use super::feed::{Closing, Progress, Seen, Watch};
 use super::http::{Cut, Follower, GaveUp, HttpEvent, RequestHead, Side, StreamId};
 use super::http1::Http1;
 use super::http2::Http2;
+use super::ledger::Entry;
 use super::price::Book;
 use super::row::{Protocol, Row};
 
@@ -32,6 +33,11 @@ pub trait RowSink: Send + Sync {
     /// Writes the row; the same id again replaces it.
     fn record(&self, row: Row);
 
+    /// Calls `then` when everything recorded so far is kept.
+    fn when_kept(&self, then: Box<dyn FnOnce() + Send>) {
+        then();
+    }
+
     /// Whether rows can be taken at all; if not, new connections stay raw.
     fn accepts(&self) -> bool {
         true
@@ -41,6 +47,10 @@ pub trait RowSink: Send + Sync {
 impl RowSink for crate::meter::ledger::Intake {
     fn record(&self, row: Row) {
         Self::record(self, row);
+    }
+
+    fn when_kept(&self, then: Box<dyn FnOnce() + Send>) {
+        Self::when_kept(self, then);
     }
 
     fn accepts(&self) -> bool {
@@ -54,6 +64,7 @@ pub type Attributed = watch::Receiver<Option<Arc<Attribution>>>;
 /// Which connection is observed.
 #[derive(Clone, Debug)]
 pub struct Subject {
+    pub entry: Entry,
     pub host: String,
     pub port: u16,
     /// What client and provider agreed on.
@@ -269,7 +280,7 @@ impl Observer {
         // A follower never says a stream twice; if it did, the first must not vanish unwritten.
         self.cut(stream, Cut::Eof(Side::Client), at);
         let exchange = Exchange::new(self.start(at), head);
-        self.observed.exchanges += 1;
+        self.note_exchange();
         self.record(exchange.row(&self.book.load()));
         let tracked =
             Tracked { exchange, upgraded: false, request_ended: false, response_ended: false };
@@ -325,7 +336,7 @@ impl Observer {
         if streams.is_empty() {
             let mut exchange = Exchange::new(self.start(now), &RequestHead::default());
             exchange.lossy(reason, now);
-            self.observed.exchanges += 1;
+            self.note_exchange();
             self.record(exchange.row(&self.book.load()));
         }
         for stream in streams {
@@ -356,7 +367,13 @@ impl Observer {
         Some(row)
     }
 
+    fn note_exchange(&mut self) {
+        self.observed.exchanges += 1;
+        self.subject.entry.seen();
+    }
+
     fn record(&mut self, mut row: Row) {
+        row.connection = Some(self.subject.entry.id());
         // First what waits: an earlier writing of this row must not come after this one.
         self.attribute();
         let known = self.subject.attribution.borrow().clone();

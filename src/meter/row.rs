@@ -130,6 +130,9 @@ pub struct Row {
     pub session: Option<String>,
     pub branch: Option<String>,
     pub cwd: Option<String>,
+    /// The client's connection that the request came on.
+    #[schema(value_type = Option<String>, format = "uuid")]
+    pub connection: Option<Uuid>,
 }
 
 /// A row as `requests --json` and `/v1/requests` show it: the fields of [`Row`] and the cost as a

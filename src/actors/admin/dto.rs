@@ -1,10 +1,12 @@
 //! What the admin API answers with. The names here are public: docs/openapi.json is made of them.
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::actors::health::Check;
+use crate::meter::ledger::Coverage;
 use crate::meter::row::PublicRow;
 
 /// `ok`: connections are metered. `degraded`: they pass raw.
@@ -157,6 +159,28 @@ pub struct StatsQuery {
     /// `project`, `model`, `provider`, `client`, `session` or `day`.
     pub by: Option<String>,
     pub project: Option<String>,
+}
+
+/// A time range.
+#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct CoverageQuery {
+    /// From this moment on: a timestamp, or a span back from now (`30m`, `12h`, `7d`). Default `30d`.
+    pub since: Option<String>,
+    /// Before this moment.
+    pub until: Option<String>,
+}
+
+/// `/v1/coverage`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CoverageAnswer {
+    #[schema(value_type = String, format = DateTime)]
+    pub from: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    pub to: Timestamp,
+    #[serde(flatten)]
+    pub coverage: Coverage,
 }
 
 /// `/v1/flush`.

@@ -95,6 +95,7 @@ pub fn app(
         .service(resource("/v1/actors", web::get().to(get_actors)))
         .service(resource("/v1/requests", web::get().to(rows::get_requests)))
         .service(resource("/v1/stats", web::get().to(rows::get_stats)))
+        .service(resource("/v1/coverage", web::get().to(rows::get_coverage)))
         .service(resource("/v1/flush", web::get().to(rows::get_flush)))
         .service(resource("/v1/events", web::get().to(get_events)))
         .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::not_found()) }))
@@ -122,7 +123,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     ),
     paths(
         get_health, get_ready, get_openapi, get_status, get_actors, rows::get_requests,
-        rows::get_stats, rows::get_flush, get_events
+        rows::get_stats, rows::get_coverage, rows::get_flush, get_events
     ),
     components(schemas(Problem)),
     modifiers(&Bearer)

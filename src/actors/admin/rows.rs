@@ -8,7 +8,9 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::dto::{FlushAnswer, RequestsAnswer, RequestsQuery, StatsQuery};
+use super::dto::{
+    CoverageAnswer, CoverageQuery, FlushAnswer, RequestsAnswer, RequestsQuery, StatsQuery,
+};
 use super::problem::Problem;
 use super::routes::Api;
 use crate::actors::meter::Meter;
@@ -92,17 +94,7 @@ pub(super) async fn get_stats(
     query: web::Query<StatsQuery>,
 ) -> Result<HttpResponse, Problem> {
     let query = query.into_inner();
-    let now = Timestamp::now();
-    let since = query.since.as_deref().unwrap_or("30d");
-    let window = Window {
-        from: moment("since", Some(since), now)?.unwrap_or(Timestamp::MIN),
-        // "Up to now" includes what began this instant.
-        to: moment("until", query.until.as_deref(), now)?
-            .unwrap_or_else(|| now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(now)),
-    };
-    if window.from > window.to {
-        return Err(Problem::bad_request("since is later than until"));
-    }
+    let window = window(query.since.as_deref(), query.until.as_deref())?;
     let by = match query.by.as_deref() {
         None => Vec::new(),
         Some(name) => vec![GroupBy::from_str(name, false).map_err(|_| {
@@ -118,6 +110,32 @@ pub(super) async fn get_stats(
     };
     let report = read(&api, move |ledger| ledger.report(&report)).await?;
     Ok(HttpResponse::Ok().json(report))
+}
+
+/// How much of the traffic was metered, and what was not: when, to whom and why.
+#[utoipa::path(
+    get,
+    tag = "ledger",
+    path = "/v1/coverage",
+    params(CoverageQuery),
+    security(("token" = [])),
+    responses(
+        (status = 200, body = CoverageAnswer),
+        (status = 400, description = "a parameter is wrong", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "the ledger can't be read", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get_coverage(
+    api: web::Data<Api>,
+    query: web::Query<CoverageQuery>,
+) -> Result<HttpResponse, Problem> {
+    let window = window(query.since.as_deref(), query.until.as_deref())?;
+    let coverage = read(&api, move |ledger| ledger.coverage(window)).await?;
+    Ok(HttpResponse::Ok().json(CoverageAnswer { from: window.from, to: window.to, coverage }))
 }
 
 /// Waits, a second at most, until finished exchanges are in the ledger.
@@ -172,6 +190,21 @@ async fn read<T: Send + 'static>(
         Ok(Err(e)) => Err(Problem::unavailable(e.to_string())),
         Err(_) => Err(Problem::unavailable("the query did not finish")),
     }
+}
+
+/// The last 30 days, unless something else is asked for.
+fn window(since: Option<&str>, until: Option<&str>) -> Result<Window, Problem> {
+    let now = Timestamp::now();
+    let window = Window {
+        from: moment("since", Some(since.unwrap_or("30d")), now)?.unwrap_or(Timestamp::MIN),
+        // "Up to now" includes what began this instant.
+        to: moment("until", until, now)?
+            .unwrap_or_else(|| now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(now)),
+    };
+    if window.from > window.to {
+        return Err(Problem::bad_request("since is later than until"));
+    }
+    Ok(window)
 }
 
 /// A timestamp, or a span back from now.

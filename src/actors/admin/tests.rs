@@ -22,7 +22,7 @@ use super::routes::{self, Api};
 use crate::actors::health::{Board, Check};
 use crate::actors::meter::Meter;
 use crate::home::open_append;
-use crate::meter::ledger::{Writer, WriterConfig, fixture, start_writer};
+use crate::meter::ledger::{Register, Writer, WriterConfig, fixture, start_writer};
 use crate::meter::row::Row;
 use crate::supervisor::Journal;
 
@@ -41,7 +41,7 @@ fn bench() -> Bench {
         home,
         health: Board::default(),
         edge: Default::default(),
-        meter: Meter::new(intake),
+        meter: Meter::new(intake, Register::none()),
         tree: Default::default(),
         started_at: Timestamp::now(),
         born: Instant::now(),

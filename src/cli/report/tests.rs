@@ -59,8 +59,12 @@ fn rows() -> Vec<Row> {
 }
 
 fn passed(home: &Home) {
-    let line = r#"{"at":"2026-11-24T10:00:00Z","host":"api.openai.com","port":443,"duration_ms":5,"bytes_up":1,"bytes_down":2,"reason":"daemon_down"}"#;
-    std::fs::write(home.passthrough_spool(), format!("{line}\n{line}\n")).unwrap();
+    let line = |n: u8| {
+        format!(
+            r#"{{"id":"00000000-0000-0000-0000-00000000000{n}","at":"2026-11-24T10:00:0{n}Z","host":"api.openai.com","port":443,"reason":"daemon_down","end":{{"duration_ms":5,"bytes_up":1,"bytes_down":2,"aborted":false}}}}"#
+        ) + "\n"
+    };
+    std::fs::write(home.passthrough_spool(), line(1) + &line(2)).unwrap();
 }
 
 #[test]

@@ -105,12 +105,14 @@ impl World {
         self.edge.shared.health.look().0
     }
 
-    /// The lines of the spool, once there are `count`.
+    /// The lines of tunnels that ended, once there are `count`.
     pub(super) async fn spooled(&self, count: usize) -> Vec<spool::Line<String>> {
         loop {
             let text = std::fs::read_to_string(self.home.passthrough_spool()).unwrap_or_default();
-            if text.lines().count() >= count {
-                return text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+            let lines = text.lines().map(|l| serde_json::from_str::<spool::Line<_>>(l).unwrap());
+            let ended: Vec<_> = lines.filter(|l| l.end.is_some()).collect();
+            if ended.len() >= count {
+                return ended;
             }
             sleep(MS).await;
         }

@@ -263,6 +263,7 @@ impl Exchange {
             session: self.request.session.clone(),
             branch: None,
             cwd: None,
+            connection: None,
         }
     }
 

@@ -1,321 +1,260 @@
-//! What was not metered: the edge's spool of raw tunnels, and its way into the database.
+//! How much of the traffic the ledger tells: what was metered, what went through unmetered, what
+//! was cut, what was lost.
 //!
-//! The edge appends one JSON line per raw tunnel to a metered host (opened, written with one
-//! `write`, closed). The writer renames the spool, leaves it alone for one round so that an append
-//! that had it open is in it, then inserts its lines and its name in one transaction and deletes
-//! it. The name in `ingested` makes a repeat after a crash do nothing.
+//! A connection to a metered host was metered (it left rows), passed, or lost: each exactly once,
+//! whichever of our processes was killed meanwhile, and as often as that happened.
 
-use std::collections::{BTreeMap, HashSet};
-use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Read};
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
-use rusqlite::{Connection, TransactionBehavior, params};
-use serde::{Deserialize, Serialize};
+use jiff::Timestamp;
+use rusqlite::{OptionalExtension, params};
+use serde::Serialize;
+use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::LedgerError;
+use super::passed::{self, Passed};
+use super::query::Ledger;
+use super::record::{Columns, Id, Micros};
+use super::report::Window;
+use super::unfinished::{self, Fate, Unfinished, judge};
+use crate::meter::surface;
 
-/// One raw tunnel to a metered host: a line of the spool.
-#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Passed {
-    /// When the tunnel was opened.
-    pub at: Timestamp,
-    pub host: String,
-    pub port: u16,
-    pub duration_ms: u64,
-    pub bytes_up: u64,
-    pub bytes_down: u64,
-    /// `daemon_down`, `unhealthy`, `declined:<why>`, `deadline` …
-    pub reason: String,
-}
-
-/// How much of the traffic in a time range the ledger tells.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+/// How much of the traffic in a time range the ledger tells; of all projects.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize, ToSchema)]
 pub struct Coverage {
     /// Requests to models that have a row.
     pub metered_requests: u64,
+    /// Connections with at least one row, of whatever request.
+    pub metered_connections: u64,
     /// Connections to metered hosts that went through unmetered (of all projects: nothing was
     /// read, so whose they were is not known).
     pub passed_connections: u64,
     pub passed_bytes: u64,
     pub passed_by_reason: BTreeMap<String, u64>,
-    /// Rows that were metered and could not be kept.
+    /// Of the metered connections, those that ended because the daemon died.
+    pub cut_connections: u64,
+    /// Connections that were to be metered and left no row.
+    pub lost_connections: u64,
+    /// Requests that were seen and could not be kept.
     pub lost_rows: u64,
+    /// The passed, cut and lost connections by host and reason.
+    pub gaps: Vec<Gap>,
     /// Names of corrupt ledgers that were set aside in this time; their rows are not counted.
     pub set_aside: Vec<String>,
 }
 
-impl Coverage {
-    pub(super) fn add_passed(&mut self, reason: &str, connections: u64, bytes: u64) {
-        self.passed_connections = self.passed_connections.saturating_add(connections);
-        self.passed_bytes = self.passed_bytes.saturating_add(bytes);
-        if connections > 0 {
-            let count = self.passed_by_reason.entry(reason.to_owned()).or_default();
-            *count = count.saturating_add(connections);
+/// Connections to one host that are not, or not wholly, in the ledger.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
+pub struct Gap {
+    pub kind: GapKind,
+    pub provider: String,
+    pub host: String,
+    pub reason: String,
+    pub connections: u64,
+    /// Of passed connections, as far as their end was seen.
+    pub bytes: u64,
+    /// When the first and the last of them began.
+    #[schema(value_type = String, format = DateTime)]
+    pub first_at: Timestamp,
+    #[schema(value_type = String, format = DateTime)]
+    pub last_at: Timestamp,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum GapKind {
+    /// Went through unmetered.
+    Passed,
+    /// Metered, and ended with the daemon.
+    Cut,
+    /// Left no row.
+    Lost,
+}
+
+impl GapKind {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Cut => "cut",
+            Self::Lost => "lost",
         }
     }
 }
 
-/// Longest line that is read; a longer one is no line of ours.
-const LINE_CAP: u64 = 8 * 1024;
-/// How long the name of an ingested file is remembered after the file is gone.
-const REMEMBER: SignedDuration = SignedDuration::from_hours(24);
-
-/// One round: takes in what the previous round renamed, then renames what has come since.
-/// Returns how many lines went in.
-pub(super) fn ingest(
-    conn: &mut Connection,
-    spool: &Path,
-    now: Timestamp,
-) -> Result<u64, LedgerError> {
-    let waiting = renamed(spool).unwrap_or_default();
-    let mut lines = 0;
-    for path in &waiting {
-        lines += ingest_file(conn, path, now)?;
-    }
-    if !waiting.is_empty() {
-        forget(conn, spool, now)?;
-    }
-    if fs::metadata(spool).is_ok_and(|m| m.len() > 0) {
-        let target = spool.with_file_name(format!("{PREFIX}{}{SUFFIX}", Uuid::now_v7()));
-        // A spool that can't be renamed stays the edge's; the next round tries again.
-        let _ = fs::rename(spool, target);
-    }
-    Ok(lines)
-}
-
-/// Everything that is not in the database yet: the spool, and renamed files whose name is not in
-/// `ingested`. Calls `each` per line.
-pub(super) fn pending(spool: &Path, ingested: &HashSet<String>, mut each: impl FnMut(Passed)) {
-    // The spool is opened before the directory is listed: a rename in between shows it twice
-    // (told apart by its inode), never not at all.
-    let current = File::open(spool).ok();
-    let current_inode = current.as_ref().and_then(|f| f.metadata().ok()).map(|m| m.ino());
-    for path in renamed(spool).unwrap_or_default() {
-        let name = file_name(&path);
-        let Ok(file) = File::open(&path) else { continue };
-        let same = file.metadata().is_ok_and(|m| Some(m.ino()) == current_inode);
-        if !same && !ingested.contains(&name) {
-            let _ = read_lines(file, &mut |line| {
-                each(line);
-                Ok::<(), io::Error>(())
-            });
+impl Ledger {
+    /// What of a time range was metered, and what was not. Counts what no daemon has taken in yet.
+    pub fn coverage(&self, window: Window) -> Result<Coverage, LedgerError> {
+        // The files before the database: what a daemon takes in meanwhile is seen in both, and known
+        // by its id; nothing is seen in neither.
+        let spooled = passed::pending(&self.spool);
+        let mut unfinished = self.spool.parent().map(unfinished::pending).unwrap_or_default();
+        let snapshot = self.conn.unchecked_transaction()?;
+        unfinished.extend(self.stored_unfinished(window)?);
+        let mut sum = Sum { coverage: self.stored(window)?, gaps: BTreeMap::new() };
+        self.add_stored_passed(window, &mut sum)?;
+        for passed in spooled.values().filter(|p| window.contains(p.at)) {
+            self.add_spooled(passed, &mut sum)?;
         }
-    }
-    if let Some(file) = current {
-        let _ = read_lines(file, &mut |line| {
-            each(line);
-            Ok::<(), io::Error>(())
-        });
-    }
-}
-
-const PREFIX: &str = "passthrough.";
-const SUFFIX: &str = ".ingest";
-
-/// Renamed spool files, oldest first (their names hold UUIDv7s).
-fn renamed(spool: &Path) -> io::Result<Vec<PathBuf>> {
-    let Some(dir) = spool.parent() else { return Ok(Vec::new()) };
-    let mut found: Vec<PathBuf> = fs::read_dir(dir)?
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = file_name(path);
-            name.starts_with(PREFIX) && name.ends_with(SUFFIX)
-        })
-        .collect();
-    found.sort();
-    Ok(found)
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-fn ingest_file(conn: &mut Connection, path: &Path, now: Timestamp) -> Result<u64, LedgerError> {
-    let Ok(file) = File::open(path) else { return Ok(0) };
-    let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let first = tx.execute(
-        "INSERT OR IGNORE INTO ingested (file, at) VALUES (?, ?)",
-        params![file_name(path), now.as_microsecond()],
-    )?;
-    let mut lines = 0;
-    if first == 1 {
-        let mut insert = tx.prepare_cached(
-            "INSERT INTO passthrough (at, host, port, duration_ms, bytes_up, bytes_down, reason) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
-        )?;
-        let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-        read_lines(file, &mut |p: Passed| {
-            insert.execute(params![
-                p.at.as_microsecond(),
-                p.host,
-                p.port,
-                int(p.duration_ms),
-                int(p.bytes_up),
-                int(p.bytes_down),
-                p.reason,
-            ])?;
-            lines += 1;
-            Ok::<(), LedgerError>(())
-        })?;
-        drop(insert);
-        tx.commit()?;
-    }
-    // If this fails the name in `ingested` keeps the next round from taking it in again.
-    let _ = fs::remove_file(path);
-    Ok(lines)
-}
-
-/// Drops old names from `ingested`, except of files that are still there.
-fn forget(conn: &Connection, spool: &Path, now: Timestamp) -> Result<(), LedgerError> {
-    if !renamed(spool).unwrap_or_default().is_empty() {
-        return Ok(());
-    }
-    let before = now.checked_sub(REMEMBER).map_or(i64::MIN, Timestamp::as_microsecond);
-    conn.execute("DELETE FROM ingested WHERE at < ?", params![before])?;
-    Ok(())
-}
-
-/// Calls `each` for every readable line. Torn, foreign and overlong ones are skipped; a read error
-/// ends the file where it is.
-fn read_lines<E>(file: File, each: &mut dyn FnMut(Passed) -> Result<(), E>) -> Result<(), E> {
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    loop {
-        line.clear();
-        match reader.by_ref().take(LINE_CAP).read_until(b'\n', &mut line) {
-            Ok(0) | Err(_) => return Ok(()),
-            Ok(_) => {
-                if let Ok(passed) = serde_json::from_slice::<Passed>(&line) {
-                    each(passed)?;
-                }
+        for (id, connection) in &unfinished {
+            if window.contains(connection.at) {
+                let passed = spooled.contains_key(id) || self.stored_passed(*id)?.is_some();
+                sum.unfinished(connection, self.rows_of(*id)?, passed);
             }
         }
+        drop(snapshot);
+        Ok(sum.finish())
+    }
+
+    /// What the database alone tells in sums.
+    fn stored(&self, window: Window) -> Result<Coverage, LedgerError> {
+        let range = [window.from.as_microsecond(), window.to.as_microsecond()];
+        let one = |sql: &str| self.conn.query_row(sql, range, |row| row.get(0).map(count));
+        Ok(Coverage {
+            metered_requests: one(
+                "SELECT count(*) FROM requests WHERE billable AND started_at >= ? AND started_at < ?",
+            )?,
+            metered_connections: one("SELECT count(DISTINCT connection) FROM requests \
+                 WHERE started_at >= ? AND started_at < ?")?,
+            lost_rows: one("SELECT coalesce(sum(rows), 0) FROM losses WHERE at >= ? AND at < ?")?,
+            set_aside: self
+                .conn
+                .prepare(
+                    "SELECT reason FROM losses WHERE rows = 0 AND at >= ? AND at < ? ORDER BY at",
+                )?
+                .query_map(range, |row| row.get(0))?
+                .collect::<Result<_, _>>()?,
+            ..Coverage::default()
+        })
+    }
+
+    fn add_stored_passed(&self, window: Window, sum: &mut Sum) -> Result<(), LedgerError> {
+        let mut stmt = self.conn.prepare(
+            "SELECT host, reason, count(*), coalesce(sum(bytes_up + bytes_down), 0), min(at), max(at) \
+             FROM passed WHERE at >= ? AND at < ? GROUP BY host, reason",
+        )?;
+        let mut rows = stmt.query([window.from.as_microsecond(), window.to.as_microsecond()])?;
+        while let Some(row) = rows.next()? {
+            let mut c = Columns::new(row);
+            let (host, reason): (String, String) = (c.next()?, c.next()?);
+            let (connections, bytes) = (count(c.next()?), count(c.next()?));
+            let (first, last) = (c.next::<Micros>()?.0, c.next::<Micros>()?.0);
+            sum.add(GapKind::Passed, &host, &reason, connections, bytes, (first, last));
+        }
+        Ok(())
+    }
+
+    /// Adds what the database does not say of it yet.
+    fn add_spooled(&self, passed: &Passed, sum: &mut Sum) -> Result<(), LedgerError> {
+        let bytes = passed.end.map_or(0, |end| end.bytes());
+        let (connections, bytes) = match self.stored_passed(passed.id)? {
+            None => (1, bytes),
+            Some(false) => (0, bytes),
+            Some(true) => (0, 0),
+        };
+        let when = (passed.at, passed.at);
+        sum.add(GapKind::Passed, &passed.host, &passed.reason, connections, bytes, when);
+        Ok(())
+    }
+
+    /// Whether a passed connection's end is stored; `None`: it is not stored at all.
+    fn stored_passed(&self, id: Uuid) -> Result<Option<bool>, LedgerError> {
+        let mut stmt =
+            self.conn.prepare_cached("SELECT duration_ms IS NOT NULL FROM passed WHERE id = ?")?;
+        Ok(stmt.query_row([id.as_bytes().as_slice()], |row| row.get(0)).optional()?)
+    }
+
+    fn rows_of(&self, connection: Uuid) -> Result<u64, LedgerError> {
+        let mut stmt =
+            self.conn.prepare_cached("SELECT count(*) FROM requests WHERE connection = ?")?;
+        Ok(stmt.query_row([connection.as_bytes().as_slice()], |row| row.get(0).map(count))?)
+    }
+
+    fn stored_unfinished(&self, window: Window) -> Result<Vec<(Uuid, Unfinished)>, LedgerError> {
+        let mut stmt = self.conn.prepare(
+            "SELECT id, at, host, requests, reason FROM unfinished WHERE at >= ? AND at < ?",
+        )?;
+        let range = params![window.from.as_microsecond(), window.to.as_microsecond()];
+        let found = stmt.query_map(range, |row| {
+            let mut c = Columns::new(row);
+            let id = c.next::<Id>()?.0;
+            let at = c.next::<Micros>()?.0;
+            let (host, requests) = (c.next()?, count(c.next()?));
+            Ok((id, Unfinished { at, host, requests, reason: c.next()? }))
+        })?;
+        Ok(found.collect::<Result<_, _>>()?)
+    }
+}
+
+fn count(n: i64) -> u64 {
+    u64::try_from(n).unwrap_or(0)
+}
+
+/// A coverage in the making.
+struct Sum {
+    coverage: Coverage,
+    gaps: BTreeMap<(GapKind, String, String), Gap>,
+}
+
+impl Sum {
+    fn add(
+        &mut self,
+        kind: GapKind,
+        host: &str,
+        reason: &str,
+        connections: u64,
+        bytes: u64,
+        (first, last): (Timestamp, Timestamp),
+    ) {
+        let gap =
+            self.gaps.entry((kind, host.to_owned(), reason.to_owned())).or_insert_with(|| {
+                let provider = surface::route(host, "", "", false).provider;
+                let (host, reason) = (host.to_owned(), reason.to_owned());
+                let (first_at, last_at) = (first, last);
+                Gap { kind, provider, host, reason, connections: 0, bytes: 0, first_at, last_at }
+            });
+        gap.connections = gap.connections.saturating_add(connections);
+        gap.bytes = gap.bytes.saturating_add(bytes);
+        gap.first_at = gap.first_at.min(first);
+        gap.last_at = gap.last_at.max(last);
+    }
+
+    fn unfinished(&mut self, connection: &Unfinished, rows: u64, passed: bool) {
+        let kind = match judge(connection, rows, passed) {
+            Fate::Passed => return,
+            Fate::Metered => None,
+            Fate::Cut => Some(GapKind::Cut),
+            Fate::Lost => Some(GapKind::Lost),
+        };
+        let lost = connection.requests.saturating_sub(rows);
+        self.coverage.lost_rows = self.coverage.lost_rows.saturating_add(lost);
+        if let Some(kind) = kind {
+            let when = (connection.at, connection.at);
+            self.add(kind, &connection.host, &connection.reason, 1, 0, when);
+        }
+    }
+
+    fn finish(self) -> Coverage {
+        let mut found = self.coverage;
+        for gap in self.gaps.into_values() {
+            let of_kind = match gap.kind {
+                GapKind::Passed => {
+                    found.passed_bytes = found.passed_bytes.saturating_add(gap.bytes);
+                    let reason = found.passed_by_reason.entry(gap.reason.clone()).or_default();
+                    *reason = reason.saturating_add(gap.connections);
+                    &mut found.passed_connections
+                }
+                GapKind::Cut => &mut found.cut_connections,
+                GapKind::Lost => &mut found.lost_connections,
+            };
+            *of_kind = of_kind.saturating_add(gap.connections);
+            found.gaps.push(gap);
+        }
+        found
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::Write;
-
-    use super::*;
-    use crate::home::open_append;
-    use crate::meter::ledger::Ledger;
-    use crate::meter::ledger::Window;
-    use crate::meter::ledger::fixture::{at, home};
-    use crate::meter::ledger::schema::open_writer;
-
-    const NOW: &str = "2026-11-24T12:00:00Z";
-
-    fn append(spool: &Path, text: &str) {
-        open_append(spool).unwrap().write_all(text.as_bytes()).unwrap();
-    }
-
-    fn line(reason: &str) -> String {
-        let passed = Passed {
-            at: at("2026-11-24T11:00:00Z"),
-            host: "api.openai.com".to_owned(),
-            port: 443,
-            duration_ms: 1500,
-            bytes_up: 10,
-            bytes_down: 20,
-            reason: reason.to_owned(),
-        };
-        serde_json::to_string(&passed).unwrap() + "\n"
-    }
-
-    fn seen(home: &crate::home::Home) -> Coverage {
-        let window = Window { from: at("2026-11-24T00:00:00Z"), to: at("2026-11-25T00:00:00Z") };
-        Ledger::open(home).unwrap().coverage(window).unwrap()
-    }
-
-    #[test]
-    fn lines_are_counted_once_wherever_they_are() {
-        let (_dir, home) = home();
-        let spool = home.passthrough_spool();
-        append(&spool, &(line("daemon_down") + &line("deadline")));
-        assert_eq!(seen(&home).passed_connections, 2, "no database yet");
-        let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
-        assert_eq!(seen(&home).passed_connections, 2, "in the spool");
-        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 0);
-        assert!(!spool.exists());
-        assert_eq!(seen(&home).passed_connections, 2, "renamed");
-        append(&spool, &line("deadline"));
-        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 2);
-        assert_eq!(seen(&home).passed_connections, 3, "stored, and a new spool");
-        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 1);
-        let all = seen(&home);
-        assert_eq!((all.passed_connections, all.passed_bytes), (3, 90));
-        assert_eq!(all.passed_by_reason["deadline"], 2);
-        assert_eq!(fs::read_dir(home.spool_dir()).unwrap().count(), 0);
-    }
-
-    #[test]
-    fn a_crash_between_commit_and_delete_does_not_count_twice() {
-        let (_dir, home) = home();
-        let spool = home.passthrough_spool();
-        append(&spool, &line("daemon_down"));
-        let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
-        ingest(&mut conn, &spool, at(NOW)).unwrap();
-        let waiting = renamed(&spool).unwrap().pop().unwrap();
-        let content = fs::read(&waiting).unwrap();
-        ingest(&mut conn, &spool, at(NOW)).unwrap();
-        // As if the process had died before the delete.
-        fs::write(&waiting, content).unwrap();
-        assert_eq!(seen(&home).passed_connections, 1);
-        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 0);
-        assert!(!waiting.exists());
-        assert_eq!(seen(&home).passed_connections, 1);
-    }
-
-    #[test]
-    fn a_failed_transaction_leaves_the_file_for_the_next_round() {
-        let (_dir, home) = home();
-        let spool = home.passthrough_spool();
-        append(&spool, &line("daemon_down"));
-        let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
-        ingest(&mut conn, &spool, at(NOW)).unwrap();
-        let other = Connection::open(home.ledger_file()).unwrap();
-        other.execute_batch("BEGIN EXCLUSIVE").unwrap();
-        assert!(ingest(&mut conn, &spool, at(NOW)).is_err());
-        other.execute_batch("COMMIT").unwrap();
-        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 1);
-        assert_eq!(seen(&home).passed_connections, 1);
-    }
-
-    #[test]
-    fn torn_foreign_and_endless_lines_are_skipped() {
-        let (_dir, home) = home();
-        let spool = home.passthrough_spool();
-        let torn = line("deadline");
-        append(&spool, &line("daemon_down"));
-        append(&spool, "not json\n\n{}\n");
-        append(&spool, &("x".repeat(100_000) + "\n"));
-        append(&spool, &line("daemon_down"));
-        append(&spool, &torn[..torn.len() / 2]);
-        let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
-        assert_eq!(seen(&home).passed_connections, 2);
-        ingest(&mut conn, &spool, at(NOW)).unwrap();
-        assert_eq!(ingest(&mut conn, &spool, at(NOW)).unwrap(), 2);
-    }
-
-    #[test]
-    fn old_names_are_forgotten_but_not_of_files_that_stay() {
-        let (_dir, home) = home();
-        let spool = home.passthrough_spool();
-        let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
-        let names = |conn: &Connection| -> i64 {
-            conn.query_row("SELECT count(*) FROM ingested", [], |r| r.get(0)).unwrap()
-        };
-        for day in ["2026-11-20T00:00:00Z", "2026-11-22T00:00:00Z", "2026-11-24T00:00:00Z"] {
-            append(&spool, &line("deadline"));
-            ingest(&mut conn, &spool, at(day)).unwrap();
-            ingest(&mut conn, &spool, at(day)).unwrap();
-        }
-        assert_eq!(names(&conn), 1);
-    }
-}
+#[path = "coverage_tests.rs"]
+mod tests;

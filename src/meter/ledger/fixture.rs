@@ -90,5 +90,6 @@ pub(crate) fn row(n: u128, started: &str) -> Row {
         session: None,
         branch: None,
         cwd: None,
+        connection: None,
     }
 }

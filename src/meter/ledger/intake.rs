@@ -5,6 +5,7 @@
 //! little is lost with a killed process. The row is boxed before the lock, so a growing queue moves
 //! pointers only.
 
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::mem;
 use std::path::PathBuf;
@@ -12,6 +13,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use super::unfinished::{self, Unfinished};
 use crate::meter::row::{Completeness, Row};
 
 /// How often the writer looks at the queue while the database can't be written.
@@ -20,6 +25,9 @@ pub(super) const POLL: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_millis(250);
 /// From the first row to the transaction that holds it.
 const GATHER: Duration = Duration::from_millis(5);
+
+/// Connections with lost rows that are kept in mind until the database knows of them.
+const OVERFLOWED: usize = 10_000;
 
 /// How much may wait while the database can't be written.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +86,19 @@ impl Intake {
         } else {
             drop(state);
             self.0.count_lost(&queued.row);
+        }
+    }
+
+    /// Calls `then` when everything recorded so far is committed, on the writer's thread; never if
+    /// it can't be.
+    pub fn when_kept(&self, then: Box<dyn FnOnce() + Send>) {
+        let mut state = self.0.lock();
+        if state.settled < state.recorded {
+            let ticket = state.recorded;
+            state.kept.push_back((ticket, then));
+        } else {
+            drop(state);
+            then();
         }
     }
 
@@ -157,6 +178,10 @@ pub(super) struct State {
     held_bytes: usize,
     recorded: u64,
     settled: u64,
+    /// What is called when so many rows are settled.
+    kept: VecDeque<(u64, Box<dyn FnOnce() + Send>)>,
+    /// Connections with lost rows.
+    overflowed: BTreeMap<Uuid, (Timestamp, String)>,
     flush: bool,
     stop: Option<Instant>,
     /// The writer waits for the first row.
@@ -185,6 +210,8 @@ impl Shared {
             held_bytes: 0,
             recorded: 0,
             settled: 0,
+            kept: VecDeque::new(),
+            overflowed: BTreeMap::new(),
             flush: false,
             stop: None,
             idle: false,
@@ -248,6 +275,11 @@ impl Shared {
         state.held_rows = state.held_rows.saturating_sub(rows);
         state.held_bytes = state.held_bytes.saturating_sub(bytes);
         state.settled += rows as u64;
+        let settled = state.settled;
+        let due = state.kept.iter().take_while(|(ticket, _)| *ticket <= settled).count();
+        let due: Vec<_> = state.kept.drain(..due).collect();
+        drop(state);
+        due.into_iter().for_each(|(_, then)| then());
     }
 
     /// Rows are committed.
@@ -263,6 +295,34 @@ impl Shared {
         if row.completeness != Completeness::Open {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+        if let Some(connection) = row.connection {
+            let mut state = self.lock();
+            if state.overflowed.len() < OVERFLOWED {
+                state.overflowed.insert(connection, (row.started_at, row.host.clone()));
+            }
+        }
+    }
+
+    /// Connections with lost rows that the database does not know of.
+    pub(super) fn overflowed(&self) -> Vec<(Uuid, Unfinished)> {
+        let state = self.lock();
+        let unfinished = |(id, (at, host)): (&Uuid, &(Timestamp, String))| {
+            let reason = unfinished::OVERFLOW.to_owned();
+            (*id, Unfinished { at: *at, host: host.clone(), requests: 0, reason })
+        };
+        state.overflowed.iter().map(unfinished).collect()
+    }
+
+    /// The database knows of these.
+    pub(super) fn noted(&self, connections: &[(Uuid, Unfinished)]) {
+        let mut state = self.lock();
+        for (id, _) in connections {
+            state.overflowed.remove(id);
+        }
+    }
+
+    pub(super) fn has_overflowed(&self) -> bool {
+        !self.lock().overflowed.is_empty()
     }
 
     pub(super) fn lost(&self) -> u64 {

@@ -10,20 +10,25 @@ mod coverage;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod intake;
+mod lines;
+mod passed;
 mod query;
 mod record;
+mod register;
 mod report;
 mod schema;
 mod spill;
 mod tally;
+mod unfinished;
 mod writer;
 
 use std::io;
 use std::path::PathBuf;
 
-pub use coverage::{Coverage, Passed};
+pub use coverage::{Coverage, Gap, GapKind};
 pub use intake::{Intake, IntakeStats, Limits};
 pub use query::{Cursor, Ledger, Page, PublicPage, RequestFilter, RunTotals};
+pub use register::{Entry, Register};
 pub use report::{Group, GroupBy, Grouping, Report, ReportQuery, Window};
 pub use tally::{Latency, Totals, UnpricedModel};
 pub use writer::{Writer, WriterConfig, start_writer};

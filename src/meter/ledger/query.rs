@@ -1,6 +1,5 @@
 //! Reading the ledger: opened per command, read-only, with or without a daemon.
 
-use std::collections::HashSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -13,9 +12,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::LedgerError;
-use super::coverage::{self, Coverage, Passed};
 use super::record::{self, COLUMNS, Columns, Name};
-use super::report::Window;
 use super::schema::{self, MIGRATIONS, VERSION};
 use super::tally::{Sample, Tally, Totals};
 use crate::home::Home;
@@ -25,7 +22,7 @@ use crate::meter::row::{PublicRow, Row};
 #[derive(Debug)]
 pub struct Ledger {
     pub(super) conn: Connection,
-    spool: PathBuf,
+    pub(super) spool: PathBuf,
 }
 
 /// Which rows [`Ledger::requests`] gives.
@@ -177,67 +174,6 @@ impl Ledger {
             .collect::<Result<Vec<String>, _>>()?;
         Ok(RunTotals { totals: tally.finish(), projects })
     }
-
-    /// What of a time range was metered, what went through unmetered, and what was lost. Counts
-    /// what the edge has spooled and no daemon has taken in yet.
-    pub fn coverage(&self, window: Window) -> Result<Coverage, LedgerError> {
-        // A writer may move lines from the spool to the database between our two looks: then
-        // `ingested` has grown, and we look again.
-        for _ in 0..10 {
-            let before = self.last_ingest()?;
-            let mut spooled = Vec::new();
-            coverage::pending(&self.spool, &self.ingested()?, |passed| {
-                if window.contains(passed.at) {
-                    spooled.push(passed);
-                }
-            });
-            let tx = self.conn.unchecked_transaction()?;
-            let stored = self.stored_coverage(window)?;
-            let after = self.last_ingest()?;
-            drop(tx);
-            if before == after {
-                return Ok(with_spooled(stored, &spooled));
-            }
-        }
-        self.stored_coverage(window)
-    }
-
-    fn last_ingest(&self) -> rusqlite::Result<i64> {
-        self.conn.query_row("SELECT coalesce(max(seq), 0) FROM ingested", [], |row| row.get(0))
-    }
-
-    fn ingested(&self) -> rusqlite::Result<HashSet<String>> {
-        self.conn.prepare("SELECT file FROM ingested")?.query_map([], |row| row.get(0))?.collect()
-    }
-
-    fn stored_coverage(&self, window: Window) -> Result<Coverage, LedgerError> {
-        let range = [window.from.as_microsecond(), window.to.as_microsecond()];
-        let count = |n: i64| u64::try_from(n).unwrap_or(0);
-        let one = |sql: &str| self.conn.query_row(sql, range, |row| row.get::<_, i64>(0));
-        let mut found = Coverage {
-            metered_requests: count(one(
-                "SELECT count(*) FROM requests WHERE billable AND started_at >= ? AND started_at < ?",
-            )?),
-            lost_rows: count(one(
-                "SELECT coalesce(sum(rows), 0) FROM losses WHERE at >= ? AND at < ?",
-            )?),
-            ..Coverage::default()
-        };
-        found.set_aside = self
-            .conn
-            .prepare("SELECT reason FROM losses WHERE rows = 0 AND at >= ? AND at < ? ORDER BY at")?
-            .query_map(range, |row| row.get(0))?
-            .collect::<Result<_, _>>()?;
-        let mut stmt = self.conn.prepare(
-            "SELECT reason, count(*), sum(bytes_up + bytes_down) FROM passthrough \
-             WHERE at >= ? AND at < ? GROUP BY reason",
-        )?;
-        let mut rows = stmt.query(range)?;
-        while let Some(row) = rows.next()? {
-            found.add_passed(&row.get::<_, String>(0)?, count(row.get(1)?), count(row.get(2)?));
-        }
-        Ok(found)
-    }
 }
 
 impl Cursor {
@@ -303,13 +239,6 @@ impl Clause {
             self.values.push(value.into());
         }
     }
-}
-
-fn with_spooled(mut coverage: Coverage, spooled: &[Passed]) -> Coverage {
-    for p in spooled {
-        coverage.add_passed(&p.reason, 1, p.bytes_up.saturating_add(p.bytes_down));
-    }
-    coverage
 }
 
 fn empty() -> Result<Connection, LedgerError> {

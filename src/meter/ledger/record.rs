@@ -19,7 +19,7 @@ pub(super) const COLUMNS: &str = "id, started_at, ended_at, host, path, method, 
     web_searches, tier, speed, geo, cost_nanousd, price_rule, cost_estimated, cost_reason, \
     provider_cost_nanousd, billing, completeness, completeness_reason, ttfb_ms, duration_ms, \
     request_bytes, response_bytes, project, project_source, client, client_pid, run, session, \
-    branch, cwd";
+    branch, cwd, connection";
 
 static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let values = vec!["?"; COLUMNS.split(',').count()].join(", ");
@@ -85,6 +85,7 @@ pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
         text(&row.session),
         text(&row.branch),
         text(&row.cwd),
+        row.connection.as_ref().map(|id| id.as_bytes().as_slice()),
     ])?;
     Ok(())
 }
@@ -135,6 +136,7 @@ pub(super) fn read(record: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         session: c.next()?,
         branch: c.next()?,
         cwd: c.next()?,
+        connection: c.next::<Option<Id>>()?.map(|id| id.0),
     })
 }
 
@@ -235,7 +237,9 @@ impl Named for UsageState {
     }
 }
 
-struct Id(Uuid);
+/// A UUID stored as its bytes.
+#[derive(Debug)]
+pub(super) struct Id(pub(super) Uuid);
 
 impl FromSql for Id {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Self> {
@@ -342,6 +346,7 @@ mod tests {
             session: some("session"),
             branch: some("branch"),
             cwd: some("cwd"),
+            connection: Some(Uuid::now_v7()),
         }
     }
 

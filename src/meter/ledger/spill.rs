@@ -2,14 +2,14 @@
 //! the spool directory, taken in by the next start. Replacing by id makes a repeat harmless.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::{Connection, TransactionBehavior};
 use uuid::Uuid;
 
-use super::{LedgerError, record};
+use super::{LedgerError, lines, record};
 use crate::meter::row::Row;
 
 const PREFIX: &str = "rows.";
@@ -31,40 +31,15 @@ pub(super) fn write<'a>(dir: &Path, rows: impl Iterator<Item = &'a Row>) -> io::
 /// Takes in what earlier processes left. Returns how many rows.
 pub(super) fn take_in(conn: &mut Connection, dir: &Path) -> Result<u64, LedgerError> {
     let mut rows = 0;
-    for path in left_behind(dir) {
+    for path in lines::files(dir, PREFIX, SUFFIX) {
         let Ok(file) = fs::File::open(&path) else { continue };
-        let mut reader = BufReader::new(file);
-        let mut line = Vec::new();
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        loop {
-            line.clear();
-            match reader.by_ref().take(LINE_CAP).read_until(b'\n', &mut line) {
-                Ok(0) | Err(_) => break,
-                Ok(_) => {}
-            }
-            // A torn last line (the disk was full) is skipped.
-            if let Ok(row) = serde_json::from_slice::<Row>(&line) {
-                record::write(&tx, &row)?;
-                rows += 1;
-            }
-        }
+        lines::read(file, LINE_CAP, |row: Row| {
+            rows += 1;
+            record::write(&tx, &row)
+        })?;
         tx.commit()?;
         let _ = fs::remove_file(&path);
     }
     Ok(rows)
-}
-
-/// Oldest first.
-fn left_behind(dir: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = fs::read_dir(dir) else { return Vec::new() };
-    let mut found: Vec<PathBuf> = entries
-        .filter_map(Result::ok)
-        .map(|entry| entry.path())
-        .filter(|path| {
-            let name = path.file_name().map(|n| n.to_string_lossy()).unwrap_or_default();
-            name.starts_with(PREFIX) && name.ends_with(SUFFIX)
-        })
-        .collect();
-    found.sort();
-    found
 }

@@ -15,7 +15,7 @@ use slog::Logger;
 use super::backoff::{Backoff, Fault, explain};
 use super::intake::{Intake, Limits, Queued, Shared};
 use super::schema::{self, FileId};
-use super::{LedgerError, coverage, record, spill};
+use super::{LedgerError, passed, record, spill, unfinished};
 use crate::home::Home;
 
 /// What the writer needs.
@@ -201,12 +201,15 @@ impl Worker {
     }
 
     fn work(&mut self, db: &mut Db, round: bool) -> Result<(), LedgerError> {
-        while !self.pending.is_empty() || self.shared.lost() > self.losses_noted {
+        while !self.pending.is_empty()
+            || self.shared.lost() > self.losses_noted
+            || self.shared.has_overflowed()
+        {
             self.commit_batch(&mut db.conn)?;
             self.shared.beat();
         }
         if round {
-            let lines = coverage::ingest(&mut db.conn, &self.config.spool, Timestamp::now())?;
+            let lines = passed::ingest(&mut db.conn, &self.config.spool)?;
             if lines > 0 {
                 slog::debug!(self.config.log, "took in passthrough records"; "lines" => lines);
             }
@@ -236,9 +239,14 @@ impl Worker {
                 ],
             )?;
         }
+        let overflowed = self.shared.overflowed();
+        for (id, connection) in &overflowed {
+            unfinished::insert(&tx, *id, connection)?;
+        }
         tx.commit()?;
         self.pending.drain(..rows);
         self.losses_noted = lost;
+        self.shared.noted(&overflowed);
         self.shared.committed(rows, bytes);
         Ok(())
     }
@@ -250,6 +258,11 @@ impl Worker {
                 let rows = spill::take_in(&mut conn, dir)?;
                 if rows > 0 {
                     slog::info!(self.config.log, "took in rows of an earlier run"; "rows" => rows);
+                }
+                let cut = unfinished::take_in(&mut conn, dir)?;
+                if cut > 0 {
+                    slog::warn!(self.config.log, "an earlier daemon died with connections in hand";
+                        "connections" => cut);
                 }
             }
             // Also proves that the file can be written, before anyone depends on it.
@@ -337,6 +350,8 @@ impl Worker {
         let dir = self.config.spool.parent().unwrap_or(Path::new("."));
         match spill::write(dir, self.pending.iter().map(|q| &q.row)) {
             Ok(()) => {
+                let bytes = self.pending.iter().map(|q| q.size()).sum();
+                self.shared.settle(rows, bytes);
                 slog::warn!(self.config.log, "rows were left for the next start"; "rows" => rows);
             }
             Err(e) => {
@@ -347,8 +362,6 @@ impl Worker {
                     "error" => e.to_string());
             }
         }
-        let bytes = self.pending.iter().map(|q| q.size()).sum();
-        self.shared.settle(rows, bytes);
         self.pending.clear();
     }
 }

@@ -29,6 +29,7 @@ impl Rows {
 
 fn subject(alpn: Option<&[u8]>, attribution: Attributed) -> Subject {
     Subject {
+        entry: Entry::unrecorded(Uuid::nil()),
         host: "api.example.com".to_owned(),
         port: 443,
         alpn: alpn.map(<[u8]>::to_vec),

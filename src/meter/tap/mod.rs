@@ -29,6 +29,7 @@ pub use counters::TapSnapshot;
 use super::attribution::Attributor;
 use super::ca::Ca;
 use super::feed::Budget;
+use super::ledger::Register;
 use super::observer::{MakeFollower, RowSink, follower};
 use super::price::Book;
 use super::pump::Stage;
@@ -90,6 +91,7 @@ pub struct TapDeps {
     pub trust: Arc<ArcSwap<Trust>>,
     pub sink: Arc<dyn RowSink>,
     pub book: Arc<ArcSwap<Book>>,
+    pub register: Register,
     pub limits: Limits,
     pub log: Logger,
 }

@@ -21,6 +21,7 @@ use crate::handover::{Decline, Offer};
 use crate::meter::attribution::Attribution;
 use crate::meter::feed::feed;
 use crate::meter::hello::{Hello, HelloError, peek};
+use crate::meter::ledger::Entry;
 use crate::meter::observer::{Attributed, Observed, Subject, observe};
 use crate::meter::pump;
 use crate::meter::upstream::{Target, Upstream, connect};
@@ -55,13 +56,17 @@ pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, 
         }
         Some(Ok(both)) => both,
     };
+    // Before we ask: from the edge's yes on, nobody else knows of this connection.
+    let entry = tap.deps.register.enter(offer.connection, Timestamp::now(), &ready.name).await;
     if !link.commit().await {
+        entry.leave();
         add(&tap.counters.refused, 1);
         return;
     }
     drop(link);
     add(&tap.counters.commits, 1);
-    meter(&tap, &offer, socket, ready, attribution).await;
+    meter(&tap, &offer, socket, ready, attribution, &entry).await;
+    tap.deps.sink.when_kept(Box::new(move || entry.leave()));
     drop(slot);
 }
 
@@ -179,6 +184,7 @@ async fn meter(
     socket: TcpStream,
     ready: Ready,
     attribution: Attributed,
+    entry: &Entry,
 ) {
     let Ready { name, mut upstream, config } = ready;
     let accept = timeout(tap.deps.limits.handshake, TlsAcceptor::from(config).accept(socket));
@@ -193,6 +199,7 @@ async fn meter(
     }
     let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes);
     let subject = Subject {
+        entry: entry.clone(),
         host: name,
         port: offer.port,
         alpn: upstream.alpn.take(),

@@ -2,7 +2,7 @@ use super::*;
 use crate::meter::ledger::GroupBy;
 use crate::meter::ledger::fixture::{at, home, row, store};
 use crate::meter::ledger::schema::open_writer;
-use crate::meter::ledger::{Grouping, ReportQuery};
+use crate::meter::ledger::{Grouping, ReportQuery, Window};
 use jiff::tz::TimeZone;
 
 fn ids(page: &Page) -> Vec<u128> {

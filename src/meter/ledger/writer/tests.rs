@@ -190,6 +190,50 @@ fn what_does_not_fit_is_counted_and_the_database_knows() {
 }
 
 #[test]
+fn a_connection_whose_rows_did_not_fit_is_lost_until_one_is_kept() {
+    let (_dir, home) = home();
+    let mut config = config(&home);
+    config.limits.rows = 1;
+    let (intake, writer) = start_writer(config).unwrap();
+    assert!(intake.flush(late()));
+    let other = Connection::open(home.ledger_file()).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    // One row of connection 1 fits, one does not; of connection 2 none does.
+    for (n, connection) in [(1, 1), (2, 1), (3, 2), (4, 2)] {
+        let connection = Some(uuid::Uuid::from_u128(connection));
+        intake.record(crate::meter::row::Row { connection, ..row(n, T) });
+    }
+    other.execute_batch("COMMIT").unwrap();
+    wait_for(&intake, |s| s.queued == 0);
+    assert!(writer.stop(late()));
+    let all = Window { from: Timestamp::MIN, to: Timestamp::MAX };
+    let coverage = Ledger::open(&home).unwrap().coverage(all).unwrap();
+    assert_eq!((coverage.metered_connections, coverage.lost_connections), (1, 1));
+    assert_eq!((coverage.lost_rows, coverage.cut_connections), (3, 0));
+}
+
+#[test]
+fn kept_is_told_after_the_commit_and_not_before() {
+    let (_dir, home) = home();
+    let (intake, writer) = start_writer(config(&home)).unwrap();
+    assert!(intake.flush(late()));
+    let other = Connection::open(home.ledger_file()).unwrap();
+    other.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let path = home.ledger_file();
+    let at_once = tell.clone();
+    intake.when_kept(Box::new(move || at_once.send(0).unwrap()));
+    assert_eq!(told.try_recv(), Ok(0), "there was nothing to keep");
+    intake.record(row(1, T));
+    intake.when_kept(Box::new(move || tell.send(stored(&path)).unwrap()));
+    assert!(!intake.flush(soon()));
+    assert!(told.try_recv().is_err());
+    other.execute_batch("COMMIT").unwrap();
+    assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(1));
+    assert!(writer.stop(late()));
+}
+
+#[test]
 fn memory_is_a_limit_too() {
     let (_dir, home) = home();
     let mut config = config(&home);

@@ -204,6 +204,7 @@ impl World {
             trust: Arc::new(ArcSwap::from_pointee(Trust::load(&home, Some(&extra)))),
             sink: rows.clone(),
             book: Arc::new(ArcSwap::from(Book::builtin())),
+            register: Register::none(),
             limits: Limits { progress: Duration::from_millis(10), ..Limits::default() },
             log,
         };
@@ -290,6 +291,7 @@ impl World {
         let (edge, peer) = listener.accept().await.unwrap();
         let offer = Offer {
             id: self.next,
+            connection: Uuid::now_v7(),
             host: "api.example.com".to_owned(),
             port: 443,
             client: peer,

@@ -12,3 +12,4 @@ mod harness;
 mod layers;
 mod origin_itself;
 mod programs;
+mod supervision;

@@ -21,9 +21,9 @@ use crate::actors::admin::auth::Token;
 use crate::actors::admin::{Api, Port};
 use crate::actors::meter::Meter;
 use crate::actors::tap::Door;
-use crate::actors::{edge_monitor, health, tree};
+use crate::actors::{edge_monitor, health, system_proxy, tree};
 use crate::config::{self, Config, Loaded, Problem};
-use crate::home::{Home, PidLock};
+use crate::home::{Home, PidLock, write_atomic};
 use crate::meter::ledger::{Register, WriterConfig, start_writer};
 use crate::meter::trust;
 use crate::supervisor::journal::Note;
@@ -37,8 +37,14 @@ pub struct DaemonOptions {
     pub log: Logger,
 }
 
-/// How long exchanges in flight may take to finish when we are told to end.
-pub const DRAIN: Duration = Duration::from_secs(30);
+/// How long exchanges in flight may take to finish when we are told to end. With what comes after it
+/// (cutting what is left, the last rows) that is within the 30 s that launchd gives.
+const DRAIN: Duration = Duration::from_secs(25);
+/// Orders to end that come together are one wish: a process group's Ctrl-C and the root's, a session's
+/// end and the service manager's. A later one means "now".
+const SAME_WISH: Duration = Duration::from_secs(1);
+/// What the system's tool may take to take the system proxy off.
+const PROXY_OFF: Duration = Duration::from_secs(5);
 /// What the last rows may take to reach the disk before they are spilled.
 const LAST_ROWS: Duration = Duration::from_secs(2);
 
@@ -125,6 +131,9 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     let DaemonOptions { home, config: loaded, log } = opts;
     let instance = Uuid::new_v4();
     let born = Instant::now();
+    if let Err(e) = write_atomic(&home.instance_file(), instance.to_string().as_bytes()) {
+        slog::warn!(log, "the watchdog will know us by our pid only"; "error" => %e);
+    }
     slog::info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"),
         "pid" => std::process::id(), "instance" => %instance);
 
@@ -203,7 +212,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
                     slog::info!(log, "ending: exchanges in flight may finish");
                     journal.append(Note::new("draining"));
                     health.drain();
-                    drain(&meter, &mut orders).await;
+                    end(&meter, &journal, &mut orders).await;
                     break EXIT_OK;
                 }
             },
@@ -211,7 +220,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
                 slog::crit!(log, "the tree gave up"; "cause" => %cause);
                 // That is no fault of the connections that live on the tap's own threads.
                 health.drain();
-                drain(&meter, &mut orders).await;
+                meter.drain(DRAIN).await;
                 break EXIT_ESCALATED;
             }
         }
@@ -227,20 +236,29 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     code
 }
 
-/// No new connections; those in flight finish. A second order to stop cuts it short.
-async fn drain(meter: &Meter, orders: &mut UnboundedReceiver<Order>) {
+/// No new connections; those in flight finish. Meanwhile the system proxy goes off, so that a logout
+/// or a reboot leaves a network that works; whoever is started next turns it on again if it is to be
+/// on. A second order to stop cuts it short.
+async fn end(meter: &Meter, journal: &Journal, orders: &mut UnboundedReceiver<Order>) {
+    let told = Instant::now();
     let again = async {
         loop {
             match orders.recv().await {
-                Some(Order::Reload) => {}
-                Some(Order::Stop) => break,
+                Some(Order::Stop) if told.elapsed() >= SAME_WISH => break,
+                Some(Order::Reload | Order::Stop) => {}
                 // Nobody can tell us any more.
                 None => std::future::pending::<()>().await,
             }
         }
     };
+    let proxy_off = async {
+        let off = system_proxy::off(PROXY_OFF).await;
+        if let Some(note) = system_proxy::note("the daemon ends", &off) {
+            journal.append(note);
+        }
+    };
     tokio::select! {
-        _ = meter.drain(DRAIN) => {}
+        _ = async { tokio::join!(meter.drain(DRAIN), proxy_off) } => {}
         () = again => {}
     }
 }

@@ -119,6 +119,11 @@ impl Home {
     pub fn token_file(&self) -> PathBuf {
         self.run_dir().join("token")
     }
+    /// Which life of the daemon is the present one, as its `/health` names it.
+    #[must_use]
+    pub fn instance_file(&self) -> PathBuf {
+        self.run_dir().join("daemon.instance")
+    }
     /// Pid and lock of a process: `edge`, `daemon`, `watchdog`, `root`.
     #[must_use]
     pub fn pid_file(&self, process: &str) -> PathBuf {

@@ -12,17 +12,18 @@ use signal_hook::iterator::Signals;
 use slog::Logger;
 use tokio::time::Instant;
 
-use crate::actors::ask;
+use crate::actors::{ask, system_proxy};
 use crate::config::Loaded;
 use crate::home::{Home, PidLock};
 use crate::platform::{self, SystemProxyError};
-use crate::supervisor::journal::Note;
 use crate::supervisor::{self, Birth, Child, ChildSpec, Journal, Lanes, Slot, TreeSpec};
 
 const PERIOD: Duration = Duration::from_millis(1500);
 const PATIENCE: Duration = Duration::from_millis(1000);
 /// Misses in a row until the proxy goes off, and between further attempts if that failed.
 const MISSES: u32 = 5;
+/// What the system's tool may take; then the attempt has failed.
+const TOOL_PATIENCE: Duration = Duration::from_secs(5);
 /// A probe during which more time went by than this was slept through, and says nothing.
 const SLEPT: Duration = Duration::from_secs(4);
 
@@ -47,6 +48,18 @@ pub enum Probe {
     Missed,
     /// The machine slept, or we were stopped, or the clock was set meanwhile.
     SleptThrough,
+}
+
+/// What a probe says that took so long by the monotonic clock, which stands still in sleep on some
+/// platforms, and by the wall clock, which does not (`None`: it was set back).
+#[must_use]
+pub fn judge(answered: bool, steady: Duration, wall: Option<Duration>) -> Probe {
+    let slept = steady > SLEPT || wall.is_none_or(|wall| wall > SLEPT);
+    match (answered, slept) {
+        (true, _) => Probe::Answered,
+        (false, true) => Probe::SleptThrough,
+        (false, false) => Probe::Missed,
+    }
 }
 
 /// The counter, pure.
@@ -87,12 +100,13 @@ pub fn main(opts: WatchdogOptions) -> u8 {
 }
 
 async fn run(opts: WatchdogOptions, lock: Arc<PidLock>) -> u8 {
-    let addr = opts.config.config.daemon.api_addr();
+    let (home, addr) = (opts.home.clone(), opts.config.config.daemon.api_addr());
     let journal = Journal::open(&opts.home.journal_file(), "watchdog");
     let (notes, written) = (journal.clone(), journal.clone());
     let tree = TreeSpec::new("watchdog", opts.log.clone(), journal).lanes(Lanes::current()).child(
         ChildSpec::actor("watchdog", Slot::default(), move |birth| Watchdog {
             birth,
+            home: home.clone(),
             addr,
             lock: Arc::clone(&lock),
             journal: notes.clone(),
@@ -130,6 +144,7 @@ async fn run(opts: WatchdogOptions, lock: Arc<PidLock>) -> u8 {
 #[derive(Debug)]
 struct Watchdog {
     birth: Birth,
+    home: Home,
     addr: SocketAddr,
     lock: Arc<PidLock>,
     journal: Journal,
@@ -155,18 +170,12 @@ impl Watchdog {
     fn probe(&mut self, ctx: &mut Context<Self>) {
         // The root watches this.
         self.lock.beat();
-        let addr = self.addr;
+        let (home, addr) = (self.home.clone(), self.addr);
         let round = async move {
             let (steady, wall) = (Instant::now(), SystemTime::now());
-            let answer = ask::get(addr, "/health", PATIENCE).await;
+            let answer = ask::daemon(&home, addr, PATIENCE).await;
             let steady = steady.elapsed();
-            // The monotonic clock stands still in sleep on some platforms, the wall clock does not.
-            let wall = wall.elapsed().unwrap_or(Duration::MAX);
-            let probe = match answer {
-                Ok(_) => Probe::Answered,
-                Err(_) if steady.max(wall) > SLEPT => Probe::SleptThrough,
-                Err(_) => Probe::Missed,
-            };
+            let probe = judge(answer.is_ok(), steady, wall.elapsed().ok());
             tokio::time::sleep(PERIOD.saturating_sub(steady)).await;
             probe
         };
@@ -187,22 +196,13 @@ impl Watchdog {
         }
         slog::warn!(self.birth.log(), "daemon does not answer, system proxy goes off";
             "misses" => self.counter.misses);
-        // The platform's tool takes its time: not on this thread.
-        let off = tokio::task::spawn_blocking(reset_proxy);
-        ctx.spawn(off.into_actor(self).map(|result, actor, _| {
-            let text = match result {
-                Ok(Ok(None)) => {
-                    actor.counter.off = true;
-                    "daemon does not answer; no system proxy on this platform".to_owned()
-                }
-                Ok(Ok(Some(services))) => {
-                    actor.counter.off = true;
-                    format!("daemon does not answer; system proxy off on {}", services.join(", "))
-                }
-                Ok(Err(e)) => format!("system proxy could not be taken off: {e}"),
-                Err(_) => "system proxy could not be taken off".to_owned(),
-            };
-            actor.journal.append(Note::new("system_proxy").cause(text));
+        let off = system_proxy::off(TOOL_PATIENCE);
+        ctx.spawn(off.into_actor(self).map(|off, actor, _| {
+            // If the daemon has answered meanwhile, what was done does not count for its next end.
+            actor.counter.off = off.is_ok() && actor.counter.misses > 0;
+            if let Some(note) = system_proxy::note("daemon does not answer", &off) {
+                actor.journal.append(note);
+            }
         }));
     }
 }
@@ -227,6 +227,19 @@ mod tests {
     fn five_misses_in_a_row_take_it_off_once() {
         assert_eq!(run(&[Probe::Missed; 4]), [] as [usize; 0]);
         assert_eq!(run(&[Probe::Missed; 20]), [4]);
+    }
+
+    #[test]
+    fn a_probe_that_was_slept_through_says_nothing() {
+        let (quick, slow) = (Duration::from_secs(1), SLEPT + Duration::from_millis(1));
+        assert_eq!(judge(false, quick, Some(quick)), Probe::Missed);
+        assert_eq!(judge(false, SLEPT, Some(SLEPT)), Probe::Missed);
+        assert_eq!(judge(false, slow, Some(slow)), Probe::SleptThrough, "stopped");
+        assert_eq!(judge(false, quick, Some(slow)), Probe::SleptThrough, "asleep, or set forward");
+        assert_eq!(judge(false, quick, None), Probe::SleptThrough, "set back");
+        for wall in [None, Some(quick), Some(slow)] {
+            assert_eq!(judge(true, slow, wall), Probe::Answered, "an answer is an answer");
+        }
     }
 
     #[test]

@@ -28,6 +28,8 @@ cargo build --locked --release
 size=$(stat -c %s target/release/halton-meter 2>/dev/null || stat -f %z target/release/halton-meter)
 echo "binary: $((size / 1024)) KiB (limit 20480)"
 [ "$size" -le $((20 * 1024 * 1024)) ]
+# Faults on request (src/supervisor/faults.rs) are for debug builds.
+if grep -q HALTON_METER_FAULTS target/release/halton-meter; then exit 1; fi
 
 step tests
 tools/test.sh

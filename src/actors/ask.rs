@@ -7,6 +7,8 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::home::{Home, PidLock};
+
 /// What an answer may weigh.
 const CAP: u64 = 64 * 1024;
 
@@ -32,6 +34,32 @@ pub async fn get(
     tokio::time::timeout(patience, exchange(addr, path)).await.unwrap_or(Err(AskError::Timeout))
 }
 
+/// `/health` of our daemon: of the very process that holds its lock and that wrote its instance down,
+/// not of another program that has its port.
+pub async fn daemon(
+    home: &Home,
+    addr: SocketAddr,
+    patience: Duration,
+) -> Result<(u16, Value), AskError> {
+    let answer = get(addr, "/health", patience).await?;
+    let pid = PidLock::holder(&home.pid_file("daemon")).ok().flatten();
+    let instance = std::fs::read_to_string(home.instance_file()).ok();
+    if speaks_for(pid, instance.as_deref(), &answer.1) {
+        Ok(answer)
+    } else {
+        Err(AskError::Foreign)
+    }
+}
+
+/// A pid can be guessed; the instance stands where only this user reads. Where it could not be
+/// written (a full disk) the pid has to do.
+fn speaks_for(pid: Option<u32>, instance: Option<&str>, body: &Value) -> bool {
+    let says_pid = body.get("pid").and_then(Value::as_u64);
+    let says_instance = body.get("instance").and_then(Value::as_str);
+    pid.is_some_and(|pid| says_pid == Some(u64::from(pid)))
+        && instance.is_none_or(|instance| says_instance == Some(instance.trim()))
+}
+
 async fn exchange(addr: SocketAddr, path: &str) -> Result<(u16, Value), AskError> {
     let mut stream = TcpStream::connect(addr).await.map_err(|_| AskError::Refused)?;
     let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
@@ -53,6 +81,17 @@ fn parse(answer: &[u8]) -> Option<(u16, Value)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_the_instance_that_holds_the_lock_speaks_for_the_daemon() {
+        let body = serde_json::json!({ "pid": 7, "instance": "a" });
+        assert!(speaks_for(Some(7), Some("a\n"), &body));
+        assert!(speaks_for(Some(7), None, &body));
+        assert!(!speaks_for(Some(7), Some("b"), &body));
+        assert!(!speaks_for(Some(8), Some("a"), &body));
+        assert!(!speaks_for(None, Some("a"), &body));
+        assert!(!speaks_for(Some(7), Some("a"), &serde_json::json!({ "status": "ok" })));
+    }
 
     #[test]
     fn only_a_whole_json_answer_is_one() {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use slog::Logger;
-use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::home::Home;
@@ -126,10 +125,16 @@ impl Meter {
     /// Takes no more connections and lets exchanges finish. True when nothing had to be cut.
     pub async fn drain(&self, deadline: Duration) -> bool {
         let retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let deadline = Instant::now() + deadline;
+        // All at once: each has the whole time.
+        let drains: Vec<_> = self
+            .tap()
+            .into_iter()
+            .chain(retired)
+            .map(|tap| tokio::spawn(async move { tap.drain(deadline).await }))
+            .collect();
         let mut clean = true;
-        for tap in self.tap().into_iter().chain(retired) {
-            clean &= tap.drain(deadline.saturating_duration_since(Instant::now())).await;
+        for drain in drains {
+            clean &= drain.await.unwrap_or(false);
         }
         clean
     }

@@ -8,5 +8,6 @@ pub mod ledger;
 pub mod meter;
 pub mod prices;
 pub mod process;
+pub mod system_proxy;
 pub mod tap;
 pub mod tree;

@@ -1,8 +1,9 @@
 //! The health cache: the actor that owns the verdict, and the handle that connections use.
 
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, Handler, Message, WrapFuture};
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -14,7 +15,12 @@ use super::link::{Alarm, Link};
 use super::probe::Prober;
 use super::route::{self, Chain, Reason};
 use crate::config::Config;
-use crate::supervisor::{Birth, Child};
+use crate::supervisor::{Birth, Child, Supervisor};
+
+pub const ID: &str = "health_cache";
+/// The actor takes up a wish in microseconds. Nothing beats in an idle edge, so this is what shows
+/// that it hangs.
+const OVERDUE: Duration = Duration::from_secs(2);
 
 /// What connections hold: reads are a load, wishes and bad news go to the actor.
 #[derive(Debug)]
@@ -24,10 +30,12 @@ pub struct Health {
     link: Arc<ArcSwapOption<Link>>,
     /// The actor of the current generation; a restarted one replaces it.
     actor: ArcSwapOption<actix::Addr<HealthCache>>,
-    /// A wish is on its way to the actor already.
-    wanted: AtomicBool,
     /// No offers now, whatever the verdict.
     withdrawn: AtomicBool,
+    /// Since when a wish is on its way to the actor, in milliseconds after `born`; 0: none is.
+    wanted: AtomicU64,
+    born: Instant,
+    supervisor: OnceLock<Supervisor>,
 }
 
 impl Health {
@@ -38,9 +46,16 @@ impl Health {
             board: Board::default(),
             link: Arc::default(),
             actor: ArcSwapOption::empty(),
-            wanted: AtomicBool::new(false),
             withdrawn: AtomicBool::new(false),
+            wanted: AtomicU64::new(0),
+            born: Instant::now(),
+            supervisor: OnceLock::new(),
         })
+    }
+
+    /// Who is told when the actor takes up no wishes.
+    pub fn supervised_by(&self, supervisor: Supervisor) {
+        let _ = self.supervisor.set(supervisor);
     }
 
     /// `host:port` of the proxy in force, without its credentials.
@@ -84,11 +99,24 @@ impl Health {
         if self.read().fresh {
             return false;
         }
-        if self.wanted.swap(true, Ordering::AcqRel) || self.tell(Event::Wanted) {
-            return true;
+        let age = self.born.elapsed();
+        let now = u64::try_from(age.as_millis()).unwrap_or(u64::MAX).saturating_add(1);
+        match self.wanted.compare_exchange(0, now, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) if self.tell(Event::Wanted) => true,
+            Ok(_) => {
+                self.wanted.store(0, Ordering::Release);
+                false
+            }
+            Err(since) => {
+                if Duration::from_millis(now.saturating_sub(since)) >= OVERDUE
+                    && let Some(supervisor) = self.supervisor.get()
+                {
+                    supervisor.suspect(ID);
+                    self.wanted.store(now, Ordering::Release);
+                }
+                true
+            }
         }
-        self.wanted.store(false, Ordering::Release);
-        false
     }
 
     /// `None` = offer to the daemon; else why not. Waits at most [`health::LONGEST_WAIT`].
@@ -171,7 +199,7 @@ impl Actor for HealthCache {
 
     fn started(&mut self, ctx: &mut Context<Self>) {
         self.health.actor.store(Some(Arc::new(ctx.address())));
-        self.health.wanted.store(false, Ordering::Release);
+        self.health.wanted.store(0, Ordering::Release);
         self.birth.ready();
     }
 }
@@ -201,7 +229,7 @@ impl Handler<Tell> for HealthCache {
 
     fn handle(&mut self, Tell(event): Tell, ctx: &mut Context<Self>) {
         if event == Event::Wanted {
-            self.health.wanted.store(false, Ordering::Release);
+            self.health.wanted.store(0, Ordering::Release);
         }
         self.on(event, ctx);
     }

@@ -228,6 +228,7 @@ impl Edge {
         let config = Arc::new(ArcSwap::from_pointee(usable(config, edge_port, &log)));
         let health = Health::new(Arc::clone(&config));
         let tree = tree(&health, &home.control_socket(), journal.clone(), &log);
+        health.supervised_by(tree.clone());
         let (spool, write) = Spool::new(home.passthrough_spool());
         let spooler = tokio::spawn(write);
         let shared = Rc::new(Shared {
@@ -334,8 +335,8 @@ impl Edge {
 }
 
 /// The edge's own tree, on its one thread. It never gives up: without the health cache connections
-/// go on by the last verdict. No heartbeat: a thread that is stuck serves nobody anyway, and an
-/// idle edge is to do nothing at all.
+/// go on by the last verdict. No heartbeat, as an idle edge is to do nothing at all: connections
+/// notice when it hangs.
 fn tree(
     health: &Arc<Health>,
     socket: &Path,
@@ -343,7 +344,7 @@ fn tree(
     log: &Logger,
 ) -> supervisor::Supervisor {
     let (health, socket) = (Arc::clone(health), socket.to_path_buf());
-    let cache = ChildSpec::actor("health_cache", Slot::default(), move |birth| {
+    let cache = ChildSpec::actor(cache::ID, Slot::default(), move |birth| {
         HealthCache::new(Arc::clone(&health), socket.clone(), birth)
     });
     supervisor::start(

@@ -374,16 +374,13 @@ impl Observer {
 
     fn record(&mut self, mut row: Row) {
         row.connection = Some(self.subject.entry.id());
-        // First what waits: an earlier writing of this row must not come after this one.
-        self.attribute();
+        // An earlier writing of this row must not come after this one, whenever the owner gets known.
+        self.unattributed.retain(|waiting| waiting.id != row.id);
         let known = self.subject.attribution.borrow().clone();
         if let Some(known) = known {
             known.apply(&mut row);
-        } else {
-            self.unattributed.retain(|waiting| waiting.id != row.id);
-            if self.unattributed.len() < MAX_UNATTRIBUTED {
-                self.unattributed.push(row.clone());
-            }
+        } else if self.unattributed.len() < MAX_UNATTRIBUTED {
+            self.unattributed.push(row.clone());
         }
         self.sink.record(row);
     }

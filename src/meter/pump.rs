@@ -15,7 +15,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_rustls::{client, server};
 
 use super::feed::{Boundary, Closing, Feed};
@@ -26,8 +26,11 @@ const DRAIN_TICK: Duration = Duration::from_millis(50);
 const QUIET_BETWEEN: u32 = 2;
 /// A connection on which nothing was said yet is about to be used.
 const QUIET_FRESH: u32 = 40;
-const QUIET_UNKNOWN: u32 = 60;
+/// One that is not followed any more: long pauses within an answer are usual.
+const QUIET_UNKNOWN: u32 = 200;
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+/// A request that crossed our goodbye is there by then.
+const CROSSING: Duration = Duration::from_millis(50);
 
 /// One end of the connection.
 pub trait Peer: AsyncBufRead + AsyncWrite + Unpin {
@@ -136,17 +139,39 @@ async fn drain<C: Peer, S: Peer>(
         let enough = match feed.boundary() {
             Boundary::Between => QUIET_BETWEEN,
             Boundary::Fresh => QUIET_FRESH,
+            // Whoever spoke last waits for an answer: the client's request is under way.
+            Boundary::Unknown if flow.last == Some(Side::Client) => continue,
             Boundary::Unknown => QUIET_UNKNOWN,
             Boundary::Within => continue,
         };
         if quiet >= enough {
             flow.say_goodbye();
             let goodbye = poll_fn(|cx| flow.poll(cx, client, server, feed));
-            return match timeout(CLOSE_DEADLINE, goodbye).await {
-                Ok(Closing::By(side)) => Closing::By(side),
+            let how = match timeout(CLOSE_DEADLINE, goodbye).await {
+                Ok(Closing::By(side)) => return Closing::By(side),
                 Ok(Closing::Orderly | Closing::Ours) | Err(_) => Closing::Ours,
             };
+            linger(client).await;
+            return how;
         }
+    }
+}
+
+/// A request may have crossed our goodbye. Closing over its unread bytes would reset the connection,
+/// and destroy what of the last answer the client has not read yet; taken from the socket, all that
+/// the client sees is a connection that ended while it was idle, which it knows to repeat.
+async fn linger<C: Peer>(client: &mut C) {
+    let mut patience = CROSSING;
+    let end = Instant::now() + CLOSE_DEADLINE;
+    while Instant::now() < end {
+        let more = poll_fn(|cx| {
+            Pin::new(&mut *client).poll_fill_buf(cx).map(|read| read.map_or(0, <[u8]>::len))
+        });
+        match timeout(patience, more).await {
+            Ok(n @ 1..) => Pin::new(&mut *client).consume(n),
+            Ok(0) | Err(_) => break,
+        }
+        patience = end.saturating_duration_since(Instant::now());
     }
 }
 
@@ -177,6 +202,8 @@ struct Broken;
 struct Flow {
     up: Direction,
     down: Direction,
+    /// Who spoke last.
+    last: Option<Side>,
 }
 
 impl Flow {
@@ -200,12 +227,18 @@ impl Flow {
         server: &mut S,
         feed: &mut Feed,
     ) -> Poll<Closing> {
+        let before = (self.up.bytes, self.down.bytes);
         let up = self.up.poll(cx, client, server, Side::Client, feed);
         let down = if let Poll::Ready(Err(Broken)) = up {
             Poll::Pending
         } else {
             self.down.poll(cx, server, client, Side::Server, feed)
         };
+        if self.up.bytes != before.0 {
+            self.last = Some(Side::Client);
+        } else if self.down.bytes != before.1 {
+            self.last = Some(Side::Server);
+        }
         let by = match (up, down) {
             (Poll::Ready(Err(Broken)), _) => Side::Client,
             (_, Poll::Ready(Err(Broken))) => Side::Server,
@@ -306,3 +339,6 @@ impl Direction {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;

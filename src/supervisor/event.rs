@@ -19,6 +19,8 @@ pub enum Exit {
     Stalled,
     /// Aborted at its shutdown deadline.
     Killed,
+    /// A supervisor whose child of this name blocks its thread: starting anew would not cure it.
+    Unkillable(String),
 }
 
 impl Exit {
@@ -27,7 +29,11 @@ impl Exit {
     pub fn is_failure(&self) -> bool {
         match self {
             Self::Normal => false,
-            Self::Failed(_) | Self::Panicked(_) | Self::Stalled | Self::Killed => true,
+            Self::Failed(_)
+            | Self::Panicked(_)
+            | Self::Stalled
+            | Self::Killed
+            | Self::Unkillable(_) => true,
         }
     }
 }
@@ -40,6 +46,7 @@ impl fmt::Display for Exit {
             Self::Panicked(at) => write!(f, "panicked: {at}"),
             Self::Stalled => f.write_str("stalled"),
             Self::Killed => f.write_str("killed"),
+            Self::Unkillable(child) => write!(f, "failed: {child} blocks its thread"),
         }
     }
 }

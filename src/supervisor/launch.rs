@@ -15,8 +15,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::birth::{Birth, Slot};
-use super::event::{Event, Exit};
-use super::liveness::{self, Pulse, describe_panic};
+use super::event::{Cause, Event, Exit};
+use super::liveness::{self, describe_panic};
 use super::runner::{self, Outcome};
 use super::{Child, Journal, Lane, Lanes, TreeSpec};
 
@@ -27,6 +27,9 @@ pub(super) enum Control {
     /// [`Birth::fail`] was called.
     Fail,
     Observe(oneshot::Sender<Value>),
+    /// In the child of this path below, itself if that is empty.
+    #[cfg(debug_assertions)]
+    Fault(String, super::faults::Fault),
 }
 
 /// How a child's thread tells its supervisor.
@@ -92,13 +95,13 @@ async fn run_actor<A: Child>(
             let mut ctx = Context::<A>::new();
             let addr = ctx.address();
             birth.on_ready(move || slot.put(generation, addr.clone()));
-            ctx.spawn(Link { control, beat: beat.map(heart), pulse: birth.pulse() });
+            ctx.spawn(Link { control, beat: beat.map(heart), birth: birth.clone() });
             let actor = factory(birth);
             ctx.into_future(actor).await;
         }
     };
     let task = actix_rt::spawn(noting_panics(inner));
-    let exit = join(task, kill, || birth.take_fault()).await;
+    let exit = join(task, kill, || birth.take_fault().map(Exit::Failed)).await;
     slot.clear(generation);
     report.exited(exit);
 }
@@ -114,15 +117,23 @@ pub(super) fn tree(
         spec.journal = journal;
         spec.lanes = lanes;
         let ready = birth.clone();
-        let tree = runner::start_at(spec, path, move || ready.ready());
+        let (tree, task) = runner::start_at(spec, path, move || ready.ready());
+        // However this ends: nobody of this generation may live on beside the next one.
+        let _task = AbortOnDrop(task);
         let mut done = pin!(tree.finished());
         loop {
             tokio::select! {
                 outcome = &mut done => {
-                    if let Outcome::Escalated(cause) = outcome {
-                        birth.fail(cause.to_string());
-                    }
-                    break birth.take_fault();
+                    let fault = birth.take_fault().map(Exit::Failed);
+                    break match outcome {
+                        Outcome::Stopped => fault,
+                        Outcome::Escalated(Cause::Unkillable { child }) => {
+                            Some(Exit::Unkillable(child))
+                        }
+                        Outcome::Escalated(cause @ Cause::Intensity { .. }) => {
+                            fault.or_else(|| Some(Exit::Failed(cause.to_string())))
+                        }
+                    };
                 }
                 order = control.recv() => match order {
                     Some(Control::Stop | Control::Fail) | None => tree.request_shutdown(),
@@ -133,6 +144,12 @@ pub(super) fn tree(
                             let _ = reply.send(serde_json::to_value(children).unwrap_or_default());
                         });
                     }
+                    #[cfg(debug_assertions)]
+                    Some(Control::Fault(path, fault)) => if path.is_empty() {
+                        super::faults::commit_in_tree(fault, &birth).await;
+                    } else {
+                        tree.fault(path, fault);
+                    },
                 },
             }
         }
@@ -152,12 +169,13 @@ pub(super) fn tree(
 async fn join(
     mut task: tokio::task::JoinHandle<()>,
     kill: oneshot::Receiver<()>,
-    fault: impl FnOnce() -> Option<String>,
+    fault: impl FnOnce() -> Option<Exit>,
 ) -> Exit {
     let mut kill = pin!(kill);
     let mut killed = false;
     let result = poll_fn(|cx| {
-        if !killed && matches!(kill.as_mut().poll(cx), Poll::Ready(Ok(()))) {
+        // An error: the supervisor is gone, and nobody would ever end us.
+        if !killed && kill.as_mut().poll(cx).is_ready() {
             killed = true;
             task.abort();
         }
@@ -165,9 +183,17 @@ async fn join(
     })
     .await;
     match result {
-        Ok(()) => fault().map_or(Exit::Normal, Exit::Failed),
+        Ok(()) => fault().unwrap_or(Exit::Normal),
         Err(e) if e.is_panic() => Exit::Panicked(describe_panic(e.into_panic().as_ref())),
         Err(_) => Exit::Killed,
+    }
+}
+
+struct AbortOnDrop(tokio::task::JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
@@ -194,7 +220,7 @@ fn heart(period: Duration) -> Interval {
 struct Link {
     control: mpsc::UnboundedReceiver<Control>,
     beat: Option<Interval>,
-    pulse: Pulse,
+    birth: Birth,
 }
 
 impl<A: Child> ActorFuture<A> for Link {
@@ -208,18 +234,20 @@ impl<A: Child> ActorFuture<A> for Link {
     ) -> Poll<()> {
         let this = &mut *self;
         if let Some(beat) = &mut this.beat {
+            let pulse = this.birth.pulse();
             while beat.poll_tick(task).is_ready() {
-                this.pulse.beat();
+                pulse.beat();
             }
         }
         while let Poll::Ready(order) = this.control.poll_recv(task) {
             match order {
                 Some(Control::Stop) => actor.stop(ctx),
-                // The supervisor is gone: nobody would ever end us.
                 Some(Control::Fail) | None => ctx.stop(),
                 Some(Control::Observe(reply)) => {
                     let _ = reply.send(actor.observe());
                 }
+                #[cfg(debug_assertions)]
+                Some(Control::Fault(_, fault)) => super::faults::commit(fault, &this.birth, ctx),
             }
             if order_ended(ctx) {
                 return Poll::Ready(());

@@ -3,6 +3,8 @@
 
 mod birth;
 pub mod event;
+#[cfg(debug_assertions)]
+mod faults;
 pub mod invariants;
 pub mod journal;
 mod launch;

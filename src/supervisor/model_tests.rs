@@ -53,7 +53,8 @@ impl World {
         for &(child, generation) in &self.alive {
             events.push(Event::ChildReady { child, generation });
             events.push(Event::HeartbeatMissed { child, generation });
-            for exit in [Exit::Normal, Exit::Failed("x".into()), Exit::Killed] {
+            let stuck = Exit::Unkillable("x".into());
+            for exit in [Exit::Normal, Exit::Failed("x".into()), stuck] {
                 events.push(Event::ChildExited { child, generation, exit });
             }
         }
@@ -126,6 +127,22 @@ impl World {
         assert_eq!(self.state.mode, Mode::Finished, "{self:?}");
     }
 
+    /// When asked to end, and no child does its part, deadlines alone end it.
+    fn assert_can_end_without_help(mut self, plan: &Plan) {
+        self.take(plan, &Event::ShutdownRequested, Duration::ZERO);
+        // Each child costs two deadlines at most: to stop, and to be aborted.
+        for _ in 0..self.state.children.len() * 2 {
+            let due = self.timers.iter().copied().find(|(child, generation, timer)| {
+                self.state.awaits(TIMERS[*timer as usize], *child, *generation)
+            });
+            if let Some((child, generation, timer)) = due {
+                let timer = TIMERS[timer as usize];
+                self.take(plan, &Event::TimerFired { timer, child, generation }, Duration::ZERO);
+            }
+        }
+        assert_eq!(self.state.mode, Mode::Finished, "{self:?}");
+    }
+
     /// A child that waits has somebody who will wake it.
     fn assert_not_stuck(&self) {
         if self.state.mode != Mode::Running {
@@ -158,6 +175,7 @@ fn explore(plan: &Plan, depth: usize) -> usize {
         world.assert_not_stuck();
         if world.state.mode != Mode::Finished {
             world.clone().assert_can_end(plan);
+            world.clone().assert_can_end_without_help(plan);
         }
         if done == depth {
             continue;
@@ -176,12 +194,13 @@ fn explore(plan: &Plan, depth: usize) -> usize {
 #[test]
 fn all_short_histories_of_two_children_hold_the_invariants() {
     for kind in [Kind::OneForOne, Kind::RestForOne] {
-        for restarts in [
-            [Restart::Permanent, Restart::Permanent],
-            [Restart::Transient, Restart::Permanent],
-            [Restart::Permanent, Restart::Temporary],
+        for (restarts, depth, least) in [
+            ([Restart::Permanent, Restart::Permanent], 7, 10_000),
+            ([Restart::Transient, Restart::Permanent], 6, 2_000),
+            ([Restart::Permanent, Restart::Temporary], 6, 2_000),
         ] {
-            assert!(explore(&plan(kind, 1, &restarts), 6) > 500);
+            let seen = explore(&plan(kind, 1, &restarts), depth);
+            assert!(seen > least, "{kind:?} {restarts:?}: {seen}");
         }
     }
 }
@@ -189,7 +208,8 @@ fn all_short_histories_of_two_children_hold_the_invariants() {
 #[test]
 fn all_short_histories_of_three_children_hold_the_invariants() {
     for kind in [Kind::OneForOne, Kind::RestForOne] {
-        assert!(explore(&plan(kind, 1, &[Restart::Permanent; 3]), 5) > 500);
+        let seen = explore(&plan(kind, 1, &[Restart::Permanent; 3]), 6);
+        assert!(seen > 5_000, "{seen}");
     }
 }
 
@@ -225,7 +245,8 @@ proptest! {
             world.assert_not_stuck();
         }
         if world.state.mode != Mode::Finished {
-            world.assert_can_end(&plan);
+            world.clone().assert_can_end(&plan);
+            world.assert_can_end_without_help(&plan);
         }
     }
 }

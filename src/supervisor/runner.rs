@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::Value;
 use slog::o;
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::birth::Birth;
@@ -25,10 +26,21 @@ const OBSERVE_DEADLINE: Duration = Duration::from_millis(250);
 /// Starts the tree on the current thread, which must run an actix `System`.
 #[must_use]
 pub fn start(tree: TreeSpec) -> Supervisor {
-    start_at(tree, String::new(), || {})
+    #[cfg(debug_assertions)]
+    let (process, children) =
+        (tree.process, tree.children.iter().map(|c| c.id.to_owned()).collect());
+    let (supervisor, _) = start_at(tree, String::new(), || {});
+    #[cfg(debug_assertions)]
+    super::faults::listen(process, children, supervisor.commands.downgrade());
+    supervisor
 }
 
-pub(super) fn start_at(tree: TreeSpec, path: String, up: impl FnOnce() + 'static) -> Supervisor {
+/// Also gives the runner's task: when it is aborted, its children are.
+pub(super) fn start_at(
+    tree: TreeSpec,
+    path: String,
+    up: impl FnOnce() + 'static,
+) -> (Supervisor, JoinHandle<()>) {
     static RUN: AtomicU64 = AtomicU64::new(0);
     liveness::install_panic_hook();
     let (commands, inbox) = mpsc::unbounded_channel();
@@ -51,8 +63,8 @@ pub(super) fn start_at(tree: TreeSpec, path: String, up: impl FnOnce() + 'static
         up: Some(Box::new(up)),
         _commands: commands.clone(),
     };
-    actix_rt::spawn(runner.run(inbox, reports, finished));
-    Supervisor { commands, outcome, escalation, journal }
+    let task = actix_rt::spawn(runner.run(inbox, reports, finished));
+    (Supervisor { commands, outcome, escalation, journal }, task)
 }
 
 /// A handle on a running tree. Dropping it changes nothing.
@@ -84,10 +96,14 @@ pub struct ChildStatus {
 }
 
 #[derive(Debug)]
-enum Command {
+pub(super) enum Command {
     Shutdown,
     Restart(String),
+    Suspect(String),
     Observe(oneshot::Sender<Vec<ChildStatus>>),
+    /// Of the child with this path.
+    #[cfg(debug_assertions)]
+    Fault(String, super::faults::Fault),
 }
 
 impl Supervisor {
@@ -113,6 +129,17 @@ impl Supervisor {
     /// Ends this child, by its own shutdown, and starts a new generation without delay.
     pub fn restart(&self, id: &str) {
         let _ = self.commands.send(Command::Restart(id.to_owned()));
+    }
+
+    /// Somebody waits in vain for what this child owes: it counts as stalled, like one that misses
+    /// its heartbeat. For children that have none.
+    pub fn suspect(&self, id: &str) {
+        let _ = self.commands.send(Command::Suspect(id.to_owned()));
+    }
+
+    #[cfg(debug_assertions)]
+    pub(super) fn fault(&self, path: String, fault: super::faults::Fault) {
+        let _ = self.commands.send(Command::Fault(path, fault));
     }
 
     /// Every event of the process's supervisors from now on.
@@ -190,12 +217,24 @@ impl Runner {
                 Some(event) = reports.recv() => self.handle(event),
                 command = inbox.recv() => match command {
                     Some(Command::Shutdown) => self.handle(Event::ShutdownRequested),
-                    Some(Command::Restart(id)) => {
-                        let child = self.plan.children.iter().position(|c| c.id == id);
-                        child.is_some_and(|child| self.handle(Event::RestartRequested { child }))
-                    }
+                    Some(Command::Restart(id)) => self
+                        .find(&id)
+                        .is_some_and(|child| self.handle(Event::RestartRequested { child })),
+                    Some(Command::Suspect(id)) => self.find(&id).is_some_and(|child| {
+                        let generation = self.state.children.get(child).map_or(0, |c| c.generation);
+                        self.handle(Event::HeartbeatMissed { child, generation })
+                    }),
                     Some(Command::Observe(reply)) => {
                         self.observe(reply);
+                        false
+                    }
+                    #[cfg(debug_assertions)]
+                    Some(Command::Fault(path, fault)) => {
+                        let (id, rest) = path.split_once('.').unwrap_or((&path, ""));
+                        let live = self.find(id).and_then(|child| self.live.get(&child));
+                        if let Some(live) = live {
+                            let _ = live.control.send(Control::Fault(rest.to_owned(), fault));
+                        }
                         false
                     }
                     // Can't be: we hold a sender ourselves.
@@ -270,6 +309,10 @@ impl Runner {
             up();
         }
         done
+    }
+
+    fn find(&self, id: &str) -> Option<usize> {
+        self.plan.children.iter().position(|c| c.id == id)
     }
 
     fn live(&mut self, child: usize, generation: u64) -> Option<&mut Live> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message};
 use serde_json::{Value, json};
 
+use super::faults::Fault;
 use super::replay::replay;
 use super::step::{Mode, Phase};
 use super::*;
@@ -57,11 +58,13 @@ struct Worker {
     silent: bool,
     stubborn: bool,
     protected: Option<Protected>,
+    #[expect(dead_code, reason = "it counts by being dropped")]
+    alive: Option<Box<dyn std::any::Any>>,
 }
 
 impl Worker {
     fn new(birth: Birth) -> Self {
-        Self { birth, count: 0, silent: false, stubborn: false, protected: None }
+        Self { birth, count: 0, silent: false, stubborn: false, protected: None, alive: None }
     }
 }
 
@@ -395,6 +398,85 @@ fn a_supervisor_is_a_child_whose_escalation_is_a_failure() {
         assert!(status.last_exit.as_deref().unwrap().contains("too many restarts"));
         tree.shutdown().await;
         assert!(bench.said().iter().any(|s| s == "meter.ledger#1 exited"), "{:?}", bench.said());
+        bench.check();
+    });
+}
+
+/// A supervisor in which each generation counts itself while it lives.
+fn counting(living: &Arc<AtomicU32>, slot: &Slot<Worker>) -> ChildSpec {
+    struct Living(Arc<AtomicU32>);
+    impl Drop for Living {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+    let (living, slot) = (Arc::clone(living), slot.clone());
+    ChildSpec::tree("meter", move |birth| {
+        let living = Arc::clone(&living);
+        let child = ChildSpec::actor("ledger", slot.clone(), move |birth| {
+            assert_eq!(living.fetch_add(1, Ordering::SeqCst), 0, "two generations at once");
+            let guard = Living(Arc::clone(&living));
+            Worker { alive: Some(Box::new(guard)), ..Worker::new(birth) }
+        });
+        TreeSpec::nested(birth).child(child)
+    })
+}
+
+#[test]
+fn whoever_loses_its_supervisor_ends() {
+    world(|| async {
+        let (bench, slot, living) = (Bench::new(), Slot::new(), Arc::default());
+        let nested = counting(&living, &slot).shutdown(Duration::from_secs(1));
+        let tree = start(bench.tree().child(nested));
+        up(&slot, 1).await;
+        // Panics, then is killed at its deadline: neither way its child survives it.
+        for (i, fault) in [Fault::Panic, Fault::Hang].into_iter().enumerate() {
+            tree.fault("meter".to_owned(), fault);
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            if fault == Fault::Hang {
+                tree.restart("meter");
+            }
+            tokio::time::sleep(Duration::from_secs(5)).await;
+            let status = &tree.observe().await[0];
+            assert_eq!((status.generation, status.state), (i as u64 + 2, Phase::Ready));
+            assert_eq!(living.load(Ordering::SeqCst), 1);
+        }
+        tree.shutdown().await;
+        assert_eq!(living.load(Ordering::SeqCst), 0);
+        replay(&bench.entries.borrow()).unwrap();
+    });
+}
+
+#[test]
+fn a_suspect_is_replaced_like_one_that_misses_its_heartbeat() {
+    world(|| async {
+        let (bench, slot) = (Bench::new(), Slot::new());
+        let tree = start(bench.tree().child(worker("a", &slot).heartbeat(None)));
+        up(&slot, 1).await.try_send(Do(Order::Hang)).unwrap();
+        tree.suspect("a");
+        up(&slot, 2).await;
+        assert_eq!(bench.cause("exited").unwrap(), "stalled");
+        tree.shutdown().await;
+        bench.check();
+    });
+}
+
+/// Real threads and real time: it can't be started anew on the thread that is blocked.
+#[test]
+fn a_blocked_thread_below_a_nested_supervisor_ends_the_whole_tree() {
+    actix_rt::System::new().block_on(async {
+        let (bench, slot) = (Bench::new(), Slot::new());
+        let inner = slot.clone();
+        let nested = ChildSpec::tree("meter", move |birth| {
+            let beat = Some(Duration::from_millis(200));
+            TreeSpec::nested(birth).child(worker("ledger", &inner).heartbeat(beat))
+        });
+        let tree = start(bench.tree().lanes(Lanes::threads()).child(nested));
+        let gate = Arc::new(Gate::default());
+        up(&slot, 1).await.try_send(Do(Order::Block(Arc::clone(&gate)))).unwrap();
+        assert_eq!(tree.escalated().await, Cause::Unkillable { child: "meter.ledger".into() });
+        assert!(matches!(tree.finished().await, Outcome::Escalated(_)));
+        gate.open();
         bench.check();
     });
 }

@@ -291,6 +291,13 @@ fn exited(
         c.phase = Phase::Ended;
         return;
     }
+    if let Exit::Unkillable(grandchild) = &exit {
+        // Its thread is ours too: only the end of the process frees it.
+        c.phase = Phase::Ended;
+        let child = format!("{}.{grandchild}", p.id);
+        escalate(state, Cause::Unkillable { child }, effects);
+        return;
+    }
     if planned {
         c.phase = Phase::Idle;
         return;

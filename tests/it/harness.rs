@@ -94,6 +94,8 @@ impl Stand {
         let mut command = Command::new(env!("CARGO_BIN_EXE_halton-meter"));
         clean(&mut command, self.dir.path());
         command.env(halton_meter::home::HOME_VAR, self.home.path());
+        // Never this machine's own.
+        command.env(halton_meter::platform::RECORD_VAR, self.dir.path().join("system-proxy"));
         command.current_dir(self.dir.path());
         command.args(args).stdin(Stdio::null());
         command
@@ -211,6 +213,12 @@ impl Stand {
         let pid = self.pid(process);
         self.signal(process, Signal::KILL);
         self.wait(&format!("end of {process}"), || self.pid(process) != pid);
+    }
+
+    /// How often the system proxy was taken off.
+    pub fn proxy_offs(&self) -> usize {
+        let recorded = fs::read_to_string(self.dir.path().join("system-proxy"));
+        recorded.unwrap_or_default().lines().filter(|line| *line == "off").count()
     }
 
     /// `coverage` of the report.

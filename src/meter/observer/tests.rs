@@ -152,3 +152,32 @@ async fn an_owner_found_late_is_written_all_the_same() {
         (Some("shop"), Some("git"))
     );
 }
+
+/// The search for the owner ends on another thread, at any moment.
+#[tokio::test]
+async fn an_owner_found_meanwhile_never_brings_back_an_earlier_state() {
+    for delay in (0..4000_u32).step_by(4) {
+        let (found, attribution) = watch::channel(None);
+        let (go, gone) = std::sync::mpsc::channel();
+        let finder = std::thread::spawn(move || {
+            let () = gone.recv().unwrap();
+            for _ in 0..delay {
+                std::hint::spin_loop();
+            }
+            found.send_replace(Some(Arc::new(Attribution::default())));
+        });
+        let (rows, _) = observed(None, attribution, |feed| {
+            for _ in 0..50 {
+                feed.bytes(Side::Client, REQUEST);
+                feed.bytes(Side::Server, b"HTTP/1.1 204 No Content\r\n\r\n");
+            }
+            feed.closed(Closing::Orderly);
+            go.send(()).unwrap();
+        })
+        .await;
+        finder.join().unwrap();
+        assert_eq!(rows.len(), 50);
+        let earlier = rows.iter().filter(|r| r.completeness != Completeness::Complete).count();
+        assert_eq!(earlier, 0, "after {delay}");
+    }
+}

@@ -43,5 +43,6 @@ pub mod macos;
 pub mod meter;
 pub mod platform;
 pub mod root;
+pub mod selftest;
 pub mod supervisor;
 pub mod watchdog;

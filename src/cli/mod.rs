@@ -14,6 +14,7 @@ mod report;
 mod requests;
 mod reset_proxy;
 mod run;
+mod selftest;
 mod status;
 mod summary;
 mod up;
@@ -65,6 +66,8 @@ enum Command {
     Restart,
     /// What runs, in which state, and what was metered of late.
     Status(status::StatusArgs),
+    /// Send real requests through the running chain to a provider of its own; seconds, no internet.
+    Selftest(selftest::SelftestArgs),
     /// What was spent: tokens, cost, latency, coverage.
     Report(report::ReportArgs),
     /// The requests themselves, newest first.
@@ -162,6 +165,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Stop => lifecycle::stop(&ctx),
         Command::Restart => lifecycle::restart(ctx.checked()?),
         Command::Status(args) => status::run(&ctx, &args, &mut out),
+        Command::Selftest(args) => selftest::run(&ctx, &args, &mut out),
         Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
         Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
         Command::Events(args) => events::run(&ctx, &args, &mut out),

@@ -3,6 +3,7 @@
 #[path = "../support/origin/mod.rs"]
 mod origin;
 
+mod bypass;
 mod ca;
 mod clients;
 mod commands;
@@ -12,3 +13,4 @@ mod harness;
 mod layers;
 mod origin_itself;
 mod programs;
+mod selftest;

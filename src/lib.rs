@@ -45,4 +45,5 @@ pub mod platform;
 pub mod root;
 pub mod selftest;
 pub mod supervisor;
+pub mod trust_store;
 pub mod watchdog;

@@ -78,7 +78,6 @@ pub fn api(ctx: &Context, path: &str, patience: Duration) -> Result<Value, Strin
     call(ctx, Method::Get, path, patience)
 }
 
-#[expect(dead_code, reason = "`ca trust`")]
 /// Lets the clients try again that stay raw because they did not accept our certificate.
 pub fn clear_bypass(ctx: &Context, patience: Duration) -> Result<u64, String> {
     let answer = call(ctx, Method::Delete, "/v1/bypass", patience)?;

@@ -18,6 +18,11 @@ pub trait SystemProxy: Send + Sync {
     /// Takes it off on every active network service and names them. `None`: this platform has no
     /// such setting. Never turns anything on.
     fn off(&self) -> Result<Option<Vec<String>>, SystemProxyError>;
+
+    /// `host:port` of the HTTP and HTTPS proxies that are on; none where that can't be told.
+    fn leads_to(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Why the setting could not be changed.

@@ -3,6 +3,7 @@
 mod ca;
 mod client;
 mod config;
+mod doctor;
 mod env;
 mod events;
 mod exit;
@@ -66,6 +67,8 @@ enum Command {
     Restart,
     /// What runs, in which state, and what was metered of late.
     Status(status::StatusArgs),
+    /// Every part, asked itself: what is wrong, and what to do about it.
+    Doctor(doctor::DoctorArgs),
     /// Send real requests through the running chain to a provider of its own; seconds, no internet.
     Selftest(selftest::SelftestArgs),
     /// What was spent: tokens, cost, latency, coverage.
@@ -165,6 +168,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Stop => lifecycle::stop(&ctx),
         Command::Restart => lifecycle::restart(ctx.checked()?),
         Command::Status(args) => status::run(&ctx, &args, &mut out),
+        Command::Doctor(args) => doctor::run(&ctx, &args, &mut out),
         Command::Selftest(args) => selftest::run(&ctx, &args, &mut out),
         Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
         Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),

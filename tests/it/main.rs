@@ -7,6 +7,7 @@ mod bypass;
 mod ca;
 mod clients;
 mod commands;
+mod doctor;
 mod expected;
 mod fail_open;
 mod harness;

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -12,11 +12,25 @@ use super::judge::Fix;
 use crate::home::PidLock;
 
 const PATIENCE: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_millis(5);
+
+/// Until all of it is there: whoever looks next is to see it.
+fn start(ctx: &Context) -> Ready {
+    let ready = lifecycle::ensure(ctx, PATIENCE);
+    let missing = |process| matches!(PidLock::holder(&ctx.home.pid_file(process)), Ok(None));
+    let wanted: &[&str] =
+        if ctx.home.user_stopped().exists() { &["root"] } else { &["root", "watchdog"] };
+    let end = Instant::now() + PATIENCE;
+    while wanted.iter().any(|process| missing(process)) && Instant::now() < end {
+        std::thread::sleep(TICK);
+    }
+    ready
+}
 
 /// What was done, in words, or why it could not be.
 pub fn apply(ctx: &Context, fix: &Fix) -> Result<String, String> {
     match fix {
-        Fix::Start => match lifecycle::ensure(ctx, PATIENCE) {
+        Fix::Start => match start(ctx) {
             Ready::Metering => Ok("started what was not running".to_owned()),
             // That the user has stopped the daemon is no fault.
             Ready::Passing(why) if ctx.home.user_stopped().exists() => {

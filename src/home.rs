@@ -143,6 +143,16 @@ impl Home {
     pub fn passthrough_spool(&self) -> PathBuf {
         self.spool_dir().join("passthrough.jsonl")
     }
+    /// What a running self-test lays out for edge and daemon: a home with a ledger of its own.
+    #[must_use]
+    pub fn selftest(&self) -> Self {
+        Self(self.run_dir().join("selftest"))
+    }
+    /// In [`Home::selftest`]: where its origin is.
+    #[must_use]
+    pub fn notice_file(&self) -> PathBuf {
+        self.0.join("notice.json")
+    }
     #[must_use]
     pub fn log_dir(&self) -> PathBuf {
         self.0.join("logs")

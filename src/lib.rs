@@ -44,5 +44,7 @@ pub mod macos;
 pub mod meter;
 pub mod platform;
 pub mod root;
+pub mod selftest;
 pub mod supervisor;
+pub mod trust_store;
 pub mod watchdog;

@@ -2,6 +2,8 @@
 
 use std::net::SocketAddr;
 
+use crate::trust_store::TrustStore;
+
 #[cfg(target_os = "linux")]
 pub use crate::linux::{owner, splice};
 #[cfg(not(target_os = "linux"))]
@@ -16,6 +18,11 @@ pub trait SystemProxy: Send + Sync {
     /// Takes it off on every active network service and names them. `None`: this platform has no
     /// such setting. Never turns anything on.
     fn off(&self) -> Result<Option<Vec<String>>, SystemProxyError>;
+
+    /// `host:port` of the HTTP and HTTPS proxies that are on; none where that can't be told.
+    fn leads_to(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 /// Why the setting could not be changed.
@@ -40,6 +47,22 @@ pub fn system_proxy() -> Box<dyn SystemProxy> {
     return Box::new(crate::macos::system_proxy::NetworkSetup);
     #[cfg(any(not(target_os = "macos"), test))]
     return Box::new(Absent);
+}
+
+/// Tests name a directory here; the system's trust store is then looked for below it.
+pub const SYSTEM_ROOT_VAR: &str = "HALTON_METER_SYSTEM_ROOT";
+
+/// This platform's trust store.
+#[must_use]
+pub fn trust_store() -> Box<dyn TrustStore> {
+    #[cfg(target_os = "linux")]
+    return Box::new(crate::linux::trust_store::Anchors::below(
+        std::env::var_os(SYSTEM_ROOT_VAR).unwrap_or_else(|| "/".into()).into(),
+    ));
+    #[cfg(not(target_os = "linux"))]
+    return Box::new(crate::macos::trust_store::Keychain::of(std::path::Path::new(
+        &std::env::var_os("HOME").unwrap_or_default(),
+    )));
 }
 
 /// The program that listens on a local port, as `name, pid N`, if that can be told.

@@ -1,10 +1,17 @@
-//! `ca path`, `ca bundle`.
+//! `ca path`, `ca bundle`, `ca trust`, `ca untrust`.
 
-use std::io::Write;
+use std::fs;
+use std::io::{BufRead, IsTerminal, Write};
+use std::time::Duration;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
-use super::{Context, Exit, Failure, env};
+use super::{Context, Exit, Failure, client, env, say};
+use crate::home::Home;
+use crate::platform;
+use crate::trust_store::{Authority, Change, Plan, TrustStoreError};
+
+const ASK: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
@@ -12,15 +19,119 @@ pub enum CaCommand {
     Path,
     /// Path of the bundle: the system's roots plus our CA.
     Bundle,
+    /// Put our CA into the system's trust store, for programs that read no CA variable.
+    Trust(ConsentArgs),
+    /// Take it out again, with every earlier one of ours.
+    Untrust(ConsentArgs),
+}
+
+#[derive(Args, Debug)]
+pub struct ConsentArgs {
+    /// Do it without asking.
+    #[arg(long)]
+    yes: bool,
 }
 
 pub fn run(ctx: &Context, command: &CaCommand, out: &mut impl Write) -> Result<Exit, Failure> {
     ctx.home.create()?;
-    env::prepare_ca(ctx)?;
-    let path = match command {
-        CaCommand::Path => ctx.home.ca_cert(),
-        CaCommand::Bundle => ctx.home.ca_bundle(),
-    };
-    writeln!(out, "{}", path.display())?;
+    match command {
+        CaCommand::Path => {
+            env::prepare_ca(ctx)?;
+            writeln!(out, "{}", ctx.home.ca_cert().display())?;
+        }
+        CaCommand::Bundle => {
+            env::prepare_ca(ctx)?;
+            writeln!(out, "{}", ctx.home.ca_bundle().display())?;
+        }
+        CaCommand::Trust(args) => {
+            env::prepare_ca(ctx)?;
+            change(ctx, Change::Trust, args.yes)?;
+            // Whoever did not know us may now.
+            match client::clear_bypass(ctx, ASK) {
+                Ok(0) | Err(_) => {}
+                Ok(_) => say("programs that refused our certificate are metered again"),
+            }
+        }
+        CaCommand::Untrust(args) => change(ctx, Change::Untrust, args.yes)?,
+    }
     Ok(Exit::OK)
+}
+
+fn change(ctx: &Context, change: Change, yes: bool) -> Result<(), Failure> {
+    let plan = platform::trust_store().plan(change, &authorities(&ctx.home)).map_err(failure)?;
+    let store = format!("the trust store of this system ({})", plan.store);
+    if plan.steps.is_empty() {
+        say(match change {
+            Change::Trust => format!("our CA is in {store} already"),
+            Change::Untrust => format!("no CA of ours is in {store}"),
+        });
+        return Ok(());
+    }
+    show(&plan, change, &store);
+    if plan.needs_root {
+        return Err(Failure::new(Exit::NO_PERMISSION, format!("{store} is root's"))
+            .hint(format!("{}\n  then the same command again", plan.as_root())));
+    }
+    if !yes && !consent()? {
+        return Err(Failure::new(Exit::FAILED, "nothing was changed"));
+    }
+    plan.apply(None).map_err(failure)?;
+    say(match change {
+        Change::Trust => "done; programs that run already may need a restart to notice",
+        Change::Untrust => "done",
+    });
+    Ok(())
+}
+
+fn show(plan: &Plan, change: Change, store: &str) {
+    match change {
+        Change::Trust => say(format_args!(
+            "our CA goes into {store}: its programs then accept certificates that we sign, which is \
+             possible for the metered hosts only"
+        )),
+        Change::Untrust => say(format_args!(
+            "our CA goes out of {store}: programs that rely on it will fail once per metered host, \
+             then pass unmetered"
+        )),
+    }
+    let mut err = std::io::stderr();
+    for step in &plan.steps {
+        let _ = writeln!(err, "    {step}");
+    }
+}
+
+fn consent() -> Result<bool, Failure> {
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(Failure::new(Exit::USAGE, "this asks first, and there is no terminal to ask")
+            .hint("--yes does it without asking"));
+    }
+    let mut err = std::io::stderr();
+    let _ = write!(err, "Go on? [y/N] ");
+    let _ = err.flush();
+    let mut answer = String::new();
+    stdin.lock().read_line(&mut answer)?;
+    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
+}
+
+/// The one in use, then those that were replaced.
+fn authorities(home: &Home) -> Vec<Authority> {
+    let retired = fs::read_dir(home.ca_dir()).into_iter().flatten().flatten().map(|e| e.path());
+    let retired = retired.filter(|path| {
+        path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("retired-"))
+    });
+    [home.ca_cert()].into_iter().chain(retired).filter_map(|p| Authority::read(&p)).collect()
+}
+
+fn failure(error: TrustStoreError) -> Failure {
+    let hint = match &error {
+        TrustStoreError::Unknown(_) => {
+            "point programs at the bundle instead: `halton-meter env`, `halton-meter ca bundle`"
+        }
+        TrustStoreError::Spawn { .. } => "install it, or use `halton-meter env` instead",
+        TrustStoreError::Refused { .. }
+        | TrustStoreError::Write { .. }
+        | TrustStoreError::Unchanged { .. } => "what was begun has been taken back",
+    };
+    Failure::new(Exit::FAILED, error).hint(hint)
 }

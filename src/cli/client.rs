@@ -78,9 +78,29 @@ pub fn edge_status(ctx: &Context, pid: u32, patience: Duration) -> Option<Value>
 
 /// A call of the admin API with the token of the run directory.
 pub fn api(ctx: &Context, path: &str, patience: Duration) -> Result<Value, String> {
+    call(ctx, Method::Get, path, patience)
+}
+
+/// Lets the clients try again that stay raw because they did not accept our certificate.
+pub fn clear_bypass(ctx: &Context, patience: Duration) -> Result<u64, String> {
+    let answer = call(ctx, Method::Delete, "/v1/bypass", patience)?;
+    answer
+        .get("cleared")
+        .and_then(Value::as_u64)
+        .ok_or_else(|| "an answer without sense".to_owned())
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Method {
+    Get,
+    Delete,
+}
+
+fn call(ctx: &Context, method: Method, path: &str, patience: Duration) -> Result<Value, String> {
     let token = std::fs::read_to_string(ctx.home.token_file())
         .map_err(|e| format!("{}: {e}", ctx.home.token_file().display()))?;
-    match get(ctx.loaded.config.daemon.api_addr(), path, Some(token.trim()), patience)? {
+    let addr = ctx.loaded.config.daemon.api_addr();
+    match ask(addr, method, path, Some(token.trim()), patience)? {
         (200, body) => Ok(body),
         (status, body) => {
             let detail = body.get("detail").or(body.get("title")).and_then(Value::as_str);
@@ -95,6 +115,16 @@ fn get(
     token: Option<&str>,
     patience: Duration,
 ) -> Result<(u16, Value), String> {
+    ask(addr, Method::Get, path, token, patience)
+}
+
+fn ask(
+    addr: SocketAddr,
+    method: Method,
+    path: &str,
+    token: Option<&str>,
+    patience: Duration,
+) -> Result<(u16, Value), String> {
     // No proxy: the variables of this environment may point at our own edge.
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(patience))
@@ -102,7 +132,11 @@ fn get(
         .proxy(None)
         .build()
         .into();
-    let mut request = agent.get(format!("http://{addr}{path}"));
+    let url = format!("http://{addr}{path}");
+    let mut request = match method {
+        Method::Get => agent.get(url),
+        Method::Delete => agent.delete(url),
+    };
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }

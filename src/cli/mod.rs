@@ -3,6 +3,7 @@
 mod ca;
 mod client;
 mod config;
+mod doctor;
 mod env;
 mod events;
 mod exit;
@@ -14,6 +15,7 @@ mod report;
 mod requests;
 mod reset_proxy;
 mod run;
+mod selftest;
 mod status;
 mod summary;
 mod up;
@@ -68,6 +70,10 @@ enum Command {
     Upgrade(upgrade::UpgradeArgs),
     /// What runs, in which state, and what was metered of late.
     Status(status::StatusArgs),
+    /// Every part, asked itself: what is wrong, and what to do about it.
+    Doctor(doctor::DoctorArgs),
+    /// Send real requests through the running chain to a provider of its own; seconds, no internet.
+    Selftest(selftest::SelftestArgs),
     /// What was spent: tokens, cost, latency, coverage.
     Report(report::ReportArgs),
     /// The requests themselves, newest first.
@@ -169,6 +175,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Restart => lifecycle::restart(ctx.checked()?),
         Command::Upgrade(args) => upgrade::run(ctx.checked()?, &args),
         Command::Status(args) => status::run(&ctx, &args, &mut out),
+        Command::Doctor(args) => doctor::run(&ctx, &args, &mut out),
+        Command::Selftest(args) => selftest::run(&ctx, &args, &mut out),
         Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
         Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
         Command::Events(args) => events::run(&ctx, &args, &mut out),

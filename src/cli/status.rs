@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{self, Health, Tree};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, output};
 
 const ASK: Duration = Duration::from_millis(1000);
 
@@ -50,9 +50,12 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
         (Some(_), false, false) => State::Passing,
         (None, false, _) => State::Down,
     };
-    let actors = matches!(tree.health, Health::Ok(_) | Health::Degraded(_))
-        .then(|| client::api(ctx, "/v1/actors", ASK).ok())
-        .flatten();
+    let answers = matches!(tree.health, Health::Ok(_) | Health::Degraded(_));
+    let actors = answers.then(|| client::api(ctx, "/v1/actors", ASK).ok()).flatten();
+    let bypass = answers
+        .then(|| client::api(ctx, "/v1/bypass", ASK).ok())
+        .flatten()
+        .and_then(|mut answer| answer.get_mut("bypass").map(Value::take));
     if args.json {
         let document = json!({
             "state": state.name(),
@@ -67,11 +70,13 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             "watchdog": { "pid": tree.watchdog },
             "root": { "pid": tree.root },
             "actors": actors,
+            "bypass": bypass,
             "config_problems": ctx.loaded.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
     } else {
         print(ctx, &tree, state, actors.as_ref(), out)?;
+        print_bypass(bypass.as_ref(), out)?;
     }
     Ok(match state {
         State::Metering | State::Stopped => Exit::OK,
@@ -130,6 +135,27 @@ fn print(
     }
     for problem in &ctx.loaded.problems {
         writeln!(out, "  config    {problem}")?;
+    }
+    Ok(())
+}
+
+/// Who is not metered, although everything runs.
+fn print_bypass(bypass: Option<&Value>, out: &mut impl Write) -> std::io::Result<()> {
+    let entries = bypass.and_then(Value::as_array).into_iter().flatten();
+    // Whoever broke off once may have had any reason.
+    let raw = entries.filter_map(|e| Some((e, e.get("until")?.as_str()?)));
+    for (entry, until) in raw {
+        let text = |key: &str| entry.get(key).and_then(Value::as_str);
+        writeln!(
+            out,
+            "  bypass    {} by {}: does not accept our certificate, unmetered until {until}",
+            output::clean(text("host").unwrap_or("?")),
+            output::clean(text("program").unwrap_or("an unknown program")),
+        )?;
+        writeln!(
+            out,
+            "            `halton-meter ca trust` or `halton-meter restart` lets it try again"
+        )?;
     }
     Ok(())
 }

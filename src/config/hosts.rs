@@ -3,6 +3,15 @@
 use std::fmt;
 use std::net::SocketAddr;
 
+/// The host of the self-test: always metered, on every list, and found by no resolver (RFC 6761).
+pub const SELFTEST_HOST: &str = "selftest.halton-meter.invalid";
+
+/// Whether `host` is [`SELFTEST_HOST`].
+#[must_use]
+pub fn is_selftest(host: &str) -> bool {
+    host.strip_suffix('.').unwrap_or(host).eq_ignore_ascii_case(SELFTEST_HOST)
+}
+
 /// `api.example.com`, `*.example.com`, `api.example.com:8443`, `[::1]:8443`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct HostPattern {

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use hosts::base64;
-pub use hosts::{ConnectRule, HostPattern, NoProxy, UpstreamProxy};
+pub use hosts::{ConnectRule, HostPattern, NoProxy, SELFTEST_HOST, UpstreamProxy, is_selftest};
 pub use keys::{KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 
@@ -67,7 +67,7 @@ impl Meter {
     /// Whether connections to this target are metered.
     #[must_use]
     pub fn is_metered(&self, host: &str, port: u16) -> bool {
-        self.hosts.iter().any(|p| p.matches(host, port))
+        self.hosts.iter().any(|p| p.matches(host, port)) || (is_selftest(host) && port == 443)
     }
 }
 

@@ -232,6 +232,7 @@ impl Edge {
         let (spool, write) = Spool::new(home.passthrough_spool());
         let spooler = tokio::spawn(write);
         let shared = Rc::new(Shared {
+            home: home.clone(),
             config,
             edge_port,
             health,

@@ -3,3 +3,4 @@
 pub mod listener;
 pub mod owner;
 pub mod splice;
+pub mod trust_store;

@@ -4,3 +4,4 @@ pub mod listener;
 pub mod owner;
 pub mod splice;
 pub mod system_proxy;
+pub mod trust_store;

@@ -24,6 +24,11 @@ impl SystemProxy for NetworkSetup {
         }
         failure.map_or(Ok(Some(services)), Err)
     }
+
+    fn leads_to(&self) -> Vec<String> {
+        let output = Command::new("scutil").arg("--proxy").stdin(Stdio::null()).output();
+        output.map(|o| effective(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
+    }
 }
 
 /// HTTPS first: that is the one that tools with keys in their requests use.
@@ -48,6 +53,19 @@ fn call(args: &[&str]) -> Result<String, SystemProxyError> {
     })
 }
 
+/// The proxies that are on, of `scutil --proxy`: `key : value` lines.
+fn effective(listing: &str) -> Vec<String> {
+    let value = |wanted: &str| {
+        let mut pairs = listing.lines().filter_map(|l| l.split_once(" : "));
+        pairs.find(|(key, _)| key.trim() == wanted).map(|(_, value)| value.trim())
+    };
+    let on = ["HTTPS", "HTTP"].into_iter().filter_map(|kind| {
+        let (host, port) = (value(&format!("{kind}Proxy"))?, value(&format!("{kind}Port"))?);
+        (value(&format!("{kind}Enable")) == Some("1")).then(|| format!("{host}:{port}"))
+    });
+    on.collect()
+}
+
 /// Names from `-listallnetworkservices`: the first line explains the asterisk, which marks a
 /// disabled service. Names may hold spaces, slashes and parentheses.
 fn active_services(listing: &str) -> Vec<String> {
@@ -69,5 +87,14 @@ mod tests {
             USB 10/100/1000 LAN 2\nWi-Fi\n*Thunderbolt Bridge\nCorp VPN (1)\n\n";
         assert_eq!(active_services(listing), ["USB 10/100/1000 LAN 2", "Wi-Fi", "Corp VPN (1)"]);
         assert_eq!(active_services(""), Vec::<String>::new());
+    }
+
+    #[test]
+    fn only_proxies_that_are_on_count() {
+        let listing = "<dictionary> {\n  ExceptionsList : <array> {\n    0 : *.local\n  }\n  \
+            HTTPEnable : 0\n  HTTPPort : 7890\n  HTTPProxy : 10.0.0.1\n  HTTPSEnable : 1\n  \
+            HTTPSPort : 8081\n  HTTPSProxy : 127.0.0.1\n}\n";
+        assert_eq!(effective(listing), ["127.0.0.1:8081"]);
+        assert_eq!(effective("<dictionary> {\n}\n"), Vec::<String>::new());
     }
 }

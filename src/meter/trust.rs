@@ -115,6 +115,16 @@ impl Trust {
         Self::with(verifier, problem, provider)
     }
 
+    /// Believes this root and no other.
+    #[must_use]
+    pub fn only(root: CertificateDer<'static>) -> Self {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut roots = RootCertStore::empty();
+        let verifier =
+            roots.add(root).map_err(|e| e.to_string()).and_then(|()| web_pki(roots, &provider));
+        Self::with(verifier, None, provider)
+    }
+
     fn with(
         verifier: Result<Arc<dyn ServerCertVerifier>, String>,
         problem: Option<String>,
@@ -184,6 +194,13 @@ fn verifier(
     if roots.is_empty() {
         return Err("no root certificates found on this system".to_owned());
     }
+    web_pki(roots, provider)
+}
+
+fn web_pki(
+    roots: RootCertStore,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<dyn ServerCertVerifier>, String> {
     let own = WebPkiServerVerifier::builder_with_provider(roots.into(), Arc::clone(provider));
     own.build().map(|v| v as Arc<dyn ServerCertVerifier>).map_err(|e| e.to_string())
 }

@@ -5,10 +5,12 @@ mod client;
 #[path = "../support/origin/mod.rs"]
 mod origin;
 
+mod bypass;
 mod ca;
 mod clients;
 mod commands;
 mod coverage;
+mod doctor;
 mod drain;
 mod expected;
 mod fail_open;
@@ -16,6 +18,7 @@ mod harness;
 mod layers;
 mod origin_itself;
 mod programs;
+mod selftest;
 mod supervision;
 mod upgrade;
 mod watchdog;

@@ -8,6 +8,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::actors::health::Check;
 use crate::meter::ledger::Coverage;
 use crate::meter::row::PublicRow;
+use crate::meter::tap::Bypassed;
 
 /// `ok`: connections are metered. `degraded`: they pass raw.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize, ToSchema)]
@@ -63,6 +64,8 @@ pub struct StatusAnswer {
     pub uptime_ms: u64,
     pub edge: EdgeAnswer,
     pub ledger: LedgerAnswer,
+    /// Clients that broke off handshakes with us.
+    pub bypass: Vec<BypassEntry>,
     /// What was wrong with the configuration that is in force.
     pub config_problems: Vec<String>,
 }
@@ -93,6 +96,41 @@ pub struct LedgerAnswer {
     pub degraded: Option<String>,
     /// Where a corrupt database was put.
     pub set_aside: Option<String>,
+}
+
+/// A client that did not accept our certificate: its connections to this host stay raw for a while.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct BypassEntry {
+    pub host: String,
+    /// Null: it could not be told who the client is.
+    pub program: Option<String>,
+    /// Raw until then; null: not yet, it has broken off once.
+    #[schema(format = DateTime)]
+    pub until: Option<String>,
+    /// Handshakes that it broke off since it was last on the list.
+    pub strikes: u32,
+    /// How often it was put on the list; each stay is twice as long.
+    pub stays: u32,
+}
+
+impl From<Bypassed> for BypassEntry {
+    fn from(entry: Bypassed) -> Self {
+        let Bypassed { host, program, until, strikes, stays } = entry;
+        Self { host, program, until: until.map(|at| at.to_string()), strikes, stays }
+    }
+}
+
+/// `GET /v1/bypass`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct BypassAnswer {
+    pub bypass: Vec<BypassEntry>,
+}
+
+/// `DELETE /v1/bypass`.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct ClearedAnswer {
+    /// How many entries there were.
+    pub cleared: usize,
 }
 
 /// `/v1/actors`.

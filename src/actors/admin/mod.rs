@@ -4,6 +4,7 @@
 //! program holds is no reason to end: the API is away, requests pass raw, and we try again.
 
 pub mod auth;
+mod bypass;
 pub mod dto;
 mod port;
 pub mod problem;

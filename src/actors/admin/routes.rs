@@ -20,7 +20,7 @@ use super::dto::{
     LedgerAnswer, ReadyAnswer, StatusAnswer,
 };
 use super::problem::Problem;
-use super::{rows, sse};
+use super::{bypass, rows, sse};
 use crate::actors::meter::Meter;
 use crate::actors::tree::View;
 use crate::actors::{edge_monitor, health};
@@ -93,6 +93,10 @@ pub fn app(
         .service(resource("/openapi.json", web::get().to(get_openapi)))
         .service(resource("/v1/status", web::get().to(get_status)))
         .service(resource("/v1/actors", web::get().to(get_actors)))
+        .service(
+            resource("/v1/bypass", web::get().to(bypass::get_bypass))
+                .route(web::delete().to(bypass::delete_bypass)),
+        )
         .service(resource("/v1/requests", web::get().to(rows::get_requests)))
         .service(resource("/v1/stats", web::get().to(rows::get_stats)))
         .service(resource("/v1/coverage", web::get().to(rows::get_coverage)))
@@ -123,7 +127,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     ),
     paths(
         get_health, get_ready, get_openapi, get_status, get_actors, rows::get_requests,
-        rows::get_stats, rows::get_coverage, rows::get_flush, get_events
+        rows::get_stats, rows::get_coverage, rows::get_flush, get_events, bypass::get_bypass,
+        bypass::delete_bypass
     ),
     components(schemas(Problem)),
     modifiers(&Bearer)
@@ -262,6 +267,7 @@ async fn get_status(api: web::Data<Api>) -> HttpResponse {
             degraded: ledger.degraded,
             set_aside: ledger.set_aside.map(|path| path.display().to_string()),
         },
+        bypass: bypass::entries(&api),
         config_problems: api.config_problems.load().to_vec(),
     })
 }

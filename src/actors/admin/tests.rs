@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceResponse};
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
 use actix_web::test::{self, TestRequest};
 use jiff::Timestamp;
 use serde_json::Value;
@@ -141,6 +141,22 @@ async fn refusals_are_problem_documents() {
                 .append_header(("authorization", auth)),
             401,
             "unauthorized",
+        ),
+        (
+            TestRequest::delete().uri("/v1/bypass").insert_header(("host", "localhost")),
+            401,
+            "unauthorized",
+        ),
+        (bench.authorized("/v1/bypass").method(Method::DELETE), 503, "unavailable"),
+        (bench.authorized("/v1/bypass").method(Method::POST), 405, "method"),
+        (bench.authorized("/v1/status").method(Method::DELETE), 405, "method"),
+        (
+            bench
+                .authorized("/v1/bypass")
+                .method(Method::DELETE)
+                .insert_header(("origin", "https://evil.example")),
+            403,
+            "foreign-origin",
         ),
         (bench.authorized("/v1/requests?limit=0"), 400, "bad-request"),
         (bench.authorized("/v1/requests?limit=x"), 400, "bad-request"),

@@ -11,7 +11,7 @@ use rcgen::{
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::CaError;
-use crate::config::HostPattern;
+use crate::config::{HostPattern, SELFTEST_HOST};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const AUTHORITY_LIFE: Duration = Duration::from_secs(5 * 365 * 24 * 3600);
@@ -20,7 +20,7 @@ const BACKDATE: Duration = DAY;
 /// Longest common name that X.509 allows.
 const MAX_COMMON_NAME: usize = 64;
 
-/// A new self-signed authority for `hosts` and nothing else.
+/// A new self-signed authority for `hosts` and the self-test's, and nothing else.
 pub(super) fn authority(
     hosts: &[HostPattern],
     now: SystemTime,
@@ -95,10 +95,8 @@ fn constraints(hosts: &[HostPattern]) -> NameConstraints {
             permitted.push(subtree);
         }
     }
-    // A kind of name without any permitted subtree is not constrained at all.
-    if !permitted.iter().any(|s| matches!(s, GeneralSubtree::DnsName(_))) {
-        permitted.push(GeneralSubtree::DnsName("none.invalid".to_owned()));
-    }
+    // Also needed as such: a kind of name without any permitted subtree is not constrained at all.
+    permitted.push(GeneralSubtree::DnsName(SELFTEST_HOST.to_owned()));
     let excluded = if addresses {
         Vec::new()
     } else {

@@ -7,6 +7,7 @@
 //! covered ends in a raw tunnel, not in a failed handshake.
 
 mod bundle;
+mod inspect;
 mod leaf;
 mod make;
 
@@ -29,6 +30,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 pub use bundle::Bundle;
+pub use inspect::{Inspected, inspect};
 
 use crate::config::HostPattern;
 use crate::home::{Home, write_atomic};
@@ -157,10 +159,21 @@ impl Ca {
         hosts: &[HostPattern],
         now: SystemTime,
     ) -> Result<Result<Self, Unfit>, CaError> {
+        let loaded = Self::open(home)?;
+        if !matches!(loaded, Err(Unfit::Missing)) {
+            tighten(&home.ca_key())?;
+        }
+        Ok(match loaded {
+            Ok(ca) => ca.examine(hosts, now)?.map_or(Ok(ca), Err),
+            Err(unfit) => Err(unfit),
+        })
+    }
+
+    /// What is on the disk, as far as it can be used at all.
+    fn open(home: &Home) -> Result<Result<Self, Unfit>, CaError> {
         let (Some(cert), Some(key)) = (read(&home.ca_cert())?, read(&home.ca_key())?) else {
             return Ok(Err(Unfit::Missing));
         };
-        tighten(&home.ca_key())?;
         let Ok(der) = CertificateDer::from_pem_slice(&cert) else {
             return Ok(Err(Unfit::Damaged));
         };
@@ -169,8 +182,7 @@ impl Ca {
         let Ok(issuer) = Issuer::from_ca_cert_der(&der, key) else {
             return Ok(Err(Unfit::Damaged));
         };
-        let Ok(ca) = Self::assemble(der, issuer) else { return Ok(Err(Unfit::Damaged)) };
-        Ok(ca.examine(hosts, now)?.map_or(Ok(ca), Err))
+        Ok(Self::assemble(der, issuer).map_err(|_| Unfit::Damaged))
     }
 
     fn create(home: &Home, hosts: &[HostPattern], now: SystemTime) -> Result<Self, CaError> {

@@ -1,6 +1,7 @@
 use rustls::pki_types::PrivateKeyDer;
 
 use super::*;
+use crate::config::SELFTEST_HOST;
 
 fn hosts(list: &[&str]) -> Vec<HostPattern> {
     list.iter().map(|h| HostPattern::parse(h).unwrap()).collect()
@@ -37,7 +38,9 @@ fn only_metered_hosts_are_covered() {
     let (_dir, home) = home();
     let list = hosts(&["api.example.com", "*.models.example", "127.0.0.1:8443"]);
     let ca = Ca::load_or_create(&home, &list, &log()).unwrap();
-    for yes in ["api.example.com", "API.example.com.", "a.models.example", "127.0.0.1"] {
+    for yes in
+        ["api.example.com", "API.example.com.", "a.models.example", "127.0.0.1", SELFTEST_HOST]
+    {
         ca.server_config(yes, Some(b"h2")).unwrap();
     }
     for no in ["www.example.com", "example.com", "evil.test", "127.0.0.2", "::1"] {
@@ -128,6 +131,33 @@ fn damaged_foreign_and_unconstrained_authorities_are_replaced() {
     fs::write(home.ca_key(), key.serialize_pem()).unwrap();
     let ca = Ca::load_or_create(&home, &list, &log()).unwrap();
     assert!(ca.server_config("evil.test", None).is_err());
+}
+
+#[test]
+fn one_of_an_earlier_version_without_the_self_tests_host_stays() {
+    let (_dir, home) = home();
+    let list = hosts(&["a.example"]);
+    assert_eq!(inspect(&home, &list).unwrap().unwrap_err(), "there is none yet");
+    let mut params = rcgen::CertificateParams::default();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Constrained(0));
+    params.name_constraints = Some(rcgen::NameConstraints {
+        permitted_subtrees: vec![rcgen::GeneralSubtree::DnsName("a.example".to_owned())],
+        excluded_subtrees: vec![
+            rcgen::GeneralSubtree::IpAddress(rcgen::CidrSubnet::from_v4_prefix([0; 4], 0)),
+            rcgen::GeneralSubtree::IpAddress(rcgen::CidrSubnet::from_v6_prefix([0; 16], 0)),
+        ],
+    });
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    fs::write(home.ca_cert(), certificate.pem()).unwrap();
+    fs::write(home.ca_key(), key.serialize_pem()).unwrap();
+    // Programs trust it: a test is no reason to take it from them.
+    let ca = Ca::load_or_create(&home, &list, &log()).unwrap();
+    assert_eq!(ca.certificate(), certificate.der());
+    let found = inspect(&home, &list).unwrap().unwrap();
+    assert_eq!((found.unfit, found.covers_selftest), (None, false));
+    let longer = inspect(&home, &hosts(&["a.example", "b.example"])).unwrap().unwrap();
+    assert!(longer.unfit.unwrap().contains("does not cover"));
 }
 
 #[test]

@@ -102,6 +102,7 @@ pub struct Route {
 
 const PROVIDERS: &[(&str, &str)] = &[
     ("api.anthropic.com", "anthropic"),
+    (crate::config::SELFTEST_HOST, "anthropic"),
     ("api.openai.com", "openai"),
     ("us.api.openai.com", "openai"),
     ("eu.api.openai.com", "openai"),

@@ -4,6 +4,9 @@ use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
+use serde::Serialize;
+
 /// First stay on the list; each further one is twice as long.
 const FIRST: Duration = Duration::from_secs(10 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
@@ -18,6 +21,20 @@ pub(super) enum Strike {
     Refused,
     /// It only closed the connection, in the middle of the handshake.
     Vanished,
+}
+
+/// One line of the list, as the API and `status` show it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Bypassed {
+    pub host: String,
+    /// `None`: it could not be told who the client is.
+    pub program: Option<String>,
+    /// Its connections stay raw until then; `None`: not yet, it has broken off once.
+    pub until: Option<Timestamp>,
+    /// Handshakes that it broke off since the last stay.
+    pub strikes: u32,
+    /// How often it was put on the list.
+    pub stays: u32,
 }
 
 /// Host and program; the program is empty when it can't be told.
@@ -79,8 +96,29 @@ impl Bypass {
         self.lock().remove(&(host.to_owned(), program.unwrap_or_default().to_owned()));
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.lock().len()
+    /// What stays raw, and who is close to it; by host and program. `now` by both clocks.
+    pub(super) fn entries(&self, now: (Instant, Timestamp)) -> Vec<Bypassed> {
+        let (instant, wall) = now;
+        let entries = self.lock();
+        let shown = entries.iter().filter_map(|((host, program), entry)| {
+            let left = entry.until.map(|until| until.saturating_duration_since(instant));
+            let left = left.filter(|left| !left.is_zero());
+            (left.is_some() || entry.strikes > 0).then(|| Bypassed {
+                host: host.clone(),
+                program: Some(program.clone()).filter(|p| !p.is_empty()),
+                until: left.map(|left| wall.checked_add(left).unwrap_or(Timestamp::MAX)),
+                strikes: entry.strikes,
+                stays: entry.stays,
+            })
+        });
+        let mut shown: Vec<_> = shown.collect();
+        shown.sort_unstable_by(|a, b| (&a.host, &a.program).cmp(&(&b.host, &b.program)));
+        shown
+    }
+
+    /// Everybody may try again; how many entries there were.
+    pub(super) fn clear(&self) -> usize {
+        std::mem::take(&mut *self.lock()).len()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Entry>> {
@@ -128,6 +166,30 @@ mod tests {
         for i in 0..2 * MAX_ENTRIES {
             bypass.strike(&format!("h{i}"), None, Strike::Vanished, now);
         }
-        assert!(bypass.len() <= MAX_ENTRIES);
+        assert!(bypass.entries((now, Timestamp::UNIX_EPOCH)).len() <= MAX_ENTRIES);
+    }
+
+    #[test]
+    fn the_list_shows_who_stays_raw_until_when_and_can_be_cleared() {
+        let bypass = Bypass::default();
+        let now = Instant::now();
+        let wall = Timestamp::from_second(1_790_000_000).unwrap();
+        bypass.strike("b", Some("pinned"), Strike::Refused, now);
+        bypass.strike("a", None, Strike::Vanished, now);
+        let line = |host: &str, program: Option<&str>, until, strikes, stays| Bypassed {
+            host: host.to_owned(),
+            program: program.map(str::to_owned),
+            until,
+            strikes,
+            stays,
+        };
+        let end = wall.checked_add(FIRST).unwrap();
+        let once = line("a", None, None, 1, 0);
+        let pinned = line("b", Some("pinned"), Some(end), 0, 1);
+        assert_eq!(bypass.entries((now, wall)), [once.clone(), pinned]);
+        assert_eq!(bypass.entries((now + FIRST, wall)), [once], "it may try again");
+        assert_eq!(bypass.clear(), 2);
+        assert!(!bypass.covers("b", Some("pinned"), now) && !bypass.knows("b"));
+        assert_eq!(bypass.entries((now, wall)), []);
     }
 }

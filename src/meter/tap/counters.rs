@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::Serialize;
 
+use super::bypass::Bypassed;
 use crate::handover::Decline;
 
 /// The tap's state for `/v1/actors`, `/health` and tests.
@@ -19,7 +20,8 @@ pub struct TapSnapshot {
     pub declined: BTreeMap<&'static str, u64>,
     /// Handshakes that a client broke off: it does not trust our CA, or pins the provider's.
     pub rejected_by_client: u64,
-    pub bypassed_hosts: usize,
+    /// Who stays raw because of that.
+    pub bypass: Vec<Bypassed>,
     pub exchanges: u64,
     pub lossy: u64,
     pub observer_bytes: usize,

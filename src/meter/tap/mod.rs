@@ -8,14 +8,16 @@
 mod bypass;
 mod channel;
 mod counters;
+mod means;
 mod offer;
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use slog::Logger;
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -24,6 +26,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
+pub use bypass::Bypassed;
 pub use counters::TapSnapshot;
 
 use super::attribution::Attributor;
@@ -40,6 +43,7 @@ use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::Home;
 use bypass::Bypass;
 use counters::Counters;
+use means::Trial;
 
 const WORKERS: usize = 2;
 /// Name look-ups and attribution; the latter never takes more than [`ATTRIBUTIONS`] of them.
@@ -126,7 +130,8 @@ pub struct Tap {
     open: watch::Sender<usize>,
     budget: Arc<Budget>,
     counters: Counters,
-    bypass: Bypass,
+    bypass: Arc<Bypass>,
+    trial: Mutex<Option<Trial>>,
     attributor: Arc<Attributor>,
     attributions: Arc<Semaphore>,
     handle: Handle,
@@ -161,7 +166,8 @@ impl Tap {
             open: watch::Sender::new(0),
             budget: Budget::new(deps.limits.observers_bytes),
             counters: Counters::default(),
-            bypass: Bypass::default(),
+            bypass: Arc::default(),
+            trial: Mutex::default(),
             attributor: Arc::new(Attributor::default()),
             attributions: Arc::new(Semaphore::new(ATTRIBUTIONS)),
             handle: bytes.handle().clone(),
@@ -248,8 +254,19 @@ impl Tap {
         snapshot.open = *self.open.borrow();
         snapshot.draining = *self.stage.borrow() != Stage::Serving;
         snapshot.observer_bytes = self.budget.used();
-        snapshot.bypassed_hosts = self.bypass.len();
+        snapshot.bypass = self.bypassed();
         snapshot
+    }
+
+    /// The clients whose connections stay raw because they broke off handshakes with us.
+    #[must_use]
+    pub fn bypassed(&self) -> Vec<Bypassed> {
+        self.bypass.entries((Instant::now(), Timestamp::now()))
+    }
+
+    /// They may all try again; how many there were.
+    pub fn clear_bypass(&self) -> usize {
+        self.bypass.clear()
     }
 
     /// A place for one more connection; given back on drop.

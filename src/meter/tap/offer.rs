@@ -16,6 +16,7 @@ use tokio_rustls::{TlsAcceptor, server};
 use super::bypass::Strike;
 use super::channel::Link;
 use super::counters::{add, name};
+use super::means::Means;
 use super::{Slot, Tap};
 use crate::handover::{Decline, Offer};
 use crate::meter::attribution::Attribution;
@@ -41,9 +42,13 @@ struct Ready {
 
 pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, mut link: Link) {
     let attribution = look_up(&tap, &offer);
-    let prepared = match socket(fd) {
-        Ok(socket) => prepare_visibly(&tap, &offer, socket, &attribution, &link).await,
-        Err(_) => Some(Err(Decline::Internal)),
+    let means = Means::of(&tap, &offer.host).await;
+    let prepared = match (socket(fd), &means) {
+        (Ok(socket), Some(means)) => {
+            prepare_visibly(&tap, means, &offer, socket, &attribution, &link).await
+        }
+        (Ok(_), None) => Some(Err(Decline::NotMetered)),
+        (Err(_), _) => Some(Err(Decline::Internal)),
     };
     let (socket, ready) = match prepared {
         // The channel broke: the edge has gone on by itself, and so has its copy.
@@ -65,7 +70,9 @@ pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, 
     }
     drop(link);
     add(&tap.counters.commits, 1);
-    meter(&tap, &offer, socket, ready, attribution, &entry).await;
+    if let Some(means) = means {
+        meter(&tap, &means, &offer, socket, ready, attribution, &entry).await;
+    }
     tap.deps.sink.when_kept(Box::new(move || entry.leave()));
     drop(slot);
 }
@@ -98,13 +105,14 @@ fn look_up(tap: &Arc<Tap>, offer: &Offer) -> Attributed {
 /// Prepares and meanwhile tells the edge that we are alive. `None`: the edge is gone.
 async fn prepare_visibly(
     tap: &Tap,
+    means: &Means,
     offer: &Offer,
     socket: TcpStream,
     attribution: &Attributed,
     link: &Link,
 ) -> Option<Result<(TcpStream, Ready), Decline>> {
     let mut work = Box::pin(async {
-        let ready = prepare(tap, offer, &socket, attribution).await;
+        let ready = prepare(tap, means, offer, &socket, attribution).await;
         (socket, ready)
     });
     let mut alive = interval(tap.deps.limits.progress);
@@ -128,6 +136,7 @@ async fn prepare_visibly(
 
 async fn prepare(
     tap: &Tap,
+    means: &Means,
     offer: &Offer,
     socket: &TcpStream,
     attribution: &Attributed,
@@ -138,17 +147,16 @@ async fn prepare(
         HelloError::Io(_) => Decline::Internal,
     })?;
     let name = hello.sni.clone().unwrap_or_else(|| offer.host.clone());
-    let config = tap.deps.config.load_full();
-    if !config.meter.is_metered(&name, offer.port) {
+    if !means.cover(&name) || !means.config.meter.is_metered(&name, offer.port) {
         return Err(Decline::NotMetered);
     }
-    if tap.bypass.knows(&name) {
+    if means.bypass.knows(&name) {
         let who = who(attribution, WHO_DEADLINE).await;
-        if tap.bypass.covers(&name, program(who.as_deref()), Instant::now()) {
+        if means.bypass.covers(&name, program(who.as_deref()), Instant::now()) {
             return Err(Decline::Bypassed);
         }
     }
-    let upstream = dial(tap, &config.upstream, offer, &hello).await?;
+    let upstream = dial(tap, means, offer, &hello).await?;
     let config = tap.deps.ca.load().server_config(&name, upstream.alpn.as_deref());
     let config = config.map_err(|e| {
         slog::debug!(tap.deps.log, "no certificate for a host"; "host" => &name, "error" => %e);
@@ -157,20 +165,14 @@ async fn prepare(
     Ok(Ready { name, upstream, config })
 }
 
-async fn dial(
-    tap: &Tap,
-    config: &crate::config::Upstream,
-    offer: &Offer,
-    hello: &Hello,
-) -> Result<Upstream, Decline> {
+async fn dial(tap: &Tap, means: &Means, offer: &Offer, hello: &Hello) -> Result<Upstream, Decline> {
     let target = Target {
         host: &offer.host,
         port: offer.port,
         dial_deadline: tap.deps.limits.dial,
         tls_deadline: tap.deps.limits.handshake,
     };
-    let trust = tap.deps.trust.load_full();
-    connect(&trust, config, target, hello).await.map_err(|e| {
+    connect(&means.trust, &means.config.upstream, target, hello).await.map_err(|e| {
         slog::debug!(tap.deps.log, "cannot connect to a provider";
             "host" => target.host, "error" => %e);
         e.decline()
@@ -180,6 +182,7 @@ async fn dial(
 /// From here on the connection is ours.
 async fn meter(
     tap: &Arc<Tap>,
+    means: &Means,
     offer: &Offer,
     socket: TcpStream,
     ready: Ready,
@@ -190,12 +193,12 @@ async fn meter(
     let accept = timeout(tap.deps.limits.handshake, TlsAcceptor::from(config).accept(socket));
     let mut client: server::TlsStream<TcpStream> = match accept.await {
         Ok(Ok(client)) => client,
-        Ok(Err(e)) => return rejected(tap, &name, strike(&e), &attribution).await,
-        Err(_) => return rejected(tap, &name, Some(Strike::Vanished), &attribution).await,
+        Ok(Err(e)) => return rejected(tap, means, &name, strike(&e), &attribution).await,
+        Err(_) => return rejected(tap, means, &name, Some(Strike::Vanished), &attribution).await,
     };
-    if tap.bypass.knows(&name) {
+    if means.bypass.knows(&name) {
         let who = attribution.borrow().clone();
-        tap.bypass.forgive(&name, program(who.as_deref()));
+        means.bypass.forgive(&name, program(who.as_deref()));
     }
     let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes);
     let subject = Subject {
@@ -206,7 +209,7 @@ async fn meter(
         since: (Timestamp::now(), Instant::now()),
         attribution,
     };
-    let (sink, book) = (Arc::clone(&tap.deps.sink), Arc::clone(&tap.deps.book));
+    let (sink, book) = (Arc::clone(&means.sink), Arc::clone(&tap.deps.book));
     // Not aborted with this task: what it has seen becomes rows in any case.
     let observer = observe(watch, subject, sink, book, tap.make_follower);
     let observer = tap.observers.spawn(observer);
@@ -250,7 +253,13 @@ fn note(tap: &Tap, observed: Observed, lossy: bool) {
     }
 }
 
-async fn rejected(tap: &Tap, host: &str, strike: Option<Strike>, attribution: &Attributed) {
+async fn rejected(
+    tap: &Tap,
+    means: &Means,
+    host: &str,
+    strike: Option<Strike>,
+    attribution: &Attributed,
+) {
     let Some(strike) = strike else {
         slog::debug!(tap.deps.log, "a client's handshake failed"; "host" => host);
         return;
@@ -258,7 +267,7 @@ async fn rejected(tap: &Tap, host: &str, strike: Option<Strike>, attribution: &A
     add(&tap.counters.rejected, 1);
     let who = who(attribution, WHO_LATER).await;
     let program = program(who.as_deref());
-    tap.bypass.strike(host, program, strike, Instant::now());
+    means.bypass.strike(host, program, strike, Instant::now());
     slog::debug!(tap.deps.log, "a client did not accept our certificate";
         "host" => host, "client" => program.unwrap_or("unknown"));
 }

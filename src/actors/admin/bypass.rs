@@ -1,0 +1,45 @@
+//! The clients that stay raw because they did not accept our certificate: shown, and let try again.
+
+use actix_web::{HttpResponse, web};
+
+use super::dto::{BypassAnswer, BypassEntry, ClearedAnswer};
+use super::problem::Problem;
+use super::routes::Api;
+
+pub(super) fn entries(api: &Api) -> Vec<BypassEntry> {
+    let tap = api.meter.tap();
+    tap.map(|tap| tap.bypassed()).unwrap_or_default().into_iter().map(BypassEntry::from).collect()
+}
+
+/// Who stays raw, for which host, until when.
+#[utoipa::path(
+    get,
+    path = "/v1/bypass",
+    security(("token" = [])),
+    responses(
+        (status = 200, body = BypassAnswer),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get_bypass(api: web::Data<Api>) -> HttpResponse {
+    HttpResponse::Ok().json(BypassAnswer { bypass: entries(&api) })
+}
+
+/// Clears the list: the next connection of everybody on it is metered, if the client lets it.
+#[utoipa::path(
+    delete,
+    path = "/v1/bypass",
+    security(("token" = [])),
+    responses(
+        (status = 200, body = ClearedAnswer),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "no tap is running, so there is no list", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn delete_bypass(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let tap = api.meter.tap().ok_or_else(|| Problem::unavailable("the tap is not running"))?;
+    Ok(HttpResponse::Ok().json(ClearedAnswer { cleared: tap.clear_bypass() }))
+}

@@ -1,0 +1,94 @@
+//! What there is to know, without any judgement.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use crate::selftest::Report;
+
+/// One of our processes.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Process {
+    /// Of who holds its lock.
+    pub pid: Option<u32>,
+    /// Stopped by a signal: it holds its lock and does nothing.
+    pub suspended: bool,
+}
+
+/// How the daemon answers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Says {
+    Ok,
+    Degraded(Vec<String>),
+    Foreign,
+    Silent,
+    Down,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ca {
+    /// Why it can't be used.
+    pub problem: Option<String>,
+    pub days_left: i64,
+    pub bundle_holds: bool,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ledger {
+    pub problem: Option<String>,
+    pub bytes: u64,
+    /// Of the disk that the home is on.
+    pub free: Option<u64>,
+}
+
+/// A proxy variable of this shell.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ProxyVariable {
+    pub name: &'static str,
+    /// `host:port`, without any password.
+    pub shown: String,
+    /// The port on this machine that it names; `None`: it leads elsewhere.
+    pub local_port: Option<u16>,
+    /// Somebody listens there.
+    pub alive: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct Facts {
+    pub home: PathBuf,
+    pub home_problem: Option<String>,
+    /// Files and directories that others may read or write.
+    pub wide: Vec<PathBuf>,
+    /// What processes that are gone have left.
+    pub stale: Vec<PathBuf>,
+    pub config_problems: Vec<String>,
+    /// `halton-meter stop` was the last word.
+    pub stopped: bool,
+    pub root: Process,
+    pub edge: Process,
+    pub daemon: Process,
+    pub watchdog: Process,
+    pub edge_addr: SocketAddr,
+    pub api_addr: SocketAddr,
+    /// The edge itself answers on its port.
+    pub edge_answers: bool,
+    /// Who listens there, if it is not our edge.
+    pub edge_port_holder: Option<String>,
+    pub verdict: Option<String>,
+    pub says: Says,
+    /// How a hello on the control socket went.
+    pub control: Result<(), String>,
+    pub ca: Ca,
+    pub ledger: Ledger,
+    /// Why the admin API can't be used with our token.
+    pub token: Option<String>,
+    /// Who stays raw, in words.
+    pub bypass: Vec<String>,
+    pub proxies: Vec<ProxyVariable>,
+    /// CA variables of this shell that lead to no file.
+    pub dangling: Vec<(String, PathBuf)>,
+    /// `host:port` of the system-wide proxies that are on.
+    pub system_proxies: Vec<String>,
+    /// Seconds since 1970.
+    pub clock: i64,
+    pub selftest: Result<Report, String>,
+}

@@ -1,0 +1,365 @@
+//! From facts to findings: pure. One function per layer, in the order of the way of a byte.
+
+use std::path::PathBuf;
+
+use super::facts::{Facts, Process, ProxyVariable, Says};
+use crate::config::UpstreamProxy;
+use crate::selftest::Level;
+
+/// 2020-01-01: a clock before it was never set.
+const PLAUSIBLE_CLOCK: i64 = 1_577_836_800;
+const LOW_DISK: u64 = 200 << 20;
+const SOON: i64 = 45;
+
+const START: &str = "`halton-meter start`";
+const RESTART: &str = "`halton-meter restart`";
+
+/// What can be put right without asking.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Fix {
+    /// Starts what is not running.
+    Start,
+    /// The bundle of CA certificates, from the system's roots and ours.
+    Bundle,
+    /// No rights for others.
+    Tighten(PathBuf),
+    Remove(PathBuf),
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Finding {
+    pub layer: &'static str,
+    pub level: Level,
+    pub what: String,
+    pub next: Option<String>,
+    pub fix: Option<Fix>,
+}
+
+impl Finding {
+    fn new(layer: &'static str, level: Level, what: impl Into<String>) -> Self {
+        Self { layer, level, what: what.into(), next: None, fix: None }
+    }
+
+    fn ok(layer: &'static str, what: impl Into<String>) -> Self {
+        Self::new(layer, Level::Ok, what)
+    }
+
+    fn degraded(layer: &'static str, what: impl Into<String>) -> Self {
+        Self::new(layer, Level::Degraded, what)
+    }
+
+    fn broken(layer: &'static str, what: impl Into<String>) -> Self {
+        Self::new(layer, Level::Broken, what)
+    }
+
+    fn skipped(layer: &'static str, what: impl Into<String>) -> Self {
+        Self::new(layer, Level::Skipped, what)
+    }
+
+    fn next(self, next: impl Into<String>) -> Self {
+        Self { next: Some(next.into()), ..self }
+    }
+
+    fn fix(self, fix: Fix) -> Self {
+        Self { fix: Some(fix), ..self }
+    }
+}
+
+/// Every layer has at least one finding.
+#[must_use]
+pub fn judge(facts: &Facts) -> Vec<Finding> {
+    let layers: [fn(&Facts) -> Vec<Finding>; 15] = [
+        home,
+        config,
+        root,
+        edge,
+        daemon,
+        watchdog,
+        control,
+        ca,
+        ledger,
+        token,
+        bypass,
+        environment,
+        system_proxy,
+        clock,
+        selftest,
+    ];
+    layers.iter().flat_map(|layer| layer(facts)).collect()
+}
+
+fn home(f: &Facts) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if let Some(problem) = &f.home_problem {
+        let next = "make it a directory of yours that you can write to, or set HALTON_METER_HOME";
+        found.push(Finding::degraded("home", problem).next(next));
+    }
+    for path in &f.wide {
+        let what = format!("{} can be read or written by others", path.display());
+        let next = format!("chmod go= {}", path.display());
+        found.push(Finding::degraded("home", what).next(next).fix(Fix::Tighten(path.clone())));
+    }
+    for path in &f.stale {
+        let what =
+            format!("{} was left by a process that is gone; it does no harm", path.display());
+        found.push(Finding::ok("home", what).fix(Fix::Remove(path.clone())));
+    }
+    or_ok(found, "home", || f.home.display().to_string())
+}
+
+fn config(f: &Facts) -> Vec<Finding> {
+    let next =
+        "mend it; `halton-meter config check` checks, and `halton-meter restart` takes it over";
+    let wrong = f.config_problems.iter().map(|p| Finding::degraded("config", p).next(next));
+    or_ok(wrong.collect(), "config", || "no mistakes".to_owned())
+}
+
+fn root(f: &Facts) -> Vec<Finding> {
+    vec![match f.root {
+        Process { pid: None, .. } => {
+            let what = "the supervisor is not running: nothing restarts what crashes";
+            Finding::degraded("root", what).next(START).fix(Fix::Start)
+        }
+        Process { pid: Some(pid), suspended: true } => suspended("root", pid),
+        Process { pid: Some(pid), suspended: false } => Finding::ok("root", format!("pid {pid}")),
+    }]
+}
+
+fn edge(f: &Facts) -> Vec<Finding> {
+    let addr = f.edge_addr;
+    vec![match (f.edge.pid, f.edge_answers, &f.edge_port_holder) {
+        (Some(pid), true, _) => {
+            let verdict = f.verdict.as_deref().unwrap_or("unknown");
+            let what = format!("pid {pid} answers on {addr}; for it the daemon is {verdict}");
+            if verdict == "healthy" || f.says != Says::Ok {
+                // What is wrong with the daemon is said there.
+                Finding::ok("edge", what)
+            } else {
+                Finding::degraded("edge", what).next(format!("{RESTART}, if it does not pass"))
+            }
+        }
+        (Some(pid), false, _) if f.edge.suspended => {
+            Finding { level: Level::Broken, ..suspended("edge", pid) }
+        }
+        (Some(pid), false, _) => {
+            let what = format!("pid {pid} does not answer on {addr}: requests hang");
+            Finding::broken("edge", what).next(format!("kill {pid}; another edge takes its place"))
+        }
+        (None, _, Some(who)) => {
+            let next = format!("end it, or set edge.port to a free port; then {START}");
+            Finding::broken("edge", format!("{addr} is held by {who}")).next(next)
+        }
+        (None, _, None) => {
+            let what = format!("not running: programs that point at {addr} can't connect");
+            Finding::broken("edge", what).next(START).fix(Fix::Start)
+        }
+    }]
+}
+
+fn daemon(f: &Facts) -> Vec<Finding> {
+    let pid = f.daemon.pid.map_or_else(String::new, |pid| format!("pid {pid} "));
+    vec![match &f.says {
+        Says::Ok => Finding::ok("daemon", format!("{pid}answers on {} and can meter", f.api_addr)),
+        Says::Down if f.stopped => {
+            let what = "stopped by `halton-meter stop`: requests pass, unmetered";
+            Finding::degraded("daemon", what).next(START)
+        }
+        Says::Down => Finding::degraded("daemon", "not running: requests pass, unmetered")
+            .next(START)
+            .fix(Fix::Start),
+        Says::Silent => Finding::degraded("daemon", format!("{pid}does not answer")).next(RESTART),
+        Says::Foreign => {
+            let what = format!("another program answers on {}", f.api_addr);
+            Finding::degraded("daemon", what)
+                .next(format!("end it, or set daemon.api_port to a free port; then {RESTART}"))
+        }
+        Says::Degraded(reasons) => {
+            let next = reasons.first().map_or(RESTART, |reason| remedy(reason));
+            Finding::degraded("daemon", format!("{pid}can't meter: {}", reasons.join("; ")))
+                .next(next)
+        }
+    }]
+}
+
+/// What to do about a reason that `/health` gives.
+fn remedy(reason: &str) -> &'static str {
+    match reason.split_once(':').map_or(reason, |(part, _)| part) {
+        "ledger" => "make room on the disk, or end what locks the ledger; it goes on by itself",
+        "clock" => "set the clock",
+        "draining" => "wait: it is ending",
+        _ => RESTART,
+    }
+}
+
+fn watchdog(f: &Facts) -> Vec<Finding> {
+    vec![match f.watchdog {
+        Process { pid: Some(pid), suspended: true } => suspended("watchdog", pid),
+        Process { pid: Some(pid), .. } => Finding::ok("watchdog", format!("pid {pid}")),
+        Process { pid: None, .. } if f.stopped => {
+            Finding::skipped("watchdog", "stopped with the daemon")
+        }
+        Process { pid: None, .. } => {
+            let what = "not running: nobody takes the system proxy off when we fail";
+            Finding::degraded("watchdog", what).next(START).fix(Fix::Start)
+        }
+    }]
+}
+
+fn suspended(layer: &'static str, pid: u32) -> Finding {
+    Finding::degraded(layer, format!("pid {pid} is suspended")).next(format!("kill -CONT {pid}"))
+}
+
+fn control(f: &Facts) -> Vec<Finding> {
+    vec![match (&f.control, f.daemon.pid) {
+        (_, None) => Finding::skipped("control", "no daemon, no socket"),
+        (Ok(()), _) => Finding::ok("control", "the daemon greets an edge"),
+        (Err(why), _) => Finding::degraded("control", why).next(RESTART),
+    }]
+}
+
+fn ca(f: &Facts) -> Vec<Finding> {
+    let mut found = Vec::new();
+    match &f.ca.problem {
+        Some(why) => {
+            let what = format!("the certificate authority can't be used: {why}");
+            found.push(Finding::degraded("ca", what).next(RESTART));
+        }
+        None if f.ca.days_left < SOON => {
+            let what = format!("expires in {} days; a new one is made before", f.ca.days_left);
+            found.push(Finding::ok("ca", what));
+        }
+        None => {}
+    }
+    if !f.ca.bundle_holds {
+        let what = "the bundle does not hold our CA: programs refuse our certificates";
+        let next = "`halton-meter doctor --fix` writes it again";
+        found.push(Finding::broken("ca", what).next(next).fix(Fix::Bundle));
+    }
+    or_ok(found, "ca", || format!("good for {} days, and in the bundle", f.ca.days_left))
+}
+
+fn ledger(f: &Facts) -> Vec<Finding> {
+    let mut found = Vec::new();
+    if let Some(problem) = &f.ledger.problem {
+        found
+            .push(Finding::degraded("ledger", problem).next("see the message; nothing is deleted"));
+    }
+    if let Some(free) = f.ledger.free.filter(|free| *free < LOW_DISK) {
+        let what = format!("only {} MB are free on its disk", free >> 20);
+        found.push(Finding::degraded("ledger", what).next("make room"));
+    }
+    or_ok(found, "ledger", || format!("opens; {} KB", f.ledger.bytes.div_ceil(1024)))
+}
+
+fn token(f: &Facts) -> Vec<Finding> {
+    vec![match (&f.token, f.daemon.pid) {
+        (_, None) => Finding::skipped("token", "no daemon to ask"),
+        (Some(why), _) => Finding::degraded("token", why).next(RESTART),
+        (None, _) => Finding::ok("token", "the daemon takes it"),
+    }]
+}
+
+fn bypass(f: &Facts) -> Vec<Finding> {
+    let next =
+        "`halton-meter ca trust`, or point it at `halton-meter ca bundle`; then it may try again";
+    let raw = f.bypass.iter().map(|who| Finding::degraded("bypass", who).next(next));
+    or_ok(raw.collect(), "bypass", || "no program refuses our certificate".to_owned())
+}
+
+fn environment(f: &Facts) -> Vec<Finding> {
+    let mut found: Vec<_> =
+        f.proxies.iter().filter_map(|variable| proxy_variable(f, variable)).collect();
+    for (name, path) in &f.dangling {
+        let what = format!("{name} names {}, which is not there: TLS fails here", path.display());
+        let next = format!("unset {name}, or `halton-meter doctor --fix` if it is ours");
+        let finding = Finding::broken("environment", what).next(next);
+        let ours = path.starts_with(&f.home);
+        found.push(if ours { finding.fix(Fix::Bundle) } else { finding });
+    }
+    or_ok(found, "environment", || {
+        let through = f.proxies.iter().any(|v| v.local_port == Some(f.edge_addr.port()));
+        if through { "this shell goes through us" } else { "this shell does not go through us" }
+            .to_owned()
+    })
+}
+
+fn proxy_variable(f: &Facts, variable: &ProxyVariable) -> Option<Finding> {
+    let ProxyVariable { name, shown, local_port, alive } = variable;
+    let port = (*local_port)?;
+    let ours = f.edge_addr.port();
+    let next = format!("unset {name}, or eval \"$(halton-meter env)\"");
+    match (port == ours, *alive) {
+        (true, true) => None,
+        (true, false) => Some(
+            Finding::broken("environment", format!("{name} points at our edge, which is down"))
+                .next(format!("{START}, or unset {name}"))
+                .fix(Fix::Start),
+        ),
+        (false, false) => {
+            let what = format!("{name} points at {shown}, where nobody listens");
+            Some(Finding::broken("environment", what).next(next))
+        }
+        (false, true) => {
+            let what = format!("{name} points at {shown}, not at our edge (port {ours})");
+            Some(Finding::degraded("environment", what).next(next))
+        }
+    }
+}
+
+fn system_proxy(f: &Facts) -> Vec<Finding> {
+    let ours = f.system_proxies.iter().find(|shown| {
+        UpstreamProxy::parse(shown).is_some_and(|p| {
+            p.port == f.edge_addr.port() && matches!(p.host.as_str(), "127.0.0.1" | "localhost")
+        })
+    });
+    vec![match ours {
+        Some(shown) if !f.edge_answers => {
+            let what = format!("the system proxy is {shown}, and our edge does not answer");
+            Finding::broken("system-proxy", what).next("`halton-meter reset-proxy`")
+        }
+        Some(shown) => Finding::ok("system-proxy", format!("{shown}: through us")),
+        None => Finding::ok("system-proxy", "does not point at us"),
+    }]
+}
+
+fn clock(f: &Facts) -> Vec<Finding> {
+    vec![if f.clock < PLAUSIBLE_CLOCK {
+        Finding::degraded("clock", "the system clock was never set").next("set it")
+    } else {
+        Finding::ok("clock", "plausible")
+    }]
+}
+
+fn selftest(f: &Facts) -> Vec<Finding> {
+    vec![match &f.selftest {
+        _ if !f.edge_answers => Finding::skipped("selftest", "no edge to test"),
+        Err(why) => Finding::degraded("selftest", why).next("try again"),
+        Ok(report) => {
+            let worst = report.checks.iter().find(|c| c.level == report.level);
+            let what = match report.level {
+                Level::Ok | Level::Skipped => {
+                    format!("{} checks in {} ms", report.checks.len(), report.duration_ms)
+                }
+                Level::Degraded | Level::Broken => {
+                    worst.map_or_else(String::new, |c| format!("{}: {}", c.name, c.detail))
+                }
+            };
+            let next = report.next().map(str::to_owned);
+            Finding { next, ..Finding::new("selftest", report.level, what) }
+        }
+    }]
+}
+
+fn or_ok(
+    mut found: Vec<Finding>,
+    layer: &'static str,
+    what: impl FnOnce() -> String,
+) -> Vec<Finding> {
+    if found.is_empty() {
+        found.push(Finding::ok(layer, what()));
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+use super::super::facts::{Ca, Ledger};
+use super::*;
+use crate::selftest::{Check, Report};
+
+fn fine() -> Facts {
+    let process = |pid| Process { pid: Some(pid), suspended: false };
+    Facts {
+        home: "/h".into(),
+        home_problem: None,
+        wide: Vec::new(),
+        stale: Vec::new(),
+        config_problems: Vec::new(),
+        stopped: false,
+        root: process(1),
+        edge: process(2),
+        daemon: process(3),
+        watchdog: process(4),
+        edge_addr: ([127, 0, 0, 1], 8081).into(),
+        api_addr: ([127, 0, 0, 1], 8765).into(),
+        edge_answers: true,
+        edge_port_holder: None,
+        verdict: Some("healthy".into()),
+        says: Says::Ok,
+        control: Ok(()),
+        ca: Ca { problem: None, days_left: 1000, bundle_holds: true },
+        ledger: Ledger { problem: None, bytes: 4096, free: Some(1 << 40) },
+        token: None,
+        bypass: Vec::new(),
+        proxies: Vec::new(),
+        dangling: Vec::new(),
+        system_proxies: Vec::new(),
+        clock: 1_790_000_000,
+        selftest: Ok(Report::new(Vec::new())),
+    }
+}
+
+fn proxy(port: u16, alive: bool) -> Vec<ProxyVariable> {
+    let shown = format!("127.0.0.1:{port}");
+    vec![ProxyVariable { name: "HTTPS_PROXY", shown, local_port: Some(port), alive }]
+}
+
+fn check(level: Level) -> Check {
+    Check { name: "json", level, ms: 1, detail: "why".into(), next: Some("do".into()) }
+}
+
+type Spoil = fn(&mut Facts);
+
+#[test]
+fn every_fault_is_found_in_its_layer_with_a_next_action() {
+    use Level::{Broken, Degraded, Ok as Fine};
+    let start = || Some(Fix::Start);
+    #[rustfmt::skip]
+    let table: &[(Spoil, &str, Level, &str, Option<Fix>)] = &[
+        (|f| f.home_problem = Some("can't be written".into()), "home", Degraded, "HALTON_METER_HOME", None),
+        (|f| f.wide.push("/h/run".into()), "home", Degraded, "chmod", Some(Fix::Tighten("/h/run".into()))),
+        (|f| f.config_problems.push("c:1: no".into()), "config", Degraded, "config check", None),
+        (|f| f.root.pid = None, "root", Degraded, "start", start()),
+        (|f| f.root.suspended = true, "root", Degraded, "kill -CONT 1", None),
+        (|f| (f.edge.pid, f.edge_answers) = (None, false), "edge", Broken, "start", start()),
+        (|f| f.edge_answers = false, "edge", Broken, "kill 2", None),
+        (|f| (f.edge_answers, f.edge.suspended) = (false, true), "edge", Broken, "kill -CONT 2", None),
+        (|f| { (f.edge.pid, f.edge_answers) = (None, false); f.edge_port_holder = Some("nginx, pid 9".into()); },
+            "edge", Broken, "edge.port", None),
+        (|f| f.verdict = Some("unhealthy".into()), "edge", Degraded, "restart", None),
+        (|f| (f.says, f.daemon.pid) = (Says::Down, None), "daemon", Degraded, "start", start()),
+        (|f| (f.says, f.daemon.pid, f.stopped) = (Says::Down, None, true), "daemon", Degraded, "start", None),
+        (|f| f.says = Says::Silent, "daemon", Degraded, "restart", None),
+        (|f| f.says = Says::Foreign, "daemon", Degraded, "daemon.api_port", None),
+        (|f| f.says = Says::Degraded(vec!["ledger: disk full".into()]), "daemon", Degraded, "make room", None),
+        (|f| f.says = Says::Degraded(vec!["clock: 1970".into()]), "daemon", Degraded, "set the clock", None),
+        (|f| f.watchdog.pid = None, "watchdog", Degraded, "start", start()),
+        (|f| f.watchdog.suspended = true, "watchdog", Degraded, "kill -CONT 4", None),
+        (|f| f.control = Err("refused".into()), "control", Degraded, "restart", None),
+        (|f| f.ca.problem = Some("damaged".into()), "ca", Degraded, "restart", None),
+        (|f| f.ca.bundle_holds = false, "ca", Broken, "--fix", Some(Fix::Bundle)),
+        (|f| f.ledger.problem = Some("newer".into()), "ledger", Degraded, "see", None),
+        (|f| f.ledger.free = Some(1000), "ledger", Degraded, "make room", None),
+        (|f| f.token = Some("answered 401".into()), "token", Degraded, "restart", None),
+        (|f| f.bypass.push("curl refuses".into()), "bypass", Degraded, "ca trust", None),
+        (|f| f.proxies = proxy(9999, false), "environment", Broken, "unset HTTPS_PROXY", None),
+        (|f| f.proxies = proxy(9999, true), "environment", Degraded, "halton-meter env", None),
+        (|f| f.proxies = proxy(8081, false), "environment", Broken, "start", start()),
+        (|f| f.dangling.push(("SSL_CERT_FILE".into(), "/x".into())), "environment", Broken, "unset", None),
+        (|f| f.dangling.push(("SSL_CERT_FILE".into(), "/h/ca/b".into())), "environment", Broken, "--fix",
+            Some(Fix::Bundle)),
+        (|f| { f.edge_answers = false; f.system_proxies.push("127.0.0.1:8081".into()); },
+            "system-proxy", Broken, "reset-proxy", None),
+        (|f| f.clock = 0, "clock", Degraded, "set it", None),
+        (|f| f.selftest = Ok(Report::new(vec![check(Fine), check(Degraded)])), "selftest", Degraded, "do", None),
+        (|f| f.selftest = Ok(Report::new(vec![check(Broken)])), "selftest", Broken, "do", None),
+        (|f| f.selftest = Err("busy".into()), "selftest", Degraded, "again", None),
+    ];
+    for (i, (spoil, layer, level, next, fix)) in table.iter().enumerate() {
+        let mut facts = fine();
+        spoil(&mut facts);
+        let findings = judge(&facts);
+        let found = findings.iter().find(|f| f.layer == *layer && f.level == *level);
+        let found = found.unwrap_or_else(|| panic!("{i} {layer}: {findings:#?}"));
+        assert!(found.next.as_ref().is_some_and(|n| n.contains(next)), "{i} {found:?}");
+        assert_eq!(&found.fix, fix, "{i} {found:?}");
+    }
+}
+
+#[test]
+fn what_is_well_is_said_to_be_well() {
+    let table: &[Spoil] = &[
+        |_| {},
+        |f| f.proxies = proxy(8081, true),
+        |f| f.stale.push("/h/run/selftest".into()),
+        |f| f.ca.days_left = 31,
+        |f| f.system_proxies.push("127.0.0.1:8081".into()),
+        |f| {
+            f.edge_answers = true;
+            f.system_proxies.push("proxy.corp:8081".into());
+        },
+        // A proxy elsewhere is the user's own business.
+        |f| {
+            f.proxies = proxy(3128, false);
+            f.proxies.iter_mut().for_each(|v| v.local_port = None);
+        },
+    ];
+    for (i, spoil) in table.iter().enumerate() {
+        let mut facts = fine();
+        spoil(&mut facts);
+        let bad: Vec<_> = judge(&facts).into_iter().filter(|f| f.level > Level::Ok).collect();
+        assert_eq!(bad, [], "{i}");
+    }
+    let mut layers: Vec<_> = judge(&fine()).iter().map(|f| f.layer).collect();
+    layers.dedup();
+    assert_eq!(layers.len(), 15, "every layer is named: {layers:?}");
+}

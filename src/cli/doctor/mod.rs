@@ -1,0 +1,94 @@
+//! `doctor`: every layer, asked itself, with the next action for whatever is wrong.
+
+mod facts;
+mod fix;
+mod gather;
+mod judge;
+
+use std::io::Write;
+
+use clap::Args;
+use serde_json::json;
+
+use super::{Context, Exit, Failure};
+use crate::selftest::Level;
+use judge::{Finding, Fix, judge};
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit codes: 0 healthy; 1 degraded: requests pass, but not all is metered; 2 broken: \
+    requests fail."
+)]
+pub struct DoctorArgs {
+    /// Put right what is safe: start what is down, write the bundle, tighten rights, remove leftovers.
+    #[arg(long)]
+    fix: bool,
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(ctx: &Context, args: &DoctorArgs, out: &mut impl Write) -> Result<Exit, Failure> {
+    let mut findings = judge(&gather::gather(ctx));
+    let mut done = Vec::new();
+    if args.fix {
+        let mut fixes: Vec<Fix> = Vec::new();
+        for fix in findings.iter().filter_map(|f| f.fix.clone()) {
+            if !fixes.contains(&fix) {
+                fixes.push(fix);
+            }
+        }
+        done.extend(fixes.iter().map(|fix| fix::apply(ctx, fix)));
+        if !done.is_empty() {
+            findings = judge(&gather::gather(ctx));
+        }
+    }
+    let level = findings.iter().map(|f| f.level).max().unwrap_or(Level::Ok).max(Level::Ok);
+    if args.json {
+        let document = json!({
+            "level": level,
+            "findings": findings.iter().map(public).collect::<Vec<_>>(),
+            "fixed": done.iter().flatten().collect::<Vec<_>>(),
+            "not_fixed": done.iter().filter_map(|d| d.as_ref().err()).collect::<Vec<_>>(),
+        });
+        writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
+    } else {
+        for done in &done {
+            match done {
+                Ok(what) => writeln!(out, "fixed     {what}")?,
+                Err(why) => writeln!(out, "not fixed {why}")?,
+            }
+        }
+        for finding in &findings {
+            print(finding, out)?;
+        }
+        writeln!(out, "{}", headline(level))?;
+    }
+    Ok(Exit(level.exit()))
+}
+
+fn public(finding: &Finding) -> serde_json::Value {
+    json!({
+        "layer": finding.layer,
+        "level": finding.level,
+        "what": finding.what,
+        "next": finding.next,
+        "fixable": finding.fix.is_some(),
+    })
+}
+
+fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
+    let what = super::output::clean(&finding.what);
+    writeln!(out, "{:<9} {:<12}  {what}", finding.level.name(), finding.layer)?;
+    if let Some(next) = &finding.next {
+        writeln!(out, "{:24}next: {next}", "")?;
+    }
+    Ok(())
+}
+
+fn headline(level: Level) -> &'static str {
+    match level {
+        Level::Skipped | Level::Ok => "healthy",
+        Level::Degraded => "degraded: requests pass, but not all is metered",
+        Level::Broken => "broken: requests fail",
+    }
+}

@@ -1,0 +1,209 @@
+//! The user's trust settings by `security`. It asks the person in a dialog; an exit code of 0 is not
+//! taken for trust, and a certificate that was imported but refused is taken out again.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use crate::trust_store::{Authority, Call, Change, Plan, Step, TrustStore, TrustStoreError};
+
+const PROGRAM: &str = "security";
+/// What `remove-trusted-cert` says when there is nothing to remove.
+const NO_SETTINGS: &str = "No Trust Settings were found";
+
+/// The login keychain.
+#[derive(Clone, Debug)]
+pub struct Keychain {
+    file: PathBuf,
+    /// Where `security` is looked for; `None`: by the search path.
+    path: Option<OsString>,
+}
+
+impl Keychain {
+    /// Of the user whose home this is.
+    #[must_use]
+    pub fn of(user_home: &std::path::Path) -> Self {
+        Self { file: user_home.join("Library/Keychains/login.keychain-db"), path: None }
+    }
+
+    fn call(args: &[&str]) -> Call {
+        let args = args.iter().map(|a| (*a).to_owned()).collect();
+        Call { program: PROGRAM, args, ..Call::default() }
+    }
+
+    /// Fingerprints of the certificates in the keychain.
+    fn held(&self) -> Result<Vec<String>, TrustStoreError> {
+        let keychain = self.file.display().to_string();
+        let listing = Self::call(&["find-certificate", "-a", "-Z", &keychain]);
+        Ok(fingerprints(&listing.run(self.path.as_ref())?))
+    }
+
+    fn is_trusted(&self, authority: &Authority) -> Result<bool, TrustStoreError> {
+        match verify(authority).run(self.path.as_ref()) {
+            Ok(_) => Ok(true),
+            Err(TrustStoreError::Refused { .. }) => Ok(false),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn trust(&self, authority: &Authority) -> Vec<Step> {
+        let (file, keychain) =
+            (authority.file.display().to_string(), self.file.display().to_string());
+        let add = Self::call(&["add-trusted-cert", "-r", "trustRoot", "-k", &keychain, &file]);
+        let add = Call { undo: Some(self.delete(authority).args), ..add };
+        vec![Step::Run(add), Step::Run(verify(authority))]
+    }
+
+    fn untrust(&self, authority: &Authority) -> [Step; 2] {
+        let remove = Self::call(&["remove-trusted-cert", &authority.file.display().to_string()]);
+        let remove = Call { tolerate: Some(NO_SETTINGS), ..remove };
+        [Step::Run(remove), Step::Run(self.delete(authority))]
+    }
+
+    /// By the fingerprint: a name would match others as well.
+    fn delete(&self, authority: &Authority) -> Call {
+        let keychain = self.file.display().to_string();
+        Self::call(&["delete-certificate", "-Z", &authority.fingerprint(), &keychain])
+    }
+}
+
+impl TrustStore for Keychain {
+    fn plan(&self, change: Change, authorities: &[Authority]) -> Result<Plan, TrustStoreError> {
+        let steps = match (change, authorities) {
+            (Change::Trust, []) => Vec::new(),
+            (Change::Trust, [current, ..]) if self.is_trusted(current)? => Vec::new(),
+            (Change::Trust, [current, ..]) => self.trust(current),
+            (Change::Untrust, all) => {
+                let held = self.held()?;
+                let ours = all.iter().filter(|a| held.contains(&a.fingerprint()));
+                ours.flat_map(|a| self.untrust(a)).collect()
+            }
+        };
+        Ok(Plan { store: "login keychain".to_owned(), steps, needs_root: false })
+    }
+}
+
+fn verify(authority: &Authority) -> Call {
+    Keychain::call(&["verify-cert", "-c", &authority.file.display().to_string()])
+}
+
+/// The `SHA-256 hash: HEX` lines of `find-certificate -Z`.
+fn fingerprints(listing: &str) -> Vec<String> {
+    let hashes = listing.lines().filter_map(|l| l.trim().strip_prefix("SHA-256 hash:"));
+    hashes.map(|h| h.trim().to_ascii_uppercase()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use rustls::pki_types::CertificateDer;
+
+    use super::*;
+
+    /// Keeps certificates and trust as files beside itself; `refuse` there: the person says no.
+    const STAND_IN: &str = r#"#!/bin/sh
+        d=$(dirname "$0")
+        echo "$@" >>"$d/calls"
+        case $1 in
+          add-trusted-cert) cp "$6" "$d/held"
+            if [ -e "$d/refuse" ]; then
+              echo "SecTrustSettingsSetTrustSettings: The authorization was canceled by the user." >&2
+              exit 1
+            fi
+            [ -e "$d/lie" ] || : >"$d/trusted" ;;
+          verify-cert) if [ -e "$d/trusted" ]; then echo "...certificate verification successful."
+            else echo "Cert Verify Result: CSSMERR_TP_NOT_TRUSTED" >&2; exit 1; fi ;;
+          find-certificate)
+            if [ -e "$d/held" ]; then echo "SHA-256 hash: $(cat "$d/hash")"; echo "SHA-1 hash: 00"; fi ;;
+          remove-trusted-cert) if [ -e "$d/trusted" ]; then rm "$d/trusted"
+            else echo "SecTrustSettingsRemoveTrustSettings: No Trust Settings were found." >&2; exit 1; fi ;;
+          delete-certificate) [ "$3" = "$(cat "$d/hash")" ] && rm "$d/held" ;;
+          *) exit 2 ;;
+        esac
+    "#;
+
+    struct Stage {
+        dir: tempfile::TempDir,
+        store: Keychain,
+        authority: Authority,
+    }
+
+    impl Stage {
+        fn new() -> Self {
+            let dir = tempfile::tempdir().unwrap();
+            let tool = dir.path().join(PROGRAM);
+            fs::write(&tool, STAND_IN).unwrap();
+            fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+            let file = dir.path().join("ca.pem");
+            fs::write(&file, "").unwrap();
+            let authority = Authority { file, certificate: CertificateDer::from(vec![7]) };
+            fs::write(dir.path().join("hash"), authority.fingerprint()).unwrap();
+            let path = format!("{}:/usr/bin:/bin", dir.path().display());
+            let store = Keychain { path: Some(path.into()), ..Keychain::of(dir.path()) };
+            Self { dir, store, authority }
+        }
+
+        fn plan(&self, change: Change) -> Plan {
+            self.store.plan(change, std::slice::from_ref(&self.authority)).unwrap()
+        }
+
+        fn apply(&self, change: Change) -> Result<(), TrustStoreError> {
+            self.plan(change).apply(self.store.path.as_ref())
+        }
+
+        fn has(&self, name: &str) -> bool {
+            self.dir.path().join(name).exists()
+        }
+
+        fn put(&self, name: &str) {
+            fs::write(self.dir.path().join(name), "").unwrap();
+        }
+    }
+
+    #[test]
+    fn there_and_back() {
+        let stage = Stage::new();
+        assert_eq!(stage.plan(Change::Untrust).steps, []);
+        stage.apply(Change::Trust).unwrap();
+        assert!(stage.has("held") && stage.has("trusted"));
+        assert_eq!(stage.plan(Change::Trust).steps, [], "nothing to do twice");
+        stage.apply(Change::Untrust).unwrap();
+        assert!(!stage.has("held") && !stage.has("trusted"));
+        let calls = fs::read_to_string(stage.dir.path().join("calls")).unwrap();
+        let keychain = stage.dir.path().join("Library/Keychains/login.keychain-db");
+        let add = format!("add-trusted-cert -r trustRoot -k {} ", keychain.display());
+        assert!(calls.contains(&add), "{calls}");
+    }
+
+    #[test]
+    fn a_refusal_leaves_nothing_behind() {
+        let stage = Stage::new();
+        stage.put("refuse");
+        let error = stage.apply(Change::Trust).unwrap_err().to_string();
+        assert!(error.contains("canceled by the user"), "{error}");
+        assert!(!stage.has("held"));
+    }
+
+    #[test]
+    fn success_that_is_none_is_noticed() {
+        let stage = Stage::new();
+        stage.put("lie");
+        stage.apply(Change::Trust).unwrap_err();
+        assert!(!stage.has("held"));
+    }
+
+    #[test]
+    fn one_that_was_imported_but_never_trusted_goes_too() {
+        let stage = Stage::new();
+        stage.put("held");
+        stage.apply(Change::Untrust).unwrap();
+        assert!(!stage.has("held"));
+    }
+
+    #[test]
+    fn only_sha_256_lines_count() {
+        let listing = "SHA-256 hash: ab12\nSHA-1 hash: FF\nkeychain: \"x\"\nSHA-256 hash: CD\n";
+        assert_eq!(fingerprints(listing), ["AB12", "CD"]);
+    }
+}

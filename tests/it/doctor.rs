@@ -1,0 +1,170 @@
+//! `doctor`: no fault reads as healthy, each has its next action, and what is safe is put right.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Stand, send};
+use crate::programs::show;
+
+fn running() -> Stand {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    stand
+}
+
+/// Exit code and document must agree.
+fn examine(mut command: Command, stand: &Stand, exit: i32) -> Value {
+    let output = command.output().unwrap();
+    let found: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|e| panic!("{e}: {}{}", show(&output), stand.logs()));
+    assert_eq!(output.status.code(), Some(exit), "{found:#}{}", stand.logs());
+    found
+}
+
+fn doctor(stand: &Stand, exit: i32) -> Value {
+    examine(stand.command(&["doctor", "--json"]), stand, exit)
+}
+
+fn fix(stand: &Stand, exit: i32) -> Value {
+    examine(stand.command(&["doctor", "--fix", "--json"]), stand, exit)
+}
+
+/// The findings of a layer that are as bad as that; each says what next.
+fn assert_finds(found: &Value, layer: &str, level: &str, said: &str) {
+    let findings = found["findings"].as_array().unwrap();
+    let ours = |f: &&Value| f["layer"] == layer && f["level"] == level;
+    let finding = findings.iter().find(|f| ours(f) && f.to_string().contains(said));
+    let finding = finding.unwrap_or_else(|| panic!("{layer} {level} {said}: {found:#}"));
+    assert!(finding["next"].is_string(), "{finding:#}");
+}
+
+#[test]
+fn a_running_tree_is_healthy() {
+    let stand = running();
+    let found = doctor(&stand, 0);
+    let findings = found["findings"].as_array().unwrap();
+    assert!(findings.iter().all(|f| f["level"] == "ok"), "{found:#}");
+    assert_eq!(findings.len(), 15, "{found:#}");
+    let text = String::from_utf8(stand.must(&["doctor"]).stdout).unwrap();
+    assert!(text.ends_with("healthy\n"), "{text}");
+    assert_eq!(stand.rows(), Vec::<Value>::new());
+}
+
+#[test]
+fn nothing_running_is_broken_and_can_be_started() {
+    let stand = Stand::new();
+    let found = doctor(&stand, 2);
+    assert_finds(&found, "edge", "broken", "halton-meter start");
+    assert_finds(&found, "daemon", "degraded", "not running");
+    assert!(stand.pid("root").is_none(), "looking started something");
+    let found = fix(&stand, 0);
+    assert!(found["fixed"].to_string().contains("started"), "{found:#}");
+    assert!(stand.pid("daemon").is_some());
+}
+
+#[test]
+fn what_is_frozen_does_not_read_healthy() {
+    let stand = running();
+    for (process, exit, level) in [
+        ("daemon", 1, "degraded"),
+        ("watchdog", 1, "degraded"),
+        ("root", 1, "degraded"),
+        ("edge", 2, "broken"),
+    ] {
+        let pid = stand.pid(process).unwrap();
+        send(pid, Signal::STOP);
+        let found = doctor(&stand, exit);
+        assert_finds(&found, process, level, &pid.to_string());
+        send(pid, Signal::CONT);
+        stand.wait_metering();
+    }
+}
+
+#[test]
+fn stopped_by_the_user_stays_stopped() {
+    let stand = running();
+    stand.must(&["stop"]);
+    let found = fix(&stand, 1);
+    assert_finds(&found, "daemon", "degraded", "halton-meter start");
+    assert!(stand.pid("daemon").is_none(), "{found:#}");
+}
+
+#[test]
+fn a_lost_supervisor_is_brought_back() {
+    let stand = running();
+    stand.kill("root");
+    let found = doctor(&stand, 1);
+    assert_finds(&found, "root", "degraded", "halton-meter start");
+    fix(&stand, 0);
+    assert!(stand.pid("root").is_some());
+}
+
+#[test]
+fn a_port_that_another_program_holds_is_named() {
+    let stand = Stand::new();
+    let _other = TcpListener::bind(stand.edge).unwrap();
+    let found = doctor(&stand, 2);
+    assert_finds(&found, "edge", "broken", "edge.port");
+    assert_finds(&found, "edge", "broken", &std::process::id().to_string());
+}
+
+#[test]
+fn a_spoiled_bundle_and_wide_modes_are_put_right() {
+    let stand = running();
+    fs::write(stand.home.ca_bundle(), stand.origin.root_pem()).unwrap();
+    fs::set_permissions(stand.home.ca_key(), fs::Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(stand.home.run_dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::create_dir(stand.home.selftest().path()).unwrap();
+    let found = doctor(&stand, 2);
+    assert_finds(&found, "ca", "broken", "doctor --fix");
+    assert_finds(&found, "home", "degraded", "key.pem");
+    assert_finds(&found, "home", "degraded", "chmod");
+    assert_finds(&found, "selftest", "broken", "certificate");
+    let mode = |path: &std::path::Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&stand.home.ca_key()), 0o644, "looking changed something");
+    let found = fix(&stand, 0);
+    assert!(found["fixed"].as_array().unwrap().len() >= 3, "{found:#}");
+    assert_eq!((mode(&stand.home.ca_key()), mode(&stand.home.run_dir())), (0o600, 0o700));
+}
+
+#[test]
+fn a_configuration_with_mistakes_is_reported_not_refused() {
+    let stand = running();
+    let text = fs::read_to_string(stand.home.config_file()).unwrap();
+    fs::write(stand.home.config_file(), format!("{text}[nonsense]\nx = 1\n")).unwrap();
+    assert_finds(&doctor(&stand, 1), "config", "degraded", "nonsense");
+}
+
+#[test]
+fn a_shell_that_points_nowhere_is_noticed() {
+    let stand = running();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let dead = free.local_addr().unwrap();
+    let mut command = stand.command(&["doctor", "--json"]);
+    command.env("HTTPS_PROXY", format!("http://me:secret@{dead}"));
+    let found = examine(command, &stand, 1);
+    assert_finds(&found, "environment", "degraded", &dead.to_string());
+    assert!(!found.to_string().contains("secret"), "{found:#}");
+    drop(free);
+    let mut command = stand.command(&["doctor", "--json"]);
+    command.env("HTTPS_PROXY", format!("http://{dead}")).env("CURL_CA_BUNDLE", "/no/such.pem");
+    let found = examine(command, &stand, 2);
+    assert_finds(&found, "environment", "broken", "nobody listens");
+    assert_finds(&found, "environment", "broken", "/no/such.pem");
+    let mut command = stand.command(&["doctor", "--json"]);
+    command.env("HTTPS_PROXY", format!("http://{}", stand.edge));
+    examine(command, &stand, 0);
+}
+
+#[test]
+fn a_token_that_the_daemon_does_not_take_is_noticed() {
+    let stand = running();
+    fs::write(stand.home.token_file(), "0".repeat(64)).unwrap();
+    assert_finds(&doctor(&stand, 1), "token", "degraded", "401");
+}

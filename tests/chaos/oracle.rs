@@ -97,10 +97,6 @@ impl Failure {
             Self::ProviderCertificate => Allows::Provider(Direct::BadCertificate),
         }
     }
-
-    pub fn is_providers(self) -> bool {
-        matches!(self.allows(), Allows::Provider(_))
-    }
 }
 
 enum Allows {
@@ -233,6 +229,13 @@ pub fn excuse(incident: &Incident, broken: &Broken) -> Option<Excuse> {
             (meanwhile && same && !b.plain).then_some(Excuse::Provider)
         }
     }
+}
+
+/// The same for a client that does not go through us.
+pub fn direct(incident: &Incident, broken: &Broken) -> Option<Excuse> {
+    let meanwhile = broken.opened <= incident.over + ECHO && broken.ended >= incident.begin;
+    let providers = matches!(incident.failure.allows(), Allows::Provider(_));
+    (meanwhile && providers).then_some(Excuse::Provider)
 }
 
 #[cfg(test)]

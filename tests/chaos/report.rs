@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::accounts::Accounts;
-use crate::oracle::{Excuse, Fault, Incident, excuse};
+use crate::oracle::{Excuse, Fault, Incident, direct, excuse};
 use crate::processes::Usage;
 use crate::record::{Kind, Try};
 
@@ -81,9 +81,10 @@ enum Verdict {
 
 fn judge(one: &Try, incidents: &[Incident]) -> Verdict {
     let Some(broken) = one.broken() else { return Verdict::Fine };
-    // Nothing of ours is on the direct way: only the provider can be to blame.
-    let concerned = |i: &&Incident| one.kind != Kind::Direct || i.failure.is_providers();
-    let excuse = incidents.iter().filter(concerned).find_map(|i| excuse(i, &broken));
+    let excuse = incidents.iter().find_map(|i| {
+        // Nothing of ours is on the direct way: only the provider can be to blame.
+        if one.kind == Kind::Direct { direct(i, &broken) } else { excuse(i, &broken) }
+    });
     excuse.map_or(Verdict::Broken, Verdict::Excused)
 }
 

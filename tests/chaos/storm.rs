@@ -1,8 +1,10 @@
 //! The storm itself: traffic, failures one after the other, and the reckoning.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
+use std::{fs, io};
 
 use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
@@ -53,7 +55,7 @@ pub fn run(seed: u64, length: Duration) -> Vec<String> {
     stand.configure(relay.addr, "");
     stand.must(&["start"]);
     stand.wait_metering();
-    let ours = std::fs::read_to_string(stand.home.ca_cert()).expect("our CA");
+    let ours = fs::read_to_string(stand.home.ca_cert()).expect("our CA");
     let load = if full {
         Load { part: Duration::from_millis(700), bulk: 24 << 20 }
     } else {
@@ -106,7 +108,10 @@ pub fn run(seed: u64, length: Duration) -> Vec<String> {
     let summary = Summary { seed, length, steps, incidents, tries, usage, accounts };
     let broken = report::print(&summary, broken);
     if !broken.is_empty() {
-        println!("{}", stand.logs());
+        match keep(&stand, seed) {
+            Ok(dir) => println!("chaos: the home is kept in {}", dir.display()),
+            Err(e) => println!("chaos: the home could not be kept: {e}\n{}", stand.logs()),
+        }
     }
     broken
 }
@@ -194,6 +199,21 @@ impl Storm<'_> {
         self.broken.push(format!("{when}: no metering within {BACK:?} of the repair"));
         None
     }
+}
+
+/// Logs, journal and ledger, for whoever looks for the cause.
+fn keep(stand: &Stand, seed: u64) -> io::Result<PathBuf> {
+    let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("chaos-{seed}"));
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    fs::create_dir_all(&dir)?;
+    for from in [stand.home.path(), stand.home.log_dir().as_path()] {
+        for entry in fs::read_dir(from)?.flatten().filter(|e| e.path().is_file()) {
+            fs::copy(entry.path(), dir.join(entry.file_name()))?;
+        }
+    }
+    Ok(dir)
 }
 
 fn rest(runtime: &Runtime, workers: Vec<JoinHandle<()>>) -> bool {

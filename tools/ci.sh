@@ -29,6 +29,9 @@ size=$(stat -c %s target/release/halton-meter 2>/dev/null || stat -f %z target/r
 echo "binary: $((size / 1024)) KiB (limit 20480)"
 [ "$size" -le $((20 * 1024 * 1024)) ]
 
+step chaos
+tools/chaos.sh 1 30
+
 step tests
 tools/test.sh
 

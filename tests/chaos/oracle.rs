@@ -206,7 +206,7 @@ pub fn excuse(incident: &Incident, broken: &Broken) -> Option<Excuse> {
             // KNOWN GAP: such a root binds the port anew; remove this when it has the socket.
             let gap = incident.adopted_edge
                 && matches!(b.fault, Fault::Refused | Fault::Closed)
-                && b.route == Route::Unknown
+                && (b.route == Route::Unknown || (b.plain && b.silent))
                 && b.ended >= incident.begin
                 && b.opened <= incident.over;
             if in_flight && ours { Some(Excuse::InFlight) } else { gap.then_some(Excuse::KnownGap) }

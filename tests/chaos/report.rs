@@ -258,12 +258,13 @@ fn usage(usage: &Usage) {
 fn accounts(a: &Accounts) {
     println!(
         "\nledger: {} rows {:?}; {} metered answers, {} of their rows taken by failures; \
-         {} raw connections to the metered host, {} of them recorded",
+         {} raw connections to the metered host, {} of them on record, {} met a failure that may take that",
         a.rows,
         a.by_completeness,
         a.metered,
         a.taken,
         a.raw_connections,
-        a.passed_connections.map_or("?".to_owned(), |n| n.to_string()),
+        a.passed_connections,
+        a.unnoted,
     );
 }

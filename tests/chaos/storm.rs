@@ -10,7 +10,7 @@ use tokio::runtime::Runtime;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use crate::accounts;
+use crate::accounts::Ledger;
 use crate::client::{ORIGIN_ROOT, Trust};
 use crate::harness::{Stand, binary, free_port};
 use crate::oracle::{Failure, Incident};
@@ -29,6 +29,8 @@ const FULL: Duration = Duration::from_secs(60);
 /// daemon that keeps dying, ± 20 %.
 const BACK: Duration = Duration::from_secs(45);
 const WARM_UP: Duration = Duration::from_secs(2);
+/// Between two steps, so that there is something to fail.
+const QUIET: Duration = Duration::from_millis(1_500);
 /// What the workers, and the processes, may take to come to rest.
 const REST: Duration = Duration::from_secs(100);
 /// The storm ends itself when something hangs.
@@ -57,7 +59,7 @@ pub fn run(seed: u64, length: Duration) -> Vec<String> {
     stand.wait_metering();
     let ours = fs::read_to_string(stand.home.ca_cert()).expect("our CA");
     let load = if full {
-        Load { part: Duration::from_millis(700), bulk: 24 << 20 }
+        Load { part: Duration::from_millis(400), bulk: 24 << 20 }
     } else {
         Load { part: Duration::from_millis(200), bulk: 4 << 20 }
     };
@@ -82,15 +84,17 @@ pub fn run(seed: u64, length: Duration) -> Vec<String> {
         steps: Vec::new(),
         broken: Vec::new(),
         adopted_edge: None,
+        ledger: Ledger::default(),
     };
     storm.calm(WARM_UP);
     let mut schedule = Schedule::new(seed);
     while world.record.now() < length {
         storm.step(&schedule.next_step());
         usage.look(&stand);
+        std::thread::sleep(if full { QUIET } else { QUIET / 3 });
     }
     storm.calm(WARM_UP);
-    let Storm { incidents, steps, mut broken, .. } = storm;
+    let Storm { incidents, steps, mut broken, mut ledger, .. } = storm;
 
     world.stop.store(true, Ordering::Relaxed);
     if !rest(&runtime, workers) {
@@ -102,7 +106,8 @@ pub fn run(seed: u64, length: Duration) -> Vec<String> {
         broken.push(format!("the last stop: {}", String::from_utf8_lossy(&stop.stderr)));
     }
     let tries = world.record.lock().clone();
-    let accounts = accounts::check(&stand, &tries, &incidents);
+    ledger.read(&stand);
+    let accounts = ledger.check(&stand.origin, &tries, &incidents);
     stand.halton(&["edge", "stop"]);
     broken.extend(processes::leftovers(&stand).into_iter().map(|p| format!("still there: {p}")));
     let summary = Summary { seed, length, steps, incidents, tries, usage, accounts };
@@ -125,6 +130,7 @@ struct Storm<'a> {
     broken: Vec<String>,
     /// The edge that was there when its root died.
     adopted_edge: Option<u32>,
+    ledger: Ledger,
 }
 
 impl Storm<'_> {
@@ -162,6 +168,10 @@ impl Storm<'_> {
     }
 
     fn strike(&mut self, step: &Step, failure: Failure) -> Option<(usize, Wound)> {
+        if failure == Failure::LedgerCorrupt {
+            // What is in it will be lost.
+            self.ledger.read(self.stand);
+        }
         let begin = self.world.record.now();
         let edge = self.stand.pid("edge");
         if failure == Failure::RootKilled {

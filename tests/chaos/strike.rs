@@ -219,7 +219,9 @@ fn unwritable(stand: &Stand) -> Result<PathBuf, String> {
 
 fn writable(stand: &Stand, aside: &std::path::Path) -> Result<(), String> {
     let path = stand.home.ledger_file();
-    fs::remove_dir(&path).or_else(ignore_missing)?;
+    if path.is_dir() {
+        fs::remove_dir(&path).or_else(ignore_missing)?;
+    }
     for suffix in ["", "-wal", "-shm"] {
         let name = format!("db.sqlite{suffix}");
         let _ = fs::remove_file(path.with_file_name(&name));

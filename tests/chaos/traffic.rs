@@ -1,8 +1,8 @@
 //! The workers: each does one kind of traffic until it is told to stop.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt, BufReader};
@@ -95,7 +95,7 @@ fn pause(kind: Kind, random: &mut Random) -> Duration {
         Kind::Plain => random.millis(50, 200),
         Kind::Direct => random.millis(100, 300),
         Kind::KeepAlive | Kind::Slow | Kind::WebSocket | Kind::Http2 => random.millis(10, 300),
-        Kind::Upload | Kind::Download => random.millis(300, 1_500),
+        Kind::Upload | Kind::Download => random.millis(1_000, 4_000),
     }
 }
 
@@ -181,7 +181,10 @@ async fn requests(world: &World, kind: Kind, metered: bool, count: u64, random: 
         let started = world.record.now();
         let result = client::exchange(&mut connection.io, &request).await;
         let over = result.is_err() || world.stopped();
-        let result = result.map(|a| (a.body.len() as u64 + request.len() as u64, a.request_id));
+        // Only what is asked of a model becomes a row by which it is found.
+        let model = !matches!(kind, Kind::Upload | Kind::Download);
+        let result = result
+            .map(|a| (a.body.len() as u64 + request.len() as u64, a.request_id.filter(|_| model)));
         session.note(started, result);
         session.used();
         if over {
@@ -244,8 +247,19 @@ fn post(host: &str, path: &str, directives: &str, body: &[u8]) -> Vec<u8> {
     request
 }
 
+/// A piece of noise; big ones repeat themselves after a mebibyte and a bit.
 fn noise(random: &mut Random, size: usize) -> Vec<u8> {
-    std::iter::repeat_with(|| random.next().to_le_bytes()).flatten().take(size).collect()
+    static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let mut random = Random::new(1);
+        std::iter::repeat_with(|| random.next().to_le_bytes()).flatten().take(1_048_583).collect()
+    });
+    let from = random.below(BLOCK.len() as u64) as usize;
+    let mut bytes = BLOCK[from..].to_vec();
+    while bytes.len() < size {
+        bytes.extend_from_slice(&BLOCK);
+    }
+    bytes.truncate(size);
+    bytes
 }
 
 /// Absolute form to the plain origin, a connection each.
@@ -301,8 +315,8 @@ async fn talk(
         return Err(Failed::new(Stage::Exchange, Fault::Wrong, format!("{answer:?}")));
     }
     let mut bytes = 0;
-    for round in 0..=20 + random.below(40) {
-        let last = round >= 20 && world.stopped();
+    for round in 0..=10 + random.below(40) {
+        let last = round >= 10 && world.stopped();
         let size = [0, 5, 125, 126, 4_000, 70_000][random.below(6) as usize];
         let frame = Frame { opcode: BINARY, payload: noise(random, size) };
         send(connection, &frame, random).await?;
@@ -310,7 +324,7 @@ async fn talk(
         if last {
             break;
         }
-        sleep(random.millis(20, 250)).await;
+        sleep(random.millis(20, 200)).await;
     }
     send(connection, &Frame { opcode: CLOSE, payload: vec![3, 232] }, random).await?;
     Ok(bytes)

@@ -1,5 +1,6 @@
 //! Which answer a request gets.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -163,9 +164,10 @@ impl Directives {
 
 /// `n` is unique per answer and goes into its token counts, so that no two answers look alike.
 pub fn reply(request: &Request, scripted: Option<&str>, n: u64) -> Reply {
-    let text = String::from_utf8_lossy(&request.body);
-    let directives =
-        Directives::parse(scripted.or_else(|| request.header("x-origin")).unwrap_or(&text));
+    let directives = match scripted.or_else(|| request.header("x-origin")) {
+        Some(words) => Directives::parse(words),
+        None => Directives::parse(&String::from_utf8_lossy(&request.body)),
+    };
     let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
     let request_id = format!("req_test_{n:06}");
     let (status, content) = route(request, &body, &directives, &request_id, n);
@@ -270,10 +272,15 @@ fn route(
     side_path(request, path, request_id)
 }
 
-/// Bytes that no shift or repetition of themselves equals.
+/// Bytes that no shift or repetition of themselves equals, for a mebibyte; then again.
 fn pattern(size: usize) -> Vec<u8> {
-    let words = (0u64..).flat_map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-    words.take(size).collect()
+    static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let words = (0u64..).flat_map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        words.take(1 << 20).collect()
+    });
+    let mut bytes = BLOCK.repeat(size.div_ceil(BLOCK.len()));
+    bytes.truncate(size);
+    bytes
 }
 
 /// What the clients ask for besides the model.

@@ -67,7 +67,7 @@ pub fn strike(stand: &Stand, relay: &Relay, failure: Failure) -> Result<Wound, S
         }
         Failure::Restart => Ok(Wound::Running(spawn(stand, "restart")?, "restart")),
         Failure::SocketRemoved => {
-            fs::remove_file(stand.home.control_socket()).or_else(ignore_missing)?;
+            fs::remove_file(stand.home.control_socket()).or_else(|e| ignore_missing(&e))?;
             Ok(Wound::None)
         }
         Failure::Impostor => {
@@ -198,7 +198,7 @@ fn corrupt(stand: &Stand) -> Result<(), String> {
         file.seek(SeekFrom::Start(0))?;
         file.write_all(&vec![0x5a; usize::try_from(size.min(1 << 20)).unwrap_or(1 << 20)])
     };
-    write().or_else(ignore_missing)
+    write().or_else(|e| ignore_missing(&e))
 }
 
 /// A directory lies where the database was: nobody can write there, whoever they are.
@@ -209,7 +209,8 @@ fn unwritable(stand: &Stand) -> Result<PathBuf, String> {
     fs::create_dir_all(&aside).map_err(text)?;
     for suffix in ["-wal", "-shm", ""] {
         let name = format!("db.sqlite{suffix}");
-        fs::rename(path.with_file_name(&name), aside.join(&name)).or_else(ignore_missing)?;
+        fs::rename(path.with_file_name(&name), aside.join(&name))
+            .or_else(|e| ignore_missing(&e))?;
     }
     // The writer may have made a new one in between.
     let _ = fs::remove_file(&path);
@@ -220,17 +221,18 @@ fn unwritable(stand: &Stand) -> Result<PathBuf, String> {
 fn writable(stand: &Stand, aside: &std::path::Path) -> Result<(), String> {
     let path = stand.home.ledger_file();
     if path.is_dir() {
-        fs::remove_dir(&path).or_else(ignore_missing)?;
+        fs::remove_dir(&path).or_else(|e| ignore_missing(&e))?;
     }
     for suffix in ["", "-wal", "-shm"] {
         let name = format!("db.sqlite{suffix}");
         let _ = fs::remove_file(path.with_file_name(&name));
-        fs::rename(aside.join(&name), path.with_file_name(&name)).or_else(ignore_missing)?;
+        fs::rename(aside.join(&name), path.with_file_name(&name))
+            .or_else(|e| ignore_missing(&e))?;
     }
     Ok(())
 }
 
-fn ignore_missing(e: std::io::Error) -> Result<(), String> {
+fn ignore_missing(e: &std::io::Error) -> Result<(), String> {
     if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e.to_string()) }
 }
 

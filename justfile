@@ -12,6 +12,10 @@ test:
 unit *FILTER:
     cargo nextest run --lib {{FILTER}}
 
+# A storm of failures over live traffic, against the release binary
+chaos *SEED_SECONDS:
+    tools/chaos.sh {{SEED_SECONDS}}
+
 fmt:
     cargo fmt
 

@@ -31,6 +31,9 @@ echo "binary: $((size / 1024)) KiB (limit 20480)"
 # Faults on request (src/supervisor/faults.rs) are for debug builds.
 if grep -q HALTON_METER_FAULTS target/release/halton-meter; then exit 1; fi
 
+step chaos
+tools/chaos.sh 1 30
+
 step tests
 tools/test.sh
 

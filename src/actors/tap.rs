@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
+use actix::{Actor, ActorFutureExt, AsyncContext, Context, SpawnHandle, WrapFuture};
 use arc_swap::ArcSwap;
 use serde_json::{Value, json};
 use slog::Logger;
@@ -75,6 +75,12 @@ impl Door {
         Ok(copy)
     }
 
+    /// Whether its file still leads to the socket. Reads the file system.
+    fn is_open(&self) -> bool {
+        let bound = self.0.bound.lock().unwrap_or_else(PoisonError::into_inner);
+        bound.as_ref().is_some_and(|b| identity(&self.0.path).ok() == Some(b.file))
+    }
+
     /// Takes the socket away for good.
     pub fn close(&self) {
         let mut bound = self.0.bound.lock().unwrap_or_else(PoisonError::into_inner);
@@ -98,6 +104,13 @@ const SELF_CHECK: Duration = Duration::from_secs(2);
 const SELF_PATIENCE: Duration = Duration::from_secs(1);
 const SELF_MISSES: u32 = 3;
 
+/// What the actor finds when it asks its own tap.
+enum Found {
+    Fine,
+    Stuck,
+    NoSocket,
+}
+
 /// The actor.
 #[derive(Debug)]
 pub struct TapActor {
@@ -105,6 +118,7 @@ pub struct TapActor {
     parts: TapParts,
     retry: Duration,
     fault: Option<String>,
+    accepting: Option<SpawnHandle>,
     misses: u32,
 }
 
@@ -147,7 +161,7 @@ impl TapParts {
 impl TapActor {
     #[must_use]
     pub fn new(birth: Birth, parts: TapParts) -> Self {
-        Self { birth, parts, retry: RETRY_FIRST, fault: None, misses: 0 }
+        Self { birth, parts, retry: RETRY_FIRST, fault: None, accepting: None, misses: 0 }
     }
 
     /// Not on this thread, as it reads files.
@@ -166,23 +180,43 @@ impl TapActor {
     fn serve(&mut self, tap: Arc<Tap>, socket: UnixListener, ctx: &mut Context<Self>) {
         self.fault = None;
         self.parts.meter.publish_tap(Arc::clone(&tap));
-        ctx.spawn(tap.serve(socket).into_actor(self).map(|ended, actor, _| {
-            actor.birth.fail(match ended {
-                Ok(()) => "the accept loop ended".to_owned(),
-                Err(e) => format!("the accept loop ended: {e}"),
+        let serve =
+            tap.serve(socket).into_actor(self).map(|ended, actor, _: &mut Context<Self>| {
+                actor.birth.fail(match ended {
+                    Ok(()) => "the accept loop ended".to_owned(),
+                    Err(e) => format!("the accept loop ended: {e}"),
+                });
             });
-        }));
+        self.accepting = Some(ctx.spawn(serve));
     }
 
     /// A tap that does not accept any more is as good as a crashed one.
     fn check_self(&mut self, ctx: &mut Context<Self>) {
         let Some(tap) = self.parts.meter.tap() else { return };
-        let question = async move { tap.probe(SELF_PATIENCE).await.is_ok() };
-        ctx.spawn(question.into_actor(self).map(|fine, actor, _| {
-            actor.misses = if fine { 0 } else { actor.misses + 1 };
-            if actor.misses == SELF_MISSES {
-                actor.parts.meter.retire_tap();
-                actor.birth.fail("its accept path does not answer");
+        let door = self.parts.door.clone();
+        let question = async move {
+            if tap.probe(SELF_PATIENCE).await.is_ok() {
+                return Found::Fine;
+            }
+            let open = tokio::task::spawn_blocking(move || door.is_open()).await.unwrap_or(true);
+            if open { Found::Stuck } else { Found::NoSocket }
+        };
+        ctx.spawn(question.into_actor(self).map(|found, actor, ctx| match found {
+            Found::Fine => actor.misses = 0,
+            // Somebody emptied the run directory: no reason to wait, or to lose the tap.
+            Found::NoSocket => {
+                slog::warn!(actor.birth.log(), "the control socket's file is gone: bound anew");
+                if let Some(accepting) = actor.accepting.take() {
+                    ctx.cancel_future(accepting);
+                }
+                actor.set_up(ctx);
+            }
+            Found::Stuck => {
+                actor.misses += 1;
+                if actor.misses == SELF_MISSES {
+                    actor.parts.meter.retire_tap();
+                    actor.birth.fail("its accept path does not answer");
+                }
             }
         }));
     }

@@ -69,9 +69,10 @@ pub enum Seen {
         at: Instant,
         bytes: Bytes,
     },
-    /// `side` sends no more, cleanly or not.
+    /// `side` sends no more; `clean`: and said so.
     End {
         side: Side,
+        clean: bool,
         at: Instant,
     },
     /// The connection is over.
@@ -192,8 +193,8 @@ impl Feed {
         }
     }
 
-    pub fn end(&mut self, side: Side) {
-        self.note(Seen::End { side, at: Instant::now() });
+    pub fn end(&mut self, side: Side, clean: bool) {
+        self.note(Seen::End { side, clean, at: Instant::now() });
     }
 
     pub fn closed(&mut self, how: Closing) {

@@ -143,6 +143,8 @@ struct Observer {
     streams: HashMap<StreamId, Tracked>,
     /// Said about exchanges that end because the connection does.
     closing: Option<Closing>,
+    /// What ends now does so because its bytes stopped, not because anybody said so.
+    broken_off: bool,
     over: bool,
     unattributed: Vec<Row>,
     observed: Observed,
@@ -165,6 +167,7 @@ impl Observer {
             follower: None,
             streams: HashMap::new(),
             closing: None,
+            broken_off: false,
             over: false,
             unattributed: Vec::new(),
             observed: Observed::default(),
@@ -185,9 +188,14 @@ impl Observer {
     fn look(&mut self, seen: Seen) {
         match seen {
             Seen::Bytes { side, at, bytes } => self.bytes(side, at, &bytes),
-            Seen::End { side, at } => self.finish(&[side], at),
+            Seen::End { side, clean, at } => {
+                self.broken_off = !clean;
+                self.finish(&[side], at);
+                self.broken_off = false;
+            }
             Seen::Closed { how, at } => {
                 self.closing = Some(how);
+                self.broken_off = how != Closing::Orderly;
                 match how {
                     Closing::By(Side::Client) => self.finish(&[Side::Client, Side::Server], at),
                     Closing::By(Side::Server) | Closing::Orderly | Closing::Ours => {
@@ -255,14 +263,19 @@ impl Observer {
             HttpEvent::ResponseBody { stream, data } => {
                 self.with(stream, |t| t.exchange.response_body(data, at));
             }
-            HttpEvent::ResponseEnd { stream } => self.with(stream, |t| {
-                t.response_ended = true;
-                if t.upgraded {
-                    t.exchange.lossy(GaveUp::UnknownProtocol, at);
-                } else {
-                    t.exchange.response_end(at);
-                }
-            }),
+            HttpEvent::ResponseEnd { stream } => {
+                let broken_off = self.broken_off;
+                self.with(stream, |t| {
+                    t.response_ended = true;
+                    if t.upgraded {
+                        t.exchange.lossy(GaveUp::UnknownProtocol, at);
+                    } else if broken_off {
+                        t.exchange.response_broken_off(at);
+                    } else {
+                        t.exchange.response_end(at);
+                    }
+                });
+            }
             HttpEvent::Upgraded { stream } => self.with(stream, |t| {
                 t.upgraded = true;
                 t.exchange.upgraded(at);

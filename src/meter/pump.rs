@@ -300,7 +300,7 @@ impl Direction {
         let chunk = match Pin::new(&mut *from).poll_fill_buf(cx) {
             Poll::Ready(Ok(chunk)) => chunk,
             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
-                feed.end(side);
+                feed.end(side, false);
                 self.state = State::Closing { clean: false };
                 return Poll::Ready(Ok(()));
             }
@@ -314,7 +314,7 @@ impl Direction {
             }
         };
         if chunk.is_empty() {
-            feed.end(side);
+            feed.end(side, true);
             self.state = State::Closing { clean: true };
             return Poll::Ready(Ok(()));
         }

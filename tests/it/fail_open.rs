@@ -160,6 +160,21 @@ fn another_program_on_the_api_port() {
 }
 
 #[test]
+fn control_socket_removed() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    fs::remove_file(stand.home.control_socket()).unwrap();
+    assert_served(&stand, "no control socket");
+    stand.wait("a new control socket", || stand.home.control_socket().exists());
+    stand.wait_metering();
+    stand.wait_metered(&hello());
+    let actors = stand.json(&["status"])["actors"]["actors"].clone();
+    let tap = actors.as_array().unwrap().iter().find(|a| a["id"] == "meter.tap");
+    assert_eq!(tap.expect("a tap")["restarts"], 0, "{actors:#}");
+}
+
+#[test]
 fn garbage_on_the_edge_port() {
     let stand = Stand::new();
     stand.must(&["start"]);

@@ -2,8 +2,12 @@
 
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/harness.rs"]
+mod harness;
 #[path = "../support/origin/mod.rs"]
 mod origin;
+#[path = "../support/programs.rs"]
+mod programs;
 
 mod bypass;
 mod ca;
@@ -14,10 +18,8 @@ mod doctor;
 mod drain;
 mod expected;
 mod fail_open;
-mod harness;
 mod layers;
 mod origin_itself;
-mod programs;
 mod selftest;
 mod supervision;
 mod upgrade;

@@ -131,6 +131,16 @@ impl Exchange {
         }
     }
 
+    /// The connection ended without a word, and with it a body that has no length. Many servers end
+    /// so; but a stream of events knows its last one.
+    pub fn response_broken_off(&mut self, at: Timestamp) {
+        if self.response.is_event_stream() {
+            self.cut(Cut::Eof(Side::Server), at);
+        } else {
+            self.response_end(at);
+        }
+    }
+
     /// The protocol changes (101, extended CONNECT). The row stays open until [`Exchange::cut`],
     /// [`Exchange::response_end`] or [`Exchange::lossy`]; what follows is counted, not read.
     pub fn upgraded(&mut self, at: Timestamp) {

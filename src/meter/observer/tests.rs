@@ -58,6 +58,8 @@ fn nobody() -> Attributed {
 }
 
 const REQUEST: &[u8] = b"GET /v1/x HTTP/1.1\r\nHost: h\r\n\r\n";
+const QUESTION: &[u8] = b"POST /v1/messages HTTP/1.1\r\nHost: h\r\nContent-Length: 28\r\n\r\n\
+    {\"model\":\"m\",\"stream\":true}\n";
 const UPGRADE: &[u8] = b"GET /v1/responses HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\n\
     Upgrade: websocket\r\nSec-WebSocket-Key: eA==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n\
@@ -94,6 +96,43 @@ async fn who_broke_off_is_what_the_row_says() {
     assert_eq!(cut(Closing::By(Side::Client)).await.0.as_deref(), Some("client_abort"));
     assert_eq!(cut(Closing::By(Side::Server)).await.0.as_deref(), Some("upstream_cut"));
     assert_eq!(cut(Closing::Ours).await, (None, Some("daemon stopped".to_owned())));
+}
+
+#[tokio::test]
+async fn a_stream_without_a_length_is_whole_when_its_last_event_came() {
+    let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
+    let start = b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":\
+        {\"model\":\"m\",\"usage\":{\"input_tokens\":7,\"output_tokens\":1}}}\n\n";
+    let stop = b"event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{},\
+        \"usage\":{\"output_tokens\":9}}\n\n\
+        event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    let ended = |parts: Vec<&'static [u8]>, clean: Option<bool>, how| async move {
+        let (rows, _) = observed(Some(b"http/1.1"), nobody(), |feed| {
+            feed.bytes(Side::Client, QUESTION);
+            feed.bytes(Side::Server, head);
+            parts.iter().for_each(|part| feed.bytes(Side::Server, part));
+            if let Some(clean) = clean {
+                feed.end(Side::Server, clean);
+            }
+            feed.closed(how);
+        })
+        .await;
+        let [row] = &rows[..] else { panic!("{rows:?}") };
+        row.completeness
+    };
+    let (all, half) = (vec![&start[..], &stop[..]], vec![&start[..]]);
+    let (orderly, reset) = (Closing::Orderly, Closing::By(Side::Server));
+    for (parts, clean, how, expected) in [
+        (all.clone(), Some(true), orderly, Completeness::Complete),
+        (all.clone(), Some(false), orderly, Completeness::Complete),
+        (all, None, reset, Completeness::Complete),
+        (half.clone(), Some(false), orderly, Completeness::Interrupted),
+        (half, None, reset, Completeness::Interrupted),
+        (vec![], Some(false), orderly, Completeness::Interrupted),
+    ] {
+        let got = ended(parts.clone(), clean, how).await;
+        assert_eq!(got, expected, "{} parts, {clean:?}, {how:?}", parts.len());
+    }
 }
 
 #[tokio::test]

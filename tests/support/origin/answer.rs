@@ -1,5 +1,8 @@
 //! Which answer a request gets.
 
+use std::sync::LazyLock;
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::{Request, anthropic, coding, gemini, openai};
@@ -55,6 +58,10 @@ pub struct Directives {
     pub thinking: bool,
     /// `nocache`: no cache classes in the usage.
     pub nocache: bool,
+    /// `sum`: headers hold the CRC-32 of the encoded body, and of the request's.
+    pub sum: bool,
+    /// `slow=MS`: a pause before each part.
+    pub slow: Option<Duration>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -83,6 +90,7 @@ pub struct Reply {
     pub slice: Option<usize>,
     pub cut: Cut,
     pub gate: bool,
+    pub slow: Option<Duration>,
     pub served: Option<Served>,
 }
 
@@ -145,6 +153,8 @@ impl Directives {
                 "search" => found.search = true,
                 "thinking" => found.thinking = true,
                 "nocache" => found.nocache = true,
+                "sum" => found.sum = true,
+                "slow" => found.slow = value.parse().ok().map(Duration::from_millis),
                 _ => {}
             }
         }
@@ -154,9 +164,10 @@ impl Directives {
 
 /// `n` is unique per answer and goes into its token counts, so that no two answers look alike.
 pub fn reply(request: &Request, scripted: Option<&str>, n: u64) -> Reply {
-    let text = String::from_utf8_lossy(&request.body);
-    let directives =
-        Directives::parse(scripted.or_else(|| request.header("x-origin")).unwrap_or(&text));
+    let directives = match scripted.or_else(|| request.header("x-origin")) {
+        Some(words) => Directives::parse(words),
+        None => Directives::parse(&String::from_utf8_lossy(&request.body)),
+    };
     let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
     let request_id = format!("req_test_{n:06}");
     let (status, content) = route(request, &body, &directives, &request_id, n);
@@ -185,6 +196,14 @@ pub fn reply(request: &Request, scripted: Option<&str>, n: u64) -> Reply {
         }
         None => content.parts,
     };
+    if directives.sum {
+        let mut sum = flate2::Crc::new();
+        parts.iter().for_each(|part| sum.update(part));
+        headers.push(("x-sum".to_owned(), sum.sum().to_string()));
+        let mut got = flate2::Crc::new();
+        got.update(&request.body);
+        headers.push(("x-got".to_owned(), got.sum().to_string()));
+    }
     Reply {
         status,
         headers,
@@ -197,6 +216,7 @@ pub fn reply(request: &Request, scripted: Option<&str>, n: u64) -> Reply {
         slice: directives.slice,
         cut: directives.cut,
         gate: directives.gate,
+        slow: directives.slow,
         served: content.served,
     }
 }
@@ -252,6 +272,17 @@ fn route(
     side_path(request, path, request_id)
 }
 
+/// Bytes that no shift or repetition of themselves equals, for a mebibyte; then again.
+fn pattern(size: usize) -> Vec<u8> {
+    static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        let words = (0u64..).flat_map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
+        words.take(1 << 20).collect()
+    });
+    let mut bytes = BLOCK.repeat(size.div_ceil(BLOCK.len()));
+    bytes.truncate(size);
+    bytes
+}
+
 /// What the clients ask for besides the model.
 fn side_path(request: &Request, path: &str, request_id: &str) -> (u16, Content) {
     let ok = |value: Value| (200, Content::json(&value, None));
@@ -270,6 +301,11 @@ fn side_path(request: &Request, path: &str, request_id: &str) -> (u16, Content) 
         ("POST", "/echo") => {
             let content_type = "application/octet-stream";
             (200, Content { content_type, parts: vec![request.body.clone()], served: None })
+        }
+        ("GET", "/blob") => {
+            let size = request.target.rsplit('=').next().and_then(|n| n.parse().ok()).unwrap_or(0);
+            let content_type = "application/octet-stream";
+            (200, Content { content_type, parts: vec![pattern(size)], served: None })
         }
         (_, p) if p.starts_with("/api/") => ok(json!({})),
         _ => (404, Content::json(&anthropic::error(404, request_id), None)),

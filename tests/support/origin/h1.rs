@@ -26,6 +26,10 @@ where
         let Ok(Some(request)) = read_request(io, &mut surplus, connection).await else {
             return End::Clean;
         };
+        if request.header("upgrade").is_some_and(|v| v.eq_ignore_ascii_case("websocket")) {
+            let _ = super::websocket::serve(io, &request).await;
+            return End::Clean;
+        }
         let old = request.raw.starts_with(b"") && request_is_http10(&request);
         let close =
             old || request.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
@@ -179,6 +183,9 @@ where
                 Cut::Fin => return Ok(Some(End::Cut)),
                 Cut::Reset => return Ok(Some(End::Reset)),
             }
+        }
+        if let Some(pause) = reply.slow {
+            tokio::time::sleep(pause).await;
         }
         for slice in part.chunks(reply.slice.unwrap_or(usize::MAX)) {
             if reply.framing == Framing::Chunked {

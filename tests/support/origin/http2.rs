@@ -117,6 +117,9 @@ async fn send_body(
                 }
             }
         }
+        if let Some(pause) = reply.slow {
+            tokio::time::sleep(pause).await;
+        }
         for slice in part.chunks(reply.slice.unwrap_or(usize::MAX)) {
             send(out, slice).await?;
         }

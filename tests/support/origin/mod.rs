@@ -13,6 +13,7 @@ mod h1;
 mod http2;
 mod openai;
 mod pki;
+pub mod websocket;
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -71,6 +72,8 @@ pub struct Setup {
     /// Refuses clients without a certificate.
     pub client_auth: bool,
     pub transport: Transport,
+    /// Keeps each request for the test to look at; off for those who send gigabytes.
+    pub record: bool,
 }
 
 impl Default for Setup {
@@ -80,6 +83,7 @@ impl Default for Setup {
             leaf: Leaf::Good,
             client_auth: false,
             transport: Transport::Tls,
+            record: true,
         }
     }
 }
@@ -109,6 +113,7 @@ pub(crate) struct Shared {
     gate: Semaphore,
     connections: AtomicU64,
     sequence: AtomicU64,
+    record: bool,
 }
 
 #[derive(Debug, Default)]
@@ -139,6 +144,7 @@ impl Origin {
             gate: Semaphore::new(0),
             connections: AtomicU64::new(0),
             sequence: AtomicU64::new(0),
+            record: setup.record,
         });
         let (tls, transport) = (root.server_config(setup), setup.transport);
         let listener =
@@ -258,7 +264,9 @@ impl Shared {
         let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
         let reply = answer::reply(&request, scripted.as_deref(), sequence);
         self.update(|log| {
-            log.requests.push(request);
+            if self.record {
+                log.requests.push(request);
+            }
             log.served.extend(reply.served.clone());
         });
         reply

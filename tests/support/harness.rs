@@ -91,7 +91,7 @@ impl Stand {
 
     /// `halton-meter ARGS`, ready to be changed further.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_halton-meter"));
+        let mut command = Command::new(binary());
         clean(&mut command, self.dir.path());
         command.env(halton_meter::home::HOME_VAR, self.home.path());
         // Never this machine's own.
@@ -277,6 +277,12 @@ impl Drop for Stand {
     }
 }
 
+/// The program under test: what this build made, or another one that the environment names.
+pub fn binary() -> PathBuf {
+    std::env::var_os("HALTON_METER_TEST_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_halton-meter").into(), PathBuf::from)
+}
+
 pub fn send(pid: u32, signal: Signal) {
     if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
         let _ = kill_process(pid, signal);
@@ -305,7 +311,7 @@ fn guard(home: &Path) -> Child {
 
 /// Below the range that the kernel hands out for outgoing connections, so that no client of a
 /// parallel test takes it between here and its use.
-fn free_port() -> SocketAddr {
+pub fn free_port() -> SocketAddr {
     for _ in 0..200 {
         let mut random = [0; 2];
         getrandom::fill(&mut random).expect("random");

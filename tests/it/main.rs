@@ -13,5 +13,6 @@ mod expected;
 mod fail_open;
 mod harness;
 mod layers;
+mod ledger_faults;
 mod origin_itself;
 mod programs;

@@ -19,6 +19,7 @@ mod drain;
 mod expected;
 mod fail_open;
 mod layers;
+mod ledger_faults;
 mod origin_itself;
 mod selftest;
 mod supervision;

@@ -325,6 +325,10 @@ impl Shared {
         !self.lock().overflowed.is_empty()
     }
 
+    pub(super) fn written(&self) -> u64 {
+        self.written.load(Ordering::Relaxed)
+    }
+
     pub(super) fn lost(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }

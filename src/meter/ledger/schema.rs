@@ -64,6 +64,25 @@ pub(super) fn open_writer(path: &Path) -> Result<(Connection, FileId), LedgerErr
     Ok((conn, id))
 }
 
+/// Looks whether somebody else could read the file. The writer's own connection has much of it in
+/// memory, and would go on for long in one that is damaged. A large file is not read as a whole.
+pub(super) fn look(path: &Path) -> Result<(), LedgerError> {
+    const WHOLE: u64 = 256 << 20;
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    if fs::metadata(path).is_ok_and(|m| m.len() > WHOLE) {
+        let latest = "SELECT id, path, connection FROM requests ORDER BY started_at DESC LIMIT 1";
+        conn.prepare(latest)?.query([])?.next()?;
+        return Ok(());
+    }
+    let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+    if found == "ok" {
+        return Ok(());
+    }
+    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+    Err(rusqlite::Error::SqliteFailure(code, Some(found)).into())
+}
+
 pub(super) fn version(conn: &Connection) -> rusqlite::Result<usize> {
     let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0))?;
     Ok(usize::try_from(found).unwrap_or(usize::MAX))

@@ -98,6 +98,11 @@ const BATCH: usize = 500;
 /// How often the edge's spool is looked at, and the file's identity checked.
 const ROUNDS: Duration = Duration::from_secs(1);
 
+/// How often the file is looked at while rows are written, and at most one part of so many of the
+/// time.
+const LOOKS: Duration = Duration::from_secs(2);
+const LOOK_SHARE: u32 = 1000;
+
 struct Worker {
     config: WriterConfig,
     shared: Arc<Shared>,
@@ -108,6 +113,9 @@ struct Worker {
     backoff: Backoff,
     /// How many of the lost rows the database knows of.
     losses_noted: u64,
+    /// How many rows had been written when the file was last looked at.
+    looked_at: u64,
+    next_look: Instant,
     next_round: Instant,
     /// A corrupt file that its successor does not tell of yet.
     unnoted_set_aside: Option<PathBuf>,
@@ -129,6 +137,8 @@ impl Worker {
             swept: false,
             backoff: Backoff::default(),
             losses_noted: 0,
+            looked_at: 0,
+            next_look: Instant::now(),
             next_round: Instant::now(),
             unnoted_set_aside: None,
             ending: false,
@@ -187,6 +197,9 @@ impl Worker {
                 self.db = None;
             }
         }
+        if self.db.is_some() && now >= self.next_look {
+            self.look(now)?;
+        }
         let mut db = match self.db.take() {
             Some(db) => db,
             None => self.open()?,
@@ -198,6 +211,21 @@ impl Worker {
             self.next_round = now + ROUNDS;
         }
         Ok(())
+    }
+
+    /// Whether others can read what was written since the last look. Only damage counts: a lock or
+    /// a full disk shows by itself.
+    fn look(&mut self, now: Instant) -> Result<(), LedgerError> {
+        let written = self.shared.written();
+        if std::mem::replace(&mut self.looked_at, written) == written {
+            return Ok(());
+        }
+        let seen = schema::look(&self.config.path);
+        self.next_look = now + LOOKS.max(now.elapsed() * LOOK_SHARE);
+        match seen {
+            Err(e) if Fault::of(&e) == Fault::Corrupt => Err(e),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     fn work(&mut self, db: &mut Db, round: bool) -> Result<(), LedgerError> {

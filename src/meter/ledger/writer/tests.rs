@@ -135,6 +135,26 @@ fn a_file_that_turns_corrupt_while_in_use_is_kept_aside_too() {
     assert!(writer.stop(late()));
 }
 
+/// The writer's connection has all of it in memory: only a look at the file shows it.
+#[test]
+fn damage_that_only_others_would_see_is_found() {
+    use std::os::unix::fs::FileExt;
+    let (_dir, home) = home();
+    let (intake, writer) = start_writer(config(&home)).unwrap();
+    (0..100).for_each(|n| intake.record(row(n, T)));
+    assert!(intake.flush(late()));
+    for file in schema::siblings(&home.ledger_file()).iter().take(2) {
+        let file = fs::File::options().write(true).open(file).unwrap();
+        let length = usize::try_from(file.metadata().unwrap().len()).unwrap();
+        file.write_all_at(&vec![0xa5; length], 0).unwrap();
+    }
+    wait_for(&intake, |s| s.set_aside.is_some());
+    intake.record(row(1000, T));
+    assert!(intake.flush(late()));
+    assert_eq!(stored(&home.ledger_file()), 1);
+    assert!(writer.stop(late()));
+}
+
 #[test]
 fn a_full_disk_makes_rows_wait_and_says_so() {
     let (_dir, home) = home();

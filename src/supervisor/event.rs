@@ -109,6 +109,34 @@ pub enum Event {
     ShutdownRequested,
 }
 
+impl Event {
+    /// Its name in the journal, and the child (with its generation) that it is about.
+    #[must_use]
+    pub fn describe(&self) -> (&'static str, Option<(usize, Option<u64>)>) {
+        let subject = |child: &usize, generation: &u64| Some((*child, Some(*generation)));
+        match self {
+            Self::TreeStarted => ("tree_started", None),
+            Self::ChildStarting { child, generation } => ("starting", subject(child, generation)),
+            Self::ChildReady { child, generation } => ("ready", subject(child, generation)),
+            Self::ChildExited { child, generation, .. } => ("exited", subject(child, generation)),
+            Self::HeartbeatMissed { child, generation } => {
+                ("heartbeat_missed", subject(child, generation))
+            }
+            Self::TimerFired { timer, child, generation } => {
+                let name = match timer {
+                    Timer::StartDeadline => "start_deadline",
+                    Timer::RestartDue => "restart_due",
+                    Timer::ShutdownDeadline => "shutdown_deadline",
+                    Timer::AbortDeadline => "abort_deadline",
+                };
+                (name, subject(child, generation))
+            }
+            Self::RestartRequested { child } => ("restart_requested", Some((*child, None))),
+            Self::ShutdownRequested => ("shutdown_requested", None),
+        }
+    }
+}
+
 /// What a [`Effect::ArmTimer`] is for.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]

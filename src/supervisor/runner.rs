@@ -428,7 +428,7 @@ impl Runner {
     }
 
     fn record(&mut self, event: Event, now: Duration, delay: Option<Duration>) {
-        let (name, child) = describe(&event);
+        let (name, child) = event.describe();
         // What the core made of it: the first fault, not the kill that it led to.
         let exit = |child: usize| self.state.children.get(child).and_then(|c| c.last_exit.clone());
         let cause = match &event {
@@ -484,30 +484,4 @@ fn jitter(delay: Duration) -> Duration {
     let mut byte = [0];
     let _ = getrandom::fill(&mut byte);
     delay.saturating_mul(205 + u32::from(byte[0]) * 2 / 5) / 256
-}
-
-type Subject = Option<(usize, Option<u64>)>;
-
-fn describe(event: &Event) -> (&'static str, Subject) {
-    let subject = |child: &usize, generation: &u64| Some((*child, Some(*generation)));
-    match event {
-        Event::TreeStarted => ("tree_started", None),
-        Event::ChildStarting { child, generation } => ("starting", subject(child, generation)),
-        Event::ChildReady { child, generation } => ("ready", subject(child, generation)),
-        Event::ChildExited { child, generation, .. } => ("exited", subject(child, generation)),
-        Event::HeartbeatMissed { child, generation } => {
-            ("heartbeat_missed", subject(child, generation))
-        }
-        Event::TimerFired { timer, child, generation } => {
-            let name = match timer {
-                Timer::StartDeadline => "start_deadline",
-                Timer::RestartDue => "restart_due",
-                Timer::ShutdownDeadline => "shutdown_deadline",
-                Timer::AbortDeadline => "abort_deadline",
-            };
-            (name, subject(child, generation))
-        }
-        Event::RestartRequested { child } => ("restart_requested", Some((*child, None))),
-        Event::ShutdownRequested => ("shutdown_requested", None),
-    }
 }

@@ -10,9 +10,12 @@ pub enum Failure {
     DaemonTerminated,
     StopStart,
     Restart,
+    Upgrade,
     EdgeKilled,
-    // PLACE FOR: EdgeUpgraded (in place; cuts nothing). See also `strike.rs` and `ALL`.
+    EdgeFrozen,
+    EdgeUpgraded,
     RootKilled,
+    RootFrozen,
     WatchdogKilled,
     SocketRemoved,
     Impostor,
@@ -28,14 +31,18 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::DaemonKilled,
         Self::DaemonFrozen,
         Self::DaemonTerminated,
         Self::StopStart,
         Self::Restart,
+        Self::Upgrade,
         Self::EdgeKilled,
+        Self::EdgeFrozen,
+        Self::EdgeUpgraded,
         Self::RootKilled,
+        Self::RootFrozen,
         Self::WatchdogKilled,
         Self::SocketRemoved,
         Self::Impostor,
@@ -57,8 +64,12 @@ impl Failure {
             Self::DaemonTerminated => "daemon terminated",
             Self::StopStart => "stop, start",
             Self::Restart => "restart",
+            Self::Upgrade => "upgrade",
             Self::EdgeKilled => "edge killed",
+            Self::EdgeFrozen => "edge frozen",
+            Self::EdgeUpgraded => "edge upgraded",
             Self::RootKilled => "root killed",
+            Self::RootFrozen => "root frozen",
             Self::WatchdogKilled => "watchdog killed",
             Self::SocketRemoved => "control socket removed",
             Self::Impostor => "impostor on the API port",
@@ -79,11 +90,16 @@ impl Failure {
             Self::DaemonKilled => Allows::MeteredInFlight,
             Self::EdgeKilled => Allows::RawInFlight,
             // A drain closes connections that are kept alive between two exchanges, as a provider does.
-            Self::DaemonTerminated | Self::StopStart | Self::Restart | Self::Impostor => {
-                Allows::IdleClose
-            }
+            Self::DaemonTerminated
+            | Self::StopStart
+            | Self::Restart
+            | Self::Upgrade
+            | Self::Impostor => Allows::IdleClose,
             Self::DaemonFrozen
+            | Self::EdgeFrozen
+            | Self::EdgeUpgraded
             | Self::RootKilled
+            | Self::RootFrozen
             | Self::WatchdogKilled
             | Self::SocketRemoved
             | Self::LedgerLocked
@@ -122,8 +138,6 @@ pub struct Incident {
     /// It has happened: a connection opened later is a new one.
     pub struck: Duration,
     pub over: Duration,
-    /// The edge was adopted by a root that has no copy of its socket (known gap).
-    pub adopted_edge: bool,
 }
 
 /// How far a connection had come.
@@ -179,7 +193,6 @@ pub enum Excuse {
     InFlight,
     IdleClosed,
     Provider,
-    KnownGap,
 }
 
 /// A client may meet the last effect of a failing provider so much later.
@@ -203,13 +216,7 @@ pub fn excuse(incident: &Incident, broken: &Broken) -> Option<Excuse> {
                 (Route::Unknown, Stage::Proxy | Stage::Handshake) => true,
                 (Route::Unknown, Stage::Connect | Stage::Exchange) | (Route::Metered, _) => false,
             };
-            // KNOWN GAP: such a root binds the port anew; remove this when it has the socket.
-            let gap = incident.adopted_edge
-                && matches!(b.fault, Fault::Refused | Fault::Closed)
-                && (b.route == Route::Unknown || (b.plain && b.silent))
-                && b.ended >= incident.begin
-                && b.opened <= incident.over;
-            if in_flight && ours { Some(Excuse::InFlight) } else { gap.then_some(Excuse::KnownGap) }
+            (in_flight && ours).then_some(Excuse::InFlight)
         }
         Allows::IdleClose => {
             let meanwhile = b.opened <= incident.over && b.ended >= incident.begin;
@@ -247,7 +254,7 @@ mod tests {
     }
 
     fn incident(failure: Failure) -> Incident {
-        Incident { failure, begin: s(10), struck: s(11), over: s(20), adopted_edge: false }
+        Incident { failure, begin: s(10), struck: s(11), over: s(20) }
     }
 
     /// Opened before, cut while it happened.
@@ -282,14 +289,17 @@ mod tests {
             let expected = match failure {
                 F::DaemonKilled => ("m.h.i..", "...."),
                 F::EdgeKilled => (".rhp...", "...."),
-                F::DaemonTerminated | F::StopStart | F::Restart | F::Impostor => {
+                F::DaemonTerminated | F::StopStart | F::Restart | F::Upgrade | F::Impostor => {
                     ("....i..", "....")
                 }
                 F::ProviderRefuses => ("..h...5", "..h."),
                 F::ProviderResets | F::ProviderTruncates => ("mrhpi.5", "mrh."),
                 F::ProviderCertificate => (".....c.", "...c"),
                 F::DaemonFrozen
+                | F::EdgeFrozen
+                | F::EdgeUpgraded
                 | F::RootKilled
+                | F::RootFrozen
                 | F::WatchdogKilled
                 | F::SocketRemoved
                 | F::LedgerLocked

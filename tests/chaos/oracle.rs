@@ -197,11 +197,16 @@ pub enum Excuse {
 
 /// A client may meet the last effect of a failing provider so much later.
 const ECHO: Duration = Duration::from_millis(250);
+/// What is cut is noticed so soon: at once, or when it is used next.
+const NOTICED: Duration = Duration::from_secs(3);
+/// A drain may go on for so long after the order.
+const DRAIN: Duration = Duration::from_secs(35);
 
 pub fn excuse(incident: &Incident, broken: &Broken) -> Option<Excuse> {
     let b = broken;
     let cut = b.fault == Fault::Closed;
-    let in_flight = cut && b.opened <= incident.struck && b.ended >= incident.begin;
+    let by = |last: Duration| b.ended >= incident.begin && b.ended <= last.saturating_add(NOTICED);
+    let in_flight = cut && b.opened <= incident.struck && by(incident.struck);
     match incident.failure.allows() {
         Allows::Nothing => None,
         Allows::MeteredInFlight => {
@@ -219,12 +224,13 @@ pub fn excuse(incident: &Incident, broken: &Broken) -> Option<Excuse> {
             (in_flight && ours).then_some(Excuse::InFlight)
         }
         Allows::IdleClose => {
-            let meanwhile = b.opened <= incident.over && b.ended >= incident.begin;
+            let over = incident.over.saturating_add(DRAIN);
+            let meanwhile = b.opened <= over && by(over);
             let idle = cut && b.stage == Stage::Exchange && !b.fresh && b.silent;
             (meanwhile && idle && b.route == Route::Metered).then_some(Excuse::IdleClosed)
         }
         Allows::Provider(direct) => {
-            let meanwhile = b.opened <= incident.over + ECHO && b.ended >= incident.begin;
+            let meanwhile = b.opened <= incident.over + ECHO && by(incident.over);
             let unreachable =
                 matches!(b.fault, Fault::Status(502 | 504)) && b.stage == Stage::Proxy;
             let same = match direct {
@@ -342,8 +348,14 @@ mod tests {
         for failure in Failure::ALL {
             let before = Broken { opened: s(1), ended: s(9), ..CUT };
             let after = Broken { opened: s(21), ended: s(22), ..CUT };
-            assert_eq!(excuse(&incident(failure), &before), None, "{failure:?}");
-            assert_eq!(excuse(&incident(failure), &after), None, "{failure:?}");
+            // Open all the while, and cut long after.
+            let later = Broken { ended: s(24), ..CUT };
+            for route in [Route::Metered, Route::Raw] {
+                for broken in [before, after, later] {
+                    let broken = Broken { route, ..broken };
+                    assert_eq!(excuse(&incident(failure), &broken), None, "{failure:?}");
+                }
+            }
         }
     }
 }

@@ -165,8 +165,12 @@ fn takes(incident: &Incident, one: &Try) -> bool {
         | Failure::DaemonTerminated
         | Failure::StopStart
         | Failure::Restart
+        | Failure::Upgrade
         | Failure::EdgeKilled
+        | Failure::EdgeFrozen
+        | Failure::EdgeUpgraded
         | Failure::RootKilled
+        | Failure::RootFrozen
         | Failure::WatchdogKilled
         | Failure::SocketRemoved
         | Failure::Impostor

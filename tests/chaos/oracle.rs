@@ -10,9 +10,12 @@ pub enum Failure {
     DaemonTerminated,
     StopStart,
     Restart,
+    Upgrade,
     EdgeKilled,
-    // PLACE FOR: EdgeUpgraded (in place; cuts nothing). See also `strike.rs` and `ALL`.
+    EdgeFrozen,
+    EdgeUpgraded,
     RootKilled,
+    RootFrozen,
     WatchdogKilled,
     SocketRemoved,
     Impostor,
@@ -28,14 +31,18 @@ pub enum Failure {
 }
 
 impl Failure {
-    pub const ALL: [Self; 19] = [
+    pub const ALL: [Self; 23] = [
         Self::DaemonKilled,
         Self::DaemonFrozen,
         Self::DaemonTerminated,
         Self::StopStart,
         Self::Restart,
+        Self::Upgrade,
         Self::EdgeKilled,
+        Self::EdgeFrozen,
+        Self::EdgeUpgraded,
         Self::RootKilled,
+        Self::RootFrozen,
         Self::WatchdogKilled,
         Self::SocketRemoved,
         Self::Impostor,
@@ -57,8 +64,12 @@ impl Failure {
             Self::DaemonTerminated => "daemon terminated",
             Self::StopStart => "stop, start",
             Self::Restart => "restart",
+            Self::Upgrade => "upgrade",
             Self::EdgeKilled => "edge killed",
+            Self::EdgeFrozen => "edge frozen",
+            Self::EdgeUpgraded => "edge upgraded",
             Self::RootKilled => "root killed",
+            Self::RootFrozen => "root frozen",
             Self::WatchdogKilled => "watchdog killed",
             Self::SocketRemoved => "control socket removed",
             Self::Impostor => "impostor on the API port",
@@ -79,11 +90,16 @@ impl Failure {
             Self::DaemonKilled => Allows::MeteredInFlight,
             Self::EdgeKilled => Allows::RawInFlight,
             // A drain closes connections that are kept alive between two exchanges, as a provider does.
-            Self::DaemonTerminated | Self::StopStart | Self::Restart | Self::Impostor => {
-                Allows::IdleClose
-            }
+            Self::DaemonTerminated
+            | Self::StopStart
+            | Self::Restart
+            | Self::Upgrade
+            | Self::Impostor => Allows::IdleClose,
             Self::DaemonFrozen
+            | Self::EdgeFrozen
+            | Self::EdgeUpgraded
             | Self::RootKilled
+            | Self::RootFrozen
             | Self::WatchdogKilled
             | Self::SocketRemoved
             | Self::LedgerLocked
@@ -122,8 +138,6 @@ pub struct Incident {
     /// It has happened: a connection opened later is a new one.
     pub struck: Duration,
     pub over: Duration,
-    /// The edge was adopted by a root that has no copy of its socket (known gap).
-    pub adopted_edge: bool,
 }
 
 /// How far a connection had come.
@@ -179,16 +193,20 @@ pub enum Excuse {
     InFlight,
     IdleClosed,
     Provider,
-    KnownGap,
 }
 
 /// A client may meet the last effect of a failing provider so much later.
 const ECHO: Duration = Duration::from_millis(250);
+/// What is cut is noticed so soon: at once, or when it is used next.
+const NOTICED: Duration = Duration::from_secs(3);
+/// A drain may go on for so long after the order.
+const DRAIN: Duration = Duration::from_secs(35);
 
 pub fn excuse(incident: &Incident, broken: &Broken) -> Option<Excuse> {
     let b = broken;
     let cut = b.fault == Fault::Closed;
-    let in_flight = cut && b.opened <= incident.struck && b.ended >= incident.begin;
+    let by = |last: Duration| b.ended >= incident.begin && b.ended <= last.saturating_add(NOTICED);
+    let in_flight = cut && b.opened <= incident.struck && by(incident.struck);
     match incident.failure.allows() {
         Allows::Nothing => None,
         Allows::MeteredInFlight => {
@@ -203,21 +221,16 @@ pub fn excuse(incident: &Incident, broken: &Broken) -> Option<Excuse> {
                 (Route::Unknown, Stage::Proxy | Stage::Handshake) => true,
                 (Route::Unknown, Stage::Connect | Stage::Exchange) | (Route::Metered, _) => false,
             };
-            // KNOWN GAP: such a root binds the port anew; remove this when it has the socket.
-            let gap = incident.adopted_edge
-                && matches!(b.fault, Fault::Refused | Fault::Closed)
-                && (b.route == Route::Unknown || (b.plain && b.silent))
-                && b.ended >= incident.begin
-                && b.opened <= incident.over;
-            if in_flight && ours { Some(Excuse::InFlight) } else { gap.then_some(Excuse::KnownGap) }
+            (in_flight && ours).then_some(Excuse::InFlight)
         }
         Allows::IdleClose => {
-            let meanwhile = b.opened <= incident.over && b.ended >= incident.begin;
+            let over = incident.over.saturating_add(DRAIN);
+            let meanwhile = b.opened <= over && by(over);
             let idle = cut && b.stage == Stage::Exchange && !b.fresh && b.silent;
             (meanwhile && idle && b.route == Route::Metered).then_some(Excuse::IdleClosed)
         }
         Allows::Provider(direct) => {
-            let meanwhile = b.opened <= incident.over + ECHO && b.ended >= incident.begin;
+            let meanwhile = b.opened <= incident.over + ECHO && by(incident.over);
             let unreachable =
                 matches!(b.fault, Fault::Status(502 | 504)) && b.stage == Stage::Proxy;
             let same = match direct {
@@ -247,7 +260,7 @@ mod tests {
     }
 
     fn incident(failure: Failure) -> Incident {
-        Incident { failure, begin: s(10), struck: s(11), over: s(20), adopted_edge: false }
+        Incident { failure, begin: s(10), struck: s(11), over: s(20) }
     }
 
     /// Opened before, cut while it happened.
@@ -282,14 +295,17 @@ mod tests {
             let expected = match failure {
                 F::DaemonKilled => ("m.h.i..", "...."),
                 F::EdgeKilled => (".rhp...", "...."),
-                F::DaemonTerminated | F::StopStart | F::Restart | F::Impostor => {
+                F::DaemonTerminated | F::StopStart | F::Restart | F::Upgrade | F::Impostor => {
                     ("....i..", "....")
                 }
                 F::ProviderRefuses => ("..h...5", "..h."),
                 F::ProviderResets | F::ProviderTruncates => ("mrhpi.5", "mrh."),
                 F::ProviderCertificate => (".....c.", "...c"),
                 F::DaemonFrozen
+                | F::EdgeFrozen
+                | F::EdgeUpgraded
                 | F::RootKilled
+                | F::RootFrozen
                 | F::WatchdogKilled
                 | F::SocketRemoved
                 | F::LedgerLocked
@@ -332,8 +348,14 @@ mod tests {
         for failure in Failure::ALL {
             let before = Broken { opened: s(1), ended: s(9), ..CUT };
             let after = Broken { opened: s(21), ended: s(22), ..CUT };
-            assert_eq!(excuse(&incident(failure), &before), None, "{failure:?}");
-            assert_eq!(excuse(&incident(failure), &after), None, "{failure:?}");
+            // Open all the while, and cut long after.
+            let later = Broken { ended: s(24), ..CUT };
+            for route in [Route::Metered, Route::Raw] {
+                for broken in [before, after, later] {
+                    let broken = Broken { route, ..broken };
+                    assert_eq!(excuse(&incident(failure), &broken), None, "{failure:?}");
+                }
+            }
         }
     }
 }

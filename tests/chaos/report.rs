@@ -39,7 +39,6 @@ struct Counts {
     in_flight: usize,
     idle: usize,
     provider: usize,
-    gap: usize,
     new_failed: usize,
     others_failed: usize,
     wrong: usize,
@@ -135,7 +134,6 @@ fn count<'a>(verdicts: impl Iterator<Item = &'a (&'a Try, Verdict)>) -> Counts {
             Verdict::Excused(Excuse::InFlight) => counts.in_flight += 1,
             Verdict::Excused(Excuse::IdleClosed) => counts.idle += 1,
             Verdict::Excused(Excuse::Provider) => counts.provider += 1,
-            Verdict::Excused(Excuse::KnownGap) => counts.gap += 1,
             Verdict::Broken if one.fresh => counts.new_failed += 1,
             Verdict::Broken => counts.others_failed += 1,
         }
@@ -175,7 +173,7 @@ fn steps(summary: &Summary, verdicts: &[(&Try, Verdict)]) {
             (b.saturating_sub(step.mended)).as_millis().to_string()
         });
         println!(
-            "{:>3} {:>6.1} {:<46} {:>6.1} {:>6} {:>5} {:>5} {:>5} {:>5} {:>5} {:>5} {:>5} {:>7} {:>8}{}",
+            "{:>3} {:>6.1} {:<46} {:>6.1} {:>6} {:>5} {:>5} {:>5} {:>5} {:>5} {:>5} {:>5} {:>7} {:>8}",
             n + 1,
             step.begin.as_secs_f64(),
             step.name,
@@ -190,7 +188,6 @@ fn steps(summary: &Summary, verdicts: &[(&Try, Verdict)]) {
             counts.direct_failed,
             slowest.as_millis(),
             back,
-            if counts.gap > 0 { format!("  known gap: {}", counts.gap) } else { String::new() },
         );
     }
     println!(

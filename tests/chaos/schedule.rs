@@ -86,7 +86,7 @@ impl Schedule {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Group {
     Process,
-    /// Carried out, or repaired, by a command of ours.
+    /// Carried out, or repaired, by a command of ours, or what a command needs.
     Command,
     Ledger,
     Config,
@@ -99,11 +99,16 @@ fn group(failure: Failure) -> Group {
         | Failure::DaemonFrozen
         | Failure::DaemonTerminated
         | Failure::EdgeKilled
+        | Failure::EdgeFrozen
+        | Failure::EdgeUpgraded
         | Failure::WatchdogKilled
         | Failure::SocketRemoved => Group::Process,
-        Failure::StopStart | Failure::Restart | Failure::RootKilled | Failure::Impostor => {
-            Group::Command
-        }
+        Failure::StopStart
+        | Failure::Restart
+        | Failure::Upgrade
+        | Failure::RootKilled
+        | Failure::RootFrozen
+        | Failure::Impostor => Group::Command,
         Failure::LedgerLocked | Failure::LedgerCorrupt | Failure::LedgerUnwritable => Group::Ledger,
         Failure::ConfigBroken => Group::Config,
         Failure::ProviderRefuses
@@ -122,13 +127,20 @@ fn may_overlap(a: Failure, b: Failure) -> bool {
     both[0] != both[1]
         && !(both.contains(&Group::Config) && (both.contains(&Group::Command) || kills(a, b)))
         && !(either(Failure::RootKilled) && either(Failure::EdgeKilled))
-        && !(both.contains(&Group::Command) && either(Failure::DaemonFrozen))
+        && !(both.contains(&Group::Command)
+            && (either(Failure::DaemonFrozen) || either(Failure::EdgeFrozen)))
 }
 
 /// A process that starts with a broken file has its defaults: another port, and no test origin.
 fn kills(a: Failure, b: Failure) -> bool {
     [a, b].iter().any(|f| {
-        matches!(f, Failure::DaemonKilled | Failure::DaemonTerminated | Failure::EdgeKilled)
+        matches!(
+            f,
+            Failure::DaemonKilled
+                | Failure::DaemonTerminated
+                | Failure::EdgeKilled
+                | Failure::EdgeUpgraded
+        )
     })
 }
 
@@ -159,6 +171,7 @@ mod tests {
         assert!(may_overlap(F::DaemonKilled, F::ProviderStalls));
         assert!(may_overlap(F::RootKilled, F::DaemonKilled));
         assert!(may_overlap(F::StopStart, F::EdgeKilled));
+        assert!(may_overlap(F::RootFrozen, F::EdgeKilled));
         for (a, b) in [
             (F::RootKilled, F::EdgeKilled),
             (F::StopStart, F::DaemonFrozen),

@@ -83,7 +83,6 @@ pub fn run(seed: u64, length: Duration) -> Vec<String> {
         incidents: Vec::new(),
         steps: Vec::new(),
         broken: Vec::new(),
-        adopted_edge: None,
         ledger: Ledger::default(),
     };
     storm.calm(WARM_UP);
@@ -128,8 +127,6 @@ struct Storm<'a> {
     incidents: Vec<Incident>,
     steps: Vec<StepReport>,
     broken: Vec<String>,
-    /// The edge that was there when its root died.
-    adopted_edge: Option<u32>,
     ledger: Ledger,
 }
 
@@ -173,19 +170,9 @@ impl Storm<'_> {
             self.ledger.read(self.stand);
         }
         let begin = self.world.record.now();
-        let edge = self.stand.pid("edge");
-        if failure == Failure::RootKilled {
-            self.adopted_edge = edge;
-        }
         let wound = strike::strike(self.stand, self.relay, failure);
         let struck = self.world.record.now();
-        self.incidents.push(Incident {
-            failure,
-            begin,
-            struck,
-            over: Duration::MAX,
-            adopted_edge: edge.is_some() && edge == self.adopted_edge,
-        });
+        self.incidents.push(Incident { failure, begin, struck, over: Duration::MAX });
         match wound {
             Ok(wound) => Some((self.incidents.len() - 1, wound)),
             Err(e) => {

@@ -27,7 +27,7 @@ const COMMAND: Duration = Duration::from_secs(90);
 pub enum Wound {
     /// It heals by itself.
     None,
-    Frozen(u32),
+    Frozen(&'static str, u32),
     /// A command is run afterwards, or was started already.
     Run(&'static str),
     Running(Child, &'static str),
@@ -49,11 +49,16 @@ pub fn strike(stand: &Stand, relay: &Relay, failure: Failure) -> Result<Wound, S
         Failure::EdgeKilled => kill(stand, "edge").map(|()| Wound::None),
         Failure::WatchdogKilled => kill(stand, "watchdog").map(|()| Wound::None),
         Failure::RootKilled => kill(stand, "root").map(|()| Wound::Run("start")),
-        // PLACE FOR: Failure::EdgeUpgraded => `halton-meter upgrade`, or SIGUSR2 for the edge.
-        Failure::DaemonFrozen => Ok(stand.pid("daemon").map_or(Wound::None, |pid| {
-            send(pid, Signal::STOP);
-            Wound::Frozen(pid)
-        })),
+        Failure::DaemonFrozen => Ok(freeze(stand, "daemon")),
+        Failure::EdgeFrozen => Ok(freeze(stand, "edge")),
+        Failure::RootFrozen => Ok(freeze(stand, "root")),
+        Failure::EdgeUpgraded => {
+            if let Some(pid) = stand.pid("edge") {
+                send(pid, Signal::USR2);
+            }
+            Ok(Wound::None)
+        }
+        Failure::Upgrade => Ok(Wound::Running(spawn(stand, "upgrade")?, "upgrade")),
         Failure::DaemonTerminated => {
             if let Some(pid) = stand.pid("daemon") {
                 send(pid, Signal::TERM);
@@ -98,9 +103,9 @@ pub fn strike(stand: &Stand, relay: &Relay, failure: Failure) -> Result<Wound, S
 pub fn mend(stand: &Stand, relay: &Relay, wound: Wound) -> Result<(), String> {
     match wound {
         Wound::None => Ok(()),
-        Wound::Frozen(pid) => {
+        Wound::Frozen(process, pid) => {
             // Still the same process: nobody else takes its number while it holds the lock.
-            if stand.pid("daemon") == Some(pid) {
+            if stand.pid(process) == Some(pid) {
                 send(pid, Signal::CONT);
             }
             Ok(())
@@ -127,6 +132,13 @@ pub fn mend(stand: &Stand, relay: &Relay, wound: Wound) -> Result<(), String> {
             Ok(())
         }
     }
+}
+
+fn freeze(stand: &Stand, process: &'static str) -> Wound {
+    stand.pid(process).map_or(Wound::None, |pid| {
+        send(pid, Signal::STOP);
+        Wound::Frozen(process, pid)
+    })
 }
 
 fn kill(stand: &Stand, process: &str) -> Result<(), String> {

@@ -38,6 +38,16 @@ if ! command -v go >/dev/null 2>&1; then
   fi
 fi
 
+# Sets the clock of a process for tests/it/clock.rs.
+if [ "$(uname)" = Linux ] && ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    say "installing faketime"
+    apt-get -qq update && apt-get -qq install --yes --no-install-recommends faketime >/dev/null
+  else
+    say "faketime is missing: the test of clock steps will say that it was not checked"
+  fi
+fi
+
 if command -v go >/dev/null 2>&1 && ! fresh go tests/clients/tls_get.go; then
   GOCACHE=${GOCACHE:-$(cd "$dir" && pwd)/go-cache} go build -o "$dir/tls_get_go" tests/clients/tls_get.go
   cp tests/clients/tls_get.go "$dir/go.stamp"

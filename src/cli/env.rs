@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, lifecycle};
 use crate::config::NoProxy;
 use crate::home::{self, Home};
 use crate::meter::ca::Ca;
@@ -97,10 +97,17 @@ pub fn prepare_ca(ctx: &Context) -> Result<(), Failure> {
     let log = slog::Logger::root(slog::Discard, slog::o!());
     let config = &ctx.loaded.config;
     let extra = config.upstream.extra_ca_file.as_deref().map(trust::read_certificates);
+    let certificate = || std::fs::read(ctx.home.ca_cert()).ok();
+    let before = certificate();
     Ca::load_or_create(&ctx.home, &config.meter.hosts, &log)
         .and_then(|ca| ca.write_bundle(&ctx.home, &extra.unwrap_or_default()))
         .map(drop)
-        .map_err(|e| Failure::new(Exit::CANT_CREATE, e))
+        .map_err(|e| Failure::new(Exit::CANT_CREATE, e))?;
+    // A daemon that went on to sign with the old one would be refused by every new client.
+    if before.is_some() && before != certificate() {
+        lifecycle::reload(ctx);
+    }
+    Ok(())
 }
 
 /// All variables to set, given the ones that are `present`. `union` makes a bundle of a file that

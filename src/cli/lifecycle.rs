@@ -5,16 +5,19 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Health, Tree};
 use super::{Context, Exit, Failure, env, say};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
+use crate::supervisor::{JournalEntry, journal};
 
 /// How long `start` and `restart` wait for `/health`.
 const START_PATIENCE: Duration = Duration::from_secs(30);
 /// A drain takes 30 s at most; then the process is ended.
 const STOP_PATIENCE: Duration = Duration::from_secs(40);
+const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
 const ASK: Duration = Duration::from_millis(1000);
 
 #[derive(Args, Debug)]
@@ -191,6 +194,28 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
         )),
         Health::Silent => Ready::Passing("the daemon does not answer".to_owned()),
         Health::Down => Ready::Passing("the daemon is not running".to_owned()),
+    }
+}
+
+/// Has edge and daemon read their files again, and waits until the daemon has, for a moment.
+pub fn reload(ctx: &Context) {
+    let asked = Timestamp::now();
+    for process in ["edge", "daemon"] {
+        if let Some(pid) = holder(ctx, process) {
+            let _ = signal(pid, Signal::HUP);
+        }
+    }
+    let deadline = Instant::now() + RELOAD_PATIENCE;
+    let taken = |entries: Vec<JournalEntry>| {
+        entries
+            .iter()
+            .any(|e| e.process == "daemon" && e.at >= asked && e.event.starts_with("config_"))
+    };
+    while holder(ctx, "daemon").is_some()
+        && Instant::now() < deadline
+        && !journal::read_all(&ctx.home.journal_file()).is_ok_and(taken)
+    {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

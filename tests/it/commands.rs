@@ -1,5 +1,6 @@
 //! The commands that read, and the admin API's door.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
@@ -202,4 +203,19 @@ fn a_stop_waits_for_the_answer_in_flight() {
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     assert!(String::from_utf8_lossy(&output.stdout).contains("message_stop"));
     assert!(stop.wait().unwrap().success());
+}
+
+#[test]
+fn a_host_more_makes_a_new_authority_that_the_daemon_signs_with_at_once() {
+    let stand = Stand::new();
+    let hello = programs::curl_messages("--http1.1", "hi", false);
+    assert!(stand.run(&hello).status.success());
+    stand.wait_rows(1);
+    let before = fs::read(stand.home.ca_cert()).unwrap();
+    stand.configure(stand.origin.addr(), "[meter]\nextra_hosts = [\"llm.example.org\"]\n");
+    // This client trusts the new one only.
+    let output = stand.run(&hello);
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    assert_ne!(fs::read(stand.home.ca_cert()).unwrap(), before, "not remade: nothing was tested");
+    stand.wait_rows(2);
 }

@@ -12,6 +12,7 @@ mod programs;
 mod bypass;
 mod ca;
 mod clients;
+mod clock;
 mod commands;
 mod coverage;
 mod doctor;

@@ -1,0 +1,84 @@
+//! The wall clock is set under a running daemon: requests pass, rows stay sane.
+//!
+//! `libfaketime` stands before the processes' C library and reads its offset from a file. The monotonic
+//! clock, by which everything waits, is left alone, as it is when a real clock is set.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::harness::Stand;
+use crate::programs::{self, TEXT, show};
+
+const LIBRARIES: [&str; 3] = [
+    "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/aarch64-linux-gnu/faketime/libfaketimeMT.so.1",
+    "/usr/lib/faketime/libfaketimeMT.so.1",
+];
+
+/// Runs a command of ours with the clock of `file`.
+fn with_clock(mut command: Command, library: &str, file: &Path) -> Command {
+    command
+        .env("LD_PRELOAD", library)
+        .env("FAKETIME_TIMESTAMP_FILE", file)
+        .env("FAKETIME_NO_CACHE", "1")
+        .env("DONT_FAKE_MONOTONIC", "1")
+        .env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+    command
+}
+
+#[test]
+fn a_clock_that_jumps_costs_nothing() {
+    let Some(library) = LIBRARIES.into_iter().find(|path| Path::new(path).exists()) else {
+        // tools/clients.sh installs it where there is one.
+        eprintln!("NOT CHECKED: clock steps, no libfaketime on this machine");
+        return;
+    };
+    let stand = Stand::new();
+    let clock = stand.scratch().join("clock");
+    let set = |offset: &str| {
+        let new = clock.with_extension("new");
+        fs::write(&new, format!("{offset}\n")).unwrap();
+        fs::rename(new, &clock).unwrap();
+    };
+    set("+0");
+    let started = with_clock(stand.command(&["start"]), library, &clock).output().unwrap();
+    assert!(started.status.success(), "{}{}", show(&started), stand.logs());
+    stand.wait_metering();
+    let hello = programs::curl_messages("--http1.1", "hi", false);
+    let mut pids = Vec::new();
+    for (n, offset) in ["+0", "+2d", "-3h", "+0", "+20d", "+0"].into_iter().enumerate() {
+        set(offset);
+        // The client lives by the same clock.
+        let output = with_clock(stand.trusting(&hello), library, &clock).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            output.status.success() && said.contains(TEXT),
+            "{offset}: {}{}",
+            show(&output),
+            stand.logs()
+        );
+        pids.push(["root", "edge", "daemon", "watchdog"].map(|p| stand.pid(p)));
+        assert_eq!(pids[n], pids[0], "{offset}: something was restarted{}", stand.logs());
+    }
+    // In mid-exchange: it began tomorrow and ended today.
+    set("+1d");
+    let gated = programs::curl_messages("--http1.1", "[[gate]]", true);
+    let mut gated = with_clock(stand.trusting(&gated), library, &clock);
+    let child = gated.stdout(std::process::Stdio::piped()).spawn().unwrap();
+    stand.origin.wait_at_gate(1, crate::harness::DEADLINE);
+    set("+0");
+    stand.origin.open_gate();
+    assert!(child.wait_with_output().unwrap().status.success(), "{}", stand.logs());
+    let rows = stand.wait_rows_at_least(1);
+    assert!(!rows.is_empty());
+    for row in &rows {
+        let ms = row["duration_ms"].as_u64().unwrap_or_else(|| panic!("a duration: {row:#}"));
+        assert!(ms < 3_600_000, "measured by the clock that was set: {row:#}");
+        assert!(row["cost_nanousd"].as_i64().is_some_and(|n| n > 0), "{row:#}");
+    }
+    let ids: std::collections::HashSet<_> = rows.iter().map(|r| r["id"].to_string()).collect();
+    assert_eq!(ids.len(), rows.len(), "an id twice");
+    stand.must(&["report", "--since", "1d"]);
+    stand.must(&["stop"]);
+}

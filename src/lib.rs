@@ -25,6 +25,9 @@
 //! ([`meter::http1`], [`meter::http2`], [`meter::sse`]) → [`meter::surface`] →
 //! [`meter::price`] → [`meter::ledger`].
 //!
+//! All of it can be replaced under traffic: [`edge::upgrade`] and [`inherit`]. [`selftest`] sends
+//! real requests along the way above.
+//!
 //! Every failure of ours ends in "the user's bytes flow, unmetered"; the table that says so, row
 //! by row, is `docs/architecture.md`.
 

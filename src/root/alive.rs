@@ -4,6 +4,7 @@
 //! Only silence counts. What refuses, or can't be asked, is somebody else's business: its lock tells
 //! of its end, and its own supervisor of its troubles.
 
+use std::fs::OpenOptions;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
@@ -62,7 +63,14 @@ pub(super) fn watchdog(home: &Home) -> Question {
             return Answer::Unknown;
         };
         let before = last.lock().unwrap_or_else(PoisonError::into_inner).replace(touched);
-        if before == Some(touched) { Answer::Silent } else { Answer::Alive }
+        if before != Some(touched) {
+            Answer::Alive
+        } else if OpenOptions::new().append(true).open(&file).is_ok() {
+            Answer::Silent
+        } else {
+            // A home that became read-only: it can't touch the file either.
+            Answer::Unknown
+        }
     })
 }
 

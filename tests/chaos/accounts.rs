@@ -137,7 +137,8 @@ impl Accounts {
         };
         self.raw_connections = raw.len();
         self.unnoted = raw.values().filter(unnoted).count();
-        let (least, most) = (raw.len() - self.unnoted, raw.len() + unclear.len());
+        // What was on its way when the ledger was read, and destroyed, is counted before and after.
+        let (least, most) = (raw.len() - self.unnoted, raw.len() + unclear.len() + self.unnoted);
         let noted = self.passed_connections;
         if noted < least as u64 || noted > most as u64 {
             self.faults.push(format!(

@@ -147,7 +147,7 @@ enum End {
     Cut,
 }
 
-/// `WriteZero`: the limit is reached.
+/// `WriteZero`: the limit, which holds for as long as the provider truncates, is reached.
 async fn pump(
     from: &mut ReadHalf<'_>,
     to: &mut WriteHalf<'_>,
@@ -162,6 +162,9 @@ async fn pump(
         }
         if read == 0 {
             return to.shutdown().await;
+        }
+        if *mode.borrow() != Mode::Truncate {
+            limit = None;
         }
         let take = limit.map_or(read, |l| l.min(read));
         to.write_all(&buffer[..take]).await?;

@@ -147,6 +147,12 @@ fn kill(stand: &Stand, process: &str) -> Result<(), String> {
     let pid = loop {
         match stand.pid(process) {
             Some(pid) => break pid,
+            // The user stopped it, so there is nothing to kill.
+            None if ["daemon", "watchdog"].contains(&process)
+                && stand.home.user_stopped().exists() =>
+            {
+                return Ok(());
+            }
             None if Instant::now() > end => return Err(format!("no {process} to kill")),
             None => std::thread::sleep(Duration::from_millis(2)),
         }

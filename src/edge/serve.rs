@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use slog::Logger;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use uuid::Uuid;
 
 use super::cache::Health;
@@ -28,6 +28,9 @@ use crate::dial::{self, DialError};
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(60);
 /// Longer than clients care to wait, shorter than the kernel's own limit.
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(30);
+/// How long a connection waits for the descriptor that it needs, and between two tries.
+const SHORTAGE: Duration = Duration::from_secs(10);
+const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 /// How long a refused client may go on talking before the answer could be lost by closing.
 const LINGER: Duration = Duration::from_secs(1);
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
@@ -242,7 +245,14 @@ enum ConnectError {
 async fn connect(shared: &Shared, target: &Target) -> Result<TcpStream, ConnectError> {
     let config = shared.config.load_full();
     let own = shared.own_ports();
-    let server = dial::dial(&config.upstream, &target.host, target.port, DIAL_DEADLINE).await?;
+    let end = Instant::now() + SHORTAGE;
+    let server = loop {
+        match dial::dial(&config.upstream, &target.host, target.port, DIAL_DEADLINE).await {
+            // The client has its `200`, or waits for it: better late than not at all.
+            Err(e) if e.is_shortage() && Instant::now() < end => sleep(SHORTAGE_PAUSE).await,
+            dialled => break dialled?,
+        }
+    };
     // However the name was spelled or resolved.
     match server.peer_addr() {
         Ok(peer) if route::leads_back(own, peer) => Err(ConnectError::Loop),

@@ -10,6 +10,7 @@ mod drain;
 mod expected;
 mod fail_open;
 mod harness;
+mod ladder;
 mod layers;
 mod origin_itself;
 mod programs;

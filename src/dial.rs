@@ -41,6 +41,22 @@ pub enum DialError {
 }
 
 impl DialError {
+    /// Out of descriptors: those in use will be given back.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        use rustix::io::Errno;
+        match self {
+            Self::Connect(e) | Self::Proxy(e) => {
+                matches!(Errno::from_io_error(e), Some(Errno::MFILE | Errno::NFILE))
+            }
+            Self::Resolve(_)
+            | Self::NoAddress
+            | Self::Timeout
+            | Self::ProxyStatus(_)
+            | Self::ProxyAnswer => false,
+        }
+    }
+
     /// The status that a proxy gives its client for this.
     #[must_use]
     pub fn status(&self) -> u16 {

@@ -19,6 +19,7 @@ mod doctor;
 mod drain;
 mod expected;
 mod fail_open;
+mod ladder;
 mod layers;
 mod ledger_faults;
 mod origin_itself;

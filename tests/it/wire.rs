@@ -21,6 +21,11 @@ pub struct Wire(StreamOwned<ClientConnection, TcpStream>);
 impl Wire {
     /// For a client that trusts the origin's root and our CA.
     pub fn connect(stand: &Stand) -> io::Result<Self> {
+        Self::handshake(stand, Self::open(stand)?)
+    }
+
+    /// As far as the proxy's `200`.
+    pub fn open(stand: &Stand) -> io::Result<TcpStream> {
         let mut tcp = TcpStream::connect(stand.edge)?;
         tcp.set_read_timeout(Some(DEADLINE))?;
         tcp.set_nodelay(true)?;
@@ -32,6 +37,10 @@ impl Wire {
             head.push(byte[0]);
         }
         assert!(head.starts_with(b"HTTP/1.1 200 "), "{}", String::from_utf8_lossy(&head));
+        Ok(tcp)
+    }
+
+    pub fn handshake(stand: &Stand, mut tcp: TcpStream) -> io::Result<Self> {
         let mut roots = RootCertStore::empty();
         for file in [stand.root_pem(), stand.home.ca_cert()] {
             // There is no CA of ours before the first start.

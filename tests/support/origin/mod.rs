@@ -94,6 +94,10 @@ pub enum Transport {
     Plain,
     /// Accepts and then says nothing.
     Stall,
+    /// Resets each connection before it says a word.
+    Reset,
+    /// Waits at the gate before the handshake.
+    Held,
 }
 
 /// The running server; ends with the value.
@@ -101,6 +105,7 @@ pub enum Transport {
 pub struct Origin {
     addr: SocketAddr,
     shared: Arc<Shared>,
+    tls: Arc<Mutex<Arc<rustls::ServerConfig>>>,
     root: Root,
     runtime: Option<Runtime>,
 }
@@ -146,7 +151,8 @@ impl Origin {
             sequence: AtomicU64::new(0),
             record: setup.record,
         });
-        let (tls, transport) = (root.server_config(setup), setup.transport);
+        let tls = Arc::new(Mutex::new(root.server_config(setup)));
+        let (current, transport) = (Arc::clone(&tls), setup.transport);
         let listener =
             runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).expect("bind origin");
         let addr = listener.local_addr().expect("origin address");
@@ -155,10 +161,16 @@ impl Origin {
             while let Ok((tcp, _)) = listener.accept().await {
                 let _ = tcp.set_nodelay(true);
                 let id = state.connections.fetch_add(1, Ordering::SeqCst);
-                tokio::spawn(connection(tcp, id, tls.clone(), transport, Arc::clone(&state)));
+                let tls = Arc::clone(&*current.lock().expect("TLS"));
+                tokio::spawn(connection(tcp, id, tls, transport, Arc::clone(&state)));
             }
         });
-        Self { addr, shared, root: root.clone(), runtime: Some(runtime) }
+        Self { addr, shared, tls, root: root.clone(), runtime: Some(runtime) }
+    }
+
+    /// From now on it presents itself like this (but for the transport).
+    pub fn change(&self, setup: &Setup) {
+        *self.tls.lock().expect("TLS") = self.root.server_config(setup);
     }
 
     pub fn addr(&self) -> SocketAddr {
@@ -303,7 +315,11 @@ async fn connection(
             let mut sink = [0; 4096];
             while matches!(tcp.read(&mut sink).await, Ok(n) if n > 0) {}
         }
-        Transport::Tls => {
+        Transport::Reset => finish(&tcp, h1::End::Reset),
+        Transport::Tls | Transport::Held => {
+            if transport == Transport::Held {
+                shared.pass_gate().await;
+            }
             // A failed handshake is the client's business: tests see what it says.
             let accepted = tokio_rustls::TlsAcceptor::from(tls).accept(tcp).await;
             let Ok(mut stream) = accepted else { return };

@@ -1,0 +1,358 @@
+//! More rungs of the failure ladder, under live traffic: exhausted limits, a control socket that is
+//! gone or another's, providers that misbehave, a daemon that freezes at the worst moment.
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
+use std::process::{Command, Output, Stdio};
+use std::sync::Barrier;
+
+use rustix::process::Signal;
+
+use crate::harness::{DEADLINE, Stand, send};
+use crate::origin::{Leaf, Origin, Root, Setup, Transport};
+use crate::programs::{self, Program, TEXT, show};
+use crate::wire::Wire;
+
+fn started() -> Stand {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    stand
+}
+
+fn hello() -> Program {
+    programs::curl_messages("--http1.1", "hi", false)
+}
+
+fn assert_good(stand: &Stand, output: &Output, when: &str) {
+    let ok = output.status.success() && String::from_utf8_lossy(&output.stdout).contains(TEXT);
+    assert!(ok, "{when}: {}{}", show(output), stand.logs());
+}
+
+fn assert_served(stand: &Stand, when: &str) {
+    assert_good(stand, &stand.run_trusting(&hello()), when);
+}
+
+/// Those that count against the limits set here: cargo's own pipes, which all inherit, are far above.
+fn descriptors(pid: u32) -> u64 {
+    let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let number = |name: std::ffi::OsString| name.to_string_lossy().parse::<u64>().ok();
+    all.filter_map(|fd| number(fd.file_name())).filter(|n| *n < 200).count() as u64
+}
+
+/// Limits of another process are Linux's.
+fn can_limit() -> bool {
+    let can = Command::new("prlimit").arg("--version").output().is_ok();
+    if !can {
+        println!("NOT CHECKED: exhausted limits (needs prlimit)");
+    }
+    can
+}
+
+/// util-linux's: a limit of a process that runs.
+fn limit(pid: u32, what: &str, value: &str) {
+    let limit = format!("--{what}={value}:");
+    let output = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).output();
+    let output = output.expect("prlimit runs");
+    assert!(output.status.success(), "{}", show(&output));
+}
+
+#[test]
+fn an_edge_out_of_descriptors_serves_late_but_serves() {
+    if !can_limit() {
+        return;
+    }
+    let stand = started();
+    stand.must(&["stop"]);
+    let edge = stand.pid("edge").unwrap();
+    assert_eq!(stand.json(&["status"])["state"], "stopped");
+    let most = descriptors(edge) + 20;
+    limit(edge, "nofile", &most.to_string());
+    let mut idle = Vec::new();
+    stand.wait("a full table", || {
+        // One at a time, as none may wait in the queue; half a head, as that causes no probe.
+        let before = descriptors(edge);
+        if before < most {
+            let mut tcp = TcpStream::connect(stand.edge).unwrap();
+            tcp.write_all(b"CONNECT api.").unwrap();
+            idle.push(tcp);
+            stand.wait("its descriptor", || descriptors(edge) > before);
+        }
+        before == most
+    });
+    // Room for one client, and none for its provider.
+    idle.pop();
+    stand.wait("room for one", || descriptors(edge) < most);
+    let first = Wire::open(&stand).unwrap();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(|| Wire::handshake(&stand, first).map(|mut wire| wire.get()));
+        stand.wait("its first byte at the edge", || stand.logs().contains("\"msg\":\"raw\""));
+        // This one can't even be accepted.
+        let second = scope.spawn(|| Wire::connect(&stand).map(|mut wire| wire.get()));
+        drop(idle);
+        first.join().unwrap().expect("its provider is dialled once there is room");
+        second.join().unwrap().expect("accepted once there is room");
+    });
+    limit(edge, "nofile", "1024");
+    assert_served(&stand, "room again");
+    assert_eq!(stand.pid("edge"), Some(edge), "it lived through that");
+}
+
+#[test]
+fn a_daemon_out_of_descriptors_leaves_connections_to_the_edge() {
+    if !can_limit() {
+        return;
+    }
+    let stand = started();
+    let daemon = stand.pid("daemon").unwrap();
+    let mut metered = Wire::connect(&stand).unwrap();
+    metered.get();
+    limit(daemon, "nofile", &descriptors(daemon).to_string());
+    for round in 0..5 {
+        assert_served(&stand, &format!("round {round}"));
+    }
+    metered.get();
+    limit(daemon, "nofile", "1024");
+    stand.wait_metered(&hello());
+    assert_eq!(stand.pid("daemon"), Some(daemon), "it lived through that");
+}
+
+#[test]
+fn a_daemon_out_of_memory_is_replaced() {
+    if !can_limit() {
+        return;
+    }
+    let stand = started();
+    let daemon = stand.pid("daemon").unwrap();
+    // Less than it has: it gets no more.
+    limit(daemon, "data", "1048576");
+    let mut wires = Vec::new();
+    stand.wait("end of the daemon", || {
+        assert_served(&stand, "out of memory");
+        // Each one costs it some; the one at which it dies ends with it.
+        wires.extend((0..20).filter_map(|_| Wire::connect(&stand).ok()));
+        stand.pid("daemon").is_some_and(|pid| pid != daemon)
+    });
+    stand.wait_metering();
+    stand.wait_metered(&hello());
+}
+
+#[test]
+fn a_control_socket_that_is_deleted_comes_back() {
+    let stand = started();
+    fs::remove_file(stand.home.control_socket()).unwrap();
+    assert_served(&stand, "deleted");
+    stand.wait("a new socket", || {
+        assert_served(&stand, "deleted");
+        stand.home.control_socket().exists()
+    });
+    stand.wait_metering();
+    stand.wait_metered(&hello());
+}
+
+/// Somebody else answers where the daemon should: with silence, then with nonsense.
+#[test]
+fn another_program_on_the_control_socket() {
+    let stand = started();
+    for nonsense in [&b""[..], b"\0\0\0\x04what"] {
+        // The edge must look for the daemon anew, and finds this.
+        stand.must(&["stop"]);
+        let path = stand.home.control_socket();
+        let _ = fs::remove_file(&path);
+        let impostor = UnixListener::bind(&path).unwrap();
+        std::thread::spawn(move || {
+            let mut kept = Vec::new();
+            for mut stream in impostor.incoming().flatten() {
+                let _ = stream.write_all(nonsense);
+                kept.push(stream);
+            }
+        });
+        for round in 0..3 {
+            assert_served(&stand, &format!("impostor, round {round}"));
+        }
+        // The real one takes its place back.
+        stand.must(&["start"]);
+        stand.wait_metering();
+        stand.wait_metered(&hello());
+    }
+}
+
+/// Root only, as another user is needed; else said, not passed over.
+#[test]
+fn another_user_on_the_control_socket() {
+    let python = std::path::Path::new("/usr/bin/python3");
+    if !rustix::process::geteuid().is_root() || !python.exists() {
+        println!("NOT CHECKED: another user on the control socket (needs root)");
+        return;
+    }
+    use std::os::unix::fs::PermissionsExt;
+    let stand = started();
+    stand.must(&["stop"]);
+    let path = stand.home.control_socket();
+    let _ = fs::remove_file(&path);
+    // As if the directory had not been private.
+    let mut dirs: Vec<_> = path.ancestors().skip(1).take(3).collect();
+    for dir in &dirs {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    let script = "import socket, sys, time\n\
+        s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen(9)\n\
+        import os; os.chmod(sys.argv[1], 0o777)\n\
+        while True: s.accept()[0].recv(1); print('asked', flush=True)\n";
+    let mut other = Command::new("setpriv")
+        .args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "/usr/bin/python3",
+            "-c",
+            script,
+        ])
+        .arg(&path)
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    stand.wait("the other user's socket", || path.exists());
+    for round in 0..3 {
+        assert_served(&stand, &format!("round {round}"));
+    }
+    send(other.id(), Signal::KILL);
+    other.wait().unwrap();
+    dirs.reverse();
+    for dir in dirs {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).unwrap();
+    }
+    stand.must(&["start"]);
+    stand.wait_metering();
+    stand.wait_metered(&hello());
+}
+
+/// What a client sees of a provider that misbehaves is what it sees without us.
+#[test]
+fn a_provider_that_misbehaves_is_seen_as_it_is() {
+    let seen = |output: &Output| (output.status.code(), output.stdout.clone());
+    // Without any proxy, which could soften the blow.
+    let direct = |stand: &Stand, program: &Program| {
+        let mut command = Command::new("curl");
+        programs::clean(&mut command, stand.scratch());
+        command.args(&program.argv[1..]).arg("--connect-to");
+        command.arg(format!("::{}", stand.origin.addr()));
+        command.env("CURL_CA_BUNDLE", stand.root_pem()).output().unwrap()
+    };
+    for transport in [Transport::Reset, Transport::Plain] {
+        let stand = Stand::with(&Setup { transport, ..Setup::default() });
+        stand.must(&["start"]);
+        stand.wait_metering();
+        // A proxy that connects shows as one; so this is compared with a blind one.
+        let proxy = stand.origin.blind_proxy();
+        let direct = hello().direct(proxy, &stand.root_pem(), stand.scratch());
+        assert!(!direct.status.success());
+        let through = stand.run_trusting(&hello());
+        assert_eq!(seen(&through), seen(&direct), "{transport:?} {}", show(&through));
+    }
+    let stand = started();
+    // Reset and end in mid-body, an end without close_notify where that is all there is to tell.
+    for (http, scripted) in [
+        ("--http1.1", "[[cut=rst framing=length]]"),
+        ("--http1.1", "[[cut=fin framing=length]]"),
+        ("--http1.1", "[[cut=fin framing=chunked]]"),
+        ("--http1.1", "[[cut=fin framing=close]]"),
+        ("--http1.1", "[[framing=close]]"),
+        ("--http2", "[[cut=rst]]"),
+    ] {
+        let program = programs::curl(&[http, "https://api.anthropic.com/plain"]);
+        stand.origin.script("/plain", scripted);
+        let direct = direct(&stand, &program);
+        stand.origin.script("/plain", scripted);
+        let through = stand.run(&program);
+        assert_eq!(seen(&through), seen(&direct), "{http} {scripted} {}", show(&through));
+    }
+}
+
+#[test]
+fn a_certificate_that_turns_bad_while_we_run() {
+    let stand = started();
+    let mut before = Wire::connect(&stand).unwrap();
+    before.get();
+    for (leaf, said) in [(Leaf::Expired, "expired"), (Leaf::Foreign, "certificate")] {
+        stand.origin.change(&Setup { leaf, ..Setup::default() });
+        let output = stand.run_trusting(&hello());
+        assert_eq!(output.status.code(), Some(60), "its client refuses it: {}", show(&output));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(said), "{}", show(&output));
+        // Who does not care gets through, past us.
+        let output = stand.run_trusting(&hello().arg("--insecure"));
+        assert_good(&stand, &output, "insecure");
+        before.get();
+    }
+    stand.origin.change(&Setup::default());
+    stand.wait_metered(&hello());
+}
+
+/// The daemon dials when it freezes: nothing is consumed, the edge goes on by itself, and the daemon,
+/// awake again, is told that it came too late.
+#[test]
+fn frozen_between_offer_and_commit() {
+    let setup = Setup { transport: Transport::Held, ..Setup::default() };
+    let stand = Stand::before(Origin::with(&setup, &Root::new("Test Origin Root")));
+    stand.must(&["start"]);
+    stand.wait_metering();
+    stand.signal("root", Signal::STOP);
+    let mut client = stand.trusting(&hello());
+    let client = client.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // The daemon's connection is at the provider; freeze it there.
+    stand.origin.wait_at_gate(1, DEADLINE);
+    stand.signal("daemon", Signal::STOP);
+    // The edge's own.
+    stand.origin.wait_at_gate(2, DEADLINE);
+    stand.signal("daemon", Signal::CONT);
+    stand.origin.open_gate();
+    stand.origin.open_gate();
+    assert_good(&stand, &client.wait_with_output().unwrap(), "raw after all");
+    assert_eq!(stand.origin.requests().len(), 1, "asked once");
+    stand.signal("root", Signal::CONT);
+}
+
+/// After the commit the exchange is the daemon's: it waits while the daemon is frozen, and goes on.
+#[test]
+fn frozen_after_commit() {
+    let stand = started();
+    stand.signal("root", Signal::STOP);
+    let mut stream = stand.run_command(&programs::curl_messages("--http1.1", "[[gate]]", true));
+    let stream = stream.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    stand.origin.wait_at_gate(1, DEADLINE);
+    stand.signal("daemon", Signal::STOP);
+    stand.origin.open_gate();
+    assert_served(&stand, "others, meanwhile");
+    stand.signal("daemon", Signal::CONT);
+    let output = stream.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("message_stop"), "{}", show(&output));
+    stand.signal("root", Signal::CONT);
+    stand.wait_metered(&hello());
+}
+
+/// The deadline itself is measured in paused time (src/edge/tests/shared.rs).
+#[test]
+fn fifty_connections_at_once_at_a_frozen_daemon() {
+    let stand = started();
+    stand.signal("root", Signal::STOP);
+    stand.signal("daemon", Signal::STOP);
+    let together = Barrier::new(50);
+    std::thread::scope(|scope| {
+        for _ in 0..50 {
+            scope.spawn(|| {
+                together.wait();
+                let mut wire = Wire::connect(&stand).unwrap();
+                assert!(!wire.is_metered());
+                wire.get();
+            });
+        }
+    });
+    stand.signal("daemon", Signal::CONT);
+    stand.signal("root", Signal::CONT);
+    stand.wait_metered(&hello());
+    let passed = &stand.coverage()["passed_connections"];
+    assert!(passed.as_u64() >= Some(50), "{passed}");
+}

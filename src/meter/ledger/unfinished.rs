@@ -1,6 +1,6 @@
 //! Connections of which rows may be missing, and what became of them.
 //!
-//! A daemon that was killed leaves its [register](super::register); the next start takes it in, and
+//! A daemon that was killed leaves its [register]; the next start takes it in, and
 //! until then readers look into it themselves. Nothing is decided at that moment: a connection's
 //! rows may come in later (the writer of an earlier process spilled them), and the edge may have had
 //! it all along.

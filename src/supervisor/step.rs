@@ -9,9 +9,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Restart;
 use super::event::{Cause, Effect, Event, Exit, Timer};
 use super::spec::{Backoff, Intensity, Strategy};
-use super::{Restart, invariants};
 
 /// How long an abort may take until the child counts as unkillable.
 pub const ABORT_DEADLINE: Duration = Duration::from_secs(2);
@@ -193,7 +193,7 @@ pub fn step(plan: &Plan, state: &mut State, event: &Event, now: Duration) -> Vec
     apply(plan, state, event, now, &mut effects);
     drive(plan, state, &mut effects);
     #[cfg(debug_assertions)]
-    if let Err(violation) = invariants::check(plan, &before, event, &effects, state, now) {
+    if let Err(violation) = super::invariants::check(plan, &before, event, &effects, state, now) {
         // Only reached by a mistake in this file; the release build goes on.
         panic!("supervision invariant: {violation}");
     }

@@ -48,6 +48,7 @@ const PROXY_OFF: Duration = Duration::from_secs(5);
 /// What the last rows may take to reach the disk before they are spilled.
 const LAST_ROWS: Duration = Duration::from_secs(2);
 
+const BEAT: Duration = Duration::from_secs(1);
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
 const EXIT_OK: u8 = 0;
@@ -67,7 +68,7 @@ enum Order {
 pub fn main(opts: DaemonOptions) -> u8 {
     leave_own_bundle(&opts.home, &opts.log);
     let lock = match PidLock::acquire(&opts.home.pid_file("daemon")) {
-        Ok(Some(lock)) => lock,
+        Ok(Some(lock)) => Arc::new(lock),
         Ok(None) => {
             slog::info!(opts.log, "already running");
             return EXIT_OK;
@@ -80,9 +81,20 @@ pub fn main(opts: DaemonOptions) -> u8 {
     };
     let (send, orders) = unbounded_channel();
     obey_signals(send, &opts.log);
-    let code = actix::System::new().block_on(run(opts, orders));
+    let code = actix::System::new().block_on(async {
+        actix_rt::spawn(beat(Arc::clone(&lock)));
+        run(opts, orders).await
+    });
     drop(lock);
     code
+}
+
+/// The root watches this: a daemon that does not beat any more is frozen.
+async fn beat(lock: Arc<PidLock>) {
+    loop {
+        lock.beat();
+        tokio::time::sleep(BEAT).await;
+    }
 }
 
 /// Our bundle holds our own authority: were it in our environment, we would trust certificates that

@@ -128,7 +128,7 @@ async fn run(
     lock: &PidLock,
     upgraded: bool,
 ) -> u8 {
-    let RootOptions { home, log, foreground, config } = opts;
+    let RootOptions { home, log, foreground, .. } = opts;
     let exe = home::own_program();
     let launcher = Arc::new(Launcher { exe, home: home.clone(), foreground });
     let journal = Journal::open(&home.journal_file(), "root");
@@ -151,8 +151,8 @@ async fn run(
     let edge = process("edge", Some(Arc::clone(&port)), alive::edge(&home));
     let edge = supervisor::start(tree(&log, &journal).child(edge.backoff(backoff(20, 2_000))));
     let start_metering = || {
-        let daemon = process("daemon", None, alive::daemon(&home, config.config.daemon.api_addr()));
-        let watchdog = process("watchdog", None, alive::watchdog(&home));
+        let daemon = process("daemon", None, alive::by_file(&home, "daemon"));
+        let watchdog = process("watchdog", None, alive::by_file(&home, "watchdog"));
         supervisor::start(
             tree(&log, &journal)
                 .child(daemon.backoff(backoff(100, 30_000)))

@@ -5,16 +5,12 @@
 //! of its end, and its own supervisor of its troubles.
 
 use std::fs::OpenOptions;
-use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::os::unix::net::UnixStream;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::actors::process::{Answer, Question};
 use crate::edge::door;
-use crate::handover::wire::encode;
-use crate::handover::{ToDaemon, VERSION};
 use crate::home::Home;
 
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -28,35 +24,10 @@ pub(super) fn edge(home: &Home) -> Question {
     })
 }
 
-/// By `/health` and by the tap: the one may be another program's port, the other may be away.
-pub(super) fn daemon(home: &Home, api: SocketAddr) -> Question {
-    let socket = home.control_socket();
-    Arc::new(move || {
-        let by_api = TcpStream::connect_timeout(&api, PATIENCE).and_then(|stream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            first_byte(stream, format!("GET /health HTTP/1.0\r\nHost: {api}\r\n\r\n").as_bytes())
-        });
-        if by_api.is_ok() {
-            return Answer::Alive;
-        }
-        let hello = ToDaemon::Hello { version: VERSION, pid: std::process::id() };
-        let by_tap = door::connect(&socket, PATIENCE).and_then(|stream: UnixStream| {
-            stream.set_read_timeout(Some(PATIENCE))?;
-            first_byte(stream, &encode(&hello).map_err(io::Error::other)?)
-        });
-        match (by_api, by_tap) {
-            (Ok(()), _) | (_, Ok(())) => Answer::Alive,
-            (Err(api), Err(tap)) => match (judge(&api), judge(&tap)) {
-                (Answer::Silent, Answer::Silent) => Answer::Silent,
-                (Answer::Alive | Answer::Unknown | Answer::Silent, _) => Answer::Unknown,
-            },
-        }
-    })
-}
-
-/// By its pid file, which it touches with each of its own probes.
-pub(super) fn watchdog(home: &Home) -> Question {
-    let file = home.pid_file("watchdog");
+/// By the pid file, which daemon and watchdog touch at least every 2 s. That needs no descriptor: a
+/// daemon that has none left still serves the connections that it has.
+pub(super) fn by_file(home: &Home, process: &str) -> Question {
+    let file = home.pid_file(process);
     let last = Mutex::new(None);
     Arc::new(move || {
         let Ok(touched) = std::fs::metadata(&file).and_then(|m| m.modified()) else {
@@ -72,11 +43,6 @@ pub(super) fn watchdog(home: &Home) -> Question {
             Answer::Unknown
         }
     })
-}
-
-fn first_byte(mut stream: impl Read + Write, question: &[u8]) -> io::Result<()> {
-    stream.write_all(question)?;
-    stream.read_exact(&mut [0])
 }
 
 fn judge(error: &io::Error) -> Answer {

@@ -22,7 +22,7 @@ const LOOK: Duration = Duration::from_millis(10);
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
-    cargo install halton-meter && halton-meter upgrade   after the program's file was replaced\n  \
+    cargo install --locked --path . && halton-meter upgrade   after the program's file was replaced\n  \
     halton-meter upgrade --binary ./halton-meter         change to another file")]
 pub struct UpgradeArgs {
     /// The new program; this one if not given.

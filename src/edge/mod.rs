@@ -8,6 +8,7 @@ mod answer;
 pub mod cache;
 pub mod connect;
 pub mod door;
+mod end;
 pub mod forward;
 pub mod health;
 pub mod link;
@@ -21,6 +22,7 @@ pub mod spool;
 pub mod status;
 mod takeover;
 pub mod tunnel;
+pub mod tunnels;
 pub mod upgrade;
 
 use std::io;
@@ -44,6 +46,7 @@ use signals::{Signal, Signals};
 use spool::Spool;
 use status::{Counters, Totals};
 use takeover::State;
+use tunnels::Tunnels;
 
 use crate::config::{self, Config, Loaded, Upstream};
 use crate::home::{Home, PidLock};
@@ -209,7 +212,8 @@ impl Default for Start {
 #[derive(Debug)]
 pub struct Edge {
     pub shared: Rc<Shared>,
-    spooler: tokio::task::JoinHandle<()>,
+    spooler: JoinHandle<()>,
+    driver: JoinHandle<()>,
     tree: supervisor::Supervisor,
     journal: Journal,
 }
@@ -231,19 +235,23 @@ impl Edge {
         health.supervised_by(tree.clone());
         let (spool, write) = Spool::new(home.passthrough_spool());
         let spooler = tokio::spawn(write);
+        let counters = Rc::new(Counters::resume(start.totals));
+        let (tunnels, driver) = Tunnels::new(account(&counters, &spool))?;
+        let driver = tokio::task::spawn_local(driver.run());
         let shared = Rc::new(Shared {
             home: home.clone(),
             config,
             edge_port,
             health,
             spool,
-            counters: Rc::new(Counters::resume(start.totals)),
+            counters,
+            tunnels,
             live: Rc::default(),
             upgrades: upgrade::Record::new(start.image),
             instance: Uuid::new_v4(),
             log,
         });
-        Ok(Self { shared, spooler, tree, journal })
+        Ok(Self { shared, spooler, driver, tree, journal })
     }
 
     /// Serves connections of the last image from where they stood.
@@ -325,7 +333,9 @@ impl Edge {
         let open = self.shared.counters.now_open();
         slog::info!(self.shared.log, "draining"; "open" => open);
         let _ = timeout(DRAIN, self.shared.counters.drained()).await;
-        let Self { shared, spooler, tree, journal } = self;
+        let Self { shared, spooler, driver, tree, journal } = self;
+        driver.abort();
+        let _ = driver.await;
         if let Ok(shared) = Rc::try_unwrap(shared) {
             drop(shared);
             let _ = spooler.await;
@@ -333,6 +343,17 @@ impl Edge {
         let _ = timeout(LAST, tree.shutdown()).await;
         journal.flush(LAST);
     }
+}
+
+/// What becomes of a tunnel that has ended.
+fn account(counters: &Rc<Counters>, spool: &Spool) -> tunnels::Ended {
+    let (counters, spool) = (Rc::clone(counters), spool.clone());
+    Box::new(move |summary, passed| {
+        if let Some(passed) = passed {
+            counters.passed(passed.reason);
+            spool.record(passed.line(Some(passed.end(summary))));
+        }
+    })
 }
 
 /// The edge's own tree, on its one thread. It never gives up: without the health cache connections

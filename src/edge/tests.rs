@@ -399,7 +399,7 @@ async fn a_connection_at_rest_is_small() {
         let stage = live::Stage::Over;
         let task = size_of_val(&serve::serve(Rc::clone(&world.edge.shared), stage));
         let tunnel = size_of::<tunnel::Tunnel>();
-        assert!(task <= 192 && tunnel <= 224, "task {task}, tunnel {tunnel}");
+        assert!(task <= 192 && tunnel <= 112, "task {task}, tunnel {tunnel}");
     })
     .await;
 }

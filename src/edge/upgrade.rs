@@ -95,7 +95,7 @@ pub async fn replace(
     } else {
         "connections did not come to rest".to_owned()
     };
-    takeover::keep(&shared.live);
+    takeover::keep(&shared.live, &shared.tunnels);
     for fd in [Some(listener), lock.map(AsFd::as_fd)].into_iter().flatten() {
         let _ = inherit::leave(fd, false);
     }
@@ -130,7 +130,8 @@ fn exec(
         let listener = inherit::leave(listener, true)?;
         let lock = lock.map(|lock| inherit::leave(lock, true)).transpose()?;
         let image = shared.upgrades.image() + 1;
-        State::pack(listener, lock, image, shared.counters.totals(), &shared.live)
+        let totals = shared.counters.totals();
+        State::pack(listener, lock, image, totals, &shared.live, &shared.tunnels)
     })();
     match packed {
         Ok(content) => inherit::replace(program, std::env::args_os().skip(1), state, &content),

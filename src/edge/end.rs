@@ -37,6 +37,12 @@ impl End {
         self.socket
     }
 
+    /// Nothing can be written until there is room again.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        !self.writable
+    }
+
     pub fn ready(&mut self, readable: bool, writable: bool, closed: bool) {
         self.closed |= closed;
         self.readable |= readable || closed;

@@ -1,6 +1,7 @@
 //! The edge process: takes every connection, never decrypts, always serves.
 //!
-//! One thread, no TLS, no database, no HTTP client. A metered host's connection is offered to the
+//! No TLS, no database, no HTTP client. One thread accepts and decides, one moves the bytes of raw
+//! tunnels. A metered host's connection is offered to the
 //! daemon as a socket when the daemon is well; whatever is wrong, the bytes flow raw.
 
 pub mod accept;
@@ -213,7 +214,6 @@ impl Default for Start {
 pub struct Edge {
     pub shared: Rc<Shared>,
     spooler: JoinHandle<()>,
-    driver: JoinHandle<()>,
     tree: supervisor::Supervisor,
     journal: Journal,
 }
@@ -235,9 +235,8 @@ impl Edge {
         health.supervised_by(tree.clone());
         let (spool, write) = Spool::new(home.passthrough_spool());
         let spooler = tokio::spawn(write);
-        let counters = Rc::new(Counters::resume(start.totals));
-        let (tunnels, driver) = Tunnels::new(account(&counters, &spool))?;
-        let driver = tokio::task::spawn_local(driver.run());
+        let counters = Arc::new(Counters::resume(start.totals));
+        let tunnels = Tunnels::new(account(&counters, &spool))?;
         let shared = Rc::new(Shared {
             home: home.clone(),
             config,
@@ -251,7 +250,7 @@ impl Edge {
             instance: Uuid::new_v4(),
             log,
         });
-        Ok(Self { shared, spooler, driver, tree, journal })
+        Ok(Self { shared, spooler, tree, journal })
     }
 
     /// Serves connections of the last image from where they stood.
@@ -333,9 +332,7 @@ impl Edge {
         let open = self.shared.counters.now_open();
         slog::info!(self.shared.log, "draining"; "open" => open);
         let _ = timeout(DRAIN, self.shared.counters.drained()).await;
-        let Self { shared, spooler, driver, tree, journal } = self;
-        driver.abort();
-        let _ = driver.await;
+        let Self { shared, spooler, tree, journal } = self;
         if let Ok(shared) = Rc::try_unwrap(shared) {
             drop(shared);
             let _ = spooler.await;
@@ -346,8 +343,8 @@ impl Edge {
 }
 
 /// What becomes of a tunnel that has ended.
-fn account(counters: &Rc<Counters>, spool: &Spool) -> tunnels::Ended {
-    let (counters, spool) = (Rc::clone(counters), spool.clone());
+fn account(counters: &Arc<Counters>, spool: &Spool) -> tunnels::Ended {
+    let (counters, spool) = (Arc::clone(counters), spool.clone());
     Box::new(move |summary, passed| {
         if let Some(passed) = passed {
             counters.passed(passed.reason);

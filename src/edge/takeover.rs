@@ -19,7 +19,7 @@ use super::live::{Asked, Head, Live, Metered, Passed, Raw, Stage, Started};
 use super::route::Reason;
 use super::status::Totals;
 use super::tunnel::{Packed, Tunnel};
-use super::tunnels::Tunnels;
+use super::tunnels::Rest;
 use crate::inherit::{self, Number};
 
 /// Of the document.
@@ -82,7 +82,7 @@ impl State {
         image: u64,
         totals: Totals,
         live: &Live,
-        tunnels: &Tunnels,
+        tunnels: &Rest<'_>,
     ) -> io::Result<Vec<u8>> {
         let mut blobs = Vec::new();
         let mut connections = Vec::new();
@@ -131,7 +131,7 @@ impl State {
 }
 
 /// Takes back that the descriptors of live connections live on.
-pub fn keep(live: &Live, tunnels: &Tunnels) {
+pub fn keep(live: &Live, tunnels: &Rest<'_>) {
     let both = |tunnel: &Tunnel| {
         let (client, server) = tunnel.sockets();
         stay(client);

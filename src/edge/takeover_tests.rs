@@ -1,18 +1,19 @@
 //! Connections in every stage go from one edge to the next, in one process: descriptors are left
 //! and taken as `execve` would do it.
 
-use std::cell::Cell;
 use std::os::fd::{AsFd, IntoRawFd};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::*;
 use crate::edge::status::Counters;
 use crate::edge::tunnel::Summary;
-use crate::edge::tunnels::Driver;
+use crate::edge::tunnels::Tunnels;
 
 async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -26,16 +27,17 @@ fn target() -> Target {
 }
 
 /// A table of tunnels, and how the last one ended.
-fn table() -> (Rc<Tunnels>, Driver, Rc<Cell<Option<Summary>>>) {
-    let ended = Rc::new(Cell::new(None));
-    let tell = Rc::clone(&ended);
-    let (tunnels, driver) =
-        Tunnels::new(Box::new(move |summary, _| tell.set(Some(summary)))).unwrap();
-    (tunnels, driver, ended)
+fn table() -> (Tunnels, watch::Receiver<Option<Summary>>) {
+    let (tell, ended) = watch::channel(None);
+    let tell = move |summary, _| {
+        let _ = tell.send_replace(Some(summary));
+    };
+    let tunnels = Tunnels::new(Box::new(tell)).unwrap();
+    (tunnels, ended)
 }
 
 /// Packs `stages` and `tunnels`, gives their descriptors up as `execve` would, and unpacks them.
-fn through(stages: Vec<Stage>, tunnels: &Tunnels) -> Vec<Stage> {
+fn through(stages: Vec<Stage>, tunnels: &Rest<'_>) -> Vec<Stage> {
     let live = Rc::new(Live::default());
     let places: Vec<_> = stages.into_iter().map(|stage| live.enter(stage)).collect();
     let content = State::pack(3, None, 7, Totals::default(), &live, tunnels).unwrap();
@@ -85,7 +87,7 @@ async fn every_stage_goes_on_where_it_stood() {
         Stage::Over,
         Stage::Metered(Box::new(Metered { client: metered, target: target(), started })),
     ];
-    let stages = through(stages, &table().0);
+    let stages = through(stages, &table().0.rest());
     c1.write_all(b"ropic.com:443 HTTP/1.1\r\n\r\nrest").await.unwrap();
     c4.write_all(b"hello").await.unwrap();
     let mut stages = stages.into_iter();
@@ -108,6 +110,16 @@ async fn every_stage_goes_on_where_it_stood() {
     assert!(stages.next().is_none());
 }
 
+/// All of it, telling of every piece.
+async fn read_all(from: &mut (impl AsyncRead + Unpin), arrive: &watch::Sender<()>) -> Vec<u8> {
+    let mut all = Vec::new();
+    while from.read_buf(&mut all).await.unwrap() > 0 {
+        arrive.send_replace(());
+    }
+    arrive.send_replace(());
+    all
+}
+
 /// A transfer through a tunnel that is packed and unpacked again and again under way.
 async fn transfer(size: usize, every: usize, linger: bool) {
     let ((client, near), (far, server)) = (pair().await, pair().await);
@@ -115,6 +127,7 @@ async fn transfer(size: usize, every: usize, linger: bool) {
     let sent = bytes.clone();
     let passed = Passed { target: target(), started: Started::now(), reason: Reason::NoAnswer };
     let mut raw = Raw { tunnel: Tunnel::new(plain(near), plain(far)), passed: Some(passed) };
+    let (arrive, mut arrived) = watch::channel(());
     let exchange = async move {
         let (mut client_read, mut client_write) = client.into_split();
         let (mut server_read, mut server_write) = server.into_split();
@@ -126,38 +139,39 @@ async fn transfer(size: usize, every: usize, linger: bool) {
             server_write.write_all(&sent).await.unwrap();
             server_write.shutdown().await.unwrap();
         };
-        let (mut got_up, mut got_down) = (Vec::new(), Vec::new());
-        let read_up = async { server_read.read_to_end(&mut got_up).await.unwrap() };
+        let read_up = read_all(&mut server_read, &arrive);
         let read_down = async {
             if linger {
                 // Bytes pile up within the tunnel.
                 tokio::task::yield_now().await;
             }
-            client_read.read_to_end(&mut got_down).await.unwrap()
+            read_all(&mut client_read, &arrive).await
         };
-        tokio::join!(up, down, read_up, read_down);
+        let ((), (), got_up, got_down) = tokio::join!(up, down, read_up, read_down);
         (got_up, got_down)
     };
     let exchange = tokio::spawn(exchange);
-    let counters = Rc::<Counters>::default();
+    let counters = Arc::<Counters>::default();
     let mut images = 0;
     let summary = loop {
-        let (tunnels, mut driver, ended) = table();
+        let (tunnels, mut ended) = table();
         tunnels.add(raw, counters.open());
         for _ in 0..every {
-            if ended.get().is_none() {
-                driver.turn().await.unwrap();
+            tokio::select! {
+                _ = ended.changed() => break,
+                Ok(()) = arrived.changed() => {}
             }
         }
-        if let Some(summary) = ended.get() {
+        let rest = tunnels.rest();
+        let over = *ended.borrow_and_update();
+        if let Some(summary) = over {
             break summary;
         }
         images += 1;
-        let Some(Stage::Tunnel(next)) = through(Vec::new(), &tunnels).pop() else {
+        let Some(Stage::Tunnel(next)) = through(Vec::new(), &rest).pop() else {
             panic!("no tunnel")
         };
         raw = *next;
-        tokio::task::yield_now().await;
     };
     let (up, down) = exchange.await.unwrap();
     assert!(up == bytes && down == bytes, "bytes differ after {images} images");
@@ -194,12 +208,12 @@ async fn another_format_is_refused_and_a_lost_descriptor_left_out() {
         started,
     })));
     let tunnels = table().0;
-    let content = State::pack(3, None, 1, Totals::default(), &live, &tunnels).unwrap();
+    let content = State::pack(3, None, 1, Totals::default(), &live, &tunnels.rest()).unwrap();
     let text = String::from_utf8_lossy(&content[8..]).replace("\"format\":1", "\"format\":2");
     let mut other = (text.len() as u64).to_le_bytes().to_vec();
     other.extend_from_slice(text.as_bytes());
     assert!(State::unpack(&other).unwrap_err().to_string().contains("format 2"));
-    keep(&live, &tunnels);
+    keep(&live, &tunnels.rest());
     let Stage::Metered(kept) = place.take() else { panic!("gone") };
     let flags = rustix::io::fcntl_getfd(kept.client.as_fd()).unwrap();
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "taken back");

@@ -187,9 +187,12 @@ async fn silence_about_one_offer_is_not_a_frozen_daemon() {
         };
         let first_raw = async {
             let (mut server, _) = world.origin.accept().await.unwrap();
-            server.read_exact(&mut vec![0; HELLO.len()]).await.unwrap();
-            server.shutdown().await.unwrap();
-            first.read_to_end(&mut Vec::new()).await.unwrap();
+            still(async {
+                server.read_exact(&mut vec![0; HELLO.len()]).await.unwrap();
+                server.shutdown().await.unwrap();
+                first.read_to_end(&mut Vec::new()).await.unwrap();
+            })
+            .await;
         };
         tokio::join!(talk, first_raw);
         assert_eq!(world.verdict(), health::Verdict::Healthy);

@@ -207,6 +207,12 @@ impl Tunnel {
         end.ready(readable, writable, closed);
     }
 
+    /// Whether the client, and the server, took less than there was for it.
+    #[must_use]
+    pub fn full(&self) -> (bool, bool) {
+        (self.client.is_full(), self.server.is_full())
+    }
+
     /// Moves what can be moved now; at the end of both directions closes as the two sides did.
     pub fn run(&mut self) -> Turn {
         let outcome = BUFFER.with_borrow_mut(|scratch| {

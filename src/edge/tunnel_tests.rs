@@ -1,6 +1,7 @@
 //! Tunnels by themselves, on a thread of their own as in the edge.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -28,18 +29,12 @@ async fn tunnelled_by(
 /// Runs it to its end.
 fn run(tunnel: Tunnel) -> oneshot::Receiver<Summary> {
     let (tell, told) = oneshot::channel();
-    std::thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
-        runtime.block_on(async {
-            let (over, mut ended) = mpsc::unbounded_channel();
-            let (tunnels, driver) =
-                Tunnels::new(Box::new(move |summary, _| over.send(summary).unwrap())).unwrap();
-            tunnels.add(Raw { tunnel, passed: None }, std::rc::Rc::<Counters>::default().open());
-            tokio::select! {
-                () = driver.run() => {}
-                summary = ended.recv() => { let _ = tell.send(summary.unwrap()); }
-            }
-        });
+    let (over, mut ended) = mpsc::unbounded_channel();
+    let tunnels = Tunnels::new(Box::new(move |summary, _| over.send(summary).unwrap())).unwrap();
+    tunnels.add(Raw { tunnel, passed: None }, Arc::<Counters>::default().open());
+    tokio::spawn(async move {
+        let _ = tell.send(ended.recv().await.unwrap());
+        drop(tunnels);
     });
     told
 }

@@ -279,7 +279,8 @@ fn realtime_answers_asked_and_unasked() {
     socket.say(&about("c0")).say(&json!({"type": "error", "error": {"type": "server_error"}}));
     socket.say(&done("resp_1", "completed"));
     // By voice: what was said is billed apart, and nobody asks for the answer.
-    socket.ask(&json!({"type": "input_audio_buffer.append", "audio": "AAAA"}));
+    let voice = json!({"type": "input_audio_buffer.append", "audio": "AAAA"});
+    socket.ask(&voice);
     socket.say(&json!({"type": "conversation.item.input_audio_transcription.completed",
         "item_id": "i", "transcript": "hi", "usage": {"type": "tokens", "total_tokens": 22,
         "input_tokens": 13, "input_token_details": {"text_tokens": 0, "audio_tokens": 13},
@@ -310,7 +311,7 @@ fn realtime_answers_asked_and_unasked() {
     assert_eq!((rows[1].tokens.input, rows[1].tokens.output), (Some(13), Some(9)));
     assert_eq!(figures(&rows[2]), (Some("resp_2"), Completeness::Complete, Some(150), Some(100)));
     assert_eq!(rows[2].error_class.as_deref(), Some("in_stream"));
-    assert_eq!(rows[2].request_bytes, Some(52));
+    assert_eq!(rows[2].request_bytes, Some(voice.to_string().len() as u64));
     assert_eq!(rows[3].error_class.as_deref(), Some("bad_request"));
     assert_eq!(rows[3].completeness, Completeness::Complete);
 }

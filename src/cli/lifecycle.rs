@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Health, Tree};
-use super::{Context, Exit, Failure, env, say};
+use super::{Context, Exit, Failure, env, say, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
 use crate::supervisor::{JournalEntry, journal};
 
@@ -231,26 +231,13 @@ pub fn own_process(ctx: &Context, args: &[&str]) -> std::io::Result<Command> {
             command.env(key.variable(), value);
         }
     }
-    adopt_user_proxy(ctx, &mut command);
+    // A proxy that the user already had becomes our upstream instead of being lost.
+    if ctx.loaded.config.upstream.proxy.is_none() {
+        let present = std::env::vars().collect();
+        let found = upstream::of_environment(&present, ctx.loaded.config.edge.addr());
+        command.envs(found.iter().flat_map(upstream::Found::variables));
+    }
     Ok(command)
-}
-
-/// A proxy that the user already had becomes our upstream instead of being lost.
-fn adopt_user_proxy(ctx: &Context, command: &mut Command) {
-    let present = std::env::vars().collect();
-    let edge = ctx.loaded.config.edge.addr();
-    if ctx.loaded.config.upstream.proxy.is_some() {
-        return;
-    }
-    let Some(url) = env::foreign_proxy(&present, edge) else { return };
-    let variable = |name| crate::config::Key::find(name).map(crate::config::Key::variable);
-    if let Some(name) = variable("upstream.proxy") {
-        command.env(name, url);
-    }
-    let rules = env::NO_PROXY_VARS.iter().find_map(|v| present.get(*v));
-    if let (Some(name), Some(rules)) = (variable("upstream.no_proxy"), rules) {
-        command.env(name, format!("localhost,127.0.0.1,::1,{rules}"));
-    }
 }
 
 fn spawn_root(ctx: &Context) -> std::io::Result<()> {

@@ -8,12 +8,15 @@ mod harness;
 mod origin;
 #[path = "../support/programs.rs"]
 mod programs;
+#[path = "../support/proxy.rs"]
+mod proxy;
 
 mod bypass;
 mod ca;
 mod clients;
 mod clock;
 mod commands;
+mod corporate;
 mod coverage;
 mod doctor;
 mod drain;

@@ -1,6 +1,7 @@
 //! The one facade over what differs between platforms.
 
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 
 use crate::trust_store::TrustStore;
 
@@ -63,6 +64,17 @@ pub fn trust_store() -> Box<dyn TrustStore> {
     return Box::new(crate::macos::trust_store::Keychain::of(std::path::Path::new(
         &std::env::var_os("HOME").unwrap_or_default(),
     )));
+}
+
+/// The edge's socket, where the service manager hands it out on a call (launchd).
+///
+/// # Errors
+/// When it should, and does not.
+pub fn activated_socket() -> io::Result<Option<TcpListener>> {
+    #[cfg(target_os = "macos")]
+    return crate::macos::activate::socket();
+    #[cfg(not(target_os = "macos"))]
+    Ok(None)
 }
 
 /// The program that listens on a local port, as `name, pid N`, if that can be told.

@@ -52,7 +52,7 @@ fn the_users_proxy_becomes_our_upstream_with_its_password_and_its_exceptions() {
     // Not the exceptions: loopback is one from the start. (NO_PROXY would keep curl from us too.)
     let before = proxy.targets();
     let direct = format!("https://{}/v1/models", stand.origin.addr());
-    let raw = programs::curl(&["--noproxy", "none.invalid", &direct]);
+    let raw = programs::curl(&["--insecure", "--noproxy", "none.invalid", &direct]);
     let output = run(&stand, &url, &raw).output().unwrap();
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     assert!(!proxy.targets().iter().any(|t| t.starts_with("127.0.0.1")), "{:?}", proxy.targets());

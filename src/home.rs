@@ -134,6 +134,11 @@ impl Home {
     pub fn user_stopped(&self) -> PathBuf {
         self.0.join("user-stopped")
     }
+    /// Lives as long as a run that changes the user's machine: how to take back what it has done.
+    #[must_use]
+    pub fn setup_journal(&self) -> PathBuf {
+        self.0.join("setup-journal.jsonl")
+    }
     #[must_use]
     pub fn spool_dir(&self) -> PathBuf {
         self.0.join("spool")

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -256,6 +257,17 @@ pub fn trust_store() -> Box<dyn TrustStore> {
         let root = std::env::var_os(SYSTEM_ROOT_VAR).unwrap_or_else(|| "/".into());
         Box::new(crate::linux::trust_store::Anchors::below(root.into()))
     }
+}
+
+/// The edge's socket, where the service manager hands it out on a call (launchd).
+///
+/// # Errors
+/// When it should, and does not.
+pub fn activated_socket() -> io::Result<Option<TcpListener>> {
+    #[cfg(target_os = "macos")]
+    return crate::macos::activate::socket();
+    #[cfg(not(target_os = "macos"))]
+    Ok(None)
 }
 
 /// The program that listens on a local port, as `name, pid N`, if that can be told.

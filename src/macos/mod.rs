@@ -1,5 +1,6 @@
 //! What only macOS has. What builds arguments and parses output compiles, and is tested, anywhere.
 
+pub mod activate;
 pub mod listener;
 pub mod owner;
 pub mod splice;

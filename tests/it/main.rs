@@ -24,6 +24,7 @@ mod layers;
 mod ledger_faults;
 mod origin_itself;
 mod selftest;
+mod services;
 mod supervision;
 mod upgrade;
 mod watchdog;

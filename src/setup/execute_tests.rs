@@ -210,7 +210,7 @@ fn an_answer_that_passes_is_waited_for_and_no_longer_than_patience() {
     let mut machine = Flaky::default();
     let wait = Call::new("switch", ["wait"]);
     let busy = [Answer::Exit(36)];
-    call(&mut machine, &wait.clone().again(busy.clone(), Duration::from_secs(1))).unwrap();
+    call(&mut machine, &wait.again(busy, Duration::from_secs(1))).unwrap();
     assert_eq!(machine.asked, 4);
     machine.paused = Duration::ZERO;
     let broken = Call::new("switch", ["broken"]);

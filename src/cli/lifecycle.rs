@@ -71,8 +71,8 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
         }
     }
     let deadline = Instant::now() + STOP_PATIENCE;
-    for process in ["daemon", "watchdog"] {
-        if !gone(ctx, process, deadline) {
+    for (process, pid) in [("daemon", tree.daemon), ("watchdog", tree.watchdog)] {
+        if !gone(ctx, process, pid, deadline) {
             return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
         }
     }
@@ -95,7 +95,7 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
         }
     } else if let Some(daemon) = before.daemon {
         signal(daemon, Signal::TERM)?;
-        gone(ctx, "daemon", Instant::now() + STOP_PATIENCE);
+        gone(ctx, "daemon", Some(daemon), Instant::now() + STOP_PATIENCE);
     }
     start(ctx, &StartArgs { quiet: false })
 }
@@ -103,12 +103,18 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
 pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
     let tree = Tree::look(ctx, ASK);
     // The root goes first: it would start the edge again.
-    for pid in [tree.root, tree.edge, tree.daemon, tree.watchdog].into_iter().flatten() {
+    let processes = [
+        ("root", tree.root),
+        ("edge", tree.edge),
+        ("daemon", tree.daemon),
+        ("watchdog", tree.watchdog),
+    ];
+    for pid in processes.iter().filter_map(|(_, pid)| *pid) {
         let _ = signal(pid, Signal::TERM);
     }
     let deadline = Instant::now() + STOP_PATIENCE;
-    for process in ["root", "edge", "daemon", "watchdog"] {
-        if !gone(ctx, process, deadline) {
+    for (process, pid) in processes {
+        if !gone(ctx, process, pid, deadline) {
             return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
         }
     }
@@ -276,8 +282,9 @@ fn holder(ctx: &Context, process: &str) -> Option<u32> {
     PidLock::holder(&ctx.home.pid_file(process)).ok().flatten()
 }
 
-fn gone(ctx: &Context, process: &str, deadline: Instant) -> bool {
-    while holder(ctx, process).is_some() {
+/// Whether it ends: this one, whose place another one may have taken by then, or whichever there is.
+fn gone(ctx: &Context, process: &str, pid: Option<u32>, deadline: Instant) -> bool {
+    while holder(ctx, process).is_some_and(|now| pid.is_none_or(|pid| pid == now)) {
         if Instant::now() >= deadline {
             return false;
         }

@@ -138,6 +138,11 @@ impl Home {
     pub fn user_stopped(&self) -> PathBuf {
         self.0.join("user-stopped")
     }
+    /// Lives as long as a run that changes the user's machine: how to take back what it has done.
+    #[must_use]
+    pub fn setup_journal(&self) -> PathBuf {
+        self.0.join("setup-journal.jsonl")
+    }
     /// The lock of daemon or watchdog. As a service, whoever holds it may end first, and a user who
     /// stopped metering is left alone: `None` then, and when another one runs.
     pub fn take_turn(&self, process: &str, service: bool) -> io::Result<Option<PidLock>> {

@@ -10,6 +10,8 @@ mod origin;
 mod programs;
 #[path = "../support/proxy.rs"]
 mod proxy;
+#[path = "../support/standins.rs"]
+mod standins;
 
 mod bypass;
 mod ca;
@@ -25,6 +27,7 @@ mod fail_open;
 mod ladder;
 mod layers;
 mod ledger_faults;
+mod macos_tools;
 mod origin_itself;
 mod selftest;
 mod services;

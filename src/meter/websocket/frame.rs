@@ -36,7 +36,7 @@ pub(super) struct Head {
 }
 
 /// What the reader saw, in this order for each frame; as many payloads as it takes.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Part<'a> {
     Start(Head),
     Payload(&'a [u8]),

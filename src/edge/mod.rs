@@ -52,6 +52,7 @@ use tunnels::Tunnels;
 use crate::config::{self, Config, Loaded, Upstream};
 use crate::home::{Home, PidLock};
 use crate::inherit;
+use crate::platform;
 use crate::supervisor::journal::Note;
 use crate::supervisor::{self, ChildSpec, Journal, Lane, Lanes, Slot, TreeSpec};
 
@@ -117,6 +118,7 @@ async fn run(opts: EdgeOptions) -> u8 {
     let listener = Rc::new(listener);
     let mut serving = edge.accept(&listener);
     let door = edge.open_door(&home, &listener);
+    platform::release_startup_code();
     slog::info!(log, "edge serves"; "port" => edge.shared.edge_port, "image" => image);
     loop {
         match signals.next().await {

@@ -92,14 +92,17 @@ impl Tunnels {
             awaited: [false; 2],
             open: Some(open),
         }));
-        // Held to the end: an event that comes at once waits until then.
+        let table = &*self.table;
         let mut held = lock(&entry);
-        let key = lock(&self.table.all).insert(Arc::clone(&entry));
-        if let Err(_unusable) = self.table.register(key, &held.tunnel) {
-            self.table.end(key, &mut held, Summary { aborted: true, ..Summary::default() });
-        } else if self.table.turn(key, &mut held) == Turn::Again {
-            // What it already held is sent, and more: the event of that goes on with it.
-            held.queued = false;
+        let key = lock(&table.all).insert(Arc::clone(&entry));
+        // What it already holds has nobody else to send it.
+        if let Turn::Over(_) = table.turn(key, &mut held) {
+            return;
+        }
+        held.queued = false;
+        match table.register(key, &held.tunnel) {
+            Ok(()) => table.await_room(key, &mut held),
+            Err(_) => table.end(key, &mut held, Summary { aborted: true, ..Summary::default() }),
         }
     }
 
@@ -242,7 +245,8 @@ impl Table {
 
     fn register(&self, key: usize, tunnel: &Tunnel) -> io::Result<()> {
         let (client, server) = tunnel.sockets();
-        for (socket, which) in [(client, Which::Client), (server, Which::Server)] {
+        // The client's last: it may have spoken already, and the thread then asks for the entry.
+        for (socket, which) in [(server, Which::Server), (client, Which::Client)] {
             let source = &mut SourceFd(&socket.as_raw_fd());
             self.registry.register(source, token(key, which), Interest::READABLE)?;
         }

@@ -5,6 +5,8 @@ pub mod listener;
 #[cfg(target_os = "linux")]
 pub mod owner;
 #[cfg(target_os = "linux")]
+pub mod resident;
+#[cfg(target_os = "linux")]
 pub mod splice;
 pub mod trust_store;
 

@@ -19,7 +19,6 @@ pub struct Held {
     /// Of the whole process tree.
     pub idle_cpu: Duration,
     pub watched: Duration,
-    pub messages: u64,
 }
 
 /// Opens `n` connections with one request each, leaves them alone, closes them. `holder` is the
@@ -59,6 +58,5 @@ pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> 
     drop(open);
     tokio::time::sleep(Duration::from_millis(800)).await;
     let after = memory()?;
-    let idle_cpu = used.target;
-    Ok(Held { tunnels, before, at_n, after, idle_cpu, watched, messages: tunnels })
+    Ok(Held { tunnels, before, at_n, after, idle_cpu: used.target, watched })
 }

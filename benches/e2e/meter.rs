@@ -21,6 +21,9 @@ use crate::role::wait_for_parent;
 /// Root first: it restarts the others.
 const PROCESSES: [&str; 4] = ["root", "edge", "daemon", "watchdog"];
 
+/// A file that makes a directory ours to remove.
+pub const SCRATCH: &str = "halton-meter-bench";
+
 /// Bounds a failure.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -168,7 +171,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         end(&self.home);
-        drop(self.guard.stdin.take());
+        let _ = self.guard.kill();
         let _ = self.guard.wait();
     }
 }
@@ -202,14 +205,13 @@ fn guard(home: &Path) -> Result<Child> {
     Ok(command.spawn()?)
 }
 
-/// The guard's life. What we left goes too: a home in our own directory.
+/// The guard's life. Who is gone without having ended it has left its directory behind too.
 pub fn stand_guard(home: &Path) {
     wait_for_parent();
     end(&Home::at(home));
-    if let Some(dir) = home.parent() {
-        // The last guard finds the directory gone or removes it; a living bench does so itself.
-        let _ = fs::remove_dir_all(home);
-        let _ = fs::remove_file(dir.join("root.key"));
+    let dir = home.parent().filter(|dir| dir.join(SCRATCH).is_file());
+    if let Some(dir) = dir {
+        let _ = fs::remove_dir_all(dir);
     }
 }
 

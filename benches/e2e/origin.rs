@@ -216,7 +216,7 @@ fn delta(number: u64, now: u64) -> String {
 }
 
 /// What stands before the time in a delta.
-pub const STAMP: &str = "t=";
+pub const STAMP: &str = "sent=";
 
 fn end() -> String {
     format!(

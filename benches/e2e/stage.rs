@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use crate::cases::{Case, Load, Side, Target};
 use crate::client::Net;
 use crate::load::Subject;
-use crate::meter::Meter;
+use crate::meter::{Meter, SCRATCH};
 use crate::pki::{self, HOST};
 use crate::role::Role;
 
@@ -46,6 +46,7 @@ struct Tls {
 
 impl Stage {
     pub fn new(program: PathBuf, dir: &Path) -> Result<Self> {
+        std::fs::write(dir.join(SCRATCH), "")?;
         pki::create(dir)?;
         Ok(Self { program, dir: dir.to_owned(), origin: Role::start(ORIGIN, dir)? })
     }

@@ -43,7 +43,7 @@ const RATE: u32 = 50;
 /// The load alone, as a measure for the others.
 pub async fn steady(net: &Net, time: Duration) -> Result<Fault> {
     let attempts = load(net, time, Instant::now()).await?;
-    Ok(judge(&attempts, time))
+    Ok(judge(&attempts, Duration::MAX))
 }
 
 /// `KILL` or `STOP` to the daemon after a third of the time.
@@ -54,22 +54,26 @@ pub async fn fault(meter: &Meter, net: &Net, signal: Signal, time: Duration) -> 
         tokio::time::sleep(time / 3).await;
         let at = zero.elapsed();
         send(daemon, signal)?;
+        // Not when the next one happens to be due.
+        let first = attempt(net.clone(), zero).await;
         if signal == Signal::STOP {
             // What it had read then gets its answer, unless the root has ended it already.
             sleep_until((zero + time).into()).await;
             let _ = send(daemon, Signal::CONT);
         }
-        anyhow::Ok(at)
+        anyhow::Ok((first, at))
     };
-    let (attempts, at) = tokio::join!(load(net, time, zero), strike);
-    Ok(judge(&attempts?, at?))
+    let (attempts, strike) = tokio::join!(load(net, time, zero), strike);
+    let (mut attempts, (first, at)) = (attempts?, strike?);
+    attempts.push(first);
+    Ok(judge(&attempts, at))
 }
 
 /// Begins a request each time one is due, whether the others have ended or not.
 async fn load(net: &Net, time: Duration, zero: Instant) -> Result<Vec<Attempt>> {
     let mut open = JoinSet::new();
     let due = (0_u32..).map(|number| Duration::from_secs(1) * number / RATE);
-    for due in due.take_while(|due| *due <= time) {
+    for due in due.take_while(|due| *due < time) {
         sleep_until((zero + due).into()).await;
         open.spawn(attempt(net.clone(), zero));
     }

@@ -1,6 +1,6 @@
 //! Tunnels that do nothing: what they hold.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use tokio::task::JoinSet;
@@ -16,9 +16,9 @@ pub struct Held {
     pub before: u64,
     pub at_n: u64,
     pub after: u64,
-    /// Of the whole process tree.
-    pub idle_cpu: Duration,
-    pub watched: Duration,
+    /// CPU time per second of the whole process tree: without them, and with them.
+    pub cpu_before: f64,
+    pub cpu_at_n: f64,
 }
 
 /// Opens `n` connections with one request each, leaves them alone, closes them. `holder` is the
@@ -26,7 +26,13 @@ pub struct Held {
 pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> Result<Held> {
     const OPENERS: usize = 8;
     let memory = || resident(holder).context("the process is gone");
-    let before = memory()?;
+    let cpu = async || {
+        let start = Sample::take(&subject.pids, subject.origin);
+        tokio::time::sleep(watch).await;
+        let used = start.until(&Sample::take(&subject.pids, subject.origin));
+        used.target.as_secs_f64() / used.wall.as_secs_f64()
+    };
+    let (before, cpu_before) = (memory()?, cpu().await);
     let mut openers = JoinSet::new();
     for opener in 0..OPENERS {
         let net = subject.net.clone();
@@ -49,14 +55,10 @@ pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> 
     }
     // What is done behind the answers has an end; then nothing is left to do.
     tokio::time::sleep(Duration::from_millis(800)).await;
-    let at_n = memory()?;
-    let (start, began) = (Sample::take(&subject.pids, subject.origin), Instant::now());
-    tokio::time::sleep(watch).await;
-    let used = start.until(&Sample::take(&subject.pids, subject.origin));
-    let watched = began.elapsed();
+    let (at_n, cpu_at_n) = (memory()?, cpu().await);
     let tunnels = open.len() as u64;
     drop(open);
     tokio::time::sleep(Duration::from_millis(800)).await;
     let after = memory()?;
-    Ok(Held { tunnels, before, at_n, after, idle_cpu: used.target, watched })
+    Ok(Held { tunnels, before, at_n, after, cpu_before, cpu_at_n })
 }

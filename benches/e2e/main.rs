@@ -5,6 +5,7 @@
 //! Whatever loses a request or a row fails the run; no time ever does.
 
 mod baselines;
+mod bench;
 mod cases;
 mod client;
 mod faults;
@@ -24,18 +25,10 @@ mod usage;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, bail};
 use clap::Parser;
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
-use serde_json::json;
 use tokio::runtime::{Builder, Runtime};
-
-use cases::{CASES, Scale, Side, Target};
-use results::{Cell, Lines};
-use stage::{Cast, Stage};
-use stats::turn;
 
 /// End-to-end bench of halton-meter.
 #[derive(Debug, Parser)]
@@ -62,7 +55,7 @@ fn main() -> ExitCode {
     let role = args.next().and_then(|role| role.into_string().ok());
     let done = match (role.as_deref(), args.next()) {
         (Some(role), Some(dir)) if !role.starts_with('-') => play(role, Path::new(&dir)),
-        (Some(_) | None, _) => Bench::run(&Args::parse()),
+        (Some(_) | None, _) => measure(&Args::parse()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -71,6 +64,14 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn measure(args: &Args) -> Result<()> {
+    if !args.bench {
+        println!("this is no test: cargo bench --bench e2e, or tools/bench.sh");
+        return Ok(());
+    }
+    bench::run(args)
 }
 
 /// This process is one of the others.
@@ -86,7 +87,7 @@ fn play(role: &str, dir: &Path) -> Result<()> {
         stage::COPY => all_threads()?.block_on(baselines::copying()),
         stage::SPLICE => all_threads()?.block_on(baselines::splicing()),
         stage::INTERCEPT => all_threads()?.block_on(baselines::intercepting(dir)),
-        _ => anyhow::bail!("no such role: {role}"),
+        _ => bail!("no such role: {role}"),
     }
 }
 
@@ -96,208 +97,4 @@ fn one_thread() -> Result<Runtime> {
 
 fn all_threads() -> Result<Runtime> {
     Ok(Builder::new_multi_thread().enable_all().build()?)
-}
-
-struct Bench<'a> {
-    args: &'a Args,
-    scale: Scale,
-    stage: Stage,
-    runtime: Runtime,
-    lines: Lines,
-    /// What must not happen, did.
-    wrong: Vec<String>,
-}
-
-impl<'a> Bench<'a> {
-    fn run(args: &'a Args) -> Result<()> {
-        let began = Instant::now();
-        let descriptors = raise_descriptors();
-        let (program, whose) = program();
-        ensure!(program.is_file(), "no program at {}: build it first", program.display());
-        println!("{}, {whose}", program.display());
-        let mut scale = if args.smoke { Scale::SMOKE } else { Scale::FULL };
-        scale.rounds = args.rounds.unwrap_or(scale.rounds);
-        // A proxy needs two for each tunnel.
-        scale.idle_raw = scale.idle_raw.min(descriptors.saturating_sub(200) / 2);
-        let dir = tempfile::TempDir::with_prefix("halton-bench-")?;
-        let mut bench = Self {
-            args,
-            scale,
-            stage: Stage::new(program, dir.path())?,
-            runtime: one_thread()?,
-            lines: Lines::to(args.json.as_deref())?,
-            wrong: Vec::new(),
-        };
-        bench.loads()?;
-        bench.idle()?;
-        bench.faults()?;
-        bench.starts()?;
-        println!("\n{:.0} s", began.elapsed().as_secs_f64());
-        ensure!(bench.wrong.is_empty(), "wrong:\n  {}", bench.wrong.join("\n  "));
-        Ok(())
-    }
-
-    fn wants(&self, name: &str) -> bool {
-        self.args.only.is_empty() || self.args.only.iter().any(|part| name.contains(part.as_str()))
-    }
-
-    fn loads(&mut self) -> Result<()> {
-        let cases: Vec<_> = CASES.into_iter().filter(|c| self.wants(&c.full_name())).collect();
-        if cases.is_empty() {
-            return Ok(());
-        }
-        let cast = self.stage.cast("loads")?;
-        let (mut cells, mut messages) = (Vec::new(), 0);
-        for case in &cases {
-            eprint!("{}: ", case.full_name());
-            let targets = case.side.targets();
-            for round in 0..self.scale.rounds {
-                for place in 0..targets.len() {
-                    let target = targets[turn(place, round, targets.len())];
-                    let subject = self.stage.subject(&cast, case, target);
-                    let run = self.runtime.block_on(case.run(&subject, &self.scale));
-                    let mut run =
-                        run.with_context(|| format!("{} by {}", case.full_name(), target.name()))?;
-                    if run.failed > 0 {
-                        let (name, target) = (case.full_name(), target.name());
-                        self.wrong.push(format!("{name} by {target}: {} failed", run.failed));
-                    }
-                    if case.side == Side::Tap && target == Target::Meter {
-                        messages += run.messages;
-                    }
-                    for cell in Cell::of(case, target, round, &mut run) {
-                        self.lines.cell(&cell)?;
-                        cells.push(cell);
-                    }
-                }
-                eprint!(".");
-            }
-            eprintln!();
-        }
-        for side in [Side::Edge, Side::Tap] {
-            println!("\n{}", results::load_table(side, &cells));
-        }
-        self.check_ledger(&cast, "loads", messages);
-        Ok(())
-    }
-
-    fn idle(&mut self) -> Result<()> {
-        let mut table = Vec::new();
-        for (side, n) in [(Side::Edge, self.scale.idle_raw), (Side::Tap, self.scale.idle_tls)] {
-            if !self.wants(&format!("{}/idle", side.name())) {
-                continue;
-            }
-            let cast = self.stage.cast(&format!("idle-{}", side.name()))?;
-            for target in side.targets().into_iter().filter(|t| *t != Target::Direct) {
-                let subject = self.stage.plain_subject(&cast, side, target);
-                let holder = self.stage.holder(&cast, side, target)?;
-                let idle = idle::idle(&subject, holder, n, self.scale.idle_watch);
-                let held = self
-                    .runtime
-                    .block_on(idle)
-                    .with_context(|| format!("{}/idle by {}", side.name(), target.name()))?;
-                self.lines.line(&json!({
-                    "case": format!("{}/idle", side.name()), "target": target.name(),
-                    "tunnels": held.tunnels, "rss_before": held.before, "rss_at_n": held.at_n,
-                    "rss_after": held.after, "idle_cpu_us": held.idle_cpu.as_micros() as u64,
-                    "watched_us": held.watched.as_micros() as u64,
-                }))?;
-                table.push((side, target, held));
-            }
-            let messages = if side == Side::Tap { n as u64 } else { 0 };
-            self.check_ledger(&cast, "idle", messages);
-        }
-        if !table.is_empty() {
-            println!("\n{}", results::idle_table(&table));
-        }
-        Ok(())
-    }
-
-    fn faults(&mut self) -> Result<()> {
-        if !self.wants("faults") {
-            return Ok(());
-        }
-        let cast = self.stage.cast("faults")?;
-        let time = self.scale.fault;
-        let net = |target| self.stage.plain_subject(&cast, Side::Tap, target).net;
-        let (direct, meter) = (net(Target::Direct), net(Target::Meter));
-        let rows = self.runtime.block_on(async {
-            anyhow::Ok(vec![
-                ("faults/none, direct", faults::steady(&direct, time / 3).await?),
-                ("faults/none, meter", faults::steady(&meter, time / 3).await?),
-                ("faults/KILL", faults::fault(&cast.meter, &meter, Signal::KILL, time).await?),
-                ("faults/STOP", {
-                    cast.meter.wait_metering()?;
-                    faults::fault(&cast.meter, &meter, Signal::STOP, time).await?
-                }),
-            ])
-        })?;
-        for (name, fault) in &rows {
-            if fault.lost > 0 {
-                self.wrong.push(format!("{name}: {} requests lost", fault.lost));
-            }
-            let ms = |time: std::time::Duration| time.as_secs_f64() * 1e3;
-            self.lines.line(&json!({
-                "case": name, "requests": fault.requests, "begun_after": fault.begun_after,
-                "lost": fault.lost, "in_flight": fault.in_flight,
-                "in_flight_lost": fault.in_flight_lost,
-                "first_success_ms": fault.first_success.map(ms),
-                "slowest_after_ms": ms(fault.slowest_after),
-                "p50_before_ms": fault.p50_before.map(ms),
-                "p50_following_ms": fault.p50_following.map(ms),
-            }))?;
-        }
-        println!("\n{}", results::fault_table(&rows));
-        Ok(())
-    }
-
-    fn starts(&mut self) -> Result<()> {
-        if !self.wants("start") {
-            return Ok(());
-        }
-        let starts = start::starts(self.scale.starts, |name| self.stage.install(name))?;
-        let size = start::size(&self.stage.program)?;
-        for (what, times) in [
-            ("alone", &starts.alone),
-            ("warm", &starts.warm),
-            ("cold", &starts.cold),
-            ("first", &starts.first),
-            ("edge", &starts.edge),
-            ("daemon", &starts.daemon),
-        ] {
-            let ms: Vec<_> = times.iter().map(|t| t.as_secs_f64() * 1e3).collect();
-            self.lines.line(&json!({ "case": format!("start/{what}"), "ms": ms }))?;
-        }
-        println!("\n{}", results::start_table(&starts, size));
-        Ok(())
-    }
-
-    /// A bench that loses rows measures something else.
-    fn check_ledger(&mut self, cast: &Cast, what: &str, messages: u64) {
-        match cast.meter.check_ledger(messages) {
-            Ok(()) => {
-                println!("\n{what}: {messages} requests, {messages} rows, each with its tokens")
-            }
-            Err(e) => self.wrong.push(format!("{what}: {e:#}")),
-        }
-    }
-}
-
-/// `HALTON_METER_BIN`, else what cargo built with us.
-fn program() -> (PathBuf, &'static str) {
-    match std::env::var_os("HALTON_METER_BIN") {
-        Some(named) => (named.into(), "as HALTON_METER_BIN says"),
-        None => (
-            env!("CARGO_BIN_EXE_halton-meter").into(),
-            "as cargo built it for this bench, with test features: tools/bench.sh takes the release",
-        ),
-    }
-}
-
-/// As many descriptors as we may have, and how many that is.
-fn raise_descriptors() -> usize {
-    let limit = getrlimit(Resource::Nofile);
-    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
-    let now = getrlimit(Resource::Nofile).current;
-    now.and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
 }

@@ -110,11 +110,12 @@ impl Meter {
             "lost_rows": 0, "input": messages * INPUT_TOKENS, "output": messages * OUTPUT_TOKENS,
         });
         let (summary, coverage) = (&seen["summary"], &seen["coverage"]);
+        let tokens = |class: &str| summary["tokens"][class].as_u64().unwrap_or(0);
         let found = serde_json::json!({
             "messages": coverage["metered_requests"], "errors": summary["errors"],
             "incomplete": summary["incomplete"], "passed": coverage["passed_connections"],
             "lost": coverage["lost_connections"], "lost_rows": coverage["lost_rows"],
-            "input": summary["tokens"]["input"], "output": summary["tokens"]["output"],
+            "input": tokens("input"), "output": tokens("output"),
         });
         if found != expected {
             bail!("the ledger holds {found}, not {expected}; {coverage}");

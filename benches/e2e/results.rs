@@ -152,7 +152,6 @@ pub fn idle_table(held: &[(Side, Target, Held)]) -> String {
         .iter()
         .map(|(side, target, held)| {
             let each = held.at_n.saturating_sub(held.before) as f64 / 1024.0;
-            let used = held.idle_cpu.as_secs_f64() * 1e3 / held.watched.as_secs_f64();
             vec![
                 format!("{}/idle", side.name()),
                 target.name().to_owned(),
@@ -161,7 +160,8 @@ pub fn idle_table(held: &[(Side, Target, Held)]) -> String {
                 mib(held.at_n),
                 mib(held.after),
                 figure(each / held.tunnels as f64),
-                figure(used),
+                figure(held.cpu_before * 1e3),
+                figure(held.cpu_at_n * 1e3),
             ]
         })
         .collect();
@@ -173,7 +173,8 @@ pub fn idle_table(held: &[(Side, Target, Held)]) -> String {
         "MiB with them",
         "MiB after",
         "KiB each",
-        "CPU ms/s idle",
+        "CPU ms/s before",
+        "CPU ms/s with them",
     ];
     table(2, &head, &rows)
 }

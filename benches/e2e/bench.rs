@@ -209,7 +209,7 @@ impl Bench<'_> {
     fn check_ledger(&mut self, cast: &Cast, what: &str, messages: u64) {
         match cast.meter.check_ledger(messages) {
             Ok(()) => {
-                println!("\n{what}: {messages} requests, {messages} rows, each with its tokens")
+                println!("\n{what}: {messages} requests, {messages} rows, each with its tokens");
             }
             Err(e) => self.wrong.push(format!("{what}: {e:#}")),
         }

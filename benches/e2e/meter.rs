@@ -185,9 +185,9 @@ pub fn send(pid: u32, signal: Signal) -> Result<()> {
 /// Until no lock is held: a root that is killed in mid-start may just have made a child.
 fn end(home: &Home) {
     let deadline = Instant::now() + Duration::from_secs(5);
-    let alive = |p: &&str| PidLock::holder(&home.pid_file(p)).ok().flatten();
+    let alive = |process: &&str| PidLock::holder(&home.pid_file(process)).ok().flatten();
     while Instant::now() < deadline {
-        let pids: Vec<u32> = PROCESSES.iter().filter_map(|p| alive(&p)).collect();
+        let pids: Vec<u32> = PROCESSES.iter().filter_map(alive).collect();
         if pids.is_empty() {
             return;
         }

@@ -81,6 +81,8 @@ fn edge(wanted: &Installation) -> Option<String> {
          \n\
          [Service]\n\
          Type=exec\n\
+         # Else systemd makes the socket blocking at each start, for an edge that lives and shares it too.\n\
+         NonBlocking=yes\n\
          ExecStart={} supervise --edge-only\n\
          {}\
          Restart=always\n\

@@ -4,9 +4,9 @@
 pub mod listener;
 #[cfg(target_os = "linux")]
 pub mod owner;
-pub mod session;
 #[cfg(target_os = "linux")]
 pub mod resident;
+pub mod session;
 #[cfg(target_os = "linux")]
 pub mod splice;
 pub mod systemctl;

@@ -35,6 +35,7 @@ use super::feed::Budget;
 use super::ledger::Register;
 use super::observer::{MakeFollower, RowSink, follower};
 use super::price::Book;
+use super::pulse::Pulse;
 use super::pump::Stage;
 use super::trust::Trust;
 use crate::config::Config;
@@ -129,6 +130,7 @@ pub struct Tap {
     stage: watch::Sender<Stage>,
     open: watch::Sender<usize>,
     budget: Arc<Budget>,
+    pulse: Arc<Pulse>,
     counters: Counters,
     bypass: Arc<Bypass>,
     trial: Mutex<Option<Trial>>,
@@ -165,6 +167,7 @@ impl Tap {
             stage: watch::Sender::new(Stage::Serving),
             open: watch::Sender::new(0),
             budget: Budget::new(deps.limits.observers_bytes),
+            pulse: Pulse::start(observers.handle()),
             counters: Counters::default(),
             bypass: Arc::default(),
             trial: Mutex::default(),

@@ -36,7 +36,8 @@ pub const RUN_VAR: &str = "HALTON_RUN";
 
 /// What a new shell waits for an edge that says nothing.
 const IF_UP: Duration = Duration::from_millis(300);
-const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// What never goes through a proxy.
+pub const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  eval \"$(halton-meter env)\"")]
@@ -67,18 +68,18 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
     let present: BTreeMap<String, String> = std::env::vars().collect();
     let edge = ctx.loaded.config.edge.addr();
     let down = args.if_up && !answers(ctx);
-    // A shell that got them from its session, or its parent, is better off without them.
-    let ours = || PROXY_VARS.iter().any(|v| present.get(*v) == Some(&format!("http://{edge}")));
-    if args.unset || (down && ours()) {
-        for name in names() {
+    if args.unset || down {
+        // A shell that got ours from its session is better off without them; what else is there stays.
+        let ours = |name: &&str| {
+            let value = present.get(*name).map_or("", String::as_str);
+            value == format!("http://{edge}") || Path::new(value).starts_with(ctx.home.path())
+        };
+        for name in names().filter(|name| args.unset || ours(name)) {
             match args.shell {
                 Shell::Posix => writeln!(out, "unset {name}")?,
                 Shell::Fish => writeln!(out, "set -e {name}")?,
             }
         }
-        return Ok(Exit::OK);
-    }
-    if down {
         return Ok(Exit::OK);
     }
     ctx.checked()?;
@@ -185,7 +186,7 @@ pub fn foreign_proxy(
 ) -> Option<&str> {
     let ours = |url: &str| {
         crate::config::UpstreamProxy::parse(url).is_some_and(|p| {
-            p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host)
+            p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host, p.port)
         })
     };
     PROXY_VARS

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::client::Tree;
-use super::{Context, Exit, Failure, apply, env, say, services};
+use super::{Context, Exit, Failure, apply, env, say, services, upstream};
+use crate::config::{self, Origin};
 use crate::home::{HOME_VAR, own_program};
 use crate::platform::{self, Installation, NetworkService, User};
 use crate::setup::plan::{self, Found, FromPlatform, Part};
@@ -60,8 +61,10 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
         Some(apply::begin(ctx)?)
     };
     let installation = installation(ctx)?;
-    let (installation, config) = settle_port(ctx, installation, silent)?;
-    let parts = plan(ctx, args, mode, &*manager, &installation, config)?;
+    let mut config = ConfigFile::read(ctx)?;
+    let installation = settle_port(ctx, installation, &mut config, silent)?;
+    config.keep_proxy(ctx);
+    let parts = plan(ctx, args, mode, &*manager, &installation, config.step())?;
     if parts.is_empty() {
         say(format_args!("nothing to do: installed as {mode}"));
         return Ok(Exit::OK);
@@ -124,21 +127,82 @@ pub fn installation(ctx: &Context) -> Result<Installation, Failure> {
     })
 }
 
+/// What services read, unlike our flags and our environment.
+struct ConfigFile {
+    path: PathBuf,
+    before: String,
+    text: String,
+}
+
+impl ConfigFile {
+    fn read(ctx: &Context) -> Result<Self, Failure> {
+        let elsewhere = ctx.loaded.values.iter().find(|(key, _, origin)| {
+            ["edge.port", "daemon.api_port"].contains(&key.name)
+                && matches!(origin, Origin::Flag | Origin::Environment { .. })
+        });
+        let path = ctx.home.config_file();
+        if let Some((key, value, origin)) = elsewhere {
+            let why =
+                format!("{} = {value} comes from {origin}, which services don't see", key.name);
+            return Err(
+                Failure::new(Exit::CONFIG, why).hint(format!("write it to {}", path.display()))
+            );
+        }
+        let before = match std::fs::read_to_string(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            other => other?,
+        };
+        Ok(Self { path, text: before.clone(), before })
+    }
+
+    /// `false`: the file has a form that we don't change.
+    fn set(&mut self, key: &str, value: &str) -> bool {
+        let edited = config::with_value(&self.text, key, value);
+        let done = edited.is_some();
+        self.text = edited.unwrap_or_else(|| std::mem::take(&mut self.text));
+        done
+    }
+
+    /// A proxy that the user has becomes our upstream: services would know nothing of it.
+    fn keep_proxy(&mut self, ctx: &Context) {
+        if ctx.loaded.config.upstream.proxy.is_some() {
+            return;
+        }
+        let present = std::env::vars().collect();
+        let found = upstream::of_environment(&present, ctx.loaded.config.edge.addr());
+        let Some(found) = found.filter(upstream::Found::usable) else { return };
+        let before = self.text.clone();
+        let rules = found.no_proxy.iter().map(|rule| format!("{rule:?}")).collect::<Vec<_>>();
+        let done = self.set("upstream.proxy", &format!("{:?}", found.url))
+            && self.set("upstream.no_proxy", &format!("[{}]", rules.join(", ")));
+        if !done {
+            self.text = before;
+            say(format_args!(
+                "{found} leads to the internet here, and services don't know it: set upstream.proxy in {}",
+                self.path.display()
+            ));
+        }
+    }
+
+    fn step(self) -> Option<Step> {
+        (self.text != self.before).then(|| Step::write(self.path, self.text, 0o600))
+    }
+}
+
 /// The configured port is one fact. If another program has it, another one is offered, once, and
 /// written down.
 fn settle_port(
     ctx: &Context,
     mut installation: Installation,
+    config: &mut ConfigFile,
     silent: bool,
-) -> Result<(Installation, Option<Step>), Failure> {
+) -> Result<Installation, Failure> {
     let addr = installation.edge;
     // Whoever is installed holds it himself, or his service manager does.
     let tree = Tree::look(ctx, ASK);
-    if tree.edge.is_some() || tree.root.is_some() || Mode::installed(&ctx.home).is_some() {
-        return Ok((installation, None));
-    }
-    if TcpListener::bind(addr).is_ok() {
-        return Ok((installation, None));
+    let ours = tree.edge.is_some() || tree.root.is_some() || Mode::installed(&ctx.home).is_some();
+    if ours || TcpListener::bind(addr).is_ok() {
+        return Ok(installation);
     }
     let who = platform::listener_on(addr).unwrap_or_else(|| "another program".to_owned());
     let taken = format!("port {} is held by {who}", addr.port());
@@ -149,25 +213,20 @@ fn settle_port(
         .find(|port| TcpListener::bind((addr.ip(), *port)).is_ok());
     let hint = format!(
         "end that program, or set edge.port in {} to a free port{}",
-        ctx.home.config_file().display(),
+        config.path.display(),
         free.map(|p| format!(" ({p} is)")).unwrap_or_default()
     );
     let Some(port) = free.filter(|_| !silent) else {
         return Err(Failure::new(Exit::FAILED, taken).hint(hint));
     };
     say(&taken);
-    if apply::ask(&format!("Use port {port} from now on?"))? != Some(true) {
+    if apply::ask(&format!("Use port {port} from now on?"))? != Some(true)
+        || !config.set("edge.port", &port.to_string())
+    {
         return Err(Failure::new(Exit::FAILED, "nothing was changed").hint(hint));
     }
-    let path = ctx.home.config_file();
-    let text = match std::fs::read_to_string(&path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-        other => other?,
-    };
-    let edited = crate::config::with_value(&text, "edge.port", &port.to_string());
-    let edited = edited.ok_or_else(|| Failure::new(Exit::CONFIG, &taken).hint(hint))?;
     installation.edge.set_port(port);
-    Ok((installation, Some(Step::write(path, edited, 0o600))))
+    Ok(installation)
 }
 
 fn plan(

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Health, Tree};
-use super::{Context, Exit, Failure, env, say};
+use super::{Context, Exit, Failure, env, say, services, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
+use crate::platform::Service;
 use crate::supervisor::{JournalEntry, journal};
 
 /// How long `start` and `restart` wait for `/health`.
@@ -61,18 +62,22 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
         return Ok(Exit::OK);
     }
     write_atomic(&ctx.home.user_stopped(), b"")?;
-    match tree.root {
-        Some(root) => signal(root, Signal::HUP)?,
-        // The root died: end its orphans ourselves.
-        None => {
-            for pid in [tree.daemon, tree.watchdog].into_iter().flatten() {
-                signal(pid, Signal::TERM)?;
-            }
+    let services = services::installed(ctx);
+    if let Some(services) = &services {
+        services.stop(&Service::METERING);
+    }
+    if let Some(root) = tree.root {
+        signal(root, Signal::HUP)?;
+    }
+    // No root that ends them: it died, or has only the edge below it.
+    if tree.root.is_none() || services.is_some() {
+        for pid in [tree.daemon, tree.watchdog].into_iter().flatten() {
+            signal(pid, Signal::TERM)?;
         }
     }
     let deadline = Instant::now() + STOP_PATIENCE;
-    for process in ["daemon", "watchdog"] {
-        if !gone(ctx, process, deadline) {
+    for (process, pid) in [("daemon", tree.daemon), ("watchdog", tree.watchdog)] {
+        if !gone(ctx, process, pid, deadline) {
             return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
         }
     }
@@ -87,7 +92,10 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
 pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
     let before = Tree::look(ctx, ASK);
     let _ = fs::remove_file(ctx.home.user_stopped());
-    if let (Some(root), Some(daemon)) = (before.root, before.daemon) {
+    let services = services::installed(ctx).filter(|s| s.pid(Service::Daemon).is_some());
+    if let Some(services) = services {
+        services.restart(&Service::METERING);
+    } else if let (Some(root), Some(daemon)) = (before.root, before.daemon) {
         signal(root, Signal::USR1)?;
         let deadline = Instant::now() + STOP_PATIENCE;
         while holder(ctx, "daemon") == Some(daemon) && Instant::now() < deadline {
@@ -95,20 +103,29 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
         }
     } else if let Some(daemon) = before.daemon {
         signal(daemon, Signal::TERM)?;
-        gone(ctx, "daemon", Instant::now() + STOP_PATIENCE);
+        gone(ctx, "daemon", Some(daemon), Instant::now() + STOP_PATIENCE);
     }
     start(ctx, &StartArgs { quiet: false })
 }
 
 pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
+    if let Some(services) = services::installed(ctx) {
+        services.stop(&Service::ALL);
+    }
     let tree = Tree::look(ctx, ASK);
     // The root goes first: it would start the edge again.
-    for pid in [tree.root, tree.edge, tree.daemon, tree.watchdog].into_iter().flatten() {
+    let processes = [
+        ("root", tree.root),
+        ("edge", tree.edge),
+        ("daemon", tree.daemon),
+        ("watchdog", tree.watchdog),
+    ];
+    for pid in processes.iter().filter_map(|(_, pid)| *pid) {
         let _ = signal(pid, Signal::TERM);
     }
     let deadline = Instant::now() + STOP_PATIENCE;
-    for process in ["root", "edge", "daemon", "watchdog"] {
-        if !gone(ctx, process, deadline) {
+    for (process, pid) in processes {
+        if !gone(ctx, process, pid, deadline) {
             return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
         }
     }
@@ -124,27 +141,23 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     let stopped = ctx.home.user_stopped().exists();
     let deadline = Instant::now() + patience;
     let mut tree = Tree::look(ctx, ASK.min(patience));
+    let services = services::installed(ctx);
     if tree.metering() {
-        // It serves, but its root died: a new one adopts what lives.
+        // It serves, but its root died: a new one adopts what lives. A service manager sees that itself.
         if tree.root.is_none()
+            && services.is_none()
             && let Err(e) = spawn_root(ctx)
         {
             say(format_args!("the supervisor could not be started: {e}"));
         }
         return Ready::Metering;
     }
-    if tree.root.is_none() {
-        if tree.edge.is_none() && port_answers(ctx) {
-            return Ready::NoEdge(taken(ctx));
-        }
-        if let Err(e) = spawn_root(ctx) {
-            return Ready::NoEdge(format!("the supervisor could not be started: {e}"));
-        }
-    } else if tree.daemon.is_none() && !stopped {
-        // A root that was told to stop metering: tell it to look again.
-        if let Some(root) = tree.root {
-            let _ = signal(root, Signal::HUP);
-        }
+    let by_services = services.is_some_and(|services| {
+        let wanted: &[Service] = if stopped { &[Service::Edge] } else { &Service::ALL };
+        services.start(wanted, patience)
+    });
+    if !by_services && let Err(why) = bring_up(ctx, &tree, stopped) {
+        return Ready::NoEdge(why);
     }
     let edge_deadline = deadline.max(Instant::now() + Duration::from_secs(1));
     let mut wait = Duration::from_millis(2);
@@ -161,6 +174,21 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
         wait = (wait * 2).min(Duration::from_millis(10));
     }
     verdict(ctx, &tree, stopped)
+}
+
+/// Starts the embedded root, or tells it to look again.
+fn bring_up(ctx: &Context, tree: &Tree, stopped: bool) -> Result<(), String> {
+    let Some(root) = tree.root else {
+        if tree.edge.is_none() && port_answers(ctx) {
+            return Err(taken(ctx));
+        }
+        return spawn_root(ctx).map_err(|e| format!("the supervisor could not be started: {e}"));
+    };
+    if tree.daemon.is_none() && !stopped {
+        // It was told to stop metering.
+        let _ = signal(root, Signal::HUP);
+    }
+    Ok(())
 }
 
 fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
@@ -231,26 +259,13 @@ pub fn own_process(ctx: &Context, args: &[&str]) -> std::io::Result<Command> {
             command.env(key.variable(), value);
         }
     }
-    adopt_user_proxy(ctx, &mut command);
+    // A proxy that the user already had becomes our upstream instead of being lost.
+    if ctx.loaded.config.upstream.proxy.is_none() {
+        let present = std::env::vars().collect();
+        let found = upstream::of_environment(&present, ctx.loaded.config.edge.addr());
+        command.envs(found.iter().flat_map(upstream::Found::variables));
+    }
     Ok(command)
-}
-
-/// A proxy that the user already had becomes our upstream instead of being lost.
-fn adopt_user_proxy(ctx: &Context, command: &mut Command) {
-    let present = std::env::vars().collect();
-    let edge = ctx.loaded.config.edge.addr();
-    if ctx.loaded.config.upstream.proxy.is_some() {
-        return;
-    }
-    let Some(url) = env::foreign_proxy(&present, edge) else { return };
-    let variable = |name| crate::config::Key::find(name).map(crate::config::Key::variable);
-    if let Some(name) = variable("upstream.proxy") {
-        command.env(name, url);
-    }
-    let rules = env::NO_PROXY_VARS.iter().find_map(|v| present.get(*v));
-    if let (Some(name), Some(rules)) = (variable("upstream.no_proxy"), rules) {
-        command.env(name, format!("localhost,127.0.0.1,::1,{rules}"));
-    }
 }
 
 fn spawn_root(ctx: &Context) -> std::io::Result<()> {
@@ -289,8 +304,9 @@ fn holder(ctx: &Context, process: &str) -> Option<u32> {
     PidLock::holder(&ctx.home.pid_file(process)).ok().flatten()
 }
 
-fn gone(ctx: &Context, process: &str, deadline: Instant) -> bool {
-    while holder(ctx, process).is_some() {
+/// Whether it ends: this one, whose place another one may have taken by then, or whichever there is.
+fn gone(ctx: &Context, process: &str, pid: Option<u32>, deadline: Instant) -> bool {
+    while holder(ctx, process).is_some_and(|now| pid.is_none_or(|pid| pid == now)) {
         if Instant::now() >= deadline {
             return false;
         }

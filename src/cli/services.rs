@@ -1,8 +1,11 @@
 //! The processes as the service manager keeps them, once `init` has installed services. Then it alone
 //! starts and stops them: there are never two trees.
 
-use super::Context;
-use crate::platform::{self, Service, ServiceManager, User};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use super::{Context, say};
+use crate::platform::{self, Service, ServiceManager, ServiceState, User};
 use crate::setup::{self, Mode, Os, Step, StepError};
 
 /// Who keeps the processes.
@@ -31,20 +34,45 @@ impl Services {
         self.manager.name()
     }
 
+    pub fn state(&self, service: Service) -> Option<ServiceState> {
+        self.manager.state(&self.user, service).ok()
+    }
+
     pub fn pid(&self, service: Service) -> Option<u32> {
-        self.manager.state(&self.user, service).ok()?.pid
+        self.state(service)?.pid
     }
 
-    pub fn start(&self, services: &[Service]) -> Result<(), StepError> {
-        run(&self.manager.start(&self.user, services))
+    /// Within this time. `false`: they can't be started so.
+    pub fn start(&self, services: &[Service], patience: Duration) -> bool {
+        let steps = self.manager.start(&self.user, services);
+        let (tell, told) = mpsc::channel();
+        // A manager that hangs must not keep a command from running.
+        let started = std::thread::Builder::new().name("services".to_owned()).spawn(move || {
+            let _ = tell.send(run(&steps));
+        });
+        match started.map(|_| told.recv_timeout(patience)) {
+            Ok(Ok(Ok(()))) => true,
+            Ok(Ok(Err(e))) => self.complain(&e),
+            Ok(Err(_)) => self.complain(&"it does not answer"),
+            Err(e) => self.complain(&e),
+        }
     }
 
-    pub fn stop(&self, services: &[Service]) -> Result<(), StepError> {
-        run(&self.manager.stop(&self.user, services))
+    pub fn stop(&self, services: &[Service]) {
+        if let Err(e) = run(&self.manager.stop(&self.user, services)) {
+            self.complain(&e);
+        }
     }
 
-    pub fn restart(&self, services: &[Service]) -> Result<(), StepError> {
-        run(&self.manager.restart(&self.user, services))
+    pub fn restart(&self, services: &[Service]) {
+        if let Err(e) = run(&self.manager.restart(&self.user, services)) {
+            self.complain(&e);
+        }
+    }
+
+    fn complain(&self, why: &dyn std::fmt::Display) -> bool {
+        say(format_args!("{}: {why}", self.name()));
+        false
     }
 }
 

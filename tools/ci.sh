@@ -23,6 +23,14 @@ tools/macos-check.sh clippy --locked --all-targets -- -D warnings && macos=check
   macos='NOT CHECKED'
 }
 
+step systemd
+# The tests that need it are among the integration tests, and pass where it is missing.
+tools/user-systemd.sh true && systemd=checked || {
+  code=$?
+  [ "$code" -eq 3 ] || exit "$code"
+  systemd='NOT CHECKED'
+}
+
 step release
 cargo build --locked --release
 size=$(stat -c %s target/release/halton-meter 2>/dev/null || stat -f %z target/release/halton-meter)
@@ -37,4 +45,4 @@ tools/chaos.sh 1 30
 step tests
 tools/test.sh
 
-printf '\nmacOS: %s\n' "$macos"
+printf '\nmacOS: %s\nsystemd: %s\n' "$macos" "$systemd"

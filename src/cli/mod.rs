@@ -20,6 +20,7 @@ mod status;
 mod summary;
 mod up;
 mod upgrade;
+mod userenv;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -93,6 +94,8 @@ enum Command {
     /// Says whether this program can take over from a running process.
     #[command(hide = true)]
     Preflight { process: String, format: u32 },
+    #[command(hide = true)]
+    Userenv(userenv::UserenvArgs),
     #[command(hide = true)]
     Edge(EdgeArgs),
     #[command(hide = true)]
@@ -198,6 +201,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Preflight { process, format } => {
             Ok(processes::preflight(&process, format, &mut out))
         }
+        Command::Userenv(args) => userenv::run(&ctx, &args),
         Command::Edge(EdgeArgs { command: Some(EdgeCommand::Stop) }) => lifecycle::edge_stop(&ctx),
         Command::Edge(EdgeArgs { command: None }) => Ok(processes::edge(ctx)),
         Command::Daemon(args) => Ok(processes::daemon(ctx, args.service)),

@@ -5,6 +5,7 @@ pub mod agents;
 pub mod launchctl;
 pub mod launchd;
 pub mod listener;
+pub mod network;
 pub mod owner;
 pub mod plist;
 pub mod session;
@@ -14,7 +15,6 @@ pub mod trust_store;
 
 #[cfg(test)]
 #[path = "../../tests/support/standins.rs"]
-#[expect(dead_code, reason = "shared with the integration tests")]
 mod standins;
 
 use crate::platform::{ServiceManager, SessionEnvironment};

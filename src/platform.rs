@@ -238,7 +238,7 @@ pub fn system_proxy() -> Box<dyn SystemProxy> {
     }
     // Never the developer's own, from a unit test.
     if is_macos() && !cfg!(test) {
-        Box::new(crate::macos::system_proxy::NetworkSetup)
+        Box::<crate::macos::system_proxy::NetworkSetup>::default()
     } else {
         Box::new(Absent)
     }

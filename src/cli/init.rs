@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::apply::Leftover;
 use super::client::Tree;
 use super::{Context, Exit, Failure, apply, env, say, services, upstream};
 use crate::config::{self, Origin};
@@ -58,7 +59,7 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
         }
         None
     } else {
-        Some(apply::begin(ctx)?)
+        Some(apply::begin(ctx, Leftover::Refuse)?)
     };
     let installation = installation(ctx)?;
     let mut config = ConfigFile::read(ctx)?;

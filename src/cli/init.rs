@@ -62,6 +62,9 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
         Some(apply::begin(ctx, Leftover::Refuse)?)
     };
     let installation = installation(ctx)?;
+    if lock.is_some() {
+        env::prepare_ca(ctx)?;
+    }
     let mut config = ConfigFile::read(ctx)?;
     let installation = settle_port(ctx, installation, &mut config, silent)?;
     config.keep_proxy(ctx);
@@ -78,7 +81,6 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
     if !silent && !apply::consent("Go on?")? {
         return Err(Failure::new(Exit::FAILED, "nothing was changed"));
     }
-    env::prepare_ca(ctx)?;
     let steps: Vec<Step> = parts.into_iter().flat_map(|p| p.steps).collect();
     apply::execute(ctx, &lock, &steps)?;
     say(format_args!("installed as {mode}; {} keeps it running", manager.name()));

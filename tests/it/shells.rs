@@ -55,14 +55,19 @@ fn a_new_shell_leads_to_the_edge_only_while_it_answers() {
         assert_eq!(seen, (String::new(), "/corp.pem".to_owned()), "{program}");
     }
     stand.must(&["start"]);
+    let leads_here = |program: &str, kind| {
+        // On a busy machine an edge may be silent for as long as a shell waits.
+        stand.wait(&format!("{program} to lead to the edge"), || {
+            new_shell(&stand, program, kind, &[]) == (proxy.clone(), bundle.clone())
+        });
+    };
     for (program, kind) in &shells {
-        let seen = new_shell(&stand, program, *kind, &[]);
-        assert_eq!(seen, (proxy.clone(), bundle.clone()), "{program}");
+        leads_here(program, *kind);
     }
     // Metering is stopped: the edge still answers.
     stand.must(&["stop"]);
     for (program, kind) in &shells {
-        assert_eq!(new_shell(&stand, program, *kind, &[]).0, proxy, "{program}");
+        leads_here(program, *kind);
     }
     stand.must(&["edge", "stop"]);
     for (program, kind) in &shells {

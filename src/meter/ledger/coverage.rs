@@ -4,7 +4,7 @@
 //! A connection to a metered host was metered (it left rows), passed, or lost: each exactly once,
 //! whichever of our processes was killed meanwhile, and as often as that happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
@@ -17,6 +17,7 @@ use super::passed::{self, Passed};
 use super::query::Ledger;
 use super::record::{Columns, Id, Micros};
 use super::report::Window;
+use super::rollup::{self, HOUR};
 use super::unfinished::{self, Fate, Unfinished, judge};
 use crate::meter::surface;
 
@@ -111,12 +112,10 @@ impl Ledger {
     fn stored(&self, window: Window) -> Result<Coverage, LedgerError> {
         let range = [window.from.as_microsecond(), window.to.as_microsecond()];
         let one = |sql: &str| self.conn.query_row(sql, range, |row| row.get(0).map(count));
+        let (metered_requests, metered_connections) = self.metered(window)?;
         Ok(Coverage {
-            metered_requests: one(
-                "SELECT count(*) FROM requests WHERE billable AND started_at >= ? AND started_at < ?",
-            )?,
-            metered_connections: one("SELECT count(DISTINCT connection) FROM requests \
-                 WHERE started_at >= ? AND started_at < ?")?,
+            metered_requests,
+            metered_connections,
             lost_rows: one("SELECT coalesce(sum(rows), 0) FROM losses WHERE at >= ? AND at < ?")?,
             set_aside: self
                 .conn
@@ -127,6 +126,45 @@ impl Ledger {
                 .collect::<Result<_, _>>()?,
             ..Coverage::default()
         })
+    }
+
+    /// Requests to models, and connections with a row of whatever request.
+    ///
+    /// A connection is counted where its first row is, if that is in an hour that is rolled up;
+    /// the others by name.
+    fn metered(&self, window: Window) -> Result<(u64, u64), LedgerError> {
+        let (mut requests, mut counted) = (0_u64, 0_u64);
+        let mut hours = HashSet::new();
+        let mut carried = Vec::new();
+        let rest = rollup::read(&self.conn, window, |hour, cells| {
+            let Some(head) = rollup::decode_head(cells) else { return false };
+            requests = requests.saturating_add(head.requests);
+            counted = counted.saturating_add(head.first);
+            carried.extend(head.carried);
+            hours.insert(hour)
+        })?;
+        let elsewhere = |first: i64| !hours.contains(&first);
+        let mut by_name: HashSet<Uuid> =
+            carried.into_iter().filter(|(_, first)| elsewhere(*first)).map(|(id, _)| id).collect();
+        let mut stmt = self.conn.prepare_cached(
+            "SELECT billable, connection FROM requests WHERE started_at >= ? AND started_at < ?",
+        )?;
+        let mut in_rows = HashSet::new();
+        for range in rest {
+            let mut rows = stmt.query([range.start, range.end])?;
+            while let Some(row) = rows.next()? {
+                requests = requests.saturating_add(u64::from(row.get::<_, bool>(0)?));
+                in_rows.extend(row.get::<_, Option<Id>>(1)?.map(|id| id.0));
+            }
+        }
+        for connection in in_rows {
+            if hours.is_empty()
+                || elsewhere(rollup::first_row(&self.conn, connection)?.div_euclid(HOUR))
+            {
+                by_name.insert(connection);
+            }
+        }
+        Ok((requests, counted.saturating_add(by_name.len() as u64)))
     }
 
     fn add_stored_passed(&self, window: Window, sum: &mut Sum) -> Result<(), LedgerError> {

@@ -23,7 +23,13 @@ pub(super) const COLUMNS: &str = "id, started_at, ended_at, host, path, method, 
 
 static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let values = vec!["?"; COLUMNS.split(',').count()].join(", ");
-    format!("INSERT OR REPLACE INTO requests ({COLUMNS}) VALUES ({values})")
+    // A conflict clause, not OR REPLACE, which deletes without telling the triggers.
+    let columns = COLUMNS.split(", ").filter(|column| *column != "id");
+    let sets: Vec<String> = columns.map(|c| format!("{c} = excluded.{c}")).collect();
+    format!(
+        "INSERT INTO requests ({COLUMNS}) VALUES ({values}) ON CONFLICT (id) DO UPDATE SET {}",
+        sets.join(", ")
+    )
 });
 
 /// Longest text that a column keeps; some of it comes from the network.

@@ -14,6 +14,7 @@ use slog::Logger;
 
 use super::backoff::{Backoff, Fault, explain};
 use super::intake::{Intake, Limits, Queued, Shared};
+use super::rollup::Roller;
 use super::schema::{self, FileId};
 use super::{LedgerError, passed, record, spill, unfinished};
 use crate::home::Home;
@@ -44,12 +45,17 @@ impl WriterConfig {
 /// [`IntakeStats::degraded`](super::IntakeStats) says why.
 pub fn start_writer(config: WriterConfig) -> Result<(Intake, Writer), LedgerError> {
     let shared = Arc::new(Shared::new(config.limits));
+    // Without it reports are slow, and right.
+    let roller = Roller::start(config.path.clone(), config.log.clone());
+    if let Err(e) = &roller {
+        slog::warn!(config.log, "nothing will be rolled up"; "error" => e.to_string());
+    }
     let worker = Worker::new(config, Arc::clone(&shared));
     thread::Builder::new()
         .name("ledger".to_owned())
         .spawn(move || worker.live())
         .map_err(LedgerError::Thread)?;
-    Ok((Intake(Arc::clone(&shared)), Writer { shared }))
+    Ok((Intake(Arc::clone(&shared)), Writer { shared, _roller: roller.ok() }))
 }
 
 /// The handle of the writer's thread. Dropped without [`stop`](Self::stop), it asks the thread to
@@ -57,6 +63,7 @@ pub fn start_writer(config: WriterConfig) -> Result<(Intake, Writer), LedgerErro
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
+    _roller: Option<Roller>,
 }
 
 impl Writer {

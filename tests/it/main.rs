@@ -8,12 +8,17 @@ mod harness;
 mod origin;
 #[path = "../support/programs.rs"]
 mod programs;
+#[path = "../support/proxy.rs"]
+mod proxy;
+#[path = "../support/standins.rs"]
+mod standins;
 
 mod bypass;
 mod ca;
 mod clients;
 mod clock;
 mod commands;
+mod corporate;
 mod coverage;
 mod doctor;
 mod drain;
@@ -22,8 +27,10 @@ mod fail_open;
 mod ladder;
 mod layers;
 mod ledger_faults;
+mod macos_tools;
 mod origin_itself;
 mod selftest;
+mod services;
 mod supervision;
 mod upgrade;
 mod watchdog;

@@ -33,6 +33,9 @@ pub struct Coverage {
     pub passed_connections: u64,
     pub passed_bytes: u64,
     pub passed_by_reason: BTreeMap<String, u64>,
+    /// Lines of the edge's spool that found no room. Each told of the beginning or the end of a
+    /// passed connection, which may be missing from the above.
+    pub passed_lines_lost: u64,
     /// Of the metered connections, those that ended because the daemon died.
     pub cut_connections: u64,
     /// Connections that were to be metered and left no row.
@@ -94,6 +97,8 @@ impl Ledger {
         let snapshot = self.conn.unchecked_transaction()?;
         unfinished.extend(self.stored_unfinished(window)?);
         let mut sum = Sum { coverage: self.stored(window)?, gaps: BTreeMap::new() };
+        sum.coverage.passed_lines_lost = self.lines_lost(window, spooled.dropped)?;
+        let spooled = spooled.passed;
         self.add_stored_passed(window, &mut sum)?;
         for passed in spooled.values().filter(|p| window.contains(p.at)) {
             self.add_spooled(passed, &mut sum)?;
@@ -116,7 +121,8 @@ impl Ledger {
         Ok(Coverage {
             metered_requests,
             metered_connections,
-            lost_rows: one("SELECT coalesce(sum(rows), 0) FROM losses WHERE at >= ? AND at < ?")?,
+            lost_rows: one("SELECT coalesce(sum(rows), 0) FROM losses \
+                 WHERE at >= ? AND at < ? AND reason <> 'spool_full'")?,
             set_aside: self
                 .conn
                 .prepare(
@@ -165,6 +171,22 @@ impl Ledger {
             }
         }
         Ok((requests, counted.saturating_add(by_name.len() as u64)))
+    }
+
+    fn lines_lost(
+        &self,
+        window: Window,
+        mut told: BTreeMap<Timestamp, u64>,
+    ) -> Result<u64, LedgerError> {
+        let mut stmt = self.conn.prepare(
+            "SELECT at, rows FROM losses WHERE at >= ? AND at < ? AND reason = 'spool_full'",
+        )?;
+        let mut rows = stmt.query([window.from.as_microsecond(), window.to.as_microsecond()])?;
+        while let Some(row) = rows.next()? {
+            told.insert(row.get::<_, Micros>(0)?.0, count(row.get(1)?));
+        }
+        let within = told.iter().filter(|(at, _)| window.contains(**at));
+        Ok(within.fold(0, |sum, (_, lines)| sum.saturating_add(*lines)))
     }
 
     fn add_stored_passed(&self, window: Window, sum: &mut Sum) -> Result<(), LedgerError> {

@@ -10,7 +10,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use slog::Logger;
 use uuid::Uuid;
@@ -148,9 +147,6 @@ fn open(path: &Path) -> Result<Option<Connection>, LedgerError> {
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY)?;
     conn.pragma_update(None, "synchronous", "normal")?;
-    // Checkpoints are the writer's.
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
-    conn.pragma_update(None, "wal_autocheckpoint", 0)?;
     Ok((schema::version(&conn)? == schema::VERSION).then_some(conn))
 }
 

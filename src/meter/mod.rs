@@ -25,3 +25,4 @@ pub mod tap;
 pub mod trust;
 pub mod upstream;
 pub mod usage;
+pub mod websocket;

@@ -17,6 +17,7 @@ mod openai_responses;
 mod route;
 pub mod scan;
 mod sniff;
+pub(in crate::meter) mod socket;
 
 pub use error::{class_of_error, class_of_status};
 pub use route::{Kind, Route, route};
@@ -62,7 +63,9 @@ pub(in crate::meter) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
         Kind::Chat | Kind::Completions | Kind::Embeddings => {
             Some(Box::<openai_chat::Chat>::default())
         }
-        Kind::Responses | Kind::Audio => Some(Box::<openai_responses::Responses>::default()),
+        Kind::Responses | Kind::Realtime | Kind::Audio => {
+            Some(Box::<openai_responses::Responses>::default())
+        }
         Kind::Images => Some(Box::new(openai_responses::Responses::for_images())),
         Kind::Gemini | Kind::CodeAssist => Some(Box::<gemini::Gemini>::default()),
         Kind::GeminiEmbed => Some(Box::new(gemini::Gemini::for_embeddings())),
@@ -106,6 +109,7 @@ wanted! {
     ResponseUsage = "response.usage",
     ResponseTier = "response.service_tier",
     ResponseError = "response.error",
+    ResponseStatus = "response.status",
     ResponseOutputType = "response.output[].type",
     ResponseMeta = "response.meta",
     UsageMetadata = "usageMetadata",

@@ -44,6 +44,12 @@ impl Reader for Responses {
                 match (kind, found.field(Field::ResponseError)) {
                     (_, Some(error)) => self.error = Some(in_stream(error)),
                     ("response.failed", None) => self.error = Some("in_stream"),
+                    // Realtime ends in one way only.
+                    ("response.done", None)
+                        if found.text(Field::ResponseStatus) == Some("failed") =>
+                    {
+                        self.error = Some("in_stream");
+                    }
                     _ => {}
                 }
             }
@@ -125,6 +131,8 @@ fn tokens(usage: &Value) -> Tokens {
             .or_else(|| count(usage, &[&format!("{side}_token_details"), field]))
     };
     let cached = details("input", "cached_tokens");
+    // Realtime says what was cached; that is no part of the input that was not.
+    let cached_part = |kind| count(usage, &["input_token_details", "cached_tokens_details", kind]);
     let written = details("input", "cache_write_tokens");
     Tokens {
         input: minus(minus(count(usage, &["input_tokens"]), cached), written),
@@ -132,9 +140,9 @@ fn tokens(usage: &Value) -> Tokens {
         cache_write_other: written,
         output: count(usage, &["output_tokens"]),
         reasoning: details("output", "reasoning_tokens"),
-        audio_input: details("input", "audio_tokens"),
+        audio_input: minus(details("input", "audio_tokens"), cached_part("audio_tokens")),
         audio_output: details("output", "audio_tokens"),
-        image_input: details("input", "image_tokens"),
+        image_input: minus(details("input", "image_tokens"), cached_part("image_tokens")),
         image_output: details("output", "image_tokens"),
         ..Tokens::default()
     }

@@ -8,6 +8,8 @@ pub enum Kind {
     Chat,
     Completions,
     Responses,
+    /// Over a WebSocket only.
+    Realtime,
     InputTokens,
     Embeddings,
     Images,
@@ -31,6 +33,7 @@ impl Kind {
             Self::Chat => "openai.chat",
             Self::Completions => "openai.completions",
             Self::Responses => "openai.responses",
+            Self::Realtime => "openai.realtime",
             Self::InputTokens => "openai.input_tokens",
             Self::Embeddings => "openai.embeddings",
             Self::Images => "openai.images",
@@ -52,6 +55,7 @@ impl Kind {
             Self::Chat
             | Self::Completions
             | Self::Responses
+            | Self::Realtime
             | Self::InputTokens
             | Self::Embeddings
             | Self::Images
@@ -72,6 +76,7 @@ impl Kind {
             | Self::Chat
             | Self::Completions
             | Self::Responses
+            | Self::Realtime
             | Self::Embeddings
             | Self::Images
             | Self::Audio
@@ -134,7 +139,11 @@ pub fn route(host: &str, method: &str, path: &str, upgrade: bool) -> Route {
     let provider = known.unwrap_or(&host).to_owned();
     let path = path.trim_end_matches('/');
     let posted = method.eq_ignore_ascii_case("POST");
-    let (kind, model, stream) = kind(known, path, posted || upgrade);
+    let (kind, model, stream) = if upgrade && path.ends_with("/realtime") {
+        (Some(Kind::Realtime), None, Some(true))
+    } else {
+        kind(known, path, posted || upgrade)
+    };
     // Reading a stored response back repeats its usage: only what creates one is billed.
     let billable = kind.is_some_and(|kind| !kind.side_call()) && (posted || upgrade);
     Route {

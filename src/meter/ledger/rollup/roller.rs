@@ -232,8 +232,7 @@ mod tests {
         store(&home, &[row(1, "2026-11-20T01:00:00Z")]);
         let path = home.ledger_file();
         let late = [row(2, "2026-11-20T01:30:00Z")];
-        let writer = home.clone();
-        MEANWHILE.set(Some(Box::new(move || store(&writer, &late))));
+        MEANWHILE.set(Some(Box::new(move || store(&home, &late))));
         assert_eq!(roll_up(&path, now()).unwrap(), 0);
         assert_eq!(roll_up(&path, now()).unwrap(), 1);
     }

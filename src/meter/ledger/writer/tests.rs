@@ -11,8 +11,6 @@ use crate::meter::row::Completeness;
 enum Trouble {
     FullAt(u32),
     PanicOnce,
-    /// Somebody puts the file beside it in its place, just when it turns out to be corrupt.
-    ReplacedAndCorrupt,
 }
 
 static TROUBLE: LazyLock<Mutex<HashMap<PathBuf, Trouble>>> = LazyLock::new(Mutex::default);
@@ -32,12 +30,6 @@ pub(super) fn before_commit(path: &Path, conn: &Connection) -> rusqlite::Result<
         Some(Trouble::PanicOnce) => {
             cause(path, None);
             panic!("as the test wants");
-        }
-        Some(Trouble::ReplacedAndCorrupt) => {
-            cause(path, None);
-            fs::rename(path.with_extension("other"), path).unwrap();
-            let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-            return Err(rusqlite::Error::SqliteFailure(code, None));
         }
         None => u32::MAX - 1,
     };
@@ -160,21 +152,6 @@ fn damage_that_only_others_would_see_is_found() {
     intake.record(row(1000, T));
     assert!(intake.flush(late()));
     assert_eq!(stored(&home.ledger_file()), 1);
-    assert!(writer.stop(late()));
-}
-
-#[test]
-fn a_file_that_is_not_the_corrupt_one_is_not_set_aside() {
-    let (_dir, home) = home();
-    let (_other_dir, other) = super::super::fixture::home();
-    super::super::fixture::store(&other, &[row(7, T), row(8, T)]);
-    fs::rename(other.ledger_file(), home.ledger_file().with_extension("other")).unwrap();
-    let (intake, writer) = start_writer(config(&home)).unwrap();
-    assert!(intake.flush(late()));
-    cause(&home.ledger_file(), Some(Trouble::ReplacedAndCorrupt));
-    intake.record(row(1, T));
-    assert!(intake.flush(late()));
-    assert_eq!((stored(&home.ledger_file()), intake.stats().set_aside), (3, None));
     assert!(writer.stop(late()));
 }
 

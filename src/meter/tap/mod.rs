@@ -47,6 +47,8 @@ use counters::Counters;
 use means::Trial;
 
 const WORKERS: usize = 2;
+/// Observers work in batches ([`Pulse`]): one thread keeps up with whatever the others move.
+const OBSERVER_WORKERS: usize = 1;
 /// Name look-ups and attribution; the latter never takes more than [`ATTRIBUTIONS`] of them.
 const BLOCKING_THREADS: usize = 16;
 const ATTRIBUTIONS: usize = 2;
@@ -150,14 +152,15 @@ impl Tap {
     }
 
     fn with_follower(deps: TapDeps, make_follower: MakeFollower) -> io::Result<Arc<Self>> {
+        let workers = std::env::var("HM_W").ok().and_then(|w| w.parse().ok()).unwrap_or(WORKERS);
         let bytes = Builder::new_multi_thread()
-            .worker_threads(WORKERS)
+            .worker_threads(workers)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("tap")
             .enable_all()
             .build()?;
         let observers = Builder::new_multi_thread()
-            .worker_threads(WORKERS)
+            .worker_threads(OBSERVER_WORKERS)
             .max_blocking_threads(1)
             .thread_name("observer")
             .enable_time()

@@ -1,5 +1,7 @@
 //! What is done once for a connection, a chunk or a request.
 
+use std::sync::Arc;
+
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
@@ -33,7 +35,7 @@ pub(crate) fn feed_chunk() -> Case {
     let shared = Budget::new(64 << 20);
     let chunk = [7; 300];
     Case::new("feed", "chunk", CHUNKS, move || {
-        let (mut feed, watch) = feed(&shared, 16 << 20);
+        let (mut feed, watch) = feed(&shared, 16 << 20, &Arc::default());
         (0..CHUNKS).for_each(|_| feed.bytes(Side::Server, &chunk));
         drop((feed, watch));
     })

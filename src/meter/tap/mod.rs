@@ -152,9 +152,8 @@ impl Tap {
     }
 
     fn with_follower(deps: TapDeps, make_follower: MakeFollower) -> io::Result<Arc<Self>> {
-        let workers = std::env::var("HM_W").ok().and_then(|w| w.parse().ok()).unwrap_or(WORKERS);
         let bytes = Builder::new_multi_thread()
-            .worker_threads(workers)
+            .worker_threads(WORKERS)
             .max_blocking_threads(BLOCKING_THREADS)
             .thread_name("tap")
             .enable_all()

@@ -48,7 +48,7 @@ const DRAIN: Duration = Duration::from_secs(25);
 /// end and the service manager's. A later one means "now".
 const SAME_WISH: Duration = Duration::from_secs(1);
 /// What the system's tool may take to take the system proxy off.
-const PROXY_OFF: Duration = Duration::from_secs(5);
+const PROXY_OFF: Duration = Duration::from_secs(15);
 /// What the last rows may take to reach the disk before they are spilled.
 const LAST_ROWS: Duration = Duration::from_secs(2);
 

@@ -118,7 +118,9 @@ fn is_ours(value: &str, home: &Path, edges: &[SocketAddr]) -> bool {
 
 fn without_us(service: &NetworkService, edges: &[SocketAddr]) -> NetworkService {
     let clean = |setting: &ProxySetting| {
-        let ours = edges.iter().any(|edge| setting.is(*edge));
+        // Also one that is off: that is what is left of ours after it was taken back.
+        let on = ProxySetting { on: true, ..setting.clone() };
+        let ours = edges.iter().any(|edge| on.is(*edge));
         if ours { ProxySetting::default() } else { setting.clone() }
     };
     NetworkService { http: clean(&service.http), https: clean(&service.https), ..service.clone() }
@@ -186,6 +188,14 @@ mod tests {
         let apps = next(Some(&second), Mode::Apps, &[], &again);
         assert!(apps.proxy.is_none() && apps.session.is_some());
         assert_eq!(next(Some(&apps), Mode::EnvOnly, &[], &[]).session, None);
+    }
+
+    #[test]
+    fn what_is_left_of_ours_is_not_the_users() {
+        let off =
+            ProxySetting { host: "127.0.0.1".to_owned(), port: 8081, ..ProxySetting::default() };
+        let service = NetworkService { http: off, ..NetworkService::default() };
+        assert_eq!(without_us(&service, &[EDGE.parse().unwrap()]), NetworkService::default());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 pub mod listener;
 #[cfg(target_os = "linux")]
 pub mod owner;
+pub mod gnome;
 pub mod session;
 #[cfg(target_os = "linux")]
 pub mod splice;

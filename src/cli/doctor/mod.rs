@@ -3,6 +3,7 @@
 mod facts;
 mod fix;
 mod gather;
+mod inspectors;
 mod judge;
 
 use std::io::Write;

@@ -1,6 +1,7 @@
 //! What only macOS has. What builds arguments and parses output compiles, and is tested, anywhere.
 
 pub mod activate;
+pub mod environ;
 pub mod listener;
 pub mod owner;
 pub mod splice;

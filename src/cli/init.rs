@@ -169,7 +169,8 @@ impl ConfigFile {
             return;
         }
         let present = std::env::vars().collect();
-        let found = upstream::of_environment(&present, ctx.loaded.config.edge.addr());
+        let edge = ctx.loaded.config.edge.addr();
+        let found = upstream::of_environment(&present, edge).or_else(|| upstream::of_system(edge));
         let Some(found) = found.filter(upstream::Found::usable) else { return };
         let before = self.text.clone();
         let rules = found.no_proxy.iter().map(|rule| format!("{rule:?}")).collect::<Vec<_>>();

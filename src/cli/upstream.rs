@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::{Context, env};
 use crate::config::{Key, NoProxy, Upstream, UpstreamProxy};
 use crate::dial::{DialError, dial};
+use crate::platform;
 
 /// A proxy is near.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -59,14 +60,33 @@ impl fmt::Debug for Found {
 pub fn of_environment(present: &BTreeMap<String, String>, edge: SocketAddr) -> Option<Found> {
     let url = env::foreign_proxy(present, edge)?.to_owned();
     let own = env::NO_PROXY_VARS.iter().find_map(|name| present.get(*name));
-    let own = own.map(String::as_str).unwrap_or_default().split(',').map(str::trim);
-    let mut no_proxy = env::LOCAL.map(str::to_owned).to_vec();
-    for rule in own.filter(|rule| NoProxy::is_rule(rule)) {
-        if !no_proxy.iter().any(|known| known == rule) {
-            no_proxy.push(rule.to_owned());
+    let own = own.map(String::as_str).unwrap_or_default().split(',');
+    Some(Found { url, no_proxy: with_local(own) })
+}
+
+/// By the desktop's or the system's setting; never our own edge. Not every program follows it, so it is
+/// taken over only by who is asked first.
+#[must_use]
+pub fn of_system(edge: SocketAddr) -> Option<Found> {
+    let setting = platform::system_proxy();
+    let ours = [edge.to_string(), format!("localhost:{}", edge.port())];
+    let proxy = setting.leads_to().into_iter().find(|proxy| !ours.contains(proxy))?;
+    let services = setting.read().ok().flatten().unwrap_or_default();
+    let mut exceptions = setting.exceptions();
+    exceptions.extend(services.into_iter().flat_map(|service| service.bypass));
+    let no_proxy = with_local(exceptions.iter().map(String::as_str));
+    Some(Found { url: format!("http://{proxy}"), no_proxy })
+}
+
+/// What are rules of `own`, behind what never goes through a proxy.
+fn with_local<'a>(own: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut all = env::LOCAL.map(str::to_owned).to_vec();
+    for rule in own.map(str::trim).filter(|rule| NoProxy::is_rule(rule)) {
+        if !all.iter().any(|known| known == rule) {
+            all.push(rule.to_owned());
         }
     }
-    Some(Found { url, no_proxy })
+    all
 }
 
 /// Why this proxy does not let us through; `None` also when it can't be told in time. Only a refused

@@ -16,13 +16,25 @@ impl SystemProxy for Gnome {
     }
 
     fn leads_to(&self) -> Vec<String> {
-        leads_to(&|schema, key| {
-            let mut command = Command::new("gsettings");
-            command.args(["get", schema, key]).stdin(Stdio::null()).stderr(Stdio::null());
-            let output = command.output().ok().filter(|o| o.status.success())?;
-            Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        })
+        leads_to(&get)
     }
+
+    fn exceptions(&self) -> Vec<String> {
+        list(&get(SCHEMA, "ignore-hosts").unwrap_or_default())
+    }
+}
+
+fn get(schema: &str, key: &str) -> Option<String> {
+    let mut command = Command::new("gsettings");
+    command.args(["get", schema, key]).stdin(Stdio::null()).stderr(Stdio::null());
+    let output = command.output().ok().filter(|o| o.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// `['localhost', '127.0.0.0/8']`
+fn list(text: &str) -> Vec<String> {
+    let items = text.split(',').map(|item| item.trim_matches(|c| " []'\"".contains(c)));
+    items.filter(|item| !item.is_empty() && !item.starts_with('@')).map(str::to_owned).collect()
 }
 
 /// `host:port` of the HTTPS and HTTP proxies, HTTPS first.
@@ -58,6 +70,15 @@ mod tests {
             };
             Some(text.to_owned())
         }
+    }
+
+    #[test]
+    fn a_list_is_a_list() {
+        assert_eq!(
+            list("['localhost', '127.0.0.0/8', '*.corp']"),
+            ["localhost", "127.0.0.0/8", "*.corp"]
+        );
+        assert_eq!(list("@as []"), [""; 0]);
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 #[cfg(target_os = "linux")]
 pub mod environ;
+pub mod gnome;
 #[cfg(target_os = "linux")]
 pub mod listener;
 #[cfg(target_os = "linux")]
 pub mod owner;
-pub mod gnome;
 pub mod session;
 #[cfg(target_os = "linux")]
 pub mod splice;

@@ -211,42 +211,57 @@ impl Traffic {
 
 #[test]
 fn installed_metered_stopped_started_and_gone_without_a_trace_twice() {
-    under_systemd("systemd::installed_metered_stopped_started_and_gone_without_a_trace_twice", |s| {
-        let before = configuration();
-        for _ in 0..2 {
-            s.init();
-            for unit in UNITS {
-                assert!(active(unit), "{unit}{}", s.logs());
-                assert_eq!(systemctl(&["is-enabled", "--quiet", unit]).0, 0, "{unit}");
-                assert_eq!(systemctl(&["show", "-P", "NeedDaemonReload", unit]).1, "no\n", "{unit}");
-            }
-            let verify: Vec<_> = UNITS.iter().map(|u| home().join(".config/systemd/user").join(u)).collect();
-            let verified = Command::new("systemd-analyze").args(["--user", "verify"]).args(verify).output();
-            let said = show(&verified.unwrap());
-            assert!(!said.contains("halton-meter"), "{said}");
-            s.request();
-            assert!(s.must(&["init", "--yes"]).contains("nothing to do"));
+    under_systemd(
+        "systemd::installed_metered_stopped_started_and_gone_without_a_trace_twice",
+        |s| {
+            let before = configuration();
+            for _ in 0..2 {
+                s.init();
+                for unit in UNITS {
+                    assert!(active(unit), "{unit}{}", s.logs());
+                    assert_eq!(systemctl(&["is-enabled", "--quiet", unit]).0, 0, "{unit}");
+                    assert_eq!(
+                        systemctl(&["show", "-P", "NeedDaemonReload", unit]).1,
+                        "no\n",
+                        "{unit}"
+                    );
+                }
+                let verify: Vec<_> =
+                    UNITS.iter().map(|u| home().join(".config/systemd/user").join(u)).collect();
+                let verified = Command::new("systemd-analyze")
+                    .args(["--user", "verify"])
+                    .args(verify)
+                    .output();
+                let said = show(&verified.unwrap());
+                assert!(!said.contains("halton-meter"), "{said}");
+                s.request();
+                assert!(s.must(&["init", "--yes"]).contains("nothing to do"));
 
-            s.must(&["stop"]);
-            assert!(!active(UNITS[2]) && !active(UNITS[3]) && active(UNITS[1]), "{}", s.logs());
-            assert!(s.pid("daemon").is_none() && s.pid("edge").is_some());
-            // Also at the next login.
-            assert_eq!(systemctl(&["start", UNITS[2]]).0, 0);
-            assert!(!active(UNITS[2]), "stopped is stopped{}", s.logs());
-            s.must(&["start"]);
-            s.request();
+                s.must(&["stop"]);
+                assert!(!active(UNITS[2]) && !active(UNITS[3]) && active(UNITS[1]), "{}", s.logs());
+                assert!(s.pid("daemon").is_none() && s.pid("edge").is_some());
+                // Also at the next login.
+                assert_eq!(systemctl(&["start", UNITS[2]]).0, 0);
+                assert!(!active(UNITS[2]), "stopped is stopped{}", s.logs());
+                s.must(&["start"]);
+                s.request();
 
-            s.must(&["uninstall", "--yes"]);
-            for unit in UNITS {
-                assert_eq!(systemctl(&["show", "-P", "LoadState", unit]).1, "not-found\n", "{unit}");
+                s.must(&["uninstall", "--yes"]);
+                for unit in UNITS {
+                    assert_eq!(
+                        systemctl(&["show", "-P", "LoadState", unit]).1,
+                        "not-found\n",
+                        "{unit}"
+                    );
+                }
+                for process in ["root", "edge", "daemon", "watchdog"] {
+                    assert_eq!(s.pid(process), None, "{process}{}", s.logs());
+                }
+                assert!(TcpStream::connect(s.stand.edge).is_err());
+                assert_eq!(configuration(), before);
             }
-            for process in ["root", "edge", "daemon", "watchdog"] {
-                assert_eq!(s.pid(process), None, "{process}{}", s.logs());
-            }
-            assert!(TcpStream::connect(s.stand.edge).is_err());
-            assert_eq!(configuration(), before);
-        }
-    });
+        },
+    );
 }
 
 #[test]
@@ -271,7 +286,10 @@ fn nobody_is_refused_whoever_is_killed() {
         });
         eprintln!("{traffic:?}");
         assert_eq!(traffic.refused.load(Ordering::Relaxed), 0, "{traffic:?}");
-        assert!(traffic.answered() > 15 && traffic.connected.load(Ordering::Relaxed) > 100, "{traffic:?}");
+        assert!(
+            traffic.answered() > 15 && traffic.connected.load(Ordering::Relaxed) > 100,
+            "{traffic:?}"
+        );
         s.stand.wait_metering();
         s.request();
         s.must(&["uninstall", "--yes"]);

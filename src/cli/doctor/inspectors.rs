@@ -80,7 +80,8 @@ mod tests {
 
     #[test]
     fn inspectors_are_known_by_their_names_and_nobody_else() {
-        let roots = ["Zscaler Root CA", "ISRG Root X1", "Zscaler Intermediate", "mitmproxy", "DigiCert"];
+        let roots =
+            ["Zscaler Root CA", "ISRG Root X1", "Zscaler Intermediate", "mitmproxy", "DigiCert"];
         let roots: Vec<_> = roots.into_iter().map(root).collect();
         assert_eq!(among(&roots), ["Zscaler", "mitmproxy"]);
         assert!(not_after(&roots[0]).is_some());

@@ -34,7 +34,10 @@ pub(super) fn keeper(ctx: &Context) -> Option<Keeper> {
         let state = manager.state(&user, service).unwrap_or_default();
         Kept {
             name,
-            program_there: state.program.as_ref().is_some_and(|p| access(p, Access::EXEC_OK).is_ok()),
+            program_there: state
+                .program
+                .as_ref()
+                .is_some_and(|p| access(p, Access::EXEC_OK).is_ok()),
             program: state.program,
             enabled: state.enabled,
             pid: state.pid,
@@ -99,7 +102,8 @@ pub(super) fn stranded(ctx: &Context, edge_answers: bool) -> Vec<(String, Socket
     let before = SystemState::read(&ctx.home).and_then(|state| state.edge);
     let ports = [Some(now).filter(|_| !edge_answers), before.filter(|addr| *addr != now)];
     let dead = |addr: &SocketAddr| TcpStream::connect_timeout(addr, NEAR).is_err();
-    let at = |addr: SocketAddr| platform::programs_pointing_at(addr).into_iter().map(move |p| (p, addr));
+    let at =
+        |addr: SocketAddr| platform::programs_pointing_at(addr).into_iter().map(move |p| (p, addr));
     ports.into_iter().flatten().filter(dead).flat_map(at).collect()
 }
 

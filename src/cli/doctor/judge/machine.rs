@@ -32,7 +32,8 @@ pub(super) fn services(f: &Facts) -> Vec<Finding> {
     let mut found: Vec<_> = keeper.services.iter().filter_map(|s| service(f, keeper, s)).collect();
     let elsewhere = |s: &&Kept| s.program_there && s.program.as_ref() != Some(&keeper.own);
     if let Some(program) = keeper.services.iter().find(elsewhere).and_then(|s| s.program.as_ref()) {
-        let what = format!("they start {}, and this is {}", program.display(), keeper.own.display());
+        let what =
+            format!("they start {}, and this is {}", program.display(), keeper.own.display());
         let next = format!("if this one is to be used: {INIT}");
         found.push(Finding::ok("services", what).next(next));
     }
@@ -46,7 +47,8 @@ fn service(f: &Facts, keeper: &Keeper, service: &Kept) -> Option<Finding> {
         return Some(Finding::degraded("services", what).next(INIT));
     };
     if !service.program_there {
-        let what = format!("{name}: {} is not there any more, so it can't start", program.display());
+        let what =
+            format!("{name}: {} is not there any more, so it can't start", program.display());
         let next = format!("{INIT} by the program where it is now");
         // What runs goes on until it ends.
         let finding = if service.name == "edge" && service.pid.is_none() {
@@ -73,7 +75,9 @@ pub(super) fn upstream(f: &Facts) -> Vec<Finding> {
     let mut found = Vec::new();
     if let Some((proxy, Err(why))) = &up.proxy {
         let what = format!("upstream.proxy {proxy}: {why}");
-        found.push(Finding::broken("upstream", what).next(format!("mend it in config.toml; {CONFIG}")));
+        found.push(
+            Finding::broken("upstream", what).next(format!("mend it in config.toml; {CONFIG}")),
+        );
     }
     if let Some(ignored) = &up.ignored {
         let what = format!("{ignored} leads out of here, and we don't go through it");
@@ -82,7 +86,8 @@ pub(super) fn upstream(f: &Facts) -> Vec<Finding> {
     }
     if let Some(why) = &up.extra_roots {
         let what = format!("upstream.extra_ca_file: {why}");
-        found.push(Finding::degraded("upstream", what).next(format!("name another file; {CONFIG}")));
+        found
+            .push(Finding::degraded("upstream", what).next(format!("name another file; {CONFIG}")));
     }
     for who in &up.inspectors {
         let what = format!("this system trusts {who} to read TLS traffic, ours with it");
@@ -107,8 +112,10 @@ pub(super) fn system_proxy(f: &Facts) -> Vec<Finding> {
         }
         (Some(shown), _) => Finding::ok("system-proxy", format!("{shown}: through us")),
         (None, Some(other)) if f.proxy_managed => {
-            let what = format!("somebody else has set it to {other}: what goes by it is not metered");
-            let next = "`halton-meter init --full` sets it again; `halton-meter init` leaves it alone";
+            let what =
+                format!("somebody else has set it to {other}: what goes by it is not metered");
+            let next =
+                "`halton-meter init --full` sets it again; `halton-meter init` leaves it alone";
             Finding::degraded("system-proxy", what).next(next)
         }
         (None, Some(other)) => Finding::ok("system-proxy", format!("{other}: not ours")),

@@ -245,7 +245,7 @@ pub fn system_proxy() -> Box<dyn SystemProxy> {
     if cfg!(test) {
         Box::new(Absent)
     } else if is_macos() {
-        Box::new(crate::macos::system_proxy::NetworkSetup)
+        Box::<crate::macos::system_proxy::NetworkSetup>::default()
     } else {
         Box::new(crate::linux::gnome::Gnome)
     }

@@ -25,7 +25,7 @@ pub fn begin(ctx: &Context) -> Result<PidLock, Failure> {
         }
         Some(left) => {
             say("an earlier run was cut short, and this of it can't be taken back:");
-            left.iter().for_each(|line| detail(line));
+            left.iter().for_each(detail);
             return Err(Failure::new(Exit::FAILED, "nothing more was changed")
                 .hint("put that right, then the same command again"));
         }

@@ -64,6 +64,7 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
     let mut config = ConfigFile::read(ctx)?;
     let installation = settle_port(ctx, installation, &mut config, silent)?;
     config.keep_proxy(ctx);
+    config.keep_roots(ctx);
     let parts = plan(ctx, args, mode, &*manager, &installation, config.step())?;
     if parts.is_empty() {
         say(format_args!("nothing to do: installed as {mode}"));
@@ -182,6 +183,16 @@ impl ConfigFile {
                 "{found} leads to the internet here, and services don't know it: set upstream.proxy in {}",
                 self.path.display()
             ));
+        }
+    }
+
+    /// The same of a file of roots.
+    fn keep_roots(&mut self, ctx: &Context) {
+        let present = std::env::vars().collect();
+        if ctx.loaded.config.upstream.extra_ca_file.is_none()
+            && let Some(file) = upstream::extra_roots(&present, &ctx.home)
+        {
+            self.set("upstream.extra_ca_file", &format!("{:?}", file.display().to_string()));
         }
     }
 
@@ -335,10 +346,10 @@ pub fn tool(error: impl std::fmt::Display) -> Failure {
 fn next_steps(mode: Mode, advice: &[String]) {
     match mode {
         Mode::EnvOnly => {
-            say("next: `halton-meter run -- claude`, or eval \"$(halton-meter env)\" in a shell")
+            say("next: `halton-meter run -- claude`, or eval \"$(halton-meter env)\" in a shell");
         }
         Mode::Apps | Mode::Full => {
-            say("next: open a new shell; programs that run already are not metered")
+            say("next: open a new shell; programs that run already are not metered");
         }
     }
     if mode == Mode::Full {

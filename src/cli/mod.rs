@@ -26,6 +26,7 @@ mod uninstall;
 mod up;
 mod upgrade;
 mod upstream;
+mod userenv;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -107,6 +108,8 @@ enum Command {
     /// Says whether this program can take over from a running process.
     #[command(hide = true)]
     Preflight { process: String, format: u32 },
+    #[command(hide = true)]
+    Userenv(userenv::UserenvArgs),
     #[command(hide = true)]
     Edge(EdgeArgs),
     #[command(hide = true)]
@@ -220,6 +223,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Preflight { process, format } => {
             Ok(processes::preflight(&process, format, &mut out))
         }
+        Command::Userenv(args) => userenv::run(&ctx, &args),
         Command::Edge(EdgeArgs { command: Some(EdgeCommand::Stop) }) => lifecycle::edge_stop(&ctx),
         Command::Edge(EdgeArgs { command: None }) => Ok(processes::edge(ctx)),
         Command::Daemon(args) => Ok(processes::daemon(ctx, args.service)),

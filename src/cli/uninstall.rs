@@ -41,7 +41,7 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     from.proxy = init::proxy_back(&*proxy, edge, &old, &services);
     if let Some(session) = platform::session_environment() {
         let names: Vec<&str> = env::names().collect();
-        let was = old.session.clone().unwrap_or_default();
+        let was = old.session.unwrap_or_default();
         from.session = session.unset(user, &names, &was).map_err(init::tool)?;
     }
     if let Some(manager) = platform::service_manager() {

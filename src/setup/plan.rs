@@ -109,7 +109,10 @@ pub fn init(
     if starts {
         let patience = EDGE_PATIENCE;
         services.push(Step::Check(Check::Answers { addr: installation.edge, patience }));
-        services.push(Step::Run(own(installation, &["start", "--quiet"])));
+        // Who stopped metering has it stopped.
+        if first || !found.has(&home.user_stopped()) {
+            services.push(Step::Run(own(installation, &["start", "--quiet"])));
+        }
     }
     let apps = mode >= Mode::Apps;
     let mut session = Vec::new();

@@ -105,5 +105,7 @@ fn a_stop_from_before_the_first_install_does_not_outlive_it() {
     };
     assert!(plan(&found).contains(&"rm -f /h/user-stopped".to_owned()));
     found.files.push(("/h/install-mode".into(), b"env-only\n".to_vec()));
-    assert!(!plan(&found).contains(&"rm -f /h/user-stopped".to_owned()));
+    let again = plan(&found);
+    assert!(!again.contains(&"rm -f /h/user-stopped".to_owned()));
+    assert!(!again.iter().any(|line| line.contains("start --quiet")), "{again:?}");
 }

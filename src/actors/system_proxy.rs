@@ -6,6 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -94,7 +95,8 @@ pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell:
             sleep(EDGE_LOOK).await;
         }
         let before = known.clone();
-        let on = bounded(&BUSY, ON, move || turn_on(edge, &before)).await;
+        let managed = home.proxy_managed();
+        let on = bounded(&BUSY, ON, move || turn_on(edge, &before, &managed)).await;
         let failure = on.as_ref().err().map(ToString::to_string);
         match &on {
             Ok(Some(services)) if !services.is_empty() => {
@@ -116,13 +118,21 @@ pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell:
 }
 
 /// Services that are not known yet; gives their names.
-fn turn_on(edge: SocketAddr, known: &BTreeSet<String>) -> Result<Option<Vec<String>>, String> {
+fn turn_on(
+    edge: SocketAddr,
+    known: &BTreeSet<String>,
+    managed: &Path,
+) -> Result<Option<Vec<String>>, String> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if *turn == Turn::Ended {
         return Ok(None);
     }
     let proxy = platform::system_proxy();
     let Some(found) = proxy.read().map_err(|e| e.to_string())? else { return Ok(None) };
+    // It may be gone since: `init` and `uninstall` take it away first.
+    if !managed.exists() {
+        return Ok(None);
+    }
     let new: Vec<_> = found.into_iter().filter(|s| !known.contains(&s.name)).collect();
     perform(&proxy.set(edge, &new))?;
     Ok(Some(new.into_iter().map(|s| s.name).collect()))

@@ -41,17 +41,9 @@ impl SystemProxy for NetworkSetup {
     }
 
     fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
-        let (mut found, mut failure) = (Vec::new(), None);
-        for name in self.services()? {
-            match self.service(name) {
-                Ok(service) => found.push(service),
-                Err(e) => drop(failure.get_or_insert(e)),
-            }
-        }
-        match failure {
-            Some(e) if found.is_empty() => Err(e),
-            Some(_) | None => Ok(Some(found)),
-        }
+        // All or none: what is planned on half of it would be half done.
+        let services = self.services()?.into_iter();
+        services.map(|name| self.service(name)).collect::<Result<Vec<_>, _>>().map(Some)
     }
 
     fn set(&self, edge: SocketAddr, found: &[NetworkService]) -> Vec<Step> {

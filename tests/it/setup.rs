@@ -221,6 +221,90 @@ fn another_mode_undoes_what_this_one_does_not_want() {
     assert_eq!(back, env_only);
 }
 
+#[test]
+fn the_system_proxy_leads_here_only_while_the_daemon_lives() {
+    let mac = Host::mac();
+    mac.must(&["init", "--full", "--yes"]);
+    mac.must(&["stop"]);
+    assert_eq!(mac.proxy(), ("10.0.0.1:3128".to_owned(), true), "as it was found");
+    mac.must(&["start"]);
+    mac.stand.wait("the proxy on again", || mac.proxy() == (mac.ours(), true));
+    // A service that appears later, and one that a person has switched off meanwhile.
+    mac.must(&["stop"]);
+    mac.tools.change(|state| {
+        let services = state["network"].as_array_mut().unwrap();
+        let mut new = services.iter().find(|s| s["name"] == "Corp VPN (1)").unwrap().clone();
+        new["name"] = json!("Hotspot");
+        services.push(new);
+    });
+    mac.must(&["start"]);
+    let hotspot = || {
+        let state = mac.tools.state();
+        let services = state["network"].as_array().unwrap().clone();
+        services.into_iter().find(|s| s["name"] == "Hotspot").unwrap()["secure"]["on"] == true
+    };
+    mac.stand.wait("the proxy on the new service", hotspot);
+}
+
+#[test]
+fn a_port_that_another_program_holds_is_named() {
+    let linux = Host::linux();
+    let other = std::net::TcpListener::bind(linux.stand.edge).unwrap();
+    let before = linux.snapshot();
+    let output = linux.run(&["init", "--yes"]);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    let port = linux.stand.edge.port();
+    assert!(said.contains(&format!("port {port} is held by ")), "{said}");
+    assert!(said.contains(&format!("pid {}", std::process::id())), "{said}");
+    assert_eq!(linux.snapshot(), before);
+    drop(other);
+}
+
+#[test]
+fn what_services_would_not_see_is_written_down_or_refused() {
+    let linux = Host::linux();
+    let mut command = linux.command(&["init", "--dry-run"]);
+    let output = command.env("HTTPS_PROXY", "http://me:s3cret@proxy.corp:3128").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("+proxy = \"http://***@proxy.corp:3128\""), "{said}");
+    assert!(!said.contains("s3cret"), "{said}");
+    let output = linux.run(&["init", "--yes", "-c", "edge.port=18081"]);
+    assert_eq!(output.status.code(), Some(78), "{}", show(&output));
+}
+
+#[test]
+fn without_a_service_manager_nothing_is_installed_and_nothing_is_needed() {
+    let linux = Host::linux();
+    let before = linux.snapshot();
+    let mut command = linux.command(&["init", "--yes"]);
+    let output = command.env("PATH", linux.stand.scratch().join("none")).output().unwrap();
+    assert_eq!(output.status.code(), Some(69), "{}", show(&output));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("no systemd") && said.contains("halton-meter run"), "{said}");
+    assert_eq!(linux.snapshot(), before);
+}
+
+#[test]
+fn a_graceful_way_out_keeps_the_edge_and_purge_keeps_the_bundle() {
+    let linux = Host::linux();
+    linux.must(&["init", "--apps", "--yes"]);
+    let edge = linux.stand.pid("edge");
+    linux.must(&["uninstall", "--graceful", "--yes"]);
+    assert!(edge.is_some() && linux.stand.pid("edge") == edge);
+    assert_eq!(linux.stand.pid("daemon"), None);
+    assert!(!linux.rc().contains("halton-meter"));
+    let said = linux.must(&["uninstall", "--purge", "--yes"]);
+    assert!(said.contains("ledger"), "{said}");
+    assert_eq!(linux.stand.pid("edge"), None);
+    let home = linux.stand.home.path();
+    let left: Vec<_> = fs::read_dir(home).unwrap().map(|e| e.unwrap().path()).collect();
+    assert_eq!(left, [linux.stand.home.ca_dir()]);
+    let left: Vec<_> = fs::read_dir(&left[0]).unwrap().map(|e| e.unwrap().path()).collect();
+    assert!(left.contains(&linux.stand.home.ca_bundle()), "{left:?}");
+    assert!(!left.contains(&linux.stand.home.ca_key()), "{left:?}");
+}
+
 /// Runs `args` with each of its calls failing in turn; `reset` brings the old state back.
 fn fail_everywhere(host: &Host, args: &[&str], kind: &Value, reset: &dyn Fn()) {
     let old = host.snapshot();

@@ -160,7 +160,7 @@ fn configuration() -> BTreeMap<PathBuf, Vec<u8>> {
 fn under_traffic(session: &Session, during: impl FnOnce(&Traffic)) -> Traffic {
     let stand = &session.stand;
     let ca = fs::read_to_string(stand.home.ca_cert()).unwrap();
-    let config = client::trusting(&[&stand.origin.root_pem(), &ca]);
+    let config = client::trusting(&[stand.origin.root_pem(), &ca]);
     let traffic = Traffic::default();
     let (edge, end) = (stand.edge, AtomicBool::new(false));
     let body = r#"{"model":"claude-sonnet-4-5-20250929","max_tokens":1,"messages":[{"role":"user","content":"hi"}]}"#;

@@ -7,6 +7,8 @@ pub mod gnome;
 pub mod listener;
 #[cfg(target_os = "linux")]
 pub mod owner;
+#[cfg(target_os = "linux")]
+pub mod resident;
 pub mod session;
 #[cfg(target_os = "linux")]
 pub mod splice;

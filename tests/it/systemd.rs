@@ -63,12 +63,8 @@ impl Session {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        self.command_of(&self.program, args)
-    }
-
-    fn command_of(&self, program: &Path, args: &[&str]) -> Command {
         let own = self.stand.command(args);
-        let mut command = Command::new(program);
+        let mut command = Command::new(&self.program);
         command.args(args).current_dir(self.stand.scratch());
         for (name, value) in own.get_envs() {
             command.env(name, value.unwrap_or_default());
@@ -297,32 +293,6 @@ fn nobody_is_refused_whoever_is_killed() {
         s.stand.wait_metering();
         s.request();
         s.must(&["uninstall", "--yes"]);
-    });
-}
-
-#[test]
-fn doctor_knows_services_and_a_program_that_has_moved() {
-    under_systemd("systemd::doctor_knows_services_and_a_program_that_has_moved", |s| {
-        s.init();
-        let said = s.must(&["doctor"]);
-        assert!(said.contains("systemd keeps the processes"), "{said}");
-        let moved = s.program.with_extension("moved");
-        fs::rename(&s.program, &moved).unwrap();
-        let output = s.command_of(&moved, &["doctor"]).output().unwrap();
-        let said = show(&output);
-        assert_eq!(output.status.code(), Some(1), "what runs goes on: {said}");
-        assert!(
-            said.contains("is not there any more") && said.contains("`halton-meter init`"),
-            "{said}"
-        );
-        // What it says to do helps.
-        let output = s.command_of(&moved, &["init", "--yes"]).output().unwrap();
-        assert!(output.status.success(), "{}{}", show(&output), s.logs());
-        s.stand.wait_metering();
-        let output = s.command_of(&moved, &["doctor"]).output().unwrap();
-        assert!(output.status.success(), "{}{}", show(&output), s.logs());
-        let output = s.command_of(&moved, &["uninstall", "--yes"]).output().unwrap();
-        assert!(output.status.success(), "{}{}", show(&output), s.logs());
     });
 }
 

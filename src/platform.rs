@@ -138,6 +138,11 @@ pub trait SystemProxy: Send + Sync {
         Vec::new()
     }
 
+    /// What is reached without them, where that is one list for all.
+    fn exceptions(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Each active network service. `None`: this platform has no such setting.
     fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
         Ok(None)
@@ -237,10 +242,12 @@ pub fn system_proxy() -> Box<dyn SystemProxy> {
         return Box::new(Recording(path.into()));
     }
     // Never the developer's own, from a unit test.
-    if is_macos() && !cfg!(test) {
+    if cfg!(test) {
+        Box::new(Absent)
+    } else if is_macos() {
         Box::<crate::macos::system_proxy::NetworkSetup>::default()
     } else {
-        Box::new(Absent)
+        Box::new(crate::linux::gnome::Gnome)
     }
 }
 

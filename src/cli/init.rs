@@ -68,6 +68,7 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
     let mut config = ConfigFile::read(ctx)?;
     let installation = settle_port(ctx, installation, &mut config, silent)?;
     config.keep_proxy(ctx);
+    config.keep_roots(ctx);
     let parts = plan(ctx, args, mode, &*manager, &installation, config.step())?;
     if parts.is_empty() {
         say(format_args!("nothing to do: installed as {mode}"));
@@ -107,7 +108,7 @@ fn no_manager() -> Failure {
     let why = why.unwrap_or_else(|| "no service manager that we know".to_owned());
     Failure::new(Exit::UNAVAILABLE, why).hint(
         "nothing needs to be installed: `halton-meter run -- CMD` and `halton-meter start` keep their \
-         processes themselves",
+         processes themselves; for each login put `halton-meter start --quiet &` into your shell's start file",
     )
 }
 
@@ -172,7 +173,8 @@ impl ConfigFile {
             return;
         }
         let present = std::env::vars().collect();
-        let found = upstream::of_environment(&present, ctx.loaded.config.edge.addr());
+        let edge = ctx.loaded.config.edge.addr();
+        let found = upstream::of_environment(&present, edge).or_else(|| upstream::of_system(edge));
         let Some(found) = found.filter(upstream::Found::usable) else { return };
         let before = self.text.clone();
         let rules = found.no_proxy.iter().map(|rule| format!("{rule:?}")).collect::<Vec<_>>();
@@ -184,6 +186,16 @@ impl ConfigFile {
                 "{found} leads to the internet here, and services don't know it: set upstream.proxy in {}",
                 self.path.display()
             ));
+        }
+    }
+
+    /// The same of a file of roots.
+    fn keep_roots(&mut self, ctx: &Context) {
+        let present = std::env::vars().collect();
+        if ctx.loaded.config.upstream.extra_ca_file.is_none()
+            && let Some(file) = upstream::extra_roots(&present, &ctx.home)
+        {
+            self.set("upstream.extra_ca_file", &format!("{:?}", file.display().to_string()));
         }
     }
 

@@ -199,16 +199,18 @@ pub fn millis_or_dash(ms: Option<u64>) -> String {
 #[must_use]
 pub fn clean(text: &str) -> String {
     const LONGEST: usize = 48;
-    let mut out: String = text
-        .chars()
-        .take(LONGEST)
-        .map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c })
-        .collect();
+    let mut out: String = harmless(text).chars().take(LONGEST).collect();
     if text.chars().nth(LONGEST).is_some() {
         out.pop();
         out.push('…');
     }
     out
+}
+
+/// The same in full.
+#[must_use]
+pub fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect()
 }
 
 fn is_bidi(c: char) -> bool {

@@ -3,11 +3,15 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::{Context, env};
 use crate::config::{Key, NoProxy, Upstream, UpstreamProxy};
 use crate::dial::{DialError, dial};
+use crate::home::Home;
+use crate::meter::trust;
+use crate::platform;
 
 /// A proxy is near.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -59,14 +63,46 @@ impl fmt::Debug for Found {
 pub fn of_environment(present: &BTreeMap<String, String>, edge: SocketAddr) -> Option<Found> {
     let url = env::foreign_proxy(present, edge)?.to_owned();
     let own = env::NO_PROXY_VARS.iter().find_map(|name| present.get(*name));
-    let own = own.map(String::as_str).unwrap_or_default().split(',').map(str::trim);
-    let mut no_proxy = env::LOCAL.map(str::to_owned).to_vec();
-    for rule in own.filter(|rule| NoProxy::is_rule(rule)) {
-        if !no_proxy.iter().any(|known| known == rule) {
-            no_proxy.push(rule.to_owned());
+    let own = own.map(String::as_str).unwrap_or_default().split(',');
+    Some(Found { url, no_proxy: with_local(own) })
+}
+
+/// By the desktop's or the system's setting; never our own edge. Not every program follows it, so it is
+/// taken over only by who is asked first.
+#[must_use]
+pub fn of_system(edge: SocketAddr) -> Option<Found> {
+    let setting = platform::system_proxy();
+    let ours = [edge.to_string(), format!("localhost:{}", edge.port())];
+    let proxy = setting.leads_to().into_iter().find(|proxy| !ours.contains(proxy))?;
+    let services = setting.read().ok().flatten().unwrap_or_default();
+    let mut exceptions = setting.exceptions();
+    exceptions.extend(services.into_iter().flat_map(|service| service.bypass));
+    let no_proxy = with_local(exceptions.iter().map(String::as_str));
+    Some(Found { url: format!("http://{proxy}"), no_proxy })
+}
+
+/// A file of roots that this environment adds to the system's own, or puts in their place: an inspected
+/// network has one. Services don't see these variables.
+#[must_use]
+pub fn extra_roots(present: &BTreeMap<String, String>, home: &Home) -> Option<PathBuf> {
+    let named = ["SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"].into_iter().filter_map(|v| present.get(v));
+    let mut files = named.map(PathBuf::from).filter(|file| file.is_absolute());
+    files.find(|file| {
+        !file.starts_with(home.path())
+            && !trust::is_system_file(file)
+            && !trust::read_certificates(file).is_empty()
+    })
+}
+
+/// What are rules of `own`, behind what never goes through a proxy.
+fn with_local<'a>(own: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let mut all = env::LOCAL.map(str::to_owned).to_vec();
+    for rule in own.map(str::trim).filter(|rule| NoProxy::is_rule(rule)) {
+        if !all.iter().any(|known| known == rule) {
+            all.push(rule.to_owned());
         }
     }
-    Some(Found { url, no_proxy })
+    all
 }
 
 /// Why this proxy does not let us through; `None` also when it can't be told in time. Only a refused
@@ -113,6 +149,28 @@ mod tests {
         assert_eq!(settings["HALTON_METER_UPSTREAM_NO_PROXY"], rules);
         assert_eq!(found.to_string(), "http://proxy.corp:3128");
         assert!(!format!("{found:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_file_of_extra_roots_is_found_unless_it_is_ours_or_the_systems() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let root = rcgen::CertificateParams::default().self_signed(&key).unwrap().pem();
+        let corp = dir.path().join("corp.pem");
+        std::fs::write(&corp, &root).unwrap();
+        std::fs::write(home.ca_bundle(), &root).unwrap();
+        std::fs::write(dir.path().join("empty.pem"), "").unwrap();
+        let roots = |name: &str, file: PathBuf| {
+            let vars = BTreeMap::from([(name.to_owned(), file.display().to_string())]);
+            extra_roots(&vars, &home)
+        };
+        assert_eq!(roots("SSL_CERT_FILE", corp.clone()), Some(corp.clone()));
+        assert_eq!(roots("NODE_EXTRA_CA_CERTS", corp.clone()), Some(corp));
+        assert_eq!(roots("SSL_CERT_FILE", home.ca_bundle()), None);
+        assert_eq!(roots("SSL_CERT_FILE", "/etc/ssl/certs/ca-certificates.crt".into()), None);
+        assert_eq!(roots("SSL_CERT_FILE", dir.path().join("empty.pem")), None);
     }
 
     #[test]

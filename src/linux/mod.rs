@@ -2,6 +2,7 @@
 
 #[cfg(target_os = "linux")]
 pub mod environ;
+pub mod gnome;
 #[cfg(target_os = "linux")]
 pub mod listener;
 #[cfg(target_os = "linux")]

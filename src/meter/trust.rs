@@ -70,6 +70,14 @@ pub fn system_roots(home: &Home) -> Vec<CertificateDer<'static>> {
         .unwrap_or_default()
 }
 
+/// Whether this is a file of the system's own roots, by whatever name.
+#[must_use]
+pub fn is_system_file(path: &Path) -> bool {
+    let real = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_path_buf());
+    let wanted = real(path);
+    ROOT_FILES.iter().any(|file| real(Path::new(file)) == wanted)
+}
+
 /// Certificates of a PEM file; what can't be read is not there.
 #[must_use]
 pub fn read_certificates(path: &Path) -> Vec<CertificateDer<'static>> {

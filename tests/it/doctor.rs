@@ -50,7 +50,7 @@ fn a_running_tree_is_healthy() {
     let found = doctor(&stand, 0);
     let findings = found["findings"].as_array().unwrap();
     assert!(findings.iter().all(|f| f["level"] == "ok"), "{found:#}");
-    assert_eq!(findings.len(), 15, "{found:#}");
+    assert_eq!(findings.len(), 17, "{found:#}");
     let text = String::from_utf8(stand.must(&["doctor"]).stdout).unwrap();
     assert!(text.ends_with("healthy\n"), "{text}");
     assert_eq!(stand.rows(), Vec::<Value>::new());
@@ -167,4 +167,67 @@ fn a_token_that_the_daemon_does_not_take_is_noticed() {
     let stand = running();
     fs::write(stand.home.token_file(), "0".repeat(64)).unwrap();
     assert_finds(&doctor(&stand, 1), "token", "degraded", "401");
+}
+
+#[test]
+fn a_program_that_is_left_at_a_dead_port_is_named() {
+    let stand = Stand::new();
+    let mut left = Command::new("sleep");
+    left.arg("600").env("HTTPS_PROXY", format!("http://{}", stand.edge));
+    let mut left = left.spawn().unwrap();
+    let found = doctor(&stand, 2);
+    let who = format!("pid {}", left.id());
+    assert_finds(&found, "environment", "broken", &who);
+    stand.must(&["start"]);
+    stand.wait_metering();
+    let found = doctor(&stand, 0);
+    assert!(!found.to_string().contains(&who), "{found:#}");
+    left.kill().unwrap();
+    left.wait().unwrap();
+}
+
+#[test]
+fn a_ca_that_is_not_the_daemons_is_found_and_mended() {
+    let (stand, other) = (running(), running());
+    for file in ["ca.pem", "key.pem", "bundle.pem"] {
+        fs::copy(other.home.ca_dir().join(file), stand.home.ca_dir().join(file)).unwrap();
+    }
+    let found = doctor(&stand, 2);
+    assert_finds(&found, "ca", "broken", "another CA");
+    let found = fix(&stand, 0);
+    assert!(found["fixed"].to_string().contains("bundle"), "{found:#}");
+}
+
+#[test]
+fn who_holds_the_admin_port_is_named() {
+    let stand = Stand::new();
+    let _other = TcpListener::bind(stand.api).unwrap();
+    let _ = stand.halton(&["run", "--", "true"]);
+    let found = doctor(&stand, 1);
+    assert_finds(&found, "daemon", "degraded", &std::process::id().to_string());
+    assert_finds(&found, "daemon", "degraded", "daemon.api_port");
+}
+
+#[test]
+fn the_way_out_is_looked_at() {
+    let stand = running();
+    let with = |more: &str| {
+        stand.configure_hosts(&[], more);
+        let connect = "[upstream]\n";
+        let text = fs::read_to_string(stand.home.config_file()).unwrap();
+        let text = text.replace(connect, &format!("{connect}{more}"));
+        fs::write(stand.home.config_file(), text).unwrap();
+    };
+    let nobody = crate::harness::free_port();
+    with(&format!("proxy = \"http://me:s3cret@{nobody}\"\n"));
+    let found = doctor(&stand, 2);
+    assert_finds(&found, "upstream", "broken", &nobody.to_string());
+    assert!(!found.to_string().contains("s3cret"), "{found:#}");
+
+    with("");
+    let mut command = stand.command(&["doctor", "--json"]);
+    command.env("HTTPS_PROXY", "http://me:s3cret@proxy.corp.example:3128");
+    let found = examine(command, &stand, 1);
+    assert_finds(&found, "upstream", "degraded", "proxy.corp.example:3128");
+    assert!(!found.to_string().contains("s3cret"), "{found:#}");
 }

@@ -34,6 +34,7 @@ mod services;
 mod setup;
 mod shells;
 mod supervision;
+mod systemd;
 mod upgrade;
 mod watchdog;
 mod wire;

@@ -64,6 +64,8 @@ pub struct StatusAnswer {
     pub uptime_ms: u64,
     pub edge: EdgeAnswer,
     pub ledger: LedgerAnswer,
+    /// The CA that signs for hosts: SHA-256 of its certificate, in upper-case hex.
+    pub authority: Option<String>,
     /// Clients that broke off handshakes with us.
     pub bypass: Vec<BypassEntry>,
     /// What was wrong with the configuration that is in force.

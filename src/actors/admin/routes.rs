@@ -26,6 +26,7 @@ use crate::actors::tree::View;
 use crate::actors::{edge_monitor, health};
 use crate::home::Home;
 use crate::supervisor::Journal;
+use crate::trust_store::Authority;
 
 /// Streams of events at once; each one looks at the journal by itself.
 const STREAMS: usize = 16;
@@ -267,6 +268,10 @@ async fn get_status(api: web::Data<Api>) -> HttpResponse {
             degraded: ledger.degraded,
             set_aside: ledger.set_aside.map(|path| path.display().to_string()),
         },
+        authority: api.meter.tap().map(|tap| {
+            let file = Default::default();
+            Authority { file, certificate: tap.authority() }.fingerprint()
+        }),
         bypass: bypass::entries(&api),
         config_problems: api.config_problems.load().to_vec(),
     })

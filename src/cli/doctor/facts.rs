@@ -30,6 +30,46 @@ pub struct Ca {
     pub problem: Option<String>,
     pub days_left: i64,
     pub bundle_holds: bool,
+    /// The running daemon signs with another one.
+    pub other_in_daemon: bool,
+}
+
+/// What keeps the processes, once `init` has said so.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Keeper {
+    pub name: &'static str,
+    /// `init` was here and nobody took it back.
+    pub installed: bool,
+    /// Why it can't be asked.
+    pub unreachable: Option<String>,
+    pub services: Vec<Kept>,
+    /// Ourselves, by path.
+    pub own: PathBuf,
+}
+
+/// One service.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Kept {
+    pub name: &'static str,
+    /// What its definition starts; `None`: it has none.
+    pub program: Option<PathBuf>,
+    pub program_there: bool,
+    pub enabled: bool,
+    pub pid: Option<u32>,
+    pub last_exit: Option<String>,
+}
+
+/// The way from us to the providers.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Upstream {
+    /// Of the configuration, and how it answered, if it was asked.
+    pub proxy: Option<(String, Result<(), String>)>,
+    /// What leads out here, by this shell's variables or the system's setting, and is not our upstream.
+    pub ignored: Option<String>,
+    /// `upstream.extra_ca_file`: what is wrong with it.
+    pub extra_roots: Option<String>,
+    /// Who the system trusts to read along.
+    pub inspectors: Vec<&'static str>,
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -73,6 +113,10 @@ pub struct Facts {
     pub edge_answers: bool,
     /// Who listens there, if it is not our edge.
     pub edge_port_holder: Option<String>,
+    /// The same for the admin API's, if it is not our daemon.
+    pub api_port_holder: Option<String>,
+    pub keeper: Option<Keeper>,
+    pub upstream: Upstream,
     pub verdict: Option<String>,
     pub says: Says,
     /// How a hello on the control socket went.
@@ -84,11 +128,17 @@ pub struct Facts {
     /// Who stays raw, in words.
     pub bypass: Vec<String>,
     pub proxies: Vec<ProxyVariable>,
+    /// Programs that point at a port of ours where nobody answers: who, and which.
+    pub stranded: Vec<(String, SocketAddr)>,
     /// CA variables of this shell that lead to no file.
     pub dangling: Vec<(String, PathBuf)>,
     /// `host:port` of the system-wide proxies that are on.
     pub system_proxies: Vec<String>,
+    /// `init --full` has set it.
+    pub proxy_managed: bool,
     /// Seconds since 1970.
     pub clock: i64,
+    /// The same, of the latest thing that we have written down.
+    pub latest: i64,
     pub selftest: Result<Report, String>,
 }

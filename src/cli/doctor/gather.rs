@@ -1,5 +1,7 @@
 //! Gathers the facts: asks the processes, looks at files, sockets and this shell's environment.
 
+mod machine;
+
 use std::fs;
 use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
@@ -7,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 use tokio::time::timeout;
@@ -21,6 +24,7 @@ use crate::home::{Home, PidLock};
 use crate::meter::trust::read_certificates;
 use crate::meter::{ca, ledger};
 use crate::platform;
+use crate::trust_store::Authority;
 
 const ASK: Duration = Duration::from_secs(2);
 const DAY: i64 = 24 * 3600;
@@ -31,6 +35,7 @@ pub fn gather(ctx: &Context) -> Facts {
     let edge_addr = config.edge.addr();
     let edge_answers = tree.edge_answer.is_some();
     let bypass = client::api(ctx, "/v1/bypass", ASK);
+    let system_proxies = platform::system_proxy().leads_to();
     let verdict = tree.edge_answer.as_ref().and_then(|a| a.get("verdict"));
     Facts {
         home: ctx.home.path().to_path_buf(),
@@ -47,16 +52,22 @@ pub fn gather(ctx: &Context) -> Facts {
         api_addr: config.daemon.api_addr(),
         edge_answers,
         edge_port_holder: holder(edge_addr, tree.edge),
+        api_port_holder: other_than(config.daemon.api_addr(), tree.daemon),
+        keeper: machine::keeper(ctx),
+        upstream: machine::upstream(ctx, &tree, &system_proxies),
         verdict: verdict.and_then(Value::as_str).map(str::to_owned),
         control: control(&ctx.home),
-        ca: authority(ctx),
+        ca: authority(ctx, &tree.health),
         ledger: database(&ctx.home),
         token: bypass.as_ref().err().filter(|_| says_anything(&tree.health)).cloned(),
         bypass: bypassed(bypass.ok().as_ref()),
         proxies: proxies(&|name| std::env::var(name).ok()),
         dangling: dangling(&|name| std::env::var(name).ok()),
-        system_proxies: platform::system_proxy().leads_to(),
+        stranded: machine::stranded(ctx, edge_answers),
+        system_proxies,
+        proxy_managed: ctx.home.proxy_managed().exists(),
         clock: Timestamp::now().as_second(),
+        latest: machine::latest(&ctx.home),
         selftest: if edge_answers {
             selftest::examine(ctx, &mut |_| {}).map_err(|e| e.to_string())
         } else {
@@ -97,6 +108,12 @@ fn process(pid: Option<u32>) -> Process {
 fn holder(addr: SocketAddr, edge: Option<u32>) -> Option<String> {
     let taken = edge.is_none() && TcpStream::connect_timeout(&addr, ASK).is_ok();
     taken.then(|| platform::listener_on(addr).unwrap_or_else(|| "another program".to_owned()))
+}
+
+/// Who listens there, if that can be told and is not this process.
+fn other_than(addr: SocketAddr, process: Option<u32>) -> Option<String> {
+    let who = platform::listener_on(addr)?;
+    (!process.is_some_and(|pid| who.ends_with(&format!(" pid {pid}")))).then_some(who)
 }
 
 fn home_problem(home: &Home) -> Option<String> {
@@ -159,17 +176,28 @@ fn control(home: &Home) -> Result<(), String> {
     }
 }
 
-fn authority(ctx: &Context) -> Ca {
+fn authority(ctx: &Context, health: &Health) -> Ca {
+    let in_use = says_anything(health).then(|| client::api(ctx, "/v1/status", ASK).ok()).flatten();
+    let in_use = in_use.as_ref().and_then(|s| s.get("authority")).and_then(Value::as_str);
+    let other = |certificate: &CertificateDer<'static>| {
+        let ours = Authority { file: ctx.home.ca_cert(), certificate: certificate.clone() };
+        in_use.is_some_and(|in_use| in_use != ours.fingerprint())
+    };
     let in_bundle = |certificate| read_certificates(&ctx.home.ca_bundle()).contains(certificate);
     match ca::inspect(&ctx.home, &ctx.loaded.config.meter.hosts) {
         Ok(Ok(found)) => Ca {
             bundle_holds: in_bundle(&found.certificate),
+            other_in_daemon: other(&found.certificate),
             days_left: (found.not_after - Timestamp::now().as_second()) / DAY,
             problem: found.unfit,
         },
-        Ok(Err(why)) => Ca { problem: Some(why), days_left: 0, bundle_holds: false },
-        Err(e) => Ca { problem: Some(e.to_string()), days_left: 0, bundle_holds: false },
+        Ok(Err(why)) => unusable(why),
+        Err(e) => unusable(e.to_string()),
     }
+}
+
+fn unusable(why: String) -> Ca {
+    Ca { problem: Some(why), days_left: 0, bundle_holds: false, other_in_daemon: false }
 }
 
 fn database(home: &Home) -> Ledger {

@@ -1,13 +1,14 @@
 //! From facts to findings: pure. One function per layer, in the order of the way of a byte.
 
+mod machine;
+
 use std::path::PathBuf;
 
 use super::facts::{Facts, Process, ProxyVariable, Says};
-use crate::config::UpstreamProxy;
 use crate::selftest::Level;
 
-/// 2020-01-01: a clock before it was never set.
-const PLAUSIBLE_CLOCK: i64 = 1_577_836_800;
+const LAYERS: usize = 17;
+
 const LOW_DISK: u64 = 200 << 20;
 const SOON: i64 = 45;
 
@@ -68,9 +69,10 @@ impl Finding {
 /// Every layer has at least one finding.
 #[must_use]
 pub fn judge(facts: &Facts) -> Vec<Finding> {
-    let layers: [fn(&Facts) -> Vec<Finding>; 15] = [
+    let layers: [fn(&Facts) -> Vec<Finding>; LAYERS] = [
         home,
         config,
+        machine::services,
         root,
         edge,
         daemon,
@@ -79,10 +81,11 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         ca,
         ledger,
         token,
+        machine::upstream,
         bypass,
         environment,
-        system_proxy,
-        clock,
+        machine::system_proxy,
+        machine::clock,
         selftest,
     ];
     layers.iter().flat_map(|layer| layer(facts)).collect()
@@ -167,9 +170,14 @@ fn daemon(f: &Facts) -> Vec<Finding> {
         Says::Down => Finding::degraded("daemon", "not running: requests pass, unmetered")
             .next(START)
             .fix(Fix::Start),
-        Says::Silent => Finding::degraded("daemon", format!("{pid}does not answer")).next(RESTART),
+        Says::Silent => match &f.api_port_holder {
+            Some(who) => Finding::degraded("daemon", format!("{} is held by {who}", f.api_addr))
+                .next(format!("end it, or set daemon.api_port to a free port; then {RESTART}")),
+            None => Finding::degraded("daemon", format!("{pid}does not answer")).next(RESTART),
+        },
         Says::Foreign => {
-            let what = format!("another program answers on {}", f.api_addr);
+            let who = f.api_port_holder.as_deref().unwrap_or("another program");
+            let what = format!("{who} answers on {}", f.api_addr);
             Finding::degraded("daemon", what)
                 .next(format!("end it, or set daemon.api_port to a free port; then {RESTART}"))
         }
@@ -230,6 +238,10 @@ fn ca(f: &Facts) -> Vec<Finding> {
         }
         None => {}
     }
+    if f.ca.other_in_daemon {
+        let what = "the daemon signs with another CA than the one in its home: programs refuse it";
+        found.push(Finding::broken("ca", what).next(RESTART).fix(Fix::Bundle));
+    }
     if !f.ca.bundle_holds {
         let what = "the bundle does not hold our CA: programs refuse our certificates";
         let next = "`halton-meter doctor --fix` writes it again";
@@ -269,6 +281,15 @@ fn bypass(f: &Facts) -> Vec<Finding> {
 fn environment(f: &Facts) -> Vec<Finding> {
     let mut found: Vec<_> =
         f.proxies.iter().filter_map(|variable| proxy_variable(f, variable)).collect();
+    for (who, port) in &f.stranded {
+        let what = format!("{who} goes through {port}, where nobody listens: its requests fail");
+        let finding = Finding::broken("environment", what);
+        found.push(if *port == f.edge_addr {
+            finding.next(format!("{START}, or end that program")).fix(Fix::Start)
+        } else {
+            finding.next("end that program and start it again: our port was another one then")
+        });
+    }
     for (name, path) in &f.dangling {
         let what = format!("{name} names {}, which is not there: TLS fails here", path.display());
         let next = format!("unset {name}, or `halton-meter doctor --fix` if it is ours");
@@ -304,30 +325,6 @@ fn proxy_variable(f: &Facts, variable: &ProxyVariable) -> Option<Finding> {
             Some(Finding::degraded("environment", what).next(next))
         }
     }
-}
-
-fn system_proxy(f: &Facts) -> Vec<Finding> {
-    let ours = f.system_proxies.iter().find(|shown| {
-        UpstreamProxy::parse(shown).is_some_and(|p| {
-            p.port == f.edge_addr.port() && matches!(p.host.as_str(), "127.0.0.1" | "localhost")
-        })
-    });
-    vec![match ours {
-        Some(shown) if !f.edge_answers => {
-            let what = format!("the system proxy is {shown}, and our edge does not answer");
-            Finding::broken("system-proxy", what).next("`halton-meter reset-proxy`")
-        }
-        Some(shown) => Finding::ok("system-proxy", format!("{shown}: through us")),
-        None => Finding::ok("system-proxy", "does not point at us"),
-    }]
-}
-
-fn clock(f: &Facts) -> Vec<Finding> {
-    vec![if f.clock < PLAUSIBLE_CLOCK {
-        Finding::degraded("clock", "the system clock was never set").next("set it")
-    } else {
-        Finding::ok("clock", "plausible")
-    }]
 }
 
 fn selftest(f: &Facts) -> Vec<Finding> {

@@ -3,6 +3,7 @@
 mod facts;
 mod fix;
 mod gather;
+mod inspectors;
 mod judge;
 
 use std::io::Write;
@@ -77,7 +78,7 @@ fn public(finding: &Finding) -> serde_json::Value {
 }
 
 fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
-    let what = super::output::clean(&finding.what);
+    let what = super::output::harmless(&finding.what);
     writeln!(out, "{:<9} {:<12}  {what}", finding.level.name(), finding.layer)?;
     if let Some(next) = &finding.next {
         writeln!(out, "{:24}next: {next}", "")?;

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 use slog::Logger;
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Handle, Runtime};
@@ -270,6 +271,12 @@ impl Tap {
     #[must_use]
     pub fn bypassed(&self) -> Vec<Bypassed> {
         self.bypass.entries((Instant::now(), Timestamp::now()))
+    }
+
+    /// The certificate of the CA that signs for hosts right now.
+    #[must_use]
+    pub fn authority(&self) -> CertificateDer<'static> {
+        self.deps.ca.load().certificate().clone()
     }
 
     /// They may all try again; how many there were.

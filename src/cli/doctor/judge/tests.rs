@@ -1,4 +1,4 @@
-use super::super::facts::{Ca, Ledger};
+use super::super::facts::{Ca, Keeper, Kept, Ledger, Upstream};
 use super::*;
 use crate::selftest::{Check, Report};
 
@@ -19,19 +19,43 @@ fn fine() -> Facts {
         api_addr: ([127, 0, 0, 1], 8765).into(),
         edge_answers: true,
         edge_port_holder: None,
+        api_port_holder: None,
+        keeper: Some(keeper()),
+        upstream: Upstream::default(),
         verdict: Some("healthy".into()),
         says: Says::Ok,
         control: Ok(()),
-        ca: Ca { problem: None, days_left: 1000, bundle_holds: true },
+        ca: Ca { problem: None, days_left: 1000, bundle_holds: true, other_in_daemon: false },
         ledger: Ledger { problem: None, bytes: 4096, free: Some(1 << 40) },
         token: None,
         bypass: Vec::new(),
         proxies: Vec::new(),
+        stranded: Vec::new(),
         dangling: Vec::new(),
         system_proxies: Vec::new(),
+        proxy_managed: false,
         clock: 1_790_000_000,
+        latest: 1_790_000_100,
         selftest: Ok(Report::new(Vec::new())),
     }
+}
+
+fn keeper() -> Keeper {
+    let kept = |name| Kept {
+        name,
+        program: Some("/bin/hm".into()),
+        program_there: true,
+        enabled: true,
+        pid: Some(9),
+        last_exit: None,
+    };
+    let services = ["edge", "daemon", "watchdog"].map(kept).to_vec();
+    let own = "/bin/hm".into();
+    Keeper { name: "systemd", installed: true, unreachable: None, services, own }
+}
+
+fn edge_service(f: &mut Facts, change: fn(&mut Kept)) {
+    f.keeper.iter_mut().flat_map(|k| k.services.first_mut()).for_each(change);
 }
 
 fn proxy(port: u16, alive: bool) -> Vec<ProxyVariable> {
@@ -86,6 +110,25 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| { f.edge_answers = false; f.system_proxies.push("127.0.0.1:8081".into()); },
             "system-proxy", Broken, "reset-proxy", None),
         (|f| f.clock = 0, "clock", Degraded, "set it", None),
+        (|f| f.latest = f.clock + 3600, "clock", Degraded, "set it", None),
+        (|f| { f.proxy_managed = true; f.system_proxies.push("proxy.corp:8080".into()); }, "system-proxy", Degraded, "--full", None),
+        (|f| f.ca.other_in_daemon = true, "ca", Broken, "restart", Some(Fix::Bundle)),
+        (|f| { f.says = Says::Silent; f.api_port_holder = Some("nginx, pid 9".into()); },
+            "daemon", Degraded, "daemon.api_port", None),
+        (|f| { f.says = Says::Foreign; f.api_port_holder = Some("nginx, pid 9".into()); },
+            "daemon", Degraded, "daemon.api_port", None),
+        (|f| f.stranded.push(("claude, pid 7".into(), f.edge_addr)), "environment", Broken, "start", start()),
+        (|f| f.stranded.push(("claude, pid 7".into(), f.api_addr)), "environment", Broken, "end that program", None),
+        (|f| f.upstream.proxy = Some(("p:1".into(), Err("no".into()))), "upstream", Broken, "config.toml", None),
+        (|f| f.upstream.ignored = Some("p:1".into()), "upstream", Degraded, "upstream.proxy", None),
+        (|f| f.upstream.extra_roots = Some("expired".into()), "upstream", Degraded, "another file", None),
+        (|f| f.keeper.as_mut().unwrap().installed = false, "services", Degraded, "uninstall", None),
+        (|f| edge_service(f, |s| s.program = None), "services", Degraded, "init", None),
+        (|f| edge_service(f, |s| s.program_there = false), "services", Degraded, "where it is now", None),
+        (|f| edge_service(f, |s| (s.program_there, s.pid) = (false, None)), "services", Broken, "where it is now", None),
+        (|f| edge_service(f, |s| s.enabled = false), "services", Degraded, "init", None),
+        (|f| edge_service(f, |s| (s.pid, s.last_exit) = (None, Some("exit 75".into()))), "services", Degraded,
+            "start", start()),
         (|f| f.selftest = Ok(Report::new(vec![check(Fine), check(Degraded)])), "selftest", Degraded, "do", None),
         (|f| f.selftest = Ok(Report::new(vec![check(Broken)])), "selftest", Broken, "do", None),
         (|f| f.selftest = Err("busy".into()), "selftest", Degraded, "again", None),
@@ -113,6 +156,14 @@ fn what_is_well_is_said_to_be_well() {
             f.edge_answers = true;
             f.system_proxies.push("proxy.corp:8081".into());
         },
+        |f| f.keeper = None,
+        |f| f.keeper = Some(Keeper { name: "systemd", ..Keeper::default() }),
+        |f| f.keeper.as_mut().unwrap().unreachable = Some("no session".into()),
+        |f| f.keeper.as_mut().unwrap().own = "/home/u/hm".into(),
+        |f| (f.stopped, f.keeper.as_mut().unwrap().services[1].pid) = (true, None),
+        |f| f.upstream.proxy = Some(("p:1".into(), Ok(()))),
+        |f| f.upstream.inspectors.push("Zscaler"),
+        |f| f.system_proxies.push("proxy.corp:8080".into()),
         // A proxy elsewhere is the user's own business.
         |f| {
             f.proxies = proxy(3128, false);
@@ -127,5 +178,5 @@ fn what_is_well_is_said_to_be_well() {
     }
     let mut layers: Vec<_> = judge(&fine()).iter().map(|f| f.layer).collect();
     layers.dedup();
-    assert_eq!(layers.len(), 15, "every layer is named: {layers:?}");
+    assert_eq!(layers.len(), LAYERS, "every layer is named: {layers:?}");
 }

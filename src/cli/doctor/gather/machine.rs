@@ -1,0 +1,116 @@
+//! What concerns the machine: the service manager, the way out, who else points at us.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rustix::fs::{Access, access};
+
+use super::super::super::client::Tree;
+use super::super::super::{Context, upstream};
+use super::super::facts::{Keeper, Kept, Upstream};
+use super::super::inspectors;
+use super::ASK;
+use crate::dial::dial;
+use crate::home::{Home, own_program};
+use crate::meter::trust::{read_certificates, system_roots};
+use crate::platform::{self, Service, User};
+use crate::setup::{Mode, SystemState};
+
+/// For a port of this machine.
+const NEAR: Duration = Duration::from_millis(500);
+
+pub(super) fn keeper(ctx: &Context) -> Option<Keeper> {
+    let manager = platform::service_manager()?;
+    let user = User::from_env()?;
+    let installed = Mode::installed(&ctx.home).is_some();
+    let unreachable = manager.missing();
+    let service = |service: Service| {
+        let name = match service {
+            Service::Edge => "edge",
+            Service::Daemon => "daemon",
+            Service::Watchdog => "watchdog",
+        };
+        let state = manager.state(&user, service).unwrap_or_default();
+        Kept {
+            name,
+            program_there: state
+                .program
+                .as_ref()
+                .is_some_and(|p| access(p, Access::EXEC_OK).is_ok()),
+            program: state.program,
+            enabled: state.enabled,
+            pid: state.pid,
+            last_exit: state.last_exit,
+        }
+    };
+    let services = match unreachable {
+        Some(_) => Vec::new(),
+        None => Service::ALL.into_iter().map(service).collect(),
+    };
+    let own = own_program().unwrap_or_default();
+    Some(Keeper { name: manager.name(), installed, unreachable, services, own })
+}
+
+pub(super) fn upstream(ctx: &Context, tree: &Tree, system: &[String]) -> Upstream {
+    let config = &ctx.loaded.config;
+    let edge = config.edge.addr();
+    let proxy = config.upstream.proxy.as_ref().map(|proxy| {
+        let shown = format!("{}:{}", proxy.host, proxy.port);
+        (shown, way_out(ctx))
+    });
+    // Whoever started the edge may have told it by variables.
+    let known = tree.edge_answer.as_ref().and_then(|a| a.get("upstream_proxy")?.as_str());
+    let present = std::env::vars().collect();
+    let found = upstream::of_environment(&present, edge).map(|found| found.to_string());
+    let ours = [format!("127.0.0.1:{}", edge.port()), format!("localhost:{}", edge.port())];
+    let found = found.or_else(|| system.iter().find(|s| !ours.contains(s)).cloned());
+    Upstream {
+        ignored: found.filter(|_| proxy.is_none() && known.is_none()),
+        proxy,
+        extra_roots: config.upstream.extra_ca_file.as_deref().and_then(|file| {
+            let roots = read_certificates(file);
+            let now = Timestamp::now().as_second();
+            let good = |root: &_| inspectors::not_after(root).is_some_and(|end| end > now);
+            match roots.as_slice() {
+                [] => Some(format!("no certificate in {}", file.display())),
+                some if !some.iter().any(good) => {
+                    Some(format!("what is in {} has expired", file.display()))
+                }
+                _ => None,
+            }
+        }),
+        inspectors: inspectors::among(&system_roots(&ctx.home)),
+    }
+}
+
+/// As edge and daemon go, to the first host that would be metered.
+fn way_out(ctx: &Context) -> Result<(), String> {
+    let config = &ctx.loaded.config;
+    let target = config.meter.hosts.iter().find(|host| !host.covers_subdomains());
+    let target = target.filter(|t| config.upstream.connect_override(t.name(), t.port()).is_none());
+    let Some(target) = target else { return Ok(()) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|e| e.to_string())?;
+    let tried = runtime.block_on(dial(&config.upstream, target.name(), target.port(), ASK));
+    tried.map(drop).map_err(|e| e.to_string())
+}
+
+/// Programs at a port that is ours, or was, and where nobody listens.
+pub(super) fn stranded(ctx: &Context, edge_answers: bool) -> Vec<(String, SocketAddr)> {
+    let now = ctx.loaded.config.edge.addr();
+    let before = SystemState::read(&ctx.home).and_then(|state| state.edge);
+    let ports = [Some(now).filter(|_| !edge_answers), before.filter(|addr| *addr != now)];
+    let dead = |addr: &SocketAddr| TcpStream::connect_timeout(addr, NEAR).is_err();
+    let at =
+        |addr: SocketAddr| platform::programs_pointing_at(addr).into_iter().map(move |p| (p, addr));
+    ports.into_iter().flatten().filter(dead).flat_map(at).collect()
+}
+
+/// Seconds since 1970 of the latest thing that we have written.
+pub(super) fn latest(home: &Home) -> i64 {
+    let files = [home.journal_file(), home.ledger_file()];
+    let written = files.iter().filter_map(|file| std::fs::metadata(file).ok()?.modified().ok());
+    let written = written.filter_map(|at| Timestamp::try_from(at).ok());
+    written.map(Timestamp::as_second).max().unwrap_or_default()
+}

@@ -15,13 +15,21 @@ RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locke
 step dependencies
 tools/deny.sh
 
-step macOS
 # 3 = the mirror has no library source for this compiler: said, not passed over.
-tools/macos-check.sh clippy --locked --all-targets -- -D warnings && macos=checked || {
-  code=$?
-  [ "$code" -eq 3 ] || exit "$code"
-  macos='NOT CHECKED'
+macos=()
+for_macos() {
+  tools/macos-check.sh "$@" && macos+=("$1: checked") || {
+    local code=$?
+    [ "$code" -eq 3 ] || exit "$code"
+    macos+=("$1: NOT CHECKED")
+  }
 }
+step 'macOS: lints of all targets'
+for_macos clippy --locked --all-targets -- -D warnings
+step 'macOS: externs and layouts against the system'
+for_macos externs
+step 'macOS: a linked program'
+for_macos link --locked --bin halton-meter
 
 step release
 cargo build --locked --release
@@ -37,4 +45,5 @@ tools/chaos.sh 1 30
 step tests
 tools/test.sh
 
-printf '\nmacOS: %s\n' "$macos"
+printf '\nmacOS:\n'
+printf '  %s\n' "${macos[@]}"

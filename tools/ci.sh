@@ -31,6 +31,14 @@ for_macos externs
 step 'macOS: a linked program'
 for_macos link --locked --bin halton-meter
 
+step systemd
+# The tests that need it are among the integration tests, and pass where it is missing.
+tools/user-systemd.sh true && systemd=checked || {
+  code=$?
+  [ "$code" -eq 3 ] || exit "$code"
+  systemd='NOT CHECKED'
+}
+
 step release
 cargo build --locked --release
 size=$(stat -c %s target/release/halton-meter 2>/dev/null || stat -f %z target/release/halton-meter)
@@ -45,5 +53,5 @@ tools/chaos.sh 1 30
 step tests
 tools/test.sh
 
-printf '\nmacOS:\n'
+printf '\nsystemd: %s\nmacOS:\n' "$systemd"
 printf '  %s\n' "${macos[@]}"

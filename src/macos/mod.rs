@@ -2,6 +2,7 @@
 
 pub mod activate;
 pub mod agents;
+pub mod environ;
 pub mod launchctl;
 pub mod launchd;
 pub mod libproc;

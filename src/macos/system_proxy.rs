@@ -40,6 +40,10 @@ impl SystemProxy for NetworkSetup {
         output.map(|o| network::effective(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
     }
 
+    fn place(&self) -> Result<String, SystemProxyError> {
+        Ok(self.ask(&["-getcurrentlocation"])?.trim().to_owned())
+    }
+
     fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
         let (mut found, mut failure) = (Vec::new(), None);
         for name in self.services()? {

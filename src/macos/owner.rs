@@ -45,7 +45,7 @@ pub fn working_directory(pid: u32) -> Option<PathBuf> {
 #[must_use]
 pub fn arguments(pid: u32) -> Vec<String> {
     let block = libproc::arguments(pid);
-    let arguments = procinfo::arguments_and_environment(&block).unwrap_or_default().0;
+    let arguments = procinfo::started_with(&block).unwrap_or_default().arguments;
     let text = |a: &[u8]| String::from_utf8_lossy(a).into_owned();
     arguments.into_iter().take(MAX_ARGUMENTS).map(text).collect()
 }
@@ -55,7 +55,7 @@ pub fn arguments(pid: u32) -> Vec<String> {
 #[must_use]
 pub fn variable(pid: u32, name: &str) -> Option<String> {
     let block = libproc::arguments(pid);
-    let environment = procinfo::arguments_and_environment(&block)?.1;
+    let environment = procinfo::started_with(&block)?.environment;
     environment.into_iter().find_map(|entry| {
         let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
         Some(String::from_utf8_lossy(value).into_owned())

@@ -27,6 +27,13 @@ const STARTED_MICROS_AT: usize = 128;
 const CWD_AT: usize = 152;
 const CWD_LENGTH: usize = 1024;
 
+/// What a program was given.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct StartedWith<'a> {
+    pub arguments: Vec<&'a [u8]>,
+    pub environment: Vec<&'a [u8]>,
+}
+
 /// Both ends of a TCP socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Ends {
@@ -82,16 +89,17 @@ pub fn working_directory(directories: &[u8]) -> Option<&[u8]> {
 
 /// Of `KERN_PROCARGS2`: a count, the program's path, zeros, the arguments, the environment.
 #[must_use]
-pub fn arguments_and_environment(block: &[u8]) -> Option<(Vec<&[u8]>, Vec<&[u8]>)> {
+pub fn started_with(block: &[u8]) -> Option<StartedWith<'_>> {
     let count = usize::try_from(word(block, 0)?).ok()?;
     let rest = block.get(4..)?;
     let path = rest.iter().position(|b| *b == 0)?;
     let rest = rest.get(path..)?;
     let first = rest.iter().position(|b| *b != 0).unwrap_or(rest.len());
     let mut words = rest.get(first..)?.split(|b| *b == 0);
-    let arguments: Vec<_> = words.by_ref().take(count).collect();
+    let arguments = words.by_ref().take(count).collect();
     // What follows the environment is the kernel's own, behind an empty word.
-    Some((arguments, words.take_while(|word| !word.is_empty()).collect()))
+    let environment = words.take_while(|word| !word.is_empty()).collect();
+    Some(StartedWith { arguments, environment })
 }
 
 fn word(bytes: &[u8], at: usize) -> Option<u32> {
@@ -162,13 +170,13 @@ mod tests {
     fn arguments_and_variables() {
         let mut block = 2_u32.to_ne_bytes().to_vec();
         block.extend(b"/bin/x\0\0\0\0x\0\0A=1\0HALTON_PROJECT=p q\0\0stack_guard=\0\0");
-        let (arguments, environment) = arguments_and_environment(&block).unwrap();
+        let StartedWith { arguments, environment } = started_with(&block).unwrap();
         assert_eq!(arguments, [&b"x"[..], b""]);
         assert_eq!(environment, [&b"A=1"[..], b"HALTON_PROJECT=p q"]);
         for length in 0..block.len() {
             // Whatever it is, it is no panic.
-            let _ = arguments_and_environment(&block[..length]);
+            let _ = started_with(&block[..length]);
         }
-        assert_eq!(arguments_and_environment(b"\0\0\0\0/bin/x"), None);
+        assert_eq!(started_with(b"\0\0\0\0/bin/x"), None);
     }
 }

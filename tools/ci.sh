@@ -47,6 +47,10 @@ echo "binary: $((size / 1024)) KiB (limit 20480)"
 # Faults on request (src/supervisor/faults.rs) are for debug builds.
 if grep -q HALTON_METER_FAULTS target/release/halton-meter; then exit 1; fi
 
+step bench
+# Fails on a lost request or row, never on a time.
+tools/bench.sh --smoke
+
 step chaos
 tools/chaos.sh 1 30
 

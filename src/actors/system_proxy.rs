@@ -8,6 +8,7 @@ mod looks;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -98,8 +99,8 @@ pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell:
         while !home.proxy_managed().exists() || seen.read().status.is_none() {
             sleep(EDGE_LOOK).await;
         }
-        let known = Arc::clone(&known);
-        let on = bounded(&BUSY, ON, move || turn_on(edge, &known)).await;
+        let (known, managed) = (Arc::clone(&known), home.proxy_managed());
+        let on = bounded(&BUSY, ON, move || turn_on(edge, &known, &managed)).await;
         let failure = on.as_ref().err().map(ToString::to_string);
         match &on {
             Ok(Some(services)) if !services.is_empty() => {
@@ -121,7 +122,11 @@ pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell:
 }
 
 /// Services that are not known yet; gives their names.
-fn turn_on(edge: SocketAddr, known: &Mutex<Known>) -> Result<Option<Vec<String>>, String> {
+fn turn_on(
+    edge: SocketAddr,
+    known: &Mutex<Known>,
+    managed: &Path,
+) -> Result<Option<Vec<String>>, String> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if *turn == Turn::Ended {
         return Ok(None);
@@ -129,6 +134,10 @@ fn turn_on(edge: SocketAddr, known: &Mutex<Known>) -> Result<Option<Vec<String>>
     let proxy = platform::system_proxy();
     let place = proxy.place().map_err(|e| e.to_string())?;
     let Some(mut new) = proxy.read().map_err(|e| e.to_string())? else { return Ok(None) };
+    // It may be gone since: `init` and `uninstall` take it away first.
+    if !managed.exists() {
+        return Ok(None);
+    }
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     new.retain(|service| !known.contains(&(place.clone(), service.name.clone())));
     perform(&proxy.set(edge, &new))?;

@@ -7,9 +7,18 @@ use crate::home::PidLock;
 use crate::setup::plan::Part;
 use crate::setup::{self, Failed, Machine, Os, Step, StepError, diff, section};
 
+/// What becomes of an earlier run that was cut short and can't be taken back.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Leftover {
+    /// Nothing else is done before that.
+    Refuse,
+    /// It is said, and forgotten: the way out looks at all that is there anyway.
+    Forget,
+}
+
 /// Keeps two commands from changing the machine at the same time, and takes back what one that was
 /// killed had begun.
-pub fn begin(ctx: &Context) -> Result<PidLock, Failure> {
+pub fn begin(ctx: &Context, leftover: Leftover) -> Result<PidLock, Failure> {
     ctx.home.create()?;
     let path = ctx.home.pid_file("setup");
     let Some(lock) = PidLock::acquire(&path)? else {
@@ -26,6 +35,10 @@ pub fn begin(ctx: &Context) -> Result<PidLock, Failure> {
         Some(left) => {
             say("an earlier run was cut short, and this of it can't be taken back:");
             left.iter().for_each(detail);
+            if leftover == Leftover::Forget {
+                std::fs::remove_file(ctx.home.setup_journal())?;
+                return Ok(lock);
+            }
             return Err(Failure::new(Exit::FAILED, "nothing more was changed")
                 .hint("put that right, then the same command again"));
         }

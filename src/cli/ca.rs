@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::apply::Leftover;
 use super::{Context, Exit, Failure, apply, client, env, say};
 use crate::home::Home;
 use crate::platform;
@@ -59,7 +60,7 @@ pub fn run(ctx: &Context, command: &CaCommand, out: &mut impl Write) -> Result<E
 }
 
 fn change(ctx: &Context, change: Change, yes: bool) -> Result<(), Failure> {
-    let lock = apply::begin(ctx)?;
+    let lock = apply::begin(ctx, Leftover::Refuse)?;
     let plan = platform::trust_store().plan(change, &authorities(&ctx.home)).map_err(failure)?;
     let store = format!("the trust store of this system ({})", plan.store);
     if plan.steps.is_empty() {

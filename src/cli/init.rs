@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::apply::Leftover;
 use super::client::Tree;
 use super::{Context, Exit, Failure, apply, env, say, services, upstream};
 use crate::config::{self, Origin};
@@ -58,9 +59,12 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
         }
         None
     } else {
-        Some(apply::begin(ctx)?)
+        Some(apply::begin(ctx, Leftover::Refuse)?)
     };
     let installation = installation(ctx)?;
+    if lock.is_some() {
+        env::prepare_ca(ctx)?;
+    }
     let mut config = ConfigFile::read(ctx)?;
     let installation = settle_port(ctx, installation, &mut config, silent)?;
     config.keep_proxy(ctx);
@@ -77,7 +81,6 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
     if !silent && !apply::consent("Go on?")? {
         return Err(Failure::new(Exit::FAILED, "nothing was changed"));
     }
-    env::prepare_ca(ctx)?;
     let steps: Vec<Step> = parts.into_iter().flat_map(|p| p.steps).collect();
     apply::execute(ctx, &lock, &steps)?;
     say(format_args!("installed as {mode}; {} keeps it running", manager.name()));

@@ -57,12 +57,13 @@ pub fn start(ctx: &Context, args: &StartArgs) -> Result<Exit, Failure> {
 
 pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
     let tree = Tree::look(ctx, ASK);
-    if tree.root.is_none() && tree.daemon.is_none() && tree.watchdog.is_none() {
+    let services = services::installed(ctx);
+    let idle = tree.root.is_none() && tree.daemon.is_none() && tree.watchdog.is_none();
+    if idle && services.is_none() {
         say("not running");
         return Ok(Exit::OK);
     }
     write_atomic(&ctx.home.user_stopped(), b"")?;
-    let services = services::installed(ctx);
     if let Some(services) = &services {
         services.stop(&Service::METERING);
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
+use super::apply::Leftover;
 use super::{Context, Exit, Failure, apply, ca, env, init, say};
 use crate::platform;
 use crate::setup::Step;
@@ -30,7 +31,7 @@ pub struct UninstallArgs {
 }
 
 pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
-    let lock = apply::begin(ctx)?;
+    let lock = apply::begin(ctx, Leftover::Forget)?;
     let installation = init::installation(ctx)?;
     let (user, edge) = (&installation.user, installation.edge);
     let found = init::found(ctx, &init::shells(user));

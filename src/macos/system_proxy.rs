@@ -45,17 +45,17 @@ impl SystemProxy for NetworkSetup {
     }
 
     fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
-        let (mut found, mut failure) = (Vec::new(), None);
+        let mut found = Vec::new();
         for name in self.services()? {
             match self.service(name) {
                 Ok(service) => found.push(service),
-                Err(e) => drop(failure.get_or_insert(e)),
+                // It went away since it was listed.
+                Err(SystemProxyError::Refused { code: network::UNKNOWN, .. }) => {}
+                // What is planned on half of it would be half done.
+                Err(e) => return Err(e),
             }
         }
-        match failure {
-            Some(e) if found.is_empty() => Err(e),
-            Some(_) | None => Ok(Some(found)),
-        }
+        Ok(Some(found))
     }
 
     fn set(&self, edge: SocketAddr, found: &[NetworkService]) -> Vec<Step> {

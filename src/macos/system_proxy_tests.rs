@@ -147,6 +147,10 @@ fn one_service_that_went_away_or_has_a_password_costs_no_other() {
     mac.apply(&steps).unwrap();
     assert_eq!(mac.found().len(), 2);
     assert_eq!(mac.set(), []);
+    mac.tools.set("fail", json!([{ "args": "^-getwebproxy Corp", "code": 4 }]));
+    assert_eq!(mac.found().len(), 1, "gone since it was listed");
+    mac.tools.set("fail", json!([{ "args": "^-getwebproxy Corp" }]));
+    mac.proxy.read().unwrap_err();
     let secret = ProxySetting { on: true, authenticated: true, ..ProxySetting::default() };
     let service = NetworkService { https: secret, ..NetworkService::default() };
     assert_eq!(lead(EDGE.into(), &service), []);

@@ -124,15 +124,14 @@ pub fn init(
     if !apps {
         session.extend(found.gone(home.apps_managed()));
     }
+    // The daemon sets it too, as soon as it sees the sentinel: never while we may still go back.
     let mut proxy = Vec::new();
-    // On disk before the setting is, and gone after it: what a killed run leaves is taken back, and
-    // until then the daemon takes the proxy off on its way out.
-    if mode == Mode::Full {
-        proxy.extend(found.put(home.proxy_managed(), Vec::new()));
-    }
-    proxy.extend(from.proxy);
     if mode != Mode::Full {
         proxy.extend(found.gone(home.proxy_managed()));
+    }
+    proxy.extend(from.proxy);
+    if mode == Mode::Full {
+        proxy.extend(found.put(home.proxy_managed(), Vec::new()));
     }
     parts([
         ("Configuration", config.into_iter().collect()),
@@ -152,8 +151,8 @@ pub fn uninstall(
     keep_edge: bool,
 ) -> Vec<Part> {
     let home = &installation.home;
-    let mut proxy = from.proxy;
-    proxy.extend(found.gone(home.proxy_managed()));
+    let mut proxy: Vec<_> = found.gone(home.proxy_managed()).into_iter().collect();
+    proxy.extend(from.proxy);
     let mut session = from.session;
     session.extend(found.gone(home.apps_managed()));
     let mut services = from.services;

@@ -48,7 +48,7 @@ fn nothing_leads_to_the_edge_before_it_is_there_nor_after_it_is_gone() {
     }
     assert!(before(&inwards, "edge stop", "services"));
     assert!(before(&inwards, "system-state.json", "session"), "{inwards:?}");
-    assert!(inwards.ends_with(&["write /h/proxy-managed".to_owned(), "proxy".to_owned()]));
+    assert!(inwards.ends_with(&["proxy".to_owned(), "write /h/proxy-managed".to_owned()]));
 
     let files = ["install-mode", "proxy-managed", "apps-managed", "system-state.json"];
     let found = Found {
@@ -61,6 +61,7 @@ fn nothing_leads_to_the_edge_before_it_is_there_nor_after_it_is_gone() {
     for earlier in [".zshrc", "session", "proxy", "edge stop"] {
         assert!(before(&outwards, earlier, "install-mode"), "{earlier}");
     }
+    assert_eq!(outwards[..2], ["rm -f /h/proxy-managed", "proxy"]);
     assert!(before(&outwards, "proxy", "session") && before(&outwards, "session", "services"));
     assert!(before(&outwards, "services", "edge stop"));
     let graceful = lines(&uninstall(&installation(), &found, platform(), true));

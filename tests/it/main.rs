@@ -32,6 +32,8 @@ mod macos_tools;
 mod origin_itself;
 mod selftest;
 mod services;
+mod setup;
+mod shells;
 mod supervision;
 mod upgrade;
 mod watchdog;

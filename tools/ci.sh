@@ -57,5 +57,13 @@ tools/chaos.sh 1 30
 step tests
 tools/test.sh
 
-printf '\nsystemd: %s\nmacOS:\n' "$systemd"
-printf '  %s\n' "${macos[@]}"
+step benches
+# Once each, unoptimised: that they run, not how fast.
+cargo test --locked --quiet --bench micro --bench ledger
+
+printf '
+systemd: %s
+macOS:
+' "$systemd"
+printf '  %s
+' "${macos[@]}"

@@ -13,16 +13,24 @@ pub const AVAILABLE: bool = cfg!(target_os = "macos");
 
 const MAX_ARGUMENTS: usize = 64;
 
+/// A process and the descriptor by which it holds a socket.
+pub type Holder = (u32, i32);
+
 /// The process that holds the socket whose own address is `client` and whose peer is `local`.
-/// `recent` are asked first: a scan of every process costs milliseconds.
+/// `recent` holders are asked first, each for the same descriptor before all of its others: a scan of
+/// every process costs milliseconds.
 #[must_use]
-pub fn of_socket(client: SocketAddr, local: SocketAddr, recent: &[u32]) -> Option<u32> {
+pub fn of_socket(client: SocketAddr, local: SocketAddr, recent: &[Holder]) -> Option<Holder> {
     let (client, local) = (plain(client), plain(local));
     let is_it = |ends: procinfo::Ends| plain(ends.local) == client && plain(ends.foreign) == local;
-    search(recent, libproc::pids, |pid| {
+    let by = |pid, fd| procinfo::ends(&libproc::socket(pid, fd)).is_some_and(is_it);
+    if let Some(holder) = recent.iter().find(|(pid, fd)| by(*pid, *fd)) {
+        return Some(*holder);
+    }
+    let recent: Vec<u32> = recent.iter().map(|(pid, _)| *pid).collect();
+    search(&recent, libproc::pids, |pid| {
         let descriptors = libproc::descriptors(pid);
-        let mut sockets = procinfo::sockets(&descriptors);
-        sockets.any(|fd| procinfo::ends(&libproc::socket(pid, fd)).is_some_and(is_it))
+        procinfo::sockets(&descriptors).find(|fd| by(pid, *fd)).map(|fd| (pid, fd))
     })
 }
 
@@ -63,18 +71,18 @@ pub fn variable(pid: u32, name: &str) -> Option<String> {
 }
 
 /// Young processes first, behind the recent ones: they are those that are not remembered yet.
-fn search(
+fn search<T>(
     recent: &[u32],
     all: impl FnOnce() -> Vec<u32>,
-    holds: impl Fn(u32) -> bool,
-) -> Option<u32> {
-    if let Some(pid) = recent.iter().find(|pid| holds(**pid)) {
-        return Some(*pid);
+    held: impl Fn(u32) -> Option<T>,
+) -> Option<T> {
+    if let Some(holder) = recent.iter().find_map(|pid| held(*pid)) {
+        return Some(holder);
     }
     let mut pids = all();
     pids.retain(|pid| !recent.contains(pid));
     pids.sort_unstable_by(|a, b| b.cmp(a));
-    pids.into_iter().find(|pid| holds(*pid))
+    pids.into_iter().find_map(held)
 }
 
 fn path(bytes: &[u8]) -> Option<PathBuf> {
@@ -99,7 +107,7 @@ mod tests {
             let asked = &asked;
             move |pid| {
                 asked.borrow_mut().push(pid);
-                pid == wanted
+                (pid == wanted).then_some(pid)
             }
         };
         let never = || panic!("no scan for one that is known");

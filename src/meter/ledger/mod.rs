@@ -9,6 +9,7 @@ mod backoff;
 mod coverage;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod histogram;
 mod intake;
 mod lines;
 mod passed;
@@ -16,6 +17,7 @@ mod query;
 mod record;
 mod register;
 mod report;
+mod rollup;
 mod schema;
 mod spill;
 mod tally;
@@ -30,6 +32,7 @@ pub use intake::{Intake, IntakeStats, Limits};
 pub use query::{Cursor, Ledger, Page, PublicPage, RequestFilter, RunTotals};
 pub use register::{Entry, Register};
 pub use report::{Group, GroupBy, Grouping, Report, ReportQuery, Window};
+pub use rollup::roll_up;
 pub use tally::{Latency, Totals, UnpricedModel};
 pub use writer::{Writer, WriterConfig, start_writer};
 

@@ -127,6 +127,9 @@ pub trait SessionEnvironment {
 /// else happens.
 pub const RECORD_VAR: &str = "HALTON_METER_RECORD_SYSTEM_PROXY";
 
+/// Brings word of changes of the network, where there is a system proxy to see to.
+pub use crate::macos::route::News as NetworkNews;
+
 /// The system-wide proxy setting.
 pub trait SystemProxy: Send + Sync {
     /// Takes it off on every active network service and names them. `None`: this platform has no
@@ -146,6 +149,11 @@ pub trait SystemProxy: Send + Sync {
     /// Each active network service. `None`: this platform has no such setting.
     fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
         Ok(None)
+    }
+
+    /// Which set of network services is in use; others may have the same names.
+    fn place(&self) -> Result<String, SystemProxyError> {
+        Ok(String::new())
     }
 
     /// Every service of `found` that does not point at the edge does then. Pure.

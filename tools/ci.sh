@@ -15,13 +15,21 @@ RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locke
 step dependencies
 tools/deny.sh
 
-step macOS
 # 3 = the mirror has no library source for this compiler: said, not passed over.
-tools/macos-check.sh clippy --locked --all-targets -- -D warnings && macos=checked || {
-  code=$?
-  [ "$code" -eq 3 ] || exit "$code"
-  macos='NOT CHECKED'
+macos=()
+for_macos() {
+  tools/macos-check.sh "$@" && macos+=("$1: checked") || {
+    local code=$?
+    [ "$code" -eq 3 ] || exit "$code"
+    macos+=("$1: NOT CHECKED")
+  }
 }
+step 'macOS: lints of all targets'
+for_macos clippy --locked --all-targets -- -D warnings
+step 'macOS: externs and layouts against the system'
+for_macos externs
+step 'macOS: a linked program'
+for_macos link --locked --bin halton-meter
 
 step systemd
 # The tests that need it are among the integration tests, and pass where it is missing.
@@ -53,4 +61,9 @@ step benches
 # Once each, unoptimised: that they run, not how fast.
 cargo test --locked --quiet --bench micro --bench ledger
 
-printf '\nmacOS: %s\nsystemd: %s\n' "$macos" "$systemd"
+printf '
+systemd: %s
+macOS:
+' "$systemd"
+printf '  %s
+' "${macos[@]}"

@@ -2,6 +2,7 @@
 # Checks (clippy, default) or links the project for macOS on a Debian machine without an Apple SDK.
 #
 #   tools/macos-check.sh [clippy|check|link] [cargo arguments]
+#   tools/macos-check.sh externs     our extern "C" functions are in libSystem, our layouts in its headers
 #
 # The standard library for the target is built once from the distribution's rust-src package of exactly
 # this compiler's release and kept under ~/.cache. Exit 3: no such package is to be had, NOT CHECKED.
@@ -103,12 +104,32 @@ sdk_stubs() {
   export SDKROOT=$sdk
 }
 
-# To link, C is compiled by the Zig compiler of the PyPI package ziglang.
+# The Zig compiler of the PyPI package ziglang: it has the system's headers and list of symbols.
+zig_package() {
+  [ -x "$store/zig/bin/python" ] || python3 -m venv "$store/zig" || not_checked "no Python environment could be made"
+  "$store/zig/bin/python" -m pip install --quiet --disable-pip-version-check 'ziglang==0.17.1' ||
+    not_checked "ziglang could not be installed"
+  package=$("$store/zig/bin/python" -c 'import os, ziglang; print(os.path.dirname(ziglang.__file__))')
+  zig=$package/zig
+}
+
+# A linker that looks symbols up at load time lets a misspelt one pass.
+externs() {
+  zig_package
+  local list=$package/lib/libc/darwin/libSystem.tbd name missing=0 count=0
+  for name in $(awk '/unsafe extern "C" \{/{in_block=1; next} in_block && /^ *\}/{in_block=0}
+      in_block && match($0, /fn [a-z_0-9]+/){print substr($0, RSTART + 3, RLENGTH - 3)}' src/macos/*.rs); do
+    count=$((count + 1))
+    grep -qE "[ ,\[']_$name[,' ]|[ ,\[']_$name\$" "$list" || { echo "not in libSystem: $name" >&2; missing=1; }
+  done
+  [ "$count" -gt 0 ] || { echo "no extern was found in src/macos" >&2; missing=1; }
+  "$zig" cc -target aarch64-macos.11.0 -c tools/macos/layout.c -o "$store/layout.o" || missing=1
+  echo "$count externs, layouts of tools/macos/layout.c"
+  return "$missing"
+}
+
 zig_tools() {
-  [ -x "$store/zig/bin/python" ] || python3 -m venv "$store/zig"
-  "$store/zig/bin/python" -m pip install --quiet 'ziglang==0.17.1' || not_checked "ziglang could not be installed"
-  local zig
-  zig=$("$store/zig/bin/python" -c 'import os, ziglang; print(os.path.join(os.path.dirname(ziglang.__file__), "zig"))')
+  zig_package
   cat >"$store/bin/zig-cc" <<S
 #!/usr/bin/env bash
 args=()
@@ -129,6 +150,7 @@ S
   export "CARGO_TARGET_${key}_RUSTFLAGS=-Clinker-flavor=ld64.lld -Clink-arg=-undefined -Clink-arg=dynamic_lookup"
 }
 
+[ "$mode" = externs ] && { externs; exit; }
 sources
 standard_library
 sdk_stubs
@@ -142,10 +164,10 @@ case $mode in
   link)
     zig_tools
     CARGO_TARGET_DIR=target/macos-link cargo build --target "$target" "$@"
-    file target/macos-link/$target/*/halton-meter | grep -q 'Mach-O 64-bit'
+    file target/macos-link/$target/*/halton-meter | tee /dev/stderr | grep -q 'Mach-O 64-bit arm64 executable'
     ;;
   *)
-    echo "usage: $0 [clippy|check|link] [cargo arguments]" >&2
+    echo "usage: $0 [clippy|check|link|externs] [cargo arguments]" >&2
     exit 2
     ;;
 esac

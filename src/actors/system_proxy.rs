@@ -4,15 +4,19 @@
 //! The platform's tool may hang. It runs on a thread of its own, which nobody waits for beyond his
 //! patience: not a blocking task, as a runtime waits for those before it ends.
 
+mod looks;
+
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
 use tokio::time::{sleep, timeout};
+
+use looks::Looks;
 
 use super::edge_monitor;
 use crate::home::Home;
@@ -34,8 +38,6 @@ pub enum OffError {
 /// The services it went off on; `None`: this platform has no such setting.
 pub type Off = Result<Option<Vec<String>>, OffError>;
 
-/// Between two looks for network services that were not there before.
-const LOOK: Duration = Duration::from_secs(30);
 /// Between two looks whether the edge answers.
 const EDGE_LOOK: Duration = Duration::from_millis(250);
 /// What the platform's tool may take to turn it on.
@@ -81,6 +83,9 @@ pub async fn take_back(home: Home, edge: SocketAddr, patience: Duration) -> Off 
     .await
 }
 
+/// A network service, in a place: another location has services of its own with the same names.
+type Known = BTreeSet<(String, String)>;
+
 /// As long as the daemon lives: each network service is led through the edge once, when it is first
 /// seen. Whoever takes it off later, a person or the watchdog, is not contradicted.
 pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell: impl Fn(Note)) {
@@ -88,39 +93,38 @@ pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell:
     if !platform::has_system_proxy() {
         return;
     }
-    let mut known = BTreeSet::new();
+    let (known, mut looks) = (Arc::new(Mutex::new(Known::new())), Looks::start());
     let mut last_failure = None;
     loop {
         while !home.proxy_managed().exists() || seen.read().status.is_none() {
             sleep(EDGE_LOOK).await;
         }
-        let before = known.clone();
-        let managed = home.proxy_managed();
-        let on = bounded(&BUSY, ON, move || turn_on(edge, &before, &managed)).await;
+        let (known, managed) = (Arc::clone(&known), home.proxy_managed());
+        let on = bounded(&BUSY, ON, move || turn_on(edge, &known, &managed)).await;
         let failure = on.as_ref().err().map(ToString::to_string);
         match &on {
             Ok(Some(services)) if !services.is_empty() => {
-                known.extend(services.iter().cloned());
                 let on = services.join(", ");
                 tell(Note::new("system_proxy").cause(format!("system proxy leads here on {on}")));
             }
             Ok(_) => {}
-            // The network is rebuilt after sleep: the next look may do better. Said once.
+            // The network is rebuilt after sleep: the next looks may do better. Said once.
             Err(e) if failure != last_failure => {
+                looks.soon();
                 let why = format!("system proxy could not be turned on: {e}");
                 tell(Note::new("system_proxy").cause(why));
             }
             Err(_) => {}
         }
         last_failure = failure;
-        sleep(LOOK).await;
+        looks.next().await;
     }
 }
 
 /// Services that are not known yet; gives their names.
 fn turn_on(
     edge: SocketAddr,
-    known: &BTreeSet<String>,
+    known: &Mutex<Known>,
     managed: &Path,
 ) -> Result<Option<Vec<String>>, String> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -128,13 +132,16 @@ fn turn_on(
         return Ok(None);
     }
     let proxy = platform::system_proxy();
-    let Some(found) = proxy.read().map_err(|e| e.to_string())? else { return Ok(None) };
+    let place = proxy.place().map_err(|e| e.to_string())?;
+    let Some(mut new) = proxy.read().map_err(|e| e.to_string())? else { return Ok(None) };
     // It may be gone since: `init` and `uninstall` take it away first.
     if !managed.exists() {
         return Ok(None);
     }
-    let new: Vec<_> = found.into_iter().filter(|s| !known.contains(&s.name)).collect();
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    new.retain(|service| !known.contains(&(place.clone(), service.name.clone())));
     perform(&proxy.set(edge, &new))?;
+    known.extend(new.iter().map(|service| (place.clone(), service.name.clone())));
     Ok(Some(new.into_iter().map(|s| s.name).collect()))
 }
 

@@ -6,7 +6,7 @@ use crate::setup::{Answer, Call};
 pub const PROGRAM: &str = "networksetup";
 
 /// "Not a recognized network service": it went away since it was listed.
-const UNKNOWN: i32 = 4;
+pub const UNKNOWN: i32 = 4;
 
 /// The two proxies of a service. HTTPS first: that is the one that tools with keys in their requests
 /// use.

@@ -40,10 +40,22 @@ impl SystemProxy for NetworkSetup {
         output.map(|o| network::effective(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
     }
 
+    fn place(&self) -> Result<String, SystemProxyError> {
+        Ok(self.ask(&["-getcurrentlocation"])?.trim().to_owned())
+    }
+
     fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
-        // All or none: what is planned on half of it would be half done.
-        let services = self.services()?.into_iter();
-        services.map(|name| self.service(name)).collect::<Result<Vec<_>, _>>().map(Some)
+        let mut found = Vec::new();
+        for name in self.services()? {
+            match self.service(name) {
+                Ok(service) => found.push(service),
+                // It went away since it was listed.
+                Err(SystemProxyError::Refused { code: network::UNKNOWN, .. }) => {}
+                // What is planned on half of it would be half done.
+                Err(e) => return Err(e),
+            }
+        }
+        Ok(Some(found))
     }
 
     fn set(&self, edge: SocketAddr, found: &[NetworkService]) -> Vec<Step> {

@@ -131,6 +131,14 @@ fn a_failure_anywhere_leaves_all_as_it_was() {
 }
 
 #[test]
+fn another_location_is_another_place() {
+    let mac = Mac::new();
+    assert_eq!(mac.proxy.place().unwrap(), "Automatic");
+    mac.tools.change(|state| state["location"] = json!("Office"));
+    assert_eq!(mac.proxy.place().unwrap(), "Office");
+}
+
+#[test]
 fn one_service_that_went_away_or_has_a_password_costs_no_other() {
     let mac = Mac::new();
     mac.found();
@@ -139,6 +147,10 @@ fn one_service_that_went_away_or_has_a_password_costs_no_other() {
     mac.apply(&steps).unwrap();
     assert_eq!(mac.found().len(), 2);
     assert_eq!(mac.set(), []);
+    mac.tools.set("fail", json!([{ "args": "^-getwebproxy Corp", "code": 4 }]));
+    assert_eq!(mac.found().len(), 1, "gone since it was listed");
+    mac.tools.set("fail", json!([{ "args": "^-getwebproxy Corp" }]));
+    mac.proxy.read().unwrap_err();
     let secret = ProxySetting { on: true, authenticated: true, ..ProxySetting::default() };
     let service = NetworkService { https: secret, ..NetworkService::default() };
     assert_eq!(lead(EDGE.into(), &service), []);

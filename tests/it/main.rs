@@ -25,6 +25,7 @@ mod drain;
 mod expected;
 mod fail_open;
 mod ladder;
+mod launchd;
 mod layers;
 mod ledger_faults;
 mod macos_tools;

@@ -38,7 +38,7 @@ fn chunk() -> Vec<u8> {
     (0..65_521u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect()
 }
 
-fn connect(stand: &Stand, target: std::net::SocketAddr) -> TcpStream {
+pub(crate) fn connect(stand: &Stand, target: std::net::SocketAddr) -> TcpStream {
     let mut tcp = TcpStream::connect(stand.edge).unwrap();
     tcp.set_read_timeout(Some(DEADLINE)).unwrap();
     write!(tcp, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").unwrap();
@@ -151,7 +151,9 @@ fn a_program_that_fails_its_preflight_is_refused() {
 }
 
 /// Connections that are refused, until `stop` is dropped.
-fn count_refusals(stand: &Stand) -> (std::sync::mpsc::Sender<()>, JoinHandle<(u64, u64)>) {
+pub(crate) fn count_refusals(
+    stand: &Stand,
+) -> (std::sync::mpsc::Sender<()>, JoinHandle<(u64, u64)>) {
     let edge = stand.edge;
     let (stop, stopped) = std::sync::mpsc::channel::<()>();
     let counting = std::thread::spawn(move || {

@@ -81,7 +81,7 @@ class Job:
         self.started, self.runs = time.monotonic(), self.runs + 1
         env = {
             "PATH": f"{self.dir}/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": os.environ.get("HOME", "/"),
-            "XPC_SERVICE_NAME": self.label,
+            "XPC_SERVICE_NAME": self.label, "STANDIN_JOB": self.label,
             **self.session(), **self.settings["environment"], **self.plist.get("EnvironmentVariables", {}),
         }
         descriptors = [s.fileno() for s in self.sockets]

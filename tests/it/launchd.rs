@@ -1,0 +1,133 @@
+//! The services as launchd keeps them, by its stand-in: the real processes, the port in launchd's hand.
+
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::process::Command;
+
+use halton_meter::platform::{PLATFORM_VAR, RECORD_VAR};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::harness::Stand;
+use crate::programs::{Program, curl_messages, show};
+use crate::standins::Standins;
+use crate::upgrade::{connect, count_refusals};
+
+struct Mac {
+    // Ends the jobs before the stand looks for what is left.
+    tools: Standins,
+    stand: Stand,
+}
+
+impl Mac {
+    fn with(mode: &[&str]) -> Self {
+        let stand = Stand::new();
+        let tools = Standins::below(stand.scratch());
+        tools.set("start", true);
+        tools.set("throttle", 0);
+        tools.set("environment", json!({ PLATFORM_VAR: "macos" }));
+        let mac = Self { tools, stand };
+        mac.must(&[&["init", "--yes", "--no-shell-rc"], mode].concat());
+        mac.stand.wait_metering();
+        mac
+    }
+
+    fn must(&self, args: &[&str]) {
+        let mut command = self.stand.command(args);
+        command.env("PATH", self.tools.path()).env(PLATFORM_VAR, "macos").env_remove(RECORD_VAR);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}{}", show(&output), self.stand.logs());
+    }
+
+    fn launchctl(&self, verb: &str, label: &str) -> bool {
+        let target = format!("gui/{}/{label}", rustix::process::getuid().as_raw());
+        let mut command = Command::new("launchctl");
+        command.args([verb, &target]).env("PATH", self.tools.path());
+        command.output().unwrap().status.success()
+    }
+
+    fn leads_here(&self) -> usize {
+        let state = self.tools.state();
+        let port = self.stand.edge.port();
+        let services = state["network"].as_array().unwrap().iter();
+        services.filter(|s| s["secure"]["on"] == true && s["secure"]["port"] == port).count()
+    }
+}
+
+fn hello() -> Program {
+    curl_messages("--http1.1", "hi", false)
+}
+
+#[test]
+fn whatever_is_killed_no_connection_is_refused() {
+    let mac = Mac::with(&[]);
+    let stand = &mac.stand;
+    stand.wait_metered(&hello());
+    let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut tunnel = connect(stand, quiet.local_addr().unwrap());
+    let (mut server, _) = quiet.accept().unwrap();
+
+    let (stop, counting) = count_refusals(stand);
+    let before = ["root", "edge", "daemon", "watchdog"].map(|p| stand.pid(p));
+    let is_another = |process: &str, was: Option<u32>| {
+        stand.wait(&format!("another {process}"), || {
+            let now = stand.pid(process);
+            now.is_some() && now != was
+        });
+    };
+    stand.signal("root", Signal::KILL);
+    is_another("root", before[0]);
+    server.write_all(b"still here").unwrap();
+    let mut said = [0; 10];
+    tunnel.read_exact(&mut said).unwrap();
+    assert_eq!(stand.pid("edge"), before[1], "the root is not its life");
+    for process in ["daemon", "watchdog", "edge"] {
+        let was = stand.pid(process);
+        stand.signal(process, Signal::KILL);
+        is_another(process, was);
+    }
+    stand.wait_metered(&hello());
+    drop(stop);
+    let (made, refused) = counting.join().unwrap();
+    assert_eq!(refused, 0, "of {}", made + refused);
+
+    mac.must(&["uninstall", "--yes"]);
+    std::net::TcpStream::connect(stand.edge).unwrap_err();
+    assert_eq!(mac.tools.loaded(), [""; 0]);
+}
+
+#[test]
+fn a_session_ends_without_us_in_the_way_and_the_next_one_starts() {
+    let mac = Mac::with(&["--full"]);
+    let stand = &mac.stand;
+    stand.wait("the system proxy", || mac.leads_here() == 3);
+    // At logout every agent gets SIGTERM; the watchdog and the edge may be the first.
+    let labels = mac.tools.loaded();
+    assert_eq!(labels.len(), 4, "{labels:?}");
+    for label in labels.iter().rev() {
+        assert!(mac.launchctl("bootout", label));
+    }
+    for label in &labels {
+        stand.wait("its end", || !mac.launchctl("print", label));
+    }
+    assert_eq!(mac.leads_here(), 0, "{:#?}", mac.tools.calls());
+    assert!(["root", "edge", "daemon", "watchdog"].iter().all(|p| stand.pid(p).is_none()));
+    // The session forgets what was set in it.
+    mac.tools.change(|state| state["launchd"]["env"] = json!({}));
+
+    // At login launchd loads what is in the directory, in any order.
+    let agents = stand.scratch().join("Library/LaunchAgents");
+    let domain = format!("gui/{}", rustix::process::getuid().as_raw());
+    for label in labels.iter().rev() {
+        let file = agents.join(format!("{label}.plist"));
+        let mut command = Command::new("launchctl");
+        command.args(["bootstrap", &domain]).arg(file).env("PATH", mac.tools.path());
+        assert!(command.status().unwrap().success());
+    }
+    stand.wait_metered(&hello());
+    stand.wait("the system proxy", || mac.leads_here() == 3);
+    let edge = format!("http://{}", stand.edge);
+    stand.wait("the session's variables", || {
+        mac.tools.state()["launchd"]["env"]["HTTPS_PROXY"] == edge.as_str()
+    });
+}

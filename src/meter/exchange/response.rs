@@ -3,7 +3,7 @@
 use crate::meter::http::ResponseHead;
 use crate::meter::surface::scan::{Found, Scanner};
 use crate::meter::surface::{self, Kind, Reader, Reading};
-use crate::meter::{coding, sse};
+use crate::meter::{coding, eventstream, sse};
 
 /// Decoded response bytes that are looked at.
 const MAX_DECODED: u64 = 4 * 1024 * 1024 * 1024;
@@ -21,8 +21,8 @@ pub(super) struct Response {
     pub(super) model: Option<String>,
     /// Why the body can't be read (any more).
     unreadable: Option<coding::Error>,
-    /// An event was over the size cap; what it said at its end is lost.
-    truncated: bool,
+    /// What of the framing could not be followed.
+    flaw: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -30,6 +30,7 @@ enum Framing {
     /// Until the first byte that is not white space: `content-type` is sometimes missing or wrong.
     Undecided,
     Events(sse::Parser),
+    Amazon(eventstream::Parser),
     /// A document, several of them, or an array of them.
     Json(Box<Scanner>),
     Opaque,
@@ -44,7 +45,7 @@ impl Response {
             bytes: 0,
             model: None,
             unreadable: None,
-            truncated: false,
+            flaw: None,
         }
     }
 
@@ -60,6 +61,8 @@ impl Response {
         let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
         self.framing = if media.contains("event-stream") {
             Framing::Events(sse::Parser::new(MAX_EVENT))
+        } else if media.contains("vnd.amazon.eventstream") {
+            Framing::Amazon(eventstream::Parser::new(MAX_EVENT))
         } else if media.contains("json") {
             Framing::json()
         } else if media.is_empty() || media.starts_with("text/plain") {
@@ -73,10 +76,10 @@ impl Response {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let Some(mut decoder) = self.decoder.take() else { return };
         let (framing, reader) = (&mut self.framing, &mut self.reader);
-        let truncated = &mut self.truncated;
+        let flaw = &mut self.flaw;
         let result = decoder.feed(data, &mut |plain| {
             if let Some(reader) = reader {
-                *truncated |= framing.feed(plain, reader.as_mut());
+                *flaw = flaw.or(framing.feed(plain, reader.as_mut()));
             }
         });
         match result {
@@ -104,7 +107,7 @@ impl Response {
     pub(super) fn lossy(&self) -> Option<String> {
         match self.unreadable {
             Some(why) => Some(why.to_string()),
-            None => self.truncated.then(|| "an event was over the size cap".to_owned()),
+            None => self.flaw.map(str::to_owned),
         }
     }
 
@@ -120,7 +123,7 @@ impl Response {
     }
 
     pub(super) fn is_event_stream(&self) -> bool {
-        matches!(self.framing, Framing::Events(_))
+        matches!(self.framing, Framing::Events(_) | Framing::Amazon(_))
     }
 }
 
@@ -129,11 +132,11 @@ impl Framing {
         Self::Json(Box::new(Scanner::new(surface::response_paths())))
     }
 
-    /// Whether an event had to be truncated.
-    fn feed(&mut self, plain: &[u8], reader: &mut dyn Reader) -> bool {
+    /// Says what could not be followed.
+    fn feed(&mut self, plain: &[u8], reader: &mut dyn Reader) -> Option<&'static str> {
         if matches!(self, Self::Undecided) {
             let Some(first) = plain.iter().find(|byte| !byte.is_ascii_whitespace()) else {
-                return false;
+                return None;
             };
             *self = match first {
                 b'{' | b'[' => Self::json(),
@@ -147,10 +150,19 @@ impl Framing {
                 truncated |= event.truncated;
                 one_event(&event, reader);
             }),
+            Self::Amazon(parser) => {
+                let fed = parser.feed(plain, &mut |message| {
+                    truncated |= message.truncated;
+                    one_message(&message, reader);
+                });
+                if fed.is_err() {
+                    return Some("the event stream is corrupt");
+                }
+            }
             Self::Json(scanner) => scanner.feed(plain, &mut |found| reader.unit(None, &found)),
             Self::Undecided | Self::Opaque => {}
         }
-        truncated
+        truncated.then_some("an event was over the size cap")
     }
 
     fn finish(&mut self, complete: bool, reader: &mut dyn Reader) {
@@ -159,7 +171,7 @@ impl Framing {
             Self::Events(_) if !complete => {}
             Self::Events(parser) => parser.finish(&mut |event| one_event(&event, reader)),
             Self::Json(scanner) => scanner.finish(&mut |found| reader.unit(None, &found)),
-            Self::Undecided | Self::Opaque => {}
+            Self::Amazon(_) | Self::Undecided | Self::Opaque => {}
         }
     }
 }
@@ -169,7 +181,25 @@ fn one_event(event: &sse::Event<'_>, reader: &mut dyn Reader) {
         reader.done();
         return;
     }
+    one_unit(event.name, event.data.as_bytes(), reader);
+}
+
+fn one_message(message: &eventstream::Message<'_>, reader: &mut dyn Reader) {
+    let name = message.name;
+    if message.failure && message.payload.is_empty() {
+        // All that it says is in its header fields.
+        let error = serde_json::json!({"error": {"code": name}});
+        return one_unit(name, error.to_string().as_bytes(), reader);
+    }
+    // A model that is asked in its own way answers so, in a wrapper.
+    match (name == "chunk").then(|| eventstream::chunk(message.payload)).flatten() {
+        Some(inner) => one_unit(name, &inner, reader),
+        None => one_unit(name, message.payload, reader),
+    }
+}
+
+fn one_unit(name: &str, json: &[u8], reader: &mut dyn Reader) {
     let mut scanner = Scanner::new(surface::response_paths());
-    scanner.feed(event.data.as_bytes(), &mut |found| reader.unit(Some(event.name), &found));
-    scanner.finish(&mut |found| reader.unit(Some(event.name), &found));
+    scanner.feed(json, &mut |found| reader.unit(Some(name), &found));
+    scanner.finish(&mut |found| reader.unit(Some(name), &found));
 }

@@ -31,6 +31,7 @@ mod macos_tools;
 mod origin_itself;
 mod selftest;
 mod services;
+mod sockets;
 mod supervision;
 mod upgrade;
 mod watchdog;

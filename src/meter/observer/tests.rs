@@ -1,3 +1,5 @@
+mod interleaved;
+
 use std::sync::Mutex;
 
 use super::*;

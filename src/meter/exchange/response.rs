@@ -135,9 +135,7 @@ impl Framing {
     /// Says what could not be followed.
     fn feed(&mut self, plain: &[u8], reader: &mut dyn Reader) -> Option<&'static str> {
         if matches!(self, Self::Undecided) {
-            let Some(first) = plain.iter().find(|byte| !byte.is_ascii_whitespace()) else {
-                return None;
-            };
+            let first = plain.iter().find(|byte| !byte.is_ascii_whitespace())?;
             *self = match first {
                 b'{' | b'[' => Self::json(),
                 b'e' | b'd' | b'i' | b':' => Self::Events(sse::Parser::new(MAX_EVENT)),

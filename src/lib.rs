@@ -22,7 +22,7 @@
 //! (raw, to any host) or, for a metered host and a healthy daemon, the client's *socket* goes
 //! over the [`handover`] channel to [`meter::tap`]: TLS ends there on both sides, [`meter::pump`]
 //! moves the bytes verbatim, and a copy goes to [`meter::observer`] → followers
-//! ([`meter::http1`], [`meter::http2`], [`meter::sse`]) → [`meter::surface`] →
+//! ([`meter::http1`], [`meter::http2`], [`meter::websocket`], [`meter::sse`] …) → [`meter::surface`] →
 //! [`meter::price`] → [`meter::ledger`].
 //!
 //! All of it can be replaced under traffic: [`edge::upgrade`] and [`inherit`]. [`selftest`] sends

@@ -1,12 +1,15 @@
 //! Entry points for `fuzz/` and for the tests that replay its corpus. Each feeds the same bytes in
 //! different pieces and panics when what comes out depends on the pieces, or breaks a promise.
 
+mod sockets;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::http::{Follower, HttpEvent, Side, StreamId};
 use super::surface::scan::{Found, Paths, Scanner};
 use super::{coding, http1, http2, sse};
+pub use sockets::{eventstream, turns, websocket};
 
 /// Ways of cutting the input: as it is, bytewise, and in pieces of a few odd lengths.
 const PIECES: [usize; 5] = [usize::MAX, 1, 2, 7, 61];
@@ -83,30 +86,35 @@ fn same<T: PartialEq + std::fmt::Debug>(run: impl Fn(usize) -> T) {
     }
 }
 
-/// `data` is a script of records: a tag (bit 0: the server speaks, bit 1: it ends), and unless it is
-/// an end, a length (two bytes, big-endian) and so many bytes.
 fn follower(data: &[u8], make: impl Fn() -> Box<dyn Follower>) {
     same(|size| {
         let mut transcript = Transcript::default();
         let mut follower = make();
-        let mut rest = data;
-        while let Some((&tag, after)) = rest.split_first() {
-            let side = if tag & 1 == 0 { Side::Client } else { Side::Server };
-            rest = after;
-            if tag & 2 != 0 {
-                follower.finish(side, &mut |event| transcript.add(&event));
-                continue;
-            }
-            let Some((length, after)) = rest.split_first_chunk() else { break };
-            let length = usize::from(u16::from_be_bytes(*length));
-            let (now, after) = after.split_at_checked(length).unwrap_or((after, &[]));
-            rest = after;
-            for piece in now.chunks(size) {
-                follower.feed(side, piece, &mut |event| transcript.add(&event));
-            }
-        }
+        pieces(data, size, |side, piece| match piece {
+            Some(piece) => follower.feed(side, piece, &mut |event| transcript.add(&event)),
+            None => follower.finish(side, &mut |event| transcript.add(&event)),
+        });
         transcript.lines()
     });
+}
+
+/// `data` is a script of records: a tag (bit 0: the server speaks, bit 1: it ends), and unless it is
+/// an end, a length (two bytes, big-endian) and so many bytes.
+fn pieces(data: &[u8], size: usize, mut each: impl FnMut(Side, Option<&[u8]>)) {
+    let mut rest = data;
+    while let Some((&tag, after)) = rest.split_first() {
+        let side = if tag & 1 == 0 { Side::Client } else { Side::Server };
+        rest = after;
+        if tag & 2 != 0 {
+            each(side, None);
+            continue;
+        }
+        let Some((length, after)) = rest.split_first_chunk() else { break };
+        let length = usize::from(u16::from_be_bytes(*length));
+        let (now, after) = after.split_at_checked(length).unwrap_or((after, &[]));
+        rest = after;
+        now.chunks(size).for_each(|piece| each(side, Some(piece)));
+    }
 }
 
 /// What a follower said, with adjacent body pieces joined; checks the promises of [`HttpEvent`].
@@ -246,7 +254,7 @@ pub(crate) mod tests {
         PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target)
     }
 
-    fn replay(target: &str, entry: fn(&[u8])) {
+    pub(super) fn replay(target: &str, entry: fn(&[u8])) {
         let mut files = 0;
         for file in std::fs::read_dir(folder(target)).unwrap() {
             entry(&std::fs::read(file.unwrap().path()).unwrap());

@@ -6,6 +6,7 @@
 pub mod attribution;
 pub mod ca;
 pub mod coding;
+pub mod eventstream;
 pub mod exchange;
 pub mod feed;
 #[doc(hidden)]

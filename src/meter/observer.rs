@@ -281,9 +281,12 @@ impl Observer {
                     }
                 });
             }
-            HttpEvent::Upgraded { stream } => self.with(stream, |t| {
-                t.turns = t.exchange.upgraded(at, Uuid::now_v7);
-            }),
+            HttpEvent::Upgraded { stream } => {
+                self.with(stream, |t| t.turns = t.exchange.upgraded(at, Uuid::now_v7));
+                // Until now it looked like a request to a model.
+                let row = self.row(stream);
+                row.into_iter().for_each(|row| self.record(row));
+            }
             HttpEvent::Tunnelled { stream, side, data } => {
                 self.with(stream, |t| t.exchange.tunnelled(side, data));
                 self.turns(stream, |turns, opened, sink| turns.feed(opened, side, data, at, sink));

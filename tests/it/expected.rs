@@ -33,6 +33,15 @@ const GPT: Rates = Rates {
     output: 10_000,
     web_search: 0,
 };
+/// GPT Realtime, text: $4 / $16, cached $0.40.
+const REALTIME: Rates = Rates {
+    input: 4_000,
+    cache_read: 400,
+    write_5m: 0,
+    write_1h: 0,
+    output: 16_000,
+    web_search: 0,
+};
 /// Gemini 2.5 Flash: $0.30 / $2.50, cached $0.03.
 const GEMINI: Rates =
     Rates { input: 300, cache_read: 30, write_5m: 0, write_1h: 0, output: 2_500, web_search: 0 };
@@ -41,6 +50,7 @@ pub fn cost_nanousd(served: &Served) -> u64 {
     let rates = match served.surface.expect("surface") {
         Surface::AnthropicMessages => CLAUDE,
         Surface::OpenAiChat | Surface::OpenAiResponses => GPT,
+        Surface::Realtime => REALTIME,
         Surface::Gemini => GEMINI,
     };
     let count = |n: Option<u64>| n.unwrap_or(0);
@@ -59,6 +69,7 @@ pub fn assert_row(row: &Value, served: &Served, protocol: &str) {
         Surface::AnthropicMessages => ("api.anthropic.com", "/v1/messages", "anthropic"),
         Surface::OpenAiChat => ("api.openai.com", "/v1/chat/completions", "openai"),
         Surface::OpenAiResponses => ("api.openai.com", "/v1/responses", "openai"),
+        Surface::Realtime => ("api.openai.com", "/v1/realtime", "openai"),
         Surface::Gemini => ("generativelanguage.googleapis.com", "", "google"),
     };
     assert_eq!(row["host"], host, "{context}");
@@ -66,9 +77,11 @@ pub fn assert_row(row: &Value, served: &Served, protocol: &str) {
         assert_eq!(row["path"], path, "{context}");
     }
     assert_eq!(row["provider"], provider, "{context}");
-    assert_eq!(row["method"], "POST", "{context}");
+    // A WebSocket's rows have what opened it.
+    let (method, status) = if protocol == "ws" { ("GET", 101) } else { ("POST", 200) };
+    assert_eq!(row["method"], method, "{context}");
     assert_eq!(row["protocol"], protocol, "{context}");
-    assert_eq!(row["status"], 200, "{context}");
+    assert_eq!(row["status"], status, "{context}");
     assert_eq!(row["model"], served.model, "{context}");
     assert_eq!(row["stream"], served.stream, "{context}");
     assert_eq!(row["completeness"], "complete", "{context}");

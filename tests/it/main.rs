@@ -34,6 +34,7 @@ mod selftest;
 mod services;
 mod setup;
 mod shells;
+mod sockets;
 mod supervision;
 mod systemd;
 mod upgrade;

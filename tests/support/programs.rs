@@ -105,6 +105,25 @@ pub fn claude_code(prompt: &str) -> Program {
         .env("DISABLE_AUTOUPDATER", "1")
 }
 
+/// One prompt to Codex, with an API key.
+pub fn codex(home: &Path, prompt: &str) -> Program {
+    let (os, system) = if cfg!(target_vendor = "apple") {
+        ("darwin", "apple-darwin")
+    } else {
+        ("linux", "unknown-linux-musl")
+    };
+    let (cpu, target) =
+        if cfg!(target_arch = "aarch64") { ("arm64", "aarch64") } else { ("x64", "x86_64") };
+    let package = format!("node/node_modules/@openai/codex-{os}-{cpu}");
+    let binary = installed(&format!("{package}/vendor/{target}-{system}/bin/codex"));
+    std::fs::create_dir_all(home).expect("a home for Codex");
+    Program::new([binary])
+        .args(&["exec", "--skip-git-repo-check", "-m", GPT, prompt])
+        .env("CODEX_HOME", home.display().to_string())
+        .env("OPENAI_API_KEY", "dummy-key")
+        .env("CODEX_API_KEY", "dummy-key")
+}
+
 /// curl; `--fail-with-body` stays off so that error answers are compared too.
 pub fn curl(args: &[&str]) -> Program {
     Program::new(["curl", "--silent", "--show-error", "--max-time", "60"]).args(args)

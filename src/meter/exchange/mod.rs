@@ -14,7 +14,7 @@ use self::turns::Turns;
 use super::http::{Cut, GaveUp, RequestHead, ResponseHead, Side};
 use super::price::{Book, Query, Quote};
 use super::row::{Billing, Completeness, Protocol, Row};
-use super::surface::socket::spoken;
+use super::surface::socket::{is_live, spoken};
 use super::surface::{self, Kind, Reading, Route, class_of_status};
 use super::usage::{Usage, UsageState};
 use super::websocket::Extensions;
@@ -186,11 +186,12 @@ impl Exchange {
                 (Tunnel::Followed, Some(Turns::new(kind, extensions, model, fresh)))
             }
             (Some(_), None) => (Tunnel::Unread("the WebSocket's extensions are not known"), None),
-            (None, _) if self.route.billable => {
+            (None, _) if self.route.billable || is_live(&self.path) => {
                 (Tunnel::Unread("what is said on this WebSocket is not known"), None)
             }
             (None, _) => (Tunnel::Counted, None),
         };
+        self.route.billable |= matches!(tunnel, Tunnel::Unread(_));
         self.tunnel = Some(tunnel);
         turns
     }

@@ -3,7 +3,7 @@
 use crate::meter::http::ResponseHead;
 use crate::meter::surface::scan::{Found, Scanner};
 use crate::meter::surface::{self, Kind, Reader, Reading};
-use crate::meter::{coding, sse};
+use crate::meter::{coding, eventstream, sse};
 
 /// Decoded response bytes that are looked at.
 const MAX_DECODED: u64 = 4 * 1024 * 1024 * 1024;
@@ -21,8 +21,8 @@ pub(super) struct Response {
     pub(super) model: Option<String>,
     /// Why the body can't be read (any more).
     unreadable: Option<coding::Error>,
-    /// An event was over the size cap; what it said at its end is lost.
-    truncated: bool,
+    /// What of the framing could not be followed.
+    flaw: Option<&'static str>,
 }
 
 #[derive(Debug)]
@@ -31,6 +31,7 @@ enum Framing {
     Undecided,
     /// Each holds a document; the scanner begins anew with each.
     Events(sse::Parser, Box<Scanner>),
+    Amazon(eventstream::Parser, Box<Scanner>),
     /// A document, several of them, or an array of them.
     Json(Box<Scanner>),
     Opaque,
@@ -45,7 +46,7 @@ impl Response {
             bytes: 0,
             model: None,
             unreadable: None,
-            truncated: false,
+            flaw: None,
         }
     }
 
@@ -61,6 +62,8 @@ impl Response {
         let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
         self.framing = if media.contains("event-stream") {
             Framing::events()
+        } else if media.contains("vnd.amazon.eventstream") {
+            Framing::amazon()
         } else if media.contains("json") {
             Framing::json()
         } else if media.is_empty() || media.starts_with("text/plain") {
@@ -74,10 +77,10 @@ impl Response {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let Some(mut decoder) = self.decoder.take() else { return };
         let (framing, reader) = (&mut self.framing, &mut self.reader);
-        let truncated = &mut self.truncated;
+        let flaw = &mut self.flaw;
         let result = decoder.feed(data, &mut |plain| {
             if let Some(reader) = reader {
-                *truncated |= framing.feed(plain, reader.as_mut());
+                *flaw = flaw.or(framing.feed(plain, reader.as_mut()));
             }
         });
         match result {
@@ -105,7 +108,7 @@ impl Response {
     pub(super) fn lossy(&self) -> Option<String> {
         match self.unreadable {
             Some(why) => Some(why.to_string()),
-            None => self.truncated.then(|| "an event was over the size cap".to_owned()),
+            None => self.flaw.map(str::to_owned),
         }
     }
 
@@ -121,7 +124,7 @@ impl Response {
     }
 
     pub(super) fn is_event_stream(&self) -> bool {
-        matches!(self.framing, Framing::Events(..))
+        matches!(self.framing, Framing::Events(..) | Framing::Amazon(..))
     }
 }
 
@@ -131,16 +134,19 @@ impl Framing {
         Self::Events(sse::Parser::new(MAX_EVENT), Box::new(scanner))
     }
 
+    fn amazon() -> Self {
+        let scanner = Scanner::new(surface::response_paths());
+        Self::Amazon(eventstream::Parser::new(MAX_EVENT), Box::new(scanner))
+    }
+
     fn json() -> Self {
         Self::Json(Box::new(Scanner::new(surface::response_paths())))
     }
 
-    /// Whether an event had to be truncated.
-    fn feed(&mut self, plain: &[u8], reader: &mut dyn Reader) -> bool {
+    /// Says what could not be followed.
+    fn feed(&mut self, plain: &[u8], reader: &mut dyn Reader) -> Option<&'static str> {
         if matches!(self, Self::Undecided) {
-            let Some(first) = plain.iter().find(|byte| !byte.is_ascii_whitespace()) else {
-                return false;
-            };
+            let first = plain.iter().find(|byte| !byte.is_ascii_whitespace())?;
             *self = match first {
                 b'{' | b'[' => Self::json(),
                 b'e' | b'd' | b'i' | b':' => Self::events(),
@@ -153,10 +159,19 @@ impl Framing {
                 truncated |= event.truncated;
                 one_event(&event, scanner, reader);
             }),
+            Self::Amazon(parser, scanner) => {
+                let fed = parser.feed(plain, &mut |message| {
+                    truncated |= message.truncated;
+                    one_message(&message, scanner, reader);
+                });
+                if fed.is_err() {
+                    return Some("the event stream is corrupt");
+                }
+            }
             Self::Json(scanner) => scanner.feed(plain, &mut |found| reader.unit(None, &found)),
             Self::Undecided | Self::Opaque => {}
         }
-        truncated
+        truncated.then_some("an event was over the size cap")
     }
 
     fn finish(&mut self, complete: bool, reader: &mut dyn Reader) {
@@ -167,7 +182,7 @@ impl Framing {
                 parser.finish(&mut |event| one_event(&event, scanner, reader));
             }
             Self::Json(scanner) => scanner.finish(&mut |found| reader.unit(None, &found)),
-            Self::Undecided | Self::Opaque => {}
+            Self::Amazon(..) | Self::Undecided | Self::Opaque => {}
         }
     }
 }
@@ -177,6 +192,24 @@ fn one_event(event: &sse::Event<'_>, scanner: &mut Scanner, reader: &mut dyn Rea
         reader.done();
         return;
     }
-    scanner.feed(event.data.as_bytes(), &mut |found| reader.unit(Some(event.name), &found));
-    scanner.finish(&mut |found| reader.unit(Some(event.name), &found));
+    one_unit(event.name, event.data.as_bytes(), scanner, reader);
+}
+
+fn one_message(message: &eventstream::Message<'_>, scanner: &mut Scanner, reader: &mut dyn Reader) {
+    let name = message.name;
+    if message.failure && message.payload.is_empty() {
+        // All that it says is in its header fields.
+        let error = serde_json::json!({"error": {"code": name}});
+        return one_unit(name, error.to_string().as_bytes(), scanner, reader);
+    }
+    // A model that is asked in its own way answers so, in a wrapper.
+    match (name == "chunk").then(|| eventstream::chunk(message.payload)).flatten() {
+        Some(inner) => one_unit(name, &inner, scanner, reader),
+        None => one_unit(name, message.payload, scanner, reader),
+    }
+}
+
+fn one_unit(name: &str, json: &[u8], scanner: &mut Scanner, reader: &mut dyn Reader) {
+    scanner.feed(json, &mut |found| reader.unit(Some(name), &found));
+    scanner.finish(&mut |found| reader.unit(Some(name), &found));
 }

@@ -62,6 +62,9 @@ struct Talk {
 struct Heard {
     scanner: Scanner,
     found: Option<Found>,
+    /// Of this message.
+    size: u64,
+    /// Of the messages since they were last taken account of.
     bytes: u64,
 }
 
@@ -87,7 +90,7 @@ impl Turns {
         model: Option<String>,
         fresh: fn() -> Uuid,
     ) -> Self {
-        let heard = |paths| Heard { scanner: Scanner::new(paths), found: None, bytes: 0 };
+        let heard = |paths| Heard { scanner: Scanner::new(paths), found: None, size: 0, bytes: 0 };
         Self {
             follower: WebSocket::new(extensions),
             talk: Talk {
@@ -157,14 +160,13 @@ impl Talk {
         match event {
             WsEvent::Data { side, data } => self.heard(side).take(data),
             WsEvent::End { side, lost, .. } => {
-                let (found, bytes) = self.heard(side).end();
-                if let Some(lost) = lost {
-                    self.miss(side, &lost.to_string());
-                } else {
-                    match side {
-                        Side::Client => self.client_message(&found, bytes, opened, at, sink),
-                        Side::Server => self.server_message(&found, bytes, opened, at, sink),
-                    }
+                let found = self.heard(side).end(lost.is_none());
+                match (side, lost) {
+                    (Side::Client, None) => self.client_message(&found, opened, at, sink),
+                    (Side::Server, None) => self.server_message(&found, opened, at, sink),
+                    // The response that it may have asked for will look as if nobody had.
+                    (Side::Client, Some(_)) => {}
+                    (Side::Server, Some(why)) => self.miss(&why.to_string()),
                 }
             }
             WsEvent::Close { side, .. } => self.closed_by = self.closed_by.or(Some(side)),
@@ -185,7 +187,6 @@ impl Talk {
     fn client_message(
         &mut self,
         found: &Found,
-        bytes: u64,
         opened: &Exchange,
         at: Timestamp,
         sink: &mut Sink<'_>,
@@ -197,19 +198,18 @@ impl Talk {
             return;
         }
         self.settle(asked.lane, at, sink);
-        self.client.bytes = 0;
+        let bytes = std::mem::take(&mut self.client.bytes);
         self.open(&asked, Some(found), bytes, opened, at, sink);
     }
 
     fn server_message(
         &mut self,
         found: &Found,
-        bytes: u64,
         opened: &Exchange,
         at: Timestamp,
         sink: &mut Sink<'_>,
     ) {
-        self.server.bytes = 0;
+        let bytes = std::mem::take(&mut self.server.bytes);
         let said = socket::said(found);
         self.answering = said.model.map(str::to_owned).or(self.answering.take());
         let turn = match said.step {
@@ -352,15 +352,9 @@ impl Talk {
         });
     }
 
-    /// A message could not be read.
-    fn miss(&mut self, side: Side, why: &str) {
-        match side {
-            // A response that it asked for will be taken for one that nobody asked for.
-            Side::Client => {}
-            Side::Server => {
-                self.open.iter_mut().for_each(|turn| turn.missed = Some(why.to_owned()));
-            }
-        }
+    /// A message of the provider's could not be read.
+    fn miss(&mut self, why: &str) {
+        self.open.iter_mut().for_each(|turn| turn.missed = Some(why.to_owned()));
     }
 
     fn lose(&mut self, why: &str, at: Timestamp, sink: &mut Sink<'_>) {
@@ -389,15 +383,18 @@ impl Turn {
 
 impl Heard {
     fn take(&mut self, data: &[u8]) {
-        self.bytes = self.bytes.saturating_add(data.len() as u64);
+        self.size = self.size.saturating_add(data.len() as u64);
         let found = &mut self.found;
         self.scanner.feed(data, &mut |document| *found = Some(document));
     }
 
-    /// What the message said, and how many bytes came since they were last taken account of.
-    fn end(&mut self) -> (Found, u64) {
+    /// What the message said. How much came of one that could not be read is by chance, and does
+    /// not count.
+    fn end(&mut self, whole: bool) -> Found {
+        let size = std::mem::take(&mut self.size);
+        self.bytes = self.bytes.saturating_add(if whole { size } else { 0 });
         let found = &mut self.found;
         self.scanner.finish(&mut |document| *found = Some(document));
-        (self.found.take().unwrap_or_default(), self.bytes)
+        self.found.take().unwrap_or_default()
     }
 }

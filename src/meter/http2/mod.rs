@@ -4,7 +4,7 @@
 mod frame;
 mod hpack;
 #[cfg(test)]
-mod tests;
+pub(in crate::meter) mod tests;
 
 use std::collections::BTreeMap;
 

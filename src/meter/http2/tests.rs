@@ -25,7 +25,7 @@ const END_HEADERS: u8 = 4;
 const PADDED: u8 = 8;
 const PRIORITY: u8 = 0x20;
 
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+pub(in crate::meter) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let mut out = (payload.len() as u32).to_be_bytes()[1..].to_vec();
     out.extend([kind, flags]);
     out.extend(stream.to_be_bytes());
@@ -34,7 +34,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Literal fields, neither indexed nor compressed.
-fn block(fields: &[(&str, &str)]) -> Vec<u8> {
+pub(in crate::meter) fn block(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut out = Vec::new();
     for (name, value) in fields {
         out.push(0);
@@ -58,11 +58,11 @@ fn response(stream: u32, flags: u8, status: &str) -> Vec<u8> {
 }
 
 /// What a connection starts with, and `frames`.
-fn client(frames: &[Vec<u8>]) -> (Side, Vec<u8>) {
+pub(in crate::meter) fn client(frames: &[Vec<u8>]) -> (Side, Vec<u8>) {
     (Side::Client, [PREFACE, &frame(SETTINGS, 0, 0, &[]), &frames.concat()].concat())
 }
 
-fn server(frames: &[Vec<u8>]) -> (Side, Vec<u8>) {
+pub(in crate::meter) fn server(frames: &[Vec<u8>]) -> (Side, Vec<u8>) {
     (Side::Server, [&frame(SETTINGS, 0, 0, &[])[..], &frames.concat()].concat())
 }
 

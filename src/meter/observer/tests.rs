@@ -1,3 +1,5 @@
+mod interleaved;
+
 use std::sync::Mutex;
 
 use super::*;
@@ -102,6 +104,22 @@ async fn the_responses_of_a_websocket_are_rows_and_so_is_the_socket() {
     let malformed = Some("a WebSocket frame was malformed".to_owned());
     assert_eq!(socket, (Completeness::Lossy, malformed.clone()));
     assert_eq!(cut, (Completeness::Lossy, malformed));
+}
+
+#[test]
+fn a_websocket_that_is_open_is_no_request_under_way() {
+    let rows = Arc::new(Rows::default());
+    let (_feed, watch) = feed(&Budget::new(1 << 20), 1 << 20, &Arc::default());
+    let book = Arc::new(ArcSwap::from(Book::builtin()));
+    let subject = subject(None, nobody());
+    let mut observer = Observer::new(subject, rows.clone(), book, follower, watch.progress());
+    for (side, bytes) in [(Side::Client, UPGRADE), (Side::Server, SWITCH)] {
+        let bytes = Bytes::from_static(bytes);
+        observer.see(Seen::Bytes { side, at: Instant::now(), bytes });
+    }
+    let [row] = &rows.ledger()[..] else { panic!("not one row") };
+    assert_eq!((row.protocol, row.completeness), (Protocol::Ws, Completeness::Open));
+    assert!(!row.billable);
 }
 
 #[tokio::test]

@@ -86,6 +86,11 @@ pub(in crate::meter) fn spoken(kind: Kind) -> Option<Kind> {
     matches!(kind, Kind::Responses | Kind::Realtime).then_some(kind)
 }
 
+/// Gemini Live leads to a model too; how it counts its turns has not been seen yet.
+pub(in crate::meter) fn is_live(path: &str) -> bool {
+    path.contains(".GenerativeService.BidiGenerateContent")
+}
+
 pub(in crate::meter) fn server_paths() -> Arc<Paths> {
     static PATHS: LazyLock<Arc<Paths>> =
         LazyLock::new(|| Paths::new(&[RESPONSE_PATHS, EXTRA].concat()));

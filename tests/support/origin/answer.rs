@@ -13,6 +13,8 @@ pub enum Surface {
     AnthropicMessages,
     OpenAiChat,
     OpenAiResponses,
+    /// Over a WebSocket only, as Responses may be.
+    Realtime,
     Gemini,
 }
 
@@ -164,11 +166,15 @@ impl Directives {
 
 /// `n` is unique per answer and goes into its token counts, so that no two answers look alike.
 pub fn reply(request: &Request, scripted: Option<&str>, n: u64) -> Reply {
+    let plain = match request.header("content-encoding") {
+        Some("zstd") => zstd::decode_all(&request.body[..]).expect("a zstd body"),
+        _ => request.body.clone(),
+    };
     let directives = match scripted.or_else(|| request.header("x-origin")) {
         Some(words) => Directives::parse(words),
-        None => Directives::parse(&String::from_utf8_lossy(&request.body)),
+        None => Directives::parse(&String::from_utf8_lossy(&plain)),
     };
-    let body: Value = serde_json::from_slice(&request.body).unwrap_or(Value::Null);
+    let body: Value = serde_json::from_slice(&plain).unwrap_or(Value::Null);
     let request_id = format!("req_test_{n:06}");
     let (status, content) = route(request, &body, &directives, &request_id, n);
     let streamed = content.content_type.starts_with("text/event-stream");
@@ -240,7 +246,7 @@ fn route(
         let surface = match path {
             "/v1/messages" => Some(Surface::AnthropicMessages),
             "/v1/chat/completions" => Some(Surface::OpenAiChat),
-            "/v1/responses" => Some(Surface::OpenAiResponses),
+            "/v1/responses" | "/backend-api/codex/responses" => Some(Surface::OpenAiResponses),
             _ if path.ends_with("enerateContent") => Some(Surface::Gemini),
             _ => None,
         };
@@ -252,7 +258,9 @@ fn route(
             if let Some(status) = directives.status {
                 let error = match surface {
                     Surface::AnthropicMessages => anthropic::error(status, request_id),
-                    Surface::OpenAiChat | Surface::OpenAiResponses => openai::error(status),
+                    Surface::OpenAiChat | Surface::OpenAiResponses | Surface::Realtime => {
+                        openai::error(status)
+                    }
                     Surface::Gemini => {
                         served.request_id = String::new();
                         gemini::error(status)
@@ -263,7 +271,9 @@ fn route(
             let content = match surface {
                 Surface::AnthropicMessages => anthropic::messages(body, directives, served, n),
                 Surface::OpenAiChat => openai::chat(body, directives, served, n),
-                Surface::OpenAiResponses => openai::responses(body, directives, served, n),
+                Surface::OpenAiResponses | Surface::Realtime => {
+                    openai::responses(body, directives, served, n)
+                }
                 Surface::Gemini => gemini::generate(request, directives, served, n),
             };
             return (200, content);

@@ -27,7 +27,7 @@ where
             return End::Clean;
         };
         if request.header("upgrade").is_some_and(|v| v.eq_ignore_ascii_case("websocket")) {
-            let _ = super::websocket::serve(io, &request).await;
+            let _ = super::websocket::serve(io, &request, shared).await;
             return End::Clean;
         }
         let old = request.raw.starts_with(b"") && request_is_http10(&request);

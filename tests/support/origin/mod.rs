@@ -268,12 +268,8 @@ impl Shared {
 
     /// Records the request and makes its answer.
     fn answer(&self, request: Request) -> answer::Reply {
-        let scripted = {
-            let mut log = self.lock();
-            let at = log.scripted.iter().position(|(path, _)| path == request.path());
-            at.map(|i| log.scripted.remove(i).1)
-        };
-        let sequence = self.sequence.fetch_add(1, Ordering::SeqCst) + 1;
+        let scripted = self.scripted(request.path());
+        let sequence = self.next();
         let reply = answer::reply(&request, scripted.as_deref(), sequence);
         self.update(|log| {
             if self.record {
@@ -282,6 +278,17 @@ impl Shared {
             log.served.extend(reply.served.clone());
         });
         reply
+    }
+
+    fn scripted(&self, path: &str) -> Option<String> {
+        let mut log = self.lock();
+        let at = log.scripted.iter().position(|(for_path, _)| for_path == path);
+        at.map(|i| log.scripted.remove(i).1)
+    }
+
+    /// Numbers answers.
+    fn next(&self) -> u64 {
+        self.sequence.fetch_add(1, Ordering::SeqCst) + 1
     }
 
     /// Waits for the test's leave.

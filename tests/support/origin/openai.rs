@@ -119,6 +119,75 @@ pub fn responses(body: &Value, d: &Directives, mut served: Served, n: u64) -> Co
     Content::events(parts.collect(), served)
 }
 
+/// The messages of a response on a WebSocket: the events, without their framing.
+pub fn socket(
+    asked: &Value,
+    d: &Directives,
+    served: Served,
+    n: u64,
+    codex: bool,
+) -> (Vec<Value>, Served) {
+    let content = responses(asked, d, served, n);
+    let mut messages: Vec<Value> = content
+        .parts
+        .iter()
+        .map(|part| {
+            let text = String::from_utf8_lossy(part);
+            let (_, data) = text.split_once("data: ").expect("an event");
+            serde_json::from_str(data).expect("JSON")
+        })
+        .collect();
+    if codex {
+        let window = |minutes: u64| json!({ "used_percent": 12.5, "window_minutes": minutes, "reset_at": 1_900_000_000 });
+        let limits = json!({ "primary": window(300), "secondary": window(10_080) });
+        messages.insert(
+            1,
+            json!({ "type": "codex.rate_limits", "plan_type": "plus", "rate_limits": limits,
+                    "credits": null }),
+        );
+    }
+    (messages, content.served.expect("what was served"))
+}
+
+pub fn realtime(model: &str, d: &Directives, mut served: Served, n: u64) -> (Vec<Value>, Served) {
+    served.model = model.to_owned();
+    count(d, &mut served, n);
+    // Realtime does not say how much was reasoning.
+    served.reasoning = None;
+    let id = format!("resp_test{n}");
+    let response = |status: &str, usage: Value| {
+        json!({ "object": "realtime.response", "id": id, "status": status,
+                "status_details": null, "output": [], "usage": usage })
+    };
+    let (input, cached) = (total_input(&served), served.cache_read.unwrap_or(0));
+    let usage = json!({
+        "total_tokens": input + served.output.unwrap_or(0), "input_tokens": input,
+        "output_tokens": served.output,
+        "input_token_details": { "text_tokens": input, "audio_tokens": 0, "image_tokens": 0,
+            "cached_tokens": cached, "cached_tokens_details":
+            { "text_tokens": cached, "audio_tokens": 0, "image_tokens": 0 } },
+        "output_token_details": { "text_tokens": served.output, "audio_tokens": 0 },
+    });
+    let event = |kind: &str, rest: Value| {
+        let mut event = json!({ "type": kind, "event_id": format!("event_{n}") });
+        event.as_object_mut().expect("object").extend(rest.as_object().expect("object").clone());
+        event
+    };
+    let mut messages = vec![event(
+        "response.created",
+        json!({ "response": response("in_progress", Value::Null) }),
+    )];
+    for word in TEXT.split_inclusive(' ') {
+        messages.push(event(
+            "response.output_text.delta",
+            json!({ "response_id": id, "item_id": "i", "output_index": 0, "content_index": 0,
+                    "delta": word }),
+        ));
+    }
+    messages.push(event("response.done", json!({ "response": response("completed", usage) })));
+    (messages, served)
+}
+
 pub fn error(status: u16) -> Value {
     let (kind, code) = match status {
         400 => ("invalid_request_error", "invalid_value"),

@@ -1,4 +1,5 @@
 mod ends;
+mod framings;
 mod odd;
 mod rows;
 mod sockets;

@@ -387,6 +387,10 @@ fn websockets_that_lead_to_no_model_are_counted() {
     assert_eq!(open("llm.corp.example", "/events", &[]), (true, complete, false));
     let odd = [("sec-websocket-extensions", "x-odd")];
     assert_eq!(open("api.openai.com", "/v1/responses", &odd), (false, Completeness::Lossy, true));
+    let live =
+        "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent?key=k";
+    let google = "generativelanguage.googleapis.com";
+    assert_eq!(open(google, live, &[]), (false, Completeness::Lossy, true));
     let host = "api.openai.com";
     assert_eq!(open(host, "/v1/chat/completions", &[]), (false, Completeness::Lossy, true));
 }

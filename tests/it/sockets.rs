@@ -1,0 +1,115 @@
+//! WebSockets of real clients through a real process tree: the client gets the origin's answers,
+//! the ledger a row for each response with the origin's numbers.
+
+use serde_json::{Value, json};
+
+use crate::expected::assert_row;
+use crate::harness::Stand;
+use crate::origin::Proto;
+use crate::programs::{self, GPT, Program, TEXT, answer, show};
+
+const REALTIME: &str = "gpt-realtime";
+const PROMPT: &str = "hi [[thinking]]";
+
+/// Runs a client that has three responses on one WebSocket, and checks their rows.
+fn three(program: &Program) -> Stand {
+    let stand = Stand::new();
+    let output = stand.run(program);
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    assert_eq!(answer(&output)["texts"], json!([TEXT, TEXT, TEXT]), "{}", show(&output));
+    let served = stand.origin.served();
+    assert_eq!(served.len(), 3);
+    let rows = stand.wait_rows(3);
+    for (row, served) in rows.iter().zip(&served) {
+        assert_row(row, served, "ws");
+    }
+    stand
+}
+
+/// The rows that cost nothing: the socket itself, warm-ups.
+fn others(stand: &Stand) -> Vec<Value> {
+    stand.wait("the row of the socket", || {
+        stand.rows().iter().any(|row| row["surface"].is_string() && is_socket(row))
+    });
+    stand.rows().into_iter().filter(|row| row["billable"] == false).collect()
+}
+
+fn is_socket(row: &Value) -> bool {
+    row["billable"] == false && row["completeness"] == "complete" && row["model"].is_null()
+}
+
+#[test]
+fn python_websockets_with_and_without_compression() {
+    for mode in ["websockets", "websockets-plain"] {
+        let stand = three(&programs::python("sockets.py", &[mode, GPT, PROMPT]));
+        let others = others(&stand);
+        assert_eq!(others.len(), 2, "the socket and the warm-up: {others:#?}");
+        assert!(others.iter().all(|row| row["tokens"]["input"].is_null()), "{others:#?}");
+    }
+}
+
+#[test]
+fn node_undici() {
+    let stand = three(&programs::node("sockets.mjs", &[GPT, PROMPT]));
+    assert_eq!(others(&stand).len(), 1);
+}
+
+#[test]
+fn the_openai_sdk_over_websockets() {
+    for (mode, model) in [("responses", GPT), ("realtime", REALTIME)] {
+        let stand = three(&programs::python("sockets.py", &[mode, model, PROMPT]));
+        assert_eq!(others(&stand).len(), 1);
+        assert!(!stand.logs().contains("dummy-key"));
+    }
+}
+
+#[test]
+fn refused_responses_are_rows_and_the_socket_goes_on() {
+    let stand = Stand::new();
+    let prompt = "hi [[status=429]]";
+    let output = stand.run(&programs::python("sockets.py", &["websockets", GPT, prompt]));
+    let texts = &answer(&output)["texts"];
+    assert_eq!(texts[0], "error 429", "{}", show(&output));
+    let rows = stand.wait_rows(3);
+    for row in &rows {
+        assert_eq!((&row["status"], &row["error_class"]), (&json!(429), &json!("rate_limit")));
+        assert_eq!((&row["usage"], &row["completeness"]), (&json!("absent"), &json!("complete")));
+    }
+}
+
+#[test]
+fn codex_over_a_websocket() {
+    let stand = Stand::new();
+    let output = stand.run(&programs::codex(&stand.scratch().join("codex"), PROMPT));
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
+    let served = stand.origin.served();
+    assert!(!served.is_empty(), "{}", show(&output));
+    let rows = stand.wait_rows(served.len());
+    for (row, served) in rows.iter().zip(&served) {
+        assert_row(row, served, "ws");
+        assert_eq!(row["model_requested"], GPT, "{row:#}");
+        assert_eq!(row["client"], "codex", "{row:#}");
+        assert!(row["session"].is_string(), "{row:#}");
+    }
+}
+
+#[test]
+fn codex_falls_back_to_http() {
+    let stand = Stand::new();
+    stand.origin.script("/v1/responses", "[[no WebSockets here]]");
+    let output = stand.run(&programs::codex(&stand.scratch().join("codex"), PROMPT));
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
+    let served = stand.origin.served();
+    assert!(stand.origin.requests_to("/v1/responses").iter().any(|r| r.proto == Proto::H2));
+    stand.wait("rows of the answers", || {
+        let rows = stand.rows();
+        served.iter().all(|s| rows.iter().any(|r| r["provider_request_id"] == s.request_id))
+    });
+    for served in &served {
+        let rows = stand.rows();
+        let row = rows.iter().find(|r| r["provider_request_id"] == served.request_id);
+        assert_row(row.expect("its row"), served, "h2");
+    }
+}

@@ -12,8 +12,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub(crate) use hosts::base64;
 pub use hosts::{ConnectRule, HostPattern, NoProxy, SELFTEST_HOST, UpstreamProxy, is_selftest};
+pub(crate) use hosts::{base64, percent_decode};
 pub use keys::{KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 

@@ -5,6 +5,7 @@
 
 pub mod attribution;
 pub mod ca;
+pub mod charge;
 pub mod coding;
 pub mod exchange;
 pub mod feed;
@@ -18,6 +19,7 @@ pub mod ledger;
 pub mod observer;
 pub mod price;
 pub mod pump;
+pub mod quota;
 pub mod row;
 pub mod sse;
 pub mod surface;

@@ -16,6 +16,8 @@ pub(super) struct Response {
     decoder: Option<coding::Decoder>,
     framing: Framing,
     reader: Option<Box<dyn Reader>>,
+    /// Files are served as anything.
+    reads_any_media: bool,
     pub(super) bytes: u64,
     /// Why the body can't be read (any more).
     unreadable: Option<coding::Error>,
@@ -39,6 +41,7 @@ impl Response {
             decoder: None,
             framing: Framing::Opaque,
             reader: surface::reader(kind),
+            reads_any_media: matches!(kind, Some(Kind::Batch | Kind::BatchFile)),
             bytes: 0,
             unreadable: None,
             truncated: false,
@@ -55,11 +58,12 @@ impl Response {
             Err(why) => self.unreadable = Some(why),
         }
         let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
+        let any_media = self.reads_any_media;
         self.framing = if media.contains("event-stream") {
             Framing::Events(sse::Parser::new(MAX_EVENT))
         } else if media.contains("json") {
             Framing::json()
-        } else if media.is_empty() || media.starts_with("text/plain") {
+        } else if media.is_empty() || media.starts_with("text/plain") || any_media {
             Framing::Undecided
         } else {
             Framing::Opaque

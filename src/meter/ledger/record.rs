@@ -7,7 +7,8 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
-use crate::meter::row::{Billing, Completeness, Protocol, Row};
+use super::{once, quotas};
+use crate::meter::row::{Billing, Completeness, Detail, Protocol, Row};
 use crate::meter::usage::{Tokens, UsageState};
 
 /// Columns of `requests` in the order of [`write()`] and [`read()`].
@@ -19,7 +20,7 @@ pub(super) const COLUMNS: &str = "id, started_at, ended_at, host, path, method, 
     web_searches, tier, speed, geo, cost_nanousd, price_rule, cost_estimated, cost_reason, \
     provider_cost_nanousd, billing, completeness, completeness_reason, ttfb_ms, duration_ms, \
     request_bytes, response_bytes, project, project_source, client, client_pid, run, session, \
-    branch, cwd, connection";
+    branch, cwd, connection, response_id, list_nanousd, detail";
 
 static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let values = vec!["?"; COLUMNS.split(',').count()].join(", ");
@@ -28,9 +29,12 @@ static UPSERT: LazyLock<String> = LazyLock::new(|| {
 
 /// Longest text that a column keeps; some of it comes from the network.
 const TEXT_CAP: usize = 4096;
+const DETAIL_CAP: usize = 64 * 1024;
 
-/// Inserts the row, or replaces the one of the same id.
+/// Inserts the row, or replaces the one of the same id, with all that hangs on it.
 pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
+    let row = &*once::settled(conn, row)?;
+    quotas::write(conn, row)?;
     let t = &row.tokens;
     conn.prepare_cached(&UPSERT)?.execute(params![
         row.id.as_bytes().as_slice(),
@@ -86,6 +90,9 @@ pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
         text(&row.branch),
         text(&row.cwd),
         row.connection.as_ref().map(|id| id.as_bytes().as_slice()),
+        text(&row.response_id),
+        row.list_nanousd,
+        detail(&row.detail),
     ])?;
     Ok(())
 }
@@ -93,7 +100,7 @@ pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
 /// The row of a `SELECT` of [`COLUMNS`].
 pub(super) fn read(record: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let mut c = Columns::new(record);
-    Ok(Row {
+    let mut row = Row {
         id: c.next::<Id>()?.0,
         started_at: c.next::<Micros>()?.0,
         ended_at: c.next::<Option<Micros>>()?.map(|t| t.0),
@@ -107,6 +114,7 @@ pub(super) fn read(record: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         model_requested: c.next()?,
         model: c.next()?,
         provider_request_id: c.next()?,
+        response_id: None,
         stream: c.next()?,
         status: c.next()?,
         error_class: c.next()?,
@@ -121,6 +129,9 @@ pub(super) fn read(record: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         cost_estimated: c.next()?,
         cost_reason: c.next()?,
         provider_cost_nanousd: c.next()?,
+        list_nanousd: None,
+        detail: Detail::default(),
+        quota: Vec::new(),
         billing: c.next::<Name<Billing>>()?.0,
         completeness: c.next::<Name<Completeness>>()?.0,
         completeness_reason: c.next()?,
@@ -137,7 +148,13 @@ pub(super) fn read(record: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         branch: c.next()?,
         cwd: c.next()?,
         connection: c.next::<Option<Id>>()?.map(|id| id.0),
-    })
+    };
+    // Columns of later versions stand at the end.
+    row.response_id = c.next()?;
+    row.list_nanousd = c.next()?;
+    let detail: Option<String> = c.next()?;
+    row.detail = detail.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+    Ok(row)
 }
 
 /// The token columns, in the order that [`COLUMNS`] and the report's query share.
@@ -268,6 +285,12 @@ fn text(s: &Option<String>) -> Option<&str> {
     s.as_deref().map(cap)
 }
 
+/// Most rows have nothing to say here. What is over the cap is left out whole: half of it is no JSON.
+fn detail(detail: &Detail) -> Option<String> {
+    let json = serde_json::to_string(detail).ok()?;
+    (*detail != Detail::default() && json.len() <= DETAIL_CAP).then_some(json)
+}
+
 fn cap(s: &str) -> &str {
     s.get(..s.floor_char_boundary(TEXT_CAP)).unwrap_or(s)
 }
@@ -277,6 +300,7 @@ mod tests {
     use super::*;
     use crate::meter::ledger::fixture;
     use crate::meter::ledger::schema::MIGRATIONS;
+    use crate::meter::usage::UsagePart;
 
     fn database() -> Connection {
         let mut conn = Connection::open_in_memory().unwrap();
@@ -305,6 +329,7 @@ mod tests {
             model_requested: some("model requested"),
             model: some("model"),
             provider_request_id: some("request id"),
+            response_id: some("response id"),
             stream: Some(false),
             status: Some(529),
             error_class: some("overloaded"),
@@ -331,6 +356,13 @@ mod tests {
             cost_estimated: true,
             cost_reason: some("cost reason"),
             provider_cost_nanousd: Some(14),
+            list_nanousd: Some(20),
+            detail: Detail {
+                parts: vec![UsagePart { model: some("part"), tokens: Tokens::default() }],
+                cache_ttl: some("12h"),
+                counts: [("pages".to_owned(), 21)].into(),
+            },
+            quota: Vec::new(),
             billing: Billing::Subscription,
             completeness: Completeness::Lossy,
             completeness_reason: some("why"),

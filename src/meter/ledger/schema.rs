@@ -11,8 +11,11 @@ use rusqlite_migration::{M, Migrations};
 use super::LedgerError;
 
 /// Forward only; a released step is never edited.
-const STEPS: &[M<'static>] =
-    &[M::up(include_str!("001_init.sql")), M::up(include_str!("002_coverage.sql"))];
+const STEPS: &[M<'static>] = &[
+    M::up(include_str!("001_init.sql")),
+    M::up(include_str!("002_coverage.sql")),
+    M::up(include_str!("003_charge.sql")),
+];
 pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 
 /// The `user_version` that this program writes and reads.

@@ -64,7 +64,8 @@ impl Book {
             let names = if model.names.is_empty() { &own[..] } else { &model.names[..] };
             for name in names {
                 let snapshots = name.ends_with('*');
-                let key = format!("{}/{}", model.provider, name.trim_end_matches('*'));
+                let key =
+                    format!("{}/{}", model.provider, name.trim_end_matches('*').replace('@', "-"));
                 if book.names.insert(key.clone(), Name { model: index, snapshots }).is_some() {
                     return Err(BookError::Duplicate { name: key });
                 }
@@ -86,11 +87,18 @@ impl Book {
         self.providers.iter().any(|p| p == provider)
     }
 
+    /// Whether the book has a price for this model of `provider`.
+    #[must_use]
+    pub fn knows(&self, provider: &str, model: &str) -> bool {
+        self.find(provider, model).is_some()
+    }
+
     /// The model that `name` is, by the exact name or as a dated snapshot of one.
     ///
     /// Nothing looser: tomorrow's `gpt-9-mini` must be unpriced, not sold at the price of `gpt-9`.
     pub(super) fn find(&self, provider: &str, name: &str) -> Option<Found<'_>> {
-        let name = name.to_ascii_lowercase();
+        // Vertex sets a snapshot off by `@`.
+        let name = name.to_ascii_lowercase().replace('@', "-");
         let name = name.strip_prefix("models/").unwrap_or(&name);
         // Fine-tuned: `ft:gpt-4o-2024-08-06:owner:name:id`.
         let tuned = name.match_indices(':').nth(1).filter(|_| name.starts_with("ft:"));
@@ -111,10 +119,10 @@ pub(super) struct Found<'a> {
     pub(super) guessed: bool,
 }
 
-/// `name` without `-20260601`, `@20260601`, `-2026-06-01`; for Google also `-001`.
+/// `name` without `-20260601`, `-2026-06-01`; for Google also `-001`.
 fn without_snapshot<'a>(provider: &str, name: &'a str) -> Option<&'a str> {
     let digits = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit());
-    if let Some((base, date)) = name.rsplit_once(['-', '@'])
+    if let Some((base, date)) = name.rsplit_once('-')
         && (digits(date, 8) || (provider == "google" && digits(date, 3)))
     {
         return Some(base);
@@ -195,6 +203,9 @@ pub(super) struct Entry {
     /// Nano-dollars for one web search.
     #[serde(rename = "ws")]
     pub(super) web_search: Option<u64>,
+    /// Nano-dollars for one of what else is billed by count.
+    #[serde(default)]
+    pub(super) fees: BTreeMap<String, u64>,
     /// Nano-dollars for the request itself.
     #[serde(rename = "rq")]
     pub(super) request: Option<u64>,

@@ -7,5 +7,6 @@ mod quote;
 mod tests;
 
 pub use book::{Book, BookError};
+pub(crate) use money::shifted;
 pub use money::{nano_from_decimal, usd};
 pub use quote::{Query, Quote};

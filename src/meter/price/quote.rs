@@ -77,6 +77,10 @@ impl Book {
             let rates = Rates::resolve(found.model, variant, query.at)?;
             sum.add_fees(&rates, usage, &mut notes);
         }
+        if usage.tokens == Tokens::default() && sum.scaled == Some(0) && !notes.is_empty() {
+            // All that was used is what has no price.
+            return Err(notes.join("; "));
+        }
         let cost = sum.scaled.ok_or("the cost is out of range")?;
         let cost = round_half_up(cost).ok_or("the cost is out of range")?;
         notes.dedup();
@@ -90,7 +94,10 @@ impl Book {
 }
 
 fn no_counts(usage: &Usage) -> bool {
-    usage.tokens == Tokens::default() && usage.parts.is_empty() && usage.web_searches.is_none()
+    usage.tokens == Tokens::default()
+        && usage.parts.is_empty()
+        && usage.web_searches.is_none()
+        && usage.counts.is_empty()
 }
 
 /// The price variant that the response's tier and speed ask for.
@@ -222,6 +229,9 @@ impl Sum {
             self.plus(i128::from(fee).checked_mul(SCALE));
         }
         let searches = usage.web_searches.unwrap_or(0);
+        if searches > 0 && matches!(rates.model.provider.as_str(), "google" | "vertex") {
+            notes.push("a free allowance of searches is not deducted".to_owned());
+        }
         match rates.plain.web_search {
             Some(fee) => {
                 let fees = i128::from(fee).checked_mul(i128::from(searches));
@@ -229,6 +239,15 @@ impl Sum {
             }
             None if searches > 0 => notes.push("no price for web searches".to_owned()),
             None => {}
+        }
+        for (name, count) in usage.counts.iter().filter(|(_, count)| **count > 0) {
+            match rates.plain.fees.get(name) {
+                Some(fee) => {
+                    let fees = i128::from(*fee).checked_mul(i128::from(*count));
+                    self.plus(fees.and_then(|fees| fees.checked_mul(SCALE)));
+                }
+                None => notes.push(format!("no price for {}", name.replace('_', " "))),
+            }
         }
     }
 

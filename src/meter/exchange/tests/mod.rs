@@ -1,6 +1,7 @@
 mod ends;
 mod odd;
 mod rows;
+mod shapes;
 
 use super::*;
 use crate::meter::http::Headers;

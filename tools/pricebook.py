@@ -35,7 +35,19 @@ BOOK = os.path.join(HERE, "..", "config", "prices.json")
 EXPLAINED = os.path.join(HERE, "pricebook-explained.json")
 
 # our provider: (genai-prices id, litellm providers, litellm key prefixes, model-prices id)
+# A genai-prices id of None: litellm's table alone. Its region-bound names (`us-east-1/...`) are left
+# out: the wire does not tell the region in the model's name.
 PROVIDERS = {
+    "azure": (None, ["azure"], ["azure/"], None),
+    "bedrock": (None, ["bedrock", "bedrock_converse"], [""], None),
+    "copilot": ("github-copilot", [], [], None),
+    "minimax": ("minimax", ["minimax"], ["minimax/"], None),
+    "moonshot": ("moonshotai", ["moonshot"], ["moonshot/"], None),
+    "vertex": (None, ["vertex_ai-language-models", "vertex_ai-anthropic_models",
+                      "vertex_ai-mistral_models", "vertex_ai-llama_models",
+                      "vertex_ai-deepseek_models", "vertex_ai-qwen_models",
+                      "vertex_ai-embedding-models"], ["", "vertex_ai/"], None),
+    "zai": ("zai", ["zai"], ["zai/"], None),
     "anthropic": ("anthropic", ["anthropic"], [""], "anthropic"),
     "cerebras": ("cerebras", ["cerebras"], ["cerebras/"], "cerebras"),
     "cohere": ("cohere", ["cohere_chat", "cohere"], ["", "cohere/"], "cohere"),
@@ -408,13 +420,15 @@ def weekday_windows(entry):
 def build(genai, litellm, third):
     book = []
     for provider, (genai_id, _, _, third_id) in PROVIDERS.items():
-        models = genai[genai_id]["models"]
+        models = genai[genai_id]["models"] if genai_id else []
         if provider == "google":
             models = [m for m in models if not m["id"].startswith("claude")]
         entries = dict(litellm_ids(provider, litellm))
+        if genai_id is None:
+            entries = {ref: entry for ref, entry in entries.items() if "/" not in ref}
         universe = set(entries) | {m.lower() for m in third["prices"].get(third_id, {})}
         universe |= {a.lower() for a, to in third["aliases"]["models"].items()
-                     if to.startswith(third_id + "/")}
+                     if third_id and to.startswith(third_id + "/")}
         named = names_of(models, universe)
         ours = {}
         for source in models:

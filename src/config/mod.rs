@@ -7,6 +7,7 @@
 mod hosts;
 mod keys;
 mod layers;
+mod regions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -35,6 +35,8 @@ pub struct DaemonOptions {
     pub home: Home,
     pub config: Loaded,
     pub log: Logger,
+    /// A service manager keeps us.
+    pub service: bool,
 }
 
 /// How long exchanges in flight may take to finish when we are told to end. With what comes after it
@@ -67,10 +69,10 @@ enum Order {
 #[must_use]
 pub fn main(opts: DaemonOptions) -> u8 {
     leave_own_bundle(&opts.home, &opts.log);
-    let lock = match PidLock::acquire(&opts.home.pid_file("daemon")) {
+    let lock = match opts.home.take_turn("daemon", opts.service) {
         Ok(Some(lock)) => Arc::new(lock),
         Ok(None) => {
-            slog::info!(opts.log, "already running");
+            slog::info!(opts.log, "already running, or not wanted");
             return EXIT_OK;
         }
         Err(e) => {
@@ -140,7 +142,7 @@ struct Running {
 }
 
 async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
-    let DaemonOptions { home, config: loaded, log } = opts;
+    let DaemonOptions { home, config: loaded, log, .. } = opts;
     let instance = Uuid::new_v4();
     let born = Instant::now();
     if let Err(e) = write_atomic(&home.instance_file(), instance.to_string().as_bytes()) {

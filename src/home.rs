@@ -7,11 +7,15 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
 /// Environment variable that moves the home directory.
 pub const HOME_VAR: &str = "HALTON_METER_HOME";
+
+/// Between two attempts to take a lock that another process holds.
+const LOOK: Duration = Duration::from_millis(100);
 
 /// The home directory and the names in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -134,6 +138,20 @@ impl Home {
     pub fn user_stopped(&self) -> PathBuf {
         self.0.join("user-stopped")
     }
+    /// Lives as long as a run that changes the user's machine: how to take back what it has done.
+    #[must_use]
+    pub fn setup_journal(&self) -> PathBuf {
+        self.0.join("setup-journal.jsonl")
+    }
+    /// The lock of daemon or watchdog. As a service, whoever holds it may end first, and a user who
+    /// stopped metering is left alone: `None` then, and when another one runs.
+    pub fn take_turn(&self, process: &str, service: bool) -> io::Result<Option<PidLock>> {
+        let wanted = || service && !self.user_stopped().exists();
+        if service && !wanted() {
+            return Ok(None);
+        }
+        PidLock::acquire_waiting(&self.pid_file(process), wanted)
+    }
     #[must_use]
     pub fn spool_dir(&self) -> PathBuf {
         self.0.join("spool")
@@ -234,6 +252,22 @@ impl PidLock {
         Ok(Some(Self { file }))
     }
 
+    /// Takes the lock as soon as it is free; `None` when `wait` says no before.
+    pub fn acquire_waiting(
+        path: &Path,
+        mut wait: impl FnMut() -> bool,
+    ) -> io::Result<Option<Self>> {
+        loop {
+            if let Some(lock) = Self::acquire(path)? {
+                return Ok(Some(lock));
+            }
+            if !wait() {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
     /// Touches the file: a sign of life for whoever looks at its time.
     pub fn beat(&self) {
         // Without it the root can't tell, and so does nothing.
@@ -306,7 +340,13 @@ mod tests {
         let lock = PidLock::acquire(&path).unwrap().expect("free");
         assert!(PidLock::acquire(&path).unwrap().is_none());
         assert_eq!(PidLock::holder(&path).unwrap(), Some(std::process::id()));
-        drop(lock);
+        assert!(PidLock::acquire_waiting(&path, || false).unwrap().is_none());
+        let mut lock = Some(lock);
+        let release = || {
+            lock = None;
+            true
+        };
+        assert!(PidLock::acquire_waiting(&path, release).unwrap().is_some());
         assert_eq!(PidLock::holder(&path).unwrap(), None);
     }
 

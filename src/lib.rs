@@ -40,7 +40,6 @@ pub mod edge;
 pub mod handover;
 pub mod home;
 pub mod inherit;
-#[cfg(target_os = "linux")]
 pub mod linux;
 pub mod log;
 pub mod macos;
@@ -48,6 +47,7 @@ pub mod meter;
 pub mod platform;
 pub mod root;
 pub mod selftest;
+pub mod setup;
 pub mod supervisor;
 pub mod trust_store;
 pub mod watchdog;

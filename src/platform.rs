@@ -1,13 +1,127 @@
-//! The one facade over what differs between platforms.
+//! The one facade over what differs between platforms. Whatever changes the user's machine is a plan
+//! of [steps](Step) here: it is shown first, and done elsewhere ([`crate::setup`]).
 
-use std::net::SocketAddr;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
 
+use serde::{Deserialize, Serialize};
+
+use crate::home::Home;
+use crate::setup::{Step, StepError};
 use crate::trust_store::TrustStore;
 
 #[cfg(target_os = "linux")]
 pub use crate::linux::{owner, splice};
 #[cfg(not(target_os = "linux"))]
 pub use crate::macos::{owner, splice};
+
+/// What `init` installs, and where.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Installation {
+    /// Our program, by its absolute path: services start it.
+    pub program: PathBuf,
+    pub home: Home,
+    /// What is to be in the services' environment: `HALTON_METER_HOME` if it is not the default.
+    pub environment: BTreeMap<String, String>,
+    pub edge: SocketAddr,
+    pub user: User,
+}
+
+/// Whose machine it is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct User {
+    pub uid: u32,
+    /// `HOME`: not ours.
+    pub home: PathBuf,
+    /// `XDG_CONFIG_HOME`, else `~/.config`.
+    pub config: PathBuf,
+}
+
+/// What the service manager keeps running.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Service {
+    /// The root with only the edge below it; its socket with it.
+    Edge,
+    Daemon,
+    Watchdog,
+}
+
+impl Service {
+    pub const ALL: [Self; 3] = [Self::Edge, Self::Daemon, Self::Watchdog];
+    /// What `stop` and `start` are about.
+    pub const METERING: [Self; 2] = [Self::Daemon, Self::Watchdog];
+}
+
+/// What the service manager says of one.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ServiceState {
+    /// A definition of it is there; the program that it starts.
+    pub program: Option<PathBuf>,
+    /// The manager knows it now, and at the next login.
+    pub enabled: bool,
+    pub pid: Option<u32>,
+    /// How it ended last, if it is not running and the manager says so.
+    pub last_exit: Option<String>,
+}
+
+/// launchd, or `systemd --user`.
+pub trait ServiceManager {
+    /// How people call it.
+    fn name(&self) -> &'static str;
+
+    /// Why it can't be used here: no systemd, no graphical session, … `None`: it can.
+    fn missing(&self) -> Option<String>;
+
+    fn state(&self, user: &User, service: Service) -> Result<ServiceState, StepError>;
+
+    /// Definitions written, known to the manager, started: what is not so yet. All of it is undone by
+    /// its own undo. Empty: nothing to do.
+    fn install(&self, wanted: &Installation) -> Result<Vec<Step>, StepError>;
+
+    /// Everything of ours out. `keep_edge`: the edge runs on until the next reboot, its port with it.
+    fn uninstall(&self, user: &User, keep_edge: bool) -> Result<Vec<Step>, StepError>;
+
+    /// In this order; what runs is left alone.
+    fn start(&self, user: &User, services: &[Service]) -> Vec<Step>;
+
+    /// Until they are started again, or the next login.
+    fn stop(&self, user: &User, services: &[Service]) -> Vec<Step>;
+
+    /// Each ends, within its drain, and is started.
+    fn restart(&self, user: &User, services: &[Service]) -> Vec<Step>;
+
+    /// What the user should know or do beyond it, a line each: `enable-linger`, login items.
+    fn advice(&self, _user: &User) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// The variables of programs that the session starts: `launchctl setenv`, `environment.d`.
+pub trait SessionEnvironment {
+    /// How people call it.
+    fn name(&self) -> &'static str;
+
+    /// Those of `names` that are set, by whomever.
+    fn read(&self, user: &User, names: &[&str]) -> Result<BTreeMap<String, String>, StepError>;
+
+    /// They are set now where that is possible, and from the next login on. Empty: they are.
+    fn set(
+        &self,
+        wanted: &Installation,
+        vars: &BTreeMap<String, String>,
+    ) -> Result<Vec<Step>, StepError>;
+
+    /// Ours are set no more, and `was` is again. What is not ours stays. Empty: nothing of ours.
+    fn unset(
+        &self,
+        user: &User,
+        names: &[&str],
+        was: &BTreeMap<String, String>,
+    ) -> Result<Vec<Step>, StepError>;
+}
 
 /// Tests name a file here; each call of [`SystemProxy::off`] then adds a line to it, and nothing
 /// else happens.
@@ -23,6 +137,59 @@ pub trait SystemProxy: Send + Sync {
     fn leads_to(&self) -> Vec<String> {
         Vec::new()
     }
+
+    /// Each active network service. `None`: this platform has no such setting.
+    fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
+        Ok(None)
+    }
+
+    /// Every service of `found` that does not point at the edge does then. Pure.
+    fn set(&self, _edge: SocketAddr, _found: &[NetworkService]) -> Vec<Step> {
+        Vec::new()
+    }
+
+    /// Services of `found` that point at the edge are as in `was`, or off if they are not in it. What
+    /// does not point at the edge is somebody else's, and stays. Pure.
+    fn restore(
+        &self,
+        _edge: SocketAddr,
+        _was: &[NetworkService],
+        _found: &[NetworkService],
+    ) -> Vec<Step> {
+        Vec::new()
+    }
+}
+
+/// The proxies of a network service, as far as they are ours to change.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct NetworkService {
+    pub name: String,
+    pub http: ProxySetting,
+    pub https: ProxySetting,
+    pub bypass: Vec<String>,
+    /// A proxy auto-configuration that is on. We never change it.
+    #[serde(default)]
+    pub auto: Option<String>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct ProxySetting {
+    pub on: bool,
+    pub host: String,
+    pub port: u16,
+    /// It takes a password, which can't be read: it can't be restored either.
+    #[serde(default)]
+    pub authenticated: bool,
+}
+
+impl ProxySetting {
+    /// It is on and leads to us.
+    #[must_use]
+    pub fn is(&self, edge: SocketAddr) -> bool {
+        self.on
+            && self.port == edge.port()
+            && (self.host == "localhost" || self.host == edge.ip().to_string())
+    }
 }
 
 /// Why the setting could not be changed.
@@ -36,6 +203,33 @@ pub enum SystemProxyError {
     Recording(#[from] std::io::Error),
 }
 
+impl User {
+    /// Of this process. `None`: `HOME` is not set.
+    #[must_use]
+    pub fn from_env() -> Option<Self> {
+        let set = |name| std::env::var_os(name).filter(|v: &OsString| !v.is_empty());
+        let home = PathBuf::from(set("HOME")?);
+        let config = set("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
+        Some(Self { uid: rustix::process::geteuid().as_raw(), home, config })
+    }
+}
+
+/// This platform's.
+#[must_use]
+pub fn service_manager() -> Option<Box<dyn ServiceManager>> {
+    if is_macos() { crate::macos::service_manager() } else { crate::linux::service_manager() }
+}
+
+/// This platform's.
+#[must_use]
+pub fn session_environment() -> Option<Box<dyn SessionEnvironment>> {
+    if is_macos() {
+        crate::macos::session_environment()
+    } else {
+        crate::linux::session_environment()
+    }
+}
+
 /// This platform's.
 #[must_use]
 pub fn system_proxy() -> Box<dyn SystemProxy> {
@@ -43,10 +237,11 @@ pub fn system_proxy() -> Box<dyn SystemProxy> {
         return Box::new(Recording(path.into()));
     }
     // Never the developer's own, from a unit test.
-    #[cfg(all(target_os = "macos", not(test)))]
-    return Box::new(crate::macos::system_proxy::NetworkSetup);
-    #[cfg(any(not(target_os = "macos"), test))]
-    return Box::new(Absent);
+    if is_macos() && !cfg!(test) {
+        Box::new(crate::macos::system_proxy::NetworkSetup)
+    } else {
+        Box::new(Absent)
+    }
 }
 
 /// Tests name a directory here; the system's trust store is then looked for below it.
@@ -55,14 +250,24 @@ pub const SYSTEM_ROOT_VAR: &str = "HALTON_METER_SYSTEM_ROOT";
 /// This platform's trust store.
 #[must_use]
 pub fn trust_store() -> Box<dyn TrustStore> {
-    #[cfg(target_os = "linux")]
-    return Box::new(crate::linux::trust_store::Anchors::below(
-        std::env::var_os(SYSTEM_ROOT_VAR).unwrap_or_else(|| "/".into()).into(),
-    ));
-    #[cfg(not(target_os = "linux"))]
-    return Box::new(crate::macos::trust_store::Keychain::of(std::path::Path::new(
-        &std::env::var_os("HOME").unwrap_or_default(),
-    )));
+    if is_macos() {
+        let home = std::env::var_os("HOME").unwrap_or_default();
+        Box::new(crate::macos::trust_store::Keychain::of(Path::new(&home)))
+    } else {
+        let root = std::env::var_os(SYSTEM_ROOT_VAR).unwrap_or_else(|| "/".into());
+        Box::new(crate::linux::trust_store::Anchors::below(root.into()))
+    }
+}
+
+/// The edge's socket, where the service manager hands it out on a call (launchd).
+///
+/// # Errors
+/// When it should, and does not.
+pub fn activated_socket() -> io::Result<Option<TcpListener>> {
+    #[cfg(target_os = "macos")]
+    return crate::macos::activate::socket();
+    #[cfg(not(target_os = "macos"))]
+    Ok(None)
 }
 
 /// The program that listens on a local port, as `name, pid N`, if that can be told.
@@ -74,18 +279,31 @@ pub fn listener_on(addr: SocketAddr) -> Option<String> {
     return crate::macos::listener::on(addr);
 }
 
+/// Set to `macos`, debug builds use macOS's tools anywhere: tests put stand-ins for them on the
+/// search path.
+#[cfg(debug_assertions)]
+pub const PLATFORM_VAR: &str = "HALTON_METER_PLATFORM";
+
+/// Whether services, session environment, system proxy and trust store are macOS's.
+#[must_use]
+pub fn is_macos() -> bool {
+    #[cfg(debug_assertions)]
+    if std::env::var_os(PLATFORM_VAR).is_some_and(|v| v == "macos") {
+        return true;
+    }
+    cfg!(target_os = "macos")
+}
+
 /// Where there is no system proxy.
-#[cfg(any(not(target_os = "macos"), test))]
 struct Absent;
 
-#[cfg(any(not(target_os = "macos"), test))]
 impl SystemProxy for Absent {
     fn off(&self) -> Result<Option<Vec<String>>, SystemProxyError> {
         Ok(None)
     }
 }
 
-struct Recording(std::path::PathBuf);
+struct Recording(PathBuf);
 
 impl SystemProxy for Recording {
     fn off(&self) -> Result<Option<Vec<String>>, SystemProxyError> {

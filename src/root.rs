@@ -7,6 +7,7 @@ mod alive;
 mod launcher;
 mod port;
 mod upgrade;
+mod ward;
 
 use std::io;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub struct RootOptions {
     pub log: Logger,
     /// Stay in the caller's session; children write to the caller's stderr.
     pub foreground: bool,
+    /// A service manager keeps us, and daemon and watchdog by themselves: only the edge is below us.
+    pub edge_only: bool,
 }
 
 /// A drain takes up to 30 s; then the process is ended.
@@ -68,7 +71,7 @@ pub fn main(opts: RootOptions) -> u8 {
         let _ = rustix::process::setsid();
     }
     // Before the lock shows our pid: a SIGHUP in between would end us.
-    let (told, orders) = unbounded_channel();
+    let (told, mut orders) = unbounded_channel();
     let obeyed = obey_signals(told);
     inherit::hear_signals();
     if let Err(e) = obeyed {
@@ -86,7 +89,10 @@ pub fn main(opts: RootOptions) -> u8 {
     let upgraded = inherited.is_some();
     let lock = match inherited {
         Some(lock) => Ok(Some(lock)),
-        None => PidLock::acquire(&opts.home.pid_file("root")),
+        // A tree without services may still be there: the service's turn comes when it ends.
+        None => PidLock::acquire_waiting(&opts.home.pid_file("root"), || {
+            opts.edge_only && orders.try_recv() != Ok(Order::End)
+        }),
     };
     let lock = match lock {
         Ok(Some(lock)) => lock,
@@ -112,6 +118,12 @@ pub fn main(opts: RootOptions) -> u8 {
 
 /// Sees to it that the port is held: by us, and by an edge that lives already.
 fn hold(port: &Port, home: &Home, log: &Logger) -> io::Result<()> {
+    match port.inherit() {
+        Ok(true) => return Ok(()),
+        Ok(false) => {}
+        // Bound by ourselves it is not held while we are dead, and still better than refused.
+        Err(e) => slog::error!(log, "no socket from the service manager"; "error" => %e),
+    }
     let edge_lives = PidLock::holder(&home.pid_file("edge")).ok().flatten().is_some();
     if edge_lives && let Err(e) = port.adopt(&home.edge_socket()) {
         // Its end unbinds the port for a moment; then it is ours.
@@ -128,7 +140,7 @@ async fn run(
     lock: &PidLock,
     upgraded: bool,
 ) -> u8 {
-    let RootOptions { home, log, foreground, .. } = opts;
+    let RootOptions { home, log, foreground, edge_only, .. } = opts;
     let exe = home::own_program();
     let launcher = Arc::new(Launcher { exe, home: home.clone(), foreground });
     let journal = Journal::open(&home.journal_file(), "root");
@@ -159,12 +171,15 @@ async fn run(
                 .child(watchdog.backoff(backoff(100, 30_000))),
         )
     };
+    if edge_only {
+        ward::watch(&home, &log, &journal);
+    }
     let stopped = home.user_stopped();
     let mut metering: Option<Supervisor> = None;
     let mut code = OK;
     loop {
         match &metering {
-            None if !stopped.exists() => metering = Some(start_metering()),
+            None if !edge_only && !stopped.exists() => metering = Some(start_metering()),
             Some(tree) if stopped.exists() => tree.request_shutdown(),
             Some(_) | None => {}
         }

@@ -33,6 +33,8 @@ pub struct WatchdogOptions {
     pub home: Home,
     pub config: Loaded,
     pub log: Logger,
+    /// A service manager keeps us.
+    pub service: bool,
 }
 
 /// Takes the system proxy off, for `reset-proxy`: needs nothing of ours.
@@ -85,10 +87,10 @@ impl Counter {
 /// Runs the watchdog until it is told to end.
 #[must_use]
 pub fn main(opts: WatchdogOptions) -> u8 {
-    let lock = match PidLock::acquire(&opts.home.pid_file("watchdog")) {
+    let lock = match opts.home.take_turn("watchdog", opts.service) {
         Ok(Some(lock)) => lock,
         Ok(None) => {
-            slog::info!(opts.log, "already running");
+            slog::info!(opts.log, "already running, or not wanted");
             return 0;
         }
         Err(e) => {

@@ -23,8 +23,7 @@ use serde_json::{Value, json};
 use crate::home::PidLock;
 use crate::supervisor::{Birth, Child};
 
-use alive::Patience;
-pub use alive::{Answer, Question};
+pub use alive::{Answer, PERIOD, Patience, Question};
 
 /// How often a process that was started is looked at until it holds its lock.
 const LOOK: Duration = Duration::from_millis(3);
@@ -158,7 +157,7 @@ impl ProcessActor {
     }
 
     fn ask_later(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_later(alive::PERIOD, Self::ask);
+        ctx.run_later(PERIOD, Self::ask);
     }
 
     /// Asks whether it does anything yet; one that is silent for long is ended, and so restarted.

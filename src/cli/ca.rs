@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use super::{Context, Exit, Failure, client, env, say};
 use crate::home::Home;
 use crate::platform;
+use crate::setup::{self, Os, StepError};
 use crate::trust_store::{Authority, Change, Plan, TrustStoreError};
 
 const ASK: Duration = Duration::from_secs(2);
@@ -70,12 +71,18 @@ fn change(ctx: &Context, change: Change, yes: bool) -> Result<(), Failure> {
     show(&plan, change, &store);
     if plan.needs_root {
         return Err(Failure::new(Exit::NO_PERMISSION, format!("{store} is root's"))
-            .hint(format!("{}\n  then the same command again", plan.as_root())));
+            .hint(format!("{}\n  then the same command again", setup::as_root(&plan.steps))));
     }
     if !yes && !consent()? {
         return Err(Failure::new(Exit::FAILED, "nothing was changed"));
     }
-    plan.apply(None).map_err(failure)?;
+    setup::execute(&mut Os::default(), &ctx.home.setup_journal(), &plan.steps).map_err(|e| {
+        let hint = match e.left.as_slice() {
+            [] => "what was begun has been taken back".to_owned(),
+            left => format!("this could not be taken back: {}", left.join("; ")),
+        };
+        Failure::new(Exit::FAILED, &e).hint(hint)
+    })?;
     say(match change {
         Change::Trust => "done; programs that run already may need a restart to notice",
         Change::Untrust => "done",
@@ -128,10 +135,10 @@ fn failure(error: TrustStoreError) -> Failure {
         TrustStoreError::Unknown(_) => {
             "point programs at the bundle instead: `halton-meter env`, `halton-meter ca bundle`"
         }
-        TrustStoreError::Spawn { .. } => "install it, or use `halton-meter env` instead",
-        TrustStoreError::Refused { .. }
-        | TrustStoreError::Write { .. }
-        | TrustStoreError::Unchanged { .. } => "what was begun has been taken back",
+        TrustStoreError::Tool(StepError::Spawn { .. }) => {
+            "install it, or use `halton-meter env` instead"
+        }
+        TrustStoreError::Tool(_) => "nothing was changed",
     };
     Failure::new(Exit::FAILED, error).hint(hint)
 }

@@ -96,9 +96,9 @@ enum Command {
     #[command(hide = true)]
     Edge(EdgeArgs),
     #[command(hide = true)]
-    Daemon,
+    Daemon(ServiceArgs),
     #[command(hide = true)]
-    Watchdog,
+    Watchdog(ServiceArgs),
     #[command(hide = true)]
     Supervise(SuperviseArgs),
 }
@@ -120,6 +120,17 @@ struct SuperviseArgs {
     /// Stay in the session of the caller and log to stderr.
     #[arg(long)]
     foreground: bool,
+    /// A service manager keeps this process, and daemon and watchdog by themselves.
+    #[arg(long, conflicts_with = "foreground")]
+    edge_only: bool,
+}
+
+#[derive(Args, Debug)]
+struct ServiceArgs {
+    /// A service manager keeps this process: it waits until another one of its kind has ended, and
+    /// ends at once after `halton-meter stop`.
+    #[arg(long)]
+    service: bool,
 }
 
 /// What every command gets.
@@ -189,9 +200,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         }
         Command::Edge(EdgeArgs { command: Some(EdgeCommand::Stop) }) => lifecycle::edge_stop(&ctx),
         Command::Edge(EdgeArgs { command: None }) => Ok(processes::edge(ctx)),
-        Command::Daemon => Ok(processes::daemon(ctx)),
-        Command::Watchdog => Ok(processes::watchdog(ctx)),
-        Command::Supervise(args) => Ok(processes::supervise(ctx, args.foreground)),
+        Command::Daemon(args) => Ok(processes::daemon(ctx, args.service)),
+        Command::Watchdog(args) => Ok(processes::watchdog(ctx, args.service)),
+        Command::Supervise(args) => Ok(processes::supervise(ctx, args.foreground, args.edge_only)),
     }
 }
 

@@ -26,21 +26,23 @@ pub fn preflight(process: &str, format: u32, out: &mut impl Write) -> Exit {
     }
 }
 
-pub fn daemon(ctx: Context) -> Exit {
+pub fn daemon(ctx: Context, service: bool) -> Exit {
     with_log(ctx, "daemon", false, |ctx, log| {
-        daemon::main(daemon::DaemonOptions { home: ctx.home, config: ctx.loaded, log })
+        daemon::main(daemon::DaemonOptions { home: ctx.home, config: ctx.loaded, log, service })
     })
 }
 
-pub fn watchdog(ctx: Context) -> Exit {
+pub fn watchdog(ctx: Context, service: bool) -> Exit {
     with_log(ctx, "watchdog", false, |ctx, log| {
-        watchdog::main(watchdog::WatchdogOptions { home: ctx.home, config: ctx.loaded, log })
+        let config = ctx.loaded;
+        watchdog::main(watchdog::WatchdogOptions { home: ctx.home, config, log, service })
     })
 }
 
-pub fn supervise(ctx: Context, foreground: bool) -> Exit {
+pub fn supervise(ctx: Context, foreground: bool, edge_only: bool) -> Exit {
     with_log(ctx, "root", foreground, |ctx, log| {
-        root::main(root::RootOptions { home: ctx.home, config: ctx.loaded, log, foreground })
+        let config = ctx.loaded;
+        root::main(root::RootOptions { home: ctx.home, config, log, foreground, edge_only })
     })
 }
 

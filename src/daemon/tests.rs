@@ -33,7 +33,8 @@ fn start_at(api_port: u16, prepare: impl FnOnce(&Home)) -> Running {
     assert!(config.problems.is_empty(), "{:?}", config.problems);
     let api = config.config.daemon.api_addr();
     let (orders, receive) = unbounded_channel();
-    let opts = DaemonOptions { home: home.clone(), config, log: crate::log::silent() };
+    let log = crate::log::silent();
+    let opts = DaemonOptions { home: home.clone(), config, log, service: false };
     let thread = std::thread::spawn(move || actix::System::new().block_on(run(opts, receive)));
     Running { orders, thread, home, api, _dir: dir }
 }

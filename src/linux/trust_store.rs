@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use crate::meter::trust::read_certificates;
-use crate::trust_store::{Authority, Call, Change, Plan, Step, TrustStore, TrustStoreError};
+use crate::setup::{Call, Check, Step};
+use crate::trust_store::{Authority, Change, Plan, TrustStore, TrustStoreError};
 
 #[derive(Debug, Eq, PartialEq)]
 struct Family {
@@ -134,14 +135,13 @@ fn untrust(family: &Family, there: &[Authority], anchors: &Path, bundle: &Path) 
         .collect()
 }
 
-fn tool(program: &'static str, args: &[&str]) -> Step {
-    let args = args.iter().map(|a| (*a).to_owned()).collect();
-    Step::Run(Call { program, args, ..Call::default() })
+fn tool(program: &str, args: &[&str]) -> Step {
+    Step::Run(Call::new(program, args.iter().copied()))
 }
 
 fn verify(bundle: &Path, authority: &Authority, present: bool) -> Step {
     let certificate = authority.certificate.clone();
-    Step::Verify { bundle: bundle.to_path_buf(), certificate, present }
+    Step::Check(Check::Certificate { bundle: bundle.to_path_buf(), certificate, present })
 }
 
 #[cfg(test)]
@@ -169,13 +169,13 @@ mod tests {
             let [
                 Step::Copy { to, .. },
                 Step::Run(call),
-                Step::Verify { bundle, present: true, .. },
+                Step::Check(Check::Certificate { bundle, present: true, .. }),
             ] = &plan.steps[..]
             else {
                 panic!("{plan:?}")
             };
             assert!(to.starts_with(store.at(family.anchors)) && to.extension().unwrap() == "crt");
-            assert_eq!((call.program, call.args.len()), (family.tool, family.add.len()));
+            assert_eq!((call.program.as_str(), call.args.len()), (family.tool, family.add.len()));
             assert_eq!(bundle, &store.at(family.bundle));
             assert_eq!(store.plan(Change::Untrust, &[authority(1)]).unwrap().steps, []);
             // Both that are there, the current one and an earlier one, and nobody else's.

@@ -4,11 +4,14 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use crate::trust_store::{Authority, Call, Change, Plan, Step, TrustStore, TrustStoreError};
+use crate::setup::{self, Answer, Call, Os, Said, Step, StepError};
+use crate::trust_store::{Authority, Change, Plan, TrustStore, TrustStoreError};
 
 const PROGRAM: &str = "security";
 /// What `remove-trusted-cert` says when there is nothing to remove.
 const NO_SETTINGS: &str = "No Trust Settings were found";
+/// What `delete-certificate` says when there is nothing to delete.
+const NOT_FOUND: &str = "Unable to delete certificate matching";
 
 /// The login keychain.
 #[derive(Clone, Debug)]
@@ -26,22 +29,25 @@ impl Keychain {
     }
 
     fn call(args: &[&str]) -> Call {
-        let args = args.iter().map(|a| (*a).to_owned()).collect();
-        Call { program: PROGRAM, args, ..Call::default() }
+        Call::new(PROGRAM, args.iter().copied())
+    }
+
+    fn ask(&self, call: &Call) -> Result<Said, StepError> {
+        setup::call(&mut Os { path: self.path.clone() }, call)
     }
 
     /// Fingerprints of the certificates in the keychain.
     fn held(&self) -> Result<Vec<String>, TrustStoreError> {
         let keychain = self.file.display().to_string();
         let listing = Self::call(&["find-certificate", "-a", "-Z", &keychain]);
-        Ok(fingerprints(&listing.run(self.path.as_ref())?))
+        Ok(fingerprints(&self.ask(&listing)?.out))
     }
 
     fn is_trusted(&self, authority: &Authority) -> Result<bool, TrustStoreError> {
-        match verify(authority).run(self.path.as_ref()) {
+        match self.ask(&verify(authority)) {
             Ok(_) => Ok(true),
-            Err(TrustStoreError::Refused { .. }) => Ok(false),
-            Err(e) => Err(e),
+            Err(StepError::Refused { .. }) => Ok(false),
+            Err(e) => Err(e.into()),
         }
     }
 
@@ -49,13 +55,15 @@ impl Keychain {
         let (file, keychain) =
             (authority.file.display().to_string(), self.file.display().to_string());
         let add = Self::call(&["add-trusted-cert", "-r", "trustRoot", "-k", &keychain, &file]);
-        let add = Call { undo: Some(self.delete(authority).args), ..add };
+        // A refusal comes before the import, or after it.
+        let back = self.delete(authority).tolerate([Answer::Says(NOT_FOUND.to_owned())]);
+        let add = add.undo([back]);
         vec![Step::Run(add), Step::Run(verify(authority))]
     }
 
     fn untrust(&self, authority: &Authority) -> [Step; 2] {
         let remove = Self::call(&["remove-trusted-cert", &authority.file.display().to_string()]);
-        let remove = Call { tolerate: Some(NO_SETTINGS), ..remove };
+        let remove = remove.tolerate([Answer::Says(NO_SETTINGS.to_owned())]);
         [Step::Run(remove), Step::Run(self.delete(authority))]
     }
 
@@ -148,8 +156,9 @@ mod tests {
             self.store.plan(change, std::slice::from_ref(&self.authority)).unwrap()
         }
 
-        fn apply(&self, change: Change) -> Result<(), TrustStoreError> {
-            self.plan(change).apply(self.store.path.as_ref())
+        fn apply(&self, change: Change) -> Result<(), setup::Failed> {
+            let mut os = Os { path: self.store.path.clone() };
+            setup::execute(&mut os, &self.dir.path().join("journal"), &self.plan(change).steps)
         }
 
         fn has(&self, name: &str) -> bool {

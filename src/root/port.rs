@@ -11,6 +11,7 @@ use listenfd::ListenFd;
 
 use crate::edge::door;
 use crate::inherit::{self, Number};
+use crate::platform;
 
 /// Connections that may wait for the next edge.
 const BACKLOG: i32 = 1024;
@@ -45,20 +46,30 @@ impl Port {
         self.lock().as_ref().map(|held| inherit::leave(held, inheritable)).transpose()
     }
 
-    /// A copy of the listening socket: from the service manager, or bound by ourselves.
+    /// Takes the service manager's socket, if there is one: systemd's, else launchd's. True: the port
+    /// is held.
+    pub(super) fn inherit(&self) -> io::Result<bool> {
+        let mut held = self.lock();
+        if held.is_none() {
+            *held = match ListenFd::from_env().take_tcp_listener(0)? {
+                Some(listener) => Some(listener),
+                None => platform::activated_socket()?,
+            };
+        }
+        Ok(held.is_some())
+    }
+
+    /// A copy of the listening socket; bound by ourselves if there is none yet.
     pub(super) fn listener(&self) -> io::Result<OwnedFd> {
         let mut held = self.lock();
         let listener = match held.take() {
             Some(listener) => listener,
-            None => match ListenFd::from_env().take_tcp_listener(0)? {
-                Some(inherited) => inherited,
-                None => {
-                    let own = TcpListener::bind(self.addr)?;
-                    // std's backlog is short; a second listen() on a socket of one's own is allowed.
-                    rustix::net::listen(&own, BACKLOG)?;
-                    own
-                }
-            },
+            None => {
+                let own = TcpListener::bind(self.addr)?;
+                // std's backlog is short; a second listen() on a socket of one's own is allowed.
+                rustix::net::listen(&own, BACKLOG)?;
+                own
+            }
         };
         let copy = held.insert(listener).try_clone()?;
         Ok(copy.into())
@@ -92,6 +103,7 @@ mod tests {
         assert_eq!(local(&second), addr);
         let (_, peer) = TcpListener::from(second).accept().unwrap();
         assert_eq!(peer, waiting.local_addr().unwrap());
+        assert!(port.inherit().unwrap(), "held is held, whoever bound it");
     }
 
     #[test]

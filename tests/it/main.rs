@@ -8,6 +8,8 @@ mod harness;
 mod origin;
 #[path = "../support/programs.rs"]
 mod programs;
+#[path = "../support/standins.rs"]
+mod standins;
 
 mod bypass;
 mod ca;
@@ -22,8 +24,10 @@ mod fail_open;
 mod ladder;
 mod layers;
 mod ledger_faults;
+mod macos_tools;
 mod origin_itself;
 mod selftest;
+mod services;
 mod supervision;
 mod upgrade;
 mod watchdog;

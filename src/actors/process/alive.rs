@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Between two questions.
-pub(super) const PERIOD: Duration = Duration::from_secs(2);
+pub const PERIOD: Duration = Duration::from_secs(2);
 /// Silences in a row that make a process frozen: about 15 s with the patience of each question.
 const SILENCES: u32 = 5;
 /// A question that took longer was slept through, with the machine or with us, and says nothing.
@@ -24,13 +24,13 @@ pub enum Answer {
 
 /// Counts silences, pure.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Patience {
+pub struct Patience {
     silences: u32,
 }
 
 impl Patience {
     /// True: it is frozen.
-    pub(super) fn step(&mut self, answer: Answer, took: Duration) -> bool {
+    pub fn step(&mut self, answer: Answer, took: Duration) -> bool {
         match answer {
             Answer::Silent if took > SLEPT => {}
             Answer::Silent => self.silences += 1,

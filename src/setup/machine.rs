@@ -1,0 +1,194 @@
+//! What steps are done by: the file system and programs. Tests put a machine of their own in its place.
+
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::net::TcpStream;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::step::{Call, Check};
+use crate::meter::trust::read_certificates;
+
+/// A file's content and mode.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Blob {
+    pub content: Vec<u8>,
+    pub mode: u32,
+}
+
+/// What a program answered.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Said {
+    /// 128 + n after signal n.
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+pub trait Machine {
+    /// `None`: there is no such file.
+    fn read(&self, path: &Path) -> io::Result<Option<Blob>>;
+    /// Whole or not at all; through a symbolic link, as those who keep their files in a repository
+    /// have them. Directories that are missing are made.
+    fn write(&mut self, path: &Path, blob: &Blob) -> io::Result<()>;
+    fn remove(&mut self, path: &Path) -> io::Result<()>;
+    /// Directories above `path` that are not there, outermost first.
+    fn missing_dirs(&self, path: &Path) -> Vec<PathBuf>;
+    /// If it is empty.
+    fn remove_dir(&mut self, path: &Path);
+    /// One line at the end of a file of ours, and onto the disk.
+    fn append(&mut self, path: &Path, line: &[u8]) -> io::Result<()>;
+    fn ask(&mut self, call: &Call) -> io::Result<Said>;
+    fn holds(&mut self, check: &Check) -> bool;
+    /// Lets this time pass.
+    fn pause(&mut self, time: Duration);
+}
+
+/// The real one.
+#[derive(Clone, Debug, Default)]
+pub struct Os {
+    /// Where programs are looked for instead of the own search path.
+    pub path: Option<OsString>,
+}
+
+impl Machine for Os {
+    fn read(&self, path: &Path) -> io::Result<Option<Blob>> {
+        match fs::read(path) {
+            Ok(content) => {
+                let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+                Ok(Some(Blob { content, mode }))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn write(&mut self, path: &Path, blob: &Blob) -> io::Result<()> {
+        let path = match fs::canonicalize(path) {
+            Ok(target) => target,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
+            Err(e) => return Err(e),
+        };
+        if let Some(dir) = path.parent() {
+            fs::create_dir_all(dir)?;
+        }
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{}.tmp", std::process::id()));
+        let temporary = PathBuf::from(name);
+        let written = (|| {
+            let mut file = OpenOptions::new()
+                .write(true)
+                .create(true)
+                .truncate(true)
+                .mode(0o600)
+                .open(&temporary)?;
+            file.write_all(&blob.content)?;
+            // Past the umask: what others must read, they can.
+            file.set_permissions(fs::Permissions::from_mode(blob.mode))?;
+            file.sync_data()?;
+            fs::rename(&temporary, &path)
+        })();
+        written.inspect_err(|_| drop(fs::remove_file(&temporary)))
+    }
+
+    fn remove(&mut self, path: &Path) -> io::Result<()> {
+        match fs::remove_file(path) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    fn missing_dirs(&self, path: &Path) -> Vec<PathBuf> {
+        let above = path.ancestors().skip(1).filter(|d| !d.as_os_str().is_empty());
+        let mut missing: Vec<_> =
+            above.take_while(|d| !d.exists()).map(Path::to_path_buf).collect();
+        missing.reverse();
+        missing
+    }
+
+    fn remove_dir(&mut self, path: &Path) {
+        let _ = fs::remove_dir(path);
+    }
+
+    fn append(&mut self, path: &Path, line: &[u8]) -> io::Result<()> {
+        let mut file = crate::home::open_append(path)?;
+        file.write_all(line)?;
+        file.sync_data()
+    }
+
+    fn ask(&mut self, call: &Call) -> io::Result<Said> {
+        let mut command = Command::new(&call.program);
+        if let Some(path) = &self.path {
+            command.env("PATH", path);
+        }
+        let output = command.args(&call.args).stdin(Stdio::null()).output()?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let signal = || std::os::unix::process::ExitStatusExt::signal(&output.status);
+        let code = output.status.code().or_else(|| signal().map(|n| 128 + n));
+        Ok(Said { code: code.unwrap_or(-1), out: text(&output.stdout), err: text(&output.stderr) })
+    }
+
+    fn holds(&mut self, check: &Check) -> bool {
+        match check {
+            Check::Certificate { bundle, certificate, present } => {
+                read_certificates(bundle).contains(certificate) == *present
+            }
+            Check::Answers { addr, patience } => {
+                let deadline = Instant::now() + *patience;
+                loop {
+                    if TcpStream::connect_timeout(addr, Duration::from_secs(1)).is_ok() {
+                        return true;
+                    }
+                    if Instant::now() >= deadline {
+                        return false;
+                    }
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+            }
+        }
+    }
+
+    fn pause(&mut self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_write_goes_through_a_link_and_sets_the_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        fs::write(&real, "a").unwrap();
+        std::os::unix::fs::symlink(&real, &link).unwrap();
+        let blob = Blob { content: b"b".to_vec(), mode: 0o640 };
+        Os::default().write(&link, &blob).unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(Os::default().read(&real).unwrap(), Some(blob));
+    }
+
+    #[test]
+    fn missing_directories_are_named_from_the_outside() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b/file");
+        let missing = Os::default().missing_dirs(&path);
+        assert_eq!(missing, [dir.path().join("a"), dir.path().join("a/b")]);
+        assert_eq!(Os::default().missing_dirs(&missing[0]), Vec::<PathBuf>::new());
+    }
+
+    #[test]
+    fn how_a_program_ended_is_told() {
+        let mut os = Os::default();
+        let said = os.ask(&Call::new("sh", ["-c", "echo o; echo e >&2; exit 3"])).unwrap();
+        assert_eq!(said, Said { code: 3, out: "o\n".into(), err: "e\n".into() });
+        assert_eq!(os.ask(&Call::new("sh", ["-c", "kill -9 $$"])).unwrap().code, 137);
+        assert!(os.ask(&Call::new("no-such-program-here", [""; 0])).is_err());
+    }
+}

@@ -1,0 +1,152 @@
+"""What the stand-ins share: state in a directory, a log of calls, failures on request.
+
+A test makes DIR/bin with links to the tools and puts it first in PATH. In DIR:
+  settings.json  what a test asks for (see SETTINGS); only tests write it
+  state.json     what the tools have set; a test may change it as a person would
+  calls          one JSON line per call: n, tool, args, exit
+  jobs/          what really runs, if `start` is set (launchd.py)
+"""
+
+import fcntl
+import json
+import os
+import re
+import signal
+import sys
+import time
+
+SETTINGS = {
+    # The call to fail: {"at": n} counted over all tools from 1, or {"tool": .., "args": regex}.
+    # "code" and "text" instead of the tool's usual failure; "effect": it is done all the same;
+    # "kill": the caller is killed after the call; "hang": seconds before anything happens.
+    "fail": [],
+    # Whether the user sits at the screen: no gui/UID domain and no dialogs otherwise.
+    "gui": True,
+    # Further launchctl calls for which a label is still taken after its bootout.
+    "drain": 0,
+    # bootout says 36 although it does stop.
+    "bootout_in_progress": False,
+    # Whether agents' programs are really started, with which ThrottleInterval instead of their
+    # own, which variables more, and until which process has ended.
+    "start": False,
+    "throttle": None,
+    "environment": {},
+    "while_pid": None,
+    # Whether networksetup may change anything.
+    "admin": True,
+    # What the person does in the trust dialog: yes, no, lie (success that is none).
+    "consent": "yes",
+}
+
+
+def empty_proxy():
+    return {"on": False, "server": "", "port": 0}
+
+
+def service(name, on=True):
+    return {
+        "name": name,
+        "on": on,
+        "web": empty_proxy(),
+        "secure": empty_proxy(),
+        "auto": {"on": False, "url": None},
+        "bypass": ["*.local", "169.254/16"],
+    }
+
+
+def first_state():
+    return {
+        "launchd": {"loaded": {}, "draining": {}, "disabled": [], "env": {}},
+        # The first one that is on is the primary service.
+        "network": [
+            service("USB 10/100/1000 LAN 2", on=False),
+            service("Wi-Fi"),
+            service("Corp VPN (1)"),
+            service("Thunderbolt Bridge"),
+        ],
+        # By SHA-256: {"sha1", "trusted"}.
+        "security": {},
+    }
+
+
+class Failed(Exception):
+    """The tool says this and ends so."""
+
+    def __init__(self, code, text="", to_stdout=False):
+        super().__init__(text)
+        self.code, self.text, self.to_stdout = code, text, to_stdout
+
+
+class Call:
+    """One call of a tool, alone on the state until it ends."""
+
+    def __init__(self, usual_failure):
+        called_as = os.path.abspath(sys.argv[0])
+        self.tool, self.args = os.path.basename(called_as), sys.argv[1:]
+        self.dir = os.path.dirname(os.path.dirname(called_as))
+        self.usual_failure = usual_failure
+        self.settings = {**SETTINGS, **self._read("settings.json", {})}
+
+    def run(self, work):
+        n = self._count()
+        rule = next((r for r in self.settings["fail"] if self._meant(r, n)), None)
+        if rule:
+            time.sleep(rule.get("hang", 0))
+        with open(os.path.join(self.dir, "lock"), "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            code = self._work(work, rule)
+        self._log({"n": n, "tool": self.tool, "args": self.args, "exit": code})
+        sys.stdout.flush()
+        if rule and rule.get("kill"):
+            os.kill(os.getppid(), signal.SIGKILL)
+        sys.exit(code)
+
+    def _work(self, work, rule):
+        self.state = self._read("state.json", None) or first_state()
+        fails = rule and not {"hang", "kill"} & rule.keys()
+        try:
+            if not fails or rule.get("effect"):
+                work(self)
+                self._write("state.json", self.state)
+            if fails:
+                usual = self.usual_failure(self)
+                usual.code, usual.text = rule.get("code", usual.code), rule.get("text", usual.text)
+                raise usual
+        except Failed as failed:
+            # What was done before it failed stays done, as with the real ones.
+            self._write("state.json", self.state)
+            print(failed.text, file=sys.stdout if failed.to_stdout else sys.stderr)
+            return failed.code
+        return 0
+
+    def _meant(self, rule, n):
+        if rule.get("at", n) != n or rule.get("tool", self.tool) != self.tool:
+            return False
+        return re.search(rule.get("args", ""), " ".join(self.args)) is not None
+
+    def _count(self):
+        path = os.path.join(self.dir, "count")
+        with open(path, "a+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            n = int(file.read() or 0) + 1
+            file.truncate(0)
+            file.write(str(n))
+        return n
+
+    def _log(self, entry):
+        with open(os.path.join(self.dir, "calls"), "a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def _read(self, name, default):
+        try:
+            with open(os.path.join(self.dir, name)) as file:
+                return json.load(file)
+        except FileNotFoundError:
+            return default
+
+    def _write(self, name, value):
+        path = os.path.join(self.dir, name)
+        with open(path + ".tmp", "w") as file:
+            json.dump(value, file, indent=1)
+        os.replace(path + ".tmp", path)

@@ -36,6 +36,9 @@ pub enum DialError {
     Proxy(#[source] io::Error),
     #[error("upstream proxy refused with status {0}")]
     ProxyStatus(u16),
+    /// The schemes that it offers.
+    #[error("upstream proxy wants a log-in ({0}){next}", next = login_hint(.0))]
+    ProxyLogin(String),
     #[error("upstream proxy gave no proper answer")]
     ProxyAnswer,
 }
@@ -53,6 +56,7 @@ impl DialError {
             | Self::NoAddress
             | Self::Timeout
             | Self::ProxyStatus(_)
+            | Self::ProxyLogin(_)
             | Self::ProxyAnswer => false,
         }
     }
@@ -67,6 +71,7 @@ impl DialError {
             | Self::Connect(_)
             | Self::Proxy(_)
             | Self::ProxyStatus(_)
+            | Self::ProxyLogin(_)
             | Self::ProxyAnswer => 502,
         }
     }
@@ -83,7 +88,7 @@ pub async fn dial(
         if let Some(addr) = upstream.connect_override(host, port) {
             return TcpStream::connect(addr).await.map_err(DialError::Connect);
         }
-        match upstream.proxy_for(host) {
+        match upstream.proxy_for(host, port) {
             Some(proxy) => through(proxy, host, port).await,
             None => direct(host, port).await,
         }
@@ -227,8 +232,30 @@ async fn through(proxy: &UpstreamProxy, host: &str, port: u16) -> Result<TcpStre
     }
     match response.code {
         Some(200..=299) => Ok(stream),
+        Some(407) => Err(DialError::ProxyLogin(schemes(response.headers))),
         Some(code) => Err(DialError::ProxyStatus(code)),
         None => Err(DialError::ProxyAnswer),
+    }
+}
+
+/// What a proxy's 407 offers: the first word of each challenge, which comes from the network.
+fn schemes(headers: &[httparse::Header<'_>]) -> String {
+    let challenges = headers
+        .iter()
+        .filter(|h| h.name.eq_ignore_ascii_case("proxy-authenticate"))
+        .filter_map(|h| str::from_utf8(h.value).ok()?.split_ascii_whitespace().next());
+    let mut names: Vec<&str> = challenges
+        .filter(|name| name.len() <= 20 && name.bytes().all(|b| b.is_ascii_alphanumeric()))
+        .collect();
+    names.dedup();
+    if names.is_empty() { "of a kind it does not name".to_owned() } else { names.join(", ") }
+}
+
+fn login_hint(schemes: &str) -> &'static str {
+    if schemes.split(", ").any(|s| s.eq_ignore_ascii_case("basic")) {
+        ": set user and password in upstream.proxy"
+    } else {
+        ": a local helper that knows its scheme is needed (docs/corporate.md)"
     }
 }
 
@@ -359,19 +386,31 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_refusing_proxy_is_named_by_its_status() {
-        let (listener, addr) = listener().await;
-        let mut config = upstream();
-        config.proxy = UpstreamProxy::parse(&format!("http://{addr}"));
-        let serve = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            stream.write_all(b"HTTP/1.1 407 Auth\r\n\r\n").await.unwrap();
-            stream
+    async fn a_refusing_proxy_is_named_by_its_status_and_what_it_wants() {
+        let refused = async |answer: &str| {
+            let (listener, addr) = listener().await;
+            let mut config = upstream();
+            config.proxy = UpstreamProxy::parse(&format!("http://{addr}"));
+            let serve = async {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                stream
+            };
+            let (dialled, _far) = tokio::join!(dial(&config, "h.example", 443, SOON), serve);
+            dialled.unwrap_err()
         };
-        let (dialled, _far) = tokio::join!(dial(&config, "h.example", 443, SOON), serve);
-        let error = dialled.unwrap_err();
-        assert!(matches!(error, DialError::ProxyStatus(407)), "{error:?}");
-        assert_eq!(error.status(), 502);
+        let error = refused("HTTP/1.1 403 No\r\n\r\n").await;
+        assert!(matches!(error, DialError::ProxyStatus(403)), "{error:?}");
+        let basic = "HTTP/1.1 407 Auth\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n";
+        let basic = refused(basic).await;
+        assert_eq!(basic.status(), 502);
+        assert!(basic.to_string().ends_with("(Basic): set user and password in upstream.proxy"));
+        let domain =
+            "HTTP/1.1 407 A\r\nProxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM\r\n\r\n";
+        let domain = refused(domain).await.to_string();
+        assert!(domain.contains("(Negotiate, NTLM): a local helper"), "{domain}");
+        let odd = refused("HTTP/1.1 407 A\r\nProxy-Authenticate: <b>\r\n\r\n").await.to_string();
+        assert!(odd.contains("does not name"), "{odd}");
     }
 
     #[test]

@@ -20,6 +20,9 @@ use rustix::io::{FdFlags, fcntl_getfd, fcntl_setfd};
 
 use crate::home::Home;
 
+/// Descriptors below this one are standard.
+const FIRST_OTHER: Number = 3;
+
 /// Holds the number of the descriptor of the file.
 pub const VAR: &str = "HALTON_METER_INHERIT";
 
@@ -162,6 +165,30 @@ pub fn take(number: Number) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Closes what the program that started us left open: a pipe of its own, say, whose other end waits for
+/// its close. Call it before this process opens anything.
+pub fn close_strays() {
+    if std::env::var_os(VAR).is_some() {
+        // The last image left them, and had closed its own strays.
+        return;
+    }
+    // As files: `/dev/fd` is there on every Unix.
+    let Ok(open) = std::fs::read_dir("/dev/fd") else { return };
+    let open: Vec<_> =
+        open.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    for number in strays(&open, std::env::var("LISTEN_FDS").ok().as_deref()) {
+        // The directory's own, which is closed by now, gives an error.
+        let _ = nix::unistd::close(number);
+    }
+}
+
+/// Neither standard nor handed to us.
+fn strays(open: &[Number], listen_fds: Option<&str>) -> Vec<Number> {
+    let handed: Number = listen_fds.and_then(|n| n.parse().ok()).unwrap_or(0).max(0);
+    let first = FIRST_OTHER.saturating_add(handed);
+    open.iter().copied().filter(|number| *number >= first).collect()
+}
+
 fn ask(program: &Path, process: &str, format: u32) -> Result<(), String> {
     let mut child = Command::new(program)
         .args(["preflight", process, &format.to_string()])
@@ -226,6 +253,16 @@ mod tests {
         taken.read_to_string(&mut content).unwrap();
         assert_eq!(content, "kept");
         assert!(take(9999).is_err() && take(0).is_err());
+    }
+
+    #[test]
+    fn what_was_handed_over_is_no_stray() {
+        let open = [0, 1, 2, 3, 4, 9];
+        assert_eq!(strays(&open, None), [3, 4, 9]);
+        assert_eq!(strays(&open, Some("1")), [4, 9]);
+        assert_eq!(strays(&open, Some("x")), [3, 4, 9]);
+        assert_eq!(strays(&open, Some("-5")), [3, 4, 9]);
+        assert!(strays(&open, Some("2147483647")).is_empty());
     }
 
     #[test]

@@ -35,7 +35,8 @@ pub const PROJECT_VAR: &str = "HALTON_PROJECT";
 /// Ties a row to the `run` that its client was started by.
 pub const RUN_VAR: &str = "HALTON_RUN";
 
-const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// What never goes through a proxy.
+pub const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 #[derive(Args, Debug)]
 #[command(after_help = "Example:\n  eval \"$(halton-meter env)\"")]
@@ -163,7 +164,7 @@ pub fn foreign_proxy(
 ) -> Option<&str> {
     let ours = |url: &str| {
         crate::config::UpstreamProxy::parse(url).is_some_and(|p| {
-            p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host)
+            p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host, p.port)
         })
     };
     PROXY_VARS

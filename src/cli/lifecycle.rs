@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Health, Tree};
-use super::{Context, Exit, Failure, env, say};
+use super::{Context, Exit, Failure, env, say, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
 use crate::supervisor::{JournalEntry, journal};
 
@@ -71,8 +71,8 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
         }
     }
     let deadline = Instant::now() + STOP_PATIENCE;
-    for process in ["daemon", "watchdog"] {
-        if !gone(ctx, process, deadline) {
+    for (process, pid) in [("daemon", tree.daemon), ("watchdog", tree.watchdog)] {
+        if !gone(ctx, process, pid, deadline) {
             return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
         }
     }
@@ -95,7 +95,7 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
         }
     } else if let Some(daemon) = before.daemon {
         signal(daemon, Signal::TERM)?;
-        gone(ctx, "daemon", Instant::now() + STOP_PATIENCE);
+        gone(ctx, "daemon", Some(daemon), Instant::now() + STOP_PATIENCE);
     }
     start(ctx, &StartArgs { quiet: false })
 }
@@ -103,12 +103,18 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
 pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
     let tree = Tree::look(ctx, ASK);
     // The root goes first: it would start the edge again.
-    for pid in [tree.root, tree.edge, tree.daemon, tree.watchdog].into_iter().flatten() {
+    let processes = [
+        ("root", tree.root),
+        ("edge", tree.edge),
+        ("daemon", tree.daemon),
+        ("watchdog", tree.watchdog),
+    ];
+    for pid in processes.iter().filter_map(|(_, pid)| *pid) {
         let _ = signal(pid, Signal::TERM);
     }
     let deadline = Instant::now() + STOP_PATIENCE;
-    for process in ["root", "edge", "daemon", "watchdog"] {
-        if !gone(ctx, process, deadline) {
+    for (process, pid) in processes {
+        if !gone(ctx, process, pid, deadline) {
             return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
         }
     }
@@ -231,26 +237,13 @@ pub fn own_process(ctx: &Context, args: &[&str]) -> std::io::Result<Command> {
             command.env(key.variable(), value);
         }
     }
-    adopt_user_proxy(ctx, &mut command);
+    // A proxy that the user already had becomes our upstream instead of being lost.
+    if ctx.loaded.config.upstream.proxy.is_none() {
+        let present = std::env::vars().collect();
+        let found = upstream::of_environment(&present, ctx.loaded.config.edge.addr());
+        command.envs(found.iter().flat_map(upstream::Found::variables));
+    }
     Ok(command)
-}
-
-/// A proxy that the user already had becomes our upstream instead of being lost.
-fn adopt_user_proxy(ctx: &Context, command: &mut Command) {
-    let present = std::env::vars().collect();
-    let edge = ctx.loaded.config.edge.addr();
-    if ctx.loaded.config.upstream.proxy.is_some() {
-        return;
-    }
-    let Some(url) = env::foreign_proxy(&present, edge) else { return };
-    let variable = |name| crate::config::Key::find(name).map(crate::config::Key::variable);
-    if let Some(name) = variable("upstream.proxy") {
-        command.env(name, url);
-    }
-    let rules = env::NO_PROXY_VARS.iter().find_map(|v| present.get(*v));
-    if let (Some(name), Some(rules)) = (variable("upstream.no_proxy"), rules) {
-        command.env(name, format!("localhost,127.0.0.1,::1,{rules}"));
-    }
 }
 
 fn spawn_root(ctx: &Context) -> std::io::Result<()> {
@@ -289,8 +282,9 @@ fn holder(ctx: &Context, process: &str) -> Option<u32> {
     PidLock::holder(&ctx.home.pid_file(process)).ok().flatten()
 }
 
-fn gone(ctx: &Context, process: &str, deadline: Instant) -> bool {
-    while holder(ctx, process).is_some() {
+/// Whether it ends: this one, whose place another one may have taken by then, or whichever there is.
+fn gone(ctx: &Context, process: &str, pid: Option<u32>, deadline: Instant) -> bool {
+    while holder(ctx, process).is_some_and(|now| pid.is_none_or(|pid| pid == now)) {
         if Instant::now() >= deadline {
             return false;
         }

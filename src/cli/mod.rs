@@ -8,6 +8,7 @@ mod env;
 mod events;
 mod exit;
 mod lifecycle;
+mod manual;
 mod output;
 mod processes;
 mod range;
@@ -20,11 +21,12 @@ mod status;
 mod summary;
 mod up;
 mod upgrade;
+mod upstream;
 
 use std::ffi::OsString;
 use std::io::Write;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 pub use exit::{Exit, Failure};
 
@@ -88,6 +90,10 @@ enum Command {
     /// Settings: their values and origins.
     #[command(subcommand)]
     Config(config::ConfigCommand),
+    /// Completions for a shell, on standard output.
+    Completions(manual::CompletionsArgs),
+    /// The manual page of the program or of one command, on standard output.
+    Man(manual::ManArgs),
     /// Escape hatch: take the system proxy off, whatever else is broken.
     ResetProxy,
     /// Says whether this program can take over from a running process.
@@ -162,15 +168,19 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
-    // The escape hatch needs nothing: no home, no configuration.
+    let mut out = std::io::stdout().lock();
+    // What needs nothing, no home and no configuration: above all the escape hatch.
     if let Command::ResetProxy = cli.command {
         return reset_proxy::run();
+    } else if let Command::Completions(args) = &cli.command {
+        return manual::completions(args, &Cli::command(), &mut out);
+    } else if let Command::Man(args) = &cli.command {
+        return manual::man(args, Cli::command(), &mut out);
     }
     let home = Home::from_env()
         .map_err(|e| Failure::new(Exit::NO_PERMISSION, e).hint("set HOME or HALTON_METER_HOME"))?;
     let loaded = crate::config::load(&home.config_file(), &cli.flags);
     let ctx = Context { home, loaded, flags: cli.flags, color: cli.color };
-    let mut out = std::io::stdout().lock();
     match cli.command {
         Command::Run(args) => {
             drop(out);
@@ -194,6 +204,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Env(args) => env::run(&ctx, &args, &mut out),
         Command::Ca(command) => ca::run(&ctx, &command, &mut out),
         Command::Config(command) => config::run(&ctx, &command, &mut out),
+        Command::Completions(args) => manual::completions(&args, &Cli::command(), &mut out),
+        Command::Man(args) => manual::man(&args, Cli::command(), &mut out),
         Command::ResetProxy => reset_proxy::run(),
         Command::Preflight { process, format } => {
             Ok(processes::preflight(&process, format, &mut out))

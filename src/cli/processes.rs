@@ -52,6 +52,7 @@ fn with_log(
     to_stderr: bool,
     main: impl FnOnce(Context, slog::Logger) -> u8,
 ) -> Exit {
+    inherit::close_strays();
     // Even an unwritable home must not keep an edge from serving.
     if let Err(e) = ctx.home.create() {
         say(&e);

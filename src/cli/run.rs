@@ -10,13 +10,14 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use rustix::process::Signal;
+use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use uuid::Uuid;
 
 use super::client::{self, Tree};
 use super::lifecycle::{self, Ready};
-use super::{Context, Exit, Failure, env, report, say};
+use super::{Context, Exit, Failure, env, report, say, upstream};
 
 /// The command runs unmetered if the daemon is not ready by then.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -95,23 +96,27 @@ fn prepare(ctx: &Context) -> Ready {
     match lifecycle::ensure(ctx, PATIENCE) {
         ready @ Ready::NoEdge(_) => ready,
         ready @ (Ready::Metering | Ready::Passing(_)) => {
-            own_proxy_unknown(ctx).map_or(ready, Ready::NoEdge)
+            better_without_us(ctx).map_or(ready, Ready::NoEdge)
         }
     }
 }
 
-/// A user behind a proxy that the running edge does not go through is better off with that proxy
-/// than with us: without it the edge may not reach anything.
-fn own_proxy_unknown(ctx: &Context) -> Option<String> {
+/// A user behind a proxy that the running edge does not go through, or is not let through by, is better
+/// off with that proxy than with us: without it the edge may not reach anything.
+fn better_without_us(ctx: &Context) -> Option<String> {
     let present = std::env::vars().collect();
-    let own = env::foreign_proxy(&present, ctx.loaded.config.edge.addr())?;
+    let own = upstream::of_environment(&present, ctx.loaded.config.edge.addr())?;
+    if !own.usable() {
+        return Some(format!(
+            "we can't go through your own proxy ({own}), only through http:// ones"
+        ));
+    }
     let status = Tree::look(ctx, PATIENCE).edge_answer?;
-    let known = status.get("upstream_proxy").is_some_and(|p| !p.is_null());
-    // A proxy address may hold a password.
-    let shown = own.rsplit_once('@').map_or(own, |(_, address)| address);
-    (!known).then(|| {
-        format!("your own proxy ({shown}) is not set as upstream.proxy; `halton-meter config path` says where to")
-    })
+    if status.get("upstream_proxy").is_none_or(Value::is_null) {
+        let known = "`halton-meter config path` says where to";
+        return Some(format!("your own proxy ({own}) is not set as upstream.proxy; {known}"));
+    }
+    upstream::refusal(ctx, &own).map(|why| format!("your own proxy ({own}): {why}"))
 }
 
 /// Starts the command and waits; signals that are sent to us alone go on to it.

@@ -63,7 +63,7 @@ pub fn examine(ctx: &Context, said: &mut dyn FnMut(&Check)) -> Result<Report, Fa
             home: ctx.home.clone(),
             edge: ctx.loaded.config.edge.addr(),
             unmetered: unmetered(ctx, &tree),
-            loopback_by_proxy: ctx.loaded.config.upstream.proxy_for("127.0.0.1").is_some(),
+            loopback_by_proxy: ctx.loaded.config.upstream.proxy_for("127.0.0.1", 443).is_some(),
         };
         let found = selftest::run(&subject, said).map_err(|e| match &e {
             selftest::Problem::Busy => Failure::new(Exit::FAILED, e).hint("wait for its end"),

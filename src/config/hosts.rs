@@ -139,41 +139,8 @@ impl fmt::Debug for UpstreamProxy {
     }
 }
 
-/// Targets that bypass the upstream proxy.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct NoProxy(Vec<String>);
-
-impl NoProxy {
-    #[must_use]
-    pub fn new(rules: impl IntoIterator<Item = String>) -> Self {
-        Self(
-            rules
-                .into_iter()
-                .map(|r| r.trim().to_ascii_lowercase())
-                .filter(|r| !r.is_empty())
-                .collect(),
-        )
-    }
-
-    /// `*`, an equal name or address, or a suffix at a label boundary (`x.org` and `.x.org` both
-    /// cover `a.x.org`).
-    #[must_use]
-    pub fn covers(&self, host: &str) -> bool {
-        let host = host.to_ascii_lowercase();
-        self.0.iter().any(|rule| {
-            let name = rule.strip_prefix("*.").or(rule.strip_prefix('.')).unwrap_or(rule);
-            rule == "*"
-                || host == *name
-                || (host.len() > name.len()
-                    && host.ends_with(name)
-                    && host.as_bytes()[host.len() - name.len() - 1] == b'.'
-                    && name.parse::<std::net::IpAddr>().is_err())
-        })
-    }
-}
-
 /// Splits `host:port`, `[v6]:port`, `host`; a bare IPv6 address has no port.
-fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
+pub(super) fn split_port(text: &str) -> Option<(&str, Option<u16>)> {
     if let Some(rest) = text.strip_prefix('[') {
         let (host, tail) = rest.split_once(']')?;
         return match tail.strip_prefix(':') {
@@ -271,17 +238,5 @@ mod tests {
         assert_eq!(p.authorization.as_deref(), Some("Basic dXNAZXI6cGE6c3M="));
         assert!(!format!("{p:?}").contains("pa:ss"));
         assert_eq!(UpstreamProxy::parse("socks5://h:1"), None);
-    }
-
-    #[test]
-    fn no_proxy_rules() {
-        let n =
-            NoProxy::new(["localhost", ".corp.example", "x.org", "10.0.0.1"].map(str::to_owned));
-        for yes in ["localhost", "a.corp.example", "corp.example", "x.org", "a.x.org", "10.0.0.1"] {
-            assert!(n.covers(yes), "{yes}");
-        }
-        for no in ["notlocalhost", "ax.org", "110.0.0.1", "x.10.0.0.1"] {
-            assert!(!n.covers(no), "{no}");
-        }
     }
 }

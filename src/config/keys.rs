@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use super::hosts::{ConnectRule, HostPattern, UpstreamProxy};
+use super::no_proxy::NoProxy;
 
 /// A value of a key, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -69,7 +70,11 @@ pub const KEYS: &[Key] = &[
             "\"http://[user:password@]host:port\" or \"\"",
         )
     },
-    key("upstream.no_proxy", Takes::List(|_| true), "a list of host names"),
+    key(
+        "upstream.no_proxy",
+        Takes::List(NoProxy::is_rule),
+        "a list of names, \".suffix\", addresses, networks or \"*\"",
+    ),
     key("upstream.extra_ca_file", Takes::Text(|_| true), "a path of a PEM file, or \"\""),
     key("upstream.connect", Takes::Map(is_rule), "{ \"host:port\" = \"address:port\" }"),
     key("log.level", Takes::Text(is_level), "critical, error, warning, info, debug or trace"),

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::hosts::{ConnectRule, HostPattern, NoProxy, UpstreamProxy};
+use super::hosts::{ConnectRule, HostPattern, UpstreamProxy};
 use super::keys::{KEYS, Key, Value};
+use super::no_proxy::NoProxy;
 use super::{Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
 
 /// Where a value comes from.

@@ -7,16 +7,18 @@
 mod hosts;
 mod keys;
 mod layers;
+mod no_proxy;
 mod regions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use hosts::{ConnectRule, HostPattern, NoProxy, SELFTEST_HOST, UpstreamProxy, is_selftest};
+pub use hosts::{ConnectRule, HostPattern, SELFTEST_HOST, UpstreamProxy, is_selftest};
 pub(crate) use hosts::{base64, percent_decode};
 pub use keys::{KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
+pub use no_proxy::NoProxy;
 
 /// The default layer, comments included.
 pub const DEFAULTS: &str = include_str!("../../config/halton-meter.toml");
@@ -90,8 +92,8 @@ impl Upstream {
 
     /// The proxy to use for this target, if any.
     #[must_use]
-    pub fn proxy_for(&self, host: &str) -> Option<&UpstreamProxy> {
-        self.proxy.as_ref().filter(|_| !self.no_proxy.covers(host))
+    pub fn proxy_for(&self, host: &str, port: u16) -> Option<&UpstreamProxy> {
+        self.proxy.as_ref().filter(|_| !self.no_proxy.covers(host, port))
     }
 }
 

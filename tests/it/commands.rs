@@ -219,3 +219,23 @@ fn a_host_more_makes_a_new_authority_that_the_daemon_signs_with_at_once() {
     assert_ne!(fs::read(stand.home.ca_cert()).unwrap(), before, "not remade: nothing was tested");
     stand.wait_rows(2);
 }
+
+#[test]
+fn what_we_start_keeps_no_descriptor_of_whoever_called() {
+    use command_fds::{CommandFdExt, FdMapping};
+    let stand = Stand::new();
+    let (mut ours, theirs) = std::io::pipe().unwrap();
+    let mut command = stand.command(&["start"]);
+    command.fd_mappings(vec![FdMapping { parent_fd: theirs.into(), child_fd: 9 }]).unwrap();
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    drop(command);
+    // Nobody holds the other end any more, although everything of ours runs. A reader of its own, so
+    // that a failure is no hang.
+    let (told, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let _ = told.send(std::io::Read::read(&mut ours, &mut [0]).map_err(|e| e.kind()));
+    });
+    assert_eq!(ended.recv_timeout(crate::harness::DEADLINE), Ok(Ok(0)));
+    assert!(stand.pid("root").is_some() && stand.pid("daemon").is_some());
+}

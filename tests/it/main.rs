@@ -8,6 +8,8 @@ mod harness;
 mod origin;
 #[path = "../support/programs.rs"]
 mod programs;
+#[path = "../support/proxy.rs"]
+mod proxy;
 #[path = "../support/standins.rs"]
 mod standins;
 
@@ -16,6 +18,7 @@ mod ca;
 mod clients;
 mod clock;
 mod commands;
+mod corporate;
 mod coverage;
 mod doctor;
 mod drain;

@@ -7,9 +7,16 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::platform::owner::AVAILABLE;
+
 /// First stay on the list; each further one is twice as long.
 const FIRST: Duration = Duration::from_secs(10 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
+/// The same for a client that was gone before it was looked up. That makes the host raw for everybody,
+/// so it is short: long enough for the client's next try. From then on who comes to this host is known
+/// before the handshake, so the one that refuses again is put on the list by name.
+const FIRST_UNKNOWN: Duration = Duration::from_secs(30);
+const LONGEST_UNKNOWN: Duration = FIRST;
 /// A handshake that merely ended counts once, one that was refused counts fully.
 const ENOUGH: u32 = 2;
 const MAX_ENTRIES: usize = 512;
@@ -84,7 +91,12 @@ impl Bypass {
             Strike::Vanished => 1,
         };
         if entry.strikes >= ENOUGH {
-            let stay = FIRST.saturating_mul(1 << entry.stays.min(16)).min(LONGEST);
+            // Where nobody can be told apart, everybody is one client.
+            let (first, longest) = match program {
+                None if AVAILABLE => (FIRST_UNKNOWN, LONGEST_UNKNOWN),
+                Some(_) | None => (FIRST, LONGEST),
+            };
+            let stay = first.saturating_mul(1 << entry.stays.min(16)).min(longest);
             entry.until = now.checked_add(stay);
             entry.stays += 1;
             entry.strikes = 0;
@@ -157,6 +169,25 @@ mod tests {
         assert!(!bypass.covers("h", None, now));
         bypass.strike("h", None, Strike::Vanished, now);
         assert!(bypass.covers("h", None, now) && bypass.covers("h", Some("any"), now));
+    }
+
+    #[test]
+    fn an_unknown_client_makes_the_host_raw_for_a_moment_only() {
+        let bypass = Bypass::default();
+        let mut now = Instant::now();
+        let mut stays = Vec::new();
+        for _ in 0..7 {
+            bypass.strike("h", None, Strike::Refused, now);
+            let stay = (1..).map(|n| FIRST_UNKNOWN * n);
+            let stay = stay.take_while(|s| bypass.covers("h", Some("any"), now + *s)).count() + 1;
+            stays.push(FIRST_UNKNOWN * u32::try_from(stay).unwrap());
+            now += LONGEST;
+        }
+        if AVAILABLE {
+            let seconds: Vec<_> = stays.iter().map(Duration::as_secs).collect();
+            assert_eq!(seconds, [30, 60, 120, 240, 480, 600, 600]);
+        }
+        assert!(bypass.knows("h"), "the next ones are looked up before the handshake");
     }
 
     #[test]

@@ -1,0 +1,106 @@
+//! Networks whose only way out is a proxy: it becomes our upstream, its password stays ours, and a
+//! proxy that we can't log in to is left to the program itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::harness::Stand;
+use crate::programs::{self, Program, TEXT, show};
+use crate::proxy::{Login, Proxy};
+
+const PASSWORD: &str = "pa55-w0rd";
+/// `me:pa55-w0rd`.
+const AUTHORIZATION: &str = "Basic bWU6cGE1NS13MHJk";
+
+/// Where names lead nowhere but through the proxy.
+fn network(login: Login) -> (Stand, Proxy) {
+    let stand = Stand::new();
+    stand.configure_hosts(&[], "");
+    let proxy = Proxy::new(login, stand.origin.addr());
+    (stand, proxy)
+}
+
+fn run(stand: &Stand, url: &str, program: &Program) -> Command {
+    let mut command = stand.trusting(program);
+    command.env("https_proxy", url).env("HTTPS_PROXY", url);
+    command
+}
+
+fn files(dir: &Path, all: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => files(&entry.path(), all),
+            Ok(kind) if kind.is_file() => all.push(entry.path()),
+            Ok(_) | Err(_) => {}
+        }
+    }
+}
+
+#[test]
+fn the_users_proxy_becomes_our_upstream_with_its_password_and_its_exceptions() {
+    let (stand, proxy) = network(Login::Basic(AUTHORIZATION));
+    let url = format!("http://me:{PASSWORD}@{}", proxy.addr);
+    let program = programs::curl_messages("--http1.1", "hi", false);
+    let output = run(&stand, &url, &program).output().unwrap();
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
+    stand.wait_rows(1);
+    assert!(proxy.targets().iter().all(|t| t == "api.anthropic.com:443"), "{:?}", proxy.targets());
+    assert!(!proxy.targets().is_empty());
+
+    // Not the exceptions: loopback is one from the start. (NO_PROXY would keep curl from us too.)
+    let before = proxy.targets();
+    let direct = format!("https://{}/v1/models", stand.origin.addr());
+    let raw = programs::curl(&["--insecure", "--noproxy", "none.invalid", &direct]);
+    let output = run(&stand, &url, &raw).output().unwrap();
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    assert!(!proxy.targets().iter().any(|t| t.starts_with("127.0.0.1")), "{:?}", proxy.targets());
+    assert!(proxy.targets().len() <= before.len() + 1, "at most the look whether it lets us in");
+
+    // Everything that was written or is said, in every form of the secret.
+    let mut said = String::new();
+    let args: [&[&str]; 6] = [
+        &["status"],
+        &["status", "--json"],
+        &["doctor"],
+        &["events"],
+        &["config", "show", "--origin"],
+        &["report", "--since", "1d"],
+    ];
+    for args in args {
+        said.push_str(&show(&stand.command(args).env("https_proxy", &url).output().unwrap()));
+    }
+    let mut all = Vec::new();
+    files(stand.home.path(), &mut all);
+    assert!(all.len() > 5, "{all:?}");
+    for file in all {
+        let content = fs::read(&file).unwrap_or_default();
+        said.push_str(&String::from_utf8_lossy(&content));
+    }
+    for secret in [PASSWORD, AUTHORIZATION.trim_start_matches("Basic ")] {
+        assert!(!said.contains(secret), "{secret} is said somewhere");
+    }
+}
+
+#[test]
+fn a_proxy_that_we_cannot_log_in_to_is_left_to_the_program() {
+    let (stand, proxy) = network(Login::Domain);
+    let url = format!("http://me:{PASSWORD}@{}", proxy.addr);
+    let program = Program::new(["sh", "-c", "printf %s \"$https_proxy\""]);
+    let output = run(&stand, &url, &program).output().unwrap();
+    assert_eq!(output.stdout, url.as_bytes(), "{}", show(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("NTLM") && said.contains("docs/corporate.md"), "{said}");
+    assert!(!said.contains(PASSWORD), "{said}");
+}
+
+#[test]
+fn a_wrong_password_is_said() {
+    let (stand, proxy) = network(Login::Basic(AUTHORIZATION));
+    let url = format!("http://me:wrong@{}", proxy.addr);
+    let output = run(&stand, &url, &Program::new(["true"])).output().unwrap();
+    assert!(output.status.success(), "{}", show(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("not metered") && said.contains("(Basic)"), "{said}");
+}

@@ -1,0 +1,93 @@
+//! A corporate network's proxy: CONNECT only, names lead to the origin, and it may want a log-in.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+
+/// What it does with who has not logged in.
+#[derive(Clone, Copy, Debug)]
+pub enum Login {
+    /// `Proxy-Authorization` must be this.
+    Basic(&'static str),
+    /// What only a domain's member can do.
+    Domain,
+}
+
+#[derive(Debug)]
+pub struct Proxy {
+    pub addr: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Proxy {
+    /// Ends with the test's process.
+    pub fn new(login: Login, origin: SocketAddr) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("proxy");
+        let addr = listener.local_addr().expect("address");
+        let asked = Arc::<Mutex<Vec<String>>>::default();
+        let seen = Arc::clone(&asked);
+        std::thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let seen = Arc::clone(&seen);
+                std::thread::spawn(move || serve(client, login, origin, &seen));
+            }
+        });
+        Self { addr, asked }
+    }
+
+    /// Targets that it let through.
+    pub fn targets(&self) -> Vec<String> {
+        self.asked.lock().unwrap().clone()
+    }
+}
+
+fn serve(
+    client: TcpStream,
+    login: Login,
+    origin: SocketAddr,
+    asked: &Mutex<Vec<String>>,
+) -> io::Result<()> {
+    let mut reader = BufReader::new(client.try_clone()?);
+    let mut client = client;
+    loop {
+        let mut head = Vec::new();
+        loop {
+            let mut line = String::new();
+            if reader.read_line(&mut line)? == 0 {
+                return Ok(());
+            }
+            match line.trim_end() {
+                "" => break,
+                text => head.push(text.to_owned()),
+            }
+        }
+        let first = head.first().cloned().unwrap_or_default();
+        let target = first.split(' ').nth(1).unwrap_or_default().to_owned();
+        let said = head.iter().find_map(|l| l.strip_prefix("Proxy-Authorization: "));
+        let (let_in, challenge) = match login {
+            Login::Basic(wanted) => (said == Some(wanted), "Basic realm=\"corp\""),
+            Login::Domain => (false, "NTLM"),
+        };
+        if !let_in {
+            write!(
+                client,
+                "HTTP/1.1 407 Proxy Authentication Required\r\n\
+                 Proxy-Authenticate: {challenge}\r\nContent-Length: 0\r\n\r\n"
+            )?;
+            continue;
+        }
+        asked.lock().unwrap().push(target.clone());
+        let server = TcpStream::connect(target.parse().unwrap_or(origin))?;
+        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+        let (up, down) = (server.try_clone()?, client.try_clone()?);
+        let back = std::thread::spawn(move || copy(server, down));
+        copy(reader, up)?;
+        return back.join().unwrap_or(Ok(()));
+    }
+}
+
+fn copy(mut from: impl Read, mut to: TcpStream) -> io::Result<()> {
+    let copied = io::copy(&mut from, &mut to);
+    let _ = to.shutdown(Shutdown::Write);
+    copied.map(drop)
+}

@@ -74,6 +74,11 @@ impl Home {
     pub fn config_file(&self) -> PathBuf {
         self.0.join("config.toml")
     }
+    /// The user's own prices.
+    #[must_use]
+    pub fn prices_file(&self) -> PathBuf {
+        self.0.join("prices.toml")
+    }
     #[must_use]
     pub fn ledger_file(&self) -> PathBuf {
         self.0.join("db.sqlite")

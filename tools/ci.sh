@@ -15,6 +15,14 @@ RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locke
 step dependencies
 tools/deny.sh
 
+step prices
+# 3 = the sources can't be fetched: said, not passed over.
+python3 tools/pricebook.py --check && prices=checked || {
+  code=$?
+  [ "$code" -eq 3 ] || exit "$code"
+  prices='NOT CHECKED'
+}
+
 step macOS
 # 3 = the mirror has no library source for this compiler: said, not passed over.
 tools/macos-check.sh clippy --locked --all-targets -- -D warnings && macos=checked || {
@@ -37,4 +45,4 @@ tools/chaos.sh 1 30
 step tests
 tools/test.sh
 
-printf '\nmacOS: %s\n' "$macos"
+printf '\nprices: %s\nmacOS: %s\n' "$prices" "$macos"

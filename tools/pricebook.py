@@ -100,11 +100,13 @@ SNAPSHOTS = ["-20250514", "-20260601", "@20260601", "-2026-06-01"]
 def fetch(into):
     wheels = {}
     for name, version in PINS.items():
-        subprocess.run(
+        got = subprocess.run(
             [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:",
              "-d", into, f"{name}=={version}"],
-            check=True,
         )
+        if got.returncode:
+            print(f"pricebook: {name} {version} cannot be fetched", file=sys.stderr)
+            sys.exit(3)
     for name in PINS:
         found = glob.glob(os.path.join(into, name.replace("-", "_") + "-*.whl"))
         if len(found) != 1:

@@ -10,14 +10,18 @@ mod exit;
 mod lifecycle;
 mod manual;
 mod output;
+mod pricing;
 mod processes;
+mod quota;
 mod range;
+mod recompute;
 mod report;
 mod requests;
 mod reset_proxy;
 mod run;
 mod selftest;
 mod status;
+mod statusline;
 mod summary;
 mod up;
 mod upgrade;
@@ -80,6 +84,13 @@ enum Command {
     Report(report::ReportArgs),
     /// The requests themselves, newest first.
     Requests(requests::RequestsArgs),
+    /// One line for an editor's or Claude Code's status line.
+    Statusline(statusline::StatuslineArgs),
+    /// Prices: the list, and your own.
+    #[command(subcommand)]
+    Pricing(pricing::PricingCommand),
+    /// Price what is in the ledger again.
+    RecomputeCosts(recompute::RecomputeArgs),
     /// Supervision events: starts, crashes, restarts.
     Events(events::EventsArgs),
     /// Variables that send a shell's tools through the meter.
@@ -200,6 +211,9 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Selftest(args) => selftest::run(&ctx, &args, &mut out),
         Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
         Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
+        Command::Statusline(args) => statusline::run(&ctx, &args, &mut out),
+        Command::Pricing(command) => pricing::run(&ctx, &command, &mut out),
+        Command::RecomputeCosts(args) => recompute::run(&ctx, &args, &mut out),
         Command::Events(args) => events::run(&ctx, &args, &mut out),
         Command::Env(args) => env::run(&ctx, &args, &mut out),
         Command::Ca(command) => ca::run(&ctx, &command, &mut out),

@@ -189,19 +189,17 @@ mod tests {
         text.parse().unwrap()
     }
 
-    fn seen(pairs: &[(&str, &str)]) -> Vec<(String, Option<u32>, Option<String>, Option<String>)> {
+    /// Name, use, status, reset.
+    type Seen = (String, Option<u32>, Option<String>, Option<String>);
+
+    fn seen(pairs: &[(&str, &str)]) -> Vec<Seen> {
         from_headers(&headers(pairs), at("2026-11-25T12:00:00Z"))
             .into_iter()
             .map(|w| (w.name, w.used_bp, w.status, w.resets_at.map(|t| t.to_string())))
             .collect()
     }
 
-    fn entry(
-        name: &str,
-        used: Option<u32>,
-        status: Option<&str>,
-        resets: Option<&str>,
-    ) -> (String, Option<u32>, Option<String>, Option<String>) {
+    fn entry(name: &str, used: Option<u32>, status: Option<&str>, resets: Option<&str>) -> Seen {
         (name.to_owned(), used, status.map(str::to_owned), resets.map(str::to_owned))
     }
 

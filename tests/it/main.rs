@@ -32,6 +32,7 @@ mod origin_itself;
 mod selftest;
 mod services;
 mod supervision;
+mod surfaces;
 mod upgrade;
 mod watchdog;
 mod wire;

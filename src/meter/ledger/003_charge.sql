@@ -5,6 +5,8 @@ ALTER TABLE requests ADD COLUMN detail TEXT;  -- JSON
 
 CREATE INDEX requests_by_response ON requests (response_id) WHERE response_id IS NOT NULL;
 
+CREATE INDEX requests_by_session ON requests (session, started_at) WHERE session IS NOT NULL;
+
 -- The limits of plans as they were last seen.
 CREATE TABLE quotas (
   provider  TEXT NOT NULL,

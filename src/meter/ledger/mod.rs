@@ -18,6 +18,7 @@ mod quotas;
 mod record;
 mod register;
 mod report;
+mod reprice;
 mod schema;
 mod spill;
 mod tally;
@@ -33,6 +34,7 @@ pub use query::{Cursor, Ledger, Page, PublicPage, RequestFilter, RunTotals};
 pub use quotas::Quota;
 pub use register::{Entry, Register};
 pub use report::{Group, GroupBy, Grouping, Report, ReportQuery, Window};
+pub use reprice::{Repriced, Repricing, reprice};
 pub use tally::{Latency, Totals, UnpricedModel};
 pub use writer::{Writer, WriterConfig, start_writer};
 

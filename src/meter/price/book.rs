@@ -15,7 +15,7 @@ const BUILTIN: &str = include_str!("../../../config/prices.json");
 const SCHEMA: u32 = 1;
 
 /// List prices, immutable once read. Looked up by [`Book::quote`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Book {
     pub(super) date: String,
     pub(super) models: Vec<Model>,
@@ -93,6 +93,15 @@ impl Book {
         self.find(provider, model).is_some()
     }
 
+    /// Takes another model in, under its id alone.
+    pub(super) fn add(&mut self, model: Model) -> usize {
+        let key = format!("{}/{}", model.provider, model.id.replace('@', "-"));
+        let index = self.models.len();
+        self.models.push(Model { names: Vec::new(), ..model });
+        self.names.insert(key, Name { model: index, snapshots: false });
+        index
+    }
+
     /// The model that `name` is, by the exact name or as a dated snapshot of one.
     ///
     /// Nothing looser: tomorrow's `gpt-9-mini` must be unpriced, not sold at the price of `gpt-9`.
@@ -132,7 +141,7 @@ fn without_snapshot<'a>(provider: &str, name: &'a str) -> Option<&'a str> {
     (digits(day, 2) && digits(month, 2) && digits(year, 4)).then_some(base)
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Name {
     model: usize,
     /// Dated snapshots of this name are the same model, as the source says.
@@ -146,7 +155,7 @@ struct File {
     models: Vec<Model>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Model {
     #[serde(rename = "p")]
     pub(super) provider: String,
@@ -163,6 +172,11 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// Before the first day that is known, the oldest price of the list is the best there is.
+    pub(super) fn listed_first(&self) -> Option<&Entry> {
+        self.prices.first().filter(|entry| !entry.own)
+    }
+
     pub(super) fn label(&self) -> String {
         format!("{}/{}", self.provider, self.id)
     }
@@ -173,11 +187,14 @@ impl Model {
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
     pub(super) from: Option<Date>,
+    /// The user's, not the list's.
+    #[serde(skip)]
+    pub(super) own: bool,
     #[serde(default)]
     pub(super) hours: Option<Hours>,
     /// First and last day of the week, Monday = 1.
     #[serde(default)]
-    days: Option<Days>,
+    pub(super) days: Option<Days>,
     #[serde(rename = "in")]
     pub(super) input: Option<Rate>,
     #[serde(rename = "out")]
@@ -232,6 +249,20 @@ pub(super) struct Rate {
 }
 
 impl Rate {
+    pub(super) fn flat(base: u64) -> Self {
+        Self { base, steps: Vec::new() }
+    }
+
+    /// Nano-dollars per million tokens, of a short request.
+    pub(super) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// The first threshold of a long one.
+    pub(super) fn first_step(&self) -> Option<u64> {
+        self.steps.first().map(|(threshold, _)| *threshold)
+    }
+
     /// The rate for a request with `total_input` tokens, and the threshold that was passed.
     pub(super) fn at(&self, total_input: u64) -> (Option<u64>, Option<u64>) {
         match self.steps.iter().rev().find(|(threshold, _)| total_input > *threshold) {
@@ -305,7 +336,7 @@ impl TryFrom<String> for Hours {
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
-struct Days(i8, i8);
+pub(super) struct Days(i8, i8);
 
 impl TryFrom<String> for Days {
     type Error = &'static str;

@@ -44,7 +44,7 @@ impl Book {
         if usage.state == UsageState::Absent || no_counts(usage) {
             return Err("the response carried no usage".to_owned());
         }
-        if !self.knows_provider(query.provider) {
+        if !self.knows_provider(query.provider) && !self.knows(query.provider, query.model) {
             return Err(format!("no prices for provider {}", query.provider));
         }
         let variant = variant(usage)?;
@@ -127,10 +127,9 @@ struct Rates<'a> {
 
 impl<'a> Rates<'a> {
     fn resolve(model: &'a Model, variant: Option<&'a str>, at: Timestamp) -> Result<Self, String> {
-        // Before the first date that is known, the oldest price is the best there is.
         let plain = in_force(&model.prices, at)
-            .or(model.prices.first())
-            .ok_or_else(|| format!("no prices for {}", model.id))?;
+            .or(model.listed_first())
+            .ok_or_else(|| format!("no price for {} at that time", model.id))?;
         let Some(name) = variant else { return Ok(Self { model, plain, variant: None }) };
         let lower = name.to_ascii_lowercase();
         let entry = model
@@ -163,6 +162,9 @@ impl<'a> Rates<'a> {
         }
         if let Some((name, _)) = self.variant {
             rule += &format!("+{}", name.to_ascii_lowercase());
+        }
+        if entry.own {
+            rule += "+own";
         }
         if entry.hours.is_some() {
             rule += "+peak";

@@ -289,7 +289,7 @@ fn batches_are_read_back_line_by_line() {
         target: "/v1/files/file-1/content",
         media: "application/octet-stream",
         body: br#"{"id":"b1","custom_id":"1","response":{"status_code":200,"body":{"id":"c","object":"chat.completion","model":"gpt-4o-mini-2024-07-18","usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}},"error":null}"#.to_vec(),
-        ..case.clone()
+        ..case
     };
     let row = file.row();
     assert_eq!((row.tokens.input, row.tokens.output), (Some(1000), Some(100)));

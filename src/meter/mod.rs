@@ -27,3 +27,4 @@ pub mod tap;
 pub mod trust;
 pub mod upstream;
 pub mod usage;
+pub mod websocket;

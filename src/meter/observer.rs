@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::attribution::Attribution;
+use super::exchange::turns::{self, News, Turns};
 use super::exchange::{Exchange, ExchangeStart};
 use super::feed::{Closing, Progress, Seen, Watch};
 use super::http::{Cut, Follower, GaveUp, HttpEvent, RequestHead, Side, StreamId};
@@ -20,7 +21,7 @@ use super::http1::Http1;
 use super::http2::Http2;
 use super::ledger::Entry;
 use super::price::Book;
-use super::row::{Protocol, Row};
+use super::row::{Completeness, Protocol, Row};
 
 /// Rows that wait for their attribution, to be written once more with it.
 const MAX_UNATTRIBUTED: usize = 256;
@@ -128,7 +129,8 @@ pub async fn observe(
 
 struct Tracked {
     exchange: Exchange,
-    upgraded: bool,
+    /// The responses of the WebSocket that it opened.
+    turns: Option<Turns>,
     request_ended: bool,
     response_ended: bool,
 }
@@ -265,11 +267,14 @@ impl Observer {
             }
             HttpEvent::ResponseEnd { stream } => {
                 let broken_off = self.broken_off;
+                let by = match self.closing {
+                    Some(Closing::By(side)) => Some(side),
+                    Some(Closing::Orderly | Closing::Ours) | None => None,
+                };
+                self.turns(stream, |turns, _, sink| turns.end(by, at, sink));
                 self.with(stream, |t| {
                     t.response_ended = true;
-                    if t.upgraded {
-                        t.exchange.lossy(GaveUp::UnknownProtocol, at);
-                    } else if broken_off {
+                    if broken_off {
                         t.exchange.response_broken_off(at);
                     } else {
                         t.exchange.response_end(at);
@@ -277,11 +282,11 @@ impl Observer {
                 });
             }
             HttpEvent::Upgraded { stream } => self.with(stream, |t| {
-                t.upgraded = true;
-                t.exchange.upgraded(at);
+                t.turns = t.exchange.upgraded(at, Uuid::now_v7);
             }),
             HttpEvent::Tunnelled { stream, side, data } => {
                 self.with(stream, |t| t.exchange.tunnelled(side, data));
+                self.turns(stream, |turns, opened, sink| turns.feed(opened, side, data, at, sink));
             }
             HttpEvent::Cut { stream, cut } => self.cut(stream, cut, at),
             HttpEvent::GaveUp { reason } => return Some(reason),
@@ -296,7 +301,7 @@ impl Observer {
         self.note_exchange();
         self.record(exchange.row(&self.book.load()));
         let tracked =
-            Tracked { exchange, upgraded: false, request_ended: false, response_ended: false };
+            Tracked { exchange, turns: None, request_ended: false, response_ended: false };
         self.streams.insert(stream, tracked);
     }
 
@@ -319,17 +324,45 @@ impl Observer {
         }
     }
 
+    /// Lets the responses of a WebSocket hear what happened, and writes what comes of it.
+    fn turns(
+        &mut self,
+        stream: StreamId,
+        apply: impl FnOnce(&mut Turns, &Exchange, &mut turns::Sink<'_>),
+    ) {
+        let Some(Tracked { exchange: opened, turns: Some(turns), .. }) =
+            self.streams.get_mut(&stream)
+        else {
+            return;
+        };
+        let mut news = Vec::new();
+        apply(turns, opened, &mut |exchange, what| {
+            news.push((row_of(exchange, &self.book.load(), self.closing), what));
+        });
+        if let Some(why) = turns.gave_up() {
+            opened.unread(why);
+        }
+        for (row, what) in news {
+            match what {
+                News::Opened => self.note_exchange(),
+                News::Ended => {}
+            }
+            self.record(row);
+        }
+    }
+
     fn cut(&mut self, stream: StreamId, cut: Cut, at: Timestamp) {
-        let Some(tracked) = self.streams.get_mut(&stream) else { return };
+        if !self.streams.contains_key(&stream) {
+            return;
+        }
         // A client that goes away takes the provider's half with it: the follower sees the end of
         // the bytes, the pump knows who broke off.
         let cut = match (cut, self.closing) {
             (Cut::Eof(_), Some(Closing::By(side))) => Cut::Eof(side),
             (cut, Some(Closing::By(_) | Closing::Orderly | Closing::Ours) | None) => cut,
         };
-        if tracked.upgraded {
-            tracked.exchange.lossy(GaveUp::UnknownProtocol, at);
-        } else {
+        self.turns(stream, |turns, _, sink| turns.cut(cut, at, sink));
+        if let Some(tracked) = self.streams.get_mut(&stream) {
             tracked.exchange.cut(cut, at);
         }
         let row = self.row(stream);
@@ -354,6 +387,9 @@ impl Observer {
         }
         for stream in streams {
             // After a panic an exchange may be in any state.
+            let _ = catch_unwind(AssertUnwindSafe(|| {
+                self.turns(stream, |turns, _, sink| turns.lossy(reason, now, sink));
+            }));
             let row = catch_unwind(AssertUnwindSafe(|| {
                 if let Some(tracked) = self.streams.get_mut(&stream) {
                     tracked.exchange.lossy(reason, now);
@@ -370,14 +406,7 @@ impl Observer {
 
     fn row(&self, stream: StreamId) -> Option<Row> {
         let tracked = self.streams.get(&stream)?;
-        let mut row = tracked.exchange.row(&self.book.load());
-        if tracked.upgraded && tracked.exchange.is_finished() {
-            row.completeness_reason = Some("websocket not followed yet".to_owned());
-        } else if self.closing == Some(Closing::Ours) && !tracked.response_ended {
-            row.completeness_reason = Some("daemon stopped".to_owned());
-            row.error_class = None;
-        }
-        Some(row)
+        Some(row_of(&tracked.exchange, &self.book.load(), self.closing))
     }
 
     fn note_exchange(&mut self) {
@@ -439,6 +468,15 @@ impl Observer {
         let (timestamp, instant) = self.subject.since;
         timestamp.checked_add(at.saturating_duration_since(instant)).unwrap_or(timestamp)
     }
+}
+
+fn row_of(exchange: &Exchange, book: &Book, closing: Option<Closing>) -> Row {
+    let mut row = exchange.row(book);
+    if closing == Some(Closing::Ours) && row.completeness == Completeness::Interrupted {
+        row.completeness_reason = Some("daemon stopped".to_owned());
+        row.error_class = None;
+    }
+    row
 }
 
 #[cfg(test)]

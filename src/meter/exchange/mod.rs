@@ -6,20 +6,27 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use self::request::{Request, client, oauth_subscription, path, short};
+use self::request::{
+    Request, asks_for_websocket, client, model_of_query, oauth_subscription, path, short,
+};
 use self::response::Response;
+use self::turns::Turns;
 use super::charge::charge;
 use super::http::{Cut, GaveUp, Headers, RequestHead, ResponseHead, Side};
 use super::price::Book;
 use super::quota;
 use super::row::{Billing, Completeness, Detail, Protocol, Row};
+use super::surface::socket::spoken;
 use super::surface::{self, Kind, Reading, Route, class_of_status};
 use super::usage::{Tokens, Usage, UsageState};
+use super::websocket::Extensions;
 
 mod request;
 mod response;
 #[cfg(test)]
 mod tests;
+mod turn;
+pub mod turns;
 
 /// What is known before the first byte of the request is looked at.
 #[derive(Clone, Debug)]
@@ -54,7 +61,12 @@ pub struct Exchange {
     header_tokens: Tokens,
     quota: Vec<quota::Window>,
     responded_at: Option<Timestamp>,
-    upgraded: bool,
+    /// It asks for a WebSocket.
+    websocket: bool,
+    /// The protocol has changed.
+    tunnel: Option<Tunnel>,
+    /// What the response says of a WebSocket's extensions; `None`: nothing that is known.
+    extensions: Option<Extensions>,
     ended_at: Option<Timestamp>,
     completeness: Completeness,
     reason: Option<String>,
@@ -62,14 +74,27 @@ pub struct Exchange {
     cut: Option<&'static str>,
 }
 
+/// What another protocol is to us.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Tunnel {
+    /// A WebSocket that leads to no model: passed and counted.
+    Counted,
+    /// What its messages cost is in rows of their own.
+    Followed,
+    /// There may be a model behind it, and nobody reads what it says.
+    Unread(&'static str),
+}
+
 impl Exchange {
     #[must_use]
     pub fn new(start: ExchangeStart, head: &RequestHead) -> Self {
         let path = path(&head.target);
         let headers = &head.headers;
-        let upgrade = head.protocol.as_deref() == Some("websocket")
-            || headers.get("upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket"));
-        let route = surface::route(&start.host, &head.method, &path, upgrade);
+        let upgrade = asks_for_websocket(head);
+        let mut route = surface::route(&start.host, &head.method, &path, upgrade);
+        if upgrade && route.model.is_none() {
+            route.model = model_of_query(&head.target);
+        }
         Self {
             method: head.method.clone(),
             path,
@@ -84,7 +109,9 @@ impl Exchange {
             header_tokens: Tokens::default(),
             quota: Vec::new(),
             responded_at: None,
-            upgraded: false,
+            websocket: upgrade,
+            tunnel: None,
+            extensions: None,
             ended_at: None,
             completeness: Completeness::Open,
             reason: None,
@@ -116,6 +143,7 @@ impl Exchange {
         self.header_tier = named(&["x-gemini-service-tier"]).and_then(short);
         self.header_tokens = bedrock_tokens(&head.headers);
         self.quota = quota::from_headers(&head.headers, at);
+        self.extensions = Extensions::agreed(&head.headers);
         self.response.head(head);
     }
 
@@ -131,12 +159,14 @@ impl Exchange {
         // An early answer, to a request that was not read to its end.
         self.request.end();
         self.response.end(true);
-        match (self.upgraded, self.response.lossy()) {
-            (true, _) => self.end(Completeness::Lossy, Some(NOT_FOLLOWED), at),
-            (false, Some(why)) if !self.response.reading().over => {
+        if self.tunnel.is_some() {
+            return self.end_tunnel(at);
+        }
+        match self.response.lossy() {
+            Some(why) if !self.response.reading().over => {
                 self.end(Completeness::Lossy, Some(&why), at);
             }
-            (false, _) => self.end(Completeness::Complete, None, at),
+            Some(_) | None => self.end(Completeness::Complete, None, at),
         }
     }
 
@@ -151,16 +181,36 @@ impl Exchange {
     }
 
     /// The protocol changes (101, extended CONNECT). The row stays open until [`Exchange::cut`],
-    /// [`Exchange::response_end`] or [`Exchange::lossy`]; what follows is counted, not read.
-    pub fn upgraded(&mut self, at: Timestamp) {
+    /// [`Exchange::response_end`] or [`Exchange::lossy`]. Returns what is to be fed with the bytes
+    /// that follow, if there are responses of a model in them; `fresh` makes the ids of their rows.
+    pub fn upgraded(&mut self, at: Timestamp, fresh: fn() -> Uuid) -> Option<Turns> {
         self.start.protocol = Protocol::Ws;
-        self.upgraded = true;
         self.responded_at = self.responded_at.or(Some(at));
         // HTTP/1.1 follows 101 with no response of its own.
         self.status = self.status.or(Some(101));
+        let (tunnel, turns) = match (self.route.kind.and_then(spoken), self.extensions) {
+            _ if !self.websocket => (Tunnel::Unread("the upgraded protocol is not known"), None),
+            (Some(kind), Some(extensions)) => {
+                let model = self.route.model.clone();
+                (Tunnel::Followed, Some(Turns::new(kind, extensions, model, fresh)))
+            }
+            (Some(_), None) => (Tunnel::Unread("the WebSocket's extensions are not known"), None),
+            (None, _) if self.route.billable => {
+                (Tunnel::Unread("what is said on this WebSocket is not known"), None)
+            }
+            (None, _) => (Tunnel::Counted, None),
+        };
+        self.tunnel = Some(tunnel);
+        turns
     }
 
-    /// Bytes of the protocol that was upgraded to.
+    /// What is said on the WebSocket can't be read any more.
+    pub fn unread(&mut self, why: &'static str) {
+        self.tunnel = Some(Tunnel::Unread(why));
+    }
+
+    /// Bytes of the protocol that was upgraded to; those of a WebSocket's messages are counted in
+    /// their rows too.
     pub fn tunnelled(&mut self, side: Side, data: &[u8]) {
         let bytes = match side {
             Side::Client => &mut self.request.bytes,
@@ -181,9 +231,8 @@ impl Exchange {
         let over = self.response.reading().over;
         self.request.end();
         self.response.end(false);
-        if self.upgraded {
-            self.end(Completeness::Lossy, Some(NOT_FOLLOWED), at);
-            return;
+        if self.tunnel.is_some() {
+            return self.end_tunnel(at);
         }
         if over {
             // Clients hang up after `[DONE]`: what is missing is framing, nothing of the message.
@@ -229,7 +278,9 @@ impl Exchange {
         let kind = self.response.kind().or(self.route.kind);
         let surfaced = self.response.kind().is_some();
         let late = self.route.reread && reading.deferred;
-        let billable = (self.route.billable || surfaced || late) && !self.request.warm_up;
+        let billable = (self.route.billable || surfaced || late)
+            && !self.request.warm_up
+            && !self.is_only_a_tunnel();
         let usage = if billable { self.usage(&reading) } else { Usage::default() };
         let model_requested = self.route.model.clone().or_else(|| self.request.model.clone());
         let model = reading.model.as_deref().and_then(short);
@@ -334,6 +385,23 @@ impl Exchange {
         Some(u64::try_from(elapsed).unwrap_or(0))
     }
 
+    /// What it carried is in other rows, or nobody's business.
+    fn is_only_a_tunnel(&self) -> bool {
+        match self.tunnel {
+            Some(Tunnel::Counted | Tunnel::Followed) => self.completeness != Completeness::Lossy,
+            Some(Tunnel::Unread(_)) | None => false,
+        }
+    }
+
+    fn end_tunnel(&mut self, at: Timestamp) {
+        match self.tunnel {
+            Some(Tunnel::Unread(why)) => self.end(Completeness::Lossy, Some(why), at),
+            Some(Tunnel::Counted | Tunnel::Followed) | None => {
+                self.end(Completeness::Complete, None, at);
+            }
+        }
+    }
+
     fn end(&mut self, completeness: Completeness, reason: Option<&str>, at: Timestamp) {
         self.completeness = completeness;
         self.reason = reason.map(str::to_owned);
@@ -354,8 +422,6 @@ fn bedrock_tokens(headers: &Headers) -> Tokens {
         ..Tokens::default()
     }
 }
-
-const NOT_FOLLOWED: &str = "the upgraded protocol is not followed yet";
 
 /// Headers with the provider's id of the request, the most telling first.
 const REQUEST_IDS: &[&str] =

@@ -11,7 +11,7 @@ const MAX_DECODED: u64 = 1024 * 1024 * 1024;
 const MAX_PATH: usize = 512;
 const MAX_NAME: usize = 200;
 
-const PATHS: &[&str] = &[
+pub(super) const PATHS: &[&str] = &[
     "model",
     "stream",
     "generate",
@@ -57,6 +57,16 @@ impl Request {
             cache_ttl: None,
             session: session.iter().find_map(|name| head.headers.get(name)).and_then(short),
         }
+    }
+
+    /// The request is a message on a WebSocket whose handshake named this session.
+    pub(super) fn of_message(session: Option<String>) -> Self {
+        Self { decoder: None, session, ..Self::new(&RequestHead::default()) }
+    }
+
+    /// The message that asks, scanned for [`PATHS`] and more.
+    pub(super) fn message(&mut self, found: &Found) {
+        self.take(found);
     }
 
     pub(super) fn body(&mut self, data: &[u8]) {
@@ -118,6 +128,22 @@ pub(super) fn path(target: &str) -> String {
     let clean: Vec<&str> =
         path.split('/').map(|s| if secret(s) { "[redacted]" } else { s }).collect();
     clip(&clean.join("/"), MAX_PATH)
+}
+
+/// HTTP/1.1's upgrade, or HTTP/2's extended CONNECT.
+pub(super) fn asks_for_websocket(head: &RequestHead) -> bool {
+    head.protocol.as_deref() == Some("websocket")
+        || head.headers.get("upgrade").is_some_and(|to| to.eq_ignore_ascii_case("websocket"))
+}
+
+/// Realtime names its model in the query, Azure's a deployment. Nothing else of it is looked at.
+pub(super) fn model_of_query(target: &str) -> Option<String> {
+    let (_, query) = target.split_once('?')?;
+    let named = |name: &str| {
+        query.split('&').find_map(|pair| pair.split_once('=').filter(|(key, _)| *key == name))
+    };
+    let (_, value) = named("model").or_else(|| named("deployment"))?;
+    short(value)
 }
 
 /// A name for the client when the process is not known: the product token of its `User-Agent`.

@@ -1,7 +1,7 @@
 //! The response's body: content coding off, framing off, one JSON unit after another to the reader.
 
 use crate::meter::http::ResponseHead;
-use crate::meter::surface::scan::Scanner;
+use crate::meter::surface::scan::{Found, Scanner};
 use crate::meter::surface::{self, Kind, Reader, Reading};
 use crate::meter::{coding, sse};
 
@@ -19,6 +19,8 @@ pub(super) struct Response {
     /// Files are served as anything.
     reads_any_media: bool,
     pub(super) bytes: u64,
+    /// The model that answers when the response names none.
+    pub(super) model: Option<String>,
     /// Why the body can't be read (any more).
     unreadable: Option<coding::Error>,
     /// An event was over the size cap; what it said at its end is lost.
@@ -43,6 +45,7 @@ impl Response {
             reader: surface::reader(kind),
             reads_any_media: matches!(kind, Some(Kind::Batch | Kind::BatchFile)),
             bytes: 0,
+            model: None,
             unreadable: None,
             truncated: false,
         }
@@ -86,6 +89,13 @@ impl Response {
         }
     }
 
+    /// A message of a WebSocket instead of a body.
+    pub(super) fn message(&mut self, found: &Found) {
+        if let Some(reader) = &mut self.reader {
+            reader.unit(None, found);
+        }
+    }
+
     /// The body is complete, or (`complete` = false) nothing more of it will come.
     pub(super) fn end(&mut self, complete: bool) {
         self.decoder = None;
@@ -103,7 +113,9 @@ impl Response {
     }
 
     pub(super) fn reading(&self) -> Reading {
-        self.reader.as_ref().map(|reader| reader.reading()).unwrap_or_default()
+        let mut reading = self.reader.as_ref().map(|reader| reader.reading()).unwrap_or_default();
+        reading.model = reading.model.or_else(|| self.model.clone());
+        reading
     }
 
     /// The surface that the response's shape gave away.

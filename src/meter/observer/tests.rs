@@ -3,6 +3,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::meter::feed::{Budget, Feed, feed};
 use crate::meter::row::Completeness;
+use crate::meter::websocket::tests::text;
 
 #[derive(Default)]
 struct Rows(Mutex<Vec<Row>>);
@@ -66,18 +67,41 @@ const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\
     Upgrade: websocket\r\n\r\n";
 
 #[tokio::test]
-async fn a_websocket_is_a_row_that_says_it_was_not_followed() {
-    let (rows, _) = observed(None, nobody(), |feed| {
-        feed.bytes(Side::Client, UPGRADE);
-        feed.bytes(Side::Server, SWITCH);
-        feed.bytes(Side::Server, b"\x81\x02hi");
-        feed.closed(Closing::Orderly);
-    })
-    .await;
-    let [row] = &rows[..] else { panic!("{rows:?}") };
-    assert_eq!((row.protocol, row.completeness), (Protocol::Ws, Completeness::Lossy));
-    assert_eq!(row.completeness_reason.as_deref(), Some("websocket not followed yet"));
-    assert_eq!(row.status, Some(101));
+async fn the_responses_of_a_websocket_are_rows_and_so_is_the_socket() {
+    let ask = || text(Side::Client, r#"{"type":"response.create","model":"m"}"#);
+    let told = |how, broken: bool| async move {
+        let (rows, observed) = observed(None, nobody(), |feed| {
+            feed.bytes(Side::Client, UPGRADE);
+            feed.bytes(Side::Server, SWITCH);
+            feed.bytes(Side::Client, &ask());
+            let over = r#"{"type":"response.completed","response":{"id":"r1","model":"m",
+                "usage":{"input_tokens":7,"output_tokens":3}}}"#;
+            feed.bytes(Side::Server, &text(Side::Server, over));
+            feed.bytes(Side::Client, &ask());
+            if broken {
+                feed.bytes(Side::Server, &[0xff; 20]);
+            }
+            feed.closed(how);
+        })
+        .await;
+        assert_eq!((rows.len(), observed.exchanges), (3, 3), "{rows:?}");
+        assert!(rows.iter().all(|row| row.protocol == Protocol::Ws && row.status == Some(101)));
+        assert_eq!((rows[1].tokens.input, rows[1].tokens.output), (Some(7), Some(3)));
+        assert_eq!(rows[1].completeness, Completeness::Complete);
+        let end = |row: &Row| (row.completeness, row.completeness_reason.clone());
+        assert_eq!(rows[0].billable, broken);
+        (end(&rows[0]), end(&rows[2]))
+    };
+    let (socket, cut) = told(Closing::By(Side::Client), false).await;
+    assert_eq!(socket, (Completeness::Complete, None));
+    let hung_up = Some("the client hung up".to_owned());
+    assert_eq!(cut, (Completeness::Interrupted, hung_up));
+    let (_, cut) = told(Closing::Ours, false).await;
+    assert_eq!(cut, (Completeness::Interrupted, Some("daemon stopped".to_owned())));
+    let (socket, cut) = told(Closing::Orderly, true).await;
+    let malformed = Some("a WebSocket frame was malformed".to_owned());
+    assert_eq!(socket, (Completeness::Lossy, malformed.clone()));
+    assert_eq!(cut, (Completeness::Lossy, malformed));
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ kinds! {
     Chat = Some("openai.chat"), Some("openai"), true;
     Completions = Some("openai.completions"), Some("openai"), true;
     Responses = Some("openai.responses"), Some("openai"), true;
+    /// Over a WebSocket only.
+    Realtime = Some("openai.realtime"), Some("openai"), true;
     InputTokens = Some("openai.input_tokens"), Some("openai"), false;
     Embeddings = Some("openai.embeddings"), Some("openai"), true;
     Images = Some("openai.images"), Some("openai"), true;

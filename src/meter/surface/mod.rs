@@ -24,6 +24,7 @@ mod provider;
 mod route;
 pub mod scan;
 mod sniff;
+pub(in crate::meter) mod socket;
 
 pub use error::{class_of_error, class_of_status};
 pub use kind::Kind;
@@ -75,7 +76,9 @@ pub(in crate::meter) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
             Some(Box::<openai_chat::Chat>::default())
         }
         Kind::Batch | Kind::BatchFile => Some(Box::<batch::Batch>::default()),
-        Kind::Responses | Kind::Audio => Some(Box::<openai_responses::Responses>::default()),
+        Kind::Responses | Kind::Realtime | Kind::Audio => {
+            Some(Box::<openai_responses::Responses>::default())
+        }
         Kind::Images => Some(Box::new(openai_responses::Responses::for_images())),
         Kind::Interactions => Some(Box::<interactions::Interactions>::default()),
         Kind::Ocr => Some(Box::<interactions::Pages>::default()),
@@ -146,6 +149,7 @@ wanted! {
     ResponseUsage = "response.usage",
     ResponseTier = "response.service_tier",
     ResponseError = "response.error",
+    ResponseStatus = "response.status",
     ResponseOutputType = "response.output[].type",
     ResponseMeta = "response.meta",
     UsageMetadata = "usageMetadata",

@@ -51,6 +51,12 @@ impl Reader for Responses {
                 match (kind, found.field(Field::ResponseError)) {
                     (_, Some(error)) => self.error = Some(in_stream(error)),
                     ("response.failed", None) => self.error = Some("in_stream"),
+                    // Realtime ends in one way only.
+                    ("response.done", None)
+                        if found.text(Field::ResponseStatus) == Some("failed") =>
+                    {
+                        self.error = Some("in_stream");
+                    }
                     _ => {}
                 }
             }

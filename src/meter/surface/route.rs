@@ -48,7 +48,7 @@ pub fn route(host: &str, method: &str, path: &str, upgrade: bool) -> Route {
         reread: !asked && class.kind.is_some(),
         subscription: known.is_some_and(|(_, terms)| terms == Terms::Plan),
         model: class.model,
-        stream: class.stream,
+        stream: class.stream.or((class.kind == Some(Kind::Realtime)).then_some(true)),
         geo: match host.as_str() {
             "us.api.openai.com" => Some("us"),
             "eu.api.openai.com" => Some("eu"),
@@ -83,7 +83,7 @@ const ENDS: &[(&str, Kind)] = &[
     ("/responses/input_tokens", Kind::InputTokens),
     ("/responses", Kind::Responses),
     ("/responses/compact", Kind::Responses),
-    ("/v1/realtime", Kind::Responses),
+    ("/realtime", Kind::Realtime),
     ("/embeddings", Kind::Embeddings),
     ("/images/generations", Kind::Images),
     ("/images/edits", Kind::Images),

@@ -180,24 +180,6 @@ fn lossy_says_why_and_keeps_what_was_read() {
 }
 
 #[test]
-fn upgraded_connections_are_counted_and_not_read() {
-    let mut case = responses_stream();
-    case.method = "GET";
-    case.request_headers = vec![("upgrade", "WebSocket")];
-    let mut exchange = case.start();
-    exchange.request_end();
-    exchange.response(&ResponseHead { status: 101, ..ResponseHead::default() }, at(5));
-    exchange.upgraded(at(5));
-    exchange.tunnelled(Side::Client, b"12345");
-    exchange.tunnelled(Side::Server, b"123");
-    exchange.cut(Cut::Eof(Side::Client), at(60));
-    let row = exchange.row(&Book::builtin());
-    assert_eq!((row.protocol, row.completeness), (Protocol::Ws, Completeness::Lossy));
-    assert_eq!((row.request_bytes, row.response_bytes), (Some(5), Some(3)));
-    assert!(row.billable && row.error_class.is_none());
-}
-
-#[test]
 fn a_clock_that_goes_backwards_gives_no_negative_duration() {
     let mut exchange = anthropic_stream().start();
     exchange.response_end(at(-5000));

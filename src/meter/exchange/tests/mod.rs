@@ -2,6 +2,7 @@ mod ends;
 mod odd;
 mod rows;
 mod shapes;
+mod sockets;
 
 use super::*;
 use crate::meter::http::Headers;

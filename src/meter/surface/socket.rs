@@ -1,0 +1,131 @@
+//! What the messages of a model's WebSocket are: OpenAI's Responses and Realtime, and who speaks
+//! like them. What they say of model and usage is the reader's part.
+
+use std::sync::{Arc, LazyLock};
+
+use serde_json::Value;
+
+use super::count::text;
+use super::scan::{Found, Paths};
+use super::{Field, Kind, RESPONSE_PATHS};
+use crate::meter::quota::{Window, from_codex_frame};
+
+/// Behind those of every response.
+const EXTRA: &[&str] = &["stream_id", "session.model"];
+const LANE: usize = RESPONSE_PATHS.len();
+const SESSION_MODEL: usize = LANE + 1;
+
+/// Behind those of every request.
+pub(in crate::meter) const CLIENT_PATHS: &[&str] = &[
+    "type",
+    "stream_id",
+    "event_id",
+    "session.model",
+    "session.audio.input.transcription.model",
+    "session.input_audio_transcription.model",
+];
+const TYPE: usize = 0;
+const CLIENT_LANE: usize = 1;
+const EVENT_ID: usize = 2;
+const CLIENT_MODEL: usize = 3;
+const TRANSCRIBER: usize = 4;
+const OLD_TRANSCRIBER: usize = 5;
+
+/// A message of the client's.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(in crate::meter) struct Asked<'a> {
+    /// It asks for a response.
+    pub(in crate::meter) response: bool,
+    /// Responses of one lane come one after the other.
+    pub(in crate::meter) lane: Option<&'a str>,
+    /// What an error that it leads to will name.
+    pub(in crate::meter) event_id: Option<&'a str>,
+    /// The model of the session from here on.
+    pub(in crate::meter) model: Option<&'a str>,
+    /// The model that writes down what the user says.
+    pub(in crate::meter) transcriber: Option<&'a str>,
+}
+
+/// What a message of the provider's means for the response that it is about.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::meter) enum Step {
+    /// It has an id now.
+    Begun,
+    /// The last word of it.
+    Over,
+    /// Something went wrong, maybe with it.
+    Failed,
+    /// Not of a response: what the user said was written down, which is billed apart.
+    Transcribed,
+    /// Not of a response: how much of a plan is used up.
+    Quota,
+    Other,
+}
+
+/// A message of the provider's.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::meter) struct Said<'a> {
+    pub(in crate::meter) step: Step,
+    pub(in crate::meter) response: Option<&'a str>,
+    pub(in crate::meter) lane: Option<&'a str>,
+    /// The HTTP status that a failure would have had.
+    pub(in crate::meter) status: Option<u16>,
+    /// The client's message that a failure is about.
+    pub(in crate::meter) about: Option<&'a str>,
+    pub(in crate::meter) model: Option<&'a str>,
+}
+
+/// The surface that the messages of a WebSocket to `kind` speak; `None`: none that is known.
+pub(in crate::meter) fn spoken(kind: Kind) -> Option<Kind> {
+    if kind == Kind::Unknown {
+        // It is followed, and means something once a client asks as for a response.
+        return Some(Kind::Responses);
+    }
+    matches!(kind, Kind::Responses | Kind::Realtime).then_some(kind)
+}
+
+pub(in crate::meter) fn server_paths() -> Arc<Paths> {
+    static PATHS: LazyLock<Arc<Paths>> =
+        LazyLock::new(|| Paths::new(&[RESPONSE_PATHS, EXTRA].concat()));
+    Arc::clone(&PATHS)
+}
+
+/// `first`: the index of the first of [`CLIENT_PATHS`].
+pub(in crate::meter) fn asked(found: &Found, first: usize) -> Asked<'_> {
+    let text = |path: usize| found.last(first + path).and_then(Value::as_str);
+    Asked {
+        response: text(TYPE) == Some("response.create"),
+        lane: text(CLIENT_LANE),
+        event_id: text(EVENT_ID),
+        model: text(CLIENT_MODEL),
+        transcriber: text(TRANSCRIBER).or_else(|| text(OLD_TRANSCRIBER)),
+    }
+}
+
+pub(in crate::meter) fn said(found: &Found) -> Said<'_> {
+    let step = match found.text(Field::Type).unwrap_or_default() {
+        "response.created" | "response.queued" | "response.in_progress" => Step::Begun,
+        "response.completed" | "response.incomplete" | "response.failed" | "response.done" => {
+            Step::Over
+        }
+        "error" => Step::Failed,
+        "conversation.item.input_audio_transcription.completed" => Step::Transcribed,
+        "codex.rate_limits" => Step::Quota,
+        _ => Step::Other,
+    };
+    let status = found.field(Field::Status).and_then(Value::as_u64);
+    Said {
+        step,
+        response: found.text(Field::ResponseId),
+        lane: found.last(LANE).and_then(Value::as_str),
+        status: status.and_then(|status| u16::try_from(status).ok()).filter(|s| *s >= 400),
+        about: found.field(Field::Error).and_then(|error| text(error, &["event_id"])),
+        model: found.last(SESSION_MODEL).and_then(Value::as_str),
+    }
+}
+
+/// What `codex.rate_limits` tells of the plan's limits.
+pub(in crate::meter) fn quota(found: &Found) -> Vec<Window> {
+    let limits = found.field(Field::RateLimits);
+    limits.map(|l| from_codex_frame(l, found.text(Field::PlanType))).unwrap_or_default()
+}

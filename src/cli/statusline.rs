@@ -161,9 +161,9 @@ mod tests {
         };
         assert_eq!(
             said(Some("s-1")),
-            "≈$0.12 session · 45.6k in 950 out · $1.00 + ≈$0.12+? today · 5h 42% (2h 5m)\n"
+            "≈$0.1200 session · 45.6k in 950 out · $1.00 + ≈$0.1200+? today · 5h 42% (2h 5m)\n"
         );
-        assert_eq!(said(None), "$1.00 + ≈$0.12+? today · 5h 42% (2h 5m)\n");
+        assert_eq!(said(None), "$1.00 + ≈$0.1200+? today · 5h 42% (2h 5m)\n");
         assert_eq!(said(Some("unknown")), said(None));
     }
 

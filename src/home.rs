@@ -80,6 +80,15 @@ impl Home {
         self.0.join("prices.toml")
     }
     #[must_use]
+    pub fn budgets_file(&self) -> PathBuf {
+        self.0.join("budgets.toml")
+    }
+    /// Which of their thresholds were told.
+    #[must_use]
+    pub fn budgets_told(&self) -> PathBuf {
+        self.run_dir().join("budgets.told")
+    }
+    #[must_use]
     pub fn ledger_file(&self) -> PathBuf {
         self.0.join("db.sqlite")
     }

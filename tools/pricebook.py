@@ -86,7 +86,13 @@ LITELLM_RATES = {
     "input_cost_per_image_token": "ii",
     "output_cost_per_image_token": "oi",
 }
-RATE_ORDER = ["in", "cr", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi", "ws", "rq"]
+RATE_ORDER = ["in", "cr", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi", "ws", "fees", "rq"]
+# What is billed by count, where nothing is billed by token: (mode, key) -> our name.
+LITELLM_FEES = {
+    ("audio_transcription", "input_cost_per_second"): "audio_seconds",
+    ("ocr", "ocr_cost_per_page"): "pages",
+    ("rerank", "input_cost_per_query"): "search_units",
+}
 LITELLM_KEY = re.compile(
     "^(" + "|".join(LITELLM_RATES) + ")(_above_1hr|_above_12hr)?"
     r"(?:_above_(\d+)k_tokens)?(?:_(batches|flex|priority|ultrafast|balanced))?$"
@@ -325,6 +331,11 @@ def litellm_rates(entry, provider):
             for start in sorted(s for s in steps if s):
                 flat += [start, steps[start]]
             out[variant][ours] = flat if len(flat) > 1 else flat[0]
+    fees = {ours: round(Decimal(entry[key]) * 10**9)
+            for (mode, key), ours in LITELLM_FEES.items()
+            if entry.get("mode") == mode and entry.get(key) and not entry.get("input_cost_per_token")}
+    if fees:
+        out.setdefault(None, {})["fees"] = fees
     search = entry.get("search_context_cost_per_query")
     if search and None in out:
         per_query = set(search.values())
@@ -448,7 +459,9 @@ def build(genai, litellm, third):
             rates = litellm_rates(entry, provider)
             base = rates.get(None, {})
             match = owner(models, ref)
-            if match is not None:
+            # The base leaves out what is billed by pages or seconds alone.
+            left_out = match is not None and match["id"] not in ours and base.get("fees")
+            if match is not None and not left_out:
                 model = ours.get(match["id"])
                 # The model's own entry speaks first; its snapshots can't contradict it.
                 if model is not None and rates:
@@ -457,7 +470,7 @@ def build(genai, litellm, third):
                         for price in model["prices"]:
                             if "hours" in price:
                                 price["days"] = "1-5"
-            elif first(base.get("in")):
+            elif first(base.get("in")) or base.get("fees"):
                 model = {"p": provider, "m": ref, "src": "l", "prices": [base]}
                 overlay(model, entry, rates, new=True)
                 ours["litellm " + ref] = model

@@ -1,5 +1,6 @@
 //! The command line: one file per command. stdout is data, stderr is messages.
 
+mod budget;
 mod ca;
 mod client;
 mod config;
@@ -89,6 +90,9 @@ enum Command {
     /// Prices: the list, and your own.
     #[command(subcommand)]
     Pricing(pricing::PricingCommand),
+    /// Amounts that warn when they are used up; nothing is ever blocked.
+    #[command(subcommand)]
+    Budget(budget::BudgetCommand),
     /// Price what is in the ledger again.
     RecomputeCosts(recompute::RecomputeArgs),
     /// Supervision events: starts, crashes, restarts.
@@ -213,6 +217,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
         Command::Statusline(args) => statusline::run(&ctx, &args, &mut out),
         Command::Pricing(command) => pricing::run(&ctx, &command, &mut out),
+        Command::Budget(command) => budget::run(&ctx, &command, &mut out),
         Command::RecomputeCosts(args) => recompute::run(&ctx, &args, &mut out),
         Command::Events(args) => events::run(&ctx, &args, &mut out),
         Command::Env(args) => env::run(&ctx, &args, &mut out),

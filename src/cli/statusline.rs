@@ -12,6 +12,7 @@ use super::quota::{until, used};
 use super::range::RangeArgs;
 use super::{Context, Exit, Failure};
 use crate::home::Home;
+use crate::meter::budget::Standing;
 use crate::meter::ledger::{Ledger, Quota, ReportQuery, Totals};
 
 /// Claude Code sends a few kilobytes.
@@ -60,6 +61,7 @@ struct Line {
     session: Option<Totals>,
     today: Totals,
     quotas: Vec<Quota>,
+    budgets: Vec<Standing>,
 }
 
 fn show(
@@ -81,6 +83,7 @@ fn show(
         session: session.map(|id| ledger.totals_for_session(id)).transpose()?,
         today: ledger.report(&today)?.summary,
         quotas: ledger.quotas()?,
+        budgets: super::budget::standings(home, now)?,
     };
     if json {
         return write_json(out, &line);
@@ -103,6 +106,9 @@ fn text(line: &Line, now: Timestamp) -> String {
         let Some(used) = used(quota, now) else { continue };
         let left = quota.window.resets_at.and_then(|at| until(at, now)).unwrap_or_default();
         parts.push(format!("{} {used} ({left})", clean(&quota.window.name)));
+    }
+    for standing in line.budgets.iter().filter(|s| s.percent() >= 80) {
+        parts.push(format!("budget {} {}%", clean(&standing.budget.name), standing.percent()));
     }
     parts.join(" · ")
 }

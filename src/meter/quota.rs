@@ -10,6 +10,7 @@ use super::price::shifted;
 
 /// One limit of a plan: so much within a time.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[schema(as = QuotaWindow)]
 pub struct Window {
     /// `5h`, `7d`, `7d_opus`, `overage`, `credits`; a model or kind of request where those differ.
     pub name: String,

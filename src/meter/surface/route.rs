@@ -90,9 +90,6 @@ const ENDS: &[(&str, Kind)] = &[
     ("/audio/transcriptions", Kind::Audio),
     ("/audio/translations", Kind::Audio),
     ("/audio/speech", Kind::Audio),
-    ("/api/chat", Kind::Ollama),
-    ("/api/generate", Kind::Ollama),
-    ("/api/embed", Kind::Ollama),
 ];
 
 /// Surfaces that only their provider speaks at these paths.
@@ -102,6 +99,10 @@ const OWN_ENDS: &[(&str, &str, Kind)] = &[
     ("cohere", "/rerank", Kind::Cohere),
     ("mistral", "/v1/ocr", Kind::Ocr),
     ("google", "/interactions", Kind::Interactions),
+    // Elsewhere such paths are anybody's.
+    ("ollama", "/api/chat", Kind::Ollama),
+    ("ollama", "/api/generate", Kind::Ollama),
+    ("ollama", "/api/embed", Kind::Ollama),
     ("copilot", "/v1/engines/copilot-codex/completions", Kind::Completions),
     ("cursor", "/agent.v1.AgentService/Run", Kind::Cursor),
     ("cursor", "/agent.v1.AgentService/RunSSE", Kind::Cursor),
@@ -248,7 +249,8 @@ mod tests {
             ("llm.corp.example", "POST", "/proxy/v1/chat/completions", Some(Kind::Chat), true),
             ("llm.corp.example", "POST", "/ask", Some(Kind::Unknown), false),
             ("llm.corp.example", "GET", "/ask", None, false),
-            ("localhost", "POST", "/api/chat", Some(Kind::Ollama), true),
+            ("ollama.com", "POST", "/api/chat", Some(Kind::Ollama), true),
+            ("llm.corp.example", "POST", "/api/chat", Some(Kind::Unknown), false),
             ("api.githubcopilot.com", "POST", "/chat/completions", Some(Kind::Chat), true),
             ("api.githubcopilot.com", "POST", "/responses", Some(Kind::Responses), true),
             ("api.githubcopilot.com", "POST", "/v1/messages", Some(Kind::Messages), true),

@@ -61,7 +61,8 @@ fn shape(event: Option<&str>, found: &Found) -> Option<Kind> {
         || found.field(Field::Meta).is_some_and(|meta| meta.get("billed_units").is_some())
     {
         Some(Kind::Cohere)
-    } else if found.field(Field::OllamaDone).is_some() {
+    } else if found.field(Field::OllamaDone).is_some() || found.field(Field::OllamaInput).is_some()
+    {
         Some(Kind::Ollama)
     } else if usage_has("prompt_tokens") {
         Some(if object == "list" { Kind::Embeddings } else { Kind::Chat })

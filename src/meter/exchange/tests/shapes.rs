@@ -178,6 +178,16 @@ fn shapes() -> Vec<Shape> {
             surface: "ollama.chat",
         },
         Shape {
+            name: "Ollama on a host of the user's own",
+            case: case(
+                "gpu.corp.example",
+                "/api/embed",
+                r#"{"model":"nomic","embeddings":[[0.1]],"prompt_eval_count":8}"#,
+            ),
+            tokens: Tokens { input: Some(8), ..Tokens::default() },
+            surface: "ollama.chat",
+        },
+        Shape {
             name: "Realtime: singular details, cached audio is not fresh audio",
             case: case(
                 "api.openai.com",
@@ -352,6 +362,7 @@ fn what_is_billed_by_count_is_counted() {
         "/v2/rerank",
         r#"{"id":"r","results":[],"meta":{"billed_units":{"search_units":2.0}}}"#,
     );
+    let rerank = Case { request: br#"{"model":"rerank-v3.5"}"#.to_vec(), ..rerank };
     let ocr = case(
         "api.mistral.ai",
         "/v1/ocr",
@@ -367,17 +378,19 @@ fn what_is_billed_by_count_is_counted() {
         "/v1/responses",
         r#"{"object":"response","status":"completed","model":"gpt-4o-mini","output":[{"type":"file_search_call"},{"type":"file_search_call"},{"type":"code_interpreter_call"},{"type":"message"}],"usage":{"input_tokens":1,"output_tokens":1}}"#,
     );
-    for (case, expected) in [
-        (rerank, vec![("search_units", 2)]),
-        (ocr, vec![("pages", 7)]),
-        (whisper, vec![("audio_seconds", 13)]),
-        (tools, vec![("code_runs", 1), ("file_searches", 2)]),
+    let whisper = Case { request: br#"{"model":"whisper-1"}"#.to_vec(), ..whisper };
+    for (case, expected, cost, estimated) in [
+        (rerank, vec![("search_units", 2)], 4_000_000, false),
+        (ocr, vec![("pages", 7)], 28_000_000, false),
+        (whisper, vec![("audio_seconds", 13)], 1_300_000, false),
+        // What has no price is said, and the rest is priced: 0.15 + 0.60 dollars per million.
+        (tools, vec![("code_runs", 1), ("file_searches", 2)], 750, true),
     ] {
         let row = case.row();
         let found: Vec<_> = row.detail.counts.iter().map(|(k, v)| (k.as_str(), *v)).collect();
         assert_eq!(found, expected);
         assert_eq!(row.usage, UsageState::Reported);
-        assert!(row.cost_estimated || row.cost_nanousd.is_none(), "fees without a price: {row:?}");
+        assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(cost), estimated), "{row:?}");
     }
 }
 

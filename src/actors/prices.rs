@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix::{Actor, AsyncContext, Context};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use slog::Logger;
 
@@ -51,7 +52,8 @@ impl Prices {
             Ok(own) => {
                 self.own = own.len();
                 self.problem = None;
-                self.meter.publish_book(Arc::new(Book::builtin().with_own(&own)));
+                let book = Book::builtin().with_own(&own, Timestamp::now());
+                self.meter.publish_book(Arc::new(book));
                 slog::info!(self.log, "prices of the user's own are in force"; "prices" => own.len());
             }
             Err(problem) => {

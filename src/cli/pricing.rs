@@ -98,7 +98,7 @@ pub fn run(ctx: &Context, command: &PricingCommand, out: &mut dyn Write) -> Resu
 
 /// The list prices with the user's own in front.
 pub fn book(home: &Home) -> anyhow::Result<Book> {
-    Ok(Book::builtin().with_own(&read_own(&home.prices_file())?))
+    Ok(Book::builtin().with_own(&read_own(&home.prices_file())?, Timestamp::now()))
 }
 
 fn list(args: &ListArgs, home: &Home, style: Style, out: &mut dyn Write) -> anyhow::Result<()> {

@@ -155,7 +155,7 @@ mod tests {
             rates: OwnRates { input: Some("1".parse().unwrap()), ..OwnRates::default() },
             ..OwnPrice::default()
         };
-        let book = list.with_own(&[own]);
+        let book = list.with_own(&[own], fixture::at("2026-11-25T00:00:00Z"));
         let before = rows(&home);
         assert_eq!(run(&home, &book, true).changed, 1200);
         assert_eq!(rows(&home), before, "a dry run changes nothing");

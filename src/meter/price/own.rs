@@ -172,9 +172,10 @@ impl OwnRates {
 }
 
 impl Book {
-    /// The book with the user's prices in front of its own.
+    /// The book with the user's prices in front of its own. What one without a day does not name is
+    /// as the book has it `now`.
     #[must_use]
-    pub fn with_own(&self, own: &[OwnPrice]) -> Self {
+    pub fn with_own(&self, own: &[OwnPrice], now: Timestamp) -> Self {
         let mut book = self.clone();
         let mut own: Vec<&OwnPrice> = own.iter().collect();
         own.sort_by_key(|price| price.from);
@@ -184,7 +185,7 @@ impl Book {
                 None => &mut model.prices,
                 Some(tier) => model.variants.entry(tier.to_ascii_lowercase()).or_default(),
             };
-            let base = in_force(entries, first_moment(price.from)).or(entries.first());
+            let base = in_force(entries, first_moment(price.from, now)).or(entries.first());
             let mut entry = Entry {
                 from: price.from,
                 hours: None,
@@ -218,11 +219,11 @@ impl Book {
     }
 }
 
-/// Of the day, UTC; without one, of today: the rates that are not named are today's.
-fn first_moment(day: Option<Date>) -> Timestamp {
+/// Of the day, UTC.
+fn first_moment(day: Option<Date>, now: Timestamp) -> Timestamp {
     let start =
         |day: Date| day.to_zoned_datetime(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
-    day.and_then(start).unwrap_or_else(Timestamp::now)
+    day.and_then(start).unwrap_or(now)
 }
 
 impl Dollars {
@@ -304,6 +305,10 @@ mod tests {
         book.quote(&Query { provider, model, at, usage: &usage }).cost_nanousd
     }
 
+    fn now() -> Timestamp {
+        "2026-11-25T12:00:00Z".parse().unwrap()
+    }
+
     fn own(text: &str) -> Vec<OwnPrice> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("prices.toml");
@@ -313,11 +318,12 @@ mod tests {
 
     #[test]
     fn own_prices_go_before_the_book_from_their_day_on() {
-        let book = Book::builtin().with_own(&own(
+        let mine = own(
             "[[price]]\nprovider = 'openai'\nmodel = 'gpt-4o-mini'\nfrom = '2026-06-01'\ninput = 0.10\n\
              [[price]]\nprovider = 'openai'\nmodel = 'gpt-4o-mini'\nfrom = '2026-01-01'\ninput = '0.12'\noutput = 1\n\
              [[price]]\nprovider = 'openai'\nmodel = 'gpt-4o-mini'\ntier = 'priority'\ninput = 9\noutput = 9\n",
-        ));
+        );
+        let book = Book::builtin().with_own(&mine, now());
         let price = |day, tier| cost(&book, "openai", "gpt-4o-mini", day, tier);
         // List: 0.15 and 0.60.
         assert_eq!(price("2025-12-31", None), Some(210_000));
@@ -336,7 +342,7 @@ mod tests {
     fn a_model_that_nobody_lists_has_the_users_price_and_no_other() {
         let text = "[[price]]\nprovider = 'llm.corp.example'\nmodel = 'House-7b'\n\
              from = '2026-06-01'\ninput = 1\noutput = 2\n";
-        let book = Book::builtin().with_own(&own(text));
+        let book = Book::builtin().with_own(&own(text), now());
         let price = |model, day| cost(&book, "llm.corp.example", model, day, None);
         assert_eq!(price("house-7b", "2026-06-01"), Some(1_200_000));
         assert_eq!(price("house-7b", "2026-05-31"), None);

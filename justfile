@@ -16,6 +16,10 @@ unit *FILTER:
 chaos *SEED_SECONDS:
     tools/chaos.sh {{SEED_SECONDS}}
 
+# What it costs, beside baselines (--smoke: a minute; --only tap,faults; --json FILE)
+bench *ARGS:
+    tools/bench.sh {{ARGS}}
+
 fmt:
     cargo fmt
 

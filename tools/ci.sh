@@ -31,6 +31,14 @@ tools/macos-check.sh clippy --locked --all-targets -- -D warnings && macos=check
   macos='NOT CHECKED'
 }
 
+step systemd
+# The tests that need it are among the integration tests, and pass where it is missing.
+tools/user-systemd.sh true && systemd=checked || {
+  code=$?
+  [ "$code" -eq 3 ] || exit "$code"
+  systemd='NOT CHECKED'
+}
+
 step release
 cargo build --locked --release
 size=$(stat -c %s target/release/halton-meter 2>/dev/null || stat -f %z target/release/halton-meter)
@@ -39,10 +47,14 @@ echo "binary: $((size / 1024)) KiB (limit 20480)"
 # Faults on request (src/supervisor/faults.rs) are for debug builds.
 if grep -q HALTON_METER_FAULTS target/release/halton-meter; then exit 1; fi
 
+step bench
+# Fails on a lost request or row, never on a time.
+tools/bench.sh --smoke
+
 step chaos
 tools/chaos.sh 1 30
 
 step tests
 tools/test.sh
 
-printf '\nprices: %s\nmacOS: %s\n' "$prices" "$macos"
+printf '\nprices: %s\nmacOS: %s\nsystemd: %s\n' "$prices" "$macos" "$systemd"

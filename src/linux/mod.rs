@@ -4,18 +4,22 @@
 pub mod listener;
 #[cfg(target_os = "linux")]
 pub mod owner;
+pub mod session;
 #[cfg(target_os = "linux")]
 pub mod splice;
+pub mod systemctl;
+pub mod systemd;
 pub mod trust_store;
+pub mod units;
 
 use crate::platform::{ServiceManager, SessionEnvironment};
 
 #[must_use]
 pub fn service_manager() -> Option<Box<dyn ServiceManager>> {
-    None
+    Some(Box::new(systemd::Systemd::default()))
 }
 
 #[must_use]
 pub fn session_environment() -> Option<Box<dyn SessionEnvironment>> {
-    None
+    Some(Box::new(session::EnvironmentD::default()))
 }

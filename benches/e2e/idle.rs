@@ -1,0 +1,64 @@
+//! Tunnels that do nothing: what they hold.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::task::JoinSet;
+
+use crate::client::{Conn, message};
+use crate::load::Subject;
+use crate::platform::resident;
+use crate::usage::Sample;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Held {
+    pub tunnels: u64,
+    pub before: u64,
+    pub at_n: u64,
+    pub after: u64,
+    /// CPU time per second of the whole process tree: without them, and with them.
+    pub cpu_before: f64,
+    pub cpu_at_n: f64,
+}
+
+/// Opens `n` connections with one request each, leaves them alone, closes them. `holder` is the
+/// process whose memory is looked at.
+pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> Result<Held> {
+    const OPENERS: usize = 8;
+    let memory = || resident(holder).context("the process is gone");
+    let cpu = async || {
+        let start = Sample::take(&subject.pids, subject.origin);
+        tokio::time::sleep(watch).await;
+        let used = start.until(&Sample::take(&subject.pids, subject.origin));
+        used.target.as_secs_f64() / used.wall.as_secs_f64()
+    };
+    let (before, cpu_before) = (memory()?, cpu().await);
+    let mut openers = JoinSet::new();
+    for opener in 0..OPENERS {
+        let net = subject.net.clone();
+        let mine = n / OPENERS + usize::from(opener < n % OPENERS);
+        openers.spawn(async move {
+            let request = message("");
+            let mut open = Vec::with_capacity(mine);
+            for _ in 0..mine {
+                // A small buffer: these are our bytes, not the target's, but there are many.
+                let mut conn = Conn::with_buffer(&net, 2048).await?;
+                conn.exchange(&request).await?;
+                open.push(conn);
+            }
+            anyhow::Ok(open)
+        });
+    }
+    let mut open = Vec::with_capacity(n);
+    while let Some(opened) = openers.join_next().await {
+        open.extend(opened??);
+    }
+    // What is done behind the answers has an end; then nothing is left to do.
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let (at_n, cpu_at_n) = (memory()?, cpu().await);
+    let tunnels = open.len() as u64;
+    drop(open);
+    tokio::time::sleep(Duration::from_millis(800)).await;
+    let after = memory()?;
+    Ok(Held { tunnels, before, at_n, after, cpu_before, cpu_at_n })
+}

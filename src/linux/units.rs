@@ -1,0 +1,241 @@
+//! The unit files, as text. What is in them and what is left out on purpose: docs/linux.md.
+
+use std::path::Path;
+
+use crate::home::Home;
+use crate::platform::{Installation, Service};
+
+pub const SOCKET: &str = "halton-meter-edge.socket";
+pub const EDGE: &str = "halton-meter-edge.service";
+pub const DAEMON: &str = "halton-meter.service";
+pub const WATCHDOG: &str = "halton-meter-watchdog.service";
+
+/// In the order of starting.
+pub const ALL: [&str; 4] = [SOCKET, EDGE, DAEMON, WATCHDOG];
+
+/// Variables that are for the user's tools; `environment.d` may hold them.
+const NOT_FOR_US: &str = "HTTPS_PROXY https_proxy HTTP_PROXY http_proxy ALL_PROXY all_proxy";
+
+/// The units of a service: the first one is what runs.
+#[must_use]
+pub fn of(service: Service) -> &'static [&'static str] {
+    match service {
+        Service::Edge => &[EDGE, SOCKET],
+        Service::Daemon => &[DAEMON],
+        Service::Watchdog => &[WATCHDOG],
+    }
+}
+
+/// All of them, by name. `None`: a path can't be written down in a unit.
+#[must_use]
+pub fn render(wanted: &Installation) -> Option<[(&'static str, String); 4]> {
+    let texts = [socket(wanted), edge(wanted)?, daemon(wanted)?, watchdog(wanted)?];
+    let mut texts = texts.into_iter();
+    let units = ALL.map(|name| (name, texts.next().unwrap_or_default()));
+    Some(units)
+}
+
+/// The program that a unit of ours starts.
+#[must_use]
+pub fn program(unit: &str) -> Option<String> {
+    let quoted = unit.lines().find_map(|l| l.strip_prefix("ExecStart=\""))?;
+    let mut program = String::new();
+    let mut rest = quoted.chars();
+    loop {
+        match rest.next()? {
+            '"' => return Some(program),
+            '\\' => program.push(rest.next()?),
+            // `%%`
+            '%' => program.push(rest.next()?),
+            other => program.push(other),
+        }
+    }
+}
+
+fn socket(wanted: &Installation) -> String {
+    format!(
+        "[Unit]\n\
+         Description=Halton Meter: the port that tools connect to\n\
+         \n\
+         [Socket]\n\
+         ListenStream={}\n\
+         Backlog=1024\n\
+         FileDescriptorName=proxy\n\
+         # Too many starts would close the port for good.\n\
+         TriggerLimitIntervalSec=0\n\
+         \n\
+         [Install]\n\
+         WantedBy=sockets.target\n",
+        wanted.edge
+    )
+}
+
+fn edge(wanted: &Installation) -> Option<String> {
+    Some(format!(
+        "[Unit]\n\
+         Description=Halton Meter: edge\n\
+         Requires={SOCKET}\n\
+         After={SOCKET}\n\
+         # It never gives up: a failed service would close its socket.\n\
+         StartLimitIntervalSec=0\n\
+         \n\
+         [Service]\n\
+         Type=exec\n\
+         # Else systemd makes the socket blocking at each start, for an edge that lives and shares it too.\n\
+         NonBlocking=yes\n\
+         ExecStart={} supervise --edge-only\n\
+         {}\
+         Restart=always\n\
+         RestartSec=100ms\n\
+         # The root alone is told to end, and ends the edge. If it crashes the edge goes on, with its\n\
+         # tunnels, for the next root to adopt.\n\
+         KillMode=process\n\
+         TimeoutStopSec=45\n\
+         # The root restarts an edge that was killed for its memory.\n\
+         OOMPolicy=continue\n\
+         {}\
+         \n\
+         [Install]\n\
+         WantedBy=default.target\n",
+        quoted(&wanted.program)?,
+        environment(wanted)?,
+        hardening(),
+    ))
+}
+
+fn daemon(wanted: &Installation) -> Option<String> {
+    // A drain takes 25 s at most.
+    metering(wanted, "daemon", "Halton Meter: daemon", 30)
+}
+
+fn watchdog(wanted: &Installation) -> Option<String> {
+    metering(wanted, "watchdog", "Halton Meter: watchdog", 10)
+}
+
+fn metering(wanted: &Installation, process: &str, what: &str, stop: u32) -> Option<String> {
+    Some(format!(
+        "[Unit]\n\
+         Description={what}\n\
+         After={EDGE}\n\
+         # After `halton-meter stop` it stays down.\n\
+         ConditionPathExists=!{}\n\
+         # Once a second at most, and for ever.\n\
+         StartLimitIntervalSec=0\n\
+         \n\
+         [Service]\n\
+         Type=exec\n\
+         ExecStart={} {process} --service\n\
+         {}\
+         Restart=always\n\
+         RestartSec=1s\n\
+         TimeoutStopSec={stop}\n\
+         KillMode=mixed\n\
+         {}\
+         \n\
+         [Install]\n\
+         WantedBy=default.target\n",
+        escaped(&stopped(&wanted.home))?,
+        quoted(&wanted.program)?,
+        environment(wanted)?,
+        hardening(),
+    ))
+}
+
+fn stopped(home: &Home) -> std::path::PathBuf {
+    home.user_stopped()
+}
+
+fn environment(wanted: &Installation) -> Option<String> {
+    let mut lines = String::new();
+    for (name, value) in &wanted.environment {
+        lines
+            .push_str(&format!("Environment={}\n", quoted(Path::new(&format!("{name}={value}")))?));
+    }
+    lines.push_str(&format!("UnsetEnvironment={NOT_FOR_US}\n"));
+    Some(lines)
+}
+
+/// Only what needs no namespace of its own. Namespaces would need a user namespace here, which some
+/// systems refuse (and the service would not start), and in which `/proc` no longer tells whose a
+/// connection is.
+fn hardening() -> &'static str {
+    "UMask=0077\n\
+     NoNewPrivileges=yes\n\
+     LockPersonality=yes\n\
+     MemoryDenyWriteExecute=yes\n\
+     RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6 AF_NETLINK\n\
+     RestrictNamespaces=yes\n\
+     RestrictRealtime=yes\n\
+     RestrictSUIDSGID=yes\n\
+     SystemCallArchitectures=native\n"
+}
+
+/// One word of a command line or an assignment.
+fn quoted(text: &Path) -> Option<String> {
+    let text = escaped(text)?.replace('\\', r"\\").replace('"', "\\\"");
+    Some(format!("\"{text}\""))
+}
+
+/// Without specifiers. `None`: it would end the line, or be no text.
+fn escaped(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    (!text.chars().any(char::is_control)).then(|| text.replace('%', "%%"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::platform::User;
+
+    fn wanted(program: &str, home: &str) -> Installation {
+        let var = (crate::home::HOME_VAR.to_owned(), home.to_owned());
+        Installation {
+            program: program.into(),
+            home: Home::at(home),
+            environment: BTreeMap::from([var]),
+            edge: ([127, 0, 0, 1], 8081).into(),
+            user: User { uid: 1000, home: "/home/u".into(), config: "/home/u/.config".into() },
+        }
+    }
+
+    #[test]
+    fn the_units() {
+        let mut plain = wanted("/usr/local/bin/halton-meter", "/home/u/.halton-meter");
+        plain.environment.clear();
+        let units = render(&plain).unwrap();
+        let all: Vec<_> = units.iter().map(|(name, text)| format!("# {name}\n{text}")).collect();
+        insta::assert_snapshot!("units", all.join("\n"));
+    }
+
+    #[test]
+    fn a_path_is_a_path_whatever_is_in_it() {
+        let odd = r#"/opt/100% "my" \o/ $HOME/halton-meter"#;
+        let units = render(&wanted(odd, "/home/50% off/h")).unwrap();
+        for (name, text) in &units {
+            let path = (*name != SOCKET).then(|| odd.to_owned());
+            assert_eq!(program(text), path, "{name}");
+        }
+        let [_, edge, daemon, _] = units.map(|(_, text)| text);
+        assert!(
+            edge.contains(r#"ExecStart="/opt/100%% \"my\" \\o/ $HOME/halton-meter" supervise"#)
+        );
+        assert!(edge.contains("Environment=\"HALTON_METER_HOME=/home/50%% off/h\"\n"));
+        assert!(daemon.contains("ConditionPathExists=!/home/50%% off/h/user-stopped\n"));
+        assert_eq!(render(&wanted("/a\nb", "/h")), None);
+        assert_eq!(render(&wanted("/a", "/h\nx")), None);
+    }
+
+    #[test]
+    fn nothing_in_them_needs_a_namespace() {
+        // Each of these implies PrivateUsers= in a user's manager.
+        let namespaces =
+            ["Private", "Protect", "ReadOnly", "ReadWrite", "Inaccessible", "Bind", "Temp"];
+        for (name, text) in render(&wanted("/p", "/h")).unwrap() {
+            for line in text.lines() {
+                assert!(!namespaces.iter().any(|n| line.starts_with(n)), "{name}: {line}");
+            }
+        }
+    }
+}

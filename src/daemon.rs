@@ -4,6 +4,7 @@
 //! database that can't be used make it *degraded*, which sends connections through raw. Only a tree
 //! that keeps falling over ends the process, and then the root starts a new one.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize};
 use std::time::Duration;
@@ -134,6 +135,8 @@ fn obey_signals(orders: UnboundedSender<Order>, log: &Logger) {
 /// What an order may concern.
 struct Running {
     home: Home,
+    /// Where tools connect, as long as this process lives.
+    edge: SocketAddr,
     config: Arc<ArcSwap<Config>>,
     problems: Arc<ArcSwap<Vec<String>>>,
     meter: Meter,
@@ -195,6 +198,11 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
         port: AtomicU16::new(api_addr.port()),
         streams: Arc::new(AtomicUsize::new(0)),
     });
+    let edge = in_force.edge.addr();
+    let keeper = actix_rt::spawn(system_proxy::keep(home.clone(), edge, api.edge.clone(), {
+        let journal = journal.clone();
+        move |note| journal.append(note)
+    }));
     let supervisor = tree::start(
         tree::Parts {
             home: home.clone(),
@@ -211,6 +219,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     );
     let running = Running {
         home,
+        edge,
         config,
         problems,
         meter: meter.clone(),
@@ -226,7 +235,8 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
                     slog::info!(log, "ending: exchanges in flight may finish");
                     journal.append(Note::new("draining"));
                     health.drain();
-                    end(&meter, &journal, &mut orders).await;
+                    keeper.abort();
+                    end(&running, &mut orders).await;
                     break EXIT_OK;
                 }
             },
@@ -250,10 +260,11 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     code
 }
 
-/// No new connections; those in flight finish. Meanwhile the system proxy goes off, so that a logout
-/// or a reboot leaves a network that works; whoever is started next turns it on again if it is to be
-/// on. A second order to stop cuts it short.
-async fn end(meter: &Meter, journal: &Journal, orders: &mut UnboundedReceiver<Order>) {
+/// No new connections; those in flight finish. Meanwhile the system proxy is what it was before us, so
+/// that a logout or a reboot leaves a network that works; whoever is started next turns it on again if
+/// it is to be on. A second order to stop cuts it short.
+async fn end(running: &Running, orders: &mut UnboundedReceiver<Order>) {
+    let Running { home, edge, meter, journal, .. } = running;
     let told = Instant::now();
     let again = async {
         loop {
@@ -266,7 +277,7 @@ async fn end(meter: &Meter, journal: &Journal, orders: &mut UnboundedReceiver<Or
         }
     };
     let proxy_off = async {
-        let off = system_proxy::off(PROXY_OFF).await;
+        let off = system_proxy::take_back(home.clone(), *edge, PROXY_OFF).await;
         if let Some(note) = system_proxy::note("the daemon ends", &off) {
             journal.append(note);
         }
@@ -279,7 +290,7 @@ async fn end(meter: &Meter, journal: &Journal, orders: &mut UnboundedReceiver<Or
 
 /// Reads the configuration again. One that has a fault changes nothing.
 async fn reload(running: &Running) {
-    let Running { home, config, problems, meter, journal, log } = running;
+    let Running { home, config, problems, meter, journal, log, .. } = running;
     let (read_home, keys, thread_log) = (home.clone(), meter.known_keys().cloned(), log.clone());
     let read = tokio::task::spawn_blocking(move || {
         let loaded = config::load(&read_home.config_file(), &[]);

@@ -152,6 +152,26 @@ impl Home {
     pub fn user_stopped(&self) -> PathBuf {
         self.0.join("user-stopped")
     }
+    /// How `init` was called; there as long as services of ours are installed.
+    #[must_use]
+    pub fn install_mode(&self) -> PathBuf {
+        self.0.join("install-mode")
+    }
+    /// We are in charge of the shells' and the session's environment.
+    #[must_use]
+    pub fn apps_managed(&self) -> PathBuf {
+        self.0.join("apps-managed")
+    }
+    /// We are in charge of the system proxy: the daemon turns it on when it starts.
+    #[must_use]
+    pub fn proxy_managed(&self) -> PathBuf {
+        self.0.join("proxy-managed")
+    }
+    /// What `init` found, for `uninstall` to restore.
+    #[must_use]
+    pub fn system_state(&self) -> PathBuf {
+        self.0.join("system-state.json")
+    }
     /// Lives as long as a run that changes the user's machine: how to take back what it has done.
     #[must_use]
     pub fn setup_journal(&self) -> PathBuf {

@@ -238,7 +238,7 @@ pub fn system_proxy() -> Box<dyn SystemProxy> {
     }
     // Never the developer's own, from a unit test.
     if is_macos() && !cfg!(test) {
-        Box::new(crate::macos::system_proxy::NetworkSetup)
+        Box::<crate::macos::system_proxy::NetworkSetup>::default()
     } else {
         Box::new(Absent)
     }
@@ -279,6 +279,27 @@ pub fn listener_on(addr: SocketAddr) -> Option<String> {
     return crate::macos::listener::on(addr);
 }
 
+/// Programs of this user that were started with a proxy variable that leads there, as `name, pid N`.
+#[must_use]
+pub fn programs_pointing_at(addr: SocketAddr) -> Vec<String> {
+    #[cfg(target_os = "linux")]
+    return crate::linux::environ::pointing_at(addr);
+    #[cfg(not(target_os = "linux"))]
+    return crate::macos::environ::pointing_at(addr);
+}
+
+/// Whether `NAME=value` is a proxy variable that leads to `addr`.
+#[must_use]
+pub fn is_proxy_to(variable: &str, addr: SocketAddr) -> bool {
+    let Some((name, value)) = variable.split_once('=') else { return false };
+    let name = name.to_ascii_lowercase();
+    let is_proxy = ["https_proxy", "http_proxy", "all_proxy"].contains(&name.as_str());
+    let (_, authority) = value.split_once("://").unwrap_or(("", value));
+    let authority = authority.trim_end_matches('/');
+    let local = || format!("localhost:{}", addr.port());
+    is_proxy && (authority == addr.to_string() || authority == local())
+}
+
 /// Set to `macos`, debug builds use macOS's tools anywhere: tests put stand-ins for them on the
 /// search path.
 #[cfg(debug_assertions)]
@@ -292,6 +313,12 @@ pub fn is_macos() -> bool {
         return true;
     }
     cfg!(target_os = "macos")
+}
+
+/// Whether there is a system proxy setting that programs follow.
+#[must_use]
+pub fn has_system_proxy() -> bool {
+    is_macos()
 }
 
 /// Where there is no system proxy.

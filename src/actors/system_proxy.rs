@@ -1,15 +1,23 @@
-//! The system proxy goes off: by the watchdog when the daemon is gone, by the daemon when it ends.
+//! The system proxy. The daemon leads it through the edge once that answers, if `init --full` put us in
+//! charge, and takes it back when it ends. The watchdog takes it off when the daemon is gone.
 //!
 //! The platform's tool may hang. It runs on a thread of its own, which nobody waits for beyond his
 //! patience: not a blocking task, as a runtime waits for those before it ends.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
+use super::edge_monitor;
+use crate::home::Home;
 use crate::platform;
+use crate::setup::{self, Os, Step, SystemState};
 use crate::supervisor::journal::Note;
 
 /// Why it may still be on.
@@ -26,10 +34,118 @@ pub enum OffError {
 /// The services it went off on; `None`: this platform has no such setting.
 pub type Off = Result<Option<Vec<String>>, OffError>;
 
+/// Between two looks for network services that were not there before.
+const LOOK: Duration = Duration::from_secs(30);
+/// Between two looks whether the edge answers.
+const EDGE_LOOK: Duration = Duration::from_millis(250);
+/// What the platform's tool may take to turn it on.
+const ON: Duration = Duration::from_secs(60);
+
+/// Turning it on and taking it back don't overlap; the latter is the last word.
+static TURN: Mutex<Turn> = Mutex::new(Turn::Open);
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Turn {
+    Open,
+    Ended,
+}
+
 /// Takes it off on every active network service.
 pub async fn off(patience: Duration) -> Off {
     static BUSY: AtomicBool = AtomicBool::new(false);
     bounded(&BUSY, patience, || platform::system_proxy().off().map_err(|e| e.to_string())).await
+}
+
+/// For the daemon's way out: what leads to the edge is as `init` found it. Nothing is touched that
+/// leads elsewhere, and nothing at all where we are not in charge and nothing leads to us.
+pub async fn take_back(home: Home, edge: SocketAddr, patience: Duration) -> Off {
+    static BUSY: AtomicBool = AtomicBool::new(false);
+    bounded(&BUSY, patience, move || {
+        let mut turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+        *turn = Turn::Ended;
+        let proxy = platform::system_proxy();
+        let leads_here = || proxy.leads_to().contains(&edge.to_string());
+        if !home.proxy_managed().exists() && !leads_here() {
+            return Ok(None);
+        }
+        // What we can't read we can't restore: then all of it goes off.
+        let Ok(Some(found)) = proxy.read() else { return proxy.off().map_err(|e| e.to_string()) };
+        let ours = found.iter().filter(|s| s.http.is(edge) || s.https.is(edge));
+        let names = ours.map(|s| s.name.clone()).collect();
+        let was = SystemState::read(&home).and_then(|s| s.proxy).unwrap_or_default();
+        match perform(&proxy.restore(edge, &was, &found)) {
+            Ok(()) => Ok(Some(names)),
+            Err(_) => proxy.off().map_err(|e| e.to_string()),
+        }
+    })
+    .await
+}
+
+/// As long as the daemon lives: each network service is led through the edge once, when it is first
+/// seen. Whoever takes it off later, a person or the watchdog, is not contradicted.
+pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell: impl Fn(Note)) {
+    static BUSY: AtomicBool = AtomicBool::new(false);
+    if !platform::has_system_proxy() {
+        return;
+    }
+    let mut known = BTreeSet::new();
+    let mut last_failure = None;
+    loop {
+        while !home.proxy_managed().exists() || seen.read().status.is_none() {
+            sleep(EDGE_LOOK).await;
+        }
+        let before = known.clone();
+        let managed = home.proxy_managed();
+        let on = bounded(&BUSY, ON, move || turn_on(edge, &before, &managed)).await;
+        let failure = on.as_ref().err().map(ToString::to_string);
+        match &on {
+            Ok(Some(services)) if !services.is_empty() => {
+                known.extend(services.iter().cloned());
+                let on = services.join(", ");
+                tell(Note::new("system_proxy").cause(format!("system proxy leads here on {on}")));
+            }
+            Ok(_) => {}
+            // The network is rebuilt after sleep: the next look may do better. Said once.
+            Err(e) if failure != last_failure => {
+                let why = format!("system proxy could not be turned on: {e}");
+                tell(Note::new("system_proxy").cause(why));
+            }
+            Err(_) => {}
+        }
+        last_failure = failure;
+        sleep(LOOK).await;
+    }
+}
+
+/// Services that are not known yet; gives their names.
+fn turn_on(
+    edge: SocketAddr,
+    known: &BTreeSet<String>,
+    managed: &Path,
+) -> Result<Option<Vec<String>>, String> {
+    let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    if *turn == Turn::Ended {
+        return Ok(None);
+    }
+    let proxy = platform::system_proxy();
+    let Some(found) = proxy.read().map_err(|e| e.to_string())? else { return Ok(None) };
+    // It may be gone since: `init` and `uninstall` take it away first.
+    if !managed.exists() {
+        return Ok(None);
+    }
+    let new: Vec<_> = found.into_iter().filter(|s| !known.contains(&s.name)).collect();
+    perform(&proxy.set(edge, &new))?;
+    Ok(Some(new.into_iter().map(|s| s.name).collect()))
+}
+
+/// Each of them, even if one fails.
+fn perform(steps: &[Step]) -> Result<(), String> {
+    let mut os = Os::default();
+    let mut done = Ok(());
+    for step in steps {
+        done = done.and(setup::perform(&mut os, step).map_err(|e| e.to_string()));
+    }
+    done
 }
 
 /// What the journal says of it; nothing where there is nothing to take off.

@@ -1,15 +1,16 @@
 //! `ca path`, `ca bundle`, `ca trust`, `ca untrust`.
 
 use std::fs;
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::Write;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
-use super::{Context, Exit, Failure, client, env, say};
+use super::apply::Leftover;
+use super::{Context, Exit, Failure, apply, client, env, say};
 use crate::home::Home;
 use crate::platform;
-use crate::setup::{self, Os, StepError};
+use crate::setup::{self, StepError};
 use crate::trust_store::{Authority, Change, Plan, TrustStoreError};
 
 const ASK: Duration = Duration::from_secs(2);
@@ -59,6 +60,7 @@ pub fn run(ctx: &Context, command: &CaCommand, out: &mut impl Write) -> Result<E
 }
 
 fn change(ctx: &Context, change: Change, yes: bool) -> Result<(), Failure> {
+    let lock = apply::begin(ctx, Leftover::Refuse)?;
     let plan = platform::trust_store().plan(change, &authorities(&ctx.home)).map_err(failure)?;
     let store = format!("the trust store of this system ({})", plan.store);
     if plan.steps.is_empty() {
@@ -73,16 +75,10 @@ fn change(ctx: &Context, change: Change, yes: bool) -> Result<(), Failure> {
         return Err(Failure::new(Exit::NO_PERMISSION, format!("{store} is root's"))
             .hint(format!("{}\n  then the same command again", setup::as_root(&plan.steps))));
     }
-    if !yes && !consent()? {
+    if !yes && !apply::consent("Go on?")? {
         return Err(Failure::new(Exit::FAILED, "nothing was changed"));
     }
-    setup::execute(&mut Os::default(), &ctx.home.setup_journal(), &plan.steps).map_err(|e| {
-        let hint = match e.left.as_slice() {
-            [] => "what was begun has been taken back".to_owned(),
-            left => format!("this could not be taken back: {}", left.join("; ")),
-        };
-        Failure::new(Exit::FAILED, &e).hint(hint)
-    })?;
+    apply::execute(ctx, &lock, &plan.steps)?;
     say(match change {
         Change::Trust => "done; programs that run already may need a restart to notice",
         Change::Untrust => "done",
@@ -107,22 +103,8 @@ fn show(plan: &Plan, change: Change, store: &str) {
     }
 }
 
-fn consent() -> Result<bool, Failure> {
-    let stdin = std::io::stdin();
-    if !stdin.is_terminal() {
-        return Err(Failure::new(Exit::USAGE, "this asks first, and there is no terminal to ask")
-            .hint("--yes does it without asking"));
-    }
-    let mut err = std::io::stderr();
-    let _ = write!(err, "Go on? [y/N] ");
-    let _ = err.flush();
-    let mut answer = String::new();
-    stdin.lock().read_line(&mut answer)?;
-    Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
-}
-
 /// The one in use, then those that were replaced.
-fn authorities(home: &Home) -> Vec<Authority> {
+pub fn authorities(home: &Home) -> Vec<Authority> {
     let retired = fs::read_dir(home.ca_dir()).into_iter().flatten().flatten().map(|e| e.path());
     let retired = retired.filter(|path| {
         path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("retired-"))

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Context, Exit, Failure, lifecycle};
+use super::{Context, Exit, Failure, client, lifecycle};
 use crate::config::NoProxy;
-use crate::home::{self, Home};
+use crate::home::{self, Home, PidLock};
 use crate::meter::ca::Ca;
 use crate::meter::trust;
 
@@ -35,6 +36,8 @@ pub const PROJECT_VAR: &str = "HALTON_PROJECT";
 /// Ties a row to the `run` that its client was started by.
 pub const RUN_VAR: &str = "HALTON_RUN";
 
+/// What a new shell waits for an edge that says nothing.
+const IF_UP: Duration = Duration::from_millis(300);
 /// What never goes through a proxy.
 pub const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
@@ -47,6 +50,10 @@ pub struct EnvArgs {
     /// Print the commands that take the variables away again.
     #[arg(long)]
     unset: bool,
+    /// Print them only if the edge answers, and the commands that take ours away if it does not; never
+    /// waits for long. For the start files of shells.
+    #[arg(long, conflicts_with_all = ["unset", "json"])]
+    if_up: bool,
     /// Print as one JSON object.
     #[arg(long, conflicts_with = "shell")]
     json: bool,
@@ -61,9 +68,15 @@ enum Shell {
 
 pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let present: BTreeMap<String, String> = std::env::vars().collect();
-    if args.unset {
-        for name in PROXY_VARS.iter().chain(&NO_PROXY_VARS).chain(&CA_VARS).chain(&[NODE_PROXY_VAR])
-        {
+    let edge = ctx.loaded.config.edge.addr();
+    let down = args.if_up && !answers(ctx);
+    if args.unset || down {
+        // A shell that got ours from its session is better off without them; what else is there stays.
+        let ours = |name: &&str| {
+            let value = present.get(*name).map_or("", String::as_str);
+            value == format!("http://{edge}") || Path::new(value).starts_with(ctx.home.path())
+        };
+        for name in names().filter(|name| args.unset || ours(name)) {
             match args.shell {
                 Shell::Posix => writeln!(out, "unset {name}")?,
                 Shell::Fish => writeln!(out, "set -e {name}")?,
@@ -74,7 +87,7 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
     ctx.checked()?;
     ctx.home.create()?;
     prepare_ca(ctx)?;
-    let vars = variables(&present, ctx.loaded.config.edge.addr(), &ctx.home, &union_bundle);
+    let vars = variables(&present, edge, &ctx.home, &union_bundle);
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&vars).map_err(anyhow::Error::from)?)?;
         return Ok(Exit::OK);
@@ -93,6 +106,17 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
         }
     }
     Ok(Exit::OK)
+}
+
+/// Every variable that we set.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    PROXY_VARS.into_iter().chain(NO_PROXY_VARS).chain(CA_VARS).chain([NODE_PROXY_VAR])
+}
+
+/// Our edge lives, and says so at once.
+fn answers(ctx: &Context) -> bool {
+    let pid = PidLock::holder(&ctx.home.pid_file("edge")).ok().flatten();
+    pid.is_some_and(|pid| client::edge_status(ctx, pid, IF_UP).is_some())
 }
 
 /// Makes sure that the CA and the bundle are there before a program is pointed at them.

@@ -9,8 +9,9 @@ use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{Health, Tree};
-use super::{Context, Exit, Failure, env, say, upstream};
+use super::{Context, Exit, Failure, env, say, services, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
+use crate::platform::Service;
 use crate::supervisor::{JournalEntry, journal};
 
 /// How long `start` and `restart` wait for `/health`.
@@ -56,18 +57,23 @@ pub fn start(ctx: &Context, args: &StartArgs) -> Result<Exit, Failure> {
 
 pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
     let tree = Tree::look(ctx, ASK);
-    if tree.root.is_none() && tree.daemon.is_none() && tree.watchdog.is_none() {
+    let services = services::installed(ctx);
+    let idle = tree.root.is_none() && tree.daemon.is_none() && tree.watchdog.is_none();
+    if idle && services.is_none() {
         say("not running");
         return Ok(Exit::OK);
     }
     write_atomic(&ctx.home.user_stopped(), b"")?;
-    match tree.root {
-        Some(root) => signal(root, Signal::HUP)?,
-        // The root died: end its orphans ourselves.
-        None => {
-            for pid in [tree.daemon, tree.watchdog].into_iter().flatten() {
-                signal(pid, Signal::TERM)?;
-            }
+    if let Some(services) = &services {
+        services.stop(&Service::METERING);
+    }
+    if let Some(root) = tree.root {
+        signal(root, Signal::HUP)?;
+    }
+    // No root that ends them: it died, or has only the edge below it.
+    if tree.root.is_none() || services.is_some() {
+        for pid in [tree.daemon, tree.watchdog].into_iter().flatten() {
+            signal(pid, Signal::TERM)?;
         }
     }
     let deadline = Instant::now() + STOP_PATIENCE;
@@ -87,7 +93,10 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
 pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
     let before = Tree::look(ctx, ASK);
     let _ = fs::remove_file(ctx.home.user_stopped());
-    if let (Some(root), Some(daemon)) = (before.root, before.daemon) {
+    let services = services::installed(ctx).filter(|s| s.pid(Service::Daemon).is_some());
+    if let Some(services) = services {
+        services.restart(&Service::METERING);
+    } else if let (Some(root), Some(daemon)) = (before.root, before.daemon) {
         signal(root, Signal::USR1)?;
         let deadline = Instant::now() + STOP_PATIENCE;
         while holder(ctx, "daemon") == Some(daemon) && Instant::now() < deadline {
@@ -101,6 +110,9 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
 }
 
 pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
+    if let Some(services) = services::installed(ctx) {
+        services.stop(&Service::ALL);
+    }
     let tree = Tree::look(ctx, ASK);
     // The root goes first: it would start the edge again.
     let processes = [
@@ -130,27 +142,23 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     let stopped = ctx.home.user_stopped().exists();
     let deadline = Instant::now() + patience;
     let mut tree = Tree::look(ctx, ASK.min(patience));
+    let services = services::installed(ctx);
     if tree.metering() {
-        // It serves, but its root died: a new one adopts what lives.
+        // It serves, but its root died: a new one adopts what lives. A service manager sees that itself.
         if tree.root.is_none()
+            && services.is_none()
             && let Err(e) = spawn_root(ctx)
         {
             say(format_args!("the supervisor could not be started: {e}"));
         }
         return Ready::Metering;
     }
-    if tree.root.is_none() {
-        if tree.edge.is_none() && port_answers(ctx) {
-            return Ready::NoEdge(taken(ctx));
-        }
-        if let Err(e) = spawn_root(ctx) {
-            return Ready::NoEdge(format!("the supervisor could not be started: {e}"));
-        }
-    } else if tree.daemon.is_none() && !stopped {
-        // A root that was told to stop metering: tell it to look again.
-        if let Some(root) = tree.root {
-            let _ = signal(root, Signal::HUP);
-        }
+    let by_services = services.is_some_and(|services| {
+        let wanted: &[Service] = if stopped { &[Service::Edge] } else { &Service::ALL };
+        services.start(wanted, patience)
+    });
+    if !by_services && let Err(why) = bring_up(ctx, &tree, stopped) {
+        return Ready::NoEdge(why);
     }
     let edge_deadline = deadline.max(Instant::now() + Duration::from_secs(1));
     let mut wait = Duration::from_millis(2);
@@ -167,6 +175,21 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
         wait = (wait * 2).min(Duration::from_millis(10));
     }
     verdict(ctx, &tree, stopped)
+}
+
+/// Starts the embedded root, or tells it to look again.
+fn bring_up(ctx: &Context, tree: &Tree, stopped: bool) -> Result<(), String> {
+    let Some(root) = tree.root else {
+        if tree.edge.is_none() && port_answers(ctx) {
+            return Err(taken(ctx));
+        }
+        return spawn_root(ctx).map_err(|e| format!("the supervisor could not be started: {e}"));
+    };
+    if tree.daemon.is_none() && !stopped {
+        // It was told to stop metering.
+        let _ = signal(root, Signal::HUP);
+    }
+    Ok(())
 }
 
 fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {

@@ -1,5 +1,6 @@
 //! The command line: one file per command. stdout is data, stderr is messages.
 
+mod apply;
 mod budget;
 mod ca;
 mod client;
@@ -8,6 +9,7 @@ mod doctor;
 mod env;
 mod events;
 mod exit;
+mod init;
 mod lifecycle;
 mod manual;
 mod output;
@@ -21,12 +23,15 @@ mod requests;
 mod reset_proxy;
 mod run;
 mod selftest;
+mod services;
 mod status;
 mod statusline;
 mod summary;
+mod uninstall;
 mod up;
 mod upgrade;
 mod upstream;
+mod userenv;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -67,6 +72,10 @@ enum Command {
     Run(run::RunArgs),
     /// Run the whole tree in the foreground with a live view; Ctrl-C ends it.
     Up,
+    /// Install services; with --apps and --full, lead more through the meter. Shows each change first.
+    Init(init::InitArgs),
+    /// Undo every change that `init` made.
+    Uninstall(uninstall::UninstallArgs),
     /// Start metering (daemon and watchdog; the edge too if it is down).
     Start(lifecycle::StartArgs),
     /// Stop metering. The edge stays: tools keep working, unmetered.
@@ -114,6 +123,8 @@ enum Command {
     /// Says whether this program can take over from a running process.
     #[command(hide = true)]
     Preflight { process: String, format: u32 },
+    #[command(hide = true)]
+    Userenv(userenv::UserenvArgs),
     #[command(hide = true)]
     Edge(EdgeArgs),
     #[command(hide = true)]
@@ -206,6 +217,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             drop(out);
             up::run(&ctx)
         }
+        Command::Init(args) => init::run(ctx.checked()?, &args),
+        Command::Uninstall(args) => uninstall::run(&ctx, &args),
         Command::Start(args) => lifecycle::start(ctx.checked()?, &args),
         Command::Stop => lifecycle::stop(&ctx),
         Command::Restart => lifecycle::restart(ctx.checked()?),
@@ -229,6 +242,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Preflight { process, format } => {
             Ok(processes::preflight(&process, format, &mut out))
         }
+        Command::Userenv(args) => userenv::run(&ctx, &args),
         Command::Edge(EdgeArgs { command: Some(EdgeCommand::Stop) }) => lifecycle::edge_stop(&ctx),
         Command::Edge(EdgeArgs { command: None }) => Ok(processes::edge(ctx)),
         Command::Daemon(args) => Ok(processes::daemon(ctx, args.service)),

@@ -7,8 +7,9 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{self, Health, Tree};
-use super::{Context, Exit, Failure, budget, output, quota};
+use super::{Context, Exit, Failure, budget, output, quota, services};
 use crate::meter::ledger::Ledger;
+use crate::setup::Mode;
 
 const ASK: Duration = Duration::from_millis(1000);
 
@@ -53,6 +54,7 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
     };
     let answers = matches!(tree.health, Health::Ok(_) | Health::Degraded(_));
     let actors = answers.then(|| client::api(ctx, "/v1/actors", ASK).ok()).flatten();
+    let mode = Mode::installed(&ctx.home);
     let bypass = answers
         .then(|| client::api(ctx, "/v1/bypass", ASK).ok())
         .flatten()
@@ -64,6 +66,7 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
         let document = json!({
             "state": state.name(),
             "home": ctx.home.path(),
+            "installed": mode.map(|m| m.to_string()),
             "edge": { "pid": tree.edge, "address": ctx.loaded.config.edge.addr(), "status": tree.edge_answer },
             "daemon": {
                 "pid": tree.daemon,
@@ -82,6 +85,10 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
         writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
     } else {
         print(ctx, &tree, state, actors.as_ref(), out)?;
+        if let Some(mode) = mode {
+            let kept = services::installed(ctx).map_or("no service manager", |s| s.name());
+            writeln!(out, "  installed {mode}; kept by {kept}")?;
+        }
         print_bypass(bypass.as_ref(), out)?;
         for line in quota::lines(&quotas, jiff::Timestamp::now()) {
             writeln!(out, "  quota     {line}")?;

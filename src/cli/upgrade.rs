@@ -11,8 +11,9 @@ use serde_json::Value;
 
 use super::client::{self, Tree};
 use super::lifecycle::{self, signal};
-use super::{Context, Exit, Failure, say};
+use super::{Context, Exit, Failure, say, services};
 use crate::home::{own_program, write_atomic};
+use crate::platform::Service;
 use crate::supervisor::journal;
 
 /// A preflight takes 10 s at most, coming to rest 3 s.
@@ -53,6 +54,16 @@ pub fn run(ctx: &Context, args: &UpgradeArgs) -> Result<Exit, Failure> {
     }
     if let Some(pid) = tree.root {
         root(ctx, pid, &program)?;
+    }
+    if let Some(services) = services::installed(ctx)
+        && let Some(old) = services.state(Service::Edge).and_then(|s| s.program)
+        && old != program
+    {
+        say(format_args!(
+            "{} starts {} at the next login; `init` by the new program changes that",
+            services.name(),
+            old.display()
+        ));
     }
     if ctx.home.user_stopped().exists() {
         return Ok(Exit::OK);

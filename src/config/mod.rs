@@ -4,6 +4,7 @@
 //! from the code's. Commands refuse a wrong file (exit 78); a long-running process uses
 //! [`Loaded::config`], in which the built-in default stands for whatever was wrong.
 
+mod edit;
 mod hosts;
 mod keys;
 mod layers;
@@ -14,6 +15,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use edit::with_value;
 pub use hosts::{ConnectRule, HostPattern, SELFTEST_HOST, UpstreamProxy, is_selftest};
 pub(crate) use hosts::{base64, percent_decode};
 pub use keys::{KEYS, Key, Value};

@@ -1,6 +1,8 @@
 //! What only Linux has. What builds arguments and parses output compiles, and is tested, anywhere.
 
 #[cfg(target_os = "linux")]
+pub mod environ;
+#[cfg(target_os = "linux")]
 pub mod listener;
 #[cfg(target_os = "linux")]
 pub mod owner;

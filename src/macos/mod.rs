@@ -1,20 +1,31 @@
 //! What only macOS has. What builds arguments and parses output compiles, and is tested, anywhere.
 
 pub mod activate;
+pub mod agents;
+pub mod environ;
+pub mod launchctl;
+pub mod launchd;
 pub mod listener;
+pub mod network;
 pub mod owner;
+pub mod plist;
+pub mod session;
 pub mod splice;
 pub mod system_proxy;
 pub mod trust_store;
+
+#[cfg(test)]
+#[path = "../../tests/support/standins.rs"]
+mod standins;
 
 use crate::platform::{ServiceManager, SessionEnvironment};
 
 #[must_use]
 pub fn service_manager() -> Option<Box<dyn ServiceManager>> {
-    None
+    Some(Box::new(launchd::Launchd::default()))
 }
 
 #[must_use]
 pub fn session_environment() -> Option<Box<dyn SessionEnvironment>> {
-    None
+    Some(Box::new(session::Session::default()))
 }

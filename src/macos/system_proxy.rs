@@ -1,23 +1,33 @@
 //! The system proxy by `networksetup`, the one tool that an admin user may run without a prompt.
+//!
+//! The setting is each network service's own, and the first one in use counts: so every active one is
+//! set, and one that fails does not keep the others from it.
 
+use std::ffi::OsString;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
-use crate::platform::{SystemProxy, SystemProxyError};
+use super::network::{self, Kind, PROGRAM};
+use crate::platform::{NetworkService, ProxySetting, SystemProxy, SystemProxyError};
+use crate::setup::{Call, Step};
 
-const PROGRAM: &str = "networksetup";
+/// What never goes through a proxy. `*.local` and `169.254/16` are macOS's own.
+const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// The real one.
-#[derive(Clone, Copy, Debug)]
-pub struct NetworkSetup;
+#[derive(Clone, Debug, Default)]
+pub struct NetworkSetup {
+    /// Where the tools are looked for; `None`: by the search path.
+    path: Option<OsString>,
+}
 
 impl SystemProxy for NetworkSetup {
     fn off(&self) -> Result<Option<Vec<String>>, SystemProxyError> {
-        let services = active_services(&call(&["-listallnetworkservices"])?);
+        let services = self.services()?;
         let mut failure = None;
         for service in &services {
-            for setting in OFF {
-                // One service that refuses must not keep the others switched on.
-                if let Err(e) = call(&[setting, service, "off"]) {
+            for kind in Kind::ALL {
+                if let Err(e) = self.ask(&kind.switch(service, false).args) {
                     failure.get_or_insert(e);
                 }
             }
@@ -26,75 +36,139 @@ impl SystemProxy for NetworkSetup {
     }
 
     fn leads_to(&self) -> Vec<String> {
-        let output = Command::new("scutil").arg("--proxy").stdin(Stdio::null()).output();
-        output.map(|o| effective(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
+        let output = self.run("scutil", &["--proxy"]);
+        output.map(|o| network::effective(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
+    }
+
+    fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
+        // All or none: what is planned on half of it would be half done.
+        let services = self.services()?.into_iter();
+        services.map(|name| self.service(name)).collect::<Result<Vec<_>, _>>().map(Some)
+    }
+
+    fn set(&self, edge: SocketAddr, found: &[NetworkService]) -> Vec<Step> {
+        found.iter().flat_map(|service| lead(edge, service)).collect()
+    }
+
+    fn restore(
+        &self,
+        edge: SocketAddr,
+        was: &[NetworkService],
+        found: &[NetworkService],
+    ) -> Vec<Step> {
+        let nothing = NetworkService::default();
+        let back = |service: &NetworkService| {
+            let was = was.iter().find(|w| w.name == service.name);
+            release(edge, was.unwrap_or(&nothing), service)
+        };
+        found.iter().flat_map(back).collect()
     }
 }
 
-/// HTTPS first: that is the one that tools with keys in their requests use.
-const OFF: [&str; 2] = ["-setsecurewebproxystate", "-setwebproxystate"];
-
-fn call(args: &[&str]) -> Result<String, SystemProxyError> {
-    let output = Command::new(PROGRAM)
-        .args(args)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| SystemProxyError::Spawn { program: PROGRAM, source })?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    if output.status.success() {
-        return Ok(said.into_owned());
+impl NetworkSetup {
+    fn services(&self) -> Result<Vec<String>, SystemProxyError> {
+        Ok(network::active_services(&self.ask(&["-listallnetworkservices"])?))
     }
-    // It reports its errors on stdout.
-    Err(SystemProxyError::Refused {
-        program: PROGRAM,
-        call: args.join(" "),
-        said: said.split_whitespace().collect::<Vec<_>>().join(" "),
-        code: output.status.code().unwrap_or(-1),
-    })
+
+    fn service(&self, name: String) -> Result<NetworkService, SystemProxyError> {
+        let http = network::read_proxy(&self.ask(&Kind::Http.get(&name))?);
+        let https = network::read_proxy(&self.ask(&Kind::Https.get(&name))?);
+        let bypass = network::read_bypass(&self.ask(&["-getproxybypassdomains", &name])?);
+        let auto = network::read_auto(&self.ask(&["-getautoproxyurl", &name])?);
+        Ok(NetworkService { name, http, https, bypass, auto })
+    }
+
+    fn ask<S: AsRef<str>>(&self, args: &[S]) -> Result<String, SystemProxyError> {
+        let args: Vec<_> = args.iter().map(AsRef::as_ref).collect();
+        let output = self
+            .run(PROGRAM, &args)
+            .map_err(|source| SystemProxyError::Spawn { program: PROGRAM, source })?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if output.status.success() {
+            return Ok(said.into_owned());
+        }
+        // It reports its errors on stdout.
+        Err(SystemProxyError::Refused {
+            program: PROGRAM,
+            call: args.join(" "),
+            said: said.split_whitespace().collect::<Vec<_>>().join(" "),
+            code: output.status.code().unwrap_or(-1),
+        })
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> std::io::Result<std::process::Output> {
+        let run = |program: &str| {
+            let mut command = Command::new(program);
+            if let Some(path) = &self.path {
+                command.env("PATH", path);
+            }
+            command.args(args).stdin(Stdio::null()).output()
+        };
+        // The escape hatch works in a shell whose search path is odd.
+        run(program).or_else(|_| run(&format!("/usr/sbin/{program}")))
+    }
 }
 
-/// The proxies that are on, of `scutil --proxy`: `key : value` lines.
-fn effective(listing: &str) -> Vec<String> {
-    let value = |wanted: &str| {
-        let mut pairs = listing.lines().filter_map(|l| l.split_once(" : "));
-        pairs.find(|(key, _)| key.trim() == wanted).map(|(_, value)| value.trim())
-    };
-    let on = ["HTTPS", "HTTP"].into_iter().filter_map(|kind| {
-        let (host, port) = (value(&format!("{kind}Proxy"))?, value(&format!("{kind}Port"))?);
-        (value(&format!("{kind}Enable")) == Some("1")).then(|| format!("{host}:{port}"))
-    });
-    on.collect()
+/// The service's proxies lead to the edge then.
+fn lead(edge: SocketAddr, service: &NetworkService) -> Vec<Step> {
+    if Kind::ALL.iter().any(|kind| kind.of(service).on && kind.of(service).authenticated) {
+        // Its password can't be read, so it could never be put back.
+        return Vec::new();
+    }
+    let host = edge.ip().to_string();
+    let mut steps = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| !kind.of(service).is(edge)) {
+        let set = kind.set(&service.name, &host, edge.port());
+        steps.push(Step::Run(set.undo(put(kind, &service.name, kind.of(service)))));
+    }
+    let bypass = with_local(&service.bypass);
+    if bypass != service.bypass {
+        let set = network::set_bypass(&service.name, &bypass);
+        let back = network::set_bypass(&service.name, &service.bypass);
+        steps.push(Step::Run(set.undo([back])));
+    }
+    steps
 }
 
-/// Names from `-listallnetworkservices`: the first line explains the asterisk, which marks a
-/// disabled service. Names may hold spaces, slashes and parentheses.
-fn active_services(listing: &str) -> Vec<String> {
-    listing
-        .lines()
-        .skip(1)
-        .filter(|line| !line.is_empty() && !line.starts_with('*'))
-        .map(str::to_owned)
-        .collect()
+/// What of it leads to the edge does so no more. The rest is somebody else's by now.
+fn release(edge: SocketAddr, was: &NetworkService, service: &NetworkService) -> Vec<Step> {
+    let name = &service.name;
+    let mut steps = Vec::new();
+    for kind in Kind::ALL.into_iter().filter(|kind| kind.of(service).is(edge)) {
+        let was = kind.of(was);
+        // Ours was never the user's.
+        let off = ProxySetting::default();
+        let back = put(kind, name, if was.is(edge) { &off } else { was });
+        let again = kind.set(name, &edge.ip().to_string(), edge.port());
+        steps.extend(back.into_iter().map(|call| Step::Run(call.undo([again.clone()]))));
+    }
+    if !steps.is_empty()
+        && service.bypass == with_local(&was.bypass)
+        && service.bypass != was.bypass
+    {
+        let set = network::set_bypass(name, &was.bypass);
+        steps.push(Step::Run(set.undo([network::set_bypass(name, &service.bypass)])));
+    }
+    steps
+}
+
+/// As it was. Host and port of one that was off can be put back only by switching it on first.
+fn put(kind: Kind, service: &str, was: &ProxySetting) -> Vec<Call> {
+    let mut calls = Vec::new();
+    if !was.host.is_empty() {
+        calls.push(kind.set(service, &was.host, was.port));
+    }
+    if !was.on {
+        calls.push(kind.switch(service, false));
+    }
+    calls
+}
+
+fn with_local(bypass: &[String]) -> Vec<String> {
+    let missing = LOCAL.iter().filter(|l| !bypass.iter().any(|b| b == *l));
+    bypass.iter().cloned().chain(missing.map(|l| (*l).to_owned())).collect()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn services_keep_their_names_and_disabled_ones_are_left_out() {
-        let listing = "An asterisk (*) denotes that a network service is disabled.\n\
-            USB 10/100/1000 LAN 2\nWi-Fi\n*Thunderbolt Bridge\nCorp VPN (1)\n\n";
-        assert_eq!(active_services(listing), ["USB 10/100/1000 LAN 2", "Wi-Fi", "Corp VPN (1)"]);
-        assert_eq!(active_services(""), Vec::<String>::new());
-    }
-
-    #[test]
-    fn only_proxies_that_are_on_count() {
-        let listing = "<dictionary> {\n  ExceptionsList : <array> {\n    0 : *.local\n  }\n  \
-            HTTPEnable : 0\n  HTTPPort : 7890\n  HTTPProxy : 10.0.0.1\n  HTTPSEnable : 1\n  \
-            HTTPSPort : 8081\n  HTTPSProxy : 127.0.0.1\n}\n";
-        assert_eq!(effective(listing), ["127.0.0.1:8081"]);
-        assert_eq!(effective("<dictionary> {\n}\n"), Vec::<String>::new());
-    }
-}
+#[path = "system_proxy_tests.rs"]
+mod tests;

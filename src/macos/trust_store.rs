@@ -103,53 +103,29 @@ fn fingerprints(listing: &str) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::os::unix::fs::PermissionsExt;
 
     use rustls::pki_types::CertificateDer;
 
+    use super::super::standins::Standins;
     use super::*;
 
-    /// Keeps certificates and trust as files beside itself; `refuse` there: the person says no.
-    const STAND_IN: &str = r#"#!/bin/sh
-        d=$(dirname "$0")
-        echo "$@" >>"$d/calls"
-        case $1 in
-          add-trusted-cert) cp "$6" "$d/held"
-            if [ -e "$d/refuse" ]; then
-              echo "SecTrustSettingsSetTrustSettings: The authorization was canceled by the user." >&2
-              exit 1
-            fi
-            [ -e "$d/lie" ] || : >"$d/trusted" ;;
-          verify-cert) if [ -e "$d/trusted" ]; then echo "...certificate verification successful."
-            else echo "Cert Verify Result: CSSMERR_TP_NOT_TRUSTED" >&2; exit 1; fi ;;
-          find-certificate)
-            if [ -e "$d/held" ]; then echo "SHA-256 hash: $(cat "$d/hash")"; echo "SHA-1 hash: 00"; fi ;;
-          remove-trusted-cert) if [ -e "$d/trusted" ]; then rm "$d/trusted"
-            else echo "SecTrustSettingsRemoveTrustSettings: No Trust Settings were found." >&2; exit 1; fi ;;
-          delete-certificate) [ "$3" = "$(cat "$d/hash")" ] && rm "$d/held" ;;
-          *) exit 2 ;;
-        esac
-    "#;
-
-    struct Stage {
+    struct Mac {
+        tools: Standins,
         dir: tempfile::TempDir,
         store: Keychain,
         authority: Authority,
     }
 
-    impl Stage {
+    impl Mac {
         fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let tool = dir.path().join(PROGRAM);
-            fs::write(&tool, STAND_IN).unwrap();
-            fs::set_permissions(&tool, fs::Permissions::from_mode(0o755)).unwrap();
+            let tools = Standins::below(dir.path());
             let file = dir.path().join("ca.pem");
-            fs::write(&file, "").unwrap();
+            let pem = "-----BEGIN CERTIFICATE-----\nBw==\n-----END CERTIFICATE-----\n";
+            fs::write(&file, pem).unwrap();
             let authority = Authority { file, certificate: CertificateDer::from(vec![7]) };
-            fs::write(dir.path().join("hash"), authority.fingerprint()).unwrap();
-            let path = format!("{}:/usr/bin:/bin", dir.path().display());
-            let store = Keychain { path: Some(path.into()), ..Keychain::of(dir.path()) };
-            Self { dir, store, authority }
+            let store = Keychain { path: Some(tools.path()), ..Keychain::of(dir.path()) };
+            Self { tools, dir, store, authority }
         }
 
         fn plan(&self, change: Change) -> Plan {
@@ -161,53 +137,58 @@ mod tests {
             setup::execute(&mut os, &self.dir.path().join("journal"), &self.plan(change).steps)
         }
 
-        fn has(&self, name: &str) -> bool {
-            self.dir.path().join(name).exists()
-        }
-
-        fn put(&self, name: &str) {
-            fs::write(self.dir.path().join(name), "").unwrap();
+        /// `None`: it is not in the keychain.
+        fn trusted(&self) -> Option<bool> {
+            self.tools.state()["security"][self.authority.fingerprint()]["trusted"].as_bool()
         }
     }
 
     #[test]
     fn there_and_back() {
-        let stage = Stage::new();
-        assert_eq!(stage.plan(Change::Untrust).steps, []);
-        stage.apply(Change::Trust).unwrap();
-        assert!(stage.has("held") && stage.has("trusted"));
-        assert_eq!(stage.plan(Change::Trust).steps, [], "nothing to do twice");
-        stage.apply(Change::Untrust).unwrap();
-        assert!(!stage.has("held") && !stage.has("trusted"));
-        let calls = fs::read_to_string(stage.dir.path().join("calls")).unwrap();
-        let keychain = stage.dir.path().join("Library/Keychains/login.keychain-db");
-        let add = format!("add-trusted-cert -r trustRoot -k {} ", keychain.display());
-        assert!(calls.contains(&add), "{calls}");
+        let mac = Mac::new();
+        assert_eq!(mac.plan(Change::Untrust).steps, []);
+        mac.apply(Change::Trust).unwrap();
+        assert_eq!(mac.trusted(), Some(true));
+        assert_eq!(mac.plan(Change::Trust).steps, [], "nothing to do twice");
+        mac.apply(Change::Untrust).unwrap();
+        assert_eq!(mac.trusted(), None);
+        let keychain = mac.dir.path().join("Library/Keychains/login.keychain-db");
+        let add = format!("security add-trusted-cert -r trustRoot -k {} ", keychain.display());
+        assert_eq!(mac.tools.calls().iter().filter(|c| c.starts_with(&add)).count(), 1);
     }
 
     #[test]
-    fn a_refusal_leaves_nothing_behind() {
-        let stage = Stage::new();
-        stage.put("refuse");
-        let error = stage.apply(Change::Trust).unwrap_err().to_string();
-        assert!(error.contains("canceled by the user"), "{error}");
-        assert!(!stage.has("held"));
+    fn a_refusal_leaves_nothing_behind_and_is_not_asked_again() {
+        for gui in [true, false] {
+            let mac = Mac::new();
+            mac.tools.set("consent", "no");
+            mac.tools.set("gui", gui);
+            let error = mac.apply(Change::Trust).unwrap_err();
+            let wanted = if gui { "canceled by the user" } else { "no user interaction" };
+            assert!(error.to_string().contains(wanted), "{error}");
+            assert_eq!((mac.trusted(), error.left), (None, Vec::new()));
+            let asked = mac.tools.calls();
+            assert_eq!(asked.iter().filter(|c| c.contains("add-trusted-cert")).count(), 1);
+        }
     }
 
     #[test]
     fn success_that_is_none_is_noticed() {
-        let stage = Stage::new();
-        stage.put("lie");
-        stage.apply(Change::Trust).unwrap_err();
-        assert!(!stage.has("held"));
+        let mac = Mac::new();
+        mac.tools.set("consent", "lie");
+        mac.apply(Change::Trust).unwrap_err();
+        assert_eq!(mac.trusted(), None);
     }
 
     #[test]
     fn one_that_was_imported_but_never_trusted_goes_too() {
-        let stage = Stage::new();
-        stage.put("held");
-        stage.apply(Change::Untrust).unwrap();
-        assert!(!stage.has("held"));
+        let mac = Mac::new();
+        mac.tools.set("consent", "lie");
+        let Step::Run(add) = &mac.plan(Change::Trust).steps[0] else { panic!("no call") };
+        mac.store.ask(add).unwrap();
+        assert_eq!(mac.trusted(), Some(false));
+        mac.apply(Change::Untrust).unwrap();
+        assert_eq!(mac.trusted(), None);
     }
 
     #[test]

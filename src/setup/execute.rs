@@ -52,7 +52,7 @@ pub fn execute(machine: &mut dyn Machine, journal: &Path, steps: &[Step]) -> Res
                     source,
                 })?;
             }
-            act(machine, step)
+            perform(machine, step)
         });
         if let Err(cause) = done {
             return Err(Failed { cause, left: take_back(machine, &journal) });
@@ -131,7 +131,11 @@ fn reverse(machine: &dyn Machine, step: &Step) -> Result<Option<Reverse>, StepEr
     })
 }
 
-fn act(machine: &mut dyn Machine, step: &Step) -> Result<(), StepError> {
+/// One step by itself, for what is not to be taken back: a service that is started.
+///
+/// # Errors
+/// When it could not be done.
+pub fn perform(machine: &mut dyn Machine, step: &Step) -> Result<(), StepError> {
     let at = |path: &Path| {
         let path = path.to_path_buf();
         move |source| StepError::Write { path, source }

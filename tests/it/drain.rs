@@ -13,6 +13,7 @@ use crate::wire::{BODY, GET, Wire};
 
 fn started() -> Stand {
     let stand = Stand::new();
+    std::fs::write(stand.home.proxy_managed(), "").unwrap();
     stand.must(&["start"]);
     stand.wait_metering();
     stand
@@ -213,6 +214,7 @@ fn what_does_not_end_is_cut_in_time() {
 #[test]
 fn a_system_tool_that_hangs_does_not_hold_up_the_exit() {
     let stand = Stand::new();
+    std::fs::write(stand.home.proxy_managed(), "").unwrap();
     // Opening it to write waits for a reader, who never comes.
     let fifo = stand.scratch().join("hangs");
     assert!(Command::new("mkfifo").arg(&fifo).status().unwrap().success());
@@ -223,4 +225,13 @@ fn a_system_tool_that_hangs_does_not_hold_up_the_exit() {
     let output = stand.must(&["events", "--json", "--limit", "100000"]);
     let said = "the daemon ends; system proxy could not be taken off";
     assert!(String::from_utf8_lossy(&output.stdout).contains(said), "{}", show(&output));
+}
+
+#[test]
+fn a_system_proxy_that_we_are_not_in_charge_of_is_left_alone() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    stand.must(&["stop"]);
+    assert_eq!(stand.proxy_offs(), 0);
 }

@@ -31,6 +31,8 @@ mod macos_tools;
 mod origin_itself;
 mod selftest;
 mod services;
+mod setup;
+mod shells;
 mod supervision;
 mod surfaces;
 mod upgrade;

@@ -105,7 +105,12 @@ class Call:
         self.state = self._read("state.json", None) or first_state()
         fails = rule and not {"hang", "kill"} & rule.keys()
         try:
-            if not fails or rule.get("effect"):
+            if fails and rule.get("effect"):
+                try:
+                    work(self)
+                except Failed:
+                    pass
+            if not fails:
                 work(self)
                 self._write("state.json", self.state)
             if fails:

@@ -1,5 +1,5 @@
-//! macOS's tools on any machine: launchctl, networksetup, security, scutil (`tests/standins/`), with
-//! their state in a directory.
+//! macOS's tools on any machine: launchctl, networksetup, security, scutil, and Linux's systemctl
+//! (`tests/standins/`), with their state in a directory.
 
 use std::ffi::OsString;
 use std::fs;
@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-const TOOLS: [&str; 4] = ["launchctl", "networksetup", "security", "scutil"];
+const TOOLS: [&str; 5] = ["launchctl", "networksetup", "security", "scutil", "systemctl"];
 
 /// A macOS of a test's own. What really runs (`"start": true`) ends when this is dropped, or with the
 /// test's process.

@@ -1,0 +1,153 @@
+//! `uninstall`: undoes what `init` did. What running programs need stays where they look for it.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use super::apply::Leftover;
+use super::{Context, Exit, Failure, apply, ca, env, init, say};
+use crate::platform;
+use crate::setup::Step;
+use crate::setup::plan::{self, FromPlatform};
+use crate::trust_store::Change;
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    halton-meter uninstall             everything out, the edge down; what was metered stays\n  \
+    halton-meter uninstall --graceful  running tools keep working until the next reboot\n  \
+    halton-meter uninstall --purge     the ledger goes too")]
+pub struct UninstallArgs {
+    /// The edge goes on, unmetered, until the next reboot: no running program loses its connection.
+    #[arg(long)]
+    graceful: bool,
+    /// Remove the home directory too: ledger, settings, certificate authority.
+    #[arg(long)]
+    purge: bool,
+    /// Do it without asking.
+    #[arg(long)]
+    yes: bool,
+}
+
+pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
+    let lock = apply::begin(ctx, Leftover::Forget)?;
+    let installation = init::installation(ctx)?;
+    let (user, edge) = (&installation.user, installation.edge);
+    let found = init::found(ctx, &init::shells(user));
+    let old = found.state.clone().unwrap_or_default();
+    let mut from = FromPlatform::default();
+    let proxy = platform::system_proxy();
+    let services = proxy.read().map_err(init::tool)?.unwrap_or_default();
+    from.proxy = init::proxy_back(&*proxy, edge, &old, &services);
+    if let Some(session) = platform::session_environment() {
+        let names: Vec<&str> = env::names().collect();
+        let was = old.session.unwrap_or_default();
+        from.session = session.unset(user, &names, &was).map_err(init::tool)?;
+    }
+    if let Some(manager) = platform::service_manager() {
+        from.services = manager.uninstall(user, args.graceful).map_err(init::tool)?;
+    }
+    let trust = trusted(ctx);
+    from.trust = trust.0;
+    let parts = plan::uninstall(&installation, &found, from, args.graceful);
+    let purged = if args.purge { purgeable(ctx, args.graceful)? } else { Vec::new() };
+    if parts.is_empty() && purged.is_empty() {
+        say("nothing to do: nothing of ours is installed");
+        return Ok(Exit::OK);
+    }
+    apply::show(&parts);
+    if !purged.is_empty() {
+        say("For good: the ledger with all that was metered, settings, certificate authority");
+        purged.iter().for_each(|path| apply::detail(format_args!("rm -r {}", path.display())));
+    }
+    if !args.yes && !apply::consent("Go on?")? {
+        return Err(Failure::new(Exit::FAILED, "nothing was changed"));
+    }
+    let steps: Vec<Step> = parts.into_iter().flat_map(|p| p.steps).collect();
+    apply::execute(ctx, &lock, &steps)?;
+    for path in &purged {
+        remove(path)?;
+    }
+    tell(ctx, args, edge, trust.1);
+    Ok(Exit::OK)
+}
+
+/// Steps that take our CA out of the system's trust store, or a command for root.
+fn trusted(ctx: &Context) -> (Vec<Step>, Option<String>) {
+    // Where there is no store that we know, nothing of ours is in it.
+    let Ok(plan) = platform::trust_store().plan(Change::Untrust, &ca::authorities(&ctx.home))
+    else {
+        return (Vec::new(), None);
+    };
+    match plan.needs_root {
+        true if !plan.steps.is_empty() => (Vec::new(), Some(crate::setup::as_root(&plan.steps))),
+        true | false => (plan.steps, None),
+    }
+}
+
+/// Everything in the home but what running programs may still read: the bundles of roots. The key goes,
+/// so nobody can sign with our CA any more.
+fn purgeable(ctx: &Context, graceful: bool) -> io::Result<Vec<PathBuf>> {
+    let entries = |dir: &Path| -> io::Result<Vec<PathBuf>> {
+        match fs::read_dir(dir) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+            other => other?.map(|e| e.map(|e| e.path())).collect(),
+        }
+    };
+    let name = |path: &Path| path.file_name().map(|n| n.to_string_lossy().into_owned());
+    let keep_run = graceful.then(|| ctx.home.run_dir());
+    let mut paths: Vec<_> = entries(ctx.home.path())?
+        .into_iter()
+        .filter(|p| *p != ctx.home.ca_dir() && Some(p) != keep_run.as_ref())
+        .collect();
+    paths.extend(entries(&ctx.home.ca_dir())?.into_iter().filter(|p| {
+        *p != ctx.home.ca_bundle() && !name(p).is_some_and(|n| n.starts_with("union"))
+    }));
+    paths.sort();
+    Ok(paths)
+}
+
+fn remove(path: &Path) -> io::Result<()> {
+    let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+    match removed {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}
+
+/// What is still to be done, by the user.
+fn tell(ctx: &Context, args: &UninstallArgs, edge: std::net::SocketAddr, as_root: Option<String>) {
+    if args.graceful {
+        say(format_args!(
+            "the edge stays on {edge} until the next reboot and passes everything, unmetered"
+        ));
+    }
+    let users = platform::programs_pointing_at(edge);
+    if !users.is_empty() {
+        let then = if args.graceful {
+            "restart them before the reboot"
+        } else {
+            "they can't connect any more: restart them"
+        };
+        say(format_args!("these running programs have {edge} in their environment; {then}"));
+        users.iter().for_each(apply::detail);
+    }
+    let bundle = ctx.home.ca_bundle();
+    if bundle.exists() {
+        say(format_args!(
+            "{} stays, as running programs may read their roots from it; remove it after a reboot",
+            bundle.display()
+        ));
+    }
+    if !args.purge && ctx.home.ledger_file().exists() {
+        say(format_args!(
+            "what was metered stays in {}; --purge removes it",
+            ctx.home.path().display()
+        ));
+    }
+    if let Some(command) = as_root {
+        say("our CA is still in the system's trust store, which is root's; this takes it out:");
+        apply::detail(command);
+    }
+}

@@ -1,0 +1,243 @@
+//! launchd keeps our processes: which steps bring its agents to what is wanted.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::agents::{self, domain, exit_timeout, file, label, target};
+use super::{launchctl, plist};
+use crate::platform::{Installation, Service, ServiceManager, ServiceState, User};
+use crate::setup::{self, Call, Os, Said, Step, StepError};
+
+/// launchd, in the user's session at the screen.
+#[derive(Clone, Debug, Default)]
+pub struct Launchd {
+    /// Where `launchctl` is looked for; `None`: by the search path.
+    path: Option<OsString>,
+}
+
+/// An agent as it is found.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Found {
+    /// What its file holds.
+    file: Option<String>,
+    /// What launchd says of it, if it is loaded.
+    loaded: Option<launchctl::Printed>,
+    /// Somebody has switched it off.
+    disabled: bool,
+}
+
+impl Launchd {
+    #[cfg(test)]
+    pub(super) fn with_path(path: OsString) -> Self {
+        Self { path: Some(path) }
+    }
+
+    pub(super) fn ask(&self, call: &Call) -> Result<Said, StepError> {
+        setup::call(&mut Os { path: self.path.clone() }, call)
+    }
+
+    fn find(&self, user: &User, label: &str) -> Result<Found, StepError> {
+        let printed = self.ask(&launchctl::print(&target(user, label)))?;
+        let disabled = self.ask(&launchctl::print_disabled(&domain(user)))?.out;
+        let disabled = launchctl::read_disabled(&disabled).any(|l| l == label);
+        let path = file(user, label);
+        let text = match fs::read(&path) {
+            // A binary one is not ours, so it differs from any that is.
+            Ok(bytes) => Some(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            Err(source) => return Err(StepError::Write { path, source }),
+        };
+        let loaded = (printed.code == 0).then(|| launchctl::read_print(&printed.out));
+        Ok(Found { file: text, loaded, disabled })
+    }
+
+    /// What makes the agent as wanted. Empty: it is.
+    pub(super) fn install_agent(
+        &self,
+        user: &User,
+        agent: &Agent<'_>,
+    ) -> Result<Vec<Step>, StepError> {
+        Ok(install(user, agent, &self.find(user, agent.label)?))
+    }
+
+    /// Empty: there is nothing of it. `keep`: what runs goes on until the session ends.
+    pub(super) fn remove_agent(
+        &self,
+        user: &User,
+        label: &str,
+        exit_timeout: u32,
+        keep: bool,
+    ) -> Result<Vec<Step>, StepError> {
+        Ok(remove(user, label, exit_timeout, keep, &self.find(user, label)?))
+    }
+}
+
+/// An agent as wanted.
+#[derive(Clone, Debug)]
+pub(super) struct Agent<'a> {
+    pub(super) label: &'a str,
+    pub(super) program: &'a Path,
+    pub(super) text: String,
+    pub(super) exit_timeout: u32,
+}
+
+impl ServiceManager for Launchd {
+    fn name(&self) -> &'static str {
+        "launchd"
+    }
+
+    fn missing(&self) -> Option<String> {
+        let Some(user) = User::from_env() else { return Some("HOME is not set".to_owned()) };
+        let domain = domain(&user);
+        match self.ask(&launchctl::print(&domain)) {
+            Ok(said) if said.code == 0 => None,
+            Ok(_) => Some(format!(
+                "launchd has no session of yours ({domain}): agents need a login at the screen, not by ssh"
+            )),
+            Err(e) => Some(e.to_string()),
+        }
+    }
+
+    fn state(&self, user: &User, service: Service) -> Result<ServiceState, StepError> {
+        let found = self.find(user, label(service))?;
+        let arguments = found.file.as_deref().map(|t| plist::strings(t, "ProgramArguments"));
+        let program = arguments.map(|a| a.into_iter().next().unwrap_or_default());
+        let enabled = program.is_some() && found.loaded.is_some() && !found.disabled;
+        let loaded = found.loaded.unwrap_or_default();
+        Ok(ServiceState {
+            program: program.map(PathBuf::from),
+            enabled,
+            last_exit: loaded.last_exit.filter(|_| loaded.pid.is_none()),
+            pid: loaded.pid,
+        })
+    }
+
+    fn install(&self, wanted: &Installation) -> Result<Vec<Step>, StepError> {
+        let mut steps = Vec::new();
+        for service in Service::ALL {
+            let text = agents::service(wanted, service).as_ref().and_then(plist::render);
+            let agent = Agent {
+                label: label(service),
+                program: &wanted.program,
+                text: text.ok_or_else(|| not_text(wanted))?,
+                exit_timeout: exit_timeout(service),
+            };
+            steps.extend(self.install_agent(&wanted.user, &agent)?);
+        }
+        Ok(steps)
+    }
+
+    fn uninstall(&self, user: &User, keep_edge: bool) -> Result<Vec<Step>, StepError> {
+        let mut steps = Vec::new();
+        for service in Service::ALL.into_iter().rev() {
+            let keep = keep_edge && service == Service::Edge;
+            steps.extend(self.remove_agent(user, label(service), exit_timeout(service), keep)?);
+        }
+        Ok(steps)
+    }
+
+    fn start(&self, user: &User, services: &[Service]) -> Vec<Step> {
+        let start = |service: &Service| {
+            let target = target(user, label(*service));
+            let loaded = self.ask(&launchctl::print(&target)).is_ok_and(|said| said.code == 0);
+            if loaded {
+                vec![Step::Run(launchctl::kickstart(&target))]
+            } else {
+                load(user, label(*service), exit_timeout(*service)).to_vec()
+            }
+        };
+        services.iter().flat_map(start).collect()
+    }
+
+    fn stop(&self, user: &User, services: &[Service]) -> Vec<Step> {
+        let services = services.iter().rev();
+        services.flat_map(|s| unload(user, label(*s), exit_timeout(*s))).collect()
+    }
+
+    fn restart(&self, user: &User, services: &[Service]) -> Vec<Step> {
+        let stop = self.stop(user, services);
+        let load = services.iter().flat_map(|s| load(user, label(*s), exit_timeout(*s)));
+        stop.into_iter().chain(load).collect()
+    }
+
+    fn advice(&self, _user: &User) -> Vec<String> {
+        vec![
+            "macOS announces the new background items; System Settings > General > Login Items lists \
+             them, and what is switched off there does not start"
+                .to_owned(),
+        ]
+    }
+}
+
+pub(super) fn not_text(wanted: &Installation) -> StepError {
+    StepError::NotText { path: wanted.program.clone() }
+}
+
+fn install(user: &User, agent: &Agent<'_>, found: &Found) -> Vec<Step> {
+    let same_file = found.file.as_deref() == Some(agent.text.as_str());
+    let same_program = |p: &launchctl::Printed| {
+        p.program.as_deref().is_none_or(|program| Path::new(program) == agent.program)
+    };
+    let loaded = found.loaded.as_ref();
+    if same_file && !found.disabled && loaded.is_some_and(same_program) {
+        return Vec::new();
+    }
+    let (target, path) = (target(user, agent.label), file(user, agent.label));
+    let mut steps = Vec::new();
+    if loaded.is_some() {
+        steps.extend(replace(user, agent.label, agent.exit_timeout, found));
+    }
+    if !same_file {
+        steps.push(Step::write(&path, agent.text.clone(), 0o644));
+    }
+    if found.disabled {
+        steps.push(Step::Run(launchctl::enable(&target).undo([launchctl::disable(&target)])));
+    }
+    let [enable, load] = load(user, agent.label, agent.exit_timeout);
+    if !found.disabled {
+        steps.push(enable);
+    }
+    steps.push(load);
+    steps
+}
+
+fn remove(user: &User, label: &str, exit_timeout: u32, keep: bool, found: &Found) -> Vec<Step> {
+    let mut steps = Vec::new();
+    let path = file(user, label);
+    if found.loaded.is_some() && !keep {
+        steps.extend(replace(user, label, exit_timeout, found));
+    }
+    if found.file.is_some() {
+        steps.push(Step::remove(path));
+    }
+    steps
+}
+
+fn load(user: &User, label: &str, exit_timeout: u32) -> [Step; 2] {
+    let target = target(user, label);
+    let load = launchctl::bootstrap(&domain(user), &file(user, label));
+    let load = load.undo(out(&target, exit_timeout));
+    [Step::Run(launchctl::enable(&target)), Step::Run(load)]
+}
+
+/// Out, and when that is taken back in again, from the file that was there. Whether it is still in
+/// then can't be told: so it goes out first.
+fn replace(user: &User, label: &str, exit_timeout: u32, found: &Found) -> [Step; 2] {
+    let [out, gone] = out(&target(user, label), exit_timeout);
+    let back = [out.clone(), gone.clone(), launchctl::bootstrap(&domain(user), &file(user, label))];
+    let undo = back.into_iter().filter(|_| found.file.is_some());
+    [Step::Run(out.undo(undo)), Step::Run(gone)]
+}
+
+fn unload(user: &User, label: &str, exit_timeout: u32) -> [Step; 2] {
+    out(&target(user, label), exit_timeout).map(Step::Run)
+}
+
+fn out(target: &str, exit_timeout: u32) -> [Call; 2] {
+    [launchctl::bootout(target), launchctl::gone(target, exit_timeout)]
+}
+
+#[cfg(test)]
+#[path = "launchd_tests.rs"]
+mod tests;

@@ -1,0 +1,163 @@
+use serde_json::json;
+
+use super::super::standins::Standins;
+use super::*;
+use crate::setup::{self, Os};
+
+const EDGE: ([u8; 4], u16) = ([127, 0, 0, 1], 8081);
+
+struct Mac {
+    tools: Standins,
+    dir: tempfile::TempDir,
+    proxy: NetworkSetup,
+}
+
+impl Mac {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let tools = Standins::below(dir.path());
+        let proxy = NetworkSetup { path: Some(tools.path()) };
+        Self { tools, dir, proxy }
+    }
+
+    fn found(&self) -> Vec<NetworkService> {
+        self.proxy.read().unwrap().unwrap()
+    }
+
+    fn apply(&self, steps: &[Step]) -> Result<(), setup::Failed> {
+        let mut os = Os { path: Some(self.tools.path()) };
+        setup::execute(&mut os, &self.dir.path().join("journal"), steps)
+    }
+
+    fn set(&self) -> Vec<Step> {
+        self.proxy.set(EDGE.into(), &self.found())
+    }
+
+    fn restore(&self, was: &[NetworkService]) -> Vec<Step> {
+        self.proxy.restore(EDGE.into(), was, &self.found())
+    }
+
+    /// As a person would in the settings: a corporate proxy, one that is off, a list of exceptions.
+    fn lived_in(&self) {
+        self.found();
+        self.tools.change(|state| {
+            let services = state["network"].as_array_mut().unwrap();
+            services[1]["secure"] = json!({ "on": true, "server": "proxy.corp", "port": 3128 });
+            services[1]["web"] = json!({ "on": false, "server": "old.corp", "port": 8080 });
+            services[2]["bypass"] = json!([]);
+            services[3]["auto"] = json!({ "on": true, "url": "http://wpad/proxy.pac" });
+        });
+    }
+}
+
+#[test]
+fn every_active_service_is_led_to_the_edge_and_back() {
+    let mac = Mac::new();
+    mac.lived_in();
+    let (before, was) = (mac.tools.settled(), mac.found());
+    mac.apply(&mac.set()).unwrap();
+    assert_eq!(mac.proxy.leads_to(), ["127.0.0.1:8081", "127.0.0.1:8081"]);
+    assert!(mac.found().iter().all(|s| s.http.is(EDGE.into()) && s.https.is(EDGE.into())));
+    assert_eq!(mac.set(), [], "nothing to do twice");
+    let disabled = &mac.tools.state()["network"][0];
+    assert_eq!(disabled["web"]["on"], false, "nobody uses it");
+    assert_eq!(mac.tools.state()["network"][3]["auto"]["on"], true, "not ours to change");
+
+    mac.apply(&mac.restore(&was)).unwrap();
+    let after = mac.tools.settled();
+    assert_eq!(after["network"][1], before["network"][1]);
+    assert_eq!(after["network"][2]["bypass"], json!([]));
+    assert_eq!(mac.restore(&was), []);
+    assert!(mac.found().iter().all(|s| !s.http.is(EDGE.into()) && !s.https.is(EDGE.into())));
+}
+
+#[test]
+fn what_others_set_meanwhile_stays() {
+    let mac = Mac::new();
+    mac.lived_in();
+    let was = mac.found();
+    mac.apply(&mac.set()).unwrap();
+    mac.tools.change(|state| {
+        state["network"][1]["secure"] = json!({ "on": true, "server": "new.corp", "port": 1 });
+        state["network"][1]["bypass"] = json!(["mine"]);
+        // One that was not there before, and leads to us: it goes off.
+        state["network"][0]["on"] = json!(true);
+        state["network"][0]["web"] = json!({ "on": true, "server": "127.0.0.1", "port": 8081 });
+    });
+    mac.apply(&mac.restore(&was)).unwrap();
+    let after = mac.tools.state();
+    assert_eq!(after["network"][1]["secure"]["server"], "new.corp");
+    assert_eq!(after["network"][1]["bypass"], json!(["mine"]));
+    assert_eq!(
+        after["network"][1]["web"],
+        json!({ "on": false, "server": "old.corp", "port": 8080 })
+    );
+    assert_eq!(after["network"][0]["web"]["on"], false);
+    // A state that was saved while ours was set does not bring it back.
+    mac.apply(&mac.set()).unwrap();
+    let ours = mac.found();
+    mac.apply(&mac.restore(&ours)).unwrap();
+    assert_eq!(mac.proxy.leads_to(), [""; 0]);
+}
+
+#[test]
+fn a_failure_anywhere_leaves_all_as_it_was() {
+    for n in 1.. {
+        let mac = Mac::new();
+        mac.lived_in();
+        mac.tools.change(|state| state["network"].as_array_mut().unwrap().truncate(2));
+        let (before, steps) = (mac.found(), mac.set());
+        mac.tools.fail_at(n);
+        match mac.apply(&steps) {
+            Ok(()) => {
+                assert_eq!(n, steps.len() + 1, "all calls were tried");
+                break;
+            }
+            Err(failed) => assert_eq!(failed.left, [""; 0]),
+        }
+        let mut after = mac.found();
+        for (service, before) in after.iter_mut().zip(&before) {
+            // A host that was never set can't be taken out, only switched off.
+            for (now, was) in
+                [(&mut service.http, &before.http), (&mut service.https, &before.https)]
+            {
+                if was.host.is_empty() && !now.on {
+                    now.clone_from(was);
+                }
+            }
+        }
+        assert_eq!(after, before, "call {n}: {:#?}", mac.tools.calls());
+    }
+}
+
+#[test]
+fn one_service_that_went_away_or_has_a_password_costs_no_other() {
+    let mac = Mac::new();
+    mac.found();
+    let steps = mac.set();
+    mac.tools.change(|state| drop(state["network"].as_array_mut().unwrap().remove(1)));
+    mac.apply(&steps).unwrap();
+    assert_eq!(mac.found().len(), 2);
+    assert_eq!(mac.set(), []);
+    let secret = ProxySetting { on: true, authenticated: true, ..ProxySetting::default() };
+    let service = NetworkService { https: secret, ..NetworkService::default() };
+    assert_eq!(lead(EDGE.into(), &service), []);
+}
+
+#[test]
+fn off_is_off_everywhere_though_one_refuses() {
+    let mac = Mac::new();
+    mac.apply(&mac.set()).unwrap();
+    mac.tools.set("fail", json!([{ "args": "proxystate Wi-Fi off" }]));
+    mac.proxy.off().unwrap_err();
+    let on = |s: &NetworkService| s.http.on || s.https.on;
+    let still: Vec<_> = mac.found().into_iter().filter(on).map(|s| s.name).collect();
+    assert_eq!(still, ["Wi-Fi"]);
+    mac.tools.set("fail", json!([]));
+    let off = mac.proxy.off().unwrap().unwrap();
+    assert_eq!(off, ["Wi-Fi", "Corp VPN (1)", "Thunderbolt Bridge"]);
+    assert_eq!(mac.proxy.leads_to(), [""; 0]);
+    mac.tools.set("admin", false);
+    let refused = mac.proxy.off().unwrap_err().to_string();
+    assert!(refused.contains("requires admin privileges. (exit 14)"), "{refused}");
+}

@@ -20,6 +20,22 @@ chaos *SEED_SECONDS:
 bench *ARGS:
     tools/bench.sh {{ARGS}}
 
+# Micro-benchmarks of the hot pieces; `just bench-micro sse` only some
+bench-micro *FILTER:
+    cargo bench --bench micro -- {{FILTER}}
+
+# Their instructions by unit, which a busy machine does not change
+bench-count *NAMES:
+    tools/bench-count.sh {{NAMES}}
+
+# Reports over a ledger of so many rows
+bench-report ROWS="1000000":
+    cargo bench --bench ledger -- report {{ROWS}}
+
+# The ledger under a steady load; none may be lost
+soak SECONDS="600" RATE="2000":
+    cargo bench --bench ledger -- soak {{SECONDS}} {{RATE}}
+
 fmt:
     cargo fmt
 

@@ -27,6 +27,7 @@ use crate::config::{self, Config, Loaded, Problem};
 use crate::home::{Home, PidLock, write_atomic};
 use crate::meter::ledger::{Register, WriterConfig, start_writer};
 use crate::meter::trust;
+use crate::platform;
 use crate::supervisor::journal::Note;
 use crate::supervisor::{self, Journal};
 
@@ -52,6 +53,8 @@ const PROXY_OFF: Duration = Duration::from_secs(5);
 const LAST_ROWS: Duration = Duration::from_secs(2);
 
 const BEAT: Duration = Duration::from_secs(1);
+/// By this beat all that only starting needs has run.
+const STARTED: u64 = 3;
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
 const EXIT_OK: u8 = 0;
@@ -94,8 +97,11 @@ pub fn main(opts: DaemonOptions) -> u8 {
 
 /// The root watches this: a daemon that does not beat any more is frozen.
 async fn beat(lock: Arc<PidLock>) {
-    loop {
+    for beats in 0_u64.. {
         lock.beat();
+        if beats == STARTED {
+            platform::release_startup_code();
+        }
         tokio::time::sleep(BEAT).await;
     }
 }

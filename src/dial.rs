@@ -3,6 +3,8 @@
 //! Used by the edge and by the tap. Nothing is read beyond the upstream proxy's reply head, so
 //! what the target says first is still in the socket.
 
+mod names;
+
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -93,7 +95,10 @@ pub async fn dial(
             None => direct(host, port).await,
         }
     };
-    let stream = timeout(deadline, attempt).await.map_err(|_| DialError::Timeout)??;
+    let stream = timeout(deadline, attempt).await.map_err(|_| {
+        names::forget(host);
+        DialError::Timeout
+    })??;
     // A failure here costs latency only.
     let _ = stream.set_nodelay(true);
     Ok(stream)
@@ -153,25 +158,22 @@ async fn direct(host: &str, port: u16) -> Result<TcpStream, DialError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return TcpStream::connect((ip, port)).await.map_err(DialError::Connect);
     }
-    let found = tokio::net::lookup_host((host, port)).await.map_err(DialError::Resolve)?;
-    let addresses = alternate(found);
-    match addresses.as_slice() {
+    let addresses = alternate(&names::look_up(host, port).await.map_err(DialError::Resolve)?);
+    let outcome = match addresses.as_slice() {
         [] => Err(DialError::NoAddress),
         [only] => TcpStream::connect(only).await.map_err(DialError::Connect),
-        several => race(several).await,
+        [first, rest @ ..] => race(*first, rest).await,
+    };
+    if outcome.is_err() {
+        names::forget(host);
     }
+    outcome
 }
 
 /// The resolver's order, but with the address families taking turns.
-fn alternate(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
-    let mut all: Vec<SocketAddr> = Vec::new();
-    for addr in found {
-        if !all.contains(&addr) {
-            all.push(addr);
-        }
-    }
-    let first_is_v6 = all.first().is_some_and(SocketAddr::is_ipv6);
-    let (first, second): (Vec<_>, Vec<_>) = all.iter().partition(|a| a.is_ipv6() == first_is_v6);
+fn alternate(found: &[SocketAddr]) -> Vec<SocketAddr> {
+    let first_is_v6 = found.first().is_some_and(SocketAddr::is_ipv6);
+    let (first, second): (Vec<_>, Vec<_>) = found.iter().partition(|a| a.is_ipv6() == first_is_v6);
     let longest = first.len().max(second.len());
     (0..longest)
         .flat_map(|i| [first.get(i), second.get(i)])
@@ -182,17 +184,25 @@ fn alternate(found: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Starts one attempt after the other, the next one early if one fails; the first to connect wins
-/// and the others are dropped.
-async fn race(addresses: &[SocketAddr]) -> Result<TcpStream, DialError> {
+/// and the others are dropped. Nearly always the first does, so it gets no task of its own.
+async fn race(first: SocketAddr, rest: &[SocketAddr]) -> Result<TcpStream, DialError> {
+    let mut attempt = Box::pin(TcpStream::connect(first));
     let mut attempts = JoinSet::new();
-    let mut rest = addresses.iter().copied();
     let mut last_error = None;
+    match timeout(STAGGER, &mut attempt).await {
+        Ok(Ok(stream)) => return Ok(stream),
+        Ok(Err(e)) => last_error = Some(e),
+        Err(_) => {
+            attempts.spawn(attempt);
+        }
+    }
+    let mut rest = rest.iter().copied();
     let mut more = true;
     loop {
         if more {
             match rest.next() {
                 Some(addr) => {
-                    attempts.spawn(TcpStream::connect(addr));
+                    attempts.spawn(Box::pin(TcpStream::connect(addr)));
                 }
                 None => more = false,
             }
@@ -347,16 +357,16 @@ mod tests {
         let (listener, addr) = listener().await;
         let (gone, dead) = self::listener().await;
         drop(gone);
-        let both = [dead, addr];
-        let (stream, _) = tokio::join!(race(&both), listener.accept());
+        let rest = [addr];
+        let (stream, _) = tokio::join!(race(dead, &rest), listener.accept());
         assert_eq!(stream.unwrap().peer_addr().unwrap(), addr);
-        assert!(matches!(race(&[dead, dead]).await, Err(DialError::Connect(_))));
+        assert!(matches!(race(dead, &[dead]).await, Err(DialError::Connect(_))));
     }
 
     #[test]
     fn families_take_turns() {
-        let found = ["[::1]:1", "[::2]:1", "1.1.1.1:1", "[::1]:1", "1.1.1.2:1"];
-        let sorted = alternate(found.iter().map(|a| a.parse().unwrap()));
+        let found = ["[::1]:1", "[::2]:1", "1.1.1.1:1", "1.1.1.2:1"];
+        let sorted = alternate(&found.map(|a| a.parse().unwrap()));
         let text: Vec<_> = sorted.iter().map(ToString::to_string).collect();
         assert_eq!(text, ["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1"]);
     }

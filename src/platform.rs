@@ -270,6 +270,12 @@ pub fn activated_socket() -> io::Result<Option<TcpListener>> {
     Ok(None)
 }
 
+/// Starting is over: gives back the memory of what only it needed, where that can be done.
+pub fn release_startup_code() {
+    #[cfg(target_os = "linux")]
+    crate::linux::resident::release_startup_code();
+}
+
 /// The program that listens on a local port, as `name, pid N`, if that can be told.
 #[must_use]
 pub fn listener_on(addr: SocketAddr) -> Option<String> {

@@ -57,4 +57,8 @@ tools/chaos.sh 1 30
 step tests
 tools/test.sh
 
+step benches
+# Once each, unoptimised: that they run, not how fast.
+cargo test --locked --quiet --bench micro --bench ledger
+
 printf '\nprices: %s\nmacOS: %s\nsystemd: %s\n' "$prices" "$macos" "$systemd"

@@ -78,7 +78,9 @@ impl Bench<'_> {
             eprintln!();
         }
         for side in [Side::Edge, Side::Tap] {
-            println!("\n{}", results::load_table(side, &cells));
+            if cases.iter().any(|case| case.side == side) {
+                println!("\n{}", results::load_table(side, &cells));
+            }
         }
         self.check_ledger(&cast, "loads", messages);
         Ok(())

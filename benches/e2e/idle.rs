@@ -21,18 +21,32 @@ pub struct Held {
     pub cpu_at_n: f64,
 }
 
+/// How often it is looked again when there still is something to do, at most.
+const LOOKS: usize = 8;
+/// Idle, as far as a share of a core tells.
+const QUIET: f64 = 0.01;
+
 /// Opens `n` connections with one request each, leaves them alone, closes them. `holder` is the
 /// process whose memory is looked at.
 pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> Result<Held> {
     const OPENERS: usize = 8;
     let memory = || resident(holder).context("the process is gone");
+    // What is done behind the answers has an end; then nothing is left to do.
     let cpu = async || {
-        let start = Sample::take(&subject.pids, subject.origin);
-        tokio::time::sleep(watch).await;
-        let used = start.until(&Sample::take(&subject.pids, subject.origin));
-        used.target.as_secs_f64() / used.wall.as_secs_f64()
+        let mut share = 1.0;
+        for _ in 0..LOOKS {
+            let start = Sample::take(&subject.pids, subject.origin);
+            tokio::time::sleep(watch).await;
+            let used = start.until(&Sample::take(&subject.pids, subject.origin));
+            share = used.target.as_secs_f64() / used.wall.as_secs_f64();
+            if share < QUIET {
+                break;
+            }
+        }
+        share
     };
-    let (before, cpu_before) = (memory()?, cpu().await);
+    let cpu_before = cpu().await;
+    let before = memory()?;
     let mut openers = JoinSet::new();
     for opener in 0..OPENERS {
         let net = subject.net.clone();
@@ -53,9 +67,8 @@ pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> 
     while let Some(opened) = openers.join_next().await {
         open.extend(opened??);
     }
-    // What is done behind the answers has an end; then nothing is left to do.
-    tokio::time::sleep(Duration::from_millis(800)).await;
-    let (at_n, cpu_at_n) = (memory()?, cpu().await);
+    let cpu_at_n = cpu().await;
+    let at_n = memory()?;
     let tunnels = open.len() as u64;
     drop(open);
     tokio::time::sleep(Duration::from_millis(800)).await;

@@ -118,9 +118,20 @@ impl Meter {
             "input": tokens("input"), "output": tokens("output"),
         });
         if found != expected {
-            bail!("the ledger holds {found}, not {expected}; {coverage}");
+            bail!("the ledger holds {found}, not {expected}; {}", self.incomplete()?);
         }
         complete
+    }
+
+    /// Why rows are not complete, and how many of each kind.
+    fn incomplete(&self) -> Result<String> {
+        let ledger = rusqlite::Connection::open(self.home.ledger_file())?;
+        let mut kinds = ledger.prepare(
+            "SELECT count(*) || ' ' || completeness || ' ' || coalesce(completeness_reason, '')
+             FROM requests WHERE completeness <> 'complete' GROUP BY completeness, completeness_reason",
+        )?;
+        let kinds = kinds.query_map([], |row| row.get::<_, String>(0))?;
+        Ok(kinds.collect::<Result<Vec<_>, _>>()?.join(", "))
     }
 
     /// Pid of a live process of ours.

@@ -143,7 +143,7 @@ pub fn load_table(side: Side, cells: &[Cell]) -> String {
         }
     }
     let head: Vec<&str> = head.iter().map(String::as_str).collect();
-    if rows.is_empty() { String::new() } else { table(2, &head, &rows) }
+    table(2, &head, &rows)
 }
 
 pub fn idle_table(held: &[(Side, Target, Held)]) -> String {

@@ -118,6 +118,12 @@ pub fn gaps(coverage: &Coverage) -> Vec<String> {
             reasons.join(", "),
         ));
     }
+    if coverage.passed_lines_lost > 0 {
+        gaps.push(format!(
+            "{} of unmetered connections lost, as the spool was full",
+            counted(coverage.passed_lines_lost, "record")
+        ));
+    }
     if coverage.cut_connections > 0 {
         gaps.push(format!(
             "{} cut when the daemon died",
@@ -206,10 +212,12 @@ mod tests {
         coverage.passed_connections = 1;
         coverage.passed_by_reason.insert("deadline".into(), 1);
         coverage.lost_rows = 3;
+        coverage.passed_lines_lost = 2;
         assert_eq!(
             run_summary(&totals, &coverage, None),
             "2 requests · 1 failed · 1,234 in (800 cached) · 56 out · 1 unpriced (new) \
-             · 1 connection passed through unmetered (deadline 1) · 3 metered rows lost"
+             · 1 connection passed through unmetered (deadline 1) · 2 records of unmetered \
+             connections lost, as the spool was full · 3 metered rows lost"
         );
         assert_eq!(
             run_summary(&Totals::default(), &Coverage::default(), None),

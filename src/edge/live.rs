@@ -1,4 +1,4 @@
-//! The live connections: where each one stands.
+//! The live connections that are not tunnels yet: where each one stands.
 //!
 //! All that a connection is lies in its [`Stage`] whenever its task waits, so that an upgrade can
 //! write every one of them down between two polls, without asking the tasks.
@@ -24,7 +24,7 @@ use crate::dial;
 /// One look into a client's socket.
 const PEEK: usize = 4 * 1024;
 
-/// Where a connection stands. Boxed: most connections are tunnels, for most of their life.
+/// Where a connection stands.
 #[derive(Debug)]
 pub enum Stage {
     /// The request is being read.
@@ -33,7 +33,7 @@ pub enum Stage {
     Asked(Box<Asked>),
     /// A metered host: `200` is out, and of what the client says nothing is taken.
     Metered(Box<Metered>),
-    /// Bytes flow.
+    /// Set up; it goes to the table of tunnels as soon as it is accounted for.
     Tunnel(Box<Raw>),
     /// It is over, or gets an answer of ours that ends it.
     Over,
@@ -121,6 +121,18 @@ impl Passed {
             end,
         }
     }
+
+    /// What the line at its end says more.
+    #[must_use]
+    pub fn end(&self, summary: Summary) -> End {
+        let duration = self.started.clock.elapsed().as_millis();
+        End {
+            duration_ms: u64::try_from(duration).unwrap_or(u64::MAX),
+            bytes_up: summary.up,
+            bytes_down: summary.down,
+            aborted: summary.aborted,
+        }
+    }
 }
 
 impl Live {
@@ -187,16 +199,6 @@ impl Place {
         let Stage::Metered(metered) = &*stage else { return Poll::Ready(false) };
         let seen = ready!(metered.client.poll_peek(cx, &mut ReadBuf::new(&mut [0])));
         Poll::Ready(matches!(seen, Ok(1..)))
-    }
-
-    /// Moves the tunnel's bytes to its end.
-    pub fn poll_tunnel(&self, cx: &mut Context<'_>) -> Poll<Summary> {
-        match &mut *self.stage.borrow_mut() {
-            Stage::Tunnel(raw) => raw.tunnel.poll_run(cx),
-            Stage::Head(_) | Stage::Asked(_) | Stage::Metered(_) | Stage::Over => {
-                Poll::Ready(Summary::default())
-            }
-        }
     }
 }
 

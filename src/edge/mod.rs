@@ -1,6 +1,7 @@
 //! The edge process: takes every connection, never decrypts, always serves.
 //!
-//! One thread, no TLS, no database, no HTTP client. A metered host's connection is offered to the
+//! No TLS, no database, no HTTP client. One thread accepts and decides, one moves the bytes of raw
+//! tunnels. A metered host's connection is offered to the
 //! daemon as a socket when the daemon is well; whatever is wrong, the bytes flow raw.
 
 pub mod accept;
@@ -8,6 +9,7 @@ mod answer;
 pub mod cache;
 pub mod connect;
 pub mod door;
+mod end;
 pub mod forward;
 pub mod health;
 pub mod link;
@@ -21,6 +23,7 @@ pub mod spool;
 pub mod status;
 mod takeover;
 pub mod tunnel;
+pub mod tunnels;
 pub mod upgrade;
 
 use std::io;
@@ -44,10 +47,12 @@ use signals::{Signal, Signals};
 use spool::Spool;
 use status::{Counters, Totals};
 use takeover::State;
+use tunnels::Tunnels;
 
 use crate::config::{self, Config, Loaded, Upstream};
 use crate::home::{Home, PidLock};
 use crate::inherit;
+use crate::platform;
 use crate::supervisor::journal::Note;
 use crate::supervisor::{self, ChildSpec, Journal, Lane, Lanes, Slot, TreeSpec};
 
@@ -113,6 +118,7 @@ async fn run(opts: EdgeOptions) -> u8 {
     let listener = Rc::new(listener);
     let mut serving = edge.accept(&listener);
     let door = edge.open_door(&home, &listener);
+    platform::release_startup_code();
     slog::info!(log, "edge serves"; "port" => edge.shared.edge_port, "image" => image);
     loop {
         match signals.next().await {
@@ -209,7 +215,7 @@ impl Default for Start {
 #[derive(Debug)]
 pub struct Edge {
     pub shared: Rc<Shared>,
-    spooler: tokio::task::JoinHandle<()>,
+    spooler: JoinHandle<()>,
     tree: supervisor::Supervisor,
     journal: Journal,
 }
@@ -231,13 +237,16 @@ impl Edge {
         health.supervised_by(tree.clone());
         let (spool, write) = Spool::new(home.passthrough_spool());
         let spooler = tokio::spawn(write);
+        let counters = Arc::new(Counters::resume(start.totals));
+        let tunnels = Tunnels::new(account(&counters, &spool))?;
         let shared = Rc::new(Shared {
             home: home.clone(),
             config,
             edge_port,
             health,
             spool,
-            counters: Rc::new(Counters::resume(start.totals)),
+            counters,
+            tunnels,
             live: Rc::default(),
             upgrades: upgrade::Record::new(start.image),
             instance: Uuid::new_v4(),
@@ -333,6 +342,17 @@ impl Edge {
         let _ = timeout(LAST, tree.shutdown()).await;
         journal.flush(LAST);
     }
+}
+
+/// What becomes of a tunnel that has ended.
+fn account(counters: &Arc<Counters>, spool: &Spool) -> tunnels::Ended {
+    let (counters, spool) = (Arc::clone(counters), spool.clone());
+    Box::new(move |summary, passed| {
+        if let Some(passed) = passed {
+            counters.passed(passed.reason);
+            spool.record(passed.line(Some(passed.end(summary))));
+        }
+    })
 }
 
 /// The edge's own tree, on its one thread. It never gives up: without the health cache connections

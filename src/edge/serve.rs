@@ -1,6 +1,7 @@
 //! One connection, from its first byte to its end.
 
 use std::future::poll_fn;
+use std::io;
 use std::os::fd::AsFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,9 +20,10 @@ use super::health::Cause;
 use super::live::{Asked, Live, Metered, Passed, Place, Raw, Stage, Started};
 use super::offer::Outcome;
 use super::route::{self, OwnPorts, Reason, Route};
-use super::spool::{End, Spool};
+use super::spool::Spool;
 use super::status::{self, Counters};
 use super::tunnel::Tunnel;
+use super::tunnels::Tunnels;
 use super::upgrade;
 use crate::config::{self, Config};
 use crate::dial::{self, DialError};
@@ -44,7 +46,8 @@ pub struct Shared {
     pub edge_port: u16,
     pub health: Arc<Health>,
     pub spool: Spool,
-    pub counters: Rc<Counters>,
+    pub counters: Arc<Counters>,
+    pub tunnels: Tunnels,
     pub live: Rc<Live>,
     pub upgrades: upgrade::Record,
     pub instance: Uuid,
@@ -57,10 +60,10 @@ impl Shared {
     }
 }
 
-/// Serves one client from the stage where it stands. The big futures are boxed, so that a tunnel
-/// at rest costs little.
+/// Serves one client from the stage where it stands until it is a tunnel, or over. The big futures
+/// are boxed, so that a client that takes its time costs little.
 pub async fn serve(shared: Rc<Shared>, stage: Stage) {
-    let _open = shared.counters.open();
+    let open = shared.counters.open();
     let place = shared.live.enter(stage);
     if place.look(|stage| matches!(stage, Stage::Head(_) | Stage::Asked(_))) {
         Box::pin(begin(&shared, &place)).await;
@@ -70,19 +73,8 @@ pub async fn serve(shared: Rc<Shared>, stage: Stage) {
     {
         Box::pin(chain(&shared, &place)).await;
     }
-    if place.look(|stage| matches!(stage, Stage::Tunnel(_))) {
-        let summary = poll_fn(|cx| place.poll_tunnel(cx)).await;
-        if let Stage::Tunnel(raw) = place.take()
-            && let Some(passed) = raw.passed
-        {
-            shared.counters.passed(passed.reason);
-            shared.spool.record(passed.line(Some(End {
-                duration_ms: millis(passed.started.clock.elapsed()),
-                bytes_up: summary.up,
-                bytes_down: summary.down,
-                aborted: summary.aborted,
-            })));
-        }
+    if let Stage::Tunnel(raw) = place.take() {
+        shared.tunnels.add(*raw, open);
     }
 }
 
@@ -153,18 +145,26 @@ async fn begin(shared: &Shared, place: &Place) {
 async fn begin_tunnel(shared: &Shared, place: &Place, server: TcpStream, passed: Option<Passed>) {
     let Stage::Asked(asked) = place.take() else { return };
     let Asked { client, request } = *asked;
-    let tunnel = match request {
-        Request::Forward { head, .. } => {
-            Tunnel::new(client, server).with_request_head(head).with_response_gate()
-        }
+    let head = match request {
+        Request::Forward { head, .. } => Some(head),
         Request::Connect(_) | Request::Health => {
             if establish(&client).is_err() {
                 return;
             }
-            Tunnel::new(client, server)
+            None
         }
     };
+    let Ok(tunnel) = tunnel(client, server) else { return };
+    let tunnel = match head {
+        Some(head) => tunnel.with_request_head(head).with_response_gate(),
+        None => tunnel,
+    };
     tunnelled(shared, place, tunnel, passed).await;
+}
+
+/// Two sockets for a tunnel: the runtime has nothing to do with them any more.
+fn tunnel(client: TcpStream, server: TcpStream) -> io::Result<Tunnel> {
+    Ok(Tunnel::new(client.into_std()?, server.into_std()?))
 }
 
 /// From here on it is a tunnel. One to a metered host is in the spool before its first byte: if we
@@ -205,7 +205,7 @@ async fn chain(shared: &Shared, place: &Place) {
     let Metered { client, target, started } = *metered;
     match server {
         Ok(server) => {
-            let tunnel = Tunnel::new(client, server);
+            let Ok(tunnel) = tunnel(client, server) else { return };
             let tunnel = if offered { tunnel.shared_client() } else { tunnel };
             let passed = Some(Passed { target, started, reason });
             tunnelled(shared, place, tunnel, passed).await;
@@ -280,8 +280,4 @@ async fn turn_away(place: &Place, error: &ConnectError) {
     if let Stage::Asked(asked) = place.take() {
         refuse(asked.client, status, &error.to_string()).await;
     }
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

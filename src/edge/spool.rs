@@ -25,6 +25,8 @@ use crate::home::open_append;
 pub const MAX_FILE: u64 = 16 * 1024 * 1024;
 /// How long a tunnel waits for the line of its beginning.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// Room behind that for what tells of dropped lines.
+const ROOM_TO_TELL: u64 = 64 * 1024;
 const QUEUE: usize = 4096;
 const BATCH: usize = 256;
 
@@ -84,13 +86,15 @@ impl Spool {
         let state = Arc::new(State::default());
         let spool = Self { queue, state: Arc::clone(&state) };
         let write = async move {
-            let mut file = Writer { path, file: None };
+            let mut file = Writer { path, file: None, told: 0, told_since: 0 };
             let mut batch = Vec::new();
             while lines.recv_many(&mut batch, BATCH).await > 0 {
                 let count = batch.len() as u64;
                 let text = encode(batch.iter().map(|queued| &queued.line));
+                let dropped = state.dropped.load(Ordering::Relaxed);
                 let written = tokio::task::spawn_blocking(move || {
-                    let written = file.append(&text);
+                    let written = file.append(&text, MAX_FILE);
+                    file.tell(if written { dropped } else { dropped + count }, written);
                     (file, written)
                 });
                 let Ok((back, ok)) = written.await else { return };
@@ -149,21 +153,41 @@ impl Spool {
 struct Writer {
     path: PathBuf,
     file: Option<File>,
+    /// How many dropped lines the file, or one before it, tells of.
+    told: u64,
+    /// The same since a line was last written.
+    told_since: u64,
 }
 
 impl Writer {
     /// All of it, or (nearly always) nothing.
-    fn append(&mut self, text: &[u8]) -> bool {
+    fn append(&mut self, text: &[u8], limit: u64) -> bool {
         if !self.is_current() {
             self.file = open_append(&self.path).ok();
         }
         let Some(file) = &mut self.file else { return false };
-        let room = file.metadata().is_ok_and(|m| m.len() + text.len() as u64 <= MAX_FILE);
+        let room = file.metadata().is_ok_and(|m| m.len() + text.len() as u64 <= limit);
         let written = room && file.write_all(text).is_ok();
         if !written {
             self.file = None;
         }
         written
+    }
+
+    /// Leaves a line that says how many were dropped: at once, and while more are each time that
+    /// they have doubled, so that these lines stay few.
+    fn tell(&mut self, dropped: u64, written: bool) {
+        let untold = dropped.saturating_sub(self.told);
+        if written {
+            self.told_since = 0;
+        }
+        if untold > self.told_since {
+            let line = format!("{{\"dropped\":{untold},\"at\":\"{}\"}}\n", Timestamp::now());
+            if self.append(line.as_bytes(), MAX_FILE + ROOM_TO_TELL) {
+                self.told = dropped;
+                self.told_since = self.told_since.saturating_add(untold);
+            }
+        }
     }
 
     /// The daemon takes the file away by renaming it.
@@ -189,6 +213,8 @@ fn encode<'a>(lines: impl ExactSizeIterator<Item = &'a Entry>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::edge::health::Cause;
     use crate::edge::route::Reason;
@@ -208,14 +234,44 @@ mod tests {
         Line { end: None, ..line(host) }
     }
 
+    fn writer(path: &Path) -> Writer {
+        Writer { path: path.to_path_buf(), file: None, told: 0, told_since: 0 }
+    }
+
+    #[test]
+    fn a_full_file_tells_of_what_it_has_no_room_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.jsonl");
+        let mut writer = writer(&path);
+        File::create(&path).unwrap().set_len(MAX_FILE).unwrap();
+        let told = || {
+            let text = fs::read_to_string(&path).unwrap();
+            text.matches("dropped").count()
+        };
+        // One line is dropped after the other.
+        for dropped in 1..=1000 {
+            assert!(!writer.append(b"x\n", MAX_FILE));
+            writer.tell(dropped, false);
+            assert!(writer.told * 2 >= dropped, "{} of {dropped}", writer.told);
+        }
+        assert!((1..=12).contains(&told()), "{}", told());
+        // The daemon took the file away.
+        fs::remove_file(&path).unwrap();
+        assert!(writer.append(b"x\n", MAX_FILE));
+        writer.tell(1000, true);
+        assert_eq!((writer.told, told()), (1000, 1));
+        writer.tell(1000, true);
+        assert_eq!(told(), 1);
+    }
+
     #[tokio::test]
     async fn lines_follow_a_rename() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.jsonl");
-        let mut writer = Writer { path: path.clone(), file: None };
-        assert!(writer.append(&encode([&line("a")].into_iter())));
+        let mut writer = writer(&path);
+        assert!(writer.append(&encode([&line("a")].into_iter()), MAX_FILE));
         fs::rename(&path, dir.path().join("taken")).unwrap();
-        assert!(writer.append(&encode([&line("b"), &begun("c")].into_iter())));
+        assert!(writer.append(&encode([&line("b"), &begun("c")].into_iter()), MAX_FILE));
         let text = fs::read_to_string(&path).unwrap();
         let read: Vec<Line<String>> =
             text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -280,10 +336,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.jsonl");
         File::create(&path).unwrap().set_len(MAX_FILE - 10).unwrap();
-        let mut writer = Writer { path: path.clone(), file: None };
-        assert!(!writer.append(&encode([&line("a")].into_iter())));
+        let mut writer = writer(&path);
+        assert!(!writer.append(&encode([&line("a")].into_iter()), MAX_FILE));
         assert_eq!(fs::metadata(&path).unwrap().len(), MAX_FILE - 10);
         fs::remove_file(&path).unwrap();
-        assert!(writer.append(&encode([&line("a")].into_iter())));
+        assert!(writer.append(&encode([&line("a")].into_iter()), MAX_FILE));
     }
 }

@@ -1,7 +1,7 @@
 //! What the edge says about itself (`GET /health` on its port).
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -12,11 +12,11 @@ use super::route::Reason;
 use super::serve::Shared;
 use super::upgrade::Refusal;
 
-/// Counters of one edge process; everything on its thread shares them.
+/// Counters of one edge process.
 #[derive(Debug, Default)]
 pub struct Counters {
-    open: Cell<u64>,
-    totals: Cell<Totals>,
+    open: AtomicU64,
+    totals: Mutex<Totals>,
     none_open: Notify,
 }
 
@@ -31,7 +31,7 @@ pub struct Totals {
 
 /// A connection that is being served; counted while it lives.
 #[derive(Debug)]
-pub struct Open(Rc<Counters>);
+pub struct Open(Arc<Counters>);
 
 #[derive(Debug, Serialize)]
 struct Status<'a> {
@@ -63,20 +63,20 @@ struct Tunnels {
 
 impl Counters {
     #[must_use]
-    pub fn open(self: &Rc<Self>) -> Open {
-        self.open.set(self.open.get() + 1);
-        Open(Rc::clone(self))
+    pub fn open(self: &Arc<Self>) -> Open {
+        self.open.fetch_add(1, Relaxed);
+        Open(Arc::clone(self))
     }
 
     /// Goes on from what another image counted.
     #[must_use]
     pub fn resume(totals: Totals) -> Self {
-        Self { totals: Cell::new(totals), ..Self::default() }
+        Self { totals: Mutex::new(totals), ..Self::default() }
     }
 
     #[must_use]
     pub fn totals(&self) -> Totals {
-        self.totals.get()
+        *self.totals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub fn raw(&self) {
@@ -100,20 +100,18 @@ impl Counters {
     }
 
     fn count(&self, add: impl FnOnce(&mut Totals)) {
-        let mut totals = self.totals.get();
-        add(&mut totals);
-        self.totals.set(totals);
+        add(&mut self.totals.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
     /// Connections that are open now.
     #[must_use]
     pub fn now_open(&self) -> u64 {
-        self.open.get()
+        self.open.load(Relaxed)
     }
 
     /// Returns when no connection is open.
     pub async fn drained(&self) {
-        while self.open.get() > 0 {
+        while self.now_open() > 0 {
             self.none_open.notified().await;
         }
     }
@@ -121,9 +119,7 @@ impl Counters {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        let left = self.0.open.get().saturating_sub(1);
-        self.0.open.set(left);
-        if left == 0 {
+        if self.0.open.fetch_sub(1, Relaxed) == 1 {
             self.0.none_open.notify_one();
         }
     }
@@ -134,7 +130,7 @@ impl Drop for Open {
 pub fn document(shared: &Shared) -> Vec<u8> {
     let Shared { counters, health, spool, upgrades, instance, .. } = shared;
     let (verdict, age) = health.look();
-    let totals = counters.totals.get();
+    let totals = counters.totals();
     let status = Status {
         process: "edge",
         version: env!("CARGO_PKG_VERSION"),
@@ -145,7 +141,7 @@ pub fn document(shared: &Shared) -> Vec<u8> {
         verdict_age_ms: u64::try_from(age.as_millis()).unwrap_or(u64::MAX),
         tunnels: Tunnels {
             // Not counting the connection that asks.
-            open: counters.open.get().saturating_sub(1),
+            open: counters.now_open().saturating_sub(1),
             raw_total: totals.raw,
             handed_total: totals.handed,
             declined_total: totals.declined,

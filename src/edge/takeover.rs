@@ -5,6 +5,7 @@
 //! goes on.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -18,6 +19,7 @@ use super::live::{Asked, Head, Live, Metered, Passed, Raw, Stage, Started};
 use super::route::Reason;
 use super::status::Totals;
 use super::tunnel::{Packed, Tunnel};
+use super::tunnels::Rest;
 use crate::inherit::{self, Number};
 
 /// Of the document.
@@ -80,12 +82,17 @@ impl State {
         image: u64,
         totals: Totals,
         live: &Live,
+        tunnels: &Rest<'_>,
     ) -> io::Result<Vec<u8>> {
         let mut blobs = Vec::new();
         let mut connections = Vec::new();
         let mut failed = None;
         live.for_each(|stage| match pack_stage(stage, &mut blobs) {
             Ok(connection) => connections.extend(connection),
+            Err(e) => failed = Some(e),
+        });
+        tunnels.for_each(|tunnel, passed| match pack_tunnel(tunnel, passed, &mut blobs) {
+            Ok(connection) => connections.push(connection),
             Err(e) => failed = Some(e),
         });
         if let Some(error) = failed {
@@ -124,23 +131,25 @@ impl State {
 }
 
 /// Takes back that the descriptors of live connections live on.
-pub fn keep(live: &Live) {
-    live.for_each(|stage| {
-        let sockets = match stage {
-            Stage::Head(head) => [Some(&head.client), None],
-            Stage::Asked(asked) => [Some(&asked.client), None],
-            Stage::Metered(metered) => [Some(&metered.client), None],
-            Stage::Tunnel(raw) => {
-                let (client, server) = raw.tunnel.sockets();
-                [Some(client), Some(server)]
-            }
-            Stage::Over => [None, None],
-        };
-        for socket in sockets.into_iter().flatten() {
-            // It could be set, so it can be set back.
-            let _ = inherit::leave(socket, false);
-        }
+pub fn keep(live: &Live, tunnels: &Rest<'_>) {
+    let both = |tunnel: &Tunnel| {
+        let (client, server) = tunnel.sockets();
+        stay(client);
+        stay(server);
+    };
+    live.for_each(|stage| match stage {
+        Stage::Head(head) => stay(&head.client),
+        Stage::Asked(asked) => stay(&asked.client),
+        Stage::Metered(metered) => stay(&metered.client),
+        Stage::Tunnel(raw) => both(&raw.tunnel),
+        Stage::Over => {}
     });
+    tunnels.for_each(|tunnel, _| both(tunnel));
+}
+
+fn stay(socket: impl AsFd) {
+    // It could be set, so it can be set back.
+    let _ = inherit::leave(socket, false);
 }
 
 fn pack_stage(stage: &mut Stage, blobs: &mut Vec<u8>) -> io::Result<Option<Connection>> {
@@ -169,17 +178,23 @@ fn pack_stage(stage: &mut Stage, blobs: &mut Vec<u8>) -> io::Result<Option<Conne
             target: metered.target.clone(),
             started: metered.started.into(),
         },
-        Stage::Tunnel(raw) => {
-            let (client, server) = raw.tunnel.sockets();
-            Connection::Tunnel {
-                client: number(client)?,
-                server: number(server)?,
-                tunnel: raw.tunnel.pack()?.map(|bytes| put(blobs, &bytes)),
-                passed: raw.passed.as_ref().map(PassedBy::from),
-            }
-        }
+        Stage::Tunnel(raw) => pack_tunnel(&mut raw.tunnel, raw.passed.as_ref(), blobs)?,
         Stage::Over => return Ok(None),
     }))
+}
+
+fn pack_tunnel(
+    tunnel: &mut Tunnel,
+    passed: Option<&Passed>,
+    blobs: &mut Vec<u8>,
+) -> io::Result<Connection> {
+    let (client, server) = tunnel.sockets();
+    Ok(Connection::Tunnel {
+        client: inherit::leave(client, true)?,
+        server: inherit::leave(server, true)?,
+        tunnel: tunnel.pack()?.map(|bytes| put(blobs, &bytes)),
+        passed: passed.map(PassedBy::from),
+    })
 }
 
 fn unpack_stage(connection: Connection, blobs: &[u8]) -> io::Result<Stage> {
@@ -201,7 +216,7 @@ fn unpack_stage(connection: Connection, blobs: &[u8]) -> io::Result<Stage> {
             started: started.into(),
         })),
         Connection::Tunnel { client, server, tunnel, passed } => {
-            let (client, server) = (socket(client)?, socket(server)?);
+            let (client, server) = (plain_socket(client)?, plain_socket(server)?);
             let packed = tunnel.try_map(|blob| get(blobs, blob))?;
             let tunnel = Tunnel::unpack(client, server, packed);
             Stage::Tunnel(Box::new(Raw { tunnel, passed: passed.and_then(PassedBy::read) }))
@@ -210,9 +225,13 @@ fn unpack_stage(connection: Connection, blobs: &[u8]) -> io::Result<Stage> {
 }
 
 fn socket(number: Number) -> io::Result<TcpStream> {
+    TcpStream::from_std(plain_socket(number)?)
+}
+
+fn plain_socket(number: Number) -> io::Result<std::net::TcpStream> {
     let socket = std::net::TcpStream::from(inherit::take(number)?);
     socket.set_nonblocking(true)?;
-    TcpStream::from_std(socket)
+    Ok(socket)
 }
 
 fn put(blobs: &mut Vec<u8>, bytes: &[u8]) -> Blob {

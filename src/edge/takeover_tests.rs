@@ -2,13 +2,18 @@
 //! and taken as `execve` would do it.
 
 use std::os::fd::{AsFd, IntoRawFd};
-use std::task::Poll;
+use std::rc::Rc;
+use std::sync::Arc;
 
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use super::*;
+use crate::edge::status::Counters;
+use crate::edge::tunnel::Summary;
+use crate::edge::tunnels::Tunnels;
 
 async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -21,32 +26,48 @@ fn target() -> Target {
     Target { host: "api.anthropic.com".into(), port: 443 }
 }
 
-/// Packs `stages`, gives their descriptors up as `execve` would, and unpacks them.
-fn through(stages: Vec<Stage>) -> Vec<Stage> {
-    let live = std::rc::Rc::new(Live::default());
+/// A table of tunnels, and how the last one ended.
+fn table() -> (Tunnels, watch::Receiver<Option<Summary>>) {
+    let (tell, ended) = watch::channel(None);
+    let tell = move |summary, _| {
+        let _ = tell.send_replace(Some(summary));
+    };
+    let tunnels = Tunnels::new(Box::new(tell)).unwrap();
+    (tunnels, ended)
+}
+
+/// Packs `stages` and `tunnels`, gives their descriptors up as `execve` would, and unpacks them.
+fn through(stages: Vec<Stage>, tunnels: &Rest<'_>) -> Vec<Stage> {
+    let live = Rc::new(Live::default());
     let places: Vec<_> = stages.into_iter().map(|stage| live.enter(stage)).collect();
-    let content = State::pack(3, None, 7, Totals::default(), &live).unwrap();
+    let content = State::pack(3, None, 7, Totals::default(), &live, tunnels).unwrap();
+    let both = |tunnel: Tunnel| {
+        let (client, server) = tunnel.into_sockets();
+        give_up(client);
+        give_up(server);
+    };
     for place in places {
         match place.take() {
-            Stage::Head(head) => give_up(head.client),
-            Stage::Asked(asked) => give_up(asked.client),
-            Stage::Metered(metered) => give_up(metered.client),
-            Stage::Tunnel(raw) => {
-                let (client, server) = raw.tunnel.into_sockets();
-                give_up(client);
-                give_up(server);
-            }
+            Stage::Head(head) => give_up(plain(head.client)),
+            Stage::Asked(asked) => give_up(plain(asked.client)),
+            Stage::Metered(metered) => give_up(plain(metered.client)),
+            Stage::Tunnel(raw) => both(raw.tunnel),
             Stage::Over => {}
         }
     }
+    tunnels.take_all().into_iter().for_each(both);
     let (state, stages, left_out) = State::unpack(&content).unwrap();
     assert_eq!((state.listener, state.lock, state.image, left_out), (3, None, 7, 0));
     stages
 }
 
 /// The number stays open, nobody owns it, as after `execve`.
-fn give_up(socket: TcpStream) {
-    let _ = socket.into_std().unwrap().into_raw_fd();
+fn give_up(socket: std::net::TcpStream) {
+    let _ = socket.into_raw_fd();
+}
+
+fn plain(socket: TcpStream) -> std::net::TcpStream {
+    socket.into_std().unwrap()
 }
 
 #[tokio::test]
@@ -59,17 +80,18 @@ async fn every_stage_goes_on_where_it_stood() {
     assert_eq!(reader.feed(b"CONNECT api.anth"), crate::edge::connect::Step::More);
     let started = Started { at: "2026-01-02T03:04:05Z".parse().unwrap(), ..Started::now() };
     let forward = Request::Forward { target: target(), head: b"GET / HTTP/1.1\r\n\r\n".to_vec() };
-    let stages = through(vec![
+    let stages = vec![
         Stage::Head(Box::new(Head { client: head, reader })),
         Stage::Asked(Box::new(Asked { client: asked, request: Request::Connect(target()) })),
         Stage::Asked(Box::new(Asked { client: plain, request: forward.clone() })),
         Stage::Over,
         Stage::Metered(Box::new(Metered { client: metered, target: target(), started })),
-    ]);
+    ];
+    let stages = through(stages, &table().0.rest());
     c1.write_all(b"ropic.com:443 HTTP/1.1\r\n\r\nrest").await.unwrap();
     c4.write_all(b"hello").await.unwrap();
     let mut stages = stages.into_iter();
-    let live = std::rc::Rc::new(Live::default());
+    let live = Rc::new(Live::default());
     let place = live.enter(stages.next().unwrap());
     let (mut client, request) = std::future::poll_fn(|cx| place.poll_request(cx)).await.unwrap();
     assert_eq!(request.unwrap(), Request::Connect(target()));
@@ -88,14 +110,24 @@ async fn every_stage_goes_on_where_it_stood() {
     assert!(stages.next().is_none());
 }
 
+/// All of it, telling of every piece.
+async fn read_all(from: &mut (impl AsyncRead + Unpin), arrive: &watch::Sender<()>) -> Vec<u8> {
+    let mut all = Vec::new();
+    while from.read_buf(&mut all).await.unwrap() > 0 {
+        arrive.send_replace(());
+    }
+    arrive.send_replace(());
+    all
+}
+
 /// A transfer through a tunnel that is packed and unpacked again and again under way.
 async fn transfer(size: usize, every: usize, linger: bool) {
     let ((client, near), (far, server)) = (pair().await, pair().await);
     let bytes: Vec<u8> = (0..size).map(|i| (i as u8).wrapping_mul(31) ^ (i >> 9) as u8).collect();
     let sent = bytes.clone();
     let passed = Passed { target: target(), started: Started::now(), reason: Reason::NoAnswer };
-    let mut stage =
-        Stage::Tunnel(Box::new(Raw { tunnel: Tunnel::new(near, far), passed: Some(passed) }));
+    let mut raw = Raw { tunnel: Tunnel::new(plain(near), plain(far)), passed: Some(passed) };
+    let (arrive, mut arrived) = watch::channel(());
     let exchange = async move {
         let (mut client_read, mut client_write) = client.into_split();
         let (mut server_read, mut server_write) = server.into_split();
@@ -107,37 +139,39 @@ async fn transfer(size: usize, every: usize, linger: bool) {
             server_write.write_all(&sent).await.unwrap();
             server_write.shutdown().await.unwrap();
         };
-        let (mut got_up, mut got_down) = (Vec::new(), Vec::new());
-        let read_up = async { server_read.read_to_end(&mut got_up).await.unwrap() };
+        let read_up = read_all(&mut server_read, &arrive);
         let read_down = async {
             if linger {
                 // Bytes pile up within the tunnel.
                 tokio::task::yield_now().await;
             }
-            client_read.read_to_end(&mut got_down).await.unwrap()
+            read_all(&mut client_read, &arrive).await
         };
-        tokio::join!(up, down, read_up, read_down);
+        let ((), (), got_up, got_down) = tokio::join!(up, down, read_up, read_down);
         (got_up, got_down)
     };
     let exchange = tokio::spawn(exchange);
-    let mut polls = 0;
+    let counters = Arc::<Counters>::default();
     let mut images = 0;
     let summary = loop {
-        let Stage::Tunnel(raw) = &mut stage else { panic!("no tunnel") };
-        let over = std::future::poll_fn(|cx| {
-            polls += 1;
-            match raw.tunnel.poll_run(cx) {
-                Poll::Ready(summary) => Poll::Ready(Some(summary)),
-                Poll::Pending if polls % every == 0 => Poll::Ready(None),
-                Poll::Pending => Poll::Pending,
+        let (tunnels, mut ended) = table();
+        tunnels.add(raw, counters.open());
+        for _ in 0..every {
+            tokio::select! {
+                _ = ended.changed() => break,
+                Ok(()) = arrived.changed() => {}
             }
-        });
-        if let Some(summary) = over.await {
+        }
+        let rest = tunnels.rest();
+        let over = *ended.borrow_and_update();
+        if let Some(summary) = over {
             break summary;
         }
         images += 1;
-        stage = through(vec![stage]).pop().unwrap();
-        tokio::task::yield_now().await;
+        let Some(Stage::Tunnel(next)) = through(Vec::new(), &rest).pop() else {
+            panic!("no tunnel")
+        };
+        raw = *next;
     };
     let (up, down) = exchange.await.unwrap();
     assert!(up == bytes && down == bytes, "bytes differ after {images} images");
@@ -166,19 +200,20 @@ proptest! {
 #[tokio::test]
 async fn another_format_is_refused_and_a_lost_descriptor_left_out() {
     let (_client, metered) = pair().await;
-    let live = std::rc::Rc::new(Live::default());
+    let live = Rc::new(Live::default());
     let started = Started::now();
     let place = live.enter(Stage::Metered(Box::new(Metered {
         client: metered,
         target: target(),
         started,
     })));
-    let content = State::pack(3, None, 1, Totals::default(), &live).unwrap();
+    let tunnels = table().0;
+    let content = State::pack(3, None, 1, Totals::default(), &live, &tunnels.rest()).unwrap();
     let text = String::from_utf8_lossy(&content[8..]).replace("\"format\":1", "\"format\":2");
     let mut other = (text.len() as u64).to_le_bytes().to_vec();
     other.extend_from_slice(text.as_bytes());
     assert!(State::unpack(&other).unwrap_err().to_string().contains("format 2"));
-    keep(&live);
+    keep(&live, &tunnels.rest());
     let Stage::Metered(kept) = place.take() else { panic!("gone") };
     let flags = rustix::io::fcntl_getfd(kept.client.as_fd()).unwrap();
     assert!(flags.contains(rustix::io::FdFlags::CLOEXEC), "taken back");

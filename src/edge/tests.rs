@@ -152,12 +152,12 @@ async fn a_frozen_daemon_costs_one_deadline_and_wakes_up_too_late() {
 
         // The one that came later need not find out by itself.
         tokio::join!(world.assert_raw(&mut first), world.assert_raw(&mut second));
-        assert!(before.elapsed() >= MS * 249, "{:?}", before.elapsed());
-        assert!(before.elapsed() < MS * 260, "{:?}", before.elapsed());
+        assert!(before.elapsed() >= MS * 219, "{:?}", before.elapsed());
+        assert!(before.elapsed() < MS * 230, "{:?}", before.elapsed());
         assert_eq!(world.verdict(), health::Verdict::Unhealthy(health::Cause::Frozen));
         let mut third = world.hello().await;
         world.assert_raw(&mut third).await;
-        assert!(before.elapsed() < MS * 260, "{:?}", before.elapsed());
+        assert!(before.elapsed() < MS * 230, "{:?}", before.elapsed());
 
         for id in [offer.id, offer2.id] {
             channel.send(&ToEdge::Commit { id }, None).await.unwrap();
@@ -187,9 +187,12 @@ async fn silence_about_one_offer_is_not_a_frozen_daemon() {
         };
         let first_raw = async {
             let (mut server, _) = world.origin.accept().await.unwrap();
-            server.read_exact(&mut vec![0; HELLO.len()]).await.unwrap();
-            server.shutdown().await.unwrap();
-            first.read_to_end(&mut Vec::new()).await.unwrap();
+            still(async {
+                server.read_exact(&mut vec![0; HELLO.len()]).await.unwrap();
+                server.shutdown().await.unwrap();
+                first.read_to_end(&mut Vec::new()).await.unwrap();
+            })
+            .await;
         };
         tokio::join!(talk, first_raw);
         assert_eq!(world.verdict(), health::Verdict::Healthy);
@@ -399,7 +402,7 @@ async fn a_connection_at_rest_is_small() {
         let stage = live::Stage::Over;
         let task = size_of_val(&serve::serve(Rc::clone(&world.edge.shared), stage));
         let tunnel = size_of::<tunnel::Tunnel>();
-        assert!(task <= 192 && tunnel <= 224, "task {task}, tunnel {tunnel}");
+        assert!(task <= 192 && tunnel <= 112, "task {task}, tunnel {tunnel}");
     })
     .await;
 }

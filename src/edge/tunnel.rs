@@ -1,4 +1,5 @@
-//! Bytes both ways between two sockets, as they are.
+//! Bytes both ways between two sockets, as they are. Sans-runtime: who holds a tunnel says when a
+//! socket is ready ([`Tunnel::ready`]) and gives it a turn ([`Tunnel::run`]).
 //!
 //! An idle tunnel holds no buffer: reads go through one buffer per thread, and only what the other
 //! side did not take at once is kept. Bulk data goes through a borrowed pipe where there is splice.
@@ -6,13 +7,12 @@
 
 use std::cell::RefCell;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::net::{Shutdown, TcpStream};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
-use tokio::net::TcpStream;
 
+use super::end::End;
 use super::forward::ResponseGate;
 use crate::platform::splice::Pipe;
 
@@ -21,8 +21,8 @@ const SCRATCH: usize = 64 * 1024;
 /// Reads below this are small; so many in a row end the bulk mode.
 const SMALL: usize = 16 * 1024;
 const SMALL_RUN: u8 = 4;
-/// Moves per poll, so that a bulk transfer does not keep the others waiting.
-const TURNS: usize = 16;
+/// Moves per turn, so that a bulk transfer does not keep the others waiting.
+const MOVES: usize = 16;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
@@ -31,12 +31,29 @@ thread_local! {
 /// A tunnel that was set up. `client` and `server` are named by who opened the connection.
 #[derive(Debug)]
 pub struct Tunnel {
-    client: TcpStream,
-    server: TcpStream,
+    client: End,
+    server: End,
     up: Direction,
     down: Direction,
     /// Another process may hold a copy of the client's descriptor, so closing ours ends nothing.
     shared_client: bool,
+}
+
+/// One of the two ends, by who opened the connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Which {
+    Client,
+    Server,
+}
+
+/// What a turn came to.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Turn {
+    /// Nothing more can be moved until a socket is ready.
+    Waits,
+    /// There is more to move at once, after the others had their turn.
+    Again,
+    Over(Summary),
 }
 
 /// How a tunnel ended.
@@ -51,14 +68,14 @@ pub struct Summary {
 #[derive(Debug, Default)]
 struct Direction {
     bytes: u64,
+    /// Read, but not taken by the other side yet.
+    left: Option<Box<Left>>,
+    pipe: Option<Box<Pipe>>,
+    gate: Option<Box<ResponseGate>>,
     flow: Flow,
     mode: Mode,
     /// Small reads in a row.
     small: u8,
-    /// Read, but not taken by the other side yet.
-    left: Option<Box<Left>>,
-    pipe: Option<Pipe>,
-    gate: Option<Box<ResponseGate>>,
 }
 
 #[derive(Debug)]
@@ -110,12 +127,18 @@ enum Mode {
     CopyOnly,
 }
 
+/// Whether a direction can go on.
+enum Moved {
+    Waits,
+    Again,
+}
+
 impl Tunnel {
     #[must_use]
     pub fn new(client: TcpStream, server: TcpStream) -> Self {
         Self {
-            client,
-            server,
+            client: End::new(client),
+            server: End::new(server),
             up: Direction::default(),
             down: Direction::default(),
             shared_client: false,
@@ -145,12 +168,12 @@ impl Tunnel {
 
     #[must_use]
     pub fn sockets(&self) -> (&TcpStream, &TcpStream) {
-        (&self.client, &self.server)
+        (self.client.socket(), self.server.socket())
     }
 
     #[cfg(test)]
     pub fn into_sockets(self) -> (TcpStream, TcpStream) {
-        (self.client, self.server)
+        (self.client.into_socket(), self.server.into_socket())
     }
 
     /// What it holds, as a copy: this tunnel can go on as if nothing had happened.
@@ -167,47 +190,54 @@ impl Tunnel {
     pub fn unpack(client: TcpStream, server: TcpStream, packed: Packed<Vec<u8>>) -> Self {
         let Packed { up, down, shared_client } = packed;
         Self {
-            client,
-            server,
+            client: End::new(client),
+            server: End::new(server),
             up: Direction::unpack(up),
             down: Direction::unpack(down),
             shared_client,
         }
     }
 
-    /// Moves bytes to the end of both directions, then closes as the two sides did.
-    pub fn poll_run(&mut self, cx: &mut Context<'_>) -> Poll<Summary> {
-        let outcome = ready!(self.poll(cx));
-        if outcome.is_err() {
-            // Closing now sends a reset, as the side that broke off did.
-            let _ = self.client.set_zero_linger();
-            let _ = self.server.set_zero_linger();
+    /// A socket became ready: to be read, to be written, or it is closed for reading.
+    pub fn ready(&mut self, which: Which, readable: bool, writable: bool, closed: bool) {
+        let end = match which {
+            Which::Client => &mut self.client,
+            Which::Server => &mut self.server,
+        };
+        end.ready(readable, writable, closed);
+    }
+
+    /// Whether the client, and the server, took less than there was for it.
+    #[must_use]
+    pub fn full(&self) -> (bool, bool) {
+        (self.client.is_full(), self.server.is_full())
+    }
+
+    /// Moves what can be moved now; at the end of both directions closes as the two sides did.
+    pub fn run(&mut self) -> Turn {
+        let outcome = BUFFER.with_borrow_mut(|scratch| {
+            let up = self.up.run(&mut self.client, &mut self.server, scratch)?;
+            let down = self.down.run(&mut self.server, &mut self.client, scratch)?;
+            Ok::<_, io::Error>(matches!((up, down), (Moved::Waits, Moved::Waits)))
+        });
+        match outcome {
+            Ok(_) if self.up.is_over() && self.down.is_over() => {}
+            Ok(true) => return Turn::Waits,
+            Ok(false) => return Turn::Again,
+            Err(_) => {
+                // Closing now sends a reset, as the side that broke off did.
+                for end in [&self.client, &self.server] {
+                    let now = Some(Duration::ZERO);
+                    let _ = rustix::net::sockopt::set_socket_linger(end.socket(), now);
+                }
+            }
         }
         if self.shared_client {
-            let _ = rustix::net::shutdown(&self.client, rustix::net::Shutdown::Both);
+            let _ = self.client.socket().shutdown(Shutdown::Both);
         }
         let broken = self.up.flow == Flow::Broken || self.down.flow == Flow::Broken;
         let aborted = outcome.is_err() || broken;
-        Poll::Ready(Summary { up: self.up.bytes, down: self.down.bytes, aborted })
-    }
-
-    /// An error when one side broke off.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        BUFFER.with_borrow_mut(|scratch| {
-            for poll in [
-                self.up.poll(cx, &mut self.client, &mut self.server, scratch),
-                self.down.poll(cx, &mut self.server, &mut self.client, scratch),
-            ] {
-                if let Poll::Ready(Err(e)) = poll {
-                    return Poll::Ready(Err(e));
-                }
-            }
-            if self.up.is_over() && self.down.is_over() {
-                Poll::Ready(Ok(()))
-            } else {
-                Poll::Pending
-            }
-        })
+        Turn::Over(Summary { up: self.up.bytes, down: self.down.bytes, aborted })
     }
 }
 
@@ -268,106 +298,101 @@ impl Direction {
     }
 
     /// Moves what can be moved now; an error when the source broke off.
-    fn poll(
-        &mut self,
-        cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &mut TcpStream,
-        scratch: &mut [u8],
-    ) -> Poll<io::Result<()>> {
-        for _ in 0..TURNS {
+    fn run(&mut self, from: &mut End, to: &mut End, scratch: &mut [u8]) -> io::Result<Moved> {
+        for _ in 0..MOVES {
             match self.flow {
-                Flow::Done => return Poll::Ready(Ok(())),
-                Flow::Broken => {
-                    let mut sink = ReadBuf::new(scratch);
-                    ready!(Pin::new(&mut *from).poll_read(cx, &mut sink))?;
-                    if sink.filled().is_empty() {
-                        return Poll::Ready(Ok(()));
-                    }
-                    continue;
-                }
+                Flow::Done => return Ok(Moved::Waits),
+                Flow::Broken => match from.read(scratch)? {
+                    Some(1..) => continue,
+                    Some(0) | None => return Ok(Moved::Waits),
+                },
                 Flow::Open | Flow::Ending => {}
             }
-            if ready!(self.poll_send(cx, to)).is_err() {
-                self.left = None;
-                self.pipe = None;
-                self.flow = Flow::Broken;
-                continue;
+            match self.send(to) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Moved::Waits),
+                Err(_) => {
+                    self.left = None;
+                    self.pipe = None;
+                    self.flow = Flow::Broken;
+                    continue;
+                }
             }
             if self.flow == Flow::Ending {
                 // Fails only if the connection is gone already.
-                let _ = ready!(Pin::new(&mut *to).poll_shutdown(cx));
+                let _ = to.socket().shutdown(Shutdown::Write);
                 self.flow = Flow::Done;
                 continue;
             }
-            if self.mode != Mode::Splice {
-                self.pipe = None;
-            } else if self.pipe.is_none() {
-                self.pipe = Pipe::borrow();
-                if self.pipe.is_none() {
-                    self.mode = Mode::CopyOnly;
+            match self.take(from, to, scratch) {
+                Ok(None) => {
+                    // Idle: the pipe serves others meanwhile.
+                    self.pipe = None;
+                    return Ok(Moved::Waits);
                 }
-            }
-            let moved = match &mut self.pipe {
-                Some(pipe) => match poll_fill(cx, from, pipe) {
-                    Poll::Ready(moved) => moved,
-                    Poll::Pending => {
-                        // Idle: the pipe serves others meanwhile.
-                        self.pipe = None;
-                        return Poll::Pending;
-                    }
-                },
-                None => ready!(self.poll_copy(cx, from, to, scratch)),
-            };
-            match moved {
-                Ok(0) => self.source_ended(),
-                Ok(n) => self.account(n),
+                Ok(Some(0)) => self.source_ended(),
+                Ok(Some(n)) => self.account(n),
                 Err(e) if self.pipe.is_some() && e.kind() == io::ErrorKind::InvalidInput => {
                     self.pipe = None;
                     self.mode = Mode::CopyOnly;
                 }
-                Err(e) => return Poll::Ready(Err(e)),
+                Err(e) => return Err(e),
             }
         }
-        // Others get their turn, then this goes on.
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        Ok(Moved::Again)
     }
 
-    /// Gets rid of what was read before; Ready(Ok) when nothing is left.
-    fn poll_send(&mut self, cx: &mut Context<'_>, to: &mut TcpStream) -> Poll<io::Result<()>> {
+    /// Gets rid of what was read before; true when nothing is left.
+    fn send(&mut self, to: &mut End) -> io::Result<bool> {
         while let Some(left) = &mut self.left {
             let rest = left.rest();
             if rest.is_empty() {
                 self.left = None;
                 break;
             }
-            left.sent += ready!(Pin::new(&mut *to).poll_write(cx, rest))?;
+            let Some(sent) = to.write(rest)? else { return Ok(false) };
+            left.sent += sent;
         }
         while let Some(pipe) = &mut self.pipe
             && pipe.held() > 0
         {
-            ready!(to.poll_write_ready(cx))?;
-            match to.try_io(Interest::WRITABLE, || pipe.drain(to)) {
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                Err(e) => return Poll::Ready(Err(e)),
+            if to.drain(pipe)?.is_none() {
+                return Ok(false);
             }
         }
-        Poll::Ready(Ok(()))
+        Ok(true)
+    }
+
+    /// Takes what the source has; `None`: nothing now.
+    fn take(
+        &mut self,
+        from: &mut End,
+        to: &mut End,
+        scratch: &mut [u8],
+    ) -> io::Result<Option<usize>> {
+        if self.mode != Mode::Splice {
+            self.pipe = None;
+        } else if self.pipe.is_none() {
+            self.pipe = Pipe::borrow().map(Box::new);
+            if self.pipe.is_none() {
+                self.mode = Mode::CopyOnly;
+            }
+        }
+        match &mut self.pipe {
+            Some(pipe) => from.fill(pipe),
+            None => self.copy(from, to, scratch),
+        }
     }
 
     /// One read, and a write of the same at once.
-    fn poll_copy(
+    fn copy(
         &mut self,
-        cx: &mut Context<'_>,
-        from: &mut TcpStream,
-        to: &TcpStream,
+        from: &mut End,
+        to: &mut End,
         scratch: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(scratch);
-        ready!(Pin::new(from).poll_read(cx, &mut buffer))?;
-        let read = buffer.filled();
+    ) -> io::Result<Option<usize>> {
+        let Some(count) = from.read(scratch)? else { return Ok(None) };
+        let read = scratch.get(..count).unwrap_or_default();
         if let Some(gate) = &mut self.gate
             && !read.is_empty()
         {
@@ -376,12 +401,12 @@ impl Direction {
                 self.gate = None;
             }
             self.leave(passed.bytes);
-            return Poll::Ready(Ok(read.len()));
+            return Ok(Some(count));
         }
-        // A failure shows again in `poll_send`, which knows what to do about it.
-        let sent = to.try_write(read).unwrap_or(0);
+        // A failure shows again in `send`, which knows what to do about it.
+        let sent = if read.is_empty() { 0 } else { to.write(read).ok().flatten().unwrap_or(0) };
         self.leave(read.get(sent..).unwrap_or_default().to_vec());
-        Poll::Ready(Ok(read.len()))
+        Ok(Some(count))
     }
 
     fn source_ended(&mut self) {
@@ -409,16 +434,6 @@ impl Direction {
     fn leave(&mut self, bytes: Vec<u8>) {
         if !bytes.is_empty() {
             self.left = Some(Box::new(Left { bytes, sent: 0 }));
-        }
-    }
-}
-
-fn poll_fill(cx: &mut Context<'_>, from: &TcpStream, pipe: &mut Pipe) -> Poll<io::Result<usize>> {
-    loop {
-        ready!(from.poll_read_ready(cx))?;
-        match from.try_io(Interest::READABLE, || pipe.fill(from)) {
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-            other => return Poll::Ready(other),
         }
     }
 }

@@ -1,27 +1,42 @@
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
+//! Tunnels by themselves, on a thread of their own as in the edge.
 
 use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
 
 use super::*;
+use crate::edge::live::Raw;
+use crate::edge::status::Counters;
+use crate::edge::tunnels::Tunnels;
 
 /// A client's and a server's own end, with a running tunnel between them.
-async fn tunnelled() -> (TcpStream, TcpStream, JoinHandle<Summary>) {
+async fn tunnelled() -> (TcpStream, TcpStream, oneshot::Receiver<Summary>) {
     tunnelled_by(|tunnel| tunnel).await
 }
 
 async fn tunnelled_by(
     change: impl FnOnce(Tunnel) -> Tunnel,
-) -> (TcpStream, TcpStream, JoinHandle<Summary>) {
+) -> (TcpStream, TcpStream, oneshot::Receiver<Summary>) {
     let (client, near) = pair().await;
     let (far, server) = pair().await;
-    let mut tunnel = change(Tunnel::new(near, far));
-    (
-        client,
-        server,
-        tokio::spawn(async move { std::future::poll_fn(|cx| tunnel.poll_run(cx)).await }),
-    )
+    let tunnel = change(Tunnel::new(near.into_std().unwrap(), far.into_std().unwrap()));
+    (client, server, run(tunnel))
+}
+
+/// Runs it to its end.
+fn run(tunnel: Tunnel) -> oneshot::Receiver<Summary> {
+    let (tell, told) = oneshot::channel();
+    let (over, mut ended) = mpsc::unbounded_channel();
+    let tunnels = Tunnels::new(Box::new(move |summary, _| over.send(summary).unwrap())).unwrap();
+    tunnels.add(Raw { tunnel, passed: None }, Arc::<Counters>::default().open());
+    tokio::spawn(async move {
+        let _ = tell.send(ended.recv().await.unwrap());
+        drop(tunnels);
+    });
+    told
 }
 
 async fn pair() -> (TcpStream, TcpStream) {
@@ -202,8 +217,8 @@ async fn a_shared_client_sees_the_end_although_another_holds_its_socket() {
     let (mut client, near) = pair().await;
     let (far, server) = pair().await;
     let kept_by_a_frozen_process = near.as_fd().try_clone_to_owned().unwrap();
-    let mut tunnel = Tunnel::new(near, far).shared_client();
-    let run = tokio::spawn(async move { std::future::poll_fn(|cx| tunnel.poll_run(cx)).await });
+    let tunnel = Tunnel::new(near.into_std().unwrap(), far.into_std().unwrap()).shared_client();
+    let run = run(tunnel);
     server.set_zero_linger().unwrap();
     drop(server);
     assert_eq!(read_all(&mut client).await, b"");

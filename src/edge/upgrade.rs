@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::serve::Shared;
 pub use super::takeover::FORMAT;
 use super::takeover::{self, State};
+use super::tunnels::Rest;
 use crate::home::{Home, PidLock};
 use crate::inherit;
 
@@ -91,11 +92,13 @@ pub async fn replace(
     };
     shared.health.withdraw();
     let error = if settle(shared).await {
-        exec(shared, program, listener, lock, &mut state).to_string()
+        let tunnels = shared.tunnels.rest();
+        let error = exec(shared, &tunnels, program, listener, lock, &mut state);
+        takeover::keep(&shared.live, &tunnels);
+        error.to_string()
     } else {
         "connections did not come to rest".to_owned()
     };
-    takeover::keep(&shared.live);
     for fd in [Some(listener), lock.map(AsFd::as_fd)].into_iter().flatten() {
         let _ = inherit::leave(fd, false);
     }
@@ -118,9 +121,10 @@ async fn settle(shared: &Shared) -> bool {
     timeout(SETTLE, rest).await.is_ok()
 }
 
-/// From here to `execve` no other task runs.
+/// From here to `execve` no other task runs, and no tunnel moves.
 fn exec(
     shared: &Shared,
+    tunnels: &Rest<'_>,
     program: &Path,
     listener: BorrowedFd<'_>,
     lock: Option<&PidLock>,
@@ -130,7 +134,8 @@ fn exec(
         let listener = inherit::leave(listener, true)?;
         let lock = lock.map(|lock| inherit::leave(lock, true)).transpose()?;
         let image = shared.upgrades.image() + 1;
-        State::pack(listener, lock, image, shared.counters.totals(), &shared.live)
+        let totals = shared.counters.totals();
+        State::pack(listener, lock, image, totals, &shared.live, tunnels)
     })();
     match packed {
         Ok(content) => inherit::replace(program, std::env::args_os().skip(1), state, &content),

@@ -6,6 +6,8 @@ pub mod environ;
 pub mod listener;
 #[cfg(target_os = "linux")]
 pub mod owner;
+#[cfg(target_os = "linux")]
+pub mod resident;
 pub mod session;
 #[cfg(target_os = "linux")]
 pub mod splice;

@@ -2,11 +2,14 @@
 //! seen; whatever can't be read is `None`.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
+use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
+use rustix::fs::{Access, CWD, Mode, OFlags, RawDir, access, open, readlinkat_raw};
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
@@ -18,29 +21,64 @@ pub const AVAILABLE: bool = true;
 /// An environment block or command line longer than this is not searched.
 const MAX_BLOCK: usize = 4 * 1024 * 1024;
 const MAX_ARGUMENTS: usize = 64;
+/// Processes that are looked at in the order of their age.
+const YOUNG: usize = 8;
+
+/// A process and the descriptor by which it holds a socket.
+pub type Holder = (u32, i32);
 
 /// The process that holds the socket whose own address is `client` and whose peer is `local`.
-/// `recent` are asked first: a scan of every process costs milliseconds.
+/// `recent` holders are asked first, each for the same descriptor before all of its others (who
+/// closes one socket and opens another has it there again): a scan of every process costs
+/// milliseconds.
 #[must_use]
-pub fn of_socket(client: SocketAddr, local: SocketAddr, recent: &[u32]) -> Option<u32> {
+pub fn of_socket(client: SocketAddr, local: SocketAddr, recent: &[Holder]) -> Option<Holder> {
     let inode = diag::inode(client, local).or_else(|| table_inode(client, local))?;
     let link = format!("socket:[{inode}]");
-    if let Some(pid) = recent.iter().find(|pid| holds(**pid, &link)) {
-        return Some(*pid);
+    let again = |(pid, descriptor): &&Holder| {
+        let path = format!("/proc/{pid}/fd/{descriptor}");
+        readlinkat_raw(CWD, path, &mut [MaybeUninit::uninit(); 64])
+            .is_ok_and(|(target, _)| target == link.as_bytes())
+    };
+    if let Some(holder) = recent.iter().find(again) {
+        return Some(*holder);
     }
+    let held = |pid: u32| Some((pid, descriptor(pid, &link)?));
+    if let Some(holder) = recent.iter().find_map(|(pid, _)| held(*pid)) {
+        return Some(holder);
+    }
+    let asked = |pid: &u32| recent.iter().any(|(known, _)| known == pid);
     let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| {
-        entry.ok()?.file_name().to_str()?.parse::<u32>().ok().filter(|p| !recent.contains(p))
+        entry.ok()?.file_name().to_str()?.parse::<u32>().ok().filter(|pid| !asked(pid))
     });
-    // Young processes first: they are the ones that are not remembered yet.
     let mut pids: Vec<u32> = pids.collect();
     pids.sort_unstable_by(|a, b| b.cmp(a));
-    pids.into_iter().find(|pid| holds(*pid, &link))
+    // Young processes first: they are the ones that are not remembered yet. Then those that have
+    // few descriptors; a server with thousands of them is rarely what calls a model.
+    let rest = pids.split_off(pids.len().min(YOUNG));
+    if let Some(holder) = pids.into_iter().find_map(held) {
+        return Some(holder);
+    }
+    let mut rest: Vec<(u64, u32)> =
+        rest.into_iter().filter_map(|pid| Some((descriptors(pid)?, pid))).collect();
+    rest.sort_by_key(|(count, _)| *count);
+    rest.into_iter().find_map(|(_, pid)| held(pid))
+}
+
+/// How many descriptors a process has, where the kernel tells (6.2); `None`: not ours to see.
+fn descriptors(pid: u32) -> Option<u64> {
+    let path = format!("/proc/{pid}/fd");
+    access(&path, Access::READ_OK).ok()?;
+    fs::metadata(path).ok().map(|meta| meta.len())
 }
 
 /// Start of the process in clock ticks since boot: tells it from a later one with the same pid.
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // At once: its length is not told beforehand, and it is read for each connection.
+    let mut buffer = [0; 1024];
+    let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
+    let stat = str::from_utf8(buffer.get(..length)?).ok()?;
     // The name may hold anything, parentheses included; field 22 is counted from behind it.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(19)?.parse().ok()
@@ -81,11 +119,20 @@ fn read_block(path: &str) -> Vec<u8> {
     fs::read(path).ok().filter(|b| b.len() <= MAX_BLOCK).unwrap_or_default()
 }
 
-fn holds(pid: u32, link: &str) -> bool {
-    let Ok(descriptors) = fs::read_dir(format!("/proc/{pid}/fd")) else { return false };
-    descriptors
-        .filter_map(Result::ok)
-        .any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == Path::new(link)))
+/// Which descriptor of the process leads to `link`; `.` and `..` do not.
+fn descriptor(pid: u32, link: &str) -> Option<i32> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let dir = open(format!("/proc/{pid}/fd"), flags, Mode::empty()).ok()?;
+    let mut names = [MaybeUninit::uninit(); 8 * 1024];
+    let mut entries = RawDir::new(&dir, &mut names);
+    let mut target = [MaybeUninit::uninit(); 64];
+    while let Some(Ok(entry)) = entries.next() {
+        let found = readlinkat_raw(&dir, entry.file_name(), &mut target);
+        if found.is_ok_and(|(target, _)| target == link.as_bytes()) {
+            return entry.file_name().to_str().ok()?.parse().ok();
+        }
+    }
+    None
 }
 
 /// The slow way, where the kernel does not answer the question directly.
@@ -206,6 +253,7 @@ mod diag {
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsRawFd;
 
     use super::*;
 
@@ -220,8 +268,10 @@ mod tests {
             if let Some(fast) = diag::inode(from, local) {
                 assert_eq!(fast, slow);
             }
-            assert_eq!(of_socket(from, local, &[]), Some(std::process::id()));
-            assert_eq!(of_socket(from, local, &[1, std::process::id()]), Some(std::process::id()));
+            let holder = (std::process::id(), client.as_raw_fd());
+            assert_eq!(of_socket(from, local, &[]), Some(holder));
+            assert_eq!(of_socket(from, local, &[(1, 0), holder]), Some(holder));
+            assert_eq!(of_socket(from, local, &[(1, 0), (holder.0, 0)]), Some(holder));
         }
     }
 

@@ -6,8 +6,11 @@ use std::path::PathBuf;
 /// Whether this platform can tell at all.
 pub const AVAILABLE: bool = false;
 
+/// A process and the descriptor by which it holds a socket.
+pub type Holder = (u32, i32);
+
 #[must_use]
-pub fn of_socket(_client: SocketAddr, _local: SocketAddr, _recent: &[u32]) -> Option<u32> {
+pub fn of_socket(_: SocketAddr, _: SocketAddr, _recent: &[Holder]) -> Option<Holder> {
     None
 }
 

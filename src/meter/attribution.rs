@@ -9,14 +9,17 @@ use std::collections::{HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::row::Row;
-use crate::platform::owner;
+use crate::platform::owner::{self, Holder};
 
 /// Processes whose unchanging facts are remembered.
 const REMEMBERED: usize = 64;
 /// Processes that are asked first whether they own a new socket.
 const RECENT: usize = 8;
+/// How long a process's directory and branch are taken for what they were.
+const FRESH: Duration = Duration::from_secs(1);
 /// What a project name may be long.
 const MAX_NAME: usize = 200;
 
@@ -72,8 +75,10 @@ pub struct Attributor {
 #[derive(Debug, Default)]
 struct Memory {
     /// Most recent first.
-    recent: VecDeque<u32>,
+    recent: VecDeque<Holder>,
     facts: HashMap<Identity, Facts>,
+    /// What was last found out, of connections that come together.
+    latest: HashMap<Identity, (Instant, Attribution)>,
 }
 
 /// A process as such: pids come back, and `exec` makes another program of it.
@@ -97,18 +102,31 @@ impl Attributor {
     /// can't be found out stays empty.
     #[must_use]
     pub fn attribute(&self, client: SocketAddr, local: SocketAddr) -> Attribution {
-        let recent: Vec<u32> = self.memory().recent.iter().copied().collect();
-        let Some(pid) = owner::of_socket(client, local, &recent) else {
+        let recent: Vec<Holder> = self.memory().recent.iter().copied().collect();
+        let Some(holder) = owner::of_socket(client, local, &recent) else {
             return Attribution::default();
         };
-        self.remember(pid);
-        self.describe(pid)
+        self.remember(holder);
+        let (pid, _) = holder;
+        let Some(started) = owner::start_time(pid) else { return Attribution::default() };
+        let identity = Identity { pid, started, exe: owner::executable(pid) };
+        if let Some((at, known)) = self.memory().latest.get(&identity)
+            && at.elapsed() < FRESH
+        {
+            return known.clone();
+        }
+        let found = self.describe(identity.clone());
+        let mut memory = self.memory();
+        memory.latest.retain(|_, (at, _)| at.elapsed() < FRESH);
+        // Not in the middle of an `exec`, when nothing can be told yet.
+        if memory.facts.contains_key(&identity) {
+            memory.latest.insert(identity, (Instant::now(), found.clone()));
+        }
+        found
     }
 
-    fn describe(&self, pid: u32) -> Attribution {
-        let Some(started) = owner::start_time(pid) else { return Attribution::default() };
-        let exe = owner::executable(pid);
-        let identity = Identity { pid, started, exe };
+    fn describe(&self, identity: Identity) -> Attribution {
+        let pid = identity.pid;
         let known = self.memory().facts.get(&identity).cloned();
         let facts = known.unwrap_or_else(|| self.learn(identity));
         let cwd = owner::working_directory(pid);
@@ -153,10 +171,10 @@ impl Attributor {
         facts
     }
 
-    fn remember(&self, pid: u32) {
+    fn remember(&self, holder: Holder) {
         let mut memory = self.memory();
-        memory.recent.retain(|known| *known != pid);
-        memory.recent.push_front(pid);
+        memory.recent.retain(|(pid, _)| *pid != holder.0);
+        memory.recent.push_front(holder);
         memory.recent.truncate(RECENT);
     }
 

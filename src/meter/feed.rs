@@ -6,20 +6,18 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::sleep;
 
 use super::http::Side;
+use super::pulse::Pulse;
 
 /// What a queued message costs besides its bytes.
 const OVERHEAD: usize = 128;
-/// How long the observer rests after work: a parked thread costs the byte path microseconds to
-/// wake, a resting one nothing.
-const REST: Duration = Duration::from_millis(40);
-/// The part of the own budget at which the rest ends early.
+/// The part of the own budget at which the observer is told at once.
 const URGENT_PART: usize = 8;
 
 /// A bound on bytes in flight; one for the process, one for each connection.
@@ -141,7 +139,9 @@ pub enum Boundary {
 pub struct Feed {
     sender: Option<mpsc::UnboundedSender<Message>>,
     progress: Arc<Progress>,
-    urgent: Arc<Notify>,
+    news: Arc<Notify>,
+    told: Arc<AtomicBool>,
+    pulse: Arc<Pulse>,
     shared: Arc<Budget>,
     own: Arc<Budget>,
     offered: u64,
@@ -152,26 +152,29 @@ pub struct Feed {
 pub struct Watch {
     receiver: mpsc::UnboundedReceiver<Message>,
     progress: Arc<Progress>,
-    urgent: Arc<Notify>,
-    /// Something was seen since the last rest.
-    busy: bool,
+    news: Arc<Notify>,
+    /// It was told since it looked last, or will be.
+    told: Arc<AtomicBool>,
 }
 
-/// A feed whose messages count against `shared` and a limit of its own.
+/// A feed whose messages count against `shared` and a limit of its own, and whose observer looks
+/// when `pulse` says so.
 #[must_use]
-pub fn feed(shared: &Arc<Budget>, limit: usize) -> (Feed, Watch) {
+pub fn feed(shared: &Arc<Budget>, limit: usize, pulse: &Arc<Pulse>) -> (Feed, Watch) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let progress = Arc::new(Progress::default());
-    let urgent = Arc::new(Notify::new());
+    let (news, told) = (Arc::<Notify>::default(), Arc::<AtomicBool>::default());
     let feed = Feed {
         sender: Some(sender),
         progress: Arc::clone(&progress),
-        urgent: Arc::clone(&urgent),
+        news: Arc::clone(&news),
+        told: Arc::clone(&told),
+        pulse: Arc::clone(pulse),
         shared: Arc::clone(shared),
         own: Budget::new(limit),
         offered: 0,
     };
-    (feed, Watch { receiver, progress, urgent, busy: false })
+    (feed, Watch { receiver, progress, news, told })
 }
 
 impl Feed {
@@ -189,7 +192,9 @@ impl Feed {
         if !sent {
             self.give_up();
         } else if self.own.used() > self.own.limit / URGENT_PART {
-            self.urgent.notify_one();
+            self.news.notify_one();
+        } else if !self.told.swap(true, Ordering::AcqRel) {
+            self.pulse.news(&self.news);
         }
     }
 
@@ -228,13 +233,20 @@ impl Feed {
         {
             return self.give_up();
         }
-        self.urgent.notify_one();
+        self.news.notify_one();
     }
 
     fn give_up(&mut self) {
         self.progress.set_lossy();
         self.sender = None;
-        self.urgent.notify_one();
+        self.news.notify_one();
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.sender = None;
+        self.news.notify_one();
     }
 }
 
@@ -260,19 +272,16 @@ impl Watch {
     /// Cancel-safe: what is received is returned at once.
     async fn message(&mut self) -> Option<Message> {
         tokio::task::consume_budget().await;
-        if let Ok(message) = self.receiver.try_recv() {
-            self.busy = true;
-            return Some(message);
-        }
-        if std::mem::take(&mut self.busy) {
-            tokio::select! {
-                () = self.urgent.notified() => {}
-                () = sleep(REST) => {}
+        loop {
+            match self.receiver.try_recv() {
+                Ok(message) => return Some(message),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => {}
             }
+            self.news.notified().await;
+            // Before the next look: what comes after it is told again.
+            self.told.store(false, Ordering::Release);
         }
-        let message = self.receiver.recv().await;
-        self.busy = true;
-        message
     }
 }
 
@@ -283,7 +292,7 @@ mod tests {
     #[tokio::test]
     async fn over_budget_is_lossy_and_gives_everything_back() {
         let shared = Budget::new(10_000);
-        let (mut feed, mut watch) = super::feed(&shared, 1_000);
+        let (mut feed, mut watch) = super::feed(&shared, 1_000, &Arc::default());
         feed.bytes(Side::Client, &[1; 500]);
         assert!(!feed.is_lossy());
         feed.bytes(Side::Client, &[1; 500]);
@@ -299,8 +308,8 @@ mod tests {
     #[tokio::test]
     async fn the_shared_budget_bounds_all_and_a_lost_observer_gives_back() {
         let shared = Budget::new(1_000);
-        let (mut one, watch) = super::feed(&shared, 10_000);
-        let (mut two, _keep) = super::feed(&shared, 10_000);
+        let (mut one, watch) = super::feed(&shared, 10_000, &Arc::default());
+        let (mut two, _keep) = super::feed(&shared, 10_000, &Arc::default());
         one.bytes(Side::Server, &[0; 600]);
         two.bytes(Side::Server, &[0; 600]);
         assert!(!one.is_lossy() && two.is_lossy());
@@ -312,7 +321,8 @@ mod tests {
 
     #[tokio::test]
     async fn boundaries_follow_the_observer() {
-        let (mut feed, mut watch) = super::feed(&Budget::new(1_000_000), 1_000_000);
+        let (mut feed, mut watch) =
+            super::feed(&Budget::new(1_000_000), 1_000_000, &Arc::default());
         assert_eq!(feed.boundary(), Boundary::Fresh);
         feed.bytes(Side::Client, b"GET");
         assert_eq!(feed.boundary(), Boundary::Within);

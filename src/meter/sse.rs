@@ -1,5 +1,7 @@
 //! Reads `text/event-stream` as it arrives, by the rules of the HTML standard, with a cap.
 
+use std::borrow::Cow;
+
 use memchr::memchr2;
 
 /// Longest event name that is kept.
@@ -134,13 +136,12 @@ impl Parser {
                 if std::mem::replace(&mut self.has_data, true) {
                     self.truncated |= !push(&mut self.data, "\n", self.max_event);
                 }
-                let value = String::from_utf8_lossy(value);
-                self.truncated |= !push(&mut self.data, &value, self.max_event);
+                self.truncated |= !push(&mut self.data, &text(value), self.max_event);
                 self.truncated |= self.line_truncated;
             }
             b"event" => {
                 self.name.clear();
-                push(&mut self.name, &String::from_utf8_lossy(value), MAX_NAME);
+                push(&mut self.name, &text(value), MAX_NAME);
             }
             // Comments (an empty field name), `id`, `retry` and what is unknown.
             _ => {}
@@ -156,6 +157,11 @@ impl Parser {
         self.has_data = false;
         self.truncated = false;
     }
+}
+
+/// Nearly all of it is valid, which is found out ten times faster than it is repaired.
+fn text(value: &[u8]) -> Cow<'_, str> {
+    str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed)
 }
 
 /// Appends what fits; false when something did not.

@@ -74,17 +74,18 @@ impl World {
 
     /// Everything works end to end between this client and the origin, from the hello on.
     pub(super) async fn assert_raw(&self, client: &mut TcpStream) {
-        let serve = async {
-            let (mut server, _) = self.origin.accept().await.unwrap();
+        let (mut server, _) = self.origin.accept().await.unwrap();
+        still(async {
             let mut got = vec![0; HELLO.len()];
             server.read_exact(&mut got).await.unwrap();
             assert_eq!(got, HELLO);
             server.write_all(b"from the origin").await.unwrap();
-        };
-        let mut answer = Vec::new();
-        let (read, ()) = tokio::join!(client.read_to_end(&mut answer), serve);
-        read.unwrap();
-        assert_eq!(answer, b"from the origin");
+            drop(server);
+            let mut answer = Vec::new();
+            client.read_to_end(&mut answer).await.unwrap();
+            assert_eq!(answer, b"from the origin");
+        })
+        .await;
         client.shutdown().await.unwrap();
     }
 
@@ -117,6 +118,17 @@ impl World {
             sleep(MS).await;
         }
     }
+}
+
+/// Time stands still meanwhile: the thread that serves the tunnels is no task, so the paused clock
+/// would run ahead of it.
+pub(super) async fn still<T>(work: impl Future<Output = T>) -> T {
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    let hold = tokio::task::spawn_blocking(move || held.recv());
+    let result = work.await;
+    drop(release);
+    let _ = hold.await;
+    result
 }
 
 pub(super) const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";

@@ -31,7 +31,8 @@ pub(super) struct Response {
 enum Framing {
     /// Until the first byte that is not white space: `content-type` is sometimes missing or wrong.
     Undecided,
-    Events(sse::Parser),
+    /// Each holds a document; the scanner begins anew with each.
+    Events(sse::Parser, Box<Scanner>),
     /// A document, several of them, or an array of them.
     Json(Box<Scanner>),
     Opaque,
@@ -63,7 +64,7 @@ impl Response {
         let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
         let any_media = self.reads_any_media;
         self.framing = if media.contains("event-stream") {
-            Framing::Events(sse::Parser::new(MAX_EVENT))
+            Framing::events()
         } else if media.contains("json") {
             Framing::json()
         } else if media.is_empty() || media.starts_with("text/plain") || any_media {
@@ -124,11 +125,16 @@ impl Response {
     }
 
     pub(super) fn is_event_stream(&self) -> bool {
-        matches!(self.framing, Framing::Events(_))
+        matches!(self.framing, Framing::Events(..))
     }
 }
 
 impl Framing {
+    fn events() -> Self {
+        let scanner = Scanner::new(surface::response_paths());
+        Self::Events(sse::Parser::new(MAX_EVENT), Box::new(scanner))
+    }
+
     fn json() -> Self {
         Self::Json(Box::new(Scanner::new(surface::response_paths())))
     }
@@ -141,15 +147,15 @@ impl Framing {
             };
             *self = match first {
                 b'{' | b'[' => Self::json(),
-                b'e' | b'd' | b'i' | b':' => Self::Events(sse::Parser::new(MAX_EVENT)),
+                b'e' | b'd' | b'i' | b':' => Self::events(),
                 _ => Self::Opaque,
             };
         }
         let mut truncated = false;
         match self {
-            Self::Events(parser) => parser.feed(plain, &mut |event| {
+            Self::Events(parser, scanner) => parser.feed(plain, &mut |event| {
                 truncated |= event.truncated;
-                one_event(&event, reader);
+                one_event(&event, scanner, reader);
             }),
             Self::Json(scanner) => scanner.feed(plain, &mut |found| reader.unit(None, &found)),
             Self::Undecided | Self::Opaque => {}
@@ -160,20 +166,21 @@ impl Framing {
     fn finish(&mut self, complete: bool, reader: &mut dyn Reader) {
         match self {
             // Half an event is no event; half a document has a model and maybe more.
-            Self::Events(_) if !complete => {}
-            Self::Events(parser) => parser.finish(&mut |event| one_event(&event, reader)),
+            Self::Events(..) if !complete => {}
+            Self::Events(parser, scanner) => {
+                parser.finish(&mut |event| one_event(&event, scanner, reader));
+            }
             Self::Json(scanner) => scanner.finish(&mut |found| reader.unit(None, &found)),
             Self::Undecided | Self::Opaque => {}
         }
     }
 }
 
-fn one_event(event: &sse::Event<'_>, reader: &mut dyn Reader) {
+fn one_event(event: &sse::Event<'_>, scanner: &mut Scanner, reader: &mut dyn Reader) {
     if event.data.trim() == "[DONE]" {
         reader.done();
         return;
     }
-    let mut scanner = Scanner::new(surface::response_paths());
     scanner.feed(event.data.as_bytes(), &mut |found| reader.unit(Some(event.name), &found));
     scanner.finish(&mut |found| reader.unit(Some(event.name), &found));
 }

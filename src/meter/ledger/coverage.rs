@@ -4,7 +4,7 @@
 //! A connection to a metered host was metered (it left rows), passed, or lost: each exactly once,
 //! whichever of our processes was killed meanwhile, and as often as that happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 use rusqlite::{OptionalExtension, params};
@@ -17,6 +17,7 @@ use super::passed::{self, Passed};
 use super::query::Ledger;
 use super::record::{Columns, Id, Micros};
 use super::report::Window;
+use super::rollup::{self, HOUR};
 use super::unfinished::{self, Fate, Unfinished, judge};
 use crate::meter::surface;
 
@@ -32,6 +33,9 @@ pub struct Coverage {
     pub passed_connections: u64,
     pub passed_bytes: u64,
     pub passed_by_reason: BTreeMap<String, u64>,
+    /// Lines of the edge's spool that found no room. Each told of the beginning or the end of a
+    /// passed connection, which may be missing from the above.
+    pub passed_lines_lost: u64,
     /// Of the metered connections, those that ended because the daemon died.
     pub cut_connections: u64,
     /// Connections that were to be metered and left no row.
@@ -93,6 +97,8 @@ impl Ledger {
         let snapshot = self.conn.unchecked_transaction()?;
         unfinished.extend(self.stored_unfinished(window)?);
         let mut sum = Sum { coverage: self.stored(window)?, gaps: BTreeMap::new() };
+        sum.coverage.passed_lines_lost = self.lines_lost(window, spooled.dropped)?;
+        let spooled = spooled.passed;
         self.add_stored_passed(window, &mut sum)?;
         for passed in spooled.values().filter(|p| window.contains(p.at)) {
             self.add_spooled(passed, &mut sum)?;
@@ -111,13 +117,12 @@ impl Ledger {
     fn stored(&self, window: Window) -> Result<Coverage, LedgerError> {
         let range = [window.from.as_microsecond(), window.to.as_microsecond()];
         let one = |sql: &str| self.conn.query_row(sql, range, |row| row.get(0).map(count));
+        let (metered_requests, metered_connections) = self.metered(window)?;
         Ok(Coverage {
-            metered_requests: one(
-                "SELECT count(*) FROM requests WHERE billable AND started_at >= ? AND started_at < ?",
-            )?,
-            metered_connections: one("SELECT count(DISTINCT connection) FROM requests \
-                 WHERE started_at >= ? AND started_at < ?")?,
-            lost_rows: one("SELECT coalesce(sum(rows), 0) FROM losses WHERE at >= ? AND at < ?")?,
+            metered_requests,
+            metered_connections,
+            lost_rows: one("SELECT coalesce(sum(rows), 0) FROM losses \
+                 WHERE at >= ? AND at < ? AND reason <> 'spool_full'")?,
             set_aside: self
                 .conn
                 .prepare(
@@ -127,6 +132,61 @@ impl Ledger {
                 .collect::<Result<_, _>>()?,
             ..Coverage::default()
         })
+    }
+
+    /// Requests to models, and connections with a row of whatever request.
+    ///
+    /// A connection is counted where its first row is, if that is in an hour that is rolled up;
+    /// the others by name.
+    fn metered(&self, window: Window) -> Result<(u64, u64), LedgerError> {
+        let (mut requests, mut counted) = (0_u64, 0_u64);
+        let mut hours = HashSet::new();
+        let mut carried = Vec::new();
+        let rest = rollup::read(&self.conn, window, |hour, cells| {
+            let Some(head) = rollup::decode_head(cells) else { return false };
+            requests = requests.saturating_add(head.requests);
+            counted = counted.saturating_add(head.first);
+            carried.extend(head.carried);
+            hours.insert(hour)
+        })?;
+        let elsewhere = |first: i64| !hours.contains(&first);
+        let mut by_name: HashSet<Uuid> =
+            carried.into_iter().filter(|(_, first)| elsewhere(*first)).map(|(id, _)| id).collect();
+        let mut stmt = self.conn.prepare_cached(
+            "SELECT billable, connection FROM requests WHERE started_at >= ? AND started_at < ?",
+        )?;
+        let mut in_rows = HashSet::new();
+        for range in rest {
+            let mut rows = stmt.query([range.start, range.end])?;
+            while let Some(row) = rows.next()? {
+                requests = requests.saturating_add(u64::from(row.get::<_, bool>(0)?));
+                in_rows.extend(row.get::<_, Option<Id>>(1)?.map(|id| id.0));
+            }
+        }
+        for connection in in_rows {
+            if hours.is_empty()
+                || elsewhere(rollup::first_row(&self.conn, connection)?.div_euclid(HOUR))
+            {
+                by_name.insert(connection);
+            }
+        }
+        Ok((requests, counted.saturating_add(by_name.len() as u64)))
+    }
+
+    fn lines_lost(
+        &self,
+        window: Window,
+        mut told: BTreeMap<Timestamp, u64>,
+    ) -> Result<u64, LedgerError> {
+        let mut stmt = self.conn.prepare(
+            "SELECT at, rows FROM losses WHERE at >= ? AND at < ? AND reason = 'spool_full'",
+        )?;
+        let mut rows = stmt.query([window.from.as_microsecond(), window.to.as_microsecond()])?;
+        while let Some(row) = rows.next()? {
+            told.insert(row.get::<_, Micros>(0)?.0, count(row.get(1)?));
+        }
+        let within = told.iter().filter(|(at, _)| window.contains(**at));
+        Ok(within.fold(0, |sum, (_, lines)| sum.saturating_add(*lines)))
     }
 
     fn add_stored_passed(&self, window: Window, sum: &mut Sum) -> Result<(), LedgerError> {

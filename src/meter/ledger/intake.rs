@@ -1,8 +1,8 @@
 //! The queue between the observers and the writer thread.
 //!
 //! `record` takes one short lock; only the first row after a pause wakes the writer, which then
-//! gathers what comes within [`GATHER`]. So a row is on disk milliseconds after it was recorded, and
-//! little is lost with a killed process. The row is boxed before the lock, so a growing queue moves
+//! gathers what comes within [`GATHER`], or [`CROWD`] while there is much. So a row is on disk
+//! milliseconds after it was recorded, and little is lost with a killed process. The row is boxed before the lock, so a growing queue moves
 //! pointers only.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -27,6 +27,11 @@ pub(super) const POLL: Duration = Duration::from_millis(50);
 const IDLE: Duration = Duration::from_millis(250);
 /// From the first row to the transaction that holds it.
 const GATHER: Duration = Duration::from_millis(5);
+/// The same while rows come at some hundred per second: a row in a large transaction costs a third
+/// of one in a small.
+const CROWD: Duration = Duration::from_millis(40);
+/// So many rows within [`GATHER`] are a crowd.
+const CROWDED: usize = 4;
 
 /// Connections with lost rows that are kept in mind until the database knows of them.
 const OVERFLOWED: usize = 10_000;
@@ -262,9 +267,13 @@ impl Shared {
             }
             if !state.rows.is_empty() {
                 // Rows come in crowds: a moment's wait makes one transaction of them.
-                let gather = |state: &mut State| !called(state);
-                let waited = self.to_writer.wait_timeout_while(state, GATHER, gather);
-                state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                for (least, time) in [(0, GATHER), (CROWDED, CROWD)] {
+                    if state.rows.len() >= least && !called(&state) {
+                        let gather = |state: &mut State| !called(state);
+                        let waited = self.to_writer.wait_timeout_while(state, time, gather);
+                        state = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    }
+                }
             }
         }
         into.extend(state.rows.drain(..));

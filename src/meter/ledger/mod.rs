@@ -9,6 +9,7 @@ mod backoff;
 mod coverage;
 #[cfg(test)]
 pub(crate) mod fixture;
+mod histogram;
 mod intake;
 mod lines;
 mod once;
@@ -19,6 +20,7 @@ mod record;
 mod register;
 mod report;
 mod reprice;
+mod rollup;
 mod schema;
 mod spill;
 mod tally;
@@ -35,6 +37,7 @@ pub use quotas::Quota;
 pub use register::{Entry, Register};
 pub use report::{Group, GroupBy, Grouping, Report, ReportQuery, Window};
 pub use reprice::{Repriced, Repricing, reprice};
+pub use rollup::roll_up;
 pub use tally::{Latency, Totals, UnpricedModel};
 pub use writer::{Writer, WriterConfig, start_writer};
 

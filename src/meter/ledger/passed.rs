@@ -18,6 +18,18 @@ use uuid::Uuid;
 use super::{LedgerError, lines};
 
 /// A line of the spool.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Passed(Passed),
+    /// The spool was full: so many lines are missing. The moment names it.
+    Dropped {
+        dropped: u64,
+        at: Timestamp,
+    },
+}
+
+/// A raw tunnel.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
 pub(super) struct Passed {
     pub(super) id: Uuid,
@@ -47,6 +59,8 @@ impl End {
 
 /// Longest line that is read; a longer one is no line of ours.
 const LINE_CAP: u64 = 8 * 1024;
+/// Why lines of the spool were lost, in `losses`.
+pub(super) const SPOOL_FULL: &str = "spool_full";
 const PREFIX: &str = "passthrough.";
 const SUFFIX: &str = ".ingest";
 
@@ -65,18 +79,34 @@ pub(super) fn ingest(conn: &mut Connection, spool: &Path) -> Result<u64, LedgerE
     Ok(lines)
 }
 
-/// What the files hold: not in the database yet, or in both for a moment.
-pub(super) fn pending(spool: &Path) -> BTreeMap<Uuid, Passed> {
-    let mut found = BTreeMap::new();
+/// What the files hold.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    pub(super) passed: BTreeMap<Uuid, Passed>,
+    /// How many lines were dropped, and when that was told.
+    pub(super) dropped: BTreeMap<Timestamp, u64>,
+}
+
+/// What is not in the database yet, or in both for a moment.
+pub(super) fn pending(spool: &Path) -> Pending {
+    let mut found = Pending::default();
     // The spool is opened before the directory is listed: a rename in between shows it twice, never
     // not at all.
     let current = File::open(spool).ok();
     let renamed = renamed(spool).into_iter().filter_map(|path| File::open(path).ok());
     for file in renamed.chain(current) {
-        let _ = lines::read(file, LINE_CAP, |line: Passed| {
-            let end = line.end;
-            let passed = found.entry(line.id).or_insert(line);
-            passed.end = passed.end.or(end);
+        let _ = lines::read(file, LINE_CAP, |line: Line| {
+            match line {
+                Line::Passed(line) => {
+                    let end = line.end;
+                    let passed = found.passed.entry(line.id).or_insert(line);
+                    passed.end = passed.end.or(end);
+                }
+                Line::Dropped { dropped, at } => {
+                    let micros = Timestamp::from_microsecond(at.as_microsecond()).unwrap_or(at);
+                    found.dropped.insert(micros, dropped);
+                }
+            }
             Ok::<(), io::Error>(())
         });
     }
@@ -99,8 +129,20 @@ fn ingest_file(conn: &mut Connection, path: &Path) -> Result<u64, LedgerError> {
          bytes_down = excluded.bytes_down, aborted = excluded.aborted \
          WHERE excluded.duration_ms IS NOT NULL",
     )?;
+    let mut note = tx.prepare_cached(
+        "INSERT INTO losses (at, rows, reason) SELECT ?1, ?2, ?3 \
+         WHERE NOT EXISTS (SELECT 1 FROM losses WHERE at = ?1 AND reason = ?3)",
+    )?;
     let int = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    lines::read(file, LINE_CAP, |p: Passed| {
+    lines::read(file, LINE_CAP, |line: Line| {
+        let p = match line {
+            Line::Passed(passed) => passed,
+            Line::Dropped { dropped, at } => {
+                let at = at.as_microsecond();
+                note.execute(params![at, int(dropped), SPOOL_FULL])?;
+                return Ok(());
+            }
+        };
         upsert.execute(params![
             p.id.as_bytes().as_slice(),
             p.at.as_microsecond(),
@@ -115,7 +157,7 @@ fn ingest_file(conn: &mut Connection, path: &Path) -> Result<u64, LedgerError> {
         lines += 1;
         Ok::<(), LedgerError>(())
     })?;
-    drop(upsert);
+    drop((upsert, note));
     tx.commit()?;
     // If this fails the next round takes it in again, which changes nothing.
     let _ = fs::remove_file(path);

@@ -123,3 +123,26 @@ fn torn_foreign_and_endless_lines_are_skipped() {
     ingest(&mut conn, &spool).unwrap();
     assert_eq!(ingest(&mut conn, &spool).unwrap(), 2);
 }
+
+#[test]
+fn what_a_full_spool_dropped_is_counted_once_wherever_it_is_told() {
+    let (_dir, home) = home();
+    let spool = home.passthrough_spool();
+    append(&spool, &ended(1, "daemon_down"));
+    append(&spool, "{\"dropped\":5,\"at\":\"2026-11-24T10:00:00.123456789Z\"}\n");
+    append(&spool, "{\"dropped\":2,\"at\":\"2026-11-24T10:00:01.5Z\"}\n");
+    let (mut conn, _) = open_writer(&home.ledger_file()).unwrap();
+    let told = || (seen(&home).passed_connections, seen(&home).passed_lines_lost);
+    assert_eq!(told(), (1, 7));
+    ingest(&mut conn, &spool).unwrap();
+    assert_eq!(told(), (1, 7), "waiting");
+    let waiting = renamed(&spool).remove(0);
+    let content = fs::read(&waiting).unwrap();
+    ingest(&mut conn, &spool).unwrap();
+    assert_eq!(told(), (1, 7), "in the database");
+    fs::write(&waiting, content).unwrap();
+    assert_eq!(told(), (1, 7), "in both");
+    ingest(&mut conn, &spool).unwrap();
+    assert_eq!(told(), (1, 7));
+    assert_eq!(seen(&home).lost_rows, 0);
+}

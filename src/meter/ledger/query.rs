@@ -119,32 +119,10 @@ impl Ledger {
 
     /// Rows, newest first.
     pub fn requests(&self, filter: &RequestFilter) -> Result<Page, LedgerError> {
-        let mut clause = Clause::default();
-        clause.add_opt("started_at >= ?", filter.since.map(Timestamp::as_microsecond));
-        clause.add_opt("started_at < ?", filter.until.map(Timestamp::as_microsecond));
-        clause.add_opt("project = ?", filter.project.clone());
-        clause.add_opt("coalesce(model, model_requested) = ?", filter.model.clone());
-        clause.add_opt("provider = ?", filter.provider.clone());
-        clause.add_opt("run = ?", filter.run.clone());
-        if !filter.all {
-            clause.sql.push_str(" AND billable");
-        }
-        if let Some(before) = filter.before {
-            clause.sql.push_str(" AND (started_at, id) < (?, ?)");
-            clause.values.push(before.started_at.into());
-            clause.values.push(before.id.as_bytes().to_vec().into());
-        }
-        // One more than asked for tells whether there are more.
-        let limit =
-            filter.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX).saturating_add(1));
-        clause.values.push(limit.into());
-        let sql = format!(
-            "SELECT {COLUMNS} FROM requests WHERE true{} ORDER BY started_at DESC, id DESC LIMIT ?",
-            clause.sql
-        );
+        let (sql, values) = page(filter);
         let mut stmt = self.conn.prepare(&sql)?;
         let mut rows = stmt
-            .query_map(params_from_iter(clause.values), record::read)?
+            .query_map(params_from_iter(values), record::read)?
             .collect::<Result<Vec<Row>, _>>()?;
         let mut next = None;
         if let Some(limit) = filter.limit
@@ -204,6 +182,33 @@ impl Ledger {
             .collect::<Result<Vec<String>, _>>()?;
         Ok(RunTotals { totals, projects })
     }
+}
+
+/// The query of a page.
+fn page(filter: &RequestFilter) -> (String, Vec<Value>) {
+    let mut clause = Clause::default();
+    clause.add_opt("started_at >= ?", filter.since.map(Timestamp::as_microsecond));
+    clause.add_opt("started_at < ?", filter.until.map(Timestamp::as_microsecond));
+    clause.add_opt("project = ?", filter.project.clone());
+    clause.add_opt("coalesce(model, model_requested) = ?", filter.model.clone());
+    clause.add_opt("provider = ?", filter.provider.clone());
+    clause.add_opt("run = ?", filter.run.clone());
+    if !filter.all {
+        clause.sql.push_str(" AND billable");
+    }
+    if let Some(before) = filter.before {
+        clause.sql.push_str(" AND (started_at, id) < (?, ?)");
+        clause.values.push(before.started_at.into());
+        clause.values.push(before.id.as_bytes().to_vec().into());
+    }
+    // One more than asked for tells whether there are more.
+    let limit = filter.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX).saturating_add(1));
+    clause.values.push(limit.into());
+    let sql = format!(
+        "SELECT {COLUMNS} FROM requests WHERE true{} ORDER BY started_at DESC, id DESC LIMIT ?",
+        clause.sql
+    );
+    (sql, clause.values)
 }
 
 impl Cursor {

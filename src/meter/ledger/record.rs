@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{Connection, params};
+use rusqlite::{CachedStatement, Connection, params};
 use uuid::Uuid;
 
 use super::{once, quotas};
@@ -24,77 +24,122 @@ pub(super) const COLUMNS: &str = "id, started_at, ended_at, host, path, method, 
 
 static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let values = vec!["?"; COLUMNS.split(',').count()].join(", ");
-    format!("INSERT OR REPLACE INTO requests ({COLUMNS}) VALUES ({values})")
+    // A conflict clause, not OR REPLACE, which deletes without telling the triggers.
+    let columns = COLUMNS.split(", ").filter(|column| *column != "id");
+    let sets: Vec<String> = columns.map(|c| format!("{c} = excluded.{c}")).collect();
+    format!(
+        "INSERT INTO requests ({COLUMNS}) VALUES ({values}) ON CONFLICT (id) DO UPDATE SET {}",
+        sets.join(", ")
+    )
+});
+
+/// What the row that completes another has in common with it; to set these costs an index each.
+const SAME: [&str; 5] = ["id", "started_at", "project", "run", "connection"];
+
+static COMPLETE: LazyLock<String> = LazyLock::new(|| {
+    let (same, sets): (Vec<_>, Vec<_>) =
+        (1..).zip(COLUMNS.split(", ")).partition(|(_, column)| SAME.contains(column));
+    let all = |columns: Vec<(i32, &str)>, is: &str, between: &str| {
+        let each = columns.into_iter().map(|(n, column)| format!("{column} {is} ?{n}"));
+        each.collect::<Vec<_>>().join(between)
+    };
+    format!("UPDATE requests SET {} WHERE {}", all(sets, "=", ", "), all(same, "IS", " AND "))
 });
 
 /// Longest text that a column keeps; some of it comes from the network.
 const TEXT_CAP: usize = 4096;
 const DETAIL_CAP: usize = 64 * 1024;
 
-/// Inserts the row, or replaces the one of the same id, with all that hangs on it.
+/// Writes one row.
 pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
-    let row = &*once::settled(conn, row)?;
-    quotas::write(conn, row)?;
-    let t = &row.tokens;
-    conn.prepare_cached(&UPSERT)?.execute(params![
-        row.id.as_bytes().as_slice(),
-        row.started_at.as_microsecond(),
-        row.ended_at.map(Timestamp::as_microsecond),
-        cap(&row.host),
-        cap(&row.path),
-        cap(&row.method),
-        row.protocol.as_str(),
-        cap(&row.provider),
-        text(&row.surface),
-        row.billable,
-        text(&row.model_requested),
-        text(&row.model),
-        text(&row.provider_request_id),
-        row.stream,
-        row.status,
-        text(&row.error_class),
-        usage_name(row.usage),
-        int(t.input),
-        int(t.cache_read),
-        int(t.cache_write_5m),
-        int(t.cache_write_1h),
-        int(t.cache_write_other),
-        int(t.output),
-        int(t.reasoning),
-        int(t.audio_input),
-        int(t.audio_output),
-        int(t.image_input),
-        int(t.image_output),
-        int(row.web_searches),
-        text(&row.tier),
-        text(&row.speed),
-        text(&row.geo),
-        row.cost_nanousd,
-        text(&row.price_rule),
-        row.cost_estimated,
-        text(&row.cost_reason),
-        row.provider_cost_nanousd,
-        row.billing.as_str(),
-        row.completeness.as_str(),
-        text(&row.completeness_reason),
-        int(row.ttfb_ms),
-        int(row.duration_ms),
-        int(row.request_bytes),
-        int(row.response_bytes),
-        text(&row.project),
-        text(&row.project_source),
-        text(&row.client),
-        row.client_pid,
-        text(&row.run),
-        text(&row.session),
-        text(&row.branch),
-        text(&row.cwd),
-        row.connection.as_ref().map(|id| id.as_bytes().as_slice()),
-        text(&row.response_id),
-        row.list_nanousd,
-        detail(&row.detail),
-    ])?;
-    Ok(())
+    Statements::new(conn)?.write(row)
+}
+
+/// Prepared for many rows: to find them by their text takes as long as to bind a row.
+pub(super) struct Statements<'a> {
+    conn: &'a Connection,
+    complete: CachedStatement<'a>,
+    upsert: CachedStatement<'a>,
+}
+
+impl<'a> Statements<'a> {
+    pub(super) fn new(conn: &'a Connection) -> rusqlite::Result<Self> {
+        Ok(Self {
+            conn,
+            complete: conn.prepare_cached(&COMPLETE)?,
+            upsert: conn.prepare_cached(&UPSERT)?,
+        })
+    }
+
+    /// Inserts the row, or replaces the one of the same id, with all that hangs on it.
+    pub(super) fn write(&mut self, row: &Row) -> rusqlite::Result<()> {
+        let row = &*once::settled(self.conn, row)?;
+        quotas::write(self.conn, row)?;
+        let t = &row.tokens;
+        let values = params![
+            row.id.as_bytes().as_slice(),
+            row.started_at.as_microsecond(),
+            row.ended_at.map(Timestamp::as_microsecond),
+            cap(&row.host),
+            cap(&row.path),
+            cap(&row.method),
+            row.protocol.as_str(),
+            cap(&row.provider),
+            text(&row.surface),
+            row.billable,
+            text(&row.model_requested),
+            text(&row.model),
+            text(&row.provider_request_id),
+            row.stream,
+            row.status,
+            text(&row.error_class),
+            usage_name(row.usage),
+            int(t.input),
+            int(t.cache_read),
+            int(t.cache_write_5m),
+            int(t.cache_write_1h),
+            int(t.cache_write_other),
+            int(t.output),
+            int(t.reasoning),
+            int(t.audio_input),
+            int(t.audio_output),
+            int(t.image_input),
+            int(t.image_output),
+            int(row.web_searches),
+            text(&row.tier),
+            text(&row.speed),
+            text(&row.geo),
+            row.cost_nanousd,
+            text(&row.price_rule),
+            row.cost_estimated,
+            text(&row.cost_reason),
+            row.provider_cost_nanousd,
+            row.billing.as_str(),
+            row.completeness.as_str(),
+            text(&row.completeness_reason),
+            int(row.ttfb_ms),
+            int(row.duration_ms),
+            int(row.request_bytes),
+            int(row.response_bytes),
+            text(&row.project),
+            text(&row.project_source),
+            text(&row.client),
+            row.client_pid,
+            text(&row.run),
+            text(&row.session),
+            text(&row.branch),
+            text(&row.cwd),
+            row.connection.as_ref().map(|id| id.as_bytes().as_slice()),
+            text(&row.response_id),
+            row.list_nanousd,
+            detail(&row.detail),
+        ];
+        let opening = row.completeness == Completeness::Open;
+        if opening || self.complete.execute(values)? == 0 {
+            self.upsert.execute(values)?;
+        }
+        Ok(())
+    }
 }
 
 /// The row of a `SELECT` of [`COLUMNS`].
@@ -414,6 +459,25 @@ mod tests {
         assert_eq!(back.tokens.input, Some(i64::MAX as u64));
         assert_eq!(back.model.unwrap().len(), TEXT_CAP);
         assert_eq!(back.path, "a\0b");
+    }
+
+    /// Each column is set by one of the two statements that may complete a row.
+    #[test]
+    fn every_field_can_change() {
+        let conn = database();
+        for connection in [None, full().connection] {
+            let row = full();
+            let mut open = fixture::row(1, "2026-11-24T01:02:03.456789Z");
+            open.id = row.id;
+            open.completeness = Completeness::Open;
+            open.project.clone_from(&row.project);
+            open.run.clone_from(&row.run);
+            open.connection = connection.and(row.connection);
+            write(&conn, &open).unwrap();
+            write(&conn, &row).unwrap();
+            assert_eq!(back(&conn), row);
+            conn.execute("DELETE FROM requests", []).unwrap();
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The report: rows of a time range, added up by what the user asks for.
 
 use std::collections::HashMap;
+use std::ops::Range;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -11,6 +12,7 @@ use super::LedgerError;
 use super::coverage::Coverage;
 use super::query::{Clause, Ledger, SAMPLE, sample};
 use super::record::{Columns, Micros};
+use super::rollup::{self, HOUR, Key};
 use super::tally::{Tally, Totals};
 
 /// A time range: `from` is in it, `to` is not.
@@ -107,18 +109,21 @@ impl Ledger {
         let before =
             query.vs_previous.then(|| self.tallies(query, query.window.previous())).transpose()?;
         drop(tx);
-        let mut previous_groups: Vec<HashMap<Option<String>, Totals>> = match &before {
-            Some(sums) => sums.groups.iter().cloned().map(finish_all).collect(),
-            None => Vec::new(),
+        let (before, mut previous_groups) = match before {
+            Some(sums) => {
+                let groups: Vec<_> = sums.groups.into_iter().map(Groups::finish).collect();
+                (Some(sums.summary), groups)
+            }
+            None => (None, Vec::new()),
         };
         let groupings = query
             .by
             .iter()
             .zip(now.groups)
             .enumerate()
-            .map(|(i, (by, tallies))| Grouping {
+            .map(|(i, (by, groups))| Grouping {
                 by: *by,
-                groups: ordered(*by, finish_all(tallies), previous_groups.get_mut(i)),
+                groups: ordered(*by, groups.finish(), previous_groups.get_mut(i)),
             })
             .collect();
         Ok(Report {
@@ -127,62 +132,135 @@ impl Ledger {
             summary: now.summary.finish(),
             coverage: self.coverage(query.window)?,
             groupings,
-            previous: before.map(|sums| Previous {
+            previous: before.map(|summary| Previous {
                 window: query.window.previous(),
-                summary: sums.summary.finish(),
+                summary: summary.finish(),
             }),
         })
     }
 
-    /// One pass over the rows for the sum and all groupings.
+    /// One pass for the sum and all groupings: over the roll-ups, and the rows that have none.
     fn tallies(&self, query: &ReportQuery, window: Window) -> Result<Tallies, LedgerError> {
+        let mut sums = Tallies { summary: Tally::default(), groups: Vec::new() };
+        sums.groups.resize_with(query.by.len(), Groups::default);
+        let by_day = query.by.contains(&GroupBy::Day);
+        let rest = rollup::read(&self.conn, window, |hour, cells| {
+            let day = if by_day { day_of(hour, &query.zone) } else { None };
+            if by_day && day.is_none() {
+                return false;
+            }
+            let Some(cells) = rollup::decode(cells) else { return false };
+            let wanted =
+                |key: &Key<'_>| query.project.is_none() || query.project.as_deref() == key.project;
+            for (key, part) in cells.iter().filter(|(key, _)| wanted(key)) {
+                sums.at(query, *key, day.as_deref(), |tally| tally.merge(key.model, part));
+            }
+            true
+        })?;
+        for range in rest {
+            self.add_rows(query, range, &mut sums)?;
+        }
+        Ok(sums)
+    }
+
+    fn add_rows(
+        &self,
+        query: &ReportQuery,
+        range: Range<i64>,
+        sums: &mut Tallies,
+    ) -> Result<(), LedgerError> {
         let mut clause = Clause::default();
-        clause.add_opt("started_at >= ?", Some(window.from.as_microsecond()));
-        clause.add_opt("started_at < ?", Some(window.to.as_microsecond()));
+        clause.add_opt("started_at >= ?", Some(range.start));
+        clause.add_opt("started_at < ?", Some(range.end));
         clause.add_opt("project = ?", query.project.clone());
+        let by_day = query.by.contains(&GroupBy::Day);
         let sql = format!(
             "SELECT started_at, project, provider, client, session, {SAMPLE} \
              FROM requests WHERE billable{}",
             clause.sql
         );
-        let mut stmt = self.conn.prepare(&sql)?;
+        let mut stmt = self.conn.prepare_cached(&sql)?;
         let mut rows = stmt.query(params_from_iter(clause.values))?;
-        let mut sums =
-            Tallies { summary: Tally::default(), groups: vec![HashMap::new(); query.by.len()] };
         while let Some(row) = rows.next()? {
             let mut c = Columns::new(row);
             let at = c.next::<Micros>()?.0;
-            let project: Option<String> = c.next()?;
-            let provider: Option<String> = c.next()?;
-            let client: Option<String> = c.next()?;
-            let session: Option<String> = c.next()?;
+            let mut text = || c.next::<Option<String>>();
+            let (project, provider, client, session) = (text()?, text()?, text()?, text()?);
             let sample = sample(&mut c)?;
-            sums.summary.add(&sample);
-            for (by, groups) in query.by.iter().zip(&mut sums.groups) {
-                let key = match by {
-                    GroupBy::Project => project.clone(),
-                    GroupBy::Model => sample.model.clone(),
-                    GroupBy::Provider => provider.clone(),
-                    GroupBy::Client => client.clone(),
-                    GroupBy::Session => session.clone(),
-                    GroupBy::Day => {
-                        Some(at.to_zoned_datetime(query.zone.clone()).date().to_string())
-                    }
-                };
-                groups.entry(key).or_default().add(&sample);
-            }
+            let key = Key {
+                project: project.as_deref(),
+                model: sample.model.as_deref(),
+                provider: provider.as_deref(),
+                client: client.as_deref(),
+                session: session.as_deref(),
+            };
+            let day = by_day.then(|| day(at, &query.zone));
+            sums.at(query, key, day.as_deref(), |tally| tally.add(&sample));
         }
-        Ok(sums)
+        Ok(())
     }
+}
+
+fn day(at: Timestamp, zone: &TimeZone) -> String {
+    at.to_zoned_datetime(zone.clone()).date().to_string()
+}
+
+/// The day that a whole hour is in; `None`: a midnight is in it.
+fn day_of(hour: i64, zone: &TimeZone) -> Option<String> {
+    let at = |micros| Timestamp::from_microsecond(micros).ok().map(|at| day(at, zone));
+    let (first, last) = (at(hour * HOUR)?, at((hour + 1) * HOUR - 1)?);
+    (first == last).then_some(first)
 }
 
 struct Tallies {
     summary: Tally,
-    groups: Vec<HashMap<Option<String>, Tally>>,
+    groups: Vec<Groups>,
 }
 
-fn finish_all(tallies: HashMap<Option<String>, Tally>) -> HashMap<Option<String>, Totals> {
-    tallies.into_iter().map(|(key, tally)| (key, tally.finish())).collect()
+impl Tallies {
+    /// Adds something to all that it belongs to.
+    fn at(
+        &mut self,
+        query: &ReportQuery,
+        key: Key<'_>,
+        day: Option<&str>,
+        add: impl Fn(&mut Tally),
+    ) {
+        add(&mut self.summary);
+        for (by, groups) in query.by.iter().zip(&mut self.groups) {
+            let key = match by {
+                GroupBy::Project => key.project,
+                GroupBy::Model => key.model,
+                GroupBy::Provider => key.provider,
+                GroupBy::Client => key.client,
+                GroupBy::Session => key.session,
+                GroupBy::Day => day,
+            };
+            groups.at(key, &add);
+        }
+    }
+}
+
+/// Tallies by key.
+#[derive(Default)]
+struct Groups {
+    known: HashMap<String, Tally>,
+    unknown: Option<Tally>,
+}
+
+impl Groups {
+    fn at(&mut self, key: Option<&str>, add: impl FnOnce(&mut Tally)) {
+        let Some(key) = key else { return add(self.unknown.get_or_insert_default()) };
+        match self.known.get_mut(key) {
+            Some(tally) => add(tally),
+            None => add(self.known.entry(key.to_owned()).or_default()),
+        }
+    }
+
+    fn finish(self) -> HashMap<Option<String>, Totals> {
+        let known = self.known.into_iter().map(|(key, tally)| (Some(key), tally.finish()));
+        known.chain(self.unknown.map(|tally| (None, tally.finish()))).collect()
+    }
 }
 
 /// Days in their order; everything else by what it cost, then by how much it was used.

@@ -34,10 +34,12 @@ pub(super) fn take_in(conn: &mut Connection, dir: &Path) -> Result<u64, LedgerEr
     for path in lines::files(dir, PREFIX, SUFFIX) {
         let Ok(file) = fs::File::open(&path) else { continue };
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let mut statements = record::Statements::new(&tx)?;
         lines::read(file, LINE_CAP, |row: Row| {
             rows += 1;
-            record::write(&tx, &row)
+            statements.write(&row)
         })?;
+        drop(statements);
         tx.commit()?;
         let _ = fs::remove_file(&path);
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::histogram::{Histogram, nearest_rank};
 use crate::meter::row::{Billing, Completeness, usd_decimal};
 use crate::meter::usage::{Tokens, UsageState};
 
@@ -43,7 +44,7 @@ pub struct UnpricedModel {
     pub requests: u64,
 }
 
-/// Nearest-rank percentiles.
+/// Nearest-rank percentiles, of values rounded to three digits.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Latency {
     pub p50: Option<u64>,
@@ -67,64 +68,150 @@ pub(super) struct Sample {
     pub(super) duration_ms: Option<u64>,
 }
 
+/// What totals are made of, except which models had no price. Sums of sums are exact: the order and
+/// how the rows were split make no difference.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Sums {
+    pub(super) requests: u64,
+    pub(super) errors: u64,
+    pub(super) incomplete: u64,
+    pub(super) open: u64,
+    pub(super) estimated: u64,
+    pub(super) unpriced: u64,
+    pub(super) without_usage: u64,
+    pub(super) tokens: Tokens,
+    pub(super) web_searches: Option<u64>,
+    /// Wider than a row's, so that only the result is ever cut to size.
+    pub(super) cost: Option<i128>,
+    pub(super) subscription: Option<i128>,
+    pub(super) durations: Histogram,
+    pub(super) ttfbs: Histogram,
+}
+
+impl Sums {
+    pub(super) fn add(&mut self, sample: &Sample) {
+        let failed = sample.error_class.is_some() || sample.status.is_some_and(|s| s >= 400);
+        self.requests += 1;
+        self.errors += u64::from(failed);
+        match sample.completeness {
+            Completeness::Open => self.open += 1,
+            Completeness::Complete => {}
+            Completeness::Interrupted | Completeness::Lossy => self.incomplete += 1,
+        }
+        add_tokens(&mut self.tokens, &sample.tokens);
+        add(&mut self.web_searches, sample.web_searches);
+        let cost = sample.cost_nanousd.map(i128::from);
+        match (sample.billing, cost) {
+            (Billing::Metered, Some(_)) => add_money(&mut self.cost, cost),
+            (Billing::Subscription, Some(_)) => add_money(&mut self.subscription, cost),
+            (Billing::Metered | Billing::Subscription, None) => match sample.usage {
+                UsageState::Reported | UsageState::Partial => self.unpriced += 1,
+                UsageState::Absent => {
+                    let running = sample.completeness == Completeness::Open;
+                    self.without_usage += u64::from(!failed && !running);
+                }
+            },
+        }
+        self.estimated += u64::from(sample.cost_estimated && cost.is_some());
+        // How long it took to be refused says nothing of the model.
+        if !failed {
+            sample.duration_ms.into_iter().for_each(|ms| self.durations.add(ms));
+            sample.ttfb_ms.into_iter().for_each(|ms| self.ttfbs.add(ms));
+        }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        // Taken apart so that a new sum can't be forgotten here.
+        let Self {
+            requests,
+            errors,
+            incomplete,
+            open,
+            estimated,
+            unpriced,
+            without_usage,
+            tokens,
+            web_searches,
+            cost,
+            subscription,
+            durations,
+            ttfbs,
+        } = other;
+        plus(&mut self.requests, *requests);
+        plus(&mut self.errors, *errors);
+        plus(&mut self.incomplete, *incomplete);
+        plus(&mut self.open, *open);
+        plus(&mut self.estimated, *estimated);
+        plus(&mut self.unpriced, *unpriced);
+        plus(&mut self.without_usage, *without_usage);
+        add_tokens(&mut self.tokens, tokens);
+        add(&mut self.web_searches, *web_searches);
+        add_money(&mut self.cost, *cost);
+        add_money(&mut self.subscription, *subscription);
+        self.durations.merge(durations);
+        self.ttfbs.merge(ttfbs);
+    }
+}
+
 /// Totals in the making.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
-    totals: Totals,
+    sums: Sums,
     unpriced: BTreeMap<Option<String>, u64>,
-    durations: Vec<u64>,
-    ttfbs: Vec<u64>,
 }
 
 impl Tally {
     pub(super) fn add(&mut self, sample: &Sample) {
-        let t = &mut self.totals;
-        let failed = sample.error_class.is_some() || sample.status.is_some_and(|s| s >= 400);
-        t.requests += 1;
-        t.errors += u64::from(failed);
-        match sample.completeness {
-            Completeness::Open => t.open += 1,
-            Completeness::Complete => {}
-            Completeness::Interrupted | Completeness::Lossy => t.incomplete += 1,
-        }
-        add_tokens(&mut t.tokens, &sample.tokens);
-        add(&mut t.web_searches, sample.web_searches);
-        match (sample.cost_nanousd, sample.billing) {
-            (Some(cost), Billing::Metered) => add_money(&mut t.cost_nanousd, cost),
-            (Some(cost), Billing::Subscription) => add_money(&mut t.subscription_nanousd, cost),
-            (None, Billing::Metered | Billing::Subscription) => match sample.usage {
-                UsageState::Reported | UsageState::Partial => {
-                    t.unpriced += 1;
-                    *self.unpriced.entry(sample.model.clone()).or_default() += 1;
-                }
-                UsageState::Absent => {
-                    let running = sample.completeness == Completeness::Open;
-                    t.without_usage += u64::from(!failed && !running);
-                }
-            },
-        }
-        t.estimated += u64::from(sample.cost_estimated && sample.cost_nanousd.is_some());
-        // How long it took to be refused says nothing of the model.
-        if !failed {
-            self.durations.extend(sample.duration_ms);
-            self.ttfbs.extend(sample.ttfb_ms);
+        let before = self.sums.unpriced;
+        self.sums.add(sample);
+        if self.sums.unpriced > before {
+            *self.unpriced.entry(sample.model.clone()).or_default() += 1;
         }
     }
 
-    pub(super) fn finish(mut self) -> Totals {
-        let mut t = self.totals;
-        t.cost_usd = t.cost_nanousd.map(usd_decimal);
-        t.subscription_usd = t.subscription_nanousd.map(usd_decimal);
-        t.unpriced_models = self
+    /// Adds sums of rows of one model.
+    pub(super) fn merge(&mut self, model: Option<&str>, sums: &Sums) {
+        self.sums.merge(sums);
+        if sums.unpriced > 0 {
+            plus(self.unpriced.entry(model.map(str::to_owned)).or_default(), sums.unpriced);
+        }
+    }
+
+    pub(super) fn finish(self) -> Totals {
+        let Sums { requests, errors, incomplete, open, estimated, unpriced, .. } = self.sums;
+        let money = |sum: Option<i128>| {
+            sum.map(|n| i64::try_from(n).unwrap_or(if n < 0 { i64::MIN } else { i64::MAX }))
+        };
+        let (cost, subscription) = (money(self.sums.cost), money(self.sums.subscription));
+        let mut unpriced_models: Vec<UnpricedModel> = self
             .unpriced
             .into_iter()
             .map(|(model, requests)| UnpricedModel { model, requests })
             .collect();
-        t.unpriced_models.sort_by_key(|m| std::cmp::Reverse(m.requests));
-        t.latency_ms = percentiles(&mut self.durations);
-        t.ttfb_ms = percentiles(&mut self.ttfbs);
-        t
+        unpriced_models.sort_by_key(|m| std::cmp::Reverse(m.requests));
+        Totals {
+            requests,
+            errors,
+            incomplete,
+            open,
+            tokens: self.sums.tokens,
+            web_searches: self.sums.web_searches,
+            cost_nanousd: cost,
+            cost_usd: cost.map(usd_decimal),
+            subscription_nanousd: subscription,
+            subscription_usd: subscription.map(usd_decimal),
+            estimated,
+            unpriced,
+            unpriced_models,
+            without_usage: self.sums.without_usage,
+            latency_ms: percentiles(&self.sums.durations),
+            ttfb_ms: percentiles(&self.sums.ttfbs),
+        }
     }
+}
+
+fn plus(sum: &mut u64, value: u64) {
+    *sum = sum.saturating_add(value);
 }
 
 fn add(sum: &mut Option<u64>, value: Option<u64>) {
@@ -133,8 +220,10 @@ fn add(sum: &mut Option<u64>, value: Option<u64>) {
     }
 }
 
-fn add_money(sum: &mut Option<i64>, value: i64) {
-    *sum = Some(sum.unwrap_or(0).saturating_add(value));
+fn add_money(sum: &mut Option<i128>, value: Option<i128>) {
+    if let Some(value) = value {
+        *sum = Some(sum.unwrap_or(0).saturating_add(value));
+    }
 }
 
 fn add_tokens(sum: &mut Tokens, value: &Tokens) {
@@ -165,15 +254,9 @@ fn add_tokens(sum: &mut Tokens, value: &Tokens) {
     add(&mut sum.image_output, image_output);
 }
 
-fn percentiles(values: &mut [u64]) -> Latency {
-    values.sort_unstable();
-    Latency { p50: nearest_rank(values, 50), p95: nearest_rank(values, 95) }
-}
-
-/// The smallest value that at least `percent` of the values don't exceed.
-fn nearest_rank(sorted: &[u64], percent: usize) -> Option<u64> {
-    let rank = (sorted.len() * percent).div_ceil(100);
-    sorted.get(rank.saturating_sub(1)).copied()
+fn percentiles(values: &Histogram) -> Latency {
+    let sorted = values.sorted();
+    Latency { p50: nearest_rank(&sorted, 50), p95: nearest_rank(&sorted, 95) }
 }
 
 #[cfg(test)]
@@ -201,15 +284,6 @@ mod tests {
         let mut tally = Tally::default();
         samples.iter().for_each(|s| tally.add(s));
         tally.finish()
-    }
-
-    #[test]
-    fn percentiles_are_by_nearest_rank() {
-        let mut hundred: Vec<u64> = (1..=100).rev().collect();
-        assert_eq!(percentiles(&mut hundred), Latency { p50: Some(50), p95: Some(95) });
-        assert_eq!(percentiles(&mut [7]), Latency { p50: Some(7), p95: Some(7) });
-        assert_eq!(percentiles(&mut [1, 2]), Latency { p50: Some(1), p95: Some(2) });
-        assert_eq!(percentiles(&mut []), Latency::default());
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The writer's thread: batches, retries, sets a corrupt file aside, and never gives up.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -11,9 +11,11 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rusqlite::{Connection, TransactionBehavior, params};
 use slog::Logger;
+use uuid::Uuid;
 
 use super::backoff::{Backoff, Fault, explain};
 use super::intake::{Intake, Limits, Queued, Shared};
+use super::rollup::Roller;
 use super::schema::{self, FileId};
 use super::{LedgerError, passed, record, spill, unfinished};
 use crate::home::Home;
@@ -44,12 +46,17 @@ impl WriterConfig {
 /// [`IntakeStats::degraded`](super::IntakeStats) says why.
 pub fn start_writer(config: WriterConfig) -> Result<(Intake, Writer), LedgerError> {
     let shared = Arc::new(Shared::new(config.limits));
+    // Without it reports are slow, and right.
+    let roller = Roller::start(config.path.clone(), config.log.clone());
+    if let Err(e) = &roller {
+        slog::warn!(config.log, "nothing will be rolled up"; "error" => e.to_string());
+    }
     let worker = Worker::new(config, Arc::clone(&shared));
     thread::Builder::new()
         .name("ledger".to_owned())
         .spawn(move || worker.live())
         .map_err(LedgerError::Thread)?;
-    Ok((Intake(Arc::clone(&shared)), Writer { shared }))
+    Ok((Intake(Arc::clone(&shared)), Writer { shared, _roller: roller.ok() }))
 }
 
 /// The handle of the writer's thread. Dropped without [`stop`](Self::stop), it asks the thread to
@@ -57,6 +64,7 @@ pub fn start_writer(config: WriterConfig) -> Result<(Intake, Writer), LedgerErro
 #[derive(Debug)]
 pub struct Writer {
     shared: Arc<Shared>,
+    _roller: Option<Roller>,
 }
 
 impl Writer {
@@ -108,6 +116,8 @@ struct Worker {
     shared: Arc<Shared>,
     pending: VecDeque<Box<Queued>>,
     db: Option<Db>,
+    /// What lay at the path when it was last opened.
+    opened: Option<FileId>,
     /// Rows left open by an earlier process have been closed.
     swept: bool,
     backoff: Backoff,
@@ -134,6 +144,7 @@ impl Worker {
             shared,
             pending: VecDeque::new(),
             db: None,
+            opened: None,
             swept: false,
             backoff: Backoff::default(),
             losses_noted: 0,
@@ -202,7 +213,10 @@ impl Worker {
         }
         let mut db = match self.db.take() {
             Some(db) => db,
-            None => self.open()?,
+            None => {
+                self.opened = FileId::of(&self.config.path);
+                self.open()?
+            }
         };
         let result = self.work(&mut db, round);
         self.db = Some(db);
@@ -252,11 +266,17 @@ impl Worker {
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut rows = 0;
         let mut bytes = 0;
+        let last = last_of_each(self.pending.iter().take(BATCH).map(|queued| queued.row.id));
+        let mut statements = record::Statements::new(&tx)?;
         for queued in self.pending.iter().take(BATCH) {
-            record::write(&tx, &queued.row)?;
+            // Opened and completed within a moment: the completed row says everything.
+            if last.get(&queued.row.id) == Some(&rows) {
+                statements.write(&queued.row)?;
+            }
             rows += 1;
             bytes += queued.size();
         }
+        drop(statements);
         let unnoted = lost.saturating_sub(self.losses_noted);
         if unnoted > 0 {
             tx.execute(
@@ -324,8 +344,11 @@ impl Worker {
             Fault::Busy => {}
             Fault::Storage => self.db = None,
             Fault::Corrupt => {
-                self.db = None;
-                self.set_aside(&reason);
+                let corrupt = self.db.take().map(|db| db.file).or(self.opened);
+                // Another file may have been put there meanwhile; the next turn looks at that.
+                if corrupt == FileId::of(&self.config.path) {
+                    self.set_aside(&reason);
+                }
             }
         }
         if degraded {
@@ -392,6 +415,11 @@ impl Worker {
         }
         self.pending.clear();
     }
+}
+
+/// The last place of each id.
+fn last_of_each(ids: impl Iterator<Item = Uuid>) -> HashMap<Uuid, usize> {
+    (0..).zip(ids).map(|(place, id)| (id, place)).collect()
 }
 
 /// Renames the database and its companions to `<name>.corrupt-<UTC time>`; never deletes.

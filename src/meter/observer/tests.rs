@@ -45,7 +45,7 @@ async fn observed(
     attribution: Attributed,
     script: impl FnOnce(&mut Feed),
 ) -> (Vec<Row>, Observed) {
-    let (mut feed, watch) = feed(&Budget::new(1 << 20), 1 << 20);
+    let (mut feed, watch) = feed(&Budget::new(1 << 20), 1 << 20, &Arc::default());
     script(&mut feed);
     drop(feed);
     let rows = Arc::new(Rows::default());

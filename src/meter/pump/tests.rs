@@ -1,5 +1,7 @@
 //! The pump between two peers in memory, with time that moves only when nobody can do anything.
 
+use std::sync::Arc;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadBuf, duplex};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -71,7 +73,7 @@ fn world() -> World {
     let (client, ours) = duplex(1 << 16);
     let (server, theirs) = duplex(1 << 16);
     let (stage, mut told) = watch::channel(Stage::Serving);
-    let (mut feed, watch) = feed(&Budget::new(1 << 20), 1 << 20);
+    let (mut feed, watch) = feed(&Budget::new(1 << 20), 1 << 20, &Arc::default());
     let pump = tokio::spawn(async move {
         let end = |io| End { io: BufReader::new(io), aborted: false };
         let (mut c, mut s) = (end(ours), end(theirs));

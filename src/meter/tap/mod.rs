@@ -35,6 +35,7 @@ use super::feed::Budget;
 use super::ledger::Register;
 use super::observer::{MakeFollower, RowSink, follower};
 use super::price::Book;
+use super::pulse::Pulse;
 use super::pump::Stage;
 use super::trust::Trust;
 use crate::config::Config;
@@ -46,6 +47,8 @@ use counters::Counters;
 use means::Trial;
 
 const WORKERS: usize = 2;
+/// Observers work in batches ([`Pulse`]): one thread keeps up with whatever the others move.
+const OBSERVER_WORKERS: usize = 1;
 /// Name look-ups and attribution; the latter never takes more than [`ATTRIBUTIONS`] of them.
 const BLOCKING_THREADS: usize = 16;
 const ATTRIBUTIONS: usize = 2;
@@ -129,6 +132,7 @@ pub struct Tap {
     stage: watch::Sender<Stage>,
     open: watch::Sender<usize>,
     budget: Arc<Budget>,
+    pulse: Arc<Pulse>,
     counters: Counters,
     bypass: Arc<Bypass>,
     trial: Mutex<Option<Trial>>,
@@ -155,7 +159,7 @@ impl Tap {
             .enable_all()
             .build()?;
         let observers = Builder::new_multi_thread()
-            .worker_threads(WORKERS)
+            .worker_threads(OBSERVER_WORKERS)
             .max_blocking_threads(1)
             .thread_name("observer")
             .enable_time()
@@ -165,6 +169,7 @@ impl Tap {
             stage: watch::Sender::new(Stage::Serving),
             open: watch::Sender::new(0),
             budget: Budget::new(deps.limits.observers_bytes),
+            pulse: Pulse::start(observers.handle()),
             counters: Counters::default(),
             bypass: Arc::default(),
             trial: Mutex::default(),

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{interval, timeout};
+use tokio::time::{interval_at, timeout};
 use tokio_rustls::{TlsAcceptor, server};
 
 use super::bypass::Strike;
@@ -115,7 +115,8 @@ async fn prepare_visibly(
         let ready = prepare(tap, means, offer, &socket, attribution).await;
         (socket, ready)
     });
-    let mut alive = interval(tap.deps.limits.progress);
+    let first = Instant::now() + tap.deps.limits.progress;
+    let mut alive = interval_at(first.into(), tap.deps.limits.progress);
     loop {
         tokio::select! {
             biased;
@@ -200,7 +201,7 @@ async fn meter(
         let who = attribution.borrow().clone();
         means.bypass.forgive(&name, program(who.as_deref()));
     }
-    let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes);
+    let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes, &tap.pulse);
     let subject = Subject {
         entry: entry.clone(),
         host: name,

@@ -7,6 +7,7 @@
 #[cfg(test)]
 mod tests;
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use memchr::memchr2;
@@ -56,19 +57,24 @@ impl Paths {
     }
 
     /// Of `from` (paths that led here), those whose step at `depth` is the one taken.
-    fn narrow(&self, from: Set, depth: usize, taken: &dyn Fn(&Step) -> bool) -> Set {
-        let goes = |i: usize| {
-            from & (1 << i) != 0
-                && self.0.get(i).and_then(|path| path.get(depth)).is_some_and(taken)
-        };
-        (0..self.0.len()).filter(|i| goes(*i)).fold(0, |set, i| set | 1 << i)
+    fn narrow(&self, from: Set, depth: usize, taken: impl Fn(&Step) -> bool) -> Set {
+        let goes = |i: &usize| self.0.get(*i).and_then(|path| path.get(depth)).is_some_and(&taken);
+        members(from).filter(goes).fold(0, |set, i| set | 1 << i)
     }
 
     /// The path of `set` that ends at `depth`.
     fn complete(&self, set: Set, depth: usize) -> Option<usize> {
-        (0..self.0.len())
-            .find(|i| set & (1 << i) != 0 && self.0.get(*i).is_some_and(|p| p.len() == depth))
+        members(set).find(|i| self.0.get(*i).is_some_and(|path| path.len() == depth))
     }
+}
+
+/// The numbers of a set's paths.
+fn members(mut set: Set) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let next = (set != 0).then_some(set.trailing_zeros() as usize);
+        set &= set.wrapping_sub(1);
+        next
+    })
 }
 
 /// The values found in one document, in order.
@@ -241,7 +247,7 @@ impl Scanner {
                     && self.skipped == 0
                     && self.stack.last().is_some_and(|frame| frame.object && frame.key_next);
                 if key {
-                    self.key = Key::default();
+                    self.key.clear();
                 } else {
                     self.begin_value();
                     self.keep(b"\"", false);
@@ -297,7 +303,7 @@ impl Scanner {
             0
         } else {
             // Every open container took one step of the path.
-            self.paths.narrow(live, self.stack.len(), &|step| *step == Step::Each)
+            self.paths.narrow(live, self.stack.len(), |step| *step == Step::Each)
         };
         self.stack.push(Frame { object, key_next: object, live, value });
     }
@@ -374,7 +380,7 @@ impl Scanner {
         let Some(frame) = self.stack.last_mut() else { return };
         frame.key_next = false;
         frame.value = match key {
-            Some(key) => self.paths.narrow(frame.live, depth, &|step| match step {
+            Some(key) => self.paths.narrow(frame.live, depth, |step| match step {
                 Step::Key(wanted) => *wanted == key,
                 Step::Each => false,
             }),
@@ -393,7 +399,8 @@ impl Scanner {
                 self.key.bytes.extend_from_slice(bytes);
             } else {
                 // Too long to be wanted: make it something that no path names.
-                self.key.bytes = vec![0];
+                self.key.bytes.clear();
+                self.key.bytes.push(0);
             }
         } else if let Some(capture) = &mut self.capture {
             capture.push(bytes);
@@ -402,15 +409,20 @@ impl Scanner {
 }
 
 impl Key {
-    fn text(&self) -> Option<String> {
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.escapes = false;
+    }
+
+    fn text(&self) -> Option<Cow<'_, str>> {
         if self.escapes {
             let mut quoted = Vec::with_capacity(self.bytes.len() + 2);
             quoted.push(b'"');
             quoted.extend_from_slice(&self.bytes);
             quoted.push(b'"');
-            return serde_json::from_slice(&quoted).ok();
+            return serde_json::from_slice(&quoted).ok().map(Cow::Owned);
         }
-        std::str::from_utf8(&self.bytes).ok().map(str::to_owned)
+        std::str::from_utf8(&self.bytes).ok().map(Cow::Borrowed)
     }
 }
 

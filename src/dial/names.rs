@@ -1,0 +1,112 @@
+//! Names to addresses: the system's resolver, asked once for a burst of connections.
+//!
+//! A tool opens several connections to its provider at a time, and the resolver of the C library
+//! keeps nothing: each would read files and may ask the network again. An answer is good for
+//! seconds, and only as long as it leads somewhere.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+/// How long an answer is used again.
+const FRESH: Duration = Duration::from_secs(5);
+const MAX_ANSWERS: usize = 64;
+
+static RECENT: Mutex<Vec<Answer>> = Mutex::new(Vec::new());
+
+struct Answer {
+    host: Box<str>,
+    at: Instant,
+    addresses: Box<[IpAddr]>,
+}
+
+/// The addresses of a name in the resolver's order, each once.
+///
+/// # Errors
+/// When the resolver knows none.
+pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+    let addresses = if is_localhost(host) {
+        // RFC 6761: nobody need be asked.
+        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+    } else if let Some(known) = recall(&lock(), host, Instant::now()) {
+        known
+    } else {
+        let mut found: Vec<IpAddr> = Vec::new();
+        for addr in tokio::net::lookup_host((host, port)).await? {
+            if !found.contains(&addr.ip()) {
+                found.push(addr.ip());
+            }
+        }
+        remember(&mut lock(), host, &found, Instant::now());
+        found
+    };
+    Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+}
+
+/// Its addresses led nowhere: the next one asks again.
+pub fn forget(host: &str) {
+    lock().retain(|answer| !answer.host.eq_ignore_ascii_case(host));
+}
+
+fn is_localhost(host: &str) -> bool {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    let last = name.rsplit('.').next().unwrap_or(name);
+    last.eq_ignore_ascii_case("localhost")
+}
+
+fn recall(answers: &[Answer], host: &str, now: Instant) -> Option<Vec<IpAddr>> {
+    let answer = answers.iter().find(|answer| answer.host.eq_ignore_ascii_case(host))?;
+    (now.saturating_duration_since(answer.at) < FRESH).then(|| answer.addresses.to_vec())
+}
+
+fn remember(answers: &mut Vec<Answer>, host: &str, addresses: &[IpAddr], now: Instant) {
+    answers.retain(|answer| {
+        now.saturating_duration_since(answer.at) < FRESH && !answer.host.eq_ignore_ascii_case(host)
+    });
+    if !addresses.is_empty() && answers.len() < MAX_ANSWERS {
+        answers.push(Answer { host: host.into(), at: now, addresses: addresses.into() });
+    }
+}
+
+fn lock() -> MutexGuard<'static, Vec<Answer>> {
+    RECENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_is_good_for_seconds() {
+        let (mut answers, t0) = (Vec::new(), Instant::now());
+        let ip = [IpAddr::from([192, 0, 2, 1])];
+        remember(&mut answers, "Api.Example", &ip, t0);
+        assert_eq!(recall(&answers, "api.example", t0).as_deref(), Some(&ip[..]));
+        assert_eq!(recall(&answers, "other.example", t0), None);
+        assert_eq!(recall(&answers, "api.example", t0 + FRESH), None);
+        remember(&mut answers, "other.example", &ip, t0 + FRESH);
+        assert_eq!(answers.len(), 1, "what is old is not kept");
+        remember(&mut answers, "none.example", &[], t0 + FRESH);
+        assert_eq!(answers.len(), 1, "no address is no answer");
+    }
+
+    #[test]
+    fn the_answers_are_bounded() {
+        let (mut answers, t0) = (Vec::new(), Instant::now());
+        for i in 0..200 {
+            let ip = [IpAddr::from([192, 0, 2, 1])];
+            remember(&mut answers, &format!("h{i}.example"), &ip, t0);
+        }
+        assert_eq!(answers.len(), MAX_ANSWERS);
+    }
+
+    #[tokio::test]
+    async fn localhost_is_known() {
+        for name in ["localhost", "LocalHost.", "api.localhost"] {
+            let found = look_up(name, 7).await.unwrap();
+            assert_eq!(found, ["127.0.0.1:7".parse().unwrap(), "[::1]:7".parse().unwrap()]);
+        }
+        assert!(!is_localhost("localhost.example") && !is_localhost("notlocalhost"));
+    }
+}

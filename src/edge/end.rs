@@ -1,0 +1,107 @@
+//! One socket of a tunnel, with what is known of its readiness.
+//!
+//! Readiness is told once, when it begins (edge-triggered), so it is remembered here until a call
+//! shows that it is over. A read or write that did less than it was asked to has shown that too,
+//! which saves the call that would only say "would block".
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+
+use crate::platform::splice::Pipe;
+
+/// A non-blocking socket.
+#[derive(Debug)]
+pub struct End {
+    socket: TcpStream,
+    readable: bool,
+    writable: bool,
+    /// The other side has closed, or the connection broke: a read will say how, whatever a short
+    /// one before it seemed to show.
+    closed: bool,
+}
+
+impl End {
+    /// Whether there is something to read will be told; that it can be written, is assumed.
+    #[must_use]
+    pub fn new(socket: TcpStream) -> Self {
+        Self { socket, readable: false, writable: true, closed: false }
+    }
+
+    #[must_use]
+    pub fn socket(&self) -> &TcpStream {
+        &self.socket
+    }
+
+    #[cfg(test)]
+    pub fn into_socket(self) -> TcpStream {
+        self.socket
+    }
+
+    /// Nothing can be written until there is room again.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        !self.writable
+    }
+
+    pub fn ready(&mut self, readable: bool, writable: bool, closed: bool) {
+        self.closed |= closed;
+        self.readable |= readable || closed;
+        self.writable |= writable;
+    }
+
+    /// `None`: nothing now; 0: the end.
+    pub fn read(&mut self, buffer: &mut [u8]) -> io::Result<Option<usize>> {
+        if !self.readable {
+            return Ok(None);
+        }
+        let read = retry(|| (&self.socket).read(buffer))?;
+        self.readable = match read {
+            None => false,
+            Some(n) => n == 0 || n == buffer.len() || self.closed,
+        };
+        Ok(read)
+    }
+
+    /// `None`: nothing can be written now.
+    pub fn write(&mut self, bytes: &[u8]) -> io::Result<Option<usize>> {
+        if !self.writable {
+            return Ok(None);
+        }
+        let written = retry(|| (&self.socket).write(bytes))?;
+        self.writable = written == Some(bytes.len());
+        Ok(written)
+    }
+
+    /// Fills an empty pipe from the socket, as [`End::read`].
+    pub fn fill(&mut self, pipe: &mut Pipe) -> io::Result<Option<usize>> {
+        if !self.readable {
+            return Ok(None);
+        }
+        // How much a pipe takes depends on how the bytes lie: only the call itself tells.
+        let filled = retry(|| pipe.fill(&self.socket))?;
+        self.readable = filled.is_some();
+        Ok(filled)
+    }
+
+    /// Empties a pipe into the socket, as [`End::write`].
+    pub fn drain(&mut self, pipe: &mut Pipe) -> io::Result<Option<usize>> {
+        if !self.writable {
+            return Ok(None);
+        }
+        let drained = retry(|| pipe.drain(&self.socket))?;
+        self.writable = drained.is_some();
+        Ok(drained)
+    }
+}
+
+/// `None`: it would block.
+fn retry(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<Option<usize>> {
+    loop {
+        return match call() {
+            Ok(n) => Ok(Some(n)),
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => Ok(None),
+            Err(e) => Err(e),
+        };
+    }
+}

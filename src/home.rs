@@ -74,6 +74,20 @@ impl Home {
     pub fn config_file(&self) -> PathBuf {
         self.0.join("config.toml")
     }
+    /// The user's own prices.
+    #[must_use]
+    pub fn prices_file(&self) -> PathBuf {
+        self.0.join("prices.toml")
+    }
+    #[must_use]
+    pub fn budgets_file(&self) -> PathBuf {
+        self.0.join("budgets.toml")
+    }
+    /// Which of their thresholds were told.
+    #[must_use]
+    pub fn budgets_told(&self) -> PathBuf {
+        self.run_dir().join("budgets.told")
+    }
     #[must_use]
     pub fn ledger_file(&self) -> PathBuf {
         self.0.join("db.sqlite")

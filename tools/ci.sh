@@ -15,6 +15,14 @@ RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locke
 step dependencies
 tools/deny.sh
 
+step prices
+# 3 = the sources can't be fetched: said, not passed over.
+python3 tools/pricebook.py --check && prices=checked || {
+  code=$?
+  [ "$code" -eq 3 ] || exit "$code"
+  prices='NOT CHECKED'
+}
+
 # 3 = the mirror has no library source for this compiler: said, not passed over.
 macos=()
 for_macos() {
@@ -61,9 +69,5 @@ step benches
 # Once each, unoptimised: that they run, not how fast.
 cargo test --locked --quiet --bench micro --bench ledger
 
-printf '
-systemd: %s
-macOS:
-' "$systemd"
-printf '  %s
-' "${macos[@]}"
+printf '\nprices: %s\nsystemd: %s\nmacOS:\n' "$prices" "$systemd"
+printf '  %s\n' "${macos[@]}"

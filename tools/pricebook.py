@@ -35,7 +35,19 @@ BOOK = os.path.join(HERE, "..", "config", "prices.json")
 EXPLAINED = os.path.join(HERE, "pricebook-explained.json")
 
 # our provider: (genai-prices id, litellm providers, litellm key prefixes, model-prices id)
+# A genai-prices id of None: litellm's table alone. Its region-bound names (`us-east-1/...`) are left
+# out: the wire does not tell the region in the model's name.
 PROVIDERS = {
+    "azure": (None, ["azure"], ["azure/"], None),
+    "bedrock": (None, ["bedrock", "bedrock_converse"], [""], None),
+    "copilot": ("github-copilot", [], [], None),
+    "minimax": ("minimax", ["minimax"], ["minimax/"], None),
+    "moonshot": ("moonshotai", ["moonshot"], ["moonshot/"], None),
+    "vertex": (None, ["vertex_ai-language-models", "vertex_ai-anthropic_models",
+                      "vertex_ai-mistral_models", "vertex_ai-llama_models",
+                      "vertex_ai-deepseek_models", "vertex_ai-qwen_models",
+                      "vertex_ai-embedding-models"], ["", "vertex_ai/"], None),
+    "zai": ("zai", ["zai"], ["zai/"], None),
     "anthropic": ("anthropic", ["anthropic"], [""], "anthropic"),
     "cerebras": ("cerebras", ["cerebras"], ["cerebras/"], "cerebras"),
     "cohere": ("cohere", ["cohere_chat", "cohere"], ["", "cohere/"], "cohere"),
@@ -74,7 +86,13 @@ LITELLM_RATES = {
     "input_cost_per_image_token": "ii",
     "output_cost_per_image_token": "oi",
 }
-RATE_ORDER = ["in", "cr", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi", "ws", "rq"]
+RATE_ORDER = ["in", "cr", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi", "ws", "fees", "rq"]
+# What is billed by count, where nothing is billed by token: (mode, key) -> our name.
+LITELLM_FEES = {
+    ("audio_transcription", "input_cost_per_second"): "audio_seconds",
+    ("ocr", "ocr_cost_per_page"): "pages",
+    ("rerank", "input_cost_per_query"): "search_units",
+}
 LITELLM_KEY = re.compile(
     "^(" + "|".join(LITELLM_RATES) + ")(_above_1hr|_above_12hr)?"
     r"(?:_above_(\d+)k_tokens)?(?:_(batches|flex|priority|ultrafast|balanced))?$"
@@ -88,11 +106,13 @@ SNAPSHOTS = ["-20250514", "-20260601", "@20260601", "-2026-06-01"]
 def fetch(into):
     wheels = {}
     for name, version in PINS.items():
-        subprocess.run(
+        got = subprocess.run(
             [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:",
              "-d", into, f"{name}=={version}"],
-            check=True,
         )
+        if got.returncode:
+            print(f"pricebook: {name} {version} cannot be fetched", file=sys.stderr)
+            sys.exit(3)
     for name in PINS:
         found = glob.glob(os.path.join(into, name.replace("-", "_") + "-*.whl"))
         if len(found) != 1:
@@ -311,6 +331,11 @@ def litellm_rates(entry, provider):
             for start in sorted(s for s in steps if s):
                 flat += [start, steps[start]]
             out[variant][ours] = flat if len(flat) > 1 else flat[0]
+    fees = {ours: round(Decimal(entry[key]) * 10**9)
+            for (mode, key), ours in LITELLM_FEES.items()
+            if entry.get("mode") == mode and entry.get(key) and not entry.get("input_cost_per_token")}
+    if fees:
+        out.setdefault(None, {})["fees"] = fees
     search = entry.get("search_context_cost_per_query")
     if search and None in out:
         per_query = set(search.values())
@@ -408,13 +433,15 @@ def weekday_windows(entry):
 def build(genai, litellm, third):
     book = []
     for provider, (genai_id, _, _, third_id) in PROVIDERS.items():
-        models = genai[genai_id]["models"]
+        models = genai[genai_id]["models"] if genai_id else []
         if provider == "google":
             models = [m for m in models if not m["id"].startswith("claude")]
         entries = dict(litellm_ids(provider, litellm))
+        if genai_id is None:
+            entries = {ref: entry for ref, entry in entries.items() if "/" not in ref}
         universe = set(entries) | {m.lower() for m in third["prices"].get(third_id, {})}
         universe |= {a.lower() for a, to in third["aliases"]["models"].items()
-                     if to.startswith(third_id + "/")}
+                     if third_id and to.startswith(third_id + "/")}
         named = names_of(models, universe)
         ours = {}
         for source in models:
@@ -432,7 +459,9 @@ def build(genai, litellm, third):
             rates = litellm_rates(entry, provider)
             base = rates.get(None, {})
             match = owner(models, ref)
-            if match is not None:
+            # The base leaves out what is billed by pages or seconds alone.
+            left_out = match is not None and match["id"] not in ours and base.get("fees")
+            if match is not None and not left_out:
                 model = ours.get(match["id"])
                 # The model's own entry speaks first; its snapshots can't contradict it.
                 if model is not None and rates:
@@ -441,7 +470,7 @@ def build(genai, litellm, third):
                         for price in model["prices"]:
                             if "hours" in price:
                                 price["days"] = "1-5"
-            elif first(base.get("in")):
+            elif first(base.get("in")) or base.get("fees"):
                 model = {"p": provider, "m": ref, "src": "l", "prices": [base]}
                 overlay(model, entry, rates, new=True)
                 ours["litellm " + ref] = model

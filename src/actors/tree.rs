@@ -89,6 +89,7 @@ pub fn start(parts: Parts, view: &View) -> Supervisor {
 
     let meter_tree = {
         let meter = meter.clone();
+        let (prices_home, prices_log) = (home.clone(), log.new(slog::o!("part" => "prices")));
         let tap = TapParts {
             home: home.clone(),
             config,
@@ -104,9 +105,9 @@ pub fn start(parts: Parts, view: &View) -> Supervisor {
                 })
             };
             let prices = {
-                let meter = meter.clone();
+                let (meter, home, log) = (meter.clone(), prices_home.clone(), prices_log.clone());
                 ChildSpec::actor("prices", Slot::new(), move |birth| {
-                    Prices::new(birth, meter.clone())
+                    Prices::new(birth, meter.clone(), home.clone(), log.clone())
                 })
             };
             let tap = {

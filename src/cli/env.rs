@@ -18,7 +18,7 @@ pub const PROXY_VARS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "
 pub const NO_PROXY_VARS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// Variables that name a file of trusted roots. All but `NODE_EXTRA_CA_CERTS` and `DENO_CERT`
 /// *replace* a tool's own store, hence the bundle with the system's roots in it.
-pub const CA_VARS: [&str; 8] = [
+pub const CA_VARS: [&str; 9] = [
     "NODE_EXTRA_CA_CERTS",
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
@@ -27,6 +27,8 @@ pub const CA_VARS: [&str; 8] = [
     "AWS_CA_BUNDLE",
     "CODEX_CA_CERTIFICATE",
     "DENO_CERT",
+    // Google's own SDKs speak gRPC to Vertex.
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 ];
 /// Node 22.21 and later: use the proxy variables for `fetch` too.
 pub const NODE_PROXY_VAR: &str = "NODE_USE_ENV_PROXY";

@@ -1,6 +1,7 @@
 //! The command line: one file per command. stdout is data, stderr is messages.
 
 mod apply;
+mod budget;
 mod ca;
 mod client;
 mod config;
@@ -12,8 +13,11 @@ mod init;
 mod lifecycle;
 mod manual;
 mod output;
+mod pricing;
 mod processes;
+mod quota;
 mod range;
+mod recompute;
 mod report;
 mod requests;
 mod reset_proxy;
@@ -21,6 +25,7 @@ mod run;
 mod selftest;
 mod services;
 mod status;
+mod statusline;
 mod summary;
 mod uninstall;
 mod up;
@@ -89,6 +94,16 @@ enum Command {
     Report(report::ReportArgs),
     /// The requests themselves, newest first.
     Requests(requests::RequestsArgs),
+    /// One line for an editor's or Claude Code's status line.
+    Statusline(statusline::StatuslineArgs),
+    /// Prices: the list, and your own.
+    #[command(subcommand)]
+    Pricing(pricing::PricingCommand),
+    /// Amounts that warn when they are used up; nothing is ever blocked.
+    #[command(subcommand)]
+    Budget(budget::BudgetCommand),
+    /// Price what is in the ledger again.
+    RecomputeCosts(recompute::RecomputeArgs),
     /// Supervision events: starts, crashes, restarts.
     Events(events::EventsArgs),
     /// Variables that send a shell's tools through the meter.
@@ -213,6 +228,10 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Selftest(args) => selftest::run(&ctx, &args, &mut out),
         Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
         Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
+        Command::Statusline(args) => statusline::run(&ctx, &args, &mut out),
+        Command::Pricing(command) => pricing::run(&ctx, &command, &mut out),
+        Command::Budget(command) => budget::run(&ctx, &command, &mut out),
+        Command::RecomputeCosts(args) => recompute::run(&ctx, &args, &mut out),
         Command::Events(args) => events::run(&ctx, &args, &mut out),
         Command::Env(args) => env::run(&ctx, &args, &mut out),
         Command::Ca(command) => ca::run(&ctx, &command, &mut out),

@@ -22,7 +22,8 @@ use crate::meter::usage::Tokens;
   halton-meter report                        the last 30 days, by project and model
   halton-meter report --since today --by client
   halton-meter report --from 2026-11-01 --to 2026-11-07 --by day --vs-previous
-  halton-meter report --since 30d --project my-app --json")]
+  halton-meter report --since 30d --project my-app --json
+  halton-meter report --quota                what is left of Claude, ChatGPT, Copilot plans")]
 pub struct ReportArgs {
     #[command(flatten)]
     pub range: RangeArgs,
@@ -35,6 +36,9 @@ pub struct ReportArgs {
     /// Compare with the range of the same length before
     #[arg(long)]
     pub vs_previous: bool,
+    /// What is left of the plans, as the providers told it last
+    #[arg(long, conflicts_with_all = ["csv", "vs_previous", "project"])]
+    pub quota: bool,
     /// Comma-separated values
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
@@ -55,6 +59,9 @@ fn show(
     now: &ZonedDateTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
+    if args.quota {
+        return super::quota::show(home, args.json, style, now, out);
+    }
     let mut by = args.by.clone();
     by.dedup();
     let query = ReportQuery {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::client::{self, Tree};
 use super::lifecycle::{self, Ready};
-use super::{Context, Exit, Failure, env, report, say, upstream};
+use super::{Context, Exit, Failure, budget, env, report, say, upstream};
 
 /// The command runs unmetered if the daemon is not ready by then.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -153,5 +153,8 @@ fn summary(ctx: &Context, run_id: Uuid, started: Timestamp) {
     match report::summary_of_run(&ctx.home, &run_id.to_string(), started) {
         Ok(text) => say(text),
         Err(e) => say(format_args!("no summary: {e:#}")),
+    }
+    for warning in budget::news(&ctx.home, &jiff::ZonedDateTime::now()) {
+        say(warning);
     }
 }

@@ -7,7 +7,8 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{self, Health, Tree};
-use super::{Context, Exit, Failure, output, services};
+use super::{Context, Exit, Failure, budget, output, quota, services};
+use crate::meter::ledger::Ledger;
 use crate::setup::Mode;
 
 const ASK: Duration = Duration::from_millis(1000);
@@ -58,6 +59,9 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
         .then(|| client::api(ctx, "/v1/bypass", ASK).ok())
         .flatten()
         .and_then(|mut answer| answer.get_mut("bypass").map(Value::take));
+    // A ledger that can't be read is the daemon's to complain of.
+    let quotas = Ledger::open(&ctx.home).and_then(|l| l.quotas()).unwrap_or_default();
+    let budgets = budget::standings(&ctx.home, &jiff::ZonedDateTime::now()).unwrap_or_default();
     if args.json {
         let document = json!({
             "state": state.name(),
@@ -74,6 +78,8 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             "root": { "pid": tree.root },
             "actors": actors,
             "bypass": bypass,
+            "quotas": quotas,
+            "budgets": budgets,
             "config_problems": ctx.loaded.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
@@ -84,6 +90,12 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             writeln!(out, "  installed {mode}; kept by {kept}")?;
         }
         print_bypass(bypass.as_ref(), out)?;
+        for line in quota::lines(&quotas, jiff::Timestamp::now()) {
+            writeln!(out, "  quota     {line}")?;
+        }
+        for standing in &budgets {
+            writeln!(out, "  {}", budget::line(standing))?;
+        }
     }
     Ok(match state {
         State::Metering | State::Stopped => Exit::OK,

@@ -85,7 +85,7 @@ const fn key(name: &'static str, takes: Takes, expected: &'static str) -> Key {
 }
 
 fn is_pattern(text: &str) -> bool {
-    HostPattern::parse(text).is_some()
+    super::regions::expand(text).iter().all(|name| HostPattern::parse(name).is_some())
 }
 
 fn is_proxy(text: &str) -> bool {

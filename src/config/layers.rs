@@ -276,7 +276,8 @@ fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
             hosts: list("meter.hosts")
                 .iter()
                 .chain(&list("meter.extra_hosts"))
-                .filter_map(|h| HostPattern::parse(h))
+                .flat_map(|h| super::regions::expand(h))
+                .filter_map(|h| HostPattern::parse(&h))
                 .collect(),
         },
         upstream: Upstream {
@@ -307,6 +308,15 @@ mod tests {
         assert_eq!(loaded.config.edge.port, 8081);
         assert!(loaded.config.meter.is_metered("api.anthropic.com", 443));
         assert!(!loaded.config.meter.is_metered("example.com", 443));
+        for cloud in [
+            "bedrock-runtime.eu-west-1.amazonaws.com",
+            "us-east5-aiplatform.googleapis.com",
+            "corp.openai.azure.com",
+            "api.individual.githubcopilot.com",
+        ] {
+            assert!(loaded.config.meter.is_metered(cloud, 443), "{cloud}");
+        }
+        assert!(!loaded.config.meter.is_metered("s3.eu-west-1.amazonaws.com", 443));
     }
 
     #[test]

@@ -9,14 +9,15 @@ mod hosts;
 mod keys;
 mod layers;
 mod no_proxy;
+mod regions;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 pub use edit::with_value;
-pub(crate) use hosts::base64;
 pub use hosts::{ConnectRule, HostPattern, SELFTEST_HOST, UpstreamProxy, is_selftest};
+pub(crate) use hosts::{base64, percent_decode};
 pub use keys::{KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 pub use no_proxy::NoProxy;

@@ -4,7 +4,9 @@
 //! the bytes. Followers and surfaces are sans-IO: bytes in, events out, no runtime, no clock.
 
 pub mod attribution;
+pub mod budget;
 pub mod ca;
+pub mod charge;
 pub mod coding;
 pub mod eventstream;
 pub mod exchange;
@@ -20,6 +22,7 @@ pub mod observer;
 pub mod price;
 pub mod pulse;
 pub mod pump;
+pub mod quota;
 pub mod row;
 pub mod sse;
 pub mod surface;

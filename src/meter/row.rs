@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::usage::{Tokens, UsageState};
+use super::quota::Window;
+use super::usage::{Counts, Tokens, UsagePart, UsageState};
 
 /// Protocol of the exchange as the client spoke it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
@@ -71,6 +72,22 @@ impl Billing {
     }
 }
 
+/// What the price needs of a request besides the columns.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(default)]
+pub struct Detail {
+    /// The models that worked on it, when it was not one alone.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub parts: Vec<UsagePart>,
+    /// The lifetime that was asked for, of cache writes that the response does not split.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cache_ttl: Option<String>,
+    /// What is billed by count: `file_searches`, `audio_seconds`, `pages` …
+    #[serde(skip_serializing_if = "Counts::is_empty")]
+    #[schema(value_type = std::collections::BTreeMap<String, u64>)]
+    pub counts: Counts,
+}
+
 /// The ledger row of contract section 6. JSON names are the public ones.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize, ToSchema)]
 pub struct Row {
@@ -95,6 +112,9 @@ pub struct Row {
     /// The model that answered, by the response; falls back to nothing.
     pub model: Option<String>,
     pub provider_request_id: Option<String>,
+    /// The provider's id of the answer, or of the batch: the same answer is counted once.
+    #[serde(default)]
+    pub response_id: Option<String>,
     pub stream: Option<bool>,
     pub status: Option<u16>,
     /// `rate_limit`, `overloaded`, `server_error`, `bad_request`, `auth`, `timeout`, `network`,
@@ -112,6 +132,14 @@ pub struct Row {
     /// Why there is no cost, or why it is an estimate.
     pub cost_reason: Option<String>,
     pub provider_cost_nanousd: Option<i64>,
+    /// What our list says, where the cost is the provider's own figure.
+    #[serde(default)]
+    pub list_nanousd: Option<i64>,
+    #[serde(default)]
+    pub detail: Detail,
+    /// What the response told of the plan's limits; kept apart from the row.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub quota: Vec<Window>,
     pub billing: Billing,
     pub completeness: Completeness,
     /// Why the row is not complete.

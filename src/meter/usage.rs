@@ -1,6 +1,8 @@
 //! Token classes and what a provider said of them. Classes are disjoint unless noted; absent is
 //! `None`, never 0.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -40,6 +42,28 @@ impl Tokens {
         .flatten()
         .fold(0, u64::saturating_add)
     }
+
+    /// Both together, by class; what is absent in both stays absent.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let add = |a: Option<u64>, b: Option<u64>| match (a, b) {
+            (None, None) => None,
+            (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
+        };
+        Self {
+            input: add(self.input, other.input),
+            cache_read: add(self.cache_read, other.cache_read),
+            cache_write_5m: add(self.cache_write_5m, other.cache_write_5m),
+            cache_write_1h: add(self.cache_write_1h, other.cache_write_1h),
+            cache_write_other: add(self.cache_write_other, other.cache_write_other),
+            output: add(self.output, other.output),
+            reasoning: add(self.reasoning, other.reasoning),
+            audio_input: add(self.audio_input, other.audio_input),
+            audio_output: add(self.audio_output, other.audio_output),
+            image_input: add(self.image_input, other.image_input),
+            image_output: add(self.image_output, other.image_output),
+        }
+    }
 }
 
 /// How much of the usage is known.
@@ -57,12 +81,16 @@ pub enum UsageState {
 
 /// A part of the request that ran on a model of its own or outside the top-level totals
 /// (Anthropic `iterations`: compaction, advisor, fallback).
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct UsagePart {
     /// `None`: the model of the exchange.
     pub model: Option<String>,
     pub tokens: Tokens,
 }
+
+/// What is billed by count besides tokens and web searches, by name: `file_searches`, `code_runs`,
+/// `images`, `audio_seconds`, `search_units`, `pages`.
+pub type Counts = BTreeMap<String, u64>;
 
 /// What a surface learned from one exchange.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -83,6 +111,8 @@ pub struct Usage {
     pub geo: Option<String>,
     /// Server-side tool calls that are billed by count.
     pub web_searches: Option<u64>,
+    /// Whatever else is billed by count.
+    pub counts: Counts,
     /// What the provider itself says it charged, in nano-dollars.
     pub provider_cost_nanousd: Option<i64>,
 }

@@ -36,6 +36,7 @@ mod setup;
 mod shells;
 mod sockets;
 mod supervision;
+mod surfaces;
 mod systemd;
 mod upgrade;
 mod watchdog;

@@ -6,6 +6,7 @@
 pub mod auth;
 mod bypass;
 pub mod dto;
+mod money;
 mod port;
 pub mod problem;
 pub mod routes;

@@ -20,7 +20,7 @@ use super::dto::{
     LedgerAnswer, ReadyAnswer, StatusAnswer,
 };
 use super::problem::Problem;
-use super::{bypass, rows, sse};
+use super::{bypass, money, rows, sse};
 use crate::actors::meter::Meter;
 use crate::actors::tree::View;
 use crate::actors::{edge_monitor, health};
@@ -101,6 +101,9 @@ pub fn app(
         .service(resource("/v1/requests", web::get().to(rows::get_requests)))
         .service(resource("/v1/stats", web::get().to(rows::get_stats)))
         .service(resource("/v1/coverage", web::get().to(rows::get_coverage)))
+        .service(resource("/v1/pricing", web::get().to(money::get_pricing)))
+        .service(resource("/v1/quotas", web::get().to(money::get_quotas)))
+        .service(resource("/v1/budgets", web::get().to(money::get_budgets)))
         .service(resource("/v1/flush", web::get().to(rows::get_flush)))
         .service(resource("/v1/events", web::get().to(get_events)))
         .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::not_found()) }))
@@ -129,7 +132,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     paths(
         get_health, get_ready, get_openapi, get_status, get_actors, rows::get_requests,
         rows::get_stats, rows::get_coverage, rows::get_flush, get_events, bypass::get_bypass,
-        bypass::delete_bypass
+        bypass::delete_bypass, money::get_pricing, money::get_quotas, money::get_budgets
     ),
     components(schemas(Problem)),
     modifiers(&Bearer)

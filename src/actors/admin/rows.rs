@@ -179,7 +179,7 @@ async fn settle(meter: &Meter, deadline: Instant) -> bool {
 }
 
 /// Runs a query on a thread that may block.
-async fn read<T: Send + 'static>(
+pub(super) async fn read<T: Send + 'static>(
     api: &Api,
     query: impl FnOnce(&Ledger) -> Result<T, LedgerError> + Send + 'static,
 ) -> Result<T, Problem> {

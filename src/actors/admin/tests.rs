@@ -23,6 +23,7 @@ use crate::actors::health::{Board, Check};
 use crate::actors::meter::Meter;
 use crate::home::open_append;
 use crate::meter::ledger::{Register, Writer, WriterConfig, fixture, start_writer};
+use crate::meter::price::Book;
 use crate::meter::row::Row;
 use crate::supervisor::Journal;
 
@@ -112,6 +113,22 @@ async fn health_needs_no_token_and_says_why_it_is_degraded() {
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(body["ready"], false);
     assert_eq!(body["checks"][0]["fault"], "refused");
+}
+
+#[actix_web::test]
+async fn money_is_told_as_the_commands_tell_it() {
+    let bench = bench();
+    bench.api.meter.publish_book(Book::builtin());
+    let (status, _, body) = bench.ask(bench.authorized("/v1/pricing")).await;
+    assert_eq!(status, StatusCode::OK);
+    assert!(body["prices"].as_array().unwrap().len() > 500);
+    for (path, list) in [("/v1/quotas", "quotas"), ("/v1/budgets", "budgets")] {
+        let (status, _, body) = bench.ask(bench.authorized(path)).await;
+        assert_eq!((status, body[list].as_array().unwrap().len()), (StatusCode::OK, 0), "{path}");
+    }
+    fs::write(bench.api.home.budgets_file(), "[[budget]]\nname = 1\n").unwrap();
+    let (status, _, _) = bench.ask(bench.authorized("/v1/budgets")).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
 }
 
 #[actix_web::test]

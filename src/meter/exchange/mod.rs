@@ -11,12 +11,14 @@ use self::request::{
 };
 use self::response::Response;
 use self::turns::Turns;
-use super::http::{Cut, GaveUp, RequestHead, ResponseHead, Side};
-use super::price::{Book, Query, Quote};
-use super::row::{Billing, Completeness, Protocol, Row};
+use super::charge::charge;
+use super::http::{Cut, GaveUp, Headers, RequestHead, ResponseHead, Side};
+use super::price::Book;
+use super::quota;
+use super::row::{Billing, Completeness, Detail, Protocol, Row};
 use super::surface::socket::{is_live, spoken};
 use super::surface::{self, Kind, Reading, Route, class_of_status};
-use super::usage::{Usage, UsageState};
+use super::usage::{Tokens, Usage, UsageState};
 use super::websocket::Extensions;
 
 mod request;
@@ -55,6 +57,9 @@ pub struct Exchange {
     request_id: Option<String>,
     /// A tier that only a header names.
     header_tier: Option<String>,
+    /// Tokens that only headers tell.
+    header_tokens: Tokens,
+    quota: Vec<quota::Window>,
     responded_at: Option<Timestamp>,
     /// It asks for a WebSocket.
     websocket: bool,
@@ -101,6 +106,8 @@ impl Exchange {
             status: None,
             request_id: None,
             header_tier: None,
+            header_tokens: Tokens::default(),
+            quota: Vec::new(),
             responded_at: None,
             websocket: upgrade,
             tunnel: None,
@@ -134,6 +141,8 @@ impl Exchange {
         let named = |names: &[&str]| names.iter().find_map(|name| head.headers.get(name));
         self.request_id = named(REQUEST_IDS).and_then(short);
         self.header_tier = named(&["x-gemini-service-tier"]).and_then(short);
+        self.header_tokens = bedrock_tokens(&head.headers);
+        self.quota = quota::from_headers(&head.headers, at);
         self.extensions = Extensions::agreed(&head.headers);
         self.response.head(head);
     }
@@ -269,19 +278,17 @@ impl Exchange {
         let reading = self.response.reading();
         let kind = self.response.kind().or(self.route.kind);
         let surfaced = self.response.kind().is_some();
-        let billable =
-            (self.route.billable || surfaced) && !self.request.warm_up && !self.is_only_a_tunnel();
+        let late = self.route.reread && reading.deferred;
+        let billable = (self.route.billable || surfaced || late)
+            && !self.request.warm_up
+            && !self.is_only_a_tunnel();
         let usage = if billable { self.usage(&reading) } else { Usage::default() };
         let model_requested = self.route.model.clone().or_else(|| self.request.model.clone());
         let model = reading.model.as_deref().and_then(short);
         let error = self.error_class(&reading);
-        let asked = model.as_deref().or(model_requested.as_deref());
-        let quote = if billable && self.is_finished() {
-            self.quote(book, kind, asked, &usage, error)
-        } else {
-            Quote::default()
-        };
-        Row {
+        let response_id = self.route.subject.clone().or_else(|| reading.id.clone());
+        let quota = [&self.quota[..], &reading.quota].concat();
+        let mut row = Row {
             id: self.start.id,
             started_at: self.start.at,
             ended_at: self.ended_at,
@@ -295,20 +302,24 @@ impl Exchange {
             model_requested,
             model,
             provider_request_id: self.request_id.clone().or(reading.id.as_deref().and_then(short)),
+            response_id: response_id.as_deref().and_then(short),
             stream: self.stream(),
             status: self.status,
             error_class: error.map(str::to_owned),
             usage: usage.state,
             tokens: usage.tokens,
             web_searches: usage.web_searches,
-            tier: usage.tier.clone(),
-            speed: usage.speed.clone(),
-            geo: usage.geo.clone(),
-            cost_nanousd: quote.cost_nanousd,
-            price_rule: quote.rule,
-            cost_estimated: quote.estimated,
-            cost_reason: quote.reason,
+            tier: usage.tier,
+            speed: usage.speed,
+            geo: usage.geo,
+            cost_nanousd: None,
+            price_rule: None,
+            cost_estimated: false,
+            cost_reason: None,
             provider_cost_nanousd: usage.provider_cost_nanousd,
+            list_nanousd: None,
+            detail: Detail { parts: usage.parts, cache_ttl: usage.cache_ttl, counts: usage.counts },
+            quota,
             billing: if self.subscription { Billing::Subscription } else { Billing::Metered },
             completeness: self.completeness,
             completeness_reason: self.reason.clone(),
@@ -325,60 +336,29 @@ impl Exchange {
             branch: None,
             cwd: None,
             connection: None,
-        }
+        };
+        charge(&mut row, book);
+        row
     }
 
     /// The reading's usage with what only the exchange knows.
     fn usage(&self, reading: &Reading) -> Usage {
         let mut usage = reading.usage.clone();
+        if usage.state == UsageState::Absent && self.header_tokens != Tokens::default() {
+            usage.tokens = self.header_tokens;
+            usage.state = UsageState::Reported;
+        }
         usage.tier = usage.tier.or_else(|| self.header_tier.clone());
         usage.tier = usage.tier.as_deref().and_then(short);
-        usage.cache_ttl = usage.cache_ttl.or_else(|| self.request.cache_ttl.clone());
+        // Only writes whose lifetime the response leaves open need it.
+        let open = usage.tokens.cache_write_other.is_some();
+        usage.cache_ttl = self.request.cache_ttl.clone().filter(|_| open);
         usage.geo = usage.geo.or_else(|| self.route.geo.map(str::to_owned));
         if usage.state == UsageState::Reported && reading.error.is_some() {
             // It failed on the way: what was said before is what is known.
             usage.state = UsageState::Partial;
         }
         usage
-    }
-
-    /// What it cost. What the provider says that it charged beats the list; an error without usage
-    /// costs nothing that we know of, which is no riddle that needs a reason.
-    fn quote(
-        &self,
-        book: &Book,
-        kind: Option<Kind>,
-        model: Option<&str>,
-        usage: &Usage,
-        error: Option<&str>,
-    ) -> Quote {
-        if let Some(cost) = usage.provider_cost_nanousd {
-            return Quote {
-                cost_nanousd: Some(cost),
-                rule: Some("provider-reported".to_owned()),
-                ..Quote::default()
-            };
-        }
-        if usage.state == UsageState::Absent && error.is_some() {
-            return Quote::default();
-        }
-        let Some(model) = model else {
-            return Quote { reason: Some("the model is not known".to_owned()), ..Quote::default() };
-        };
-        let family = kind.and_then(Kind::family).filter(|_| !self.route.known_provider);
-        let provider = family.unwrap_or(&self.route.provider);
-        let mut quote = book.quote(&Query { provider, model, at: self.start.at, usage });
-        if family.is_some() && quote.cost_nanousd.is_some() {
-            // A gateway's own price list is not known to us.
-            let note =
-                format!("list price of {provider}; what {} charges is not known", self.start.host);
-            quote.reason = Some(match quote.reason.take() {
-                Some(reason) => format!("{reason}; {note}"),
-                None => note,
-            });
-            quote.estimated = true;
-        }
-        quote
     }
 
     /// By the status, unless the body says it better; then an error inside a good response; then who
@@ -427,6 +407,20 @@ impl Exchange {
         self.completeness = completeness;
         self.reason = reason.map(str::to_owned);
         self.ended_at = Some(at);
+    }
+}
+
+/// Bedrock's own count, for models whose answers have none.
+fn bedrock_tokens(headers: &Headers) -> Tokens {
+    let count = |what: &str| {
+        headers.get(&format!("x-amzn-bedrock-{what}-token-count"))?.trim().parse().ok()
+    };
+    Tokens {
+        input: count("input"),
+        output: count("output"),
+        cache_read: count("cache-read-input"),
+        cache_write_other: count("cache-write-input"),
+        ..Tokens::default()
     }
 }
 

@@ -16,6 +16,8 @@ pub(super) struct Response {
     decoder: Option<coding::Decoder>,
     framing: Framing,
     reader: Option<Box<dyn Reader>>,
+    /// Files are served as anything.
+    reads_any_media: bool,
     pub(super) bytes: u64,
     /// The model that answers when the response names none.
     pub(super) model: Option<String>,
@@ -43,6 +45,7 @@ impl Response {
             decoder: None,
             framing: Framing::Opaque,
             reader: surface::reader(kind),
+            reads_any_media: matches!(kind, Some(Kind::Batch | Kind::BatchFile)),
             bytes: 0,
             model: None,
             unreadable: None,
@@ -60,13 +63,14 @@ impl Response {
             Err(why) => self.unreadable = Some(why),
         }
         let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
+        let any_media = self.reads_any_media;
         self.framing = if media.contains("event-stream") {
             Framing::events()
         } else if media.contains("vnd.amazon.eventstream") {
             Framing::amazon()
         } else if media.contains("json") {
             Framing::json()
-        } else if media.is_empty() || media.starts_with("text/plain") {
+        } else if media.is_empty() || media.starts_with("text/plain") || any_media {
             Framing::Undecided
         } else {
             Framing::Opaque

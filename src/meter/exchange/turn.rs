@@ -8,6 +8,7 @@ use super::response::Response;
 use super::{Completeness, Exchange, ExchangeStart};
 use crate::meter::surface::scan::Found;
 use crate::meter::surface::{Kind, Route};
+use crate::meter::usage::Tokens;
 
 impl Exchange {
     /// A response of its own on the WebSocket that this exchange opened.
@@ -32,6 +33,8 @@ impl Exchange {
             // The handshake's; what comes in a response of its own is better.
             request_id: None,
             header_tier: None,
+            header_tokens: Tokens::default(),
+            quota: Vec::new(),
             responded_at: None,
             websocket: true,
             tunnel: None,

@@ -6,12 +6,12 @@
 use std::collections::VecDeque;
 
 use jiff::Timestamp;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::Exchange;
 use super::request::PATHS;
 use crate::meter::http::{Cut, GaveUp, Side};
+use crate::meter::quota::Window;
 use crate::meter::surface::Kind;
 use crate::meter::surface::scan::{Found, Paths, Scanner};
 use crate::meter::surface::socket::{self, Asked, CLIENT_PATHS, Said, Step};
@@ -51,7 +51,8 @@ struct Talk {
     model: Option<String>,
     answering: Option<String>,
     transcriber: Option<String>,
-    quota: Option<Value>,
+    /// What was told of the plan's limits, until a row takes it along.
+    quota: Vec<Window>,
     /// Who said first that the WebSocket ends.
     closed_by: Option<Side>,
     gave_up: bool,
@@ -103,7 +104,7 @@ impl Turns {
                 model,
                 answering: None,
                 transcriber: None,
-                quota: None,
+                quota: Vec::new(),
                 closed_by: None,
                 gave_up: false,
             },
@@ -147,11 +148,6 @@ impl Turns {
     #[must_use]
     pub fn gave_up(&self) -> Option<&'static str> {
         self.talk.gave_up.then_some("a WebSocket frame was malformed")
-    }
-
-    /// The last `codex.rate_limits`, once.
-    pub fn take_quota(&mut self) -> Option<Value> {
-        self.talk.quota.take()
     }
 }
 
@@ -214,7 +210,7 @@ impl Talk {
         self.answering = said.model.map(str::to_owned).or(self.answering.take());
         let turn = match said.step {
             Step::Quota => {
-                self.quota = Some(socket::quota(found));
+                self.quota = socket::quota(found);
                 return;
             }
             Step::Transcribed => return self.transcribed(found, bytes, opened, at, sink),
@@ -332,6 +328,7 @@ impl Talk {
 
     fn finish(&mut self, mut turn: Turn, at: Timestamp, sink: &mut Sink<'_>) {
         turn.exchange.response_end(at);
+        turn.exchange.quota.append(&mut self.quota);
         sink(&turn.exchange, News::Ended);
         if let Some(id) = turn.response {
             if self.over.len() >= MAX_REMEMBERED {

@@ -10,7 +10,7 @@ use super::record;
 use super::schema::open_writer;
 use super::writer::WriterConfig;
 use crate::home::Home;
-use crate::meter::row::{Billing, Completeness, Protocol, Row};
+use crate::meter::row::{Billing, Completeness, Detail, Protocol, Row};
 use crate::meter::usage::{Tokens, UsageState};
 
 /// A home directory that lives as long as the test.
@@ -61,6 +61,7 @@ pub(crate) fn row(n: u128, started: &str) -> Row {
         model_requested: Some("claude-sonnet-5".to_owned()),
         model: Some("claude-sonnet-5".to_owned()),
         provider_request_id: None,
+        response_id: None,
         stream: Some(true),
         status: Some(200),
         error_class: None,
@@ -75,6 +76,9 @@ pub(crate) fn row(n: u128, started: &str) -> Row {
         cost_estimated: false,
         cost_reason: None,
         provider_cost_nanousd: None,
+        list_nanousd: None,
+        detail: Detail::default(),
+        quota: Vec::new(),
         billing: Billing::Metered,
         completeness: Completeness::Complete,
         completeness_reason: None,

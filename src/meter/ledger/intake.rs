@@ -17,7 +17,9 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::unfinished::{self, Unfinished};
+use crate::meter::quota::Window;
 use crate::meter::row::{Completeness, Row};
+use crate::meter::usage::UsagePart;
 
 /// How often the writer looks at the queue while the database can't be written.
 pub(super) const POLL: Duration = Duration::from_millis(50);
@@ -378,6 +380,7 @@ fn size_of_row(row: &Row) -> usize {
         &row.model_requested,
         &row.model,
         &row.provider_request_id,
+        &row.response_id,
         &row.error_class,
         &row.tier,
         &row.speed,
@@ -396,4 +399,6 @@ fn size_of_row(row: &Row) -> usize {
     size_of::<Queued>()
         + texts.iter().map(|s| s.capacity()).sum::<usize>()
         + options.iter().filter_map(|s| s.as_ref()).map(String::capacity).sum::<usize>()
+        + row.detail.parts.len() * size_of::<UsagePart>()
+        + row.quota.len() * size_of::<Window>()
 }

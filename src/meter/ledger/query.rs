@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::LedgerError;
 use super::record::{self, COLUMNS, Columns, Name};
+use super::report::Window;
 use super::schema::{self, MIGRATIONS, VERSION};
 use super::tally::{Sample, Tally, Totals};
 use crate::home::Home;
@@ -72,8 +73,8 @@ impl From<Page> for PublicPage {
 /// A place in the list of rows that stays the same while rows are added.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Cursor {
-    started_at: i64,
-    id: Uuid,
+    pub(super) started_at: i64,
+    pub(super) id: Uuid,
 }
 
 /// What one `halton-meter run` came to.
@@ -133,15 +134,44 @@ impl Ledger {
         Ok(Page { rows, next })
     }
 
-    /// The sums of one `halton-meter run`.
-    pub fn totals_for_run(&self, run: &str) -> Result<RunTotals, LedgerError> {
+    /// The sums of one session of a tool.
+    pub fn totals_for_session(&self, session: &str) -> Result<Totals, LedgerError> {
+        self.totals_where("session = ?", session)
+    }
+
+    /// What providers themselves say they charged, against the list: provider, requests, charged and
+    /// listed nano-dollars.
+    pub fn reported_against_list(
+        &self,
+        window: Window,
+    ) -> Result<Vec<(String, u64, i64, i64)>, LedgerError> {
+        let mut stmt = self.conn.prepare(
+            "SELECT provider, count(*), sum(provider_cost_nanousd), sum(list_nanousd) FROM requests \
+             WHERE started_at >= ? AND started_at < ? AND billable AND list_nanousd IS NOT NULL \
+             GROUP BY provider ORDER BY provider",
+        )?;
+        let span = [window.from.as_microsecond(), window.to.as_microsecond()];
+        let rows = stmt.query_map(span, |record| {
+            let mut c = Columns::new(record);
+            Ok((c.next()?, c.count()?.unwrap_or(0), c.next()?, c.next()?))
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    fn totals_where(&self, condition: &str, value: &str) -> Result<Totals, LedgerError> {
         let mut tally = Tally::default();
-        let sql = format!("SELECT {SAMPLE} FROM requests WHERE billable AND run = ?");
+        let sql = format!("SELECT {SAMPLE} FROM requests WHERE billable AND {condition}");
         let mut stmt = self.conn.prepare(&sql)?;
-        let mut rows = stmt.query([run])?;
+        let mut rows = stmt.query([value])?;
         while let Some(row) = rows.next()? {
             tally.add(&sample(&mut Columns::new(row))?);
         }
+        Ok(tally.finish())
+    }
+
+    /// The sums of one `halton-meter run`.
+    pub fn totals_for_run(&self, run: &str) -> Result<RunTotals, LedgerError> {
+        let totals = self.totals_where("run = ?", run)?;
         let projects = self
             .conn
             .prepare(
@@ -150,7 +180,7 @@ impl Ledger {
             )?
             .query_map([run], |row| row.get(0))?
             .collect::<Result<Vec<String>, _>>()?;
-        Ok(RunTotals { totals: tally.finish(), projects })
+        Ok(RunTotals { totals, projects })
     }
 }
 
@@ -182,7 +212,7 @@ fn page(filter: &RequestFilter) -> (String, Vec<Value>) {
 }
 
 impl Cursor {
-    fn of(row: &Row) -> Self {
+    pub(super) fn of(row: &Row) -> Self {
         Self { started_at: row.started_at.as_microsecond(), id: row.id }
     }
 }

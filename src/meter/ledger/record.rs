@@ -7,7 +7,8 @@ use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
 use rusqlite::{CachedStatement, Connection, params};
 use uuid::Uuid;
 
-use crate::meter::row::{Billing, Completeness, Protocol, Row};
+use super::{once, quotas};
+use crate::meter::row::{Billing, Completeness, Detail, Protocol, Row};
 use crate::meter::usage::{Tokens, UsageState};
 
 /// Columns of `requests` in the order of [`write()`] and [`read()`].
@@ -19,7 +20,7 @@ pub(super) const COLUMNS: &str = "id, started_at, ended_at, host, path, method, 
     web_searches, tier, speed, geo, cost_nanousd, price_rule, cost_estimated, cost_reason, \
     provider_cost_nanousd, billing, completeness, completeness_reason, ttfb_ms, duration_ms, \
     request_bytes, response_bytes, project, project_source, client, client_pid, run, session, \
-    branch, cwd, connection";
+    branch, cwd, connection, response_id, list_nanousd, detail";
 
 static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let values = vec!["?"; COLUMNS.split(',').count()].join(", ");
@@ -47,15 +48,16 @@ static COMPLETE: LazyLock<String> = LazyLock::new(|| {
 
 /// Longest text that a column keeps; some of it comes from the network.
 const TEXT_CAP: usize = 4096;
+const DETAIL_CAP: usize = 64 * 1024;
 
 /// Writes one row.
-#[cfg(test)]
 pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
     Statements::new(conn)?.write(row)
 }
 
 /// Prepared for many rows: to find them by their text takes as long as to bind a row.
 pub(super) struct Statements<'a> {
+    conn: &'a Connection,
     complete: CachedStatement<'a>,
     upsert: CachedStatement<'a>,
 }
@@ -63,13 +65,16 @@ pub(super) struct Statements<'a> {
 impl<'a> Statements<'a> {
     pub(super) fn new(conn: &'a Connection) -> rusqlite::Result<Self> {
         Ok(Self {
+            conn,
             complete: conn.prepare_cached(&COMPLETE)?,
             upsert: conn.prepare_cached(&UPSERT)?,
         })
     }
 
-    /// Inserts the row, or replaces the one of the same id.
+    /// Inserts the row, or replaces the one of the same id, with all that hangs on it.
     pub(super) fn write(&mut self, row: &Row) -> rusqlite::Result<()> {
+        let row = &*once::settled(self.conn, row)?;
+        quotas::write(self.conn, row)?;
         let t = &row.tokens;
         let values = params![
             row.id.as_bytes().as_slice(),
@@ -125,6 +130,9 @@ impl<'a> Statements<'a> {
             text(&row.branch),
             text(&row.cwd),
             row.connection.as_ref().map(|id| id.as_bytes().as_slice()),
+            text(&row.response_id),
+            row.list_nanousd,
+            detail(&row.detail),
         ];
         let opening = row.completeness == Completeness::Open;
         if opening || self.complete.execute(values)? == 0 {
@@ -137,7 +145,7 @@ impl<'a> Statements<'a> {
 /// The row of a `SELECT` of [`COLUMNS`].
 pub(super) fn read(record: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
     let mut c = Columns::new(record);
-    Ok(Row {
+    let mut row = Row {
         id: c.next::<Id>()?.0,
         started_at: c.next::<Micros>()?.0,
         ended_at: c.next::<Option<Micros>>()?.map(|t| t.0),
@@ -151,6 +159,7 @@ pub(super) fn read(record: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         model_requested: c.next()?,
         model: c.next()?,
         provider_request_id: c.next()?,
+        response_id: None,
         stream: c.next()?,
         status: c.next()?,
         error_class: c.next()?,
@@ -165,6 +174,9 @@ pub(super) fn read(record: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         cost_estimated: c.next()?,
         cost_reason: c.next()?,
         provider_cost_nanousd: c.next()?,
+        list_nanousd: None,
+        detail: Detail::default(),
+        quota: Vec::new(),
         billing: c.next::<Name<Billing>>()?.0,
         completeness: c.next::<Name<Completeness>>()?.0,
         completeness_reason: c.next()?,
@@ -181,7 +193,13 @@ pub(super) fn read(record: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         branch: c.next()?,
         cwd: c.next()?,
         connection: c.next::<Option<Id>>()?.map(|id| id.0),
-    })
+    };
+    // Columns of later versions stand at the end.
+    row.response_id = c.next()?;
+    row.list_nanousd = c.next()?;
+    let detail: Option<String> = c.next()?;
+    row.detail = detail.and_then(|json| serde_json::from_str(&json).ok()).unwrap_or_default();
+    Ok(row)
 }
 
 /// The token columns, in the order that [`COLUMNS`] and the report's query share.
@@ -312,6 +330,12 @@ fn text(s: &Option<String>) -> Option<&str> {
     s.as_deref().map(cap)
 }
 
+/// Most rows have nothing to say here. What is over the cap is left out whole: half of it is no JSON.
+fn detail(detail: &Detail) -> Option<String> {
+    let json = serde_json::to_string(detail).ok()?;
+    (*detail != Detail::default() && json.len() <= DETAIL_CAP).then_some(json)
+}
+
 fn cap(s: &str) -> &str {
     s.get(..s.floor_char_boundary(TEXT_CAP)).unwrap_or(s)
 }
@@ -321,6 +345,7 @@ mod tests {
     use super::*;
     use crate::meter::ledger::fixture;
     use crate::meter::ledger::schema::MIGRATIONS;
+    use crate::meter::usage::UsagePart;
 
     fn database() -> Connection {
         let mut conn = Connection::open_in_memory().unwrap();
@@ -349,6 +374,7 @@ mod tests {
             model_requested: some("model requested"),
             model: some("model"),
             provider_request_id: some("request id"),
+            response_id: some("response id"),
             stream: Some(false),
             status: Some(529),
             error_class: some("overloaded"),
@@ -375,6 +401,13 @@ mod tests {
             cost_estimated: true,
             cost_reason: some("cost reason"),
             provider_cost_nanousd: Some(14),
+            list_nanousd: Some(20),
+            detail: Detail {
+                parts: vec![UsagePart { model: some("part"), tokens: Tokens::default() }],
+                cache_ttl: some("12h"),
+                counts: [("pages".to_owned(), 21)].into(),
+            },
+            quota: Vec::new(),
             billing: Billing::Subscription,
             completeness: Completeness::Lossy,
             completeness_reason: some("why"),

@@ -15,6 +15,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("001_init.sql")),
     M::up(include_str!("002_coverage.sql")),
     M::up(include_str!("003_rollups.sql")),
+    M::up(include_str!("004_charge.sql")),
 ];
 pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 

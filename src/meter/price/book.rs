@@ -15,7 +15,7 @@ const BUILTIN: &str = include_str!("../../../config/prices.json");
 const SCHEMA: u32 = 1;
 
 /// List prices, immutable once read. Looked up by [`Book::quote`].
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Book {
     pub(super) date: String,
     pub(super) models: Vec<Model>,
@@ -64,7 +64,8 @@ impl Book {
             let names = if model.names.is_empty() { &own[..] } else { &model.names[..] };
             for name in names {
                 let snapshots = name.ends_with('*');
-                let key = format!("{}/{}", model.provider, name.trim_end_matches('*'));
+                let key =
+                    format!("{}/{}", model.provider, name.trim_end_matches('*').replace('@', "-"));
                 if book.names.insert(key.clone(), Name { model: index, snapshots }).is_some() {
                     return Err(BookError::Duplicate { name: key });
                 }
@@ -86,11 +87,27 @@ impl Book {
         self.providers.iter().any(|p| p == provider)
     }
 
+    /// Whether the book has a price for this model of `provider`.
+    #[must_use]
+    pub fn knows(&self, provider: &str, model: &str) -> bool {
+        self.find(provider, model).is_some()
+    }
+
+    /// Takes another model in, under its id alone.
+    pub(super) fn add(&mut self, model: Model) -> usize {
+        let key = format!("{}/{}", model.provider, model.id.replace('@', "-"));
+        let index = self.models.len();
+        self.models.push(Model { names: Vec::new(), ..model });
+        self.names.insert(key, Name { model: index, snapshots: false });
+        index
+    }
+
     /// The model that `name` is, by the exact name or as a dated snapshot of one.
     ///
     /// Nothing looser: tomorrow's `gpt-9-mini` must be unpriced, not sold at the price of `gpt-9`.
     pub(super) fn find(&self, provider: &str, name: &str) -> Option<Found<'_>> {
-        let name = name.to_ascii_lowercase();
+        // Vertex sets a snapshot off by `@`.
+        let name = name.to_ascii_lowercase().replace('@', "-");
         let name = name.strip_prefix("models/").unwrap_or(&name);
         // Fine-tuned: `ft:gpt-4o-2024-08-06:owner:name:id`.
         let tuned = name.match_indices(':').nth(1).filter(|_| name.starts_with("ft:"));
@@ -111,10 +128,10 @@ pub(super) struct Found<'a> {
     pub(super) guessed: bool,
 }
 
-/// `name` without `-20260601`, `@20260601`, `-2026-06-01`; for Google also `-001`.
+/// `name` without `-20260601`, `-2026-06-01`; for Google also `-001`.
 fn without_snapshot<'a>(provider: &str, name: &'a str) -> Option<&'a str> {
     let digits = |s: &str, n: usize| s.len() == n && s.bytes().all(|b| b.is_ascii_digit());
-    if let Some((base, date)) = name.rsplit_once(['-', '@'])
+    if let Some((base, date)) = name.rsplit_once('-')
         && (digits(date, 8) || (provider == "google" && digits(date, 3)))
     {
         return Some(base);
@@ -124,7 +141,7 @@ fn without_snapshot<'a>(provider: &str, name: &'a str) -> Option<&'a str> {
     (digits(day, 2) && digits(month, 2) && digits(year, 4)).then_some(base)
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Name {
     model: usize,
     /// Dated snapshots of this name are the same model, as the source says.
@@ -138,7 +155,7 @@ struct File {
     models: Vec<Model>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct Model {
     #[serde(rename = "p")]
     pub(super) provider: String,
@@ -155,6 +172,11 @@ pub(super) struct Model {
 }
 
 impl Model {
+    /// Before the first day that is known, the oldest price of the list is the best there is.
+    pub(super) fn listed_first(&self) -> Option<&Entry> {
+        self.prices.first().filter(|entry| !entry.own)
+    }
+
     pub(super) fn label(&self) -> String {
         format!("{}/{}", self.provider, self.id)
     }
@@ -165,11 +187,14 @@ impl Model {
 #[serde(deny_unknown_fields)]
 pub(super) struct Entry {
     pub(super) from: Option<Date>,
+    /// The user's, not the list's.
+    #[serde(skip)]
+    pub(super) own: bool,
     #[serde(default)]
     pub(super) hours: Option<Hours>,
     /// First and last day of the week, Monday = 1.
     #[serde(default)]
-    days: Option<Days>,
+    pub(super) days: Option<Days>,
     #[serde(rename = "in")]
     pub(super) input: Option<Rate>,
     #[serde(rename = "out")]
@@ -195,6 +220,9 @@ pub(super) struct Entry {
     /// Nano-dollars for one web search.
     #[serde(rename = "ws")]
     pub(super) web_search: Option<u64>,
+    /// Nano-dollars for one of what else is billed by count.
+    #[serde(default)]
+    pub(super) fees: BTreeMap<String, u64>,
     /// Nano-dollars for the request itself.
     #[serde(rename = "rq")]
     pub(super) request: Option<u64>,
@@ -221,6 +249,20 @@ pub(super) struct Rate {
 }
 
 impl Rate {
+    pub(super) fn flat(base: u64) -> Self {
+        Self { base, steps: Vec::new() }
+    }
+
+    /// Nano-dollars per million tokens, of a short request.
+    pub(super) fn base(&self) -> u64 {
+        self.base
+    }
+
+    /// The first threshold of a long one.
+    pub(super) fn first_step(&self) -> Option<u64> {
+        self.steps.first().map(|(threshold, _)| *threshold)
+    }
+
     /// The rate for a request with `total_input` tokens, and the threshold that was passed.
     pub(super) fn at(&self, total_input: u64) -> (Option<u64>, Option<u64>) {
         match self.steps.iter().rev().find(|(threshold, _)| total_input > *threshold) {
@@ -294,7 +336,7 @@ impl TryFrom<String> for Hours {
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
-struct Days(i8, i8);
+pub(super) struct Days(i8, i8);
 
 impl TryFrom<String> for Days {
     type Error = &'static str;

@@ -1,11 +1,16 @@
 //! What a request costs: a dated book of list prices, and the arithmetic on it in integers.
 
 mod book;
+mod list;
 mod money;
+mod own;
 mod quote;
 #[cfg(test)]
 mod tests;
 
 pub use book::{Book, BookError};
+pub use list::ListPrice;
+pub(crate) use money::shifted;
 pub use money::{nano_from_decimal, usd};
+pub use own::{Dollars, OwnError, OwnPrice, OwnRates, read_own, write_own};
 pub use quote::{Query, Quote};

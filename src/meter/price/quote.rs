@@ -44,7 +44,7 @@ impl Book {
         if usage.state == UsageState::Absent || no_counts(usage) {
             return Err("the response carried no usage".to_owned());
         }
-        if !self.knows_provider(query.provider) {
+        if !self.knows_provider(query.provider) && !self.knows(query.provider, query.model) {
             return Err(format!("no prices for provider {}", query.provider));
         }
         let variant = variant(usage)?;
@@ -77,6 +77,10 @@ impl Book {
             let rates = Rates::resolve(found.model, variant, query.at)?;
             sum.add_fees(&rates, usage, &mut notes);
         }
+        if usage.tokens == Tokens::default() && sum.scaled == Some(0) && !notes.is_empty() {
+            // All that was used is what has no price.
+            return Err(notes.join("; "));
+        }
         let cost = sum.scaled.ok_or("the cost is out of range")?;
         let cost = round_half_up(cost).ok_or("the cost is out of range")?;
         notes.dedup();
@@ -90,7 +94,10 @@ impl Book {
 }
 
 fn no_counts(usage: &Usage) -> bool {
-    usage.tokens == Tokens::default() && usage.parts.is_empty() && usage.web_searches.is_none()
+    usage.tokens == Tokens::default()
+        && usage.parts.is_empty()
+        && usage.web_searches.is_none()
+        && usage.counts.is_empty()
 }
 
 /// The price variant that the response's tier and speed ask for.
@@ -120,10 +127,9 @@ struct Rates<'a> {
 
 impl<'a> Rates<'a> {
     fn resolve(model: &'a Model, variant: Option<&'a str>, at: Timestamp) -> Result<Self, String> {
-        // Before the first date that is known, the oldest price is the best there is.
         let plain = in_force(&model.prices, at)
-            .or(model.prices.first())
-            .ok_or_else(|| format!("no prices for {}", model.id))?;
+            .or(model.listed_first())
+            .ok_or_else(|| format!("no price for {} at that time", model.id))?;
         let Some(name) = variant else { return Ok(Self { model, plain, variant: None }) };
         let lower = name.to_ascii_lowercase();
         let entry = model
@@ -156,6 +162,9 @@ impl<'a> Rates<'a> {
         }
         if let Some((name, _)) = self.variant {
             rule += &format!("+{}", name.to_ascii_lowercase());
+        }
+        if entry.own {
+            rule += "+own";
         }
         if entry.hours.is_some() {
             rule += "+peak";
@@ -222,6 +231,9 @@ impl Sum {
             self.plus(i128::from(fee).checked_mul(SCALE));
         }
         let searches = usage.web_searches.unwrap_or(0);
+        if searches > 0 && matches!(rates.model.provider.as_str(), "google" | "vertex") {
+            notes.push("a free allowance of searches is not deducted".to_owned());
+        }
         match rates.plain.web_search {
             Some(fee) => {
                 let fees = i128::from(fee).checked_mul(i128::from(searches));
@@ -229,6 +241,15 @@ impl Sum {
             }
             None if searches > 0 => notes.push("no price for web searches".to_owned()),
             None => {}
+        }
+        for (name, count) in usage.counts.iter().filter(|(_, count)| **count > 0) {
+            match rates.plain.fees.get(name) {
+                Some(fee) => {
+                    let fees = i128::from(*fee).checked_mul(i128::from(*count));
+                    self.plus(fees.and_then(|fees| fees.checked_mul(SCALE)));
+                }
+                None => notes.push(format!("no price for {}", name.replace('_', " "))),
+            }
         }
     }
 

@@ -58,6 +58,13 @@ fn golden_costs() {
         ("google", "gemini-2.5-pro", tokens(250_000, 1000), 640_000_000),
         ("google", "models/gemini-2.5-pro", tokens(250_000, 1000), 640_000_000),
         ("google", "gemini-2.5-pro", tokens(200_000, 1000), 260_000_000),
+        // A profile of a region costs a tenth more than the global one.
+        ("bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", cached, 12_150_000),
+        ("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", cached, 13_365_000),
+        ("vertex", "claude-sonnet-4-5@20250929", cached, 12_150_000),
+        ("vertex", "claude-sonnet-4-5-20250929", cached, 12_150_000),
+        ("azure", "gpt-4o-2024-08-06", tokens(1000, 100), 3_500_000),
+        ("copilot", "claude-sonnet-4.6", tokens(1000, 500), 10_500_000),
         ("google", "gemini-2.5-pro", tokens(200_001, 1000), 515_002_500),
         ("openai", "gpt-6-astra", tokens(272_000, 0), 2_720_000_000),
         ("openai", "gpt-6-astra", tokens(272_001, 0), 5_440_020_000),

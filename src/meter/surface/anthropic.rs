@@ -27,7 +27,7 @@ pub(super) struct Messages {
 
 /// As the provider counts; every field is the last one that came.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Counts {
+pub(super) struct Counts {
     input: Option<u64>,
     cache_read: Option<u64>,
     cache_write: Option<u64>,
@@ -87,7 +87,7 @@ impl Reader for Messages {
         let mut tokens = self.counts.tokens();
         let parts = self.parts(&tokens);
         if !parts.is_empty() {
-            tokens = parts.iter().fold(Tokens::default(), |sum, part| add(sum, &part.tokens));
+            tokens = parts.iter().fold(Tokens::default(), |sum, part| sum.plus(&part.tokens));
         }
         Reading {
             model: self.model.clone(),
@@ -104,6 +104,7 @@ impl Reader for Messages {
             },
             error: self.error,
             over: self.over,
+            ..Reading::default()
         }
     }
 }
@@ -148,7 +149,7 @@ impl Messages {
             entries
                 .iter()
                 .filter(|entry| wanted.contains(&kind(entry).as_str()))
-                .fold(Tokens::default(), |sum, entry| add(sum, &part(entry).tokens))
+                .fold(Tokens::default(), |sum, entry| sum.plus(&part(entry).tokens))
         };
         let plain = entries.iter().all(|entry| {
             kind(entry) == "message"
@@ -173,7 +174,7 @@ impl Messages {
 }
 
 impl Counts {
-    fn read(usage: &Value) -> Self {
+    pub(super) fn read(usage: &Value) -> Self {
         Self {
             input: count(usage, &["input_tokens"]),
             cache_read: count(usage, &["cache_read_input_tokens"]),
@@ -202,7 +203,7 @@ impl Counts {
         }
     }
 
-    fn tokens(&self) -> Tokens {
+    pub(super) fn tokens(&self) -> Tokens {
         let split = plus(self.write_5m, self.write_1h);
         // The split comes with the start only; writes beyond it have no lifetime that we know.
         let other = self
@@ -219,21 +220,5 @@ impl Counts {
             reasoning: self.thinking,
             ..Tokens::default()
         }
-    }
-}
-
-fn add(a: Tokens, b: &Tokens) -> Tokens {
-    Tokens {
-        input: plus(a.input, b.input),
-        cache_read: plus(a.cache_read, b.cache_read),
-        cache_write_5m: plus(a.cache_write_5m, b.cache_write_5m),
-        cache_write_1h: plus(a.cache_write_1h, b.cache_write_1h),
-        cache_write_other: plus(a.cache_write_other, b.cache_write_other),
-        output: plus(a.output, b.output),
-        reasoning: plus(a.reasoning, b.reasoning),
-        audio_input: plus(a.audio_input, b.audio_input),
-        audio_output: plus(a.audio_output, b.audio_output),
-        image_input: plus(a.image_input, b.image_input),
-        image_output: plus(a.image_output, b.image_output),
     }
 }

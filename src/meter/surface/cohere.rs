@@ -38,6 +38,10 @@ impl Reader for Cohere {
             model: None,
             id: self.id.clone(),
             usage: Usage {
+                counts: field("search_units")
+                    .map(|units| ("search_units".to_owned(), units))
+                    .into_iter()
+                    .collect(),
                 state: state(self.billed.is_some(), true),
                 tokens: Tokens {
                     input: field("input_tokens"),
@@ -48,6 +52,7 @@ impl Reader for Cohere {
             },
             error: self.error,
             over: self.billed.is_some(),
+            ..Reading::default()
         }
     }
 }

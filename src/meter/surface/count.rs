@@ -4,7 +4,12 @@ use serde_json::Value;
 
 /// A count at `path` below `value`. Absent and null are `None`, never 0.
 pub(super) fn count(value: &Value, path: &[&str]) -> Option<u64> {
-    match walk(value, path)? {
+    as_count(walk(value, path)?)
+}
+
+/// `value` as a count.
+pub(super) fn as_count(value: &Value) -> Option<u64> {
+    match value {
         Value::Number(number) => number.as_u64().or_else(|| {
             // Cohere bills in floats. Negative, infinite or absurd numbers are no counts.
             let float = number.as_f64()?.round();

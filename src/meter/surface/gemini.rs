@@ -16,6 +16,8 @@ pub(super) struct Gemini {
     usage: Option<Value>,
     finished: bool,
     settled: bool,
+    /// Searches that grounded the answer.
+    searches: Option<u64>,
     error: Option<&'static str>,
 }
 
@@ -23,6 +25,14 @@ impl Gemini {
     /// Embeddings have no candidates that could finish.
     pub(super) fn for_embeddings() -> Self {
         Self { finished: true, ..Self::default() }
+    }
+
+    /// From Gemini 3 on each query is billed, before that the answer that was grounded.
+    fn billed_searches(&self) -> Option<u64> {
+        let old = self.model.as_deref().is_some_and(|m| {
+            ["gemini-1", "gemini-2"].iter().any(|generation| m.starts_with(generation))
+        });
+        self.searches.map(|queries| if old { 1 } else { queries })
     }
 }
 
@@ -44,6 +54,12 @@ impl Reader for Gemini {
             // Totals from before the end are not the last word, whatever else the end brings.
             self.settled = self.finished;
         }
+        let queries = [Field::Searches, Field::WrappedSearches]
+            .into_iter()
+            .filter_map(|field| found.field(field)?.as_array())
+            .map(|queries| queries.len() as u64)
+            .max();
+        self.searches = queries.filter(|n| *n > 0).max(self.searches);
         if let Some(error) = found.field(Field::Error) {
             self.error = Some(in_stream(error));
         }
@@ -58,10 +74,12 @@ impl Reader for Gemini {
                 state: state(usage.is_some(), self.settled),
                 tokens: usage.map(tokens).unwrap_or_default(),
                 tier: usage.and_then(tier),
+                web_searches: self.billed_searches(),
                 ..Usage::default()
             },
             error: self.error,
             over: self.settled,
+            ..Reading::default()
         }
     }
 }
@@ -71,7 +89,9 @@ fn tokens(usage: &Value) -> Tokens {
     let cached = count(usage, &["cachedContentTokenCount"]);
     let tools = count(usage, &["toolUsePromptTokenCount"]);
     let thoughts = count(usage, &["thoughtsTokenCount"]);
-    let candidates = count(usage, &["candidatesTokenCount"]);
+    // Live sessions name what they say a response.
+    let candidates =
+        count(usage, &["candidatesTokenCount"]).or_else(|| count(usage, &["responseTokenCount"]));
     // Some say that thoughts are inside the candidates, some outside. The total knows.
     let said = plus(prompt, tools);
     let output = match count(usage, &["totalTokenCount"]) {

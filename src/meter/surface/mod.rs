@@ -5,22 +5,30 @@
 
 use std::sync::{Arc, LazyLock};
 
+use super::quota::{self, Window};
 use super::usage::{Usage, UsageState};
 
 mod anthropic;
+mod batch;
+mod bedrock;
 mod cohere;
 mod count;
 mod error;
 mod gemini;
+mod interactions;
+mod kind;
+mod ollama;
 mod openai_chat;
 mod openai_responses;
+mod provider;
 mod route;
 pub mod scan;
 mod sniff;
 pub(in crate::meter) mod socket;
 
 pub use error::{class_of_error, class_of_status};
-pub use route::{Kind, Route, route};
+pub use kind::Kind;
+pub use route::{Route, route};
 use scan::{Found, Paths};
 
 /// What a reader has learned so far.
@@ -36,6 +44,10 @@ pub struct Reading {
     pub error: Option<&'static str>,
     /// The response is logically over, whatever its framing still owes.
     pub over: bool,
+    /// The usage of what was asked for earlier, which nobody could be told then.
+    pub deferred: bool,
+    /// What it told of the plan's limits.
+    pub quota: Vec<Window>,
 }
 
 /// Follows the response of one exchange, one JSON unit (document, event, array element) at a time.
@@ -63,15 +75,43 @@ pub(in crate::meter) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
         Kind::Chat | Kind::Completions | Kind::Embeddings => {
             Some(Box::<openai_chat::Chat>::default())
         }
+        Kind::Batch | Kind::BatchFile => Some(Box::<batch::Batch>::default()),
         Kind::Responses | Kind::Realtime | Kind::Audio => {
             Some(Box::<openai_responses::Responses>::default())
         }
         Kind::Images => Some(Box::new(openai_responses::Responses::for_images())),
+        Kind::Interactions => Some(Box::<interactions::Interactions>::default()),
+        Kind::Ocr => Some(Box::<interactions::Pages>::default()),
+        Kind::Converse => Some(Box::<bedrock::Converse>::default()),
+        Kind::Invoke => Some(Box::<bedrock::Invoke>::default()),
+        Kind::Ollama => Some(Box::<ollama::Ollama>::default()),
         Kind::Gemini | Kind::CodeAssist => Some(Box::<gemini::Gemini>::default()),
-        Kind::GeminiEmbed => Some(Box::new(gemini::Gemini::for_embeddings())),
+        Kind::GeminiEmbed | Kind::GeminiPredict => Some(Box::new(gemini::Gemini::for_embeddings())),
         Kind::Cohere => Some(Box::<cohere::Cohere>::default()),
         Kind::Unknown => Some(Box::<sniff::Sniff>::default()),
-        Kind::CountTokens | Kind::InputTokens | Kind::GeminiCountTokens => None,
+        // Cursor's messages are of a format that nobody has published.
+        Kind::CountTokens
+        | Kind::InputTokens
+        | Kind::GeminiCountTokens
+        | Kind::BedrockCountTokens
+        | Kind::Cursor => None,
+        Kind::CodeAssistQuota => Some(Box::<Buckets>::default()),
+    }
+}
+
+/// Code Assist's answer to "how much is left".
+#[derive(Debug, Default)]
+struct Buckets(Vec<Window>);
+
+impl Reader for Buckets {
+    fn unit(&mut self, _event: Option<&str>, found: &Found) {
+        if let Some(buckets) = found.field(Field::Buckets) {
+            self.0 = quota::from_buckets(buckets);
+        }
+    }
+
+    fn reading(&self) -> Reading {
+        Reading { quota: self.0.clone(), ..Reading::default() }
     }
 }
 
@@ -124,6 +164,26 @@ wanted! {
     WrappedBlocked = "response.promptFeedback.blockReason",
     TraceId = "traceId",
     RequestId = "request_id",
+    RateLimits = "rate_limits",
+    PlanType = "plan_type",
+    Buckets = "buckets",
+    Background = "background",
+    CopilotUsage = "copilot_usage",
+    BedrockTier = "serviceTier",
+    InvocationMetrics = "amazon-bedrock-invocationMetrics",
+    OllamaInput = "prompt_eval_count",
+    OllamaOutput = "eval_count",
+    OllamaDone = "done",
+    InteractionUsage = "interaction.usage",
+    InteractionId = "interaction.id",
+    InteractionModel = "interaction.model",
+    Pages = "usage_info.pages_processed",
+    ResultUsage = "result.message.usage",
+    ResultModel = "result.message.model",
+    BodyUsage = "response.body.usage",
+    BodyModel = "response.body.model",
+    Searches = "candidates[].groundingMetadata.webSearchQueries",
+    WrappedSearches = "response.candidates[].groundingMetadata.webSearchQueries",
     Meta = "meta",
 }
 

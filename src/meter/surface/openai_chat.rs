@@ -18,6 +18,7 @@ pub(super) struct Chat {
     tier: Option<String>,
     usage: Option<Value>,
     models: Option<Value>,
+    copilot_cost: Option<i64>,
     error: Option<&'static str>,
     /// A choice has said why it ended.
     finished: bool,
@@ -37,6 +38,7 @@ impl Reader for Chat {
         if let Some(models) = found.field(Field::GroqModels) {
             self.models = Some(models.clone());
         }
+        self.copilot_cost = copilot_cost(found).or(self.copilot_cost);
         if let Some(error) = found.field(Field::Error) {
             self.error = Some(in_stream(error));
         }
@@ -62,11 +64,12 @@ impl Reader for Chat {
                     .tier
                     .clone()
                     .or_else(|| text(usage?, &["service_tier"]).map(str::to_owned)),
-                provider_cost_nanousd: usage.and_then(cost),
+                provider_cost_nanousd: self.copilot_cost.or_else(|| cost(usage?)),
                 ..Usage::default()
             },
             error: self.error,
             over: self.over,
+            ..Reading::default()
         }
     }
 }
@@ -114,6 +117,12 @@ pub(super) fn tokens(usage: &Value) -> Tokens {
         image_output: count(usage, &["completion_tokens_details", "image_tokens"]),
         ..Tokens::default()
     }
+}
+
+/// What GitHub Copilot says beside the usage: 10⁹ nano-AIU are a credit, a credit is a cent.
+pub(super) fn copilot_cost(found: &Found) -> Option<i64> {
+    let credits = count(found.field(Field::CopilotUsage)?, &["total_nano_aiu"])?;
+    i64::try_from(credits.checked_add(50)? / 100).ok()
 }
 
 /// What the provider says that it charged.

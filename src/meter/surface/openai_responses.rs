@@ -4,10 +4,11 @@ use serde_json::Value;
 
 use super::count::{count, minus, text};
 use super::error::in_stream;
-use super::openai_chat::cost;
+use super::openai_chat::{copilot_cost, cost};
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
-use crate::meter::usage::{Tokens, Usage};
+use crate::meter::quota;
+use crate::meter::usage::{Counts, Tokens, Usage};
 
 /// Usage comes with the terminal event, or in the document.
 #[derive(Debug, Default)]
@@ -17,6 +18,11 @@ pub(super) struct Responses {
     tier: Option<String>,
     usage: Option<Value>,
     searches: Option<u64>,
+    counts: Counts,
+    copilot_cost: Option<i64>,
+    /// Asked for earlier, in the background: the usage is told to whoever reads it.
+    background: bool,
+    quota: Vec<quota::Window>,
     error: Option<&'static str>,
     over: bool,
     /// What comes out is an image.
@@ -39,7 +45,8 @@ impl Reader for Responses {
                 // Only here the tier is the one that was billed.
                 keep(&mut self.tier, found.text(Field::ResponseTier));
                 self.take(found.field(Field::ResponseUsage));
-                self.searched(found, Field::ResponseOutputType);
+                self.tools(found, Field::ResponseOutputType);
+                self.copilot_cost = copilot_cost(found);
                 self.over = true;
                 match (kind, found.field(Field::ResponseError)) {
                     (_, Some(error)) => self.error = Some(in_stream(error)),
@@ -51,6 +58,11 @@ impl Reader for Responses {
                         self.error = Some("in_stream");
                     }
                     _ => {}
+                }
+            }
+            "codex.rate_limits" => {
+                if let Some(limits) = found.field(Field::RateLimits) {
+                    self.quota = quota::from_codex_frame(limits, found.text(Field::PlanType));
                 }
             }
             "error" => {
@@ -73,6 +85,11 @@ impl Reader for Responses {
         if self.images {
             tokens.image_output = tokens.image_output.or(tokens.output);
         }
+        let mut counts = self.counts.clone();
+        // Transcriptions are billed by one or the other.
+        if let Some(seconds) = usage.and_then(|usage| count(usage, &["seconds"])) {
+            counts.insert("audio_seconds".to_owned(), seconds);
+        }
         Reading {
             model: self.model.clone(),
             id: self.id.clone(),
@@ -84,11 +101,14 @@ impl Reader for Responses {
                     .clone()
                     .or_else(|| text(usage?, &["service_tier"]).map(str::to_owned)),
                 web_searches: self.searches,
-                provider_cost_nanousd: usage.and_then(cost),
+                counts,
+                provider_cost_nanousd: self.copilot_cost.or_else(|| cost(usage?)),
                 ..Usage::default()
             },
             error: self.error,
             over: self.over,
+            quota: self.quota.clone(),
+            deferred: self.background && usage.is_some(),
         }
     }
 }
@@ -99,7 +119,9 @@ impl Responses {
         keep(&mut self.id, found.text(Field::Id));
         keep(&mut self.tier, found.text(Field::ServiceTier));
         self.take(found.field(Field::Usage));
-        self.searched(found, Field::OutputType);
+        self.tools(found, Field::OutputType);
+        self.copilot_cost = copilot_cost(found);
+        self.background |= found.field(Field::Background).and_then(Value::as_bool) == Some(true);
         if let Some(error) = found.field(Field::Error) {
             self.error = Some(in_stream(error));
         } else if found.text(Field::Status) == Some("failed") {
@@ -113,26 +135,35 @@ impl Responses {
         }
     }
 
-    fn searched(&mut self, found: &Found, outputs: Field) {
-        let searches = found
-            .all(outputs as usize)
-            .filter(|kind| kind.as_str() == Some("web_search_call"))
-            .count();
-        if searches > 0 {
-            self.searches = u64::try_from(searches).ok();
+    /// Tool calls that are billed by count.
+    fn tools(&mut self, found: &Found, outputs: Field) {
+        for kind in found.all(outputs as usize).filter_map(Value::as_str) {
+            let name = match kind {
+                "web_search_call" => {
+                    self.searches = Some(self.searches.unwrap_or(0) + 1);
+                    continue;
+                }
+                "file_search_call" => "file_searches",
+                "code_interpreter_call" => "code_runs",
+                _ => continue,
+            };
+            *self.counts.entry(name.to_owned()).or_default() += 1;
         }
     }
 }
 
-fn tokens(usage: &Value) -> Tokens {
+pub(super) fn tokens(usage: &Value) -> Tokens {
     // Audio and images write `token_details`, Responses `tokens_details`.
     let details = |side: &str, field: &str| {
         count(usage, &[&format!("{side}_tokens_details"), field])
             .or_else(|| count(usage, &[&format!("{side}_token_details"), field]))
     };
+    // Of what is not in the cache; Realtime says which part is.
+    let fresh = |field: &str| {
+        let path = ["input_token_details", "cached_tokens_details", field];
+        minus(details("input", field), count(usage, &path))
+    };
     let cached = details("input", "cached_tokens");
-    // Realtime says what was cached; that is no part of the input that was not.
-    let cached_part = |kind| count(usage, &["input_token_details", "cached_tokens_details", kind]);
     let written = details("input", "cache_write_tokens");
     Tokens {
         input: minus(minus(count(usage, &["input_tokens"]), cached), written),
@@ -140,9 +171,9 @@ fn tokens(usage: &Value) -> Tokens {
         cache_write_other: written,
         output: count(usage, &["output_tokens"]),
         reasoning: details("output", "reasoning_tokens"),
-        audio_input: minus(details("input", "audio_tokens"), cached_part("audio_tokens")),
+        audio_input: fresh("audio_tokens"),
         audio_output: details("output", "audio_tokens"),
-        image_input: minus(details("input", "image_tokens"), cached_part("image_tokens")),
+        image_input: fresh("image_tokens"),
         image_output: details("output", "image_tokens"),
         ..Tokens::default()
     }

@@ -1,213 +1,203 @@
 //! What a request is, by host, method and path alone.
 
-/// An API surface.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kind {
-    Messages,
-    CountTokens,
-    Chat,
-    Completions,
-    Responses,
-    /// Over a WebSocket only.
-    Realtime,
-    InputTokens,
-    Embeddings,
-    Images,
-    Audio,
-    Gemini,
-    GeminiEmbed,
-    GeminiCountTokens,
-    CodeAssist,
-    Cohere,
-    /// A POST to a host that we don't know: the shape of the response decides.
-    Unknown,
-}
-
-impl Kind {
-    /// The name in the ledger; `None` until the shape is known.
-    #[must_use]
-    pub fn name(self) -> Option<&'static str> {
-        Some(match self {
-            Self::Messages => "anthropic.messages",
-            Self::CountTokens => "anthropic.count_tokens",
-            Self::Chat => "openai.chat",
-            Self::Completions => "openai.completions",
-            Self::Responses => "openai.responses",
-            Self::Realtime => "openai.realtime",
-            Self::InputTokens => "openai.input_tokens",
-            Self::Embeddings => "openai.embeddings",
-            Self::Images => "openai.images",
-            Self::Audio => "openai.audio",
-            Self::Gemini => "gemini.generate",
-            Self::GeminiEmbed => "gemini.embed",
-            Self::GeminiCountTokens => "gemini.count_tokens",
-            Self::CodeAssist => "gemini.code_assist",
-            Self::Cohere => "cohere.chat",
-            Self::Unknown => return None,
-        })
-    }
-
-    /// Whose models are called through this surface when the host is nobody's we know.
-    #[must_use]
-    pub fn family(self) -> Option<&'static str> {
-        match self {
-            Self::Messages | Self::CountTokens => Some("anthropic"),
-            Self::Chat
-            | Self::Completions
-            | Self::Responses
-            | Self::Realtime
-            | Self::InputTokens
-            | Self::Embeddings
-            | Self::Images
-            | Self::Audio => Some("openai"),
-            Self::Gemini | Self::GeminiEmbed | Self::GeminiCountTokens | Self::CodeAssist => {
-                Some("google")
-            }
-            Self::Cohere => Some("cohere"),
-            Self::Unknown => None,
-        }
-    }
-
-    fn side_call(self) -> bool {
-        match self {
-            // Unknown: until the response turns out to be a model's.
-            Self::CountTokens | Self::InputTokens | Self::GeminiCountTokens | Self::Unknown => true,
-            Self::Messages
-            | Self::Chat
-            | Self::Completions
-            | Self::Responses
-            | Self::Realtime
-            | Self::Embeddings
-            | Self::Images
-            | Self::Audio
-            | Self::Gemini
-            | Self::GeminiEmbed
-            | Self::CodeAssist
-            | Self::Cohere => false,
-        }
-    }
-}
+use super::kind::Kind;
+use super::provider::{Terms, of_host};
+use crate::config::percent_decode;
 
 /// What a request is.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Route {
-    /// A provider of the price book, or the host itself.
+    /// A provider that we know, or the host itself.
     pub provider: String,
-    pub known_provider: bool,
     pub kind: Option<Kind>,
     pub billable: bool,
+    /// Reads what an earlier request asked for: counts only what was not told then, and only once.
+    pub reread: bool,
     /// Covered by a subscription, as the host says.
     pub subscription: bool,
-    /// Gemini and the like name the model in the path.
+    /// Gemini, the clouds and the like name the model in the path.
     pub model: Option<String>,
     pub stream: Option<bool>,
     /// The region of a regional host, which has a price of its own.
     pub geo: Option<&'static str>,
+    /// What the path reads back: a batch or a file.
+    pub subject: Option<String>,
 }
-
-const PROVIDERS: &[(&str, &str)] = &[
-    ("api.anthropic.com", "anthropic"),
-    (crate::config::SELFTEST_HOST, "anthropic"),
-    ("api.openai.com", "openai"),
-    ("us.api.openai.com", "openai"),
-    ("eu.api.openai.com", "openai"),
-    ("chatgpt.com", "openai"),
-    ("generativelanguage.googleapis.com", "google"),
-    ("generativelanguage.mtls.googleapis.com", "google"),
-    ("cloudcode-pa.googleapis.com", "google"),
-    ("daily-cloudcode-pa.googleapis.com", "google"),
-    ("api.x.ai", "xai"),
-    ("api.groq.com", "groq"),
-    ("api.mistral.ai", "mistral"),
-    ("codestral.mistral.ai", "mistral"),
-    ("api.deepseek.com", "deepseek"),
-    ("openrouter.ai", "openrouter"),
-    ("api.together.ai", "together"),
-    ("api.together.xyz", "together"),
-    ("api-inference.together.ai", "together"),
-    ("api.fireworks.ai", "fireworks"),
-    ("api.cohere.com", "cohere"),
-    ("api.perplexity.ai", "perplexity"),
-    ("api.cerebras.ai", "cerebras"),
-];
 
 /// Classifies a request. `path` is without the query; `upgrade` = it asks for a WebSocket.
 #[must_use]
 pub fn route(host: &str, method: &str, path: &str, upgrade: bool) -> Route {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let known = PROVIDERS.iter().find(|(name, _)| *name == host).map(|(_, provider)| *provider);
-    let provider = known.unwrap_or(&host).to_owned();
+    let known = of_host(&host);
     let path = path.trim_end_matches('/');
-    let posted = method.eq_ignore_ascii_case("POST");
-    let (kind, model, stream) = if upgrade && path.ends_with("/realtime") {
-        (Some(Kind::Realtime), None, Some(true))
+    let asked = method.eq_ignore_ascii_case("POST") || upgrade;
+    let mut class = if asked {
+        classify(known.map(|(provider, _)| provider), path)
+    } else if method.eq_ignore_ascii_case("GET") {
+        read_back(path)
     } else {
-        kind(known, path, posted || upgrade)
+        Class::default()
     };
-    // Reading a stored response back repeats its usage: only what creates one is billed.
-    let billable = kind.is_some_and(|kind| !kind.side_call()) && (posted || upgrade);
+    if asked && class.kind.is_none() && known.is_none() {
+        class.kind = Some(Kind::Unknown);
+    }
     Route {
-        known_provider: known.is_some(),
-        kind: kind.filter(|_| posted || upgrade),
-        billable,
-        subscription: host == "chatgpt.com" || host.ends_with("cloudcode-pa.googleapis.com"),
-        model,
-        stream,
+        provider: known.map_or_else(|| host.clone(), |(provider, _)| provider.to_owned()),
+        kind: class.kind,
+        billable: asked && class.kind.is_some_and(Kind::asks_model),
+        reread: !asked && class.kind.is_some(),
+        subscription: known.is_some_and(|(_, terms)| terms == Terms::Plan),
+        model: class.model,
+        stream: class.stream.or((class.kind == Some(Kind::Realtime)).then_some(true)),
         geo: match host.as_str() {
             "us.api.openai.com" => Some("us"),
             "eu.api.openai.com" => Some("eu"),
             _ => None,
         },
-        provider,
+        subject: class.subject,
     }
 }
 
-type Classified = (Option<Kind>, Option<String>, Option<bool>);
+#[derive(Default)]
+struct Class {
+    kind: Option<Kind>,
+    model: Option<String>,
+    stream: Option<bool>,
+    subject: Option<String>,
+}
 
-fn kind(known: Option<&str>, path: &str, posted: bool) -> Classified {
-    let last = path.rsplit('/').next().unwrap_or_default();
-    if let Some((name, action)) = last.rsplit_once(':') {
-        let assist = path.starts_with("/v1internal:");
-        let model = (!name.is_empty() && !assist).then(|| name.to_owned());
-        let (kind, stream) = match action {
-            "generateContent" => (Kind::Gemini, Some(false)),
-            "streamGenerateContent" => (Kind::Gemini, Some(true)),
-            "embedContent" | "batchEmbedContents" => (Kind::GeminiEmbed, Some(false)),
-            "countTokens" => (Kind::GeminiCountTokens, Some(false)),
-            _ => return (None, None, None),
-        };
-        let kind = if assist && kind == Kind::Gemini { Kind::CodeAssist } else { kind };
-        return (Some(kind), model, stream);
+impl From<Kind> for Class {
+    fn from(kind: Kind) -> Self {
+        Self { kind: Some(kind), ..Self::default() }
     }
-    let ends = |suffix: &str| path.ends_with(suffix);
-    let cohere = known == Some("cohere");
-    let kind = if ends("/v1/messages/count_tokens") {
-        Some(Kind::CountTokens)
-    } else if ends("/v1/messages") {
-        Some(Kind::Messages)
-    } else if ends("/chat/completions") {
-        Some(Kind::Chat)
-    } else if ends("/completions") {
-        Some(Kind::Completions)
-    } else if ends("/responses/input_tokens") {
-        Some(Kind::InputTokens)
-    } else if ends("/responses") || ends("/responses/compact") {
-        Some(Kind::Responses)
-    } else if ends("/embeddings") {
-        Some(Kind::Embeddings)
-    } else if ends("/images/generations") || ends("/images/edits") {
-        Some(Kind::Images)
-    } else if ends("/audio/transcriptions") || ends("/audio/translations") || ends("/audio/speech")
+}
+
+/// Surfaces that the end of the path tells, whoever the host is: gateways mount them anywhere. The
+/// first match counts.
+const ENDS: &[(&str, Kind)] = &[
+    ("/v1/messages/count_tokens", Kind::CountTokens),
+    ("/v1/messages", Kind::Messages),
+    ("/chat/completions", Kind::Chat),
+    ("/completions", Kind::Completions),
+    ("/v1/conversations", Kind::Chat),
+    ("/responses/input_tokens", Kind::InputTokens),
+    ("/responses", Kind::Responses),
+    ("/responses/compact", Kind::Responses),
+    ("/realtime", Kind::Realtime),
+    ("/embeddings", Kind::Embeddings),
+    ("/images/generations", Kind::Images),
+    ("/images/edits", Kind::Images),
+    ("/audio/transcriptions", Kind::Audio),
+    ("/audio/translations", Kind::Audio),
+    ("/audio/speech", Kind::Audio),
+];
+
+/// Surfaces that only their provider speaks at these paths.
+const OWN_ENDS: &[(&str, &str, Kind)] = &[
+    ("cohere", "/chat", Kind::Cohere),
+    ("cohere", "/embed", Kind::Cohere),
+    ("cohere", "/rerank", Kind::Cohere),
+    ("mistral", "/v1/ocr", Kind::Ocr),
+    ("google", "/interactions", Kind::Interactions),
+    // Elsewhere such paths are anybody's.
+    ("ollama", "/api/chat", Kind::Ollama),
+    ("ollama", "/api/generate", Kind::Ollama),
+    ("ollama", "/api/embed", Kind::Ollama),
+    ("copilot", "/v1/engines/copilot-codex/completions", Kind::Completions),
+    ("cursor", "/agent.v1.AgentService/Run", Kind::Cursor),
+    ("cursor", "/agent.v1.AgentService/RunSSE", Kind::Cursor),
+    ("cursor", "/aiserver.v1.ChatService/StreamUnifiedChatWithTools", Kind::Cursor),
+];
+
+fn classify(provider: Option<&str>, path: &str) -> Class {
+    let (parent, last) = path.rsplit_once('/').unwrap_or_default();
+    if let Some((name, action)) = last.rsplit_once(':')
+        && !parent.ends_with("/model")
     {
-        Some(Kind::Audio)
-    } else if cohere && (ends("/chat") || ends("/embed") || ends("/rerank")) {
-        Some(Kind::Cohere)
-    } else if known.is_none() && posted {
-        Some(Kind::Unknown)
-    } else {
-        None
+        return google(parent, name, action);
+    }
+    if let Some((_, rest)) = path.split_once("/model/")
+        && let Some((model, action)) = rest.rsplit_once('/')
+    {
+        return bedrock(model, action);
+    }
+    let own = OWN_ENDS
+        .iter()
+        .find(|(who, end, _)| provider == Some(who) && path.ends_with(end))
+        .map(|(.., kind)| *kind);
+    let kind = own.or_else(|| ENDS.iter().find(|(end, _)| path.ends_with(end)).map(|(_, k)| *k));
+    Class { kind, model: kind.and_then(|_| deployment(path)), ..Class::default() }
+}
+
+/// What a GET may tell that nobody was told before.
+fn read_back(path: &str) -> Class {
+    let parts: Vec<&str> = path.split('/').collect();
+    match parts.as_slice() {
+        [.., "messages", "batches", id, "results"] => {
+            Class { subject: Some((*id).to_owned()), ..Kind::Batch.into() }
+        }
+        [.., "files", id, "content"] => {
+            Class { subject: Some((*id).to_owned()), ..Kind::BatchFile.into() }
+        }
+        [.., "responses", id] if !id.is_empty() => Kind::Responses.into(),
+        _ => Class::default(),
+    }
+}
+
+/// `…/models/MODEL:action`, Vertex's publishers included, and Code Assist's `/v1internal:action`.
+fn google(parent: &str, name: &str, action: &str) -> Class {
+    let assist = name == "v1internal";
+    let (kind, stream) = match action {
+        "generateContent" if assist => (Kind::CodeAssist, Some(false)),
+        "streamGenerateContent" if assist => (Kind::CodeAssist, Some(true)),
+        "retrieveUserQuota" if assist => (Kind::CodeAssistQuota, None),
+        "generateContent" => (Kind::Gemini, Some(false)),
+        "streamGenerateContent" => (Kind::Gemini, Some(true)),
+        "embedContent" | "batchEmbedContents" => (Kind::GeminiEmbed, Some(false)),
+        "predict" => (Kind::GeminiPredict, Some(false)),
+        "countTokens" => (Kind::GeminiCountTokens, Some(false)),
+        "rawPredict" if name == "count-tokens" => (Kind::CountTokens, Some(false)),
+        "rawPredict" | "streamRawPredict" => {
+            let kind =
+                if parent.contains("/publishers/anthropic/") { Kind::Messages } else { Kind::Chat };
+            (kind, Some(action == "streamRawPredict"))
+        }
+        _ => return Class::default(),
     };
-    (kind, None, None)
+    let model = (!name.is_empty() && !assist && name != "count-tokens").then(|| name.to_owned());
+    Class { kind: Some(kind), model, stream, ..Class::default() }
+}
+
+fn bedrock(model: &str, action: &str) -> Class {
+    let (kind, stream) = match action {
+        "converse" => (Kind::Converse, Some(false)),
+        "converse-stream" => (Kind::Converse, Some(true)),
+        "invoke" => (Kind::Invoke, Some(false)),
+        "invoke-with-response-stream" | "invoke-with-bidirectional-stream" => {
+            (Kind::Invoke, Some(true))
+        }
+        "count-tokens" => (Kind::BedrockCountTokens, Some(false)),
+        _ => return Class::default(),
+    };
+    Class { kind: Some(kind), model: Some(bedrock_model(model)), stream, ..Class::default() }
+}
+
+/// The model's id out of an encoded id or ARN. An application profile hides which model it is, and
+/// is named by itself.
+fn bedrock_model(encoded: &str) -> String {
+    let text = String::from_utf8_lossy(&percent_decode(encoded)).into_owned();
+    let Some(rest) = text.strip_prefix("arn:") else { return text };
+    match rest.rsplit_once('/') {
+        Some((kind, id)) if !kind.ends_with("application-inference-profile") => id.to_owned(),
+        Some((_, id)) => format!("application-inference-profile/{id}"),
+        None => rest.rsplit(':').next().unwrap_or_default().to_owned(),
+    }
+}
+
+/// Azure's `/openai/deployments/NAME/…`.
+fn deployment(path: &str) -> Option<String> {
+    let (_, rest) = path.split_once("/deployments/")?;
+    Some(rest.split('/').next()?.to_owned()).filter(|name| !name.is_empty())
 }
 
 #[cfg(test)]
@@ -232,7 +222,7 @@ mod tests {
             ("api.openai.com", "GET", "/v1/chat/completions", None, false),
             ("api.openai.com", "POST", "/v1/completions", Some(Kind::Completions), true),
             ("api.openai.com", "POST", "/v1/responses", Some(Kind::Responses), true),
-            ("api.openai.com", "GET", "/v1/responses/resp_1", None, false),
+            ("api.openai.com", "GET", "/v1/responses/resp_1/input_items", None, false),
             (
                 "api.openai.com",
                 "POST",
@@ -259,10 +249,113 @@ mod tests {
             ("llm.corp.example", "POST", "/proxy/v1/chat/completions", Some(Kind::Chat), true),
             ("llm.corp.example", "POST", "/ask", Some(Kind::Unknown), false),
             ("llm.corp.example", "GET", "/ask", None, false),
+            ("ollama.com", "POST", "/api/chat", Some(Kind::Ollama), true),
+            ("llm.corp.example", "POST", "/api/chat", Some(Kind::Unknown), false),
+            ("api.githubcopilot.com", "POST", "/chat/completions", Some(Kind::Chat), true),
+            ("api.githubcopilot.com", "POST", "/responses", Some(Kind::Responses), true),
+            ("api.githubcopilot.com", "POST", "/v1/messages", Some(Kind::Messages), true),
+            ("api.githubcopilot.com", "POST", "/mcp/readonly", None, false),
+            ("api.mistral.ai", "POST", "/v1/ocr", Some(Kind::Ocr), true),
+            ("api.mistral.ai", "POST", "/v1/fim/completions", Some(Kind::Completions), true),
+            (
+                "generativelanguage.googleapis.com",
+                "POST",
+                "/v1beta/interactions",
+                Some(Kind::Interactions),
+                true,
+            ),
+            (
+                "agent.api5.cursor.sh",
+                "POST",
+                "/agent.v1.AgentService/RunSSE",
+                Some(Kind::Cursor),
+                true,
+            ),
             ("", "", "", None, false),
         ] {
             let route = route(host, method, path, false);
             assert_eq!((route.kind, route.billable), (kind, billable), "{method} {host}{path}");
+        }
+    }
+
+    #[test]
+    fn clouds_name_the_model_in_the_path() {
+        let vertex = "/v1/projects/p/locations/us-east5/publishers";
+        for (host, path, kind, model, stream) in [
+            (
+                "bedrock-runtime.us-east-1.amazonaws.com",
+                "/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/invoke-with-response-stream"
+                    .to_owned(),
+                Kind::Invoke,
+                Some("us.anthropic.claude-sonnet-4-5-20250929-v1:0"),
+                Some(true),
+            ),
+            (
+                "bedrock-runtime.us-east-1.amazonaws.com",
+                "/model/arn%3Aaws%3Abedrock%3Aus-east-1%3A1%3Ainference-profile%2Feu.amazon.nova-lite-v1%3A0/converse".to_owned(),
+                Kind::Converse,
+                Some("eu.amazon.nova-lite-v1:0"),
+                Some(false),
+            ),
+            (
+                "bedrock-runtime.us-east-1.amazonaws.com",
+                "/model/arn:aws:bedrock:us-east-1:1:application-inference-profile/x/converse-stream".to_owned(),
+                Kind::Converse,
+                Some("application-inference-profile/x"),
+                Some(true),
+            ),
+            (
+                "us-east5-aiplatform.googleapis.com",
+                format!("{vertex}/anthropic/models/claude-sonnet-4-5@20250929:streamRawPredict"),
+                Kind::Messages,
+                Some("claude-sonnet-4-5@20250929"),
+                Some(true),
+            ),
+            (
+                "us-east5-aiplatform.googleapis.com",
+                format!("{vertex}/anthropic/models/count-tokens:rawPredict"),
+                Kind::CountTokens,
+                None,
+                Some(false),
+            ),
+            (
+                "aiplatform.googleapis.com",
+                format!("{vertex}/mistralai/models/mistral-medium-3:rawPredict"),
+                Kind::Chat,
+                Some("mistral-medium-3"),
+                Some(false),
+            ),
+            (
+                "aiplatform.googleapis.com",
+                format!("{vertex}/google/models/gemini-2.5-pro:streamGenerateContent"),
+                Kind::Gemini,
+                Some("gemini-2.5-pro"),
+                Some(true),
+            ),
+            (
+                "corp.openai.azure.com",
+                "/openai/deployments/my-gpt/chat/completions".to_owned(),
+                Kind::Chat,
+                Some("my-gpt"),
+                None,
+            ),
+        ] {
+            let route = route(host, "POST", &path, false);
+            assert_eq!(route.kind, Some(kind), "{path}");
+            assert_eq!((route.model.as_deref(), route.stream), (model, stream), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_read_back_is_not_asked_again() {
+        for (path, kind, subject) in [
+            ("/v1/responses/resp_1", Kind::Responses, None),
+            ("/v1/messages/batches/msgbatch_1/results", Kind::Batch, Some("msgbatch_1")),
+            ("/v1/files/file-1/content", Kind::BatchFile, Some("file-1")),
+        ] {
+            let route = route("api.openai.com", "GET", path, false);
+            assert_eq!((route.kind, route.subject.as_deref()), (Some(kind), subject), "{path}");
+            assert_eq!((route.billable, route.reread), (false, true), "{path}");
         }
     }
 
@@ -288,9 +381,6 @@ mod tests {
         assert!(!route("api.openai.com", "POST", "/", false).subscription);
         assert_eq!(route("eu.api.openai.com", "POST", "/", false).geo, Some("eu"));
         let unknown = route("Llm.Corp.example", "POST", "/", false);
-        assert_eq!(
-            (unknown.provider.as_str(), unknown.known_provider),
-            ("llm.corp.example", false)
-        );
+        assert_eq!(unknown.provider, "llm.corp.example");
     }
 }

@@ -55,6 +55,15 @@ fn shape(event: Option<&str>, found: &Found) -> Option<Kind> {
         Some(Kind::Gemini)
     } else if found.field(Field::WrappedUsage).is_some() {
         Some(Kind::CodeAssist)
+    } else if usage_has("inputTokens") {
+        Some(Kind::Converse)
+    } else if usage_has("billed_units")
+        || found.field(Field::Meta).is_some_and(|meta| meta.get("billed_units").is_some())
+    {
+        Some(Kind::Cohere)
+    } else if found.field(Field::OllamaDone).is_some() || found.field(Field::OllamaInput).is_some()
+    {
+        Some(Kind::Ollama)
     } else if usage_has("prompt_tokens") {
         Some(if object == "list" { Kind::Embeddings } else { Kind::Chat })
     } else {

@@ -8,14 +8,12 @@ use serde_json::Value;
 use super::count::text;
 use super::scan::{Found, Paths};
 use super::{Field, Kind, RESPONSE_PATHS};
+use crate::meter::quota::{Window, from_codex_frame};
 
 /// Behind those of every response.
-const EXTRA: &[&str] = &["stream_id", "session.model", "rate_limits", "plan_type", "credits"];
+const EXTRA: &[&str] = &["stream_id", "session.model"];
 const LANE: usize = RESPONSE_PATHS.len();
 const SESSION_MODEL: usize = LANE + 1;
-const RATE_LIMITS: usize = LANE + 2;
-const PLAN: usize = LANE + 3;
-const CREDITS: usize = LANE + 4;
 
 /// Behind those of every request.
 pub(in crate::meter) const CLIENT_PATHS: &[&str] = &[
@@ -131,11 +129,8 @@ pub(in crate::meter) fn said(found: &Found) -> Said<'_> {
     }
 }
 
-/// `codex.rate_limits` as it came: `plan_type`, `rate_limits`, `credits`.
-pub(in crate::meter) fn quota(found: &Found) -> Value {
-    let fields = [("plan_type", PLAN), ("rate_limits", RATE_LIMITS), ("credits", CREDITS)];
-    let there = fields
-        .into_iter()
-        .filter_map(|(name, path)| Some((name.to_owned(), found.last(path)?.clone())));
-    Value::Object(there.collect())
+/// What `codex.rate_limits` tells of the plan's limits.
+pub(in crate::meter) fn quota(found: &Found) -> Vec<Window> {
+    let limits = found.field(Field::RateLimits);
+    limits.map(|l| from_codex_frame(l, found.text(Field::PlanType))).unwrap_or_default()
 }

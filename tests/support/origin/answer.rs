@@ -97,6 +97,21 @@ pub struct Reply {
 }
 
 impl Reply {
+    /// A recorded answer, in pieces that fall anywhere.
+    pub fn recorded(headers: &[(&str, &str)], body: &str) -> Self {
+        Self {
+            status: 200,
+            headers: headers.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect(),
+            parts: body.as_bytes().chunks(13).map(<[u8]>::to_vec).collect(),
+            framing: Framing::Chunked,
+            slice: None,
+            cut: Cut::None,
+            gate: false,
+            slow: None,
+            served: None,
+        }
+    }
+
     pub fn reason(&self) -> &'static str {
         match self.status {
             200 => "OK",

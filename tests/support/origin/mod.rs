@@ -126,6 +126,8 @@ struct Log {
     requests: Vec<Request>,
     served: Vec<Served>,
     scripted: Vec<(String, String)>,
+    /// Answers that stand for a path, word for word.
+    recorded: Vec<(String, answer::Reply)>,
     at_gate: usize,
     aborted: usize,
 }
@@ -203,6 +205,12 @@ impl Origin {
         self.shared.lock().scripted.push((path.to_owned(), directives.to_owned()));
     }
 
+    /// From now on requests for `path` (as sent, without the query) get this answer, word for word.
+    pub fn record(&self, path: &str, headers: &[(&str, &str)], body: &str) {
+        let reply = answer::Reply::recorded(headers, body);
+        self.shared.lock().recorded.push((path.to_owned(), reply));
+    }
+
     pub fn requests(&self) -> Vec<Request> {
         self.shared.lock().requests.clone()
     }
@@ -270,7 +278,12 @@ impl Shared {
     fn answer(&self, request: Request) -> answer::Reply {
         let scripted = self.scripted(request.path());
         let sequence = self.next();
-        let reply = answer::reply(&request, scripted.as_deref(), sequence);
+        let recorded =
+            self.lock().recorded.iter().rev().find(|(p, _)| p == request.path()).cloned();
+        let reply = match recorded {
+            Some((_, reply)) => reply,
+            None => answer::reply(&request, scripted.as_deref(), sequence),
+        };
         self.update(|log| {
             if self.record {
                 log.requests.push(request);

@@ -2,6 +2,7 @@ mod ends;
 mod framings;
 mod odd;
 mod rows;
+mod shapes;
 mod sockets;
 
 use super::*;

@@ -349,16 +349,19 @@ fn open_responses_are_bounded() {
 }
 
 #[test]
-fn a_quota_is_handed_on_once() {
+fn a_quota_goes_with_the_next_row() {
     let mut socket = Socket::responses();
     socket.say(&json!({"type": "codex.rate_limits", "plan_type": "plus",
         "rate_limits": {"primary": {"used_percent": 12.5, "window_minutes": 300, "reset_at": 1}},
         "credits": null}));
-    let quota = socket.turns.take_quota().unwrap();
-    assert_eq!(quota["plan_type"], "plus");
-    assert_eq!(quota["rate_limits"]["primary"]["used_percent"], 12.5);
-    assert_eq!(socket.turns.take_quota(), None);
-    assert!(socket.end(None).is_empty());
+    for id in ["r1", "r2"] {
+        socket.ask(&create("gpt-5")).say(&created(id)).say(&completed(id, 20, 5));
+    }
+    let rows = socket.end(None);
+    let told = &rows[0].quota[0];
+    assert_eq!((told.name.as_str(), told.used_bp), ("5h", Some(1250)));
+    assert_eq!(told.plan.as_deref(), Some("plus"));
+    assert_eq!(rows[1].quota, [], "once");
 }
 
 #[test]

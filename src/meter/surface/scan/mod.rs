@@ -34,10 +34,10 @@ enum Step {
 }
 
 /// The paths of a [`Paths`], as a set of bits.
-type Set = u64;
+type Set = u128;
 
 impl Paths {
-    /// At most 64 paths; no path may be a prefix of another (the shorter one would take its value).
+    /// At most 128 paths; no path may be a prefix of another (the shorter one would take its value).
     #[must_use]
     pub fn new(paths: &[&'static str]) -> Arc<Self> {
         let compile = |path: &&'static str| {

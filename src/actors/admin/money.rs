@@ -1,0 +1,79 @@
+//! `/v1/pricing`, `/v1/quotas`, `/v1/budgets`: what the commands of the same names show.
+
+use actix_web::{HttpResponse, web};
+use jiff::{Timestamp, ZonedDateTime};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::problem::Problem;
+use super::routes::Api;
+use super::rows::read;
+use crate::meter::budget::{self, Budget};
+use crate::meter::ledger::{LedgerError, Quota};
+
+/// `/v1/quotas`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct QuotasAnswer {
+    quotas: Vec<Quota>,
+}
+
+/// The prices in force, the user's own in front of the list.
+#[utoipa::path(
+    get,
+    tag = "money",
+    path = "/v1/pricing",
+    security(("token" = [])),
+    responses(
+        (status = 200, description = "as `pricing list --json`", body = Object),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get_pricing(api: web::Data<Api>) -> HttpResponse {
+    let book = api.meter.book().load_full();
+    let prices = book.prices(Timestamp::now());
+    HttpResponse::Ok().json(serde_json::json!({ "book": book.date(), "prices": prices }))
+}
+
+/// The limits of plans, as the providers told them last.
+#[utoipa::path(
+    get,
+    tag = "money",
+    path = "/v1/quotas",
+    security(("token" = [])),
+    responses(
+        (status = 200, body = QuotasAnswer),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "the ledger can't be read", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get_quotas(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let quotas = read(&api, crate::meter::ledger::Ledger::quotas).await?;
+    Ok(HttpResponse::Ok().json(QuotasAnswer { quotas }))
+}
+
+/// How the budgets stand.
+#[utoipa::path(
+    get,
+    tag = "money",
+    path = "/v1/budgets",
+    security(("token" = [])),
+    responses(
+        (status = 200, description = "as `budget list --json`", body = Object),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "the ledger or the budgets can't be read", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn get_budgets(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+    let budgets: Vec<Budget> = budget::read(&api.home.budgets_file())
+        .map_err(|problem| Problem::unavailable(problem.to_string()))?;
+    let standings = read(&api, move |ledger| {
+        let now = ZonedDateTime::now();
+        budgets.iter().map(|b| b.standing(ledger, &now)).collect::<Result<Vec<_>, LedgerError>>()
+    });
+    Ok(HttpResponse::Ok().json(serde_json::json!({ "budgets": standings.await? })))
+}

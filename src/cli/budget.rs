@@ -1,0 +1,211 @@
+//! `halton-meter budget`: amounts that warn and never block.
+
+use std::fs;
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use jiff::{Timestamp, ZonedDateTime};
+
+use super::output::{Column, Style, Table, UsageError, clean, finish, money, write_json};
+use super::{Context, Exit, Failure};
+use crate::home::{Home, write_atomic};
+use crate::meter::budget::{self, Budget, Per, Standing, Told};
+use crate::meter::ledger::Ledger;
+use crate::meter::price::Dollars;
+
+#[derive(Debug, Subcommand)]
+pub enum BudgetCommand {
+    /// How the budgets stand.
+    List {
+        /// One JSON document (docs/json.md)
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set a budget; one of the same name is replaced.
+    Set(SetArgs),
+    /// Take a budget back.
+    Remove { name: String },
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  halton-meter budget set all --limit 100
+  halton-meter budget set side-project --limit 5 --per day --project my-app
+A budget warns in `run`, `status` and `statusline`; no request is ever held back.")]
+pub struct SetArgs {
+    name: String,
+    /// In dollars
+    #[arg(long, value_name = "USD")]
+    limit: Dollars,
+    #[arg(long, value_enum, default_value = "month")]
+    per: Per,
+    /// Only this project
+    #[arg(long)]
+    project: Option<String>,
+    /// Only this model
+    #[arg(long)]
+    model: Option<String>,
+    /// What a subscription covers too, at list prices
+    #[arg(long)]
+    covered: bool,
+}
+
+pub fn run(ctx: &Context, command: &BudgetCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let style = Style::detect(ctx.color);
+    finish(act(&ctx.home, command, style, &ZonedDateTime::now(), out))
+}
+
+fn act(
+    home: &Home,
+    command: &BudgetCommand,
+    style: Style,
+    now: &ZonedDateTime,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let path = home.budgets_file();
+    let mut budgets = budget::read(&path)?;
+    match command {
+        BudgetCommand::List { json } => {
+            let standings = standings(home, now)?;
+            if *json {
+                return write_json(out, &serde_json::json!({ "budgets": standings }));
+            }
+            if standings.is_empty() {
+                writeln!(out, "No budgets; `halton-meter budget set` sets one.")?;
+                return Ok(());
+            }
+            out.write_all(table(&standings).render(style).as_bytes())?;
+        }
+        BudgetCommand::Set(args) => {
+            home.create()?;
+            budgets.retain(|budget| budget.name != args.name);
+            budgets.push(Budget {
+                name: args.name.clone(),
+                limit: args.limit,
+                per: args.per,
+                project: args.project.clone(),
+                model: args.model.clone(),
+                covered: args.covered,
+            });
+            budget::write(&path, &budgets)?;
+            writeln!(out, "Set. It warns at 50, 80 and 100 %, and never holds a request back.")?;
+        }
+        BudgetCommand::Remove { name } => {
+            let before = budgets.len();
+            budgets.retain(|budget| budget.name != *name);
+            if budgets.len() == before {
+                return Err(UsageError(format!("no budget is named {name:?}")).into());
+            }
+            budget::write(&path, &budgets)?;
+            writeln!(out, "Removed.")?;
+        }
+    }
+    Ok(())
+}
+
+/// How each budget stands now.
+pub fn standings(home: &Home, now: &ZonedDateTime) -> anyhow::Result<Vec<Standing>> {
+    let budgets = budget::read(&home.budgets_file())?;
+    if budgets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ledger = Ledger::open(home)?;
+    Ok(budgets.iter().map(|b| b.standing(&ledger, now)).collect::<Result<_, _>>()?)
+}
+
+/// Thresholds that were passed and not told yet, in words; they are told now.
+pub fn news(home: &Home, now: &ZonedDateTime) -> Vec<String> {
+    let path = home.budgets_told();
+    let told = fs::read_to_string(&path).ok();
+    let mut told: Told = told.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();
+    let news: Vec<Standing> = standings(home, now)
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|standing| told.news(standing))
+        .collect();
+    if !news.is_empty()
+        && let Ok(text) = serde_json::to_string(&told)
+    {
+        // If it can't be kept, it is told again.
+        let _ = write_atomic(&path, text.as_bytes());
+    }
+    news.iter().map(line).collect()
+}
+
+/// `budget all: $84.20 of $100.00 this month (84%)`.
+pub fn line(standing: &Standing) -> String {
+    let budget = &standing.budget;
+    let unpriced = if standing.unpriced > 0 { ", and what has no price" } else { "" };
+    format!(
+        "budget {}: {} of {} this {} ({}%){unpriced}",
+        clean(&budget.name),
+        money(i128::from(standing.spent_nanousd)),
+        money(i128::from(budget.limit.nano())),
+        budget.per.as_str(),
+        standing.percent(),
+    )
+}
+
+fn table(standings: &[Standing]) -> Table {
+    let mut table = Table::new(&[
+        Column::text("BUDGET", 0),
+        Column::text("FOR", 2),
+        Column::text("PER", 1),
+        Column::number("SPENT", 0),
+        Column::number("LIMIT", 0),
+        Column::number("USED", 0),
+        Column::text("UNTIL", 3),
+    ]);
+    for standing in standings {
+        let Budget { name, limit, per, project, model, .. } = &standing.budget;
+        let parts: Vec<String> = project.iter().chain(model).map(|part| clean(part)).collect();
+        let until: Timestamp = standing.window.to;
+        table.row(vec![
+            clean(name),
+            if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") },
+            per.as_str().to_owned(),
+            money(i128::from(standing.spent_nanousd)),
+            money(i128::from(limit.nano())),
+            format!("{}%", standing.percent()),
+            until.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%m-%d").to_string(),
+        ]);
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture::{home, row, store};
+    use crate::meter::row::Row;
+
+    #[test]
+    fn set_warn_once_and_remove() {
+        let (_dir, home) = home();
+        let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+        let said = |command: &BudgetCommand| {
+            let mut out = Vec::new();
+            act(&home, command, Style::default(), &now, &mut out)
+                .map(|()| String::from_utf8(out).unwrap())
+        };
+        let list = BudgetCommand::List { json: false };
+        assert!(said(&list).unwrap().starts_with("No budgets"));
+        said(&BudgetCommand::Set(SetArgs {
+            name: "all".to_owned(),
+            limit: "10".parse().unwrap(),
+            per: Per::Month,
+            project: None,
+            model: None,
+            covered: false,
+        }))
+        .unwrap();
+        let rows = [Row { cost_nanousd: Some(8_400_000_000), ..row(1, "2026-11-24T00:00:00Z") }];
+        store(&home, &rows);
+        assert!(said(&list).unwrap().contains("84%"));
+        assert_eq!(news(&home, &now), ["budget all: $8.40 of $10.00 this month (84%)"]);
+        assert!(news(&home, &now).is_empty(), "told before");
+        let remove = BudgetCommand::Remove { name: "all".to_owned() };
+        said(&remove).unwrap();
+        assert!(said(&remove).is_err());
+    }
+}

@@ -1,0 +1,395 @@
+//! `halton-meter pricing`: the prices that count, the user's own among them.
+
+use std::io::Write;
+
+use clap::{Args, Subcommand};
+use jiff::civil::Date;
+use jiff::{Timestamp, ZonedDateTime};
+use serde::Serialize;
+
+use super::output::{Column, Style, Table, UsageError, counted, finish, money, write_json};
+use super::range::RangeArgs;
+use super::{Context, Exit, Failure};
+use crate::home::Home;
+use crate::meter::ledger::{GroupBy, Ledger, ReportQuery, Totals};
+use crate::meter::price::{Book, ListPrice, OwnPrice, OwnRates, read_own, write_own};
+
+#[derive(Debug, Subcommand)]
+pub enum PricingCommand {
+    /// The prices in force, in dollars per million tokens.
+    List(ListArgs),
+    /// Set a price of your own, also for the past.
+    Set(SetArgs),
+    /// Take prices of your own back.
+    Reset(ResetArgs),
+    /// Whether what was used has a price, and the provider's bill agrees with the list.
+    Check(CheckArgs),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  halton-meter pricing list sonnet
+  halton-meter pricing list openai/ --at 2026-06-01 --json")]
+pub struct ListArgs {
+    /// Only models whose `provider/name` contains this
+    filter: Option<String>,
+    /// On which day (UTC); default: today
+    #[arg(long, value_name = "DATE")]
+    at: Option<Date>,
+    /// Only prices of your own
+    #[arg(long)]
+    own: bool,
+    /// One JSON document (docs/json.md)
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  halton-meter pricing set openai/gpt-6-astra --input 4 --output 20 --from 2026-11-01
+  halton-meter pricing set llm.corp.example/house-7b --input 0.10 --output 0.30
+  halton-meter recompute-costs --since 2026-11-01 --dry-run    what that changes in the ledger")]
+pub struct SetArgs {
+    /// PROVIDER/MODEL; a host that is nobody's we know is its own provider
+    model: String,
+    #[command(flatten)]
+    rates: OwnRates,
+    /// From this day on (UTC); default: always
+    #[arg(long, value_name = "DATE")]
+    from: Option<Date>,
+    /// For this tier: batch, flex, priority, fast …
+    #[arg(long)]
+    tier: Option<String>,
+}
+
+#[derive(Args, Debug)]
+pub struct ResetArgs {
+    /// PROVIDER/MODEL
+    #[arg(required_unless_present = "all")]
+    model: Option<String>,
+    /// All of them
+    #[arg(long, conflicts_with = "model")]
+    all: bool,
+}
+
+#[derive(Args, Debug)]
+pub struct CheckArgs {
+    /// How far back the ledger is looked at
+    #[arg(long, value_name = "WHEN", default_value = "30d")]
+    since: String,
+    /// One JSON document (docs/json.md)
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(ctx: &Context, command: &PricingCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let style = Style::detect(ctx.color);
+    match command {
+        PricingCommand::List(args) => finish(list(args, &ctx.home, style, out)),
+        PricingCommand::Set(args) => finish(set(args, &ctx.home, out)),
+        PricingCommand::Reset(args) => finish(reset(args, &ctx.home, out)),
+        PricingCommand::Check(args) => {
+            let mut sound = true;
+            finish(check(args, &ctx.home, &ZonedDateTime::now(), out).map(|ok| sound = ok))?;
+            Ok(if sound { Exit::OK } else { Exit::FAILED })
+        }
+    }
+}
+
+/// The list prices with the user's own in front.
+pub fn book(home: &Home) -> anyhow::Result<Book> {
+    Ok(Book::builtin().with_own(&read_own(&home.prices_file())?, Timestamp::now()))
+}
+
+fn list(args: &ListArgs, home: &Home, style: Style, out: &mut dyn Write) -> anyhow::Result<()> {
+    let book = book(home)?;
+    let at = match args.at {
+        Some(day) => day.to_zoned_datetime(jiff::tz::TimeZone::UTC)?.timestamp(),
+        None => Timestamp::now(),
+    };
+    let wanted = args.filter.as_deref().unwrap_or_default().to_ascii_lowercase();
+    let prices: Vec<ListPrice> = book
+        .prices(at)
+        .into_iter()
+        .filter(|p| (!args.own || p.own) && p.name().contains(&wanted))
+        .collect();
+    if args.json {
+        #[derive(Serialize)]
+        struct Document<'a> {
+            book: &'a str,
+            prices: Vec<ListPrice>,
+        }
+        return write_json(out, &Document { book: book.date(), prices });
+    }
+    if prices.is_empty() {
+        writeln!(out, "No price matches.")?;
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        Column::text("MODEL", 0),
+        Column::text("TIER", 1),
+        Column::text("SINCE", 5),
+        Column::number("INPUT", 0),
+        Column::number("FROM CACHE", 3),
+        Column::number("TO CACHE", 3),
+        Column::number("1 HOUR", 4),
+        Column::number("OUTPUT", 0),
+        Column::text("NOTE", 2),
+    ]);
+    for price in &prices {
+        let dollars = |rate: &Option<String>| rate.clone().unwrap_or_else(|| "–".to_owned());
+        table.row(vec![
+            price.name(),
+            price.tier.clone().unwrap_or_default(),
+            price.from.map(|day| day.to_string()).unwrap_or_default(),
+            dollars(&price.input),
+            dollars(&price.cache_read),
+            dollars(&price.cache_write_5m),
+            dollars(&price.cache_write_1h),
+            dollars(&price.output),
+            price.note(),
+        ]);
+    }
+    out.write_all(table.render(style).as_bytes())?;
+    writeln!(out, "Dollars per million tokens. The list is of {}.", book.date())?;
+    Ok(())
+}
+
+fn set(args: &SetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<()> {
+    let (provider, model) = provider_and_model(&args.model)?;
+    if args.rates.is_empty() {
+        return Err(UsageError("no price given; name one, like --input 1.25".to_owned()).into());
+    }
+    let price = OwnPrice {
+        provider,
+        model,
+        tier: args.tier.as_ref().map(|tier| tier.to_ascii_lowercase()),
+        from: args.from,
+        rates: args.rates,
+    };
+    home.create()?;
+    let path = home.prices_file();
+    let mut prices = read_own(&path)?;
+    prices.retain(|other| !other.same_place(&price));
+    prices.push(price);
+    write_own(&path, &prices)?;
+    writeln!(
+        out,
+        "Set. The daemon uses it for what ends from now on; `halton-meter recompute-costs` applies it \
+         to what is in the ledger."
+    )?;
+    Ok(())
+}
+
+fn reset(args: &ResetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<()> {
+    let path = home.prices_file();
+    let mut prices = read_own(&path)?;
+    let before = prices.len();
+    match &args.model {
+        Some(name) => {
+            let (provider, model) = provider_and_model(name)?;
+            prices.retain(|price| !price.is_for(&provider, &model));
+        }
+        None => prices.clear(),
+    }
+    let gone = before - prices.len();
+    if gone > 0 {
+        write_own(&path, &prices)?;
+    }
+    let what = counted(gone as u64, "price");
+    writeln!(out, "{what} taken back; `halton-meter recompute-costs` applies the list again.")?;
+    Ok(())
+}
+
+/// `openrouter/anthropic/claude-x` is a model of openrouter.
+fn provider_and_model(name: &str) -> Result<(String, String), UsageError> {
+    let parts = name.split_once('/').filter(|(p, m)| !p.is_empty() && !m.is_empty());
+    let (provider, model) = parts.ok_or_else(|| {
+        UsageError(format!("{name:?} names no provider; write openai/gpt-4o (`pricing list`)"))
+    })?;
+    Ok((provider.to_ascii_lowercase(), model.to_ascii_lowercase()))
+}
+
+/// What `pricing check` found.
+#[derive(Serialize)]
+struct Checked {
+    book: String,
+    age_days: i64,
+    own_prices: usize,
+    unpriced: Vec<Unpriced>,
+    /// The provider's own figures against the list.
+    reported: Vec<Compared>,
+}
+
+#[derive(Serialize)]
+struct Unpriced {
+    model: Option<String>,
+    requests: u64,
+}
+
+#[derive(Serialize)]
+struct Compared {
+    provider: String,
+    requests: u64,
+    charged_nanousd: i64,
+    list_nanousd: i64,
+}
+
+/// A list older than this is said to be.
+const OLD_DAYS: i64 = 60;
+
+fn check(
+    args: &CheckArgs,
+    home: &Home,
+    now: &ZonedDateTime,
+    out: &mut dyn Write,
+) -> anyhow::Result<bool> {
+    let own = read_own(&home.prices_file())?;
+    let book = Book::builtin();
+    let window = RangeArgs::default().window(&args.since, now)?;
+    let ledger = Ledger::open(home)?;
+    let query = ReportQuery {
+        window,
+        by: vec![GroupBy::Model],
+        project: None,
+        zone: now.time_zone().clone(),
+        vs_previous: false,
+    };
+    let totals: Totals = ledger.report(&query)?.summary;
+    let reported = ledger.reported_against_list(window)?;
+    let day: Date = book.date().parse()?;
+    let checked = Checked {
+        book: book.date().to_owned(),
+        age_days: i64::from(now.date().since(day)?.get_days()),
+        own_prices: own.len(),
+        unpriced: totals
+            .unpriced_models
+            .into_iter()
+            .map(|m| Unpriced { model: m.model, requests: m.requests })
+            .collect(),
+        reported: reported
+            .into_iter()
+            .map(|(provider, requests, charged_nanousd, list_nanousd)| Compared {
+                provider,
+                requests,
+                charged_nanousd,
+                list_nanousd,
+            })
+            .collect(),
+    };
+    let sound = checked.unpriced.is_empty();
+    if args.json {
+        write_json(out, &checked)?;
+        return Ok(sound);
+    }
+    let old = if checked.age_days > OLD_DAYS {
+        ": old, `halton-meter upgrade` may know newer"
+    } else {
+        ""
+    };
+    writeln!(out, "list      of {}, {} days old{old}", checked.book, checked.age_days)?;
+    writeln!(out, "own       {}", counted(checked.own_prices as u64, "price"))?;
+    for missing in &checked.unpriced {
+        let model = missing.model.as_deref().map_or("(unknown)".to_owned(), super::output::clean);
+        let requests = counted(missing.requests, "request");
+        writeln!(
+            out,
+            "unpriced  {model}: {requests}; `halton-meter pricing set PROVIDER/{model} --input …`"
+        )?;
+    }
+    for compared in &checked.reported {
+        writeln!(
+            out,
+            "billed    {}: {} by its own figures, {} by the list, {}",
+            compared.provider,
+            money(compared.charged_nanousd),
+            money(compared.list_nanousd),
+            counted(compared.requests, "request"),
+        )?;
+    }
+    if sound {
+        writeln!(out, "ok: everything that was used since {} has a price", args.since)?;
+    }
+    Ok(sound)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+    use crate::meter::ledger::fixture::{home, row, store};
+    use crate::meter::row::Row;
+
+    #[derive(Debug, Parser)]
+    struct Cli {
+        #[command(subcommand)]
+        command: PricingCommand,
+    }
+
+    fn said(home: &Home, words: &[&str]) -> anyhow::Result<(bool, String)> {
+        let cli = Cli::try_parse_from([&["pricing"], words].concat())?;
+        let mut out = Vec::new();
+        let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+        let sound = match &cli.command {
+            PricingCommand::List(args) => {
+                list(args, home, Style::default(), &mut out).map(|()| true)
+            }
+            PricingCommand::Set(args) => set(args, home, &mut out).map(|()| true),
+            PricingCommand::Reset(args) => reset(args, home, &mut out).map(|()| true),
+            PricingCommand::Check(args) => check(args, home, &now, &mut out),
+        }?;
+        Ok((sound, String::from_utf8(out).unwrap()))
+    }
+
+    #[test]
+    fn set_list_and_reset() {
+        let (_dir, home) = home();
+        let listed = |words: &[&str]| said(&home, words).unwrap().1;
+        assert!(listed(&["list", "openai/gpt-4o-mini"]).contains("0.15"));
+        listed(&["set", "OpenAI/GPT-4o-mini", "--input", "0.123", "--from", "2026-01-01"]);
+        listed(&["set", "openai/gpt-4o-mini", "--input", "0.124", "--from", "2026-01-01"]);
+        listed(&["set", "corp.example/x/y", "--output", "$2"]);
+        let mine = listed(&["list", "--own"]);
+        assert!(mine.contains("0.124") && !mine.contains("0.123"), "{mine}");
+        assert!(mine.contains("corp.example/x/y") && mine.contains("yours"), "{mine}");
+        let json = listed(&["list", "gpt-4o-mini", "--at", "2025-06-01", "--json"]);
+        assert!(json.contains("\"0.15\""), "{json}");
+        assert!(listed(&["reset", "openai/gpt-4o-mini"]).starts_with("1 price"));
+        assert!(listed(&["reset", "--all"]).starts_with("1 price"));
+        assert_eq!(listed(&["list", "--own"]), "No price matches.\n");
+    }
+
+    #[test]
+    fn what_cannot_be_meant_is_a_usage_error() {
+        let (_dir, home) = home();
+        for words in [
+            &["set", "gpt-4o", "--input", "1"][..],
+            &["set", "openai/gpt-4o"],
+            &["set", "openai/gpt-4o", "--input", "-1"],
+            &["reset"],
+        ] {
+            assert!(said(&home, words).is_err(), "{words:?}");
+        }
+        assert!(!home.prices_file().exists());
+    }
+
+    #[test]
+    fn check_finds_what_has_no_price_and_what_was_billed_otherwise() {
+        let (_dir, home) = home();
+        let fresh = |n| row(n, "2026-11-24T00:00:00Z");
+        let billed = Row {
+            provider: "openrouter".to_owned(),
+            provider_cost_nanousd: Some(2_000_000_000),
+            cost_nanousd: Some(2_000_000_000),
+            list_nanousd: Some(1_500_000_000),
+            ..fresh(1)
+        };
+        store(&home, std::slice::from_ref(&billed));
+        let (sound, text) = said(&home, &["check"]).unwrap();
+        assert!(sound && text.contains("openrouter: $2.00") && text.contains("$1.50"), "{text}");
+        store(&home, &[Row { model: Some("gpt-99".to_owned()), cost_nanousd: None, ..fresh(2) }]);
+        let (sound, text) = said(&home, &["check"]).unwrap();
+        assert!(!sound && text.contains("gpt-99: 1 request"), "{text}");
+    }
+}

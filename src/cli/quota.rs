@@ -1,0 +1,135 @@
+//! What is left of the plans: `report --quota`, and a line of `status` for each limit.
+
+use std::io::Write;
+
+use jiff::{SpanRound, Timestamp, Unit, ZonedDateTime};
+
+use super::output::{Column, Style, Table, clean, write_json};
+use crate::home::Home;
+use crate::meter::ledger::{Ledger, Quota};
+
+/// The table, or the document `{ "quotas": [ … ] }`.
+pub fn show(
+    home: &Home,
+    json: bool,
+    style: Style,
+    now: &ZonedDateTime,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let quotas = Ledger::open(home)?.quotas()?;
+    if json {
+        return write_json(out, &serde_json::json!({ "quotas": quotas }));
+    }
+    if quotas.is_empty() {
+        writeln!(out, "No limits of a plan were seen yet.")?;
+        return Ok(());
+    }
+    let mut table = Table::new(&[
+        Column::text("PROVIDER", 0),
+        Column::text("PLAN", 3),
+        Column::text("LIMIT", 0),
+        Column::number("USED", 0),
+        Column::text("RESETS", 1),
+        Column::text("STATUS", 2),
+        Column::text("SEEN", 4),
+    ]);
+    for quota in &quotas {
+        let window = &quota.window;
+        let local = |at: Timestamp| {
+            at.to_zoned_datetime(now.time_zone().clone()).strftime("%m-%d %H:%M").to_string()
+        };
+        table.row(vec![
+            clean(&quota.provider),
+            window.plan.as_deref().map(clean).unwrap_or_default(),
+            clean(&window.name),
+            used(quota, now.timestamp()).unwrap_or_default(),
+            window.resets_at.map(local).unwrap_or_default(),
+            window.status.as_deref().map(clean).unwrap_or_default(),
+            local(quota.seen_at),
+        ]);
+    }
+    out.write_all(table.render(style).as_bytes())?;
+    Ok(())
+}
+
+/// `anthropic 5h 42% used, resets in 2h 5m`: what still holds, for people.
+pub fn lines(quotas: &[Quota], now: Timestamp) -> Vec<String> {
+    let line = |quota: &Quota| {
+        let what = format!("{} {}", clean(&quota.provider), clean(&quota.window.name));
+        let used = used(quota, now).map(|used| format!("{used} used"));
+        let status = quota.window.status.as_deref().map(clean);
+        let resets = quota.window.resets_at.and_then(|at| until(at, now));
+        let resets = resets.map(|left| format!("resets in {left}"));
+        let said: Vec<String> = [used, status, resets].into_iter().flatten().collect();
+        format!("{what}: {}", said.join(", "))
+    };
+    quotas.iter().map(line).collect()
+}
+
+/// `42%`; a window that has begun anew since it was seen is `0%`.
+pub fn used(quota: &Quota, now: Timestamp) -> Option<String> {
+    let used = quota.window.used_bp?;
+    let used = if quota.window.resets_at.is_some_and(|at| at <= now) { 0 } else { used };
+    Some(format!("{}%", used.div_ceil(100)))
+}
+
+/// `2h 5m`; `None`: it has been.
+pub fn until(at: Timestamp, now: Timestamp) -> Option<String> {
+    let minute = SpanRound::new().smallest(Unit::Minute).largest(Unit::Day).days_are_24_hours();
+    let span = now.until(at).ok().filter(|_| at > now)?.round(minute).ok()?;
+    Some(match (span.get_days(), span.get_hours(), span.get_minutes()) {
+        (0, 0, minutes) => format!("{minutes}m"),
+        (0, hours, minutes) => format!("{hours}h {minutes}m"),
+        (days, hours, _) => format!("{days}d {hours}h"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture::{at, home, row, store};
+    use crate::meter::quota::Window;
+    use crate::meter::row::Row;
+
+    fn quotas() -> (tempfile::TempDir, Home) {
+        let (dir, home) = home();
+        let window = |name: &str, used, resets: &str| Window {
+            name: name.to_owned(),
+            used_bp: Some(used),
+            resets_at: Some(at(resets)),
+            ..Window::default()
+        };
+        let rows = [Row {
+            quota: vec![
+                window("7d", 1300, "2026-11-28T09:00:00Z"),
+                window("5h", 4217, "2026-11-25T14:05:00Z"),
+            ],
+            ..row(1, "2026-11-25T11:00:00Z")
+        }];
+        store(&home, &rows);
+        (dir, home)
+    }
+
+    #[test]
+    fn limits_are_told_the_next_to_end_first() {
+        let (_dir, home) = quotas();
+        let quotas = Ledger::open(&home).unwrap().quotas().unwrap();
+        assert_eq!(
+            lines(&quotas, at("2026-11-25T12:00:00Z")),
+            ["anthropic 5h: 43% used, resets in 2h 5m", "anthropic 7d: 13% used, resets in 2d 21h"]
+        );
+        // Past its end the window is a new one.
+        assert_eq!(lines(&quotas, at("2026-11-25T15:00:00Z"))[0], "anthropic 5h: 0% used");
+        let now = "2026-11-25T13:00:00+01:00[Europe/Berlin]".parse().unwrap();
+        let said = |json| {
+            let mut out = Vec::new();
+            show(&home, json, Style::default(), &now, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let table = said(false);
+        assert!(table.contains("43%") && table.contains("11-25 15:05"), "{table}");
+        let json: serde_json::Value = serde_json::from_str(&said(true)).unwrap();
+        assert_eq!(json["quotas"][0]["used_bp"], 4217);
+        assert_eq!(json["quotas"][0]["provider"], "anthropic");
+    }
+}

@@ -1,0 +1,150 @@
+//! `halton-meter recompute-costs`: what is in the ledger, by the prices of now.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use jiff::ZonedDateTime;
+use serde::Serialize;
+
+use super::output::{Column, Style, Table, clean, count, counted, finish, money, write_json};
+use super::range::RangeArgs;
+use super::{Context, Exit, Failure};
+use crate::home::Home;
+use crate::meter::ledger::{Repriced, reprice};
+
+/// Price the requests in the ledger again, by the list and your own prices
+#[derive(Clone, Debug, clap::Args)]
+#[command(after_help = "Examples:
+  halton-meter recompute-costs --dry-run
+  halton-meter recompute-costs --since 2026-11-01")]
+pub struct RecomputeArgs {
+    #[command(flatten)]
+    range: RangeArgs,
+    /// Only say what would change
+    #[arg(long)]
+    dry_run: bool,
+    /// One JSON document (docs/json.md)
+    #[arg(long)]
+    json: bool,
+}
+
+pub fn run(ctx: &Context, args: &RecomputeArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    let style = Style::detect(ctx.color);
+    finish(recompute(args, &ctx.home, style, &ZonedDateTime::now(), out))
+}
+
+#[derive(Default, Serialize)]
+struct Change {
+    requests: u64,
+    before_nanousd: i64,
+    after_nanousd: i64,
+    /// Had no price, or have none any more.
+    newly_priced: u64,
+    newly_unpriced: u64,
+}
+
+#[derive(Serialize)]
+struct Outcome {
+    dry_run: bool,
+    looked_at: u64,
+    changed: u64,
+    /// Ran on several models, of which an earlier version kept only the sum.
+    kept: u64,
+    models: BTreeMap<String, Change>,
+}
+
+fn recompute(
+    args: &RecomputeArgs,
+    home: &Home,
+    style: Style,
+    now: &ZonedDateTime,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
+    let book = super::pricing::book(home)?;
+    let window = args.range.window("99999d", now)?;
+    let mut models: BTreeMap<String, Change> = BTreeMap::new();
+    let done = reprice(home, &book, window, args.dry_run, &mut |row| note(&mut models, row))?;
+    let outcome = Outcome {
+        dry_run: args.dry_run,
+        looked_at: done.looked_at,
+        changed: done.changed,
+        kept: done.kept,
+        models,
+    };
+    if args.json {
+        return write_json(out, &outcome);
+    }
+    if !outcome.models.is_empty() {
+        let mut table = Table::new(&[
+            Column::text("MODEL", 0),
+            Column::number("REQUESTS", 1),
+            Column::number("BEFORE", 0),
+            Column::number("AFTER", 0),
+            Column::number("NEWLY PRICED", 2),
+            Column::number("UNPRICED", 2),
+        ]);
+        for (model, change) in &outcome.models {
+            table.row(vec![
+                clean(model),
+                count(change.requests),
+                money(change.before_nanousd),
+                money(change.after_nanousd),
+                count(change.newly_priced),
+                count(change.newly_unpriced),
+            ]);
+        }
+        out.write_all(table.render(style).as_bytes())?;
+    }
+    let verb = if args.dry_run { "would change" } else { "changed" };
+    let looked_at = counted(outcome.looked_at, "request");
+    writeln!(out, "{} of {looked_at} {verb}.", count(outcome.changed))?;
+    if outcome.kept > 0 {
+        let kept = counted(outcome.kept, "request");
+        writeln!(out, "{kept} kept: several models worked on each, and only the sum was written.")?;
+    }
+    Ok(())
+}
+
+fn note(models: &mut BTreeMap<String, Change>, row: &Repriced) {
+    let (before, after) = (row.before.cost_nanousd, row.after.cost_nanousd);
+    let model = row.after.model.as_ref().or(row.after.model_requested.as_ref());
+    let change = models.entry(model.cloned().unwrap_or_default()).or_default();
+    change.requests += 1;
+    change.before_nanousd = change.before_nanousd.saturating_add(before.unwrap_or(0));
+    change.after_nanousd = change.after_nanousd.saturating_add(after.unwrap_or(0));
+    change.newly_priced += u64::from(before.is_none() && after.is_some());
+    change.newly_unpriced += u64::from(before.is_some() && after.is_none());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture::{home, row, store};
+    use crate::meter::row::Row;
+
+    #[test]
+    fn the_outcome_is_told_by_model() {
+        let (_dir, home) = home();
+        let rows: Vec<Row> = (1..=3)
+            .map(|n| Row {
+                provider: "openai".to_owned(),
+                model: Some("gpt-4o-mini".to_owned()),
+                cost_nanousd: if n == 3 { None } else { Some(1_000_000_000) },
+                ..row(n, "2026-11-24T00:00:00Z")
+            })
+            .collect();
+        store(&home, &rows);
+        let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+        let said = |dry_run| {
+            let args = RecomputeArgs { range: RangeArgs::default(), dry_run, json: false };
+            let mut out = Vec::new();
+            recompute(&args, &home, Style::default(), &now, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let dry = said(true);
+        assert!(dry.contains("gpt-4o-mini") && dry.contains("$2.00"), "{dry}");
+        assert!(dry.ends_with("3 of 3 requests would change.\n"), "{dry}");
+        assert!(said(false).ends_with("3 of 3 requests changed.\n"));
+        assert_eq!(said(false), "0 of 3 requests changed.\n");
+    }
+}

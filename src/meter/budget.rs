@@ -1,0 +1,286 @@
+//! Budgets: what somebody means to spend. They warn; they never stand in a request's way.
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::path::Path;
+
+use jiff::{Timestamp, ToSpan, ZonedDateTime};
+use serde::{Deserialize, Serialize};
+
+use super::ledger::{GroupBy, Ledger, LedgerError, ReportQuery, Totals, Window};
+use super::price::{Dollars, OwnError};
+use crate::home::write_atomic;
+
+/// Where it warns, in per cent of the limit.
+pub const THRESHOLDS: [u64; 3] = [50, 80, 100];
+
+/// An amount for a span of time, of everything or of a part.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Budget {
+    pub name: String,
+    pub limit: Dollars,
+    pub per: Per,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// Counts what a subscription covers too, at list prices.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub covered: bool,
+}
+
+/// The calendar's spans, by the user's clock; a week begins on Monday.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Per {
+    Day,
+    Week,
+    Month,
+}
+
+/// How a budget stands.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Standing {
+    #[serde(flatten)]
+    pub budget: Budget,
+    #[serde(flatten)]
+    pub window: Window,
+    pub spent_nanousd: u64,
+    /// Requests in it that have no price: the truth is higher.
+    pub unpriced: u64,
+}
+
+/// The highest threshold that was told, and for which span.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Told(BTreeMap<String, (Timestamp, u64)>);
+
+#[derive(Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    #[serde(default)]
+    budget: Vec<Budget>,
+}
+
+/// The budgets of a file; none when there is none.
+///
+/// # Errors
+/// Names the file, and what is wrong in it.
+pub fn read(path: &Path) -> Result<Vec<Budget>, OwnError> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(OwnError::Io { path: path.to_path_buf(), source }),
+    };
+    let file: Result<File, _> = toml::from_str(&text);
+    file.map(|file| file.budget).map_err(|e| OwnError::Toml {
+        path: path.to_path_buf(),
+        message: e.to_string().trim_end().to_owned(),
+    })
+}
+
+/// # Errors
+/// When the file can't be written.
+pub fn write(path: &Path, budgets: &[Budget]) -> Result<(), OwnError> {
+    let text = toml::to_string(&File { budget: budgets.to_vec() })
+        .map_err(|e| OwnError::Toml { path: path.to_path_buf(), message: e.to_string() })?;
+    write_atomic(path, text.as_bytes())
+        .map_err(|source| OwnError::Io { path: path.to_path_buf(), source })
+}
+
+impl Per {
+    /// The span that `now` is in.
+    #[must_use]
+    pub fn window(self, now: &ZonedDateTime) -> Window {
+        let today = now.date();
+        let (first, next) = match self {
+            Self::Day => (today, today.saturating_add(1.day())),
+            Self::Week => {
+                let since = i64::from(today.weekday().to_monday_zero_offset());
+                let monday = today.saturating_sub(since.days());
+                (monday, monday.saturating_add(7.days()))
+            }
+            Self::Month => {
+                let first = today.first_of_month();
+                (first, first.saturating_add(1.month()))
+            }
+        };
+        let midnight = |day: jiff::civil::Date| {
+            day.to_zoned_datetime(now.time_zone().clone()).map(|z| z.timestamp())
+        };
+        Window {
+            from: midnight(first).unwrap_or(Timestamp::MIN),
+            to: midnight(next).unwrap_or(Timestamp::MAX),
+        }
+    }
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Day => "day",
+            Self::Week => "week",
+            Self::Month => "month",
+        }
+    }
+}
+
+impl Budget {
+    /// # Errors
+    /// When the ledger can't be read.
+    pub fn standing(&self, ledger: &Ledger, now: &ZonedDateTime) -> Result<Standing, LedgerError> {
+        let window = self.per.window(now);
+        let query = ReportQuery {
+            window,
+            by: self.model.iter().map(|_| GroupBy::Model).collect(),
+            project: self.project.clone(),
+            zone: now.time_zone().clone(),
+            vs_previous: false,
+        };
+        let report = ledger.report(&query)?;
+        let totals = match &self.model {
+            None => Some(report.summary),
+            Some(model) => {
+                let groups = report.groupings.into_iter().flat_map(|grouping| grouping.groups);
+                groups.into_iter().find(|g| g.key.as_ref() == Some(model)).map(|g| g.totals)
+            }
+        };
+        Ok(self.stands(window, totals.as_ref()))
+    }
+
+    fn stands(&self, window: Window, totals: Option<&Totals>) -> Standing {
+        let paid = totals.and_then(|t| t.cost_nanousd).unwrap_or(0);
+        let covered = totals.and_then(|t| t.subscription_nanousd).filter(|_| self.covered);
+        Standing {
+            budget: self.clone(),
+            window,
+            spent_nanousd: u64::try_from(paid.saturating_add(covered.unwrap_or(0))).unwrap_or(0),
+            unpriced: totals.map_or(0, |t| t.unpriced),
+        }
+    }
+}
+
+impl Standing {
+    /// In per cent of the limit, rounded down.
+    #[must_use]
+    pub fn percent(&self) -> u64 {
+        let used = u128::from(self.spent_nanousd) * 100;
+        let share = used.checked_div(u128::from(self.budget.limit.nano()));
+        share.map_or(100, |share| u64::try_from(share).unwrap_or(u64::MAX))
+    }
+
+    /// The highest threshold that it has passed.
+    #[must_use]
+    pub fn passed(&self) -> Option<u64> {
+        THRESHOLDS.into_iter().rev().find(|threshold| self.percent() >= *threshold)
+    }
+}
+
+impl Told {
+    /// Whether this is news: a threshold that was not told of this span. From then on it was.
+    pub fn news(&mut self, standing: &Standing) -> bool {
+        let Some(passed) = standing.passed() else { return false };
+        let said = (standing.window.from, passed);
+        let known = self.0.get(&standing.budget.name);
+        let news = known.is_none_or(|(from, told)| *from != said.0 || *told < passed);
+        if news {
+            self.0.insert(standing.budget.name.clone(), said);
+        }
+        news
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture::{home, row, store};
+    use crate::meter::row::{Billing, Row};
+
+    fn now() -> ZonedDateTime {
+        "2026-11-25T12:00:00+01:00[Europe/Berlin]".parse().unwrap()
+    }
+
+    fn budget(per: Per) -> Budget {
+        Budget {
+            name: "b".to_owned(),
+            limit: "10".parse().unwrap(),
+            per,
+            project: None,
+            model: None,
+            covered: false,
+        }
+    }
+
+    #[test]
+    fn spans_are_the_calendars() {
+        let window = |per: Per| {
+            let window = per.window(&now());
+            (window.from.to_string(), window.to.to_string())
+        };
+        let midnight = |day: &str| format!("{day}T23:00:00Z");
+        assert_eq!(window(Per::Day), (midnight("2026-11-24"), midnight("2026-11-25")));
+        assert_eq!(window(Per::Week), (midnight("2026-11-22"), midnight("2026-11-29")));
+        // The clocks went back in October.
+        assert_eq!(window(Per::Month), (midnight("2026-10-31"), midnight("2026-11-30")));
+    }
+
+    #[test]
+    fn what_counts_is_what_is_paid_for() {
+        let (_dir, home) = home();
+        let cost = |n, at: &str, dollars: i64| Row {
+            cost_nanousd: Some(dollars * 1_000_000_000),
+            ..row(n, at)
+        };
+        store(
+            &home,
+            &[
+                cost(1, "2026-11-25T08:00:00Z", 4),
+                Row { project: Some("other".to_owned()), ..cost(2, "2026-11-25T09:00:00Z", 2) },
+                Row { billing: Billing::Subscription, ..cost(3, "2026-11-25T09:30:00Z", 1) },
+                Row { model: Some("gpt-9".to_owned()), ..cost(4, "2026-11-24T08:00:00Z", 3) },
+                Row { cost_nanousd: None, ..row(5, "2026-11-25T10:00:00Z") },
+            ],
+        );
+        let ledger = Ledger::open(&home).unwrap();
+        let percent = |budget: &Budget| budget.standing(&ledger, &now()).unwrap().percent();
+        let day = budget(Per::Day);
+        assert_eq!(percent(&day), 60);
+        assert_eq!(percent(&budget(Per::Week)), 90);
+        assert_eq!(percent(&Budget { project: Some("other".to_owned()), ..day.clone() }), 20);
+        assert_eq!(percent(&Budget { covered: true, ..day.clone() }), 70);
+        let week = budget(Per::Week);
+        assert_eq!(percent(&Budget { model: Some("gpt-9".to_owned()), ..week.clone() }), 30);
+        assert_eq!(percent(&Budget { model: Some("none".to_owned()), ..week }), 0);
+        assert_eq!(day.standing(&ledger, &now()).unwrap().unpriced, 1);
+    }
+
+    #[test]
+    fn each_threshold_is_news_once_in_each_span() {
+        let mut told = Told::default();
+        let day = budget(Per::Day);
+        let stands = |dollars: u64, from: &str| Standing {
+            budget: day.clone(),
+            window: Window { from: from.parse().unwrap(), to: Timestamp::MAX },
+            spent_nanousd: dollars * 1_000_000_000,
+            unpriced: 0,
+        };
+        let today = "2026-11-25T00:00:00Z";
+        let said: Vec<bool> =
+            [4, 5, 7, 8, 9, 12, 99].iter().map(|d| told.news(&stands(*d, today))).collect();
+        assert_eq!(said, [false, true, false, true, false, true, false]);
+        assert!(told.news(&stands(12, "2026-11-26T00:00:00Z")), "another day");
+        let kept: Told = serde_json::from_str(&serde_json::to_string(&told).unwrap()).unwrap();
+        assert_eq!(kept, told);
+    }
+
+    #[test]
+    fn a_file_comes_back_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("budgets.toml");
+        assert_eq!(read(&path).unwrap(), []);
+        let all = [budget(Per::Month), Budget { covered: true, ..budget(Per::Day) }];
+        write(&path, &all).unwrap();
+        assert_eq!(read(&path).unwrap(), all);
+        std::fs::write(&path, "[[budget]]\nname = 1\n").unwrap();
+        assert!(read(&path).unwrap_err().to_string().contains("budgets.toml"));
+    }
+}

@@ -1,0 +1,429 @@
+//! Every surface by what it says, whole and in pieces: the recorded shapes and their known counts.
+
+use super::*;
+
+/// A surface, a whole body of it, and what must come out.
+struct Shape {
+    name: &'static str,
+    case: Case,
+    tokens: Tokens,
+    surface: &'static str,
+}
+
+fn tokens(input: u64, output: u64) -> Tokens {
+    Tokens { input: Some(input), output: Some(output), ..Tokens::default() }
+}
+
+fn case(host: &'static str, target: &'static str, body: &str) -> Case {
+    Case {
+        host,
+        target,
+        request: br#"{"model":"asked-for"}"#.to_vec(),
+        body: body.as_bytes().to_vec(),
+        ..Case::default()
+    }
+}
+
+fn streamed(host: &'static str, target: &'static str, events: &[&str]) -> Case {
+    Case { media: "text/event-stream", body: sse(events), ..case(host, target, "") }
+}
+
+const BEDROCK: &str = "bedrock-runtime.us-east-1.amazonaws.com";
+const VERTEX: &str = "us-east5-aiplatform.googleapis.com";
+
+#[expect(clippy::too_many_lines, reason = "a table")]
+fn shapes() -> Vec<Shape> {
+    vec![
+        Shape {
+            name: "Converse: cached input is beside the input",
+            case: case(
+                BEDROCK,
+                "/model/amazon.nova-lite-v1%3A0/converse",
+                r#"{"output":{"message":{"content":[{"text":"\"usage\":{}"}]}},"stopReason":"end_turn","usage":{"inputTokens":10,"outputTokens":5,"totalTokens":145,"cacheReadInputTokens":100,"cacheWriteInputTokens":30,"cacheDetails":[{"ttl":"1h","inputTokens":20},{"ttl":"5m","inputTokens":10}]},"metrics":{"latencyMs":9},"serviceTier":{"type":"default"}}"#,
+            ),
+            tokens: Tokens {
+                cache_read: Some(100),
+                cache_write_5m: Some(10),
+                cache_write_1h: Some(20),
+                ..tokens(10, 5)
+            },
+            surface: "bedrock.converse",
+        },
+        Shape {
+            name: "Invoke: Anthropic's own body",
+            case: case(
+                BEDROCK,
+                "/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0/invoke",
+                r#"{"id":"msg_bdrk_1","type":"message","model":"claude-sonnet-4-5-20250929","content":[],"stop_reason":"end_turn","usage":{"input_tokens":10,"cache_read_input_tokens":7,"output_tokens":5}}"#,
+            ),
+            tokens: Tokens { cache_read: Some(7), ..tokens(10, 5) },
+            surface: "bedrock.invoke",
+        },
+        Shape {
+            name: "Invoke: a body without usage, counted in the headers",
+            case: Case {
+                response_headers: vec![
+                    ("x-amzn-bedrock-input-token-count", "11"),
+                    ("x-amzn-bedrock-output-token-count", "4"),
+                ],
+                ..case(BEDROCK, "/model/ai21.jamba/invoke", r#"{"choices":[{"text":"x"}]}"#)
+            },
+            tokens: tokens(11, 4),
+            surface: "bedrock.invoke",
+        },
+        Shape {
+            name: "Vertex: Claude as a stream",
+            case: Case {
+                host: VERTEX,
+                target: "/v1/projects/p/locations/l/publishers/anthropic/models/claude-sonnet-4-5@20250929:streamRawPredict",
+                ..anthropic_stream()
+            },
+            tokens: Tokens {
+                cache_read: Some(3000),
+                cache_write_5m: Some(200),
+                cache_write_1h: Some(0),
+                reasoning: Some(50),
+                ..tokens(1000, 500)
+            },
+            surface: "anthropic.messages",
+        },
+        Shape {
+            name: "Vertex: Gemini as an array",
+            case: Case {
+                host: VERTEX,
+                target: "/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-pro:streamGenerateContent",
+                ..gemini_array()
+            },
+            tokens: gemini_tokens(),
+            surface: "gemini.generate",
+        },
+        Shape {
+            name: "Interactions: thoughts beside the output",
+            case: streamed(
+                "generativelanguage.googleapis.com",
+                "/v1beta/interactions",
+                &[
+                    r#"{"event_type":"interaction.start","interaction":{"id":"i1","status":"in_progress"}}"#,
+                    r#"{"event_type":"interaction.complete","interaction":{"id":"i1","model":"gemini-2.5-pro","usage":{"total_input_tokens":20,"total_cached_tokens":5,"total_output_tokens":9,"total_thought_tokens":4,"total_tool_use_tokens":2,"total_tokens":35}}}"#,
+                ],
+            ),
+            tokens: Tokens { cache_read: Some(5), reasoning: Some(4), ..tokens(17, 13) },
+            surface: "gemini.interactions",
+        },
+        Shape {
+            name: "Azure: empty choices at the front, a deployment in the path",
+            case: streamed(
+                "corp.openai.azure.com",
+                "/openai/deployments/my-gpt/chat/completions?api-version=2026-01-01",
+                &[
+                    r#"{"choices":[],"id":"","model":"","object":"","prompt_filter_results":[{"prompt_index":0}],"usage":null}"#,
+                    r#"{"object":"chat.completion.chunk","model":"gpt-4o-2024-08-06","choices":[{"finish_reason":"stop"}],"usage":null}"#,
+                    r#"{"object":"chat.completion.chunk","model":"gpt-4o-2024-08-06","choices":[],"usage":{"prompt_tokens":8,"completion_tokens":3,"total_tokens":11}}"#,
+                    "[DONE]",
+                ],
+            ),
+            tokens: tokens(8, 3),
+            surface: "openai.chat",
+        },
+        Shape {
+            name: "Mistral: usage with the last choice",
+            case: streamed(
+                "api.mistral.ai",
+                "/v1/chat/completions",
+                &[
+                    r#"{"object":"chat.completion.chunk","model":"mistral-large-latest","choices":[{"delta":{"content":"x"},"finish_reason":null}]}"#,
+                    r#"{"object":"chat.completion.chunk","model":"mistral-large-latest","choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":8,"completion_tokens":3,"total_tokens":11,"prompt_tokens_details":{"cached_tokens":2}}}"#,
+                    "[DONE]",
+                ],
+            ),
+            tokens: Tokens { cache_read: Some(2), ..tokens(6, 3) },
+            surface: "openai.chat",
+        },
+        Shape {
+            name: "DeepSeek in Anthropic's shape",
+            case: case(
+                "api.deepseek.com",
+                "/anthropic/v1/messages",
+                r#"{"type":"message","model":"deepseek-chat","usage":{"input_tokens":8,"output_tokens":3}}"#,
+            ),
+            tokens: tokens(8, 3),
+            surface: "anthropic.messages",
+        },
+        Shape {
+            name: "Cohere as a stream",
+            case: streamed(
+                "api.cohere.com",
+                "/v2/chat",
+                &[
+                    r#"{"type":"message-start","id":"c1"}"#,
+                    r#"{"type":"content-delta","delta":{"message":{"content":{"text":"x"}}}}"#,
+                    r#"{"type":"message-end","delta":{"finish_reason":"COMPLETE","usage":{"billed_units":{"input_tokens":8.0,"output_tokens":3.0},"tokens":{"input_tokens":99}}}}"#,
+                    "[DONE]",
+                ],
+            ),
+            tokens: tokens(8, 3),
+            surface: "cohere.chat",
+        },
+        Shape {
+            name: "Ollama's JSON lines",
+            case: Case {
+                media: "application/x-ndjson",
+                ..case(
+                    "ollama.com",
+                    "/api/chat",
+                    "{\"model\":\"qwen3\",\"message\":{\"content\":\"x\"},\"done\":false}\n{\"model\":\"qwen3\",\"done\":true,\"prompt_eval_count\":8,\"eval_count\":3}\n",
+                )
+            },
+            tokens: tokens(8, 3),
+            surface: "ollama.chat",
+        },
+        Shape {
+            name: "Ollama on a host of the user's own",
+            case: case(
+                "gpu.corp.example",
+                "/api/embed",
+                r#"{"model":"nomic","embeddings":[[0.1]],"prompt_eval_count":8}"#,
+            ),
+            tokens: Tokens { input: Some(8), ..Tokens::default() },
+            surface: "ollama.chat",
+        },
+        Shape {
+            name: "Realtime: singular details, cached audio is not fresh audio",
+            case: case(
+                "api.openai.com",
+                "/v1/responses",
+                r#"{"type":"response.done","response":{"id":"r","usage":{"input_tokens":100,"output_tokens":30,"total_tokens":130,"input_token_details":{"cached_tokens":40,"text_tokens":50,"audio_tokens":50,"cached_tokens_details":{"text_tokens":10,"audio_tokens":30}},"output_token_details":{"text_tokens":10,"audio_tokens":20}}}}"#,
+            ),
+            tokens: Tokens {
+                cache_read: Some(40),
+                audio_input: Some(20),
+                audio_output: Some(20),
+                ..tokens(60, 30)
+            },
+            surface: "openai.responses",
+        },
+        Shape {
+            name: "a host of the user's own that speaks Converse",
+            case: case("llm.corp.example", "/x", r#"{"usage":{"inputTokens":8,"outputTokens":3}}"#),
+            tokens: tokens(8, 3),
+            surface: "bedrock.converse",
+        },
+        Shape {
+            name: "embeddings",
+            case: case(
+                "api.openai.com",
+                "/v1/embeddings",
+                r#"{"object":"list","data":[{"embedding":"AAAA"}],"model":"text-embedding-3-small","usage":{"prompt_tokens":8,"total_tokens":8}}"#,
+            ),
+            tokens: Tokens { input: Some(8), ..Tokens::default() },
+            surface: "openai.embeddings",
+        },
+        Shape {
+            name: "images",
+            case: case(
+                "api.openai.com",
+                "/v1/images/generations",
+                r#"{"created":1,"data":[{"b64_json":"AAAA"}],"usage":{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":30,"total_tokens":80}}"#,
+            ),
+            tokens: Tokens { image_input: Some(40), image_output: Some(30), ..tokens(50, 30) },
+            surface: "openai.images",
+        },
+    ]
+}
+
+#[test]
+fn every_surface_counts_what_it_was_told() {
+    for shape in shapes() {
+        let row = shape.case.row();
+        assert_eq!(row.tokens, shape.tokens, "{}", shape.name);
+        assert_eq!(row.usage, UsageState::Reported, "{}", shape.name);
+        assert_eq!(row.surface.as_deref(), Some(shape.surface), "{}", shape.name);
+        assert!(row.billable, "{}", shape.name);
+    }
+}
+
+#[test]
+fn whatever_the_pieces_the_row_is_the_same() {
+    for shape in shapes() {
+        let whole = shape.case.row();
+        let body = &shape.case.body;
+        for at in 0..=body.len() {
+            let (a, b) = body.split_at(at);
+            assert_eq!(shape.case.row_of(&[a, b]), whole, "{}, cut at {at}", shape.name);
+        }
+        let bytes: Vec<&[u8]> = body.chunks(1).collect();
+        assert_eq!(shape.case.row_of(&bytes), whole, "{}, bytewise", shape.name);
+    }
+}
+
+#[test]
+fn what_is_asked_in_the_path_is_the_model() {
+    let bedrock = &shapes()[1].case.row();
+    assert_eq!(
+        bedrock.model_requested.as_deref(),
+        Some("us.anthropic.claude-sonnet-4-5-20250929-v1:0")
+    );
+    assert_eq!(bedrock.model.as_deref(), Some("claude-sonnet-4-5-20250929"));
+    assert_eq!(bedrock.provider, "bedrock");
+    assert_eq!(bedrock.response_id.as_deref(), Some("msg_bdrk_1"));
+}
+
+#[test]
+fn batches_are_read_back_line_by_line() {
+    let line = |id: &str, model: &str| {
+        format!(
+            r#"{{"custom_id":"{id}","result":{{"type":"succeeded","message":{{"id":"m_{id}","type":"message","model":"{model}","usage":{{"input_tokens":1000,"output_tokens":100,"service_tier":"batch"}}}}}}}}"#
+        )
+    };
+    let failed = r#"{"custom_id":"3","result":{"type":"errored","error":{"type":"error","error":{"type":"x"}}}}"#;
+    let (sonnet, haiku) = ("claude-sonnet-4-5-20250929", "claude-haiku-4-5-20251001");
+    let lines = [line("1", sonnet), line("2", haiku), failed.to_owned(), line("4", sonnet)];
+    let case = Case {
+        method: "GET",
+        target: "/v1/messages/batches/msgbatch_1/results",
+        media: "application/x-jsonl",
+        request: Vec::new(),
+        body: lines.join("\n").into_bytes(),
+        ..Case::default()
+    };
+    let row = case.row();
+    assert!(row.billable);
+    assert_eq!((row.tokens.input, row.tokens.output), (Some(3000), Some(300)));
+    assert_eq!(row.response_id.as_deref(), Some("msgbatch_1"));
+    assert_eq!((row.model.as_deref(), row.detail.parts.len()), (None, 2));
+    // Half of (2000×3 + 200×15) + (1000×1 + 100×5).
+    assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(5_250_000), false), "{row:?}");
+
+    let file = Case {
+        host: "api.openai.com",
+        target: "/v1/files/file-1/content",
+        media: "application/octet-stream",
+        body: br#"{"id":"b1","custom_id":"1","response":{"status_code":200,"body":{"id":"c","object":"chat.completion","model":"gpt-4o-mini-2024-07-18","usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}},"error":null}"#.to_vec(),
+        ..case
+    };
+    let row = file.row();
+    assert_eq!((row.tokens.input, row.tokens.output), (Some(1000), Some(100)));
+    assert_eq!(row.response_id.as_deref(), Some("file-1"));
+    // Half of 1000×0.15 + 100×0.60.
+    assert_eq!(row.cost_nanousd, Some(105_000), "{row:?}");
+    let other = Case { body: b"any other file\n{}".to_vec(), ..file };
+    assert!(!other.row().billable);
+}
+
+#[test]
+fn a_background_response_counts_where_it_is_told() {
+    let answer = |status: &str, background: bool, usage: &str| {
+        Case {
+        host: "api.openai.com",
+        target: "/v1/responses/resp_1",
+        method: "GET",
+        request: Vec::new(),
+        body: format!(
+            r#"{{"id":"resp_1","object":"response","status":"{status}","background":{background},"model":"gpt-4o-mini","usage":{usage}}}"#
+        )
+        .into_bytes(),
+        ..Case::default()
+    }
+    };
+    let usage = r#"{"input_tokens":1000,"output_tokens":100}"#;
+    let told = answer("completed", true, usage).row();
+    assert!(told.billable);
+    assert_eq!((told.tokens.input, told.cost_nanousd), (Some(1000), Some(210_000)));
+    assert_eq!(told.response_id.as_deref(), Some("resp_1"));
+    assert!(!answer("in_progress", true, "null").row().billable, "not yet told");
+    assert!(!answer("completed", false, usage).row().billable, "told to whoever asked");
+}
+
+#[test]
+fn copilot_says_what_it_took() {
+    let usage = r#""usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100},"copilot_usage":{"token_details":[],"total_nano_aiu":250000000}"#;
+    let case = Case {
+        response_headers: vec![("x-quota-snapshot-chat", "ent=300&rem=50.0")],
+        ..case(
+            "api.individual.githubcopilot.com",
+            "/chat/completions",
+            &format!(
+                r#"{{"object":"chat.completion","model":"gpt-4o-mini","choices":[{{"finish_reason":"stop"}}],{usage}}}"#
+            ),
+        )
+    };
+    let row = case.row();
+    assert_eq!((row.provider.as_str(), row.billing), ("copilot", Billing::Subscription));
+    // A quarter of a credit, which is a cent.
+    assert_eq!(row.provider_cost_nanousd, Some(2_500_000));
+    assert_eq!(row.cost_nanousd, Some(2_500_000));
+    assert_eq!(row.quota[0].used_bp, Some(5000));
+}
+
+#[test]
+fn what_is_billed_by_count_is_counted() {
+    let rerank = case(
+        "api.cohere.com",
+        "/v2/rerank",
+        r#"{"id":"r","results":[],"meta":{"billed_units":{"search_units":2.0}}}"#,
+    );
+    let rerank = Case { request: br#"{"model":"rerank-v3.5"}"#.to_vec(), ..rerank };
+    let ocr = case(
+        "api.mistral.ai",
+        "/v1/ocr",
+        r#"{"pages":[],"model":"mistral-ocr-latest","usage_info":{"pages_processed":7}}"#,
+    );
+    let whisper = case(
+        "api.openai.com",
+        "/v1/audio/transcriptions",
+        r#"{"text":"x","usage":{"type":"duration","seconds":13}}"#,
+    );
+    let tools = case(
+        "api.openai.com",
+        "/v1/responses",
+        r#"{"object":"response","status":"completed","model":"gpt-4o-mini","output":[{"type":"file_search_call"},{"type":"file_search_call"},{"type":"code_interpreter_call"},{"type":"message"}],"usage":{"input_tokens":1,"output_tokens":1}}"#,
+    );
+    let whisper = Case { request: br#"{"model":"whisper-1"}"#.to_vec(), ..whisper };
+    for (case, expected, cost, estimated) in [
+        (rerank, vec![("search_units", 2)], 4_000_000, false),
+        (ocr, vec![("pages", 7)], 28_000_000, false),
+        (whisper, vec![("audio_seconds", 13)], 1_300_000, false),
+        // What has no price is said, and the rest is priced: 0.15 + 0.60 dollars per million.
+        (tools, vec![("code_runs", 1), ("file_searches", 2)], 750, true),
+    ] {
+        let row = case.row();
+        let found: Vec<_> = row.detail.counts.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+        assert_eq!(found, expected);
+        assert_eq!(row.usage, UsageState::Reported);
+        assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(cost), estimated), "{row:?}");
+    }
+}
+
+#[test]
+fn quotas_come_in_headers_and_in_frames() {
+    let mut claude = anthropic_stream();
+    claude.response_headers = vec![("anthropic-ratelimit-unified-5h-utilization", "0.42")];
+    assert_eq!(claude.row().quota[0].used_bp, Some(4200));
+    let mut codex = responses_stream();
+    codex.host = "chatgpt.com";
+    codex.target = "/backend-api/codex/responses";
+    let frame = r#"{"type":"codex.rate_limits","plan_type":"plus","rate_limits":{"primary":{"used_percent":12.5,"window_minutes":300,"reset_at":1795608000}}}"#;
+    codex.body.splice(0..0, sse(&[frame]));
+    let row = codex.row();
+    assert_eq!((row.quota[0].name.as_str(), row.quota[0].used_bp), ("5h", Some(1250)));
+    assert_eq!(row.quota[0].plan.as_deref(), Some("plus"));
+    let buckets = case(
+        "cloudcode-pa.googleapis.com",
+        "/v1internal:retrieveUserQuota",
+        r#"{"buckets":[{"modelId":"gemini-2.5-pro","remainingFraction":0.9}]}"#,
+    );
+    let row = buckets.row();
+    assert_eq!((row.quota[0].used_bp, row.billable), (Some(1000), false));
+}
+
+#[test]
+fn cursor_is_seen_but_not_read() {
+    let case = Case {
+        media: "application/connect+proto",
+        body: vec![0, 0, 0, 0, 2, 8, 1],
+        ..case("agent.api5.cursor.sh", "/agent.v1.AgentService/Run", "")
+    };
+    let row = case.row();
+    assert_eq!((row.billable, row.usage), (true, UsageState::Absent));
+    assert!(row.cost_reason.unwrap().contains("published"));
+}

@@ -1,0 +1,104 @@
+//! The limits of plans, as they were last told.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, params};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::record::{Columns, Micros};
+use super::{Ledger, LedgerError};
+use crate::meter::quota::Window;
+use crate::meter::row::Row;
+
+/// A limit of a plan, who told it and when.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
+pub struct Quota {
+    pub provider: String,
+    #[serde(flatten)]
+    pub window: Window,
+    #[schema(value_type = String, format = DateTime)]
+    pub seen_at: Timestamp,
+}
+
+/// Keeps what a row's response told, unless something later is known.
+pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
+    let seen_at = row.ended_at.unwrap_or(row.started_at).as_microsecond();
+    for window in &row.quota {
+        conn.prepare_cached(
+            "INSERT INTO quotas (provider, name, plan, used_bp, resets_at, status, seen_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET plan = excluded.plan, \
+             used_bp = excluded.used_bp, resets_at = excluded.resets_at, \
+             status = excluded.status, seen_at = excluded.seen_at \
+             WHERE excluded.seen_at >= seen_at",
+        )?
+        .execute(params![
+            row.provider,
+            window.name,
+            window.plan,
+            window.used_bp,
+            window.resets_at.map(Timestamp::as_microsecond),
+            window.status,
+            seen_at,
+        ])?;
+    }
+    Ok(())
+}
+
+impl Ledger {
+    /// Every limit that is known, by provider; the shortest window first.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub fn quotas(&self) -> Result<Vec<Quota>, LedgerError> {
+        let mut stmt = self.conn.prepare(
+            "SELECT provider, name, plan, used_bp, resets_at, status, seen_at FROM quotas \
+             ORDER BY provider, resets_at IS NULL, resets_at, name",
+        )?;
+        let rows = stmt.query_map([], |record| {
+            let mut c = Columns::new(record);
+            Ok(Quota {
+                provider: c.next()?,
+                window: Window {
+                    name: c.next()?,
+                    plan: c.next()?,
+                    used_bp: c.next()?,
+                    resets_at: c.next::<Option<Micros>>()?.map(|at| at.0),
+                    status: c.next()?,
+                },
+                seen_at: c.next::<Micros>()?.0,
+            })
+        })?;
+        Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture;
+
+    #[test]
+    fn the_latest_word_counts_in_whatever_order_rows_come() {
+        let (_dir, home) = fixture::home();
+        let told = |n, at: &str, used| Row {
+            quota: vec![Window {
+                name: "5h".to_owned(),
+                used_bp: Some(used),
+                resets_at: Some(fixture::at("2026-11-25T05:00:00Z")),
+                ..Window::default()
+            }],
+            ..fixture::row(n, at)
+        };
+        let rows = [
+            told(1, "2026-11-25T01:00:00Z", 100),
+            told(3, "2026-11-25T03:00:00Z", 300),
+            told(2, "2026-11-25T02:00:00Z", 200),
+            fixture::row(4, "2026-11-25T04:00:00Z"),
+        ];
+        fixture::store(&home, &rows);
+        let quotas = Ledger::open(&home).unwrap().quotas().unwrap();
+        assert_eq!(quotas.len(), 1);
+        assert_eq!(quotas[0].window.used_bp, Some(300));
+        assert_eq!(quotas[0].seen_at, fixture::at("2026-11-25T03:00:00Z"));
+    }
+}

@@ -1,0 +1,178 @@
+//! Prices what is in the ledger again, through the same door as every other row.
+
+use jiff::Timestamp;
+use rusqlite::{Connection, TransactionBehavior, params};
+
+use super::query::Cursor;
+use super::record::{self, COLUMNS};
+use super::schema::open_writer;
+use super::{LedgerError, Window};
+use crate::home::Home;
+use crate::meter::charge::charge;
+use crate::meter::price::Book;
+use crate::meter::row::Row;
+
+/// Rows of one transaction: short enough for the daemon's writer to wait for.
+const BATCH: i64 = 500;
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+
+/// A row whose money changes.
+#[derive(Clone, Debug)]
+pub struct Repriced {
+    pub before: Row,
+    pub after: Row,
+}
+
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Repricing {
+    pub looked_at: u64,
+    pub changed: u64,
+    /// Rows of an earlier version that ran on several models, of which only the sum was kept.
+    pub kept: u64,
+}
+
+/// Prices the rows of `window` by `book` and tells `sink` of each that changes; `dry` changes none.
+/// A daemon may run meanwhile.
+///
+/// # Errors
+/// When the ledger can't be read or written. What was done by then is done.
+pub fn reprice(
+    home: &Home,
+    book: &Book,
+    window: Window,
+    dry: bool,
+    sink: &mut dyn FnMut(&Repriced),
+) -> Result<Repricing, LedgerError> {
+    let mut done = Repricing::default();
+    let path = home.ledger_file();
+    if !path.exists() {
+        return Ok(done);
+    }
+    let (mut conn, _) = open_writer(&path)?;
+    conn.busy_timeout(PATIENCE)?;
+    let mut after = None;
+    loop {
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let rows = batch(&tx, window, after)?;
+        let Some(last) = rows.last() else { return Ok(done) };
+        after = Some(Cursor::of(last));
+        for before in rows {
+            done.looked_at += 1;
+            if lacks_parts(&before) {
+                done.kept += 1;
+                continue;
+            }
+            let mut row = before.clone();
+            charge(&mut row, book);
+            if money(&row) == money(&before) {
+                continue;
+            }
+            done.changed += 1;
+            if !dry {
+                record::write(&tx, &row)?;
+            }
+            sink(&Repriced { before, after: row });
+        }
+        tx.commit()?;
+    }
+}
+
+fn batch(
+    conn: &Connection,
+    window: Window,
+    after: Option<Cursor>,
+) -> Result<Vec<Row>, LedgerError> {
+    let (at, id) = after.map_or((i64::MIN, Vec::new()), |cursor| {
+        (cursor.started_at, cursor.id.as_bytes().to_vec())
+    });
+    let sql = format!(
+        "SELECT {COLUMNS} FROM requests WHERE started_at >= ? AND started_at < ? \
+         AND (started_at, id) > (?, ?) AND billable AND completeness <> 'open' \
+         ORDER BY started_at, id LIMIT ?"
+    );
+    let mut stmt = conn.prepare_cached(&sql)?;
+    let micros = Timestamp::as_microsecond;
+    let values = params![micros(window.from), micros(window.to), at, id, BATCH];
+    Ok(stmt.query_map(values, record::read)?.collect::<rusqlite::Result<_>>()?)
+}
+
+fn lacks_parts(row: &Row) -> bool {
+    let several = row.price_rule.as_deref().is_some_and(|rule| rule.contains(','));
+    several && row.detail.parts.is_empty()
+}
+
+/// What a price decides. A rule's book is not compared: the same price out of a newer book is no news.
+fn money(row: &Row) -> (Option<i64>, Option<i64>, bool, Option<&str>, Option<&str>) {
+    let rule = row.price_rule.as_deref().map(|rule| rule.split_once(':').map_or(rule, |(_, r)| r));
+    (row.cost_nanousd, row.list_nanousd, row.cost_estimated, rule, row.cost_reason.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::{Ledger, RequestFilter, fixture};
+    use crate::meter::price::{OwnPrice, OwnRates};
+
+    fn all() -> Window {
+        Window { from: Timestamp::MIN, to: Timestamp::MAX }
+    }
+
+    fn rows(home: &Home) -> Vec<Row> {
+        let filter = RequestFilter { all: true, ..RequestFilter::default() };
+        Ledger::open(home).unwrap().requests(&filter).unwrap().rows
+    }
+
+    fn run(home: &Home, book: &Book, dry: bool) -> Repricing {
+        reprice(home, book, all(), dry, &mut |_| {}).unwrap()
+    }
+
+    #[test]
+    fn a_price_set_for_the_past_reaches_what_was_written() {
+        let (_dir, home) = fixture::home();
+        let mut stored: Vec<Row> = (1..=1203)
+            .map(|n| Row {
+                model: Some("gpt-4o-mini".to_owned()),
+                provider: "openai".to_owned(),
+                ..fixture::row(n, "2026-11-24T00:00:00Z")
+            })
+            .collect();
+        stored[0].started_at = fixture::at("2026-10-31T23:00:00Z");
+        stored[1].billable = false;
+        stored[1].cost_nanousd = None;
+        stored[2].provider_cost_nanousd = Some(5);
+        stored[3].price_rule = Some("b:openai/a,openai/b".to_owned());
+        let list = Book::builtin();
+        fixture::store(&home, &stored);
+        let first = run(&home, &list, false);
+        assert_eq!((first.looked_at, first.changed, first.kept), (1202, 1201, 1));
+        assert_eq!(run(&home, &list, false).changed, 0, "the same again changes nothing");
+
+        let own = OwnPrice {
+            provider: "openai".to_owned(),
+            model: "gpt-4o-mini".to_owned(),
+            from: Some("2026-11-01".parse().unwrap()),
+            rates: OwnRates { input: Some("1".parse().unwrap()), ..OwnRates::default() },
+            ..OwnPrice::default()
+        };
+        let book = list.with_own(&[own], fixture::at("2026-11-25T00:00:00Z"));
+        let before = rows(&home);
+        assert_eq!(run(&home, &book, true).changed, 1200);
+        assert_eq!(rows(&home), before, "a dry run changes nothing");
+        assert_eq!(run(&home, &book, false).changed, 1200);
+        let by_id = |n: u128| rows(&home).into_iter().find(|row| row.id.as_u128() == n).unwrap();
+        // 100 in, 50 out: list 0.15 and 0.60; then 1 and 0.60.
+        assert_eq!(by_id(1).cost_nanousd, Some(45_000), "before the day");
+        assert_eq!(by_id(1203).cost_nanousd, Some(130_000));
+        assert_eq!(by_id(2).cost_nanousd, None, "side calls cost nothing");
+        let reported = by_id(3);
+        assert_eq!((reported.cost_nanousd, reported.list_nanousd), (Some(5), Some(130_000)));
+        assert_eq!(by_id(4).cost_nanousd, Some(12_300_000), "kept: its parts are not known");
+    }
+
+    #[test]
+    fn no_ledger_is_nothing_to_do() {
+        let (_dir, home) = fixture::home();
+        assert_eq!(run(&home, &Book::builtin(), false), Repricing::default());
+    }
+}

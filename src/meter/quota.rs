@@ -1,0 +1,296 @@
+//! What a plan has left: read off headers, frames and answers, never asked for.
+
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use super::http::Headers;
+use super::price::shifted;
+
+/// One limit of a plan: so much within a time.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[schema(as = QuotaWindow)]
+pub struct Window {
+    /// `5h`, `7d`, `7d_opus`, `overage`, `credits`; a model or kind of request where those differ.
+    pub name: String,
+    pub plan: Option<String>,
+    /// Hundredths of a per cent; over 10000 is beyond the limit.
+    pub used_bp: Option<u32>,
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub resets_at: Option<Timestamp>,
+    /// As the provider says it: `allowed`, `allowed_warning`, `rejected` …
+    pub status: Option<String>,
+}
+
+/// More than any provider sends.
+const MAX_WINDOWS: usize = 32;
+const MAX_TEXT: usize = 64;
+
+/// The windows that a response's headers tell at `at`.
+#[must_use]
+pub fn from_headers(headers: &Headers, at: Timestamp) -> Vec<Window> {
+    let mut windows = Vec::new();
+    for (name, value) in &headers.0 {
+        let Ok(value) = std::str::from_utf8(value) else { continue };
+        if let Some(rest) = name.strip_prefix("anthropic-ratelimit-unified-") {
+            anthropic(&mut windows, rest, value);
+        } else if let Some(rest) = name.strip_prefix("x-codex-") {
+            codex(&mut windows, rest, value, at);
+        } else if let Some(kind) = name.strip_prefix("x-quota-snapshot-") {
+            *window(&mut windows, kind) = copilot(kind, value);
+        }
+    }
+    let plan = headers.get("x-codex-plan-type").and_then(short);
+    windows.truncate(MAX_WINDOWS);
+    windows.retain(|w| !w.name.is_empty() && (w.used_bp.is_some() || w.status.is_some()));
+    windows.iter_mut().for_each(|w| w.plan = w.plan.take().or_else(|| plan.clone()));
+    by_length(&mut windows);
+    windows
+}
+
+/// `codex.rate_limits` of a stream or socket.
+#[must_use]
+pub fn from_codex_frame(rate_limits: &Value, plan: Option<&str>) -> Vec<Window> {
+    let read = |role: &&str| {
+        let limit = rate_limits.get(*role)?;
+        let number = |key: &str| limit.get(key).filter(|v| v.is_number()).map(Value::to_string);
+        let minutes = number("window_minutes").and_then(|m| m.parse().ok());
+        Some(Window {
+            name: minutes.map_or_else(|| (*role).to_owned(), length),
+            plan: plan.and_then(short),
+            used_bp: number("used_percent").and_then(|p| basis_points(&p, 2)),
+            resets_at: number("reset_at").or_else(|| number("resets_at")).and_then(|s| unix(&s)),
+            status: None,
+        })
+    };
+    ["primary", "secondary"].iter().filter_map(read).collect()
+}
+
+/// `buckets` of Code Assist's answer to "how much is left".
+#[must_use]
+pub fn from_buckets(buckets: &Value) -> Vec<Window> {
+    let text = |bucket: &Value, key: &str| bucket.get(key).and_then(Value::as_str).and_then(short);
+    let read = |bucket: &Value| {
+        let left = bucket.get("remainingFraction").filter(|v| v.is_number())?;
+        let left = basis_points(&left.to_string(), 4)?;
+        Some(Window {
+            name: text(bucket, "modelId").or_else(|| text(bucket, "tokenType"))?,
+            used_bp: Some(10_000_u32.saturating_sub(left)),
+            resets_at: text(bucket, "resetTime").and_then(|t| t.parse().ok()),
+            ..Window::default()
+        })
+    };
+    buckets.as_array().into_iter().flatten().take(MAX_WINDOWS).filter_map(read).collect()
+}
+
+/// `5h-utilization: 0.42`, `7d-reset: 1764072000`, `status: allowed`, `overage-disabled-reason: …`.
+fn anthropic(windows: &mut Vec<Window>, rest: &str, value: &str) {
+    let (name, what) = rest.rsplit_once('-').unwrap_or(("unified", rest));
+    match what {
+        "utilization" => window(windows, name).used_bp = basis_points(value, 4),
+        "reset" => window(windows, name).resets_at = unix(value),
+        "status" => window(windows, name).status = short(value),
+        // `representative-claim`, `fallback-percentage`, and what comes next: no window's.
+        _ => {}
+    }
+}
+
+/// `primary-used-percent: 12.5`, `primary-window-minutes: 300`, `primary-reset-at: 1764072000`.
+fn codex(windows: &mut Vec<Window>, rest: &str, value: &str, at: Timestamp) {
+    let Some((role, what)) = rest.split_once('-') else { return };
+    match (role, what) {
+        ("primary" | "secondary", "used-percent") => {
+            window(windows, role).used_bp = basis_points(value, 2);
+        }
+        // The name is put in place when everything has come.
+        ("primary" | "secondary", "window-minutes") => {
+            window(windows, role).status = value.trim().parse().ok().map(length);
+        }
+        ("primary" | "secondary", "reset-at") => window(windows, role).resets_at = unix(value),
+        ("primary" | "secondary", "reset-after-seconds") => {
+            let seconds = value.trim().parse().ok().map(SignedDuration::from_secs);
+            let reset = seconds.and_then(|s| at.checked_add(s).ok());
+            let window = window(windows, role);
+            window.resets_at = window.resets_at.or(reset);
+        }
+        ("credits", "balance") => window(windows, "credits").status = short(value),
+        _ => {}
+    }
+}
+
+/// `ent=300&ov=0.0&ovPerm=false&rem=85.3&rst=2026-12-01T00:00:00Z`.
+fn copilot(kind: &str, value: &str) -> Window {
+    let field = |key: &str| {
+        let pair =
+            value.split('&').find_map(|pair| pair.split_once('=').filter(|(k, _)| *k == key));
+        pair.map(|(_, v)| String::from_utf8_lossy(&crate::config::percent_decode(v)).into_owned())
+    };
+    let unlimited = field("ent").as_deref() == Some("-1");
+    let left = field("rem").and_then(|rem| basis_points(&rem, 2)).filter(|_| !unlimited);
+    Window {
+        name: kind.to_owned(),
+        used_bp: left.map(|left| 10_000_u32.saturating_sub(left)),
+        resets_at: field("rst").and_then(|t| t.parse().ok()),
+        status: unlimited.then(|| "unlimited".to_owned()),
+        plan: None,
+    }
+}
+
+/// Codex' windows get the name of their length.
+fn by_length(windows: &mut [Window]) {
+    for window in windows.iter_mut().filter(|w| w.name == "primary" || w.name == "secondary") {
+        if let Some(length) = window.status.take() {
+            window.name = length;
+        }
+    }
+}
+
+fn length(minutes: u64) -> String {
+    match (minutes % 1440, minutes % 60) {
+        (0, _) => format!("{}d", minutes / 1440),
+        (_, 0) => format!("{}h", minutes / 60),
+        (_, _) => format!("{minutes}m"),
+    }
+}
+
+fn window<'a>(windows: &'a mut Vec<Window>, name: &str) -> &'a mut Window {
+    let at = windows.iter().position(|w| w.name == name).unwrap_or_else(|| {
+        let name = short(name).unwrap_or_default();
+        windows.push(Window { name, ..Window::default() });
+        windows.len() - 1
+    });
+    &mut windows[at]
+}
+
+/// A decimal number, `digits` places up, as a share.
+fn basis_points(text: &str, digits: i32) -> Option<u32> {
+    u32::try_from(shifted(text.trim(), digits)?).ok()
+}
+
+fn unix(text: &str) -> Option<Timestamp> {
+    Timestamp::from_second(shifted(text.trim(), 0)?).ok()
+}
+
+fn short(text: &str) -> Option<String> {
+    let text = text.trim();
+    let plain = !text.is_empty() && text.len() <= MAX_TEXT && !text.chars().any(char::is_control);
+    plain.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(pairs: &[(&str, &str)]) -> Headers {
+        Headers(pairs.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect())
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// Name, use, status, reset.
+    type Seen = (String, Option<u32>, Option<String>, Option<String>);
+
+    fn seen(pairs: &[(&str, &str)]) -> Vec<Seen> {
+        from_headers(&headers(pairs), at("2026-11-25T12:00:00Z"))
+            .into_iter()
+            .map(|w| (w.name, w.used_bp, w.status, w.resets_at.map(|t| t.to_string())))
+            .collect()
+    }
+
+    fn entry(name: &str, used: Option<u32>, status: Option<&str>, resets: Option<&str>) -> Seen {
+        (name.to_owned(), used, status.map(str::to_owned), resets.map(str::to_owned))
+    }
+
+    #[test]
+    fn claude_plans() {
+        assert_eq!(
+            seen(&[
+                ("anthropic-ratelimit-unified-status", "allowed_warning"),
+                ("anthropic-ratelimit-unified-5h-status", "allowed"),
+                ("anthropic-ratelimit-unified-5h-utilization", "0.4217"),
+                ("anthropic-ratelimit-unified-5h-reset", "1795608000"),
+                ("anthropic-ratelimit-unified-7d_oi-utilization", "1.05"),
+                ("anthropic-ratelimit-unified-7d_oi-reset", "nonsense"),
+                ("anthropic-ratelimit-unified-representative-claim", "five_hour"),
+                ("anthropic-ratelimit-unified-overage-status", "rejected"),
+                ("anthropic-ratelimit-unified-overage-disabled-reason", "out_of_credits"),
+                ("anthropic-ratelimit-requests-remaining", "9"),
+            ]),
+            [
+                entry("unified", None, Some("allowed_warning"), None),
+                entry("5h", Some(4217), Some("allowed"), Some("2026-11-25T12:00:00Z")),
+                entry("7d_oi", Some(10_500), None, None),
+                entry("overage", None, Some("rejected"), None),
+            ]
+        );
+    }
+
+    #[test]
+    fn chatgpt_plans() {
+        let found = seen(&[
+            ("x-codex-primary-used-percent", "12.5"),
+            ("x-codex-primary-window-minutes", "300"),
+            ("x-codex-primary-reset-after-seconds", "60"),
+            ("x-codex-secondary-used-percent", "100"),
+            ("x-codex-secondary-window-minutes", "10080"),
+            ("x-codex-secondary-reset-at", "1795608000"),
+            ("x-codex-credits-balance", "12.30"),
+            ("x-codex-turn-state", "opaque"),
+        ]);
+        assert_eq!(
+            found,
+            [
+                entry("5h", Some(1250), None, Some("2026-11-25T12:01:00Z")),
+                entry("7d", Some(10_000), None, Some("2026-11-25T12:00:00Z")),
+                entry("credits", None, Some("12.30"), None),
+            ]
+        );
+        let frame = serde_json::json!({
+            "primary": {"used_percent": 12.5, "window_minutes": 300, "reset_at": 1_795_608_060},
+            "secondary": {"used_percent": 100, "window_minutes": 10080, "reset_at": 1_795_608_000},
+            "other": 1,
+        });
+        let windows = from_codex_frame(&frame, Some("plus"));
+        assert_eq!(windows[0].name, "5h");
+        assert_eq!(windows[0].used_bp, Some(1250));
+        assert_eq!(windows[1].plan.as_deref(), Some("plus"));
+        assert_eq!(windows[1].resets_at, Some(at("2026-11-25T12:00:00Z")));
+        assert_eq!(from_codex_frame(&Value::Null, None), []);
+    }
+
+    #[test]
+    fn copilot_and_code_assist() {
+        let snapshot = "ent=300&ov=0.0&ovPerm=false&rem=85.3&rst=2026-12-01T00%3A00%3A00Z";
+        assert_eq!(
+            seen(&[
+                ("x-quota-snapshot-premium_interactions", snapshot),
+                ("x-quota-snapshot-chat", "ent=-1&rem=100.0"),
+            ]),
+            [
+                entry("premium_interactions", Some(1470), None, Some("2026-12-01T00:00:00Z")),
+                entry("chat", None, Some("unlimited"), None),
+            ]
+        );
+        let buckets = serde_json::json!([
+            {"modelId": "gemini-2.5-pro", "remainingFraction": 0.975, "resetTime": "2026-11-26T00:00:00Z"},
+            {"modelId": "no figure"}, null, 3,
+        ]);
+        let windows = from_buckets(&buckets);
+        assert_eq!((windows.len(), windows[0].used_bp), (1, Some(250)));
+    }
+
+    #[test]
+    fn nonsense_is_no_window() {
+        for value in ["", "-1", "NaN", "1e99", "0x1", "\u{7}"] {
+            assert_eq!(
+                seen(&[("anthropic-ratelimit-unified-5h-utilization", value)]),
+                [],
+                "{value}"
+            );
+            assert_eq!(seen(&[("x-codex-primary-used-percent", value)]), [], "{value}");
+        }
+    }
+}

@@ -41,6 +41,7 @@ pub(super) struct Counters {
     pub exchanges: AtomicU64,
     pub lossy: AtomicU64,
     pub closing: AtomicUsize,
+    pub panics: AtomicU64,
     pub bytes_up: AtomicU64,
     pub bytes_down: AtomicU64,
 }

@@ -13,7 +13,8 @@ mod offer;
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -44,6 +45,7 @@ use crate::handover::channel::{ChannelError, EdgeChannel};
 use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::Home;
 use crate::platform;
+use crate::supervisor::ESCALATED;
 use bypass::Bypass;
 use counters::Counters;
 use means::Trial;
@@ -58,6 +60,8 @@ const BLOCKING_THREADS: usize = 16;
 const ATTRIBUTIONS: usize = 2;
 /// What is left to do when connections have been cut off: write their rows.
 const CUT_GRACE: Duration = Duration::from_secs(3);
+/// So many connections in a row that ended in a panic, none taken in between.
+const PANICS_IN_A_ROW: u32 = 8;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Bounds and patience.
@@ -137,6 +141,8 @@ pub struct Tap {
     open: watch::Sender<usize>,
     budget: Arc<Budget>,
     pulse: Arc<Pulse>,
+    /// Connections taken at the last panic, and panics since then.
+    panics_at: Mutex<(u64, u32)>,
     counters: Counters,
     bypass: Arc<Bypass>,
     trial: Mutex<Option<Trial>>,
@@ -174,6 +180,7 @@ impl Tap {
             open: watch::Sender::new(0),
             budget: Budget::new(deps.limits.observers_bytes),
             pulse: Pulse::start(observers.handle()),
+            panics_at: Mutex::default(),
             counters: Counters::default(),
             bypass: Arc::default(),
             trial: Mutex::default(),
@@ -284,6 +291,24 @@ impl Tap {
         self.bypass.clear()
     }
 
+    /// A connection's task panicked. Nobody restarts those; when it is one after the other (out of
+    /// memory: no thread can be had), only a new process will do.
+    fn panicked(&self) {
+        let panics = self.counters.panics.fetch_add(1, Ordering::Relaxed) + 1;
+        let commits = self.counters.commits.load(Ordering::Relaxed);
+        let mut at_last = self.panics_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let (commits_then, in_a_row) = &mut *at_last;
+        if *commits_then != commits {
+            (*commits_then, *in_a_row) = (commits, 0);
+        }
+        *in_a_row += 1;
+        if *in_a_row >= PANICS_IN_A_ROW {
+            slog::crit!(self.deps.log, "no connection can be served; the process ends";
+                "panics" => panics);
+            std::process::exit(i32::from(ESCALATED));
+        }
+    }
+
     /// A place for one more connection; given back on drop.
     fn admit(self: &Arc<Self>) -> Option<Slot> {
         let limit = self.deps.limits.connections;
@@ -308,6 +333,9 @@ struct Slot(Arc<Tap>);
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.panicked();
+        }
         self.0.open.send_modify(|open| *open = open.saturating_sub(1));
     }
 }

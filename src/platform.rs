@@ -285,9 +285,6 @@ pub fn activated_socket() -> io::Result<Option<TcpListener>> {
     Ok(None)
 }
 
-/// Whether checking a provider's certificate may wait for the network: the system's own verifier does.
-pub const VERIFIER_MAY_BLOCK: bool = cfg!(target_os = "macos");
-
 /// Starting is over: gives back the memory of what only it needed, where that can be done.
 pub fn release_startup_code() {
     #[cfg(target_os = "linux")]

@@ -152,12 +152,12 @@ async fn a_frozen_daemon_costs_one_deadline_and_wakes_up_too_late() {
 
         // The one that came later need not find out by itself.
         tokio::join!(world.assert_raw(&mut first), world.assert_raw(&mut second));
-        assert!(before.elapsed() >= MS * 219, "{:?}", before.elapsed());
-        assert!(before.elapsed() < MS * 230, "{:?}", before.elapsed());
+        assert!(before.elapsed() >= MS * 249, "{:?}", before.elapsed());
+        assert!(before.elapsed() < MS * 260, "{:?}", before.elapsed());
         assert_eq!(world.verdict(), health::Verdict::Unhealthy(health::Cause::Frozen));
         let mut third = world.hello().await;
         world.assert_raw(&mut third).await;
-        assert!(before.elapsed() < MS * 230, "{:?}", before.elapsed());
+        assert!(before.elapsed() < MS * 260, "{:?}", before.elapsed());
 
         for id in [offer.id, offer2.id] {
             channel.send(&ToEdge::Commit { id }, None).await.unwrap();

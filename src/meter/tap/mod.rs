@@ -44,15 +44,14 @@ use crate::config::Config;
 use crate::handover::channel::{ChannelError, EdgeChannel};
 use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::Home;
-use crate::platform;
 use crate::supervisor::ESCALATED;
 use bypass::Bypass;
 use counters::Counters;
 use means::Trial;
 
-/// One thread moves hundreds of MiB a second; a second one costs a wake-up for each event that it
-/// takes over. But a thread that waits within a check must not be the only one.
-const WORKERS: usize = if platform::VERIFIER_MAY_BLOCK { 2 } else { 1 };
+/// One would do for the bytes, and save a wake-up for each event that the other takes over. But on a
+/// busy machine it may not run for long enough that the edge takes the daemon for frozen.
+const WORKERS: usize = 2;
 /// Observers work in batches ([`Pulse`]): one thread keeps up with whatever the others move.
 const OBSERVER_WORKERS: usize = 1;
 /// Name look-ups and attribution; the latter never takes more than [`ATTRIBUTIONS`] of them.

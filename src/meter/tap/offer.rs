@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{interval_at, timeout};
+use tokio::time::{interval, timeout};
 use tokio_rustls::{TlsAcceptor, server};
 
 use super::bypass::Strike;
@@ -115,8 +115,8 @@ async fn prepare_visibly(
         let ready = prepare(tap, means, offer, &socket, attribution).await;
         (socket, ready)
     });
-    let first = Instant::now() + tap.deps.limits.progress;
-    let mut alive = interval_at(first.into(), tap.deps.limits.progress);
+    // The first at once: from here on the edge's patience begins anew.
+    let mut alive = interval(tap.deps.limits.progress);
     loop {
         tokio::select! {
             biased;

@@ -39,6 +39,12 @@ impl Host {
         mac.tool("networksetup", &["-setsecurewebproxy", "Wi-Fi", "10.0.0.1", "3128"]);
         mac.tool("launchctl", &["setenv", "NODE_EXTRA_CA_CERTS", "/corp.pem"]);
         fs::create_dir_all(mac.stand.scratch().join("Library/LaunchAgents")).unwrap();
+        // Known already: `init` would write it into the settings, which outlive `uninstall`, and would
+        // go on without it if the look at it fails.
+        let config = mac.stand.home.config_file();
+        let settings = fs::read_to_string(&config).unwrap();
+        let known = "[upstream]\nproxy = \"http://10.0.0.1:3128\"\n";
+        fs::write(&config, settings.replace("[upstream]\n", known)).unwrap();
         mac
     }
 
@@ -111,6 +117,10 @@ impl Host {
         while let Some(dir) = open.pop() {
             for entry in fs::read_dir(&dir).unwrap() {
                 let path = entry.unwrap().path();
+                // `gsettings`, which is asked for the desktop's proxy, leaves its own there.
+                if path.ends_with(".cache") {
+                    continue;
+                }
                 if path.is_dir() && path.file_name().unwrap() != "macos" && path != home.path() {
                     open.push(path.clone());
                     files.insert(path, (0, String::new()));

@@ -141,6 +141,12 @@ fn turn_on(
     let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
     new.retain(|service| !known.contains(&(place.clone(), service.name.clone())));
     perform(&proxy.set(edge, &new))?;
+    if !managed.exists() {
+        // They took it away meanwhile, and may have been past some services before we were.
+        let found = proxy.read().map_err(|e| e.to_string())?.unwrap_or_default();
+        perform(&proxy.restore(edge, &new, &found))?;
+        return Ok(None);
+    }
     known.extend(new.iter().map(|service| (place.clone(), service.name.clone())));
     Ok(Some(new.into_iter().map(|s| s.name).collect()))
 }

@@ -126,7 +126,7 @@ pub fn codex(home: &Path, prompt: &str) -> Program {
 
 /// curl; `--fail-with-body` stays off so that error answers are compared too.
 pub fn curl(args: &[&str]) -> Program {
-    Program::new(["curl", "--silent", "--show-error", "--max-time", "60"]).args(args)
+    Program::new(["curl", "--silent", "--show-error", "--max-time", "180"]).args(args)
 }
 
 /// A Messages request by curl.

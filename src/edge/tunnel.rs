@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::end::End;
 use super::forward::ResponseGate;
+use super::socket::Socket;
 use crate::platform::splice::Pipe;
 
 /// What one read takes; a read that fills it makes the direction "bulk".
@@ -31,8 +31,8 @@ thread_local! {
 /// A tunnel that was set up. `client` and `server` are named by who opened the connection.
 #[derive(Debug)]
 pub struct Tunnel {
-    client: End,
-    server: End,
+    client: Socket,
+    server: Socket,
     up: Direction,
     down: Direction,
     /// Another process may hold a copy of the client's descriptor, so closing ours ends nothing.
@@ -137,8 +137,8 @@ impl Tunnel {
     #[must_use]
     pub fn new(client: TcpStream, server: TcpStream) -> Self {
         Self {
-            client: End::new(client),
-            server: End::new(server),
+            client: Socket::new(client),
+            server: Socket::new(server),
             up: Direction::default(),
             down: Direction::default(),
             shared_client: false,
@@ -168,12 +168,12 @@ impl Tunnel {
 
     #[must_use]
     pub fn sockets(&self) -> (&TcpStream, &TcpStream) {
-        (self.client.socket(), self.server.socket())
+        (self.client.stream(), self.server.stream())
     }
 
     #[cfg(test)]
     pub fn into_sockets(self) -> (TcpStream, TcpStream) {
-        (self.client.into_socket(), self.server.into_socket())
+        (self.client.into_stream(), self.server.into_stream())
     }
 
     /// What it holds, as a copy: this tunnel can go on as if nothing had happened.
@@ -190,8 +190,8 @@ impl Tunnel {
     pub fn unpack(client: TcpStream, server: TcpStream, packed: Packed<Vec<u8>>) -> Self {
         let Packed { up, down, shared_client } = packed;
         Self {
-            client: End::new(client),
-            server: End::new(server),
+            client: Socket::new(client),
+            server: Socket::new(server),
             up: Direction::unpack(up),
             down: Direction::unpack(down),
             shared_client,
@@ -228,12 +228,12 @@ impl Tunnel {
                 // Closing now sends a reset, as the side that broke off did.
                 for end in [&self.client, &self.server] {
                     let now = Some(Duration::ZERO);
-                    let _ = rustix::net::sockopt::set_socket_linger(end.socket(), now);
+                    let _ = rustix::net::sockopt::set_socket_linger(end.stream(), now);
                 }
             }
         }
         if self.shared_client {
-            let _ = self.client.socket().shutdown(Shutdown::Both);
+            let _ = self.client.stream().shutdown(Shutdown::Both);
         }
         let broken = self.up.flow == Flow::Broken || self.down.flow == Flow::Broken;
         let aborted = outcome.is_err() || broken;
@@ -298,7 +298,7 @@ impl Direction {
     }
 
     /// Moves what can be moved now; an error when the source broke off.
-    fn run(&mut self, from: &mut End, to: &mut End, scratch: &mut [u8]) -> io::Result<Moved> {
+    fn run(&mut self, from: &mut Socket, to: &mut Socket, scratch: &mut [u8]) -> io::Result<Moved> {
         for _ in 0..MOVES {
             match self.flow {
                 Flow::Done => return Ok(Moved::Waits),
@@ -320,7 +320,7 @@ impl Direction {
             }
             if self.flow == Flow::Ending {
                 // Fails only if the connection is gone already.
-                let _ = to.socket().shutdown(Shutdown::Write);
+                let _ = to.stream().shutdown(Shutdown::Write);
                 self.flow = Flow::Done;
                 continue;
             }
@@ -343,7 +343,7 @@ impl Direction {
     }
 
     /// Gets rid of what was read before; true when nothing is left.
-    fn send(&mut self, to: &mut End) -> io::Result<bool> {
+    fn send(&mut self, to: &mut Socket) -> io::Result<bool> {
         while let Some(left) = &mut self.left {
             let rest = left.rest();
             if rest.is_empty() {
@@ -366,8 +366,8 @@ impl Direction {
     /// Takes what the source has; `None`: nothing now.
     fn take(
         &mut self,
-        from: &mut End,
-        to: &mut End,
+        from: &mut Socket,
+        to: &mut Socket,
         scratch: &mut [u8],
     ) -> io::Result<Option<usize>> {
         if self.mode != Mode::Splice {
@@ -387,8 +387,8 @@ impl Direction {
     /// One read, and a write of the same at once.
     fn copy(
         &mut self,
-        from: &mut End,
-        to: &mut End,
+        from: &mut Socket,
+        to: &mut Socket,
         scratch: &mut [u8],
     ) -> io::Result<Option<usize>> {
         let Some(count) = from.read(scratch)? else { return Ok(None) };

@@ -5,12 +5,11 @@
 //! the thread waits for all sockets at once. The runtime's thread only puts tunnels in. While it has
 //! them at [`Rest`], the thread does not run, so that an upgrade can write them down.
 
-use std::cell::RefCell;
 use std::io;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -36,22 +35,32 @@ pub type Ended = Box<dyn Fn(Summary, Option<Passed>) + Send + Sync>;
 pub struct Tunnels {
     table: Arc<Table>,
     waker: Waker,
-    thread: RefCell<Option<JoinHandle<Poll>>>,
+    thread: Option<JoinHandle<()>>,
 }
 
-/// The thread is stopped while this lives.
+/// The thread is held while this lives.
 #[derive(Debug)]
-pub struct Rest<'a> {
-    tunnels: &'a Tunnels,
-    poll: Option<Poll>,
-}
+pub struct Rest<'a>(&'a Tunnels);
 
 struct Table {
     registry: Registry,
     /// Locked for a look; each entry has a lock of its own for its turns.
     all: Mutex<Slab<Arc<Mutex<Entry>>>>,
     ended: Ended,
-    stop: AtomicBool,
+    /// What the thread is to do, if it is not simply to go on.
+    order: Mutex<Order>,
+    ordered: AtomicBool,
+    changed: Condvar,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Order {
+    #[default]
+    GoOn,
+    Hold,
+    /// It does.
+    Held,
+    End,
 }
 
 struct Entry {
@@ -76,10 +85,12 @@ impl Tunnels {
             registry: poll.registry().try_clone()?,
             all: Mutex::default(),
             ended,
-            stop: AtomicBool::new(false),
+            order: Mutex::default(),
+            ordered: AtomicBool::new(false),
+            changed: Condvar::new(),
         });
         let thread = table.start(poll)?;
-        Ok(Self { table, waker, thread: RefCell::new(Some(thread)) })
+        Ok(Self { table, waker, thread: Some(thread) })
     }
 
     /// Takes a tunnel in. One whose sockets can't be waited for ends at once.
@@ -106,25 +117,35 @@ impl Tunnels {
         }
     }
 
-    /// Stops the thread between two turns.
+    /// Holds the thread between two turns.
     #[must_use]
     pub fn rest(&self) -> Rest<'_> {
-        self.table.stop.store(true, Ordering::Release);
+        self.order(Order::Hold);
+        let mut order = lock(&self.table.order);
+        while *order == Order::Hold {
+            order = self.table.changed.wait(order).unwrap_or_else(PoisonError::into_inner);
+        }
+        Rest(self)
+    }
+
+    fn order(&self, order: Order) {
+        *lock(&self.table.order) = order;
+        self.table.ordered.store(order != Order::GoOn, Ordering::Release);
+        self.table.changed.notify_all();
         let _ = self.waker.wake();
-        let thread = self.thread.borrow_mut().take();
-        Rest { tunnels: self, poll: thread.and_then(|thread| thread.join().ok()) }
     }
 }
 
 impl Drop for Tunnels {
     fn drop(&mut self) {
-        drop(self.rest().poll.take());
+        self.order(Order::End);
+        let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
 impl Rest<'_> {
     pub fn for_each(&self, mut visit: impl FnMut(&mut Tunnel, Option<&Passed>)) {
-        for (_, entry) in lock(&self.tunnels.table.all).iter() {
+        for (_, entry) in lock(&self.0.table.all).iter() {
             let entry = &mut *lock(entry);
             visit(&mut entry.tunnel, entry.passed.as_deref());
         }
@@ -133,7 +154,7 @@ impl Rest<'_> {
     /// For tests: takes them out as they are.
     #[cfg(test)]
     pub fn take_all(&self) -> Vec<Tunnel> {
-        let all = lock(&self.tunnels.table.all).drain().collect::<Vec<_>>();
+        let all = lock(&self.0.table.all).drain().collect::<Vec<_>>();
         let entry = |entry| Arc::into_inner(entry).and_then(|e: Mutex<Entry>| e.into_inner().ok());
         all.into_iter().filter_map(entry).map(|entry| entry.tunnel).collect()
     }
@@ -141,28 +162,25 @@ impl Rest<'_> {
 
 impl Drop for Rest<'_> {
     fn drop(&mut self) {
-        let Some(poll) = self.poll.take() else { return };
-        self.tunnels.table.stop.store(false, Ordering::Release);
-        *self.tunnels.thread.borrow_mut() = self.tunnels.table.start(poll).ok();
+        self.0.order(Order::GoOn);
     }
 }
 
 impl Table {
-    fn start(self: &Arc<Self>, mut poll: Poll) -> io::Result<JoinHandle<Poll>> {
+    fn start(self: &Arc<Self>, mut poll: Poll) -> io::Result<JoinHandle<()>> {
         let table = Arc::clone(self);
         thread::Builder::new().name("tunnels".to_owned()).spawn(move || {
             // A tunnel's own panic is caught below; whatever else it is, the others go on.
             while catch_unwind(AssertUnwindSafe(|| table.serve(&mut poll))).is_err() {}
-            poll
         })
     }
 
-    /// Serves until it is to stop.
+    /// Serves until it is to end.
     fn serve(&self, poll: &mut Poll) {
         let mut events = Events::with_capacity(BATCH);
-        // After a stop, or a panic, nobody else remembers who had more to move.
+        // After a panic nobody else remembers who had more to move.
         let mut again: Vec<usize> = lock(&self.all).iter().map(|(key, _)| key).collect();
-        while !self.stop.load(Ordering::Acquire) {
+        while self.goes_on() {
             let wait = (!again.is_empty()).then_some(Duration::ZERO);
             match poll.poll(&mut events, wait) {
                 Ok(()) => {}
@@ -174,14 +192,23 @@ impl Table {
             for event in &events {
                 next.extend(self.heard(event));
             }
-            for key in again.drain(..) {
-                if self.stop.load(Ordering::Acquire) {
-                    break;
-                }
-                next.extend(self.queued(key));
-            }
+            next.extend(again.drain(..).filter_map(|key| self.queued(key)));
             again = next;
         }
+    }
+
+    /// Stays here while it is held; false when it is to end.
+    fn goes_on(&self) -> bool {
+        if !self.ordered.load(Ordering::Acquire) {
+            return true;
+        }
+        let mut order = lock(&self.order);
+        while matches!(*order, Order::Hold | Order::Held) {
+            *order = Order::Held;
+            self.changed.notify_all();
+            order = self.changed.wait(order).unwrap_or_else(PoisonError::into_inner);
+        }
+        *order == Order::GoOn
     }
 
     /// The key, if the tunnel has more to move.

@@ -11,8 +11,8 @@ use crate::platform::splice::Pipe;
 
 /// A non-blocking socket.
 #[derive(Debug)]
-pub struct End {
-    socket: TcpStream,
+pub struct Socket {
+    stream: TcpStream,
     readable: bool,
     writable: bool,
     /// The other side has closed, or the connection broke: a read will say how, whatever a short
@@ -20,21 +20,21 @@ pub struct End {
     closed: bool,
 }
 
-impl End {
+impl Socket {
     /// Whether there is something to read will be told; that it can be written, is assumed.
     #[must_use]
-    pub fn new(socket: TcpStream) -> Self {
-        Self { socket, readable: false, writable: true, closed: false }
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream, readable: false, writable: true, closed: false }
     }
 
     #[must_use]
-    pub fn socket(&self) -> &TcpStream {
-        &self.socket
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
     }
 
     #[cfg(test)]
-    pub fn into_socket(self) -> TcpStream {
-        self.socket
+    pub fn into_stream(self) -> TcpStream {
+        self.stream
     }
 
     /// Nothing can be written until there is room again.
@@ -54,7 +54,7 @@ impl End {
         if !self.readable {
             return Ok(None);
         }
-        let read = retry(|| (&self.socket).read(buffer))?;
+        let read = retry(|| (&self.stream).read(buffer))?;
         self.readable = match read {
             None => false,
             Some(n) => n == 0 || n == buffer.len() || self.closed,
@@ -67,28 +67,28 @@ impl End {
         if !self.writable {
             return Ok(None);
         }
-        let written = retry(|| (&self.socket).write(bytes))?;
+        let written = retry(|| (&self.stream).write(bytes))?;
         self.writable = written == Some(bytes.len());
         Ok(written)
     }
 
-    /// Fills an empty pipe from the socket, as [`End::read`].
+    /// Fills an empty pipe from the socket, as [`Socket::read`].
     pub fn fill(&mut self, pipe: &mut Pipe) -> io::Result<Option<usize>> {
         if !self.readable {
             return Ok(None);
         }
         // How much a pipe takes depends on how the bytes lie: only the call itself tells.
-        let filled = retry(|| pipe.fill(&self.socket))?;
+        let filled = retry(|| pipe.fill(&self.stream))?;
         self.readable = filled.is_some();
         Ok(filled)
     }
 
-    /// Empties a pipe into the socket, as [`End::write`].
+    /// Empties a pipe into the socket, as [`Socket::write`].
     pub fn drain(&mut self, pipe: &mut Pipe) -> io::Result<Option<usize>> {
         if !self.writable {
             return Ok(None);
         }
-        let drained = retry(|| pipe.drain(&self.socket))?;
+        let drained = retry(|| pipe.drain(&self.stream))?;
         self.writable = drained.is_some();
         Ok(drained)
     }

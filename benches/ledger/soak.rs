@@ -122,6 +122,7 @@ fn template() -> Row {
         at: Timestamp::now(),
         host: "api.anthropic.com".to_owned(),
         port: 443,
+        local: false,
         protocol: Protocol::H1,
     };
     let head = RequestHead {

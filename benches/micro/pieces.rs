@@ -120,6 +120,7 @@ pub(crate) fn start() -> ExchangeStart {
         at: Timestamp::now(),
         host: "api.anthropic.com".to_owned(),
         port: 443,
+        local: false,
         protocol: Protocol::H1,
     }
 }

@@ -73,6 +73,29 @@ impl fmt::Display for HostPattern {
     }
 }
 
+/// `gpu:11434`, `*.lan:8000`, `*:11434`: a port, of one host, of a domain, or of any host.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PlacePattern {
+    /// `None` = any.
+    host: Option<HostPattern>,
+    port: u16,
+}
+
+impl PlacePattern {
+    /// `None` when `text` is not a pattern with a port.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (host, port) = split_port(text)?;
+        let host = if host == "*" { None } else { Some(HostPattern::parse(text)?) };
+        Some(Self { host, port: port? })
+    }
+
+    #[must_use]
+    pub fn matches(&self, host: &str, port: u16) -> bool {
+        port == self.port && self.host.as_ref().is_none_or(|pattern| pattern.matches(host, port))
+    }
+}
+
 /// `"api.example.com:443" = "127.0.0.1:9443"`; `*` as the host matches every host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConnectRule {
@@ -225,6 +248,27 @@ mod tests {
         assert!(!w.matches("badexample.com", 8443));
         for bad in ["", "*", "a b", "x..y", "h:0", "h:99999", "https://h", "*."] {
             assert_eq!(HostPattern::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn places_have_a_port() {
+        for (pattern, host, port, covered) in [
+            ("*:11434", "anything", 11434, true),
+            ("*:11434", "192.168.1.9", 11434, true),
+            ("*:11434", "::1", 11434, true),
+            ("*:11434", "anything", 443, false),
+            ("gpu:8000", "GPU.", 8000, true),
+            ("gpu:8000", "gpu2", 8000, false),
+            ("*.lan:80", "a.lan", 80, true),
+            ("*.lan:80", "lan", 80, false),
+            ("[::1]:8000", "::1", 8000, true),
+        ] {
+            let place = PlacePattern::parse(pattern).unwrap();
+            assert_eq!(place.matches(host, port), covered, "{pattern} {host}:{port}");
+        }
+        for bad in ["gpu", "*", "", "*:0", "*:x", "http://gpu:1", "*x:1"] {
+            assert_eq!(PlacePattern::parse(bad), None, "{bad}");
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::hosts::{ConnectRule, HostPattern, UpstreamProxy};
+use super::hosts::{ConnectRule, HostPattern, PlacePattern, UpstreamProxy};
 use super::no_proxy::NoProxy;
 
 /// A value of a key, checked.
@@ -62,6 +62,8 @@ pub const KEYS: &[Key] = &[
         Takes::List(is_pattern),
         "a list of host names (\"*.x\" for subdomains)",
     ),
+    key("meter.plain_hosts", Takes::List(is_place), PLACES),
+    key("meter.local_hosts", Takes::List(is_place), PLACES),
     Key {
         secret: true,
         ..key(
@@ -80,12 +82,19 @@ pub const KEYS: &[Key] = &[
     key("log.level", Takes::Text(is_level), "critical, error, warning, info, debug or trace"),
 ];
 
+const PLACES: &str =
+    "a list of \"host:port\" (\"*.x:port\" for subdomains, \"*:port\" for any host)";
+
 const fn key(name: &'static str, takes: Takes, expected: &'static str) -> Key {
     Key { name, takes, expected, secret: false }
 }
 
 fn is_pattern(text: &str) -> bool {
     super::regions::expand(text).iter().all(|name| HostPattern::parse(name).is_some())
+}
+
+fn is_place(text: &str) -> bool {
+    PlacePattern::parse(text).is_some()
 }
 
 fn is_proxy(text: &str) -> bool {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
-use super::hosts::{ConnectRule, HostPattern, UpstreamProxy};
+use super::hosts::{ConnectRule, HostPattern, PlacePattern, UpstreamProxy};
 use super::keys::{KEYS, Key, Value};
 use super::no_proxy::NoProxy;
 use super::{Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
@@ -265,6 +265,8 @@ fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
         Some(Value::Int(_) | Value::Text(_) | Value::List(_)) | None => Vec::new(),
     };
     connect.sort_by_key(|r| r.host.is_none());
+    let places =
+        |name: &str| list(name).iter().filter_map(|p| PlacePattern::parse(p)).collect::<Vec<_>>();
     let port = |name| u16::try_from(int(name)).unwrap_or_default();
     Config {
         edge: Edge { port: port("edge.port") },
@@ -279,6 +281,8 @@ fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
                 .flat_map(|h| super::regions::expand(h))
                 .filter_map(|h| HostPattern::parse(&h))
                 .collect(),
+            plain: places("meter.plain_hosts"),
+            local: places("meter.local_hosts"),
         },
         upstream: Upstream {
             proxy: UpstreamProxy::parse(&text("upstream.proxy")),

@@ -16,7 +16,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use edit::with_value;
-pub use hosts::{ConnectRule, HostPattern, SELFTEST_HOST, UpstreamProxy, is_selftest};
+pub use hosts::{
+    ConnectRule, HostPattern, PlacePattern, SELFTEST_HOST, UpstreamProxy, is_selftest,
+};
 pub(crate) use hosts::{base64, percent_decode};
 pub use keys::{KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
@@ -66,10 +68,26 @@ impl Daemon {
 pub struct Meter {
     /// `hosts` and `extra_hosts`.
     pub hosts: Vec<HostPattern>,
+    /// What is metered without TLS.
+    pub plain: Vec<PlacePattern>,
+    /// Whose models are the user's own.
+    pub local: Vec<PlacePattern>,
 }
 
 impl Meter {
-    /// Whether connections to this target are metered.
+    /// Whether plain HTTP to this target is metered.
+    #[must_use]
+    pub fn is_plain(&self, host: &str, port: u16) -> bool {
+        self.plain.iter().any(|p| p.matches(host, port))
+    }
+
+    /// Whether the models behind it are the user's own.
+    #[must_use]
+    pub fn is_local(&self, host: &str, port: u16) -> bool {
+        self.local.iter().any(|p| p.matches(host, port))
+    }
+
+    /// Whether TLS connections to this target are metered.
     #[must_use]
     pub fn is_metered(&self, host: &str, port: u16) -> bool {
         self.hosts.iter().any(|p| p.matches(host, port)) || (is_selftest(host) && port == 443)

@@ -19,7 +19,7 @@ use super::health::Cause;
 use super::offer::{self, Event, Outcome, SILENCE, State};
 use super::route::Reason;
 use crate::handover::channel::{Channel, ChannelError, Receiver, Sender, TrySendError};
-use crate::handover::{Offer, OfferId, ToDaemon, ToEdge, VERSION};
+use crate::handover::{Offer, OfferId, RequestHead, ToDaemon, ToEdge, VERSION};
 
 /// Told when the daemon turns out to be down; the health board's side of the link.
 pub trait Alarm: Send + Sync {
@@ -114,6 +114,7 @@ impl Link {
         target: &Target,
         client: SocketAddr,
         local: SocketAddr,
+        head: Option<RequestHead>,
         descriptor: BorrowedFd<'_>,
     ) -> Result<oneshot::Receiver<Outcome>, Reason> {
         let mut inner = self.lock();
@@ -131,6 +132,7 @@ impl Link {
             port: target.port,
             client,
             local,
+            head,
         });
         match sender.try_send(&offer, Some(descriptor)) {
             Ok(()) => {}

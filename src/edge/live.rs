@@ -31,7 +31,8 @@ pub enum Stage {
     Head(Box<Head>),
     /// It is known, and nothing is answered yet.
     Asked(Box<Asked>),
-    /// A metered host: `200` is out, and of what the client says nothing is taken.
+    /// A metered host: of what the client says from here on nothing is taken. To a CONNECT the `200`
+    /// is out.
     Metered(Box<Metered>),
     /// Set up; it goes to the table of tunnels as soon as it is accounted for.
     Tunnel(Box<Raw>),
@@ -56,6 +57,8 @@ pub struct Metered {
     pub client: TcpStream,
     pub target: Target,
     pub started: Started,
+    /// The request's head, of plain HTTP that is forwarded: ours until the daemon is granted it.
+    pub head: Option<Vec<u8>>,
 }
 
 #[derive(Debug)]
@@ -193,10 +196,13 @@ impl Place {
     }
 
     /// Whether the client of a metered host has spoken; false when it has left. Needs neither
-    /// timer nor buffer: it may take its time.
+    /// timer nor buffer: it may take its time. A request that we hold is what it had to say.
     pub fn poll_spoke(&self, cx: &mut Context<'_>) -> Poll<bool> {
         let stage = self.stage.borrow();
         let Stage::Metered(metered) = &*stage else { return Poll::Ready(false) };
+        if metered.head.is_some() {
+            return Poll::Ready(true);
+        }
         let seen = ready!(metered.client.poll_peek(cx, &mut ReadBuf::new(&mut [0])));
         Poll::Ready(matches!(seen, Ok(1..)))
     }

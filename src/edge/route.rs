@@ -16,11 +16,20 @@ pub struct OwnPorts {
     pub api: u16,
 }
 
+/// How a target was asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Asked {
+    /// `CONNECT`: what goes through it shows later.
+    Tunnel,
+    /// A plain HTTP request that we send on.
+    Forward,
+}
+
 /// The first decision, from the target alone.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Route {
-    /// Straight to the target.
-    Raw,
+    /// Straight to the target; with a reason if it is a metered one.
+    Raw(Option<Reason>),
     /// Through the daemon, if it can.
     Metered,
     /// It is us.
@@ -46,7 +55,7 @@ pub enum Reason {
     /// The daemon works, but said nothing about this connection.
     NoAnswer,
     Declined(Decline),
-    /// Plain HTTP to a metered host and port.
+    /// Plain HTTP to a host that is metered over TLS only, or with a head too long to hand over.
     PlainHttp,
 }
 
@@ -57,13 +66,15 @@ impl OwnPorts {
 }
 
 #[must_use]
-pub fn route(config: &Config, own: OwnPorts, target: &Target) -> Route {
-    if own.has(target.port) && is_loopback(&target.host) {
-        Route::Own
-    } else if config.meter.is_metered(&target.host, target.port) {
-        Route::Metered
-    } else {
-        Route::Raw
+pub fn route(config: &Config, own: OwnPorts, target: &Target, asked: Asked) -> Route {
+    let (host, port) = (&*target.host, target.port);
+    if own.has(port) && is_loopback(host) {
+        return Route::Own;
+    }
+    match (config.meter.is_plain(host, port), config.meter.is_metered(host, port), asked) {
+        (true, _, _) | (_, true, Asked::Tunnel) => Route::Metered,
+        (false, true, Asked::Forward) => Route::Raw(Some(Reason::PlainHttp)),
+        (false, false, _) => Route::Raw(None),
     }
 }
 
@@ -178,16 +189,34 @@ mod tests {
 
     const OWN: OwnPorts = OwnPorts { edge: 8081, api: 8765 };
 
+    fn asked(host: &str, port: u16, asked: Asked) -> Route {
+        let config = load_from(None, |_| None, &[]).config;
+        route(&config, OWN, &Target { host: host.into(), port }, asked)
+    }
+
     fn routed(host: &str, port: u16) -> Route {
-        route(&load_from(None, |_| None, &[]).config, OWN, &Target { host: host.into(), port })
+        asked(host, port, Asked::Tunnel)
     }
 
     #[test]
     fn the_list_decides() {
         assert_eq!(routed("api.anthropic.com", 443), Route::Metered);
         assert_eq!(routed("api.anthropic.com.", 443), Route::Metered);
-        assert_eq!(routed("api.anthropic.com", 8443), Route::Raw);
-        assert_eq!(routed("example.com", 443), Route::Raw);
+        assert_eq!(routed("api.anthropic.com", 8443), Route::Raw(None));
+        assert_eq!(routed("example.com", 443), Route::Raw(None));
+    }
+
+    #[test]
+    fn plain_http_is_metered_where_the_list_says_so() {
+        for host in ["gpu-box", "192.168.1.7", "localhost"] {
+            assert_eq!(routed(host, 11434), Route::Metered);
+            assert_eq!(asked(host, 11434, Asked::Forward), Route::Metered);
+            assert_eq!(asked(host, 80, Asked::Forward), Route::Raw(None));
+        }
+        let passed = Route::Raw(Some(Reason::PlainHttp));
+        assert_eq!(asked("api.anthropic.com", 443, Asked::Forward), passed);
+        assert_eq!(asked("api.anthropic.com", 80, Asked::Forward), Route::Raw(None));
+        assert_eq!(asked("localhost", 8081, Asked::Forward), Route::Own);
     }
 
     #[test]
@@ -212,10 +241,10 @@ mod tests {
         ] {
             assert_eq!(routed(host, 8081), Route::Own, "{host}");
             assert_eq!(routed(host, 8765), Route::Own, "{host}");
-            assert_eq!(routed(host, 9000), Route::Raw, "{host}");
+            assert_eq!(routed(host, 9000), Route::Raw(None), "{host}");
         }
         for host in ["10.0.0.1", "1.2.3.4.5", "127.0.0.1.example", "256.1", "::2", "localhost.x"] {
-            assert_eq!(routed(host, 8081), Route::Raw, "{host}");
+            assert_eq!(routed(host, 8081), Route::Raw(None), "{host}");
         }
         assert!(leads_back(OWN, "127.0.0.2:8081".parse().unwrap()));
         assert!(!leads_back(OWN, "127.0.0.2:80".parse().unwrap()));

@@ -27,6 +27,7 @@ use super::tunnels::Tunnels;
 use super::upgrade;
 use crate::config::{self, Config};
 use crate::dial::{self, DialError};
+use crate::handover::RequestHead;
 use crate::home::Home;
 use crate::selftest::notice;
 
@@ -107,31 +108,39 @@ async fn begin(shared: &Shared, place: &Place) {
     }
     let asked = place.look(|stage| match stage {
         Stage::Asked(asked) => {
-            let plain = matches!(asked.request, Request::Forward { .. });
-            asked.request.target().map(|target| (target.clone(), plain))
+            let how = match asked.request {
+                Request::Forward { .. } => route::Asked::Forward,
+                Request::Connect(_) | Request::Health => route::Asked::Tunnel,
+            };
+            asked.request.target().map(|target| (target.clone(), how))
         }
         Stage::Head(_) | Stage::Metered(_) | Stage::Tunnel(_) | Stage::Over => None,
     });
-    let Some((target, plain)) = asked else { return };
-    let route = route::route(&shared.config.load(), shared.own_ports(), &target);
-    match route {
+    let Some((target, how)) = asked else { return };
+    match route::route(&shared.config.load(), shared.own_ports(), &target, how) {
         Route::Own => turn_away(place, &ConnectError::Loop).await,
-        Route::Metered if !plain => {
+        Route::Metered => {
             // The probe runs while the client gets its answer and makes up its hello.
             shared.health.refresh();
             let started = Started::now();
-            if let Stage::Asked(asked) = place.take()
-                && establish(&asked.client).is_ok()
-            {
-                let client = asked.client;
-                place.set(Stage::Metered(Box::new(Metered { client, target, started })));
-            }
+            let Stage::Asked(asked) = place.take() else { return };
+            let Asked { client, request } = *asked;
+            let head = match request {
+                Request::Forward { head, .. } => Some(head),
+                Request::Connect(_) | Request::Health => {
+                    if establish(&client).is_err() {
+                        return;
+                    }
+                    None
+                }
+            };
+            place.set(Stage::Metered(Box::new(Metered { client, target, started, head })));
         }
-        Route::Metered | Route::Raw => {
-            let passed = (route == Route::Metered).then(|| Passed {
+        Route::Raw(reason) => {
+            let passed = reason.map(|reason| Passed {
                 target: target.clone(),
                 started: Started::now(),
-                reason: Reason::PlainHttp,
+                reason,
             });
             match connect(shared, &target).await {
                 Ok(server) => begin_tunnel(shared, place, server, passed).await,
@@ -154,17 +163,18 @@ async fn begin_tunnel(shared: &Shared, place: &Place, server: TcpStream, passed:
             None
         }
     };
-    let Ok(tunnel) = tunnel(client, server) else { return };
-    let tunnel = match head {
-        Some(head) => tunnel.with_request_head(head).with_response_gate(),
-        None => tunnel,
-    };
+    let Ok(tunnel) = tunnel(client, server, head) else { return };
     tunnelled(shared, place, tunnel, passed).await;
 }
 
-/// Two sockets for a tunnel: the runtime has nothing to do with them any more.
-fn tunnel(client: TcpStream, server: TcpStream) -> io::Result<Tunnel> {
-    Ok(Tunnel::new(client.into_std()?, server.into_std()?))
+/// Two sockets for a tunnel: the runtime has nothing to do with them any more. With the head of a
+/// request that is forwarded.
+fn tunnel(client: TcpStream, server: TcpStream, head: Option<Vec<u8>>) -> io::Result<Tunnel> {
+    let tunnel = Tunnel::new(client.into_std()?, server.into_std()?);
+    Ok(match head {
+        Some(head) => tunnel.with_request_head(head).with_response_gate(),
+        None => tunnel,
+    })
 }
 
 /// From here on it is a tunnel. One to a metered host is in the spool before its first byte: if we
@@ -180,7 +190,7 @@ async fn tunnelled(shared: &Shared, place: &Place, tunnel: Tunnel, passed: Optio
     }
 }
 
-/// A metered connection with its first bytes unread: to the daemon if it is well, else raw.
+/// A metered connection of which nothing is gone yet: to the daemon if it is well, else raw.
 async fn chain(shared: &Shared, place: &Place) {
     let (reason, offered) = match shared.health.decide().await {
         Some(reason) => (reason, false),
@@ -202,14 +212,16 @@ async fn chain(shared: &Shared, place: &Place) {
     slog::debug!(shared.log, "raw"; "host" => &*target.host, "reason" => reason.as_str());
     let server = connect(shared, &target).await;
     let Stage::Metered(metered) = place.take() else { return };
-    let Metered { client, target, started } = *metered;
+    let Metered { client, target, started, head } = *metered;
     match server {
         Ok(server) => {
-            let Ok(tunnel) = tunnel(client, server) else { return };
+            let Ok(tunnel) = tunnel(client, server, head) else { return };
             let tunnel = if offered { tunnel.shared_client() } else { tunnel };
             let passed = Some(Passed { target, started, reason });
             tunnelled(shared, place, tunnel, passed).await;
         }
+        // It ends the connection for whoever else holds a copy.
+        Err(e) if head.is_some() => refuse(client, e.status(), &e.to_string()).await,
         Err(e) => {
             // `200` is out: breaking off is all that can be said.
             slog::debug!(shared.log, "cannot connect"; "host" => &*target.host, "error" => %e);
@@ -228,7 +240,11 @@ async fn offer(shared: &Shared, place: &Place) -> Result<Outcome, Reason> {
         let (Ok(peer), Ok(local)) = (m.client.peer_addr(), m.client.local_addr()) else {
             return Err(lost);
         };
-        link.offer(m.started.id, &m.target, peer, local, m.client.as_fd())
+        let head = match &m.head {
+            Some(head) => Some(RequestHead::new(head).ok_or(Reason::PlainHttp)?),
+            None => None,
+        };
+        link.offer(m.started.id, &m.target, peer, local, head, m.client.as_fd())
     });
     Ok(outcome.ok_or(lost)??.await.unwrap_or(Outcome::Raw(lost)))
 }
@@ -247,6 +263,15 @@ enum ConnectError {
     Dial(#[from] DialError),
     #[error("this would lead back to the proxy itself")]
     Loop,
+}
+
+impl ConnectError {
+    fn status(&self) -> u16 {
+        match self {
+            Self::Dial(e) => e.status(),
+            Self::Loop => 508,
+        }
+    }
 }
 
 async fn connect(shared: &Shared, target: &Target) -> Result<TcpStream, ConnectError> {
@@ -273,11 +298,7 @@ async fn connect(shared: &Shared, target: &Target) -> Result<TcpStream, ConnectE
 }
 
 async fn turn_away(place: &Place, error: &ConnectError) {
-    let status = match error {
-        ConnectError::Dial(e) => e.status(),
-        ConnectError::Loop => 508,
-    };
     if let Stage::Asked(asked) = place.take() {
-        refuse(asked.client, status, &error.to_string()).await;
+        refuse(asked.client, error.status(), &error.to_string()).await;
     }
 }

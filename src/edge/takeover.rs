@@ -173,11 +173,14 @@ fn pack_stage(stage: &mut Stage, blobs: &mut Vec<u8>) -> io::Result<Option<Conne
                 Request::Health => return Ok(None),
             }
         }
-        Stage::Metered(metered) => Connection::Metered {
-            client: number(&metered.client)?,
-            target: metered.target.clone(),
-            started: metered.started.into(),
-        },
+        Stage::Metered(metered) => {
+            let (client, target) = (number(&metered.client)?, metered.target.clone());
+            match &metered.head {
+                // Nothing is answered yet: as good as just asked.
+                Some(head) => Connection::Asked { client, target, forward: Some(put(blobs, head)) },
+                None => Connection::Metered { client, target, started: metered.started.into() },
+            }
+        }
         Stage::Tunnel(raw) => pack_tunnel(&mut raw.tunnel, raw.passed.as_ref(), blobs)?,
         Stage::Over => return Ok(None),
     }))
@@ -214,6 +217,7 @@ fn unpack_stage(connection: Connection, blobs: &[u8]) -> io::Result<Stage> {
             client: socket(client)?,
             target,
             started: started.into(),
+            head: None,
         })),
         Connection::Tunnel { client, server, tunnel, passed } => {
             let (client, server) = (plain_socket(client)?, plain_socket(server)?);

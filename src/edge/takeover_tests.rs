@@ -76,6 +76,7 @@ async fn every_stage_goes_on_where_it_stood() {
     let (_c2, asked) = pair().await;
     let (_c3, plain) = pair().await;
     let (mut c4, metered) = pair().await;
+    let (_c5, offered) = pair().await;
     let mut reader = Reader::default();
     assert_eq!(reader.feed(b"CONNECT api.anth"), crate::edge::connect::Step::More);
     let started = Started { at: "2026-01-02T03:04:05Z".parse().unwrap(), ..Started::now() };
@@ -85,7 +86,18 @@ async fn every_stage_goes_on_where_it_stood() {
         Stage::Asked(Box::new(Asked { client: asked, request: Request::Connect(target()) })),
         Stage::Asked(Box::new(Asked { client: plain, request: forward.clone() })),
         Stage::Over,
-        Stage::Metered(Box::new(Metered { client: metered, target: target(), started })),
+        Stage::Metered(Box::new(Metered {
+            client: metered,
+            target: target(),
+            started,
+            head: None,
+        })),
+        Stage::Metered(Box::new(Metered {
+            client: offered,
+            target: target(),
+            started,
+            head: Some(b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+        })),
     ];
     let stages = through(stages, &table().0.rest());
     c1.write_all(b"ropic.com:443 HTTP/1.1\r\n\r\nrest").await.unwrap();
@@ -107,6 +119,10 @@ async fn every_stage_goes_on_where_it_stood() {
     assert_eq!(kept, (started.id, started.at, &target()));
     let place = live.enter(Stage::Metered(metered));
     assert!(std::future::poll_fn(|cx| place.poll_spoke(cx)).await);
+    assert!(
+        matches!(stages.next(), Some(Stage::Asked(a)) if a.request == forward),
+        "nobody had answered it"
+    );
     assert!(stages.next().is_none());
 }
 
@@ -206,6 +222,7 @@ async fn another_format_is_refused_and_a_lost_descriptor_left_out() {
         client: metered,
         target: target(),
         started,
+        head: None,
     })));
     let tunnels = table().0;
     let content = State::pack(3, None, 1, Totals::default(), &live, &tunnels.rest()).unwrap();

@@ -370,6 +370,7 @@ mod tests {
             port: 443,
             client: addr,
             local: addr,
+            head: None,
         })
     }
 

@@ -6,12 +6,15 @@
 //! when its deadline passes, the channel breaks, or the daemon declines.
 
 pub mod channel;
+mod head;
 pub mod wire;
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
+
+pub use head::RequestHead;
 
 /// Version of this protocol; a peer of another version is not used (raw tunnels until both match).
 pub const VERSION: u16 = 2;
@@ -32,6 +35,10 @@ pub struct Offer {
     pub client: SocketAddr,
     /// The edge's end.
     pub local: SocketAddr,
+    /// Plain HTTP that was asked of the proxy itself: what goes to the origin before the client's
+    /// unread bytes. The response's head is to be rewritten as the edge would.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<RequestHead>,
 }
 
 /// Edge → daemon.

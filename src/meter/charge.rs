@@ -2,9 +2,11 @@
 
 use super::price::{Book, Query, Quote};
 use super::row::{Completeness, Row};
-use super::surface::Kind;
+use super::surface::{Kind, LOCAL};
 use super::usage::{Usage, UsageState};
 
+/// The rule of what costs nothing because the configuration says whose it is.
+pub const LOCAL_RULE: &str = "local";
 /// The rule of a cost that the provider itself named.
 pub const PROVIDER_REPORTED: &str = "provider-reported";
 
@@ -70,6 +72,9 @@ fn list_price(row: &Row, usage: &Usage, book: &Book) -> Quote {
     let Some(model) = model.or(each_model_named.then_some("")) else {
         return reason("the model is not known");
     };
+    if row.provider == LOCAL && !book.knows(LOCAL, model) {
+        return free_of_charge(&[Some(model), requested]);
+    }
     let known = book.knows(&row.provider, model) || book.knows_provider(&row.provider);
     let family = kind.and_then(Kind::family).filter(|_| !known);
     let provider = family.unwrap_or(&row.provider);
@@ -84,4 +89,14 @@ fn list_price(row: &Row, usage: &Usage, book: &Book) -> Quote {
         quote.estimated = true;
     }
     quote
+}
+
+/// A model of the user's own; but not one that the server only passes on to Ollama's cloud.
+fn free_of_charge(names: &[Option<&str>]) -> Quote {
+    let in_cloud = |name: &&str| name.rsplit([':', '-']).next() == Some("cloud");
+    if names.iter().flatten().any(in_cloud) {
+        let reason = "a model of Ollama's cloud, which the local server passes on".to_owned();
+        return Quote { reason: Some(reason), ..Quote::default() };
+    }
+    Quote { cost_nanousd: Some(0), rule: Some(LOCAL_RULE.to_owned()), ..Quote::default() }
 }

@@ -19,6 +19,7 @@ pub mod http1;
 pub mod http2;
 pub mod ledger;
 pub mod observer;
+pub mod plain;
 pub mod price;
 pub mod pulse;
 pub mod pump;

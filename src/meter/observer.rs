@@ -68,6 +68,8 @@ pub struct Subject {
     pub entry: Entry,
     pub host: String,
     pub port: u16,
+    /// The models behind it are the user's own.
+    pub local: bool,
     /// What client and provider agreed on.
     pub alpn: Option<Vec<u8>>,
     /// One moment by both clocks: later ones are counted from here by the monotonic one.
@@ -463,6 +465,7 @@ impl Observer {
             at,
             host: self.subject.host.clone(),
             port: self.subject.port,
+            local: self.subject.local,
             protocol,
         }
     }

@@ -64,10 +64,14 @@ impl Stand {
         self.configure_hosts(&[("*", origin)], more);
     }
 
-    /// Writes config.toml with an origin per host.
+    /// Writes config.toml with an origin per host, or host and port.
     pub fn configure_hosts(&self, origins: &[(&str, SocketAddr)], more: &str) {
-        let connect: Vec<_> =
-            origins.iter().map(|(host, addr)| format!("\"{host}:443\" = \"{addr}\"")).collect();
+        let place =
+            |host: &str| if host.contains(':') { host.into() } else { format!("{host}:443") };
+        let connect: Vec<_> = origins
+            .iter()
+            .map(|(host, addr)| format!("\"{}\" = \"{addr}\"", place(host)))
+            .collect();
         let text = format!(
             "[edge]\nport = {}\n[daemon]\napi_port = {}\n[upstream]\nextra_ca_file = {:?}\n\
              connect = {{ {} }}\n[log]\nlevel = \"debug\"\n{more}",

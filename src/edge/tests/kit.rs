@@ -27,7 +27,8 @@ pub(super) async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) ->
             let target = origin.local_addr().unwrap();
             let text = format!(
                 "[daemon]\napi_port = {}\n[upstream]\n\
-                 connect = {{ \"{HOST}\" = \"{target}\", \"plain.example:80\" = \"{target}\" }}\n",
+                 connect = {{ \"{HOST}\" = \"{target}\", \"plain.example:80\" = \"{target}\", \
+                 \"gpu-box:11434\" = \"{target}\" }}\n",
                 api.local_addr().unwrap().port(),
             );
             let loaded = config::load_from(Some((&home.config_file(), &text)), |_| None, &[]);

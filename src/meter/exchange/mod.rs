@@ -35,6 +35,8 @@ pub struct ExchangeStart {
     pub at: Timestamp,
     pub host: String,
     pub port: u16,
+    /// The models behind it are the user's own.
+    pub local: bool,
     pub protocol: Protocol,
 }
 
@@ -91,7 +93,7 @@ impl Exchange {
         let path = path(&head.target);
         let headers = &head.headers;
         let upgrade = asks_for_websocket(head);
-        let mut route = surface::route(&start.host, &head.method, &path, upgrade);
+        let mut route = surface::route(&start.host, start.local, &head.method, &path, upgrade);
         if upgrade && route.model.is_none() {
             route.model = model_of_query(&head.target);
         }

@@ -138,6 +138,7 @@ fn handshake(realtime: bool) -> Exchange {
         at: at(),
         host: "api.openai.com".to_owned(),
         port: 443,
+        local: false,
         protocol: Protocol::H1,
     };
     let path = if realtime { "/v1/realtime?model=gpt-realtime" } else { "/v1/responses" };

@@ -269,7 +269,7 @@ impl Sum {
     ) {
         let gap =
             self.gaps.entry((kind, host.to_owned(), reason.to_owned())).or_insert_with(|| {
-                let provider = surface::route(host, "", "", false).provider;
+                let provider = surface::route(host, false, "", "", false).provider;
                 let (host, reason) = (host.to_owned(), reason.to_owned());
                 let (first_at, last_at) = (first, last);
                 Gap { kind, provider, host, reason, connections: 0, bytes: 0, first_at, last_at }

@@ -35,6 +35,7 @@ fn subject(alpn: Option<&[u8]>, attribution: Attributed) -> Subject {
         entry: Entry::unrecorded(Uuid::nil()),
         host: "api.example.com".to_owned(),
         port: 443,
+        local: false,
         alpn: alpn.map(<[u8]>::to_vec),
         since: (Timestamp::UNIX_EPOCH, Instant::now()),
         attribution,

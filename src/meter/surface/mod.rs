@@ -28,6 +28,7 @@ pub(in crate::meter) mod socket;
 
 pub use error::{class_of_error, class_of_status};
 pub use kind::Kind;
+pub use provider::LOCAL;
 pub use route::{Route, route};
 use scan::{Found, Paths};
 

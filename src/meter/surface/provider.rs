@@ -75,6 +75,9 @@ const HOSTS: &[(&str, &str, Terms)] = &[
     ("*.cursor.sh", "cursor", Plan),
 ];
 
+/// The provider of models of the user's own.
+pub const LOCAL: &str = "local";
+
 /// Provider and terms of a host (lower case, no trailing dot); `None`: not one that we know.
 pub(super) fn of_host(host: &str) -> Option<(&'static str, Terms)> {
     let found = HOSTS.iter().find(|(pattern, ..)| matches(pattern, host));

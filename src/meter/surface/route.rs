@@ -1,7 +1,7 @@
 //! What a request is, by host, method and path alone.
 
 use super::kind::Kind;
-use super::provider::{Terms, of_host};
+use super::provider::{LOCAL, Terms, of_host};
 use crate::config::percent_decode;
 
 /// What a request is.
@@ -24,11 +24,12 @@ pub struct Route {
     pub subject: Option<String>,
 }
 
-/// Classifies a request. `path` is without the query; `upgrade` = it asks for a WebSocket.
+/// Classifies a request. `local`: the host's models are the user's own. `path` is without the query;
+/// `upgrade` = it asks for a WebSocket.
 #[must_use]
-pub fn route(host: &str, method: &str, path: &str, upgrade: bool) -> Route {
+pub fn route(host: &str, local: bool, method: &str, path: &str, upgrade: bool) -> Route {
     let host = host.trim_end_matches('.').to_ascii_lowercase();
-    let known = of_host(&host);
+    let known = if local { Some((LOCAL, Terms::Metered)) } else { of_host(&host) };
     let path = path.trim_end_matches('/');
     let asked = method.eq_ignore_ascii_case("POST") || upgrade;
     let mut class = if asked {
@@ -38,7 +39,7 @@ pub fn route(host: &str, method: &str, path: &str, upgrade: bool) -> Route {
     } else {
         Class::default()
     };
-    if asked && class.kind.is_none() && known.is_none() {
+    if asked && class.kind.is_none() && (local || known.is_none()) {
         class.kind = Some(Kind::Unknown);
     }
     Route {
@@ -103,6 +104,9 @@ const OWN_ENDS: &[(&str, &str, Kind)] = &[
     ("ollama", "/api/chat", Kind::Ollama),
     ("ollama", "/api/generate", Kind::Ollama),
     ("ollama", "/api/embed", Kind::Ollama),
+    (LOCAL, "/api/chat", Kind::Ollama),
+    (LOCAL, "/api/generate", Kind::Ollama),
+    (LOCAL, "/api/embed", Kind::Ollama),
     ("copilot", "/v1/engines/copilot-codex/completions", Kind::Completions),
     ("cursor", "/agent.v1.AgentService/Run", Kind::Cursor),
     ("cursor", "/agent.v1.AgentService/RunSSE", Kind::Cursor),
@@ -273,9 +277,26 @@ mod tests {
             ),
             ("", "", "", None, false),
         ] {
-            let route = route(host, method, path, false);
+            let route = route(host, false, method, path, false);
             assert_eq!((route.kind, route.billable), (kind, billable), "{method} {host}{path}");
         }
+    }
+
+    #[test]
+    fn models_of_ones_own() {
+        for (path, kind) in [
+            ("/api/chat", Kind::Ollama),
+            ("/api/generate", Kind::Ollama),
+            ("/api/embed", Kind::Ollama),
+            ("/v1/chat/completions", Kind::Chat),
+            ("/v1/messages", Kind::Messages),
+            ("/completion", Kind::Unknown),
+        ] {
+            let route = route("gpu-box", true, "POST", path, false);
+            assert_eq!((route.kind, &*route.provider), (Some(kind), LOCAL), "{path}");
+            assert_eq!(route.billable, kind != Kind::Unknown);
+        }
+        assert_eq!(route("gpu-box", true, "GET", "/api/tags", false).kind, None);
     }
 
     #[test]
@@ -340,7 +361,7 @@ mod tests {
                 None,
             ),
         ] {
-            let route = route(host, "POST", &path, false);
+            let route = route(host, false, "POST", &path, false);
             assert_eq!(route.kind, Some(kind), "{path}");
             assert_eq!((route.model.as_deref(), route.stream), (model, stream), "{path}");
         }
@@ -353,7 +374,7 @@ mod tests {
             ("/v1/messages/batches/msgbatch_1/results", Kind::Batch, Some("msgbatch_1")),
             ("/v1/files/file-1/content", Kind::BatchFile, Some("file-1")),
         ] {
-            let route = route("api.openai.com", "GET", path, false);
+            let route = route("api.openai.com", false, "GET", path, false);
             assert_eq!((route.kind, route.subject.as_deref()), (Some(kind), subject), "{path}");
             assert_eq!((route.billable, route.reread), (false, true), "{path}");
         }
@@ -361,26 +382,26 @@ mod tests {
 
     #[test]
     fn a_websocket_is_opened_with_get() {
-        let socket = route("api.openai.com", "GET", "/v1/responses", true);
+        let socket = route("api.openai.com", false, "GET", "/v1/responses", true);
         assert_eq!((socket.kind, socket.billable), (Some(Kind::Responses), true));
     }
 
     #[test]
     fn gemini_names_the_model_in_the_path() {
         let path = "/v1beta/models/gemini-2.5-pro:streamGenerateContent";
-        let gemini = route("generativelanguage.googleapis.com", "POST", path, false);
+        let gemini = route("generativelanguage.googleapis.com", false, "POST", path, false);
         assert_eq!(gemini.model.as_deref(), Some("gemini-2.5-pro"));
         assert_eq!((gemini.kind, gemini.stream), (Some(Kind::Gemini), Some(true)));
-        let count = route("x", "POST", "/v1/models/gemini-2.5-pro:countTokens", false);
+        let count = route("x", false, "POST", "/v1/models/gemini-2.5-pro:countTokens", false);
         assert_eq!((count.kind, count.billable), (Some(Kind::GeminiCountTokens), false));
     }
 
     #[test]
     fn hosts_say_who_and_on_what_terms() {
-        assert!(route("chatgpt.com", "POST", "/", false).subscription);
-        assert!(!route("api.openai.com", "POST", "/", false).subscription);
-        assert_eq!(route("eu.api.openai.com", "POST", "/", false).geo, Some("eu"));
-        let unknown = route("Llm.Corp.example", "POST", "/", false);
+        assert!(route("chatgpt.com", false, "POST", "/", false).subscription);
+        assert!(!route("api.openai.com", false, "POST", "/", false).subscription);
+        assert_eq!(route("eu.api.openai.com", false, "POST", "/", false).geo, Some("eu"));
+        let unknown = route("Llm.Corp.example", false, "POST", "/", false);
         assert_eq!(unknown.provider, "llm.corp.example");
     }
 }

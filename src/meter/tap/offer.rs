@@ -18,13 +18,15 @@ use super::channel::Link;
 use super::counters::{add, name};
 use super::means::Means;
 use super::{Slot, Tap};
+use crate::dial;
 use crate::handover::{Decline, Offer};
 use crate::meter::attribution::Attribution;
 use crate::meter::feed::feed;
 use crate::meter::hello::{Hello, HelloError, peek};
 use crate::meter::ledger::Entry;
 use crate::meter::observer::{Attributed, Observed, Subject, observe};
-use crate::meter::pump;
+use crate::meter::plain::Plain;
+use crate::meter::pump::{self, Peer};
 use crate::meter::upstream::{Target, Upstream, connect};
 
 /// How long a look at the bypass list waits to learn who the client is.
@@ -32,12 +34,23 @@ const WHO_DEADLINE: Duration = Duration::from_millis(200);
 /// After a failed handshake there is time to find out.
 const WHO_LATER: Duration = Duration::from_secs(2);
 
+/// How a ClientHello begins.
+const TLS_HANDSHAKE: u8 = 0x16;
+
 /// Everything that can fail without the client noticing has succeeded.
 struct Ready {
-    /// SNI, else the CONNECT host.
+    /// SNI, else the host that was asked for.
     name: String,
-    upstream: Upstream,
-    config: Arc<ServerConfig>,
+    way: Way,
+}
+
+enum Way {
+    Tls {
+        upstream: Upstream,
+        config: Arc<ServerConfig>,
+    },
+    /// Without TLS, on both sides.
+    Plain(TcpStream),
 }
 
 pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, mut link: Link) {
@@ -71,7 +84,7 @@ pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, 
     drop(link);
     add(&tap.counters.commits, 1);
     if let Some(means) = means {
-        meter(&tap, &means, &offer, socket, ready, attribution, &entry).await;
+        meter(&tap, &means, offer, socket, ready, attribution, &entry).await;
     }
     tap.deps.sink.when_kept(Box::new(move || entry.leave()));
     drop(slot);
@@ -142,6 +155,48 @@ async fn prepare(
     socket: &TcpStream,
     attribution: &Attributed,
 ) -> Result<Ready, Decline> {
+    let plain = offer.head.is_some()
+        || (means.config.meter.is_plain(&offer.host, offer.port)
+            && speaks(socket).await.map_err(|_| Decline::Internal)? != TLS_HANDSHAKE);
+    if plain {
+        prepare_plain(tap, means, offer).await
+    } else {
+        prepare_tls(tap, means, offer, socket, attribution).await
+    }
+}
+
+/// The first byte; the edge offers nothing before there is one.
+async fn speaks(socket: &TcpStream) -> io::Result<u8> {
+    let mut first = [0];
+    if socket.peek(&mut first).await? == 0 {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(first[0])
+}
+
+async fn prepare_plain(tap: &Tap, means: &Means, offer: &Offer) -> Result<Ready, Decline> {
+    // The edge may have read a newer configuration than we, or an older one.
+    if !means.cover(&offer.host) || !means.config.meter.is_plain(&offer.host, offer.port) {
+        return Err(Decline::NotMetered);
+    }
+    let upstream = &means.config.upstream;
+    let server = dial::dial(upstream, &offer.host, offer.port, tap.deps.limits.dial).await;
+    let server = server.map_err(|e| {
+        slog::debug!(tap.deps.log, "cannot connect to a server";
+            "host" => &offer.host, "error" => %e);
+        Decline::DialFailed
+    })?;
+    let _ = server.set_nodelay(true);
+    Ok(Ready { name: offer.host.clone(), way: Way::Plain(server) })
+}
+
+async fn prepare_tls(
+    tap: &Tap,
+    means: &Means,
+    offer: &Offer,
+    socket: &TcpStream,
+    attribution: &Attributed,
+) -> Result<Ready, Decline> {
     let limits = &tap.deps.limits;
     let hello = peek(socket, limits.hello).await.map_err(|e| match e {
         HelloError::NotTls | HelloError::Timeout | HelloError::Closed => Decline::NotTls,
@@ -157,16 +212,21 @@ async fn prepare(
             return Err(Decline::Bypassed);
         }
     }
-    let upstream = dial(tap, means, offer, &hello).await?;
+    let upstream = provider(tap, means, offer, &hello).await?;
     let config = tap.deps.ca.load().server_config(&name, upstream.alpn.as_deref());
     let config = config.map_err(|e| {
         slog::debug!(tap.deps.log, "no certificate for a host"; "host" => &name, "error" => %e);
         Decline::Internal
     })?;
-    Ok(Ready { name, upstream, config })
+    Ok(Ready { name, way: Way::Tls { upstream, config } })
 }
 
-async fn dial(tap: &Tap, means: &Means, offer: &Offer, hello: &Hello) -> Result<Upstream, Decline> {
+async fn provider(
+    tap: &Tap,
+    means: &Means,
+    offer: &Offer,
+    hello: &Hello,
+) -> Result<Upstream, Decline> {
     let target = Target {
         host: &offer.host,
         port: offer.port,
@@ -184,41 +244,70 @@ async fn dial(tap: &Tap, means: &Means, offer: &Offer, hello: &Hello) -> Result<
 async fn meter(
     tap: &Arc<Tap>,
     means: &Means,
-    offer: &Offer,
+    offer: Offer,
     socket: TcpStream,
     ready: Ready,
     attribution: Attributed,
     entry: &Entry,
 ) {
-    let Ready { name, mut upstream, config } = ready;
-    let accept = timeout(tap.deps.limits.handshake, TlsAcceptor::from(config).accept(socket));
-    let mut client: server::TlsStream<TcpStream> = match accept.await {
-        Ok(Ok(client)) => client,
-        Ok(Err(e)) => return rejected(tap, means, &name, strike(&e), &attribution).await,
-        Err(_) => return rejected(tap, means, &name, Some(Strike::Vanished), &attribution).await,
-    };
-    if means.bypass.knows(&name) {
-        let who = attribution.borrow().clone();
-        means.bypass.forgive(&name, program(who.as_deref()));
-    }
-    let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes, &tap.pulse);
-    let subject = Subject {
+    let Ready { name, way } = ready;
+    let local = means.config.meter.is_local(&offer.host, offer.port);
+    let subject = |alpn| Subject {
         entry: entry.clone(),
-        host: name,
+        host: name.clone(),
         port: offer.port,
-        alpn: upstream.alpn.take(),
+        local,
+        alpn,
         since: (Timestamp::now(), Instant::now()),
-        attribution,
+        attribution: attribution.clone(),
     };
+    match way {
+        Way::Plain(server) => {
+            let (mut client, mut server) = (Plain::new(socket), Plain::new(server));
+            if let Some(head) = offer.head {
+                client = client.with_front(head.into_bytes());
+                server = server.with_gate();
+            }
+            pump_between(tap, means, client, server, subject(None)).await;
+        }
+        Way::Tls { mut upstream, config } => {
+            let accept =
+                timeout(tap.deps.limits.handshake, TlsAcceptor::from(config).accept(socket));
+            let client: server::TlsStream<TcpStream> = match accept.await {
+                Ok(Ok(client)) => client,
+                Ok(Err(e)) => return rejected(tap, means, &name, strike(&e), &attribution).await,
+                Err(_) => {
+                    return rejected(tap, means, &name, Some(Strike::Vanished), &attribution).await;
+                }
+            };
+            if means.bypass.knows(&name) {
+                let who = attribution.borrow().clone();
+                means.bypass.forgive(&name, program(who.as_deref()));
+            }
+            let subject = subject(upstream.alpn.take());
+            pump_between(tap, means, client, upstream.tls, subject).await;
+        }
+    }
+}
+
+/// Moves the bytes and watches them until both sides have ended.
+async fn pump_between<C: Peer, S: Peer>(
+    tap: &Arc<Tap>,
+    means: &Means,
+    mut client: C,
+    mut server: S,
+    subject: Subject,
+) {
+    let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes, &tap.pulse);
     let (sink, book) = (Arc::clone(&means.sink), Arc::clone(&tap.deps.book));
     // Not aborted with this task: what it has seen becomes rows in any case.
     let observer = observe(watch, subject, sink, book, tap.make_follower);
     let observer = tap.observers.spawn(observer);
     let mut stage = tap.stage.subscribe();
-    let ended = pump::run(&mut client, &mut upstream.tls, &mut feed, &mut stage).await;
+    let ended = pump::run(&mut client, &mut server, &mut feed, &mut stage).await;
     let closing = LastRows::new(tap);
     // Both sockets close before the observer has its last word.
-    drop((client, upstream));
+    drop((client, server));
     add(&tap.counters.bytes_up, ended.bytes_up);
     add(&tap.counters.bytes_down, ended.bytes_down);
     let lossy = feed.is_lossy();

@@ -54,6 +54,7 @@ impl Case {
             at: at(0),
             host: self.host.to_owned(),
             port: 443,
+            local: false,
             protocol: Protocol::H1,
         };
         let head = RequestHead {

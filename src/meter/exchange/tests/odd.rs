@@ -90,7 +90,7 @@ proptest! {
         case.body = body.clone();
         case.request = body;
         case.row();
-        let start = ExchangeStart { id: Uuid::nil(), at: at(0), host: target.clone(), port: 1, protocol: Protocol::H2 };
+        let start = ExchangeStart { id: Uuid::nil(), at: at(0), host: target.clone(), port: 1, local: false, protocol: Protocol::H2 };
         let head = RequestHead { method: target.clone(), target, ..RequestHead::default() };
         let _ = Exchange::new(start, &head).row(&Book::builtin());
     }

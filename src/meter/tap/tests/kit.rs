@@ -296,6 +296,7 @@ impl World {
             port: 443,
             client: peer,
             local: edge.local_addr().unwrap(),
+            head: None,
         };
         self.next += 1;
         let id = offer.id;

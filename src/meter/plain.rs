@@ -1,0 +1,189 @@
+//! An end of a connection without TLS: plain HTTP, for [`super::pump`].
+//!
+//! Of a request that was asked of the proxy itself two heads are not as they came: the request's is
+//! the edge's rewriting and goes out first, the response's is rewritten here, by the edge's own
+//! rules. Everything else passes as it is, as it does without us.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::pump::Peer;
+use crate::edge::forward::ResponseGate;
+
+/// One end. What was put in front is read first.
+#[derive(Debug)]
+pub struct Plain {
+    stream: BufReader<TcpStream>,
+    front: Vec<u8>,
+    taken: usize,
+    gate: Option<ResponseGate>,
+}
+
+impl Plain {
+    #[must_use]
+    pub fn new(stream: TcpStream) -> Self {
+        Self { stream: BufReader::new(stream), front: Vec::new(), taken: 0, gate: None }
+    }
+
+    /// `front` comes before what this end says itself.
+    #[must_use]
+    pub fn with_front(self, front: Vec<u8>) -> Self {
+        Self { front, ..self }
+    }
+
+    /// The head of what it says is rewritten, as the edge would.
+    #[must_use]
+    pub fn with_gate(self) -> Self {
+        Self { gate: Some(ResponseGate::default()), ..self }
+    }
+
+    /// Fills the front from behind the gate; ready when there is something, or nothing comes.
+    fn poll_gate(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(gate) = &mut self.gate {
+            let chunk = ready!(Pin::new(&mut self.stream).poll_fill_buf(cx))?;
+            let length = chunk.len();
+            if length == 0 {
+                let gate = self.gate.take();
+                self.front = gate.map(ResponseGate::finish).unwrap_or_default();
+                return Poll::Ready(Ok(()));
+            }
+            let passed = gate.feed(chunk);
+            Pin::new(&mut self.stream).consume(length);
+            if passed.done {
+                self.gate = None;
+            }
+            if !passed.bytes.is_empty() {
+                self.front = passed.bytes;
+                return Poll::Ready(Ok(()));
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncBufRead for Plain {
+    fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
+        let this = self.get_mut();
+        if this.front.is_empty() {
+            ready!(this.poll_gate(cx))?;
+        }
+        if this.front.is_empty() {
+            return Pin::new(&mut this.stream).poll_fill_buf(cx);
+        }
+        Poll::Ready(Ok(this.front.get(this.taken..).unwrap_or_default()))
+    }
+
+    fn consume(self: Pin<&mut Self>, amount: usize) {
+        let this = self.get_mut();
+        if this.front.is_empty() {
+            return Pin::new(&mut this.stream).consume(amount);
+        }
+        this.taken += amount;
+        if this.taken >= this.front.len() {
+            // Its room too: from here on it is the socket's turn.
+            (this.front, this.taken) = (Vec::new(), 0);
+        }
+    }
+}
+
+impl AsyncRead for Plain {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let chunk = ready!(self.as_mut().poll_fill_buf(cx))?;
+        let length = chunk.len().min(buffer.remaining());
+        buffer.put_slice(chunk.get(..length).unwrap_or_default());
+        self.consume(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Plain {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+impl Peer for Plain {
+    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+
+    fn abort(&mut self) {
+        let _ = self.stream.get_ref().set_zero_linger();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn the_front_comes_first_and_the_head_is_rewritten() {
+        let (mut peer, socket) = pair().await;
+        let mut plain = Plain::new(socket).with_front(b"first ".to_vec());
+        peer.write_all(b"second").await.unwrap();
+        peer.shutdown().await.unwrap();
+        let mut all = String::new();
+        plain.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "first second");
+
+        let said = b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 4\r\n\r\nbody";
+        for cut in 0..said.len() {
+            let (mut peer, socket) = pair().await;
+            peer.set_nodelay(true).unwrap();
+            let mut plain = Plain::new(socket).with_gate();
+            let write = async {
+                peer.write_all(&said[..cut]).await.unwrap();
+                tokio::task::yield_now().await;
+                peer.write_all(&said[cut..]).await.unwrap();
+                peer.shutdown().await.unwrap();
+            };
+            let mut all = String::new();
+            let (_, read) = tokio::join!(write, plain.read_to_string(&mut all));
+            read.unwrap();
+            assert_eq!(
+                all, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody",
+                "cut at {cut}"
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn a_head_that_never_ends_is_not_lost() {
+        let (mut peer, socket) = pair().await;
+        let mut plain = Plain::new(socket).with_gate();
+        peer.write_all(b"HTTP/1.1 200").await.unwrap();
+        peer.shutdown().await.unwrap();
+        let mut all = String::new();
+        plain.read_to_string(&mut all).await.unwrap();
+        assert_eq!(all, "HTTP/1.1 200");
+    }
+}

@@ -25,6 +25,7 @@ use crate::actors::tap::Door;
 use crate::actors::{edge_monitor, health, system_proxy, tree};
 use crate::config::{self, Config, Loaded, Problem};
 use crate::home::{Home, PidLock, write_atomic};
+use crate::meter::account;
 use crate::meter::ledger::{Register, WriterConfig, start_writer};
 use crate::meter::trust;
 use crate::platform;
@@ -85,6 +86,10 @@ pub fn main(opts: DaemonOptions) -> u8 {
             return EXIT_CANNOT_WRITE;
         }
     };
+    if let Err(e) = account::prepare(&opts.home) {
+        slog::warn!(opts.log, "accounts can't be told apart"; "error" => %e,
+            "path" => %opts.home.account_salt().display());
+    }
     let (send, orders) = unbounded_channel();
     obey_signals(send, &opts.log);
     let code = actix::System::new().block_on(async {

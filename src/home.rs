@@ -92,6 +92,11 @@ impl Home {
     pub fn ledger_file(&self) -> PathBuf {
         self.0.join("db.sqlite")
     }
+    /// What names of accounts are hashed with.
+    #[must_use]
+    pub fn account_salt(&self) -> PathBuf {
+        self.0.join("account-salt")
+    }
     #[must_use]
     pub fn journal_file(&self) -> PathBuf {
         self.0.join("events.jsonl")

@@ -26,6 +26,7 @@ pub fn show(
     }
     let mut table = Table::new(&[
         Column::text("PROVIDER", 0),
+        Column::text("ACCOUNT", 5),
         Column::text("PLAN", 3),
         Column::text("LIMIT", 0),
         Column::number("USED", 0),
@@ -40,6 +41,7 @@ pub fn show(
         };
         table.row(vec![
             clean(&quota.provider),
+            window.account.as_deref().map(clean).unwrap_or_default(),
             window.plan.as_deref().map(clean).unwrap_or_default(),
             clean(&window.name),
             used(quota, now.timestamp()).unwrap_or_default(),
@@ -54,8 +56,16 @@ pub fn show(
 
 /// `anthropic 5h 42% used, resets in 2h 5m`: what still holds, for people.
 pub fn lines(quotas: &[Quota], now: Timestamp) -> Vec<String> {
+    let account = |quota: &Quota| {
+        let another = |other: &Quota| {
+            other.provider == quota.provider && other.window.account != quota.window.account
+        };
+        let account = quota.window.account.as_deref().filter(|_| quotas.iter().any(another))?;
+        Some(format!(" (account {})", clean(account)))
+    };
     let line = |quota: &Quota| {
-        let what = format!("{} {}", clean(&quota.provider), clean(&quota.window.name));
+        let account = account(quota).unwrap_or_default();
+        let what = format!("{}{account} {}", clean(&quota.provider), clean(&quota.window.name));
         let used = used(quota, now).map(|used| format!("{used} used"));
         let status = quota.window.status.as_deref().map(clean);
         let resets = quota.window.resets_at.and_then(|at| until(at, now));
@@ -108,6 +118,29 @@ mod tests {
         }];
         store(&home, &rows);
         (dir, home)
+    }
+
+    #[test]
+    fn two_accounts_of_a_provider_are_told_apart() {
+        let quota = |provider: &str, account: &str| Quota {
+            provider: provider.to_owned(),
+            window: Window {
+                name: "5h".to_owned(),
+                account: Some(account.to_owned()),
+                used_bp: Some(100),
+                ..Window::default()
+            },
+            seen_at: at("2026-11-25T12:00:00Z"),
+        };
+        let all = [quota("anthropic", "aa"), quota("anthropic", "bb"), quota("openai", "cc")];
+        assert_eq!(
+            lines(&all, at("2026-11-25T12:00:00Z")),
+            [
+                "anthropic (account aa) 5h: 1% used",
+                "anthropic (account bb) 5h: 1% used",
+                "openai 5h: 1% used",
+            ]
+        );
     }
 
     #[test]

@@ -101,7 +101,15 @@ fn text(line: &Line, now: Timestamp) -> String {
         }
     }
     parts.push(format!("{} today", spent(&line.today)));
-    let running = |quota: &&Quota| quota.window.resets_at.is_some_and(|at| at > now);
+    // Of several accounts the one that was used last.
+    let last = |provider: &str| {
+        let of = line.quotas.iter().filter(|q| q.provider == provider);
+        of.max_by_key(|q| q.seen_at).map(|q| &q.window.account)
+    };
+    let running = |quota: &&Quota| {
+        quota.window.resets_at.is_some_and(|at| at > now)
+            && last(&quota.provider) == Some(&quota.window.account)
+    };
     for quota in line.quotas.iter().filter(running).take(3) {
         let Some(used) = used(quota, now) else { continue };
         let left = quota.window.resets_at.and_then(|at| until(at, now)).unwrap_or_default();

@@ -3,6 +3,7 @@
 //! The byte path is [`tap`] → [`hello`] → [`upstream`] → [`pump`]; everything else works on copies of
 //! the bytes. Followers and surfaces are sans-IO: bytes in, events out, no runtime, no clock.
 
+pub mod account;
 pub mod attribution;
 pub mod budget;
 pub mod ca;

@@ -14,6 +14,9 @@ use super::price::shifted;
 pub struct Window {
     /// `5h`, `7d`, `7d_opus`, `overage`, `credits`; a model or kind of request where those differ.
     pub name: String,
+    /// A short hash of whose it is; `None`: nothing tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     pub plan: Option<String>,
     /// Hundredths of a per cent; over 10000 is beyond the limit.
     pub used_bp: Option<u32>,
@@ -61,7 +64,7 @@ pub fn from_codex_frame(rate_limits: &Value, plan: Option<&str>) -> Vec<Window> 
             plan: plan.and_then(short),
             used_bp: number("used_percent").and_then(|p| basis_points(&p, 2)),
             resets_at: number("reset_at").or_else(|| number("resets_at")).and_then(|s| unix(&s)),
-            status: None,
+            ..Window::default()
         })
     };
     ["primary", "secondary"].iter().filter_map(read).collect()
@@ -133,7 +136,7 @@ fn copilot(kind: &str, value: &str) -> Window {
         used_bp: left.map(|left| 10_000_u32.saturating_sub(left)),
         resets_at: field("rst").and_then(|t| t.parse().ok()),
         status: unlimited.then(|| "unlimited".to_owned()),
-        plan: None,
+        ..Window::default()
     }
 }
 

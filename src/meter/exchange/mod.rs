@@ -11,6 +11,7 @@ use self::request::{
 };
 use self::response::Response;
 use self::turns::Turns;
+use super::account;
 use super::charge::charge;
 use super::http::{Cut, GaveUp, Headers, RequestHead, ResponseHead, Side};
 use super::price::Book;
@@ -62,6 +63,8 @@ pub struct Exchange {
     /// Tokens that only headers tell.
     header_tokens: Tokens,
     quota: Vec<quota::Window>,
+    /// Whose limits they are.
+    account: Option<String>,
     responded_at: Option<Timestamp>,
     /// It asks for a WebSocket.
     websocket: bool,
@@ -110,6 +113,7 @@ impl Exchange {
             header_tier: None,
             header_tokens: Tokens::default(),
             quota: Vec::new(),
+            account: account::of_request(headers),
             responded_at: None,
             websocket: upgrade,
             tunnel: None,
@@ -145,6 +149,7 @@ impl Exchange {
         self.header_tier = named(&["x-gemini-service-tier"]).and_then(short);
         self.header_tokens = bedrock_tokens(&head.headers);
         self.quota = quota::from_headers(&head.headers, at);
+        self.account = account::of_response(&head.headers).or(self.account.take());
         self.extensions = Extensions::agreed(&head.headers);
         self.response.head(head);
     }
@@ -289,7 +294,8 @@ impl Exchange {
         let model = reading.model.as_deref().and_then(short);
         let error = self.error_class(&reading);
         let response_id = self.route.subject.clone().or_else(|| reading.id.clone());
-        let quota = [&self.quota[..], &reading.quota].concat();
+        let mut quota = [&self.quota[..], &reading.quota].concat();
+        quota.iter_mut().for_each(|window| window.account.clone_from(&self.account));
         let mut row = Row {
             id: self.start.id,
             started_at: self.start.at,

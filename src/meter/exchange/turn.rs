@@ -35,6 +35,7 @@ impl Exchange {
             header_tier: None,
             header_tokens: Tokens::default(),
             quota: Vec::new(),
+            account: self.account.clone(),
             responded_at: None,
             websocket: true,
             tunnel: None,

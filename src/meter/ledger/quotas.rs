@@ -25,14 +25,15 @@ pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
     let seen_at = row.ended_at.unwrap_or(row.started_at).as_microsecond();
     for window in &row.quota {
         conn.prepare_cached(
-            "INSERT INTO quotas (provider, name, plan, used_bp, resets_at, status, seen_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET plan = excluded.plan, \
+            "INSERT INTO quotas (provider, account, name, plan, used_bp, resets_at, status, seen_at) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET plan = excluded.plan, \
              used_bp = excluded.used_bp, resets_at = excluded.resets_at, \
              status = excluded.status, seen_at = excluded.seen_at \
              WHERE excluded.seen_at >= seen_at",
         )?
         .execute(params![
             row.provider,
+            window.account.as_deref().unwrap_or_default(),
             window.name,
             window.plan,
             window.used_bp,
@@ -45,20 +46,21 @@ pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
 }
 
 impl Ledger {
-    /// Every limit that is known, by provider; the shortest window first.
+    /// Every limit that is known, by provider and account; the shortest window first.
     ///
     /// # Errors
     /// When the ledger can't be read.
     pub fn quotas(&self) -> Result<Vec<Quota>, LedgerError> {
         let mut stmt = self.conn.prepare(
-            "SELECT provider, name, plan, used_bp, resets_at, status, seen_at FROM quotas \
-             ORDER BY provider, resets_at IS NULL, resets_at, name",
+            "SELECT provider, account, name, plan, used_bp, resets_at, status, seen_at FROM quotas \
+             ORDER BY provider, account, resets_at IS NULL, resets_at, name",
         )?;
         let rows = stmt.query_map([], |record| {
             let mut c = Columns::new(record);
             Ok(Quota {
                 provider: c.next()?,
                 window: Window {
+                    account: Some(c.next()?).filter(|account: &String| !account.is_empty()),
                     name: c.next()?,
                     plan: c.next()?,
                     used_bp: c.next()?,
@@ -100,5 +102,48 @@ mod tests {
         assert_eq!(quotas.len(), 1);
         assert_eq!(quotas[0].window.used_bp, Some(300));
         assert_eq!(quotas[0].seen_at, fixture::at("2026-11-25T03:00:00Z"));
+    }
+
+    #[test]
+    fn accounts_do_not_overwrite_each_other() {
+        let (_dir, home) = fixture::home();
+        let told = |n, account: Option<&str>, used| Row {
+            quota: vec![Window {
+                name: "5h".to_owned(),
+                account: account.map(str::to_owned),
+                used_bp: Some(used),
+                ..Window::default()
+            }],
+            ..fixture::row(n, "2026-11-25T01:00:00Z")
+        };
+        let rows = [
+            told(1, Some("aa"), 100),
+            told(2, Some("bb"), 200),
+            told(3, None, 300),
+            told(4, Some("aa"), 400),
+        ];
+        fixture::store(&home, &rows);
+        let quotas = Ledger::open(&home).unwrap().quotas().unwrap();
+        let seen: Vec<_> =
+            quotas.iter().map(|q| (q.window.account.as_deref(), q.window.used_bp)).collect();
+        assert_eq!(seen, [(None, Some(300)), (Some("aa"), Some(400)), (Some("bb"), Some(200))]);
+    }
+
+    #[test]
+    fn what_was_known_without_an_account_is_kept() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        super::super::schema::MIGRATIONS.to_version(&mut conn, 4).unwrap();
+        conn.execute(
+            "INSERT INTO quotas VALUES ('anthropic', '5h', 'max', 42, 1, 'allowed', 2)",
+            [],
+        )
+        .unwrap();
+        super::super::schema::MIGRATIONS.to_latest(&mut conn).unwrap();
+        let kept: (String, String, i64) = conn
+            .query_row("SELECT account, name, used_bp FROM quotas", [], |r| {
+                Ok((r.get(0)?, r.get(1)?, r.get(2)?))
+            })
+            .unwrap();
+        assert_eq!(kept, (String::new(), "5h".to_owned(), 42));
     }
 }

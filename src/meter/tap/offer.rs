@@ -46,7 +46,7 @@ struct Ready {
 
 enum Way {
     Tls {
-        upstream: Upstream,
+        upstream: Box<Upstream>,
         config: Arc<ServerConfig>,
     },
     /// Without TLS, on both sides.
@@ -218,7 +218,7 @@ async fn prepare_tls(
         slog::debug!(tap.deps.log, "no certificate for a host"; "host" => &name, "error" => %e);
         Decline::Internal
     })?;
-    Ok(Ready { name, way: Way::Tls { upstream, config } })
+    Ok(Ready { name, way: Way::Tls { upstream: Box::new(upstream), config } })
 }
 
 async fn provider(

@@ -127,6 +127,7 @@ fn a_request_asked_of_the_proxy_is_metered_and_costs_nothing() {
     assert_eq!((&rows[0]["cost_usd"], &rows[0]["price_rule"]), (&"0.00".into(), &"local".into()));
     assert_eq!((&rows[0]["path"], &rows[0]["host"]), (&"/api/chat".into(), &"gpu-box".into()));
     assert_eq!(rows[0]["cost_estimated"], false);
+    assert!(rows[0]["run"].is_string(), "whose it is was known in time: {rows:#?}");
     let report = stand.json(&["report"]).to_string();
     assert!(!report.contains("sk-secret") && !stand.logs().contains("sk-secret"));
 
@@ -154,6 +155,7 @@ fn through_a_tunnel_each_request_of_a_connection_is_a_row() {
     for row in &rows {
         assert_eq!(counted(row), ("local", "openai.chat", 11, 3), "{row:#}");
         assert_eq!(row["connection"], rows[0]["connection"]);
+        assert!(row["run"].is_string(), "whose it is was known in time: {row:#}");
         assert!(row["cost_usd"].is_null(), "what the cloud charges is not known: {row:#}");
         assert!(row["cost_reason"].as_str().unwrap().contains("cloud"), "{row:#}");
     }

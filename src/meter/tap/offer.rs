@@ -31,6 +31,8 @@ use crate::meter::upstream::{Target, Upstream, connect};
 
 /// How long a look at the bypass list waits to learn who the client is.
 const WHO_DEADLINE: Duration = Duration::from_millis(200);
+/// … and how long plain HTTP does; the look takes a few milliseconds.
+const WHO_PLAIN: Duration = Duration::from_millis(50);
 /// After a failed handshake there is time to find out.
 const WHO_LATER: Duration = Duration::from_secs(2);
 
@@ -159,7 +161,7 @@ async fn prepare(
         || (means.config.meter.is_plain(&offer.host, offer.port)
             && speaks(socket).await.map_err(|_| Decline::Internal)? != TLS_HANDSHAKE);
     if plain {
-        prepare_plain(tap, means, offer).await
+        prepare_plain(tap, means, offer, attribution).await
     } else {
         prepare_tls(tap, means, offer, socket, attribution).await
     }
@@ -174,13 +176,20 @@ async fn speaks(socket: &TcpStream) -> io::Result<u8> {
     Ok(first[0])
 }
 
-async fn prepare_plain(tap: &Tap, means: &Means, offer: &Offer) -> Result<Ready, Decline> {
+async fn prepare_plain(
+    tap: &Tap,
+    means: &Means,
+    offer: &Offer,
+    attribution: &Attributed,
+) -> Result<Ready, Decline> {
     // The edge may have read a newer configuration than we, or an older one.
     if !means.cover(&offer.host) || !means.config.meter.is_plain(&offer.host, offer.port) {
         return Err(Decline::NotMetered);
     }
     let upstream = &means.config.upstream;
-    let server = dial::dial(upstream, &offer.host, offer.port, tap.deps.limits.dial).await;
+    let dialled = dial::dial(upstream, &offer.host, offer.port, tap.deps.limits.dial);
+    // Without a handshake it may be over, and its program gone, before anybody has looked whose it is.
+    let (server, _) = tokio::join!(dialled, who(attribution, WHO_PLAIN));
     let server = server.map_err(|e| {
         slog::debug!(tap.deps.log, "cannot connect to a server";
             "host" => &offer.host, "error" => %e);

@@ -92,6 +92,11 @@ impl Home {
     pub fn ledger_file(&self) -> PathBuf {
         self.0.join("db.sqlite")
     }
+    /// Bodies of requests and answers, for who wants them kept.
+    #[must_use]
+    pub fn bodies_dir(&self) -> PathBuf {
+        self.0.join("bodies")
+    }
     #[must_use]
     pub fn journal_file(&self) -> PathBuf {
         self.0.join("events.jsonl")

@@ -22,6 +22,8 @@ pub use keys::{KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 pub use no_proxy::NoProxy;
 
+use crate::meter::bodies::Wanted;
+
 /// The default layer, comments included.
 pub const DEFAULTS: &str = include_str!("../../config/halton-meter.toml");
 
@@ -32,6 +34,7 @@ pub struct Config {
     pub daemon: Daemon,
     pub meter: Meter,
     pub upstream: Upstream,
+    pub bodies: Wanted,
     pub log: Log,
 }
 

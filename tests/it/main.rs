@@ -13,6 +13,7 @@ mod proxy;
 #[path = "../support/standins.rs"]
 mod standins;
 
+mod bodies;
 mod bypass;
 mod ca;
 mod clients;

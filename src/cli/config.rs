@@ -70,7 +70,7 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
     })?;
     let value =
         key.accept_text(text).ok_or_else(|| usage(format!("{name}: expected {}", key.expected)))?;
-    ctx.home.create().map_err(|e| Failure::from(e))?;
+    ctx.home.create().map_err(Failure::from)?;
     let path = ctx.home.config_file();
     let before = match fs::read_to_string(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),

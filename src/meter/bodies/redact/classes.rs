@@ -209,7 +209,7 @@ fn luhn(digits: &[u32]) -> bool {
             (_, double) => double,
         })
         .sum();
-    sum % 10 == 0
+    sum.is_multiple_of(10)
 }
 
 fn digits(text: &str) -> impl Iterator<Item = u32> + '_ {

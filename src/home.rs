@@ -86,7 +86,7 @@ impl Home {
     /// Which of their thresholds were told.
     #[must_use]
     pub fn budgets_told(&self) -> PathBuf {
-        self.run_dir().join("budgets.told")
+        self.0.join("budgets-told.json")
     }
     #[must_use]
     pub fn ledger_file(&self) -> PathBuf {

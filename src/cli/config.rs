@@ -118,7 +118,13 @@ fn tell(ctx: &Context, name: &str, value: &Value, out: &mut impl Write) -> Resul
 
 fn show(ctx: &Context, origin: bool, json: bool, out: &mut impl Write) -> Result<Exit, Failure> {
     let shown = |key: &crate::config::Key, value: &Value| match value {
-        Value::Text(text) if key.secret && text.contains('@') => Value::Text("(hidden)".to_owned()),
+        Value::Text(text)
+            if key.secret
+                && (text.contains('@') || key.name == "budgets.webhook")
+                && !text.is_empty() =>
+        {
+            Value::Text("(hidden)".to_owned())
+        }
         Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => {
             value.clone()
         }

@@ -62,7 +62,8 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
     let bodies = bodies::Standing::look(ctx, actors.clone());
     // A ledger that can't be read is the daemon's to complain of.
     let quotas = Ledger::open(&ctx.home).and_then(|l| l.quotas()).unwrap_or_default();
-    let budgets = budget::standings(&ctx.home, &jiff::ZonedDateTime::now()).unwrap_or_default();
+    let budgets =
+        crate::meter::budget::standings(&ctx.home, &jiff::ZonedDateTime::now()).unwrap_or_default();
     if args.json {
         let document = json!({
             "state": state.name(),

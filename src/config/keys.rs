@@ -6,6 +6,7 @@ use std::fmt;
 
 use super::hosts::{ConnectRule, HostPattern, UpstreamProxy};
 use super::no_proxy::NoProxy;
+use crate::meter::budget::webhook::Hook;
 
 /// A value of a key, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -84,6 +85,15 @@ pub const KEYS: &[Key] = &[
     key("bodies.max_body_kb", Takes::Int(1, 16_384), "a number from 1 to 16384"),
     key("bodies.max_total_mb", Takes::Int(1, 1_048_576), "a number from 1 to 1048576"),
     key("bodies.retention_days", Takes::Int(1, 3_650), "a number from 1 to 3650"),
+    key("budgets.desktop", Takes::Bool, "true or false"),
+    Key {
+        secret: true,
+        ..key(
+            "budgets.webhook",
+            Takes::Text(is_hook),
+            "\"https://host[:port]/path\" (http:// on this machine) or \"\"",
+        )
+    },
     key("log.level", Takes::Text(is_level), "critical, error, warning, info, debug or trace"),
 ];
 
@@ -97,6 +107,10 @@ fn is_pattern(text: &str) -> bool {
 
 fn is_proxy(text: &str) -> bool {
     text.is_empty() || UpstreamProxy::parse(text).is_some()
+}
+
+fn is_hook(text: &str) -> bool {
+    text.is_empty() || Hook::parse(text).is_some()
 }
 
 fn is_rule(from: &str, to: &str) -> bool {

@@ -11,8 +11,9 @@ use toml::de::DeTable;
 use super::hosts::{ConnectRule, HostPattern, UpstreamProxy};
 use super::keys::{KEYS, Key, Value};
 use super::no_proxy::NoProxy;
-use super::{Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
+use super::{Budgets, Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
 use crate::meter::bodies::Wanted;
+use crate::meter::budget::webhook::Hook;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -296,6 +297,10 @@ fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
             body_bytes: usize::try_from(int("bodies.max_body_kb") << 10).unwrap_or_default(),
             total_bytes: int("bodies.max_total_mb").unsigned_abs() << 20,
             retention_days: u32::try_from(int("bodies.retention_days")).unwrap_or_default(),
+        },
+        budgets: Budgets {
+            desktop: value("budgets.desktop") == Some(&Value::Bool(true)),
+            webhook: Hook::parse(&text("budgets.webhook")),
         },
         log: Log { level: text("log.level").parse().unwrap_or(slog::Level::Info) },
     }

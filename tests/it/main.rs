@@ -14,6 +14,7 @@ mod proxy;
 mod standins;
 
 mod bodies;
+mod budgets;
 mod bypass;
 mod ca;
 mod clients;

@@ -2,6 +2,8 @@
 
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/clis.rs"]
+mod clis;
 #[path = "../support/harness.rs"]
 mod harness;
 #[path = "../support/origin/mod.rs"]
@@ -17,6 +19,7 @@ mod bodies;
 mod budgets;
 mod bypass;
 mod ca;
+mod cli_tools;
 mod clients;
 mod clock;
 mod commands;
@@ -32,6 +35,7 @@ mod layers;
 mod ledger_faults;
 mod macos_tools;
 mod origin_itself;
+mod sdks;
 mod selftest;
 mod services;
 mod setup;

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -151,7 +150,7 @@ impl Observer {
     }
 
     /// Everything that reads foreign bytes runs below this.
-    fn see(&mut self, seen: Seen) {
+    fn see(&mut self, seen: Seen<'_>) {
         if self.over {
             return;
         }
@@ -161,9 +160,9 @@ impl Observer {
         self.progress.set_open(self.streams.len());
     }
 
-    fn look(&mut self, seen: Seen) {
+    fn look(&mut self, seen: Seen<'_>) {
         match seen {
-            Seen::Bytes { side, at, bytes } => self.bytes(side, at, &bytes),
+            Seen::Bytes { side, at, bytes } => self.bytes(side, at, bytes),
             Seen::End { side, clean, at } => {
                 self.broken_off = !clean;
                 self.finish(&[side], at);
@@ -183,10 +182,10 @@ impl Observer {
         }
     }
 
-    fn bytes(&mut self, side: Side, at: Instant, bytes: &Bytes) {
+    fn bytes(&mut self, side: Side, at: Instant, bytes: &[u8]) {
         if self.follower.is_none() {
             let alpn = self.subject.alpn.as_deref();
-            let first = if side == Side::Client { &bytes[..] } else { &[] };
+            let first = if side == Side::Client { bytes } else { &[] };
             self.follower = (self.make)(alpn, first);
         }
         if self.follower.is_none() {

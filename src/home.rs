@@ -86,7 +86,7 @@ impl Home {
     /// Which of their thresholds were told.
     #[must_use]
     pub fn budgets_told(&self) -> PathBuf {
-        self.run_dir().join("budgets.told")
+        self.0.join("budgets-told.json")
     }
     #[must_use]
     pub fn ledger_file(&self) -> PathBuf {
@@ -96,6 +96,11 @@ impl Home {
     #[must_use]
     pub fn account_salt(&self) -> PathBuf {
         self.0.join("account-salt")
+    }
+    /// Bodies of requests and answers, for who wants them kept.
+    #[must_use]
+    pub fn bodies_dir(&self) -> PathBuf {
+        self.0.join("bodies")
     }
     #[must_use]
     pub fn journal_file(&self) -> PathBuf {

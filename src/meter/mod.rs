@@ -5,6 +5,7 @@
 
 pub mod account;
 pub mod attribution;
+pub mod bodies;
 pub mod budget;
 pub mod ca;
 pub mod charge;

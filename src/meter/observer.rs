@@ -22,41 +22,15 @@ use super::ledger::Entry;
 use super::price::Book;
 use super::row::{Completeness, Protocol, Row};
 
+mod sink;
+
+pub use sink::{Recorder, RowSink};
+
 /// Rows that wait for their attribution, to be written once more with it.
 const MAX_UNATTRIBUTED: usize = 256;
 /// How long rows wait for it after the connection has ended.
 const ATTRIBUTION_DEADLINE: Duration = Duration::from_secs(2);
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
-
-/// Where rows go. Must not block: it is called between two chunks of a live connection.
-pub trait RowSink: Send + Sync {
-    /// Writes the row; the same id again replaces it.
-    fn record(&self, row: Row);
-
-    /// Calls `then` when everything recorded so far is kept.
-    fn when_kept(&self, then: Box<dyn FnOnce() + Send>) {
-        then();
-    }
-
-    /// Whether rows can be taken at all; if not, new connections stay raw.
-    fn accepts(&self) -> bool {
-        true
-    }
-}
-
-impl RowSink for crate::meter::ledger::Intake {
-    fn record(&self, row: Row) {
-        Self::record(self, row);
-    }
-
-    fn when_kept(&self, then: Box<dyn FnOnce() + Send>) {
-        Self::when_kept(self, then);
-    }
-
-    fn accepts(&self) -> bool {
-        self.stats().degraded.is_none()
-    }
-}
 
 /// Attribution of a connection, when it is known.
 pub type Attributed = watch::Receiver<Option<Arc<Attribution>>>;
@@ -301,7 +275,8 @@ impl Observer {
     fn open(&mut self, stream: StreamId, head: &RequestHead, at: Timestamp) {
         // A follower never says a stream twice; if it did, the first must not vanish unwritten.
         self.cut(stream, Cut::Eof(Side::Client), at);
-        let exchange = Exchange::new(self.start(at), head);
+        let mut exchange = Exchange::new(self.start(at), head);
+        exchange.capture(self.sink.begin_bodies());
         self.note_exchange();
         self.record(exchange.row(&self.book.load()));
         let tracked =
@@ -322,6 +297,7 @@ impl Observer {
         if news {
             let row = self.row(stream);
             row.into_iter().for_each(|row| self.record(row));
+            self.keep(stream);
         }
         if over {
             self.streams.remove(&stream);
@@ -341,7 +317,9 @@ impl Observer {
         };
         let mut news = Vec::new();
         apply(turns, opened, &mut |exchange, what| {
-            news.push((row_of(exchange, &self.book.load(), self.closing), what));
+            let row = row_of(exchange, &self.book.load(), self.closing);
+            keep(&*self.sink, exchange, &row);
+            news.push((row, what));
         });
         if let Some(why) = turns.gave_up() {
             opened.unread(why);
@@ -370,6 +348,7 @@ impl Observer {
             tracked.exchange.cut(cut, at);
         }
         let row = self.row(stream);
+        self.keep(stream);
         self.streams.remove(&stream);
         row.into_iter().for_each(|row| self.record(row));
     }
@@ -398,7 +377,9 @@ impl Observer {
                 if let Some(tracked) = self.streams.get_mut(&stream) {
                     tracked.exchange.lossy(reason, now);
                 }
-                self.row(stream)
+                let row = self.row(stream);
+                self.keep(stream);
+                row
             }));
             self.streams.remove(&stream);
             if let Ok(Some(row)) = row {
@@ -411,6 +392,16 @@ impl Observer {
     fn row(&self, stream: StreamId) -> Option<Row> {
         let tracked = self.streams.get(&stream)?;
         Some(row_of(&tracked.exchange, &self.book.load(), self.closing))
+    }
+
+    /// The bodies of what is over.
+    fn keep(&mut self, stream: StreamId) {
+        if let Some(tracked) = self.streams.get_mut(&stream)
+            && tracked.exchange.is_finished()
+        {
+            let row = row_of(&tracked.exchange, &self.book.load(), self.closing);
+            keep(&*self.sink, &mut tracked.exchange, &row);
+        }
     }
 
     fn note_exchange(&mut self) {
@@ -472,6 +463,13 @@ impl Observer {
     fn moment(&self, at: Instant) -> Timestamp {
         let (timestamp, instant) = self.subject.since;
         timestamp.checked_add(at.saturating_duration_since(instant)).unwrap_or(timestamp)
+    }
+}
+
+/// Side calls hold nothing that anybody asked a model.
+fn keep(sink: &dyn RowSink, exchange: &mut Exchange, row: &Row) {
+    if let Some(bodies) = exchange.captured().filter(|_| row.billable) {
+        sink.keep_bodies(row.id, bodies);
     }
 }
 

@@ -30,6 +30,7 @@ mod layers;
 mod ledger_faults;
 mod macos_tools;
 mod origin_itself;
+mod projects;
 mod selftest;
 mod services;
 mod setup;

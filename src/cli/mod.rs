@@ -15,6 +15,7 @@ mod manual;
 mod output;
 mod pricing;
 mod processes;
+mod project;
 mod quota;
 mod range;
 mod recompute;
@@ -94,6 +95,9 @@ enum Command {
     Report(report::ReportArgs),
     /// The requests themselves, newest first.
     Requests(requests::RequestsArgs),
+    /// Projects: what there are, what they are called, and whose requests are whose.
+    #[command(subcommand)]
+    Project(project::ProjectCommand),
     /// One line for an editor's or Claude Code's status line.
     Statusline(statusline::StatuslineArgs),
     /// Prices: the list, and your own.
@@ -228,6 +232,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Selftest(args) => selftest::run(&ctx, &args, &mut out),
         Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
         Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
+        Command::Project(command) => project::run(&ctx, &command, &mut out),
         Command::Statusline(args) => statusline::run(&ctx, &args, &mut out),
         Command::Pricing(command) => pricing::run(&ctx, &command, &mut out),
         Command::Budget(command) => budget::run(&ctx, &command, &mut out),

@@ -20,6 +20,7 @@ pub mod http2;
 pub mod ledger;
 pub mod observer;
 pub mod price;
+pub mod projects;
 pub mod pulse;
 pub mod pump;
 pub mod quota;

@@ -16,6 +16,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("002_coverage.sql")),
     M::up(include_str!("003_rollups.sql")),
     M::up(include_str!("004_charge.sql")),
+    M::up(include_str!("005_projects.sql")),
 ];
 pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 

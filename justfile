@@ -8,6 +8,10 @@ ci:
 test:
     tools/test.sh
 
+# The full suite of real clients, which it installs (2 GB); CI runs a part of it
+clients *ARGS:
+    tools/test-clients.sh {{ARGS}}
+
 # Unit tests only
 unit *FILTER:
     cargo nextest run --lib {{FILTER}}

@@ -64,10 +64,16 @@ tools/chaos.sh 1 30
 
 step tests
 tools/test.sh
+# 3 = only the reduced suite of clients is installed: said, not passed over.
+tools/clients.sh --check && clients='full suite' || {
+  code=$?
+  [ "$code" -eq 3 ] || exit "$code"
+  clients='reduced suite, the others NOT CHECKED (just clients)'
+}
 
 step benches
 # Once each, unoptimised: that they run, not how fast.
 cargo test --locked --quiet --bench micro --bench ledger
 
-printf '\nprices: %s\nsystemd: %s\nmacOS:\n' "$prices" "$systemd"
+printf '\nprices: %s\nsystemd: %s\nclients: %s\nmacOS:\n' "$prices" "$systemd" "$clients"
 printf '  %s\n' "${macos[@]}"

@@ -1,54 +1,112 @@
 #!/bin/sh
-# Installs the real clients that the integration tests drive (SDKs, Claude Code, Go) into a cache
-# outside git. Versions stand in tests/clients/. Quick when nothing changed.
-# usage: tools/clients.sh            HALTON_CLIENTS_DIR moves the cache (default: target/clients)
+# Installs the real clients that the integration tests drive into a cache outside git. Versions stand
+# in tests/clients/. Quick when nothing changed.
+# usage: tools/clients.sh            what every run of the tests needs: SDKs, Claude Code, Codex, Go
+#        tools/clients.sh --all      the full suite too: Gemini CLI, opencode, Copilot CLI, aider, llm,
+#                                    more SDKs, Java (2 GB)
+#        tools/clients.sh --check    says which of these are missing (exit 3)
+#        tools/clients.sh --prune    removes what the files in tests/clients/ no longer ask for
+# HALTON_CLIENTS_DIR moves the cache (default: target/clients).
 set -eu
 cd "$(dirname "$0")/.."
 dir=${HALTON_CLIENTS_DIR:-target/clients}
 mkdir -p "$dir"
+specs=tests/clients
 say() { echo "clients: $*" >&2; }
-# A stamp holds the specification that is installed: equal means nothing to do.
-fresh() { [ -f "$dir/$1.stamp" ] && cmp -s "$2" "$dir/$1.stamp"; }
 
-if ! fresh python tests/clients/requirements.txt; then
-  say "installing the Python SDKs"
-  rm -rf "$dir/python"
-  python3 -m venv "$dir/python"
-  "$dir/python/bin/python" -m pip install --quiet --disable-pip-version-check \
-    -r tests/clients/requirements.txt
-  cp tests/clients/requirements.txt "$dir/python.stamp"
-fi
-
-if ! fresh node tests/clients/package.json; then
-  say "installing the Node SDK and Claude Code"
-  rm -rf "$dir/node"
-  mkdir -p "$dir/node"
-  cp tests/clients/package.json "$dir/node/"
-  # No package scripts: the platform package of Claude Code carries the program as it is.
-  (cd "$dir/node" && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts)
-  cp tests/clients/package.json "$dir/node.stamp"
-fi
-
-if ! command -v go >/dev/null 2>&1; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    say "installing Go"
-    apt-get -qq update && apt-get -qq install --yes --no-install-recommends golang-go >/dev/null
+# A set is a directory whose `spec` equals the file that asks for it. Worktrees that share the cache
+# and ask for different versions have a set each; none is ever changed.
+installed() {
+  for found in "$dir"/*/spec; do
+    if cmp -s "$specs/$1" "$found"; then return 0; fi
+  done
+  return 1
+}
+# make SPEC COMMAND: the command gets the new directory. The spec is written last: no spec, no set.
+make() {
+  installed "$1" && return 0
+  say "installing $1"
+  # Where it stays: the environments of Python hold their own path.
+  new=$(mktemp -d "$(cd "$dir" && pwd)/$(basename "${1%.*}")-XXXXXX")
+  if "$2" "$specs/$1" "$new"; then
+    cp "$specs/$1" "$new/spec"
   else
-    say "Go is missing: the Go part of the certificate test will say that it was not checked"
+    rm -rf "$new"
+    return 1
   fi
-fi
+}
 
+python_set() {
+  python3 -m venv "$2" &&
+    "$2/bin/python" -m pip install --quiet --disable-pip-version-check -r "$1"
+}
+node_set() {
+  cp "$1" "$2/package.json"
+  # No package scripts: the platform packages carry the programs as they are.
+  (cd "$2" && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts)
+}
+go_set() {
+  GOCACHE=${GOCACHE:-$(cd "$dir" && pwd)/go-cache} go build -o "$2/program" "$1"
+}
+# package NAME PROGRAM: Debian's, where there may be one.
+package() {
+  if command -v "$2" >/dev/null 2>&1; then return 0; fi
+  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+    say "installing $1"
+    apt-get -qq update && apt-get -qq install --yes --no-install-recommends "$1" >/dev/null
+  else
+    say "$2 is missing: the tests that need it will say that they were not checked"
+  fi
+}
+
+prune() {
+  for found in "$dir"/*/spec; do
+    used=
+    for spec in $specs/*.json $specs/*.txt $specs/*.go $specs/full/*; do
+      if cmp -s "$spec" "$found"; then used=1; fi
+    done
+    if [ -z "$used" ]; then
+      say "removing ${found%/spec}"
+      rm -rf "${found%/spec}"
+    fi
+  done
+}
+
+check() {
+  missing=
+  for spec in requirements.txt package.json messages.go tls_get.go full/requirements.txt \
+    full/package.json full/aider.txt full/llm.txt; do
+    installed "$spec" || missing="$missing $spec"
+  done
+  command -v keytool >/dev/null 2>&1 || missing="$missing java"
+  [ -z "$missing" ] && return 0
+  say "NOT CHECKED without tools/clients.sh --all:$missing"
+  return 3
+}
+
+case ${1:-} in
+  '' | --all) ;;
+  --check) check; exit ;;
+  --prune) prune; exit ;;
+  *) sed -n '4,9s/^# *//p' "$0" >&2; exit 64 ;;
+esac
+
+make requirements.txt python_set
+make package.json node_set
+package golang-go go
+if command -v go >/dev/null 2>&1; then
+  make tls_get.go go_set
+  make messages.go go_set
+fi
 # Sets the clock of a process for tests/it/clock.rs.
 if [ "$(uname)" = Linux ] && ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
-    say "installing faketime"
-    apt-get -qq update && apt-get -qq install --yes --no-install-recommends faketime >/dev/null
-  else
-    say "faketime is missing: the test of clock steps will say that it was not checked"
-  fi
+  package faketime faketime
 fi
 
-if command -v go >/dev/null 2>&1 && ! fresh go tests/clients/tls_get.go; then
-  GOCACHE=${GOCACHE:-$(cd "$dir" && pwd)/go-cache} go build -o "$dir/tls_get_go" tests/clients/tls_get.go
-  cp tests/clients/tls_get.go "$dir/go.stamp"
+if [ "${1:-}" = --all ]; then
+  make full/requirements.txt python_set
+  make full/package.json node_set
+  make full/aider.txt python_set
+  make full/llm.txt python_set
+  package default-jdk-headless keytool
 fi

@@ -485,9 +485,21 @@ def ordered(rates):
     return {k: rates[k] for k in keys}
 
 
+def regional_vertex(model):
+    """Claude from Sonnet 4.5 on costs a tenth more at Vertex's regional and multi-regional hosts, as
+    Anthropic's page on Vertex says; earlier models don't. The sources have the global price only."""
+    if model["p"] != "vertex" or not model["m"].startswith("claude-"):
+        return None
+    early = re.match(r"claude-(3|[a-z]+-4(-1)?(@|$))", model["m"])
+    return {"regional": 1000 if early else 1100}
+
+
 def render(book):
     lines = []
     for model in book:
+        regional = regional_vertex(model)
+        if regional:
+            model["geo"] = {**model.get("geo", {}), **regional}
         line = {"p": model["p"], "m": model["m"]}
         if "names" in model:
             line["names"] = model["names"]

@@ -63,8 +63,14 @@ fn list_price(row: &Row, usage: &Usage, book: &Book) -> Quote {
         return reason("Cursor does not say what it uses in a form that is published");
     }
     let requested = row.model_requested.as_deref();
-    // Bedrock's price hangs on the profile that was asked for; the answer names the bare model.
-    let profile = requested.filter(|name| row.provider == "bedrock" && book.knows("bedrock", name));
+    // Bedrock's price hangs on the profile that was asked for; the answer names the bare model. So it
+    // does behind Copilot, whose own names are spelt otherwise.
+    let answered = row.model.as_deref().is_some_and(|name| book.knows(&row.provider, name));
+    let profile = requested.filter(|name| match row.provider.as_str() {
+        "bedrock" => book.knows("bedrock", name),
+        "copilot" => !answered && book.knows("copilot", name),
+        _ => false,
+    });
     let each_model_named = !usage.parts.is_empty() && usage.parts.iter().all(|p| p.model.is_some());
     let model = profile.or(row.model.as_deref()).or(requested);
     let Some(model) = model.or(each_model_named.then_some("")) else {

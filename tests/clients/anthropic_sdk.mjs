@@ -2,7 +2,7 @@
 // Node's own fetch ignores HTTPS_PROXY before 22.21, hence undici's agent.
 import { createRequire } from "node:module";
 
-const require = createRequire(process.env.HALTON_CLIENTS_DIR + "/node/");
+const require = createRequire(process.env.HALTON_NODE_DIR + "/");
 const { Anthropic } = require("@anthropic-ai/sdk");
 const { EnvHttpProxyAgent, fetch } = require("undici");
 

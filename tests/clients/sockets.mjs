@@ -2,7 +2,7 @@
 // Three responses on one WebSocket of undici's.
 import { createRequire } from "node:module";
 
-const require = createRequire(process.env.HALTON_CLIENTS_DIR + "/node/");
+const require = createRequire(process.env.HALTON_NODE_DIR + "/");
 const { EnvHttpProxyAgent, WebSocket } = require("undici");
 
 const [model, prompt] = process.argv.slice(2);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use crate::harness::Stand;
 use crate::origin::{Origin, Root, Setup};
-use crate::programs::{Program, clean, clients, python, script, show};
+use crate::programs::{Program, clean, full, python, script, show};
 
 /// A server whose certificates are signed by our CA's key, for whatever name it is asked.
 fn thief(stand: &Stand) -> Origin {
@@ -70,14 +70,10 @@ fn node_refuses_other_hosts() {
 
 #[test]
 fn go_refuses_other_hosts() {
-    let program = clients().join("tls_get_go");
-    if !program.exists() {
-        // tools/clients.sh says so too: without Go there is nothing to ask.
-        eprintln!("NOT CHECKED: Go is not installed");
-        return;
-    }
+    // tools/clients.sh says so too: without Go there is nothing to ask.
+    let Some(program) = full("tls_get.go", "program") else { return };
     assert_constrained("go", &["is not permitted by any constraint"], |host, port, ca| {
-        Program::new([program.display().to_string()]).arg(host).arg(port.to_string()).arg(ca)
+        Program::new([program.clone()]).arg(host).arg(port.to_string()).arg(ca)
     });
 }
 

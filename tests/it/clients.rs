@@ -5,6 +5,7 @@ use std::process::Output;
 
 use serde_json::json;
 
+use crate::clis;
 use crate::expected::assert_row;
 use crate::harness::Stand;
 use crate::origin::{Proto, Request, Setup};
@@ -51,7 +52,7 @@ fn assert_ledger(stand: &Stand, total: usize, protocol: &str) {
 }
 
 /// Every mode and coding of one SDK.
-fn sdk(program: impl Fn(&str, &str) -> Program, modes: &[&str], prompts: &[&str]) {
+pub fn sdk(program: impl Fn(&str, &str) -> Program, modes: &[&str], prompts: &[&str]) {
     let stand = Stand::new();
     let mut total = 0;
     for mode in modes {
@@ -105,7 +106,7 @@ fn node_anthropic() {
 #[test]
 fn claude_code() {
     let stand = Stand::new();
-    let program = programs::claude_code("hi [[coding=zstd slice=13 thinking]]");
+    let program = clis::claude_code("hi [[coding=zstd slice=13 thinking]]");
     let [direct, metered] = both_ways(&stand, &program);
     assert_eq!(answer(&metered.0)["result"], TEXT, "{}", show(&metered.0));
     // Session ids and times differ between two runs; names, order and spelling may not.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::origin::{Served, Surface};
+use crate::origin::{Served, Surface, copilot_nano_aiu};
 
 /// Nano-dollars per token, from the providers' public price lists.
 struct Rates {
@@ -14,7 +14,7 @@ struct Rates {
     web_search: u64,
 }
 
-/// Sonnet 4.5: $3 / $15 per million tokens, cache read 0.1x, writes 1.25x and 2x, $10 per 1000
+/// Sonnet 4.5 and 4.6: $3 / $15 per million tokens, cache read 0.1x, writes 1.25x and 2x, $10 per 1000
 /// searches.
 const CLAUDE: Rates = Rates {
     input: 3_000,
@@ -24,65 +24,125 @@ const CLAUDE: Rates = Rates {
     output: 15_000,
     web_search: 10_000_000,
 };
-/// GPT-5: $1.25 / $10, cached $0.125.
-const GPT: Rates = Rates {
-    input: 1_250,
-    cache_read: 125,
-    write_5m: 0,
-    write_1h: 0,
-    output: 10_000,
-    web_search: 0,
+/// Haiku 4.5: a third of it.
+const HAIKU: Rates = Rates {
+    input: 1_000,
+    cache_read: 100,
+    write_5m: 1_250,
+    write_1h: 2_000,
+    output: 5_000,
+    web_search: 10_000_000,
 };
-/// GPT Realtime, text: $4 / $16, cached $0.40.
-const REALTIME: Rates = Rates {
+/// Opus 5.5: $4 / $20, cache read a twentieth.
+const OPUS: Rates = Rates {
     input: 4_000,
-    cache_read: 400,
-    write_5m: 0,
-    write_1h: 0,
-    output: 16_000,
-    web_search: 0,
+    cache_read: 200,
+    write_5m: 5_000,
+    write_1h: 8_000,
+    output: 20_000,
+    web_search: 10_000_000,
 };
+/// GPT-5: $1.25 / $10, cached $0.125.
+const GPT: Rates = plain(1_250, 125, 10_000);
+/// GPT Realtime, text: $4 / $16, cached $0.40.
+const REALTIME: Rates = plain(4_000, 400, 16_000);
 /// Gemini 2.5 Flash: $0.30 / $2.50, cached $0.03.
-const GEMINI: Rates =
-    Rates { input: 300, cache_read: 30, write_5m: 0, write_1h: 0, output: 2_500, web_search: 0 };
+const GEMINI: Rates = plain(300, 30, 2_500);
+/// GPT-5.4 nano: $0.20 / $1.25, cached $0.02.
+const NANO: Rates = plain(200, 20, 1_250);
+/// GPT-4o: $2.50 / $10, cached $1.25.
+const GPT_4O: Rates = plain(2_500, 1_250, 10_000);
+/// Mistral Small: $0.15 / $0.60, cached a tenth.
+const MISTRAL: Rates = plain(150, 15, 600);
+/// Command R (08-2024): $0.15 / $0.60.
+const COHERE: Rates = plain(150, 0, 600);
+
+const fn plain(input: u64, cache_read: u64, output: u64) -> Rates {
+    Rates { input, cache_read, write_5m: 0, write_1h: 0, output, web_search: 0 }
+}
 
 pub fn cost_nanousd(served: &Served) -> u64 {
-    let rates = match served.surface.expect("surface") {
-        Surface::AnthropicMessages => CLAUDE,
-        Surface::OpenAiChat | Surface::OpenAiResponses => GPT,
-        Surface::Realtime => REALTIME,
-        Surface::Gemini => GEMINI,
-    };
+    // Copilot says itself what it charges: 1e9 nano-AIU are a credit, and that is a cent.
+    if let Some(nano_aiu) = copilot_nano_aiu(served) {
+        return nano_aiu / 100;
+    }
+    let rates = rates(served);
     let count = |n: Option<u64>| n.unwrap_or(0);
-    count(served.input) * rates.input
+    let tokens = count(served.input) * rates.input
         + count(served.cache_read) * rates.cache_read
         + count(served.cache_write_5m) * rates.write_5m
         + count(served.cache_write_1h) * rates.write_1h
-        + count(served.output) * rates.output
-        + count(served.web_searches) * rates.web_search
+        + count(served.output) * rates.output;
+    let tokens = if regional(served) { tokens * 11 / 10 } else { tokens };
+    tokens + count(served.web_searches) * rates.web_search
+}
+
+/// The clouds charge a tenth more for Claude that stays in a region.
+fn regional(served: &Served) -> bool {
+    if served.host.starts_with("bedrock-runtime") {
+        return served.path.starts_with("/model/eu.") || served.path.starts_with("/model/us.");
+    }
+    served.path.contains("/publishers/anthropic/") && served.host != "aiplatform.googleapis.com"
+}
+
+fn rates(served: &Served) -> Rates {
+    if served.surface == Some(Surface::Cohere) {
+        return COHERE;
+    }
+    // Converse names the model in the path alone.
+    let model = if served.model.is_empty() { &served.path } else { &served.model };
+    for (part, rates) in [
+        ("claude-sonnet-4-", CLAUDE),
+        ("claude-haiku-4-5", HAIKU),
+        ("claude-opus-5-5", OPUS),
+        ("gpt-realtime", REALTIME),
+        ("gpt-5.4-nano", NANO),
+        ("gpt-5", GPT),
+        ("gpt-4o", GPT_4O),
+        ("gemini-2.5-flash", GEMINI),
+        ("mistral-small", MISTRAL),
+    ] {
+        if model.contains(part) {
+            return rates;
+        }
+    }
+    panic!("no price for {model} in this file")
+}
+
+/// Whose host it is.
+fn provider(host: &str) -> &'static str {
+    for (end, provider) in [
+        ("api.anthropic.com", "anthropic"),
+        ("api.openai.com", "openai"),
+        ("chatgpt.com", "openai"),
+        ("generativelanguage.googleapis.com", "google"),
+        ("cloudcode-pa.googleapis.com", "google"),
+        ("aiplatform.googleapis.com", "vertex"),
+        (".amazonaws.com", "bedrock"),
+        (".githubcopilot.com", "copilot"),
+        ("api.mistral.ai", "mistral"),
+        ("api.cohere.com", "cohere"),
+    ] {
+        if host.ends_with(end) {
+            return provider;
+        }
+    }
+    panic!("{host} is no provider's")
 }
 
 /// The row of a complete, successful answer.
 pub fn assert_row(row: &Value, served: &Served, protocol: &str) {
     let context = format!("\nserved {served:?}\nrow {row:#}");
-    let (host, path, provider) = match served.surface.expect("surface") {
-        Surface::AnthropicMessages => ("api.anthropic.com", "/v1/messages", "anthropic"),
-        Surface::OpenAiChat => ("api.openai.com", "/v1/chat/completions", "openai"),
-        Surface::OpenAiResponses => ("api.openai.com", "/v1/responses", "openai"),
-        Surface::Realtime => ("api.openai.com", "/v1/realtime", "openai"),
-        Surface::Gemini => ("generativelanguage.googleapis.com", "", "google"),
-    };
-    assert_eq!(row["host"], host, "{context}");
-    if !path.is_empty() {
-        assert_eq!(row["path"], path, "{context}");
-    }
-    assert_eq!(row["provider"], provider, "{context}");
+    assert_eq!(row["host"], served.host, "{context}");
+    assert_eq!(row["path"], served.path, "{context}");
+    assert_eq!(row["provider"], provider(&served.host), "{context}");
     // A WebSocket's rows have what opened it.
     let (method, status) = if protocol == "ws" { ("GET", 101) } else { ("POST", 200) };
     assert_eq!(row["method"], method, "{context}");
     assert_eq!(row["protocol"], protocol, "{context}");
     assert_eq!(row["status"], status, "{context}");
-    assert_eq!(row["model"], served.model, "{context}");
+    let model = row["model"].as_str().unwrap_or_default();
+    assert_eq!(model, served.model, "{context}");
     assert_eq!(row["stream"], served.stream, "{context}");
     assert_eq!(row["completeness"], "complete", "{context}");
     assert_eq!(row["provider_request_id"], served.request_id, "{context}");

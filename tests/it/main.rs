@@ -2,6 +2,8 @@
 
 #[path = "../support/client.rs"]
 mod client;
+#[path = "../support/clis.rs"]
+mod clis;
 #[path = "../support/harness.rs"]
 mod harness;
 #[path = "../support/origin/mod.rs"]
@@ -15,6 +17,7 @@ mod standins;
 
 mod bypass;
 mod ca;
+mod cli_tools;
 mod clients;
 mod clock;
 mod commands;
@@ -31,6 +34,7 @@ mod ledger_faults;
 mod macos_tools;
 mod origin_itself;
 mod projects;
+mod sdks;
 mod selftest;
 mod services;
 mod setup;

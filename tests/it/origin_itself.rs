@@ -75,7 +75,7 @@ fn node_sdk_understands_every_answer() {
 #[test]
 fn claude_code_runs_against_the_origin() {
     let stand = Direct::new();
-    let output = stand.run(&programs::claude_code("hi"));
+    let output = stand.run(&crate::clis::claude_code("hi"));
     let result = answer(&output);
     assert_eq!(result["result"], TEXT, "{}", show(&output));
     assert!(!stand.origin.requests_to("/v1/messages").is_empty());

@@ -3,6 +3,7 @@
 
 use serde_json::{Value, json};
 
+use crate::clis;
 use crate::expected::assert_row;
 use crate::harness::Stand;
 use crate::origin::Proto;
@@ -80,7 +81,7 @@ fn refused_responses_are_rows_and_the_socket_goes_on() {
 #[test]
 fn codex_over_a_websocket() {
     let stand = Stand::new();
-    let output = stand.run(&programs::codex(&stand.scratch().join("codex"), PROMPT));
+    let output = stand.run(&clis::codex(&stand.scratch().join("codex"), PROMPT));
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
     let served = stand.origin.served();
@@ -98,7 +99,7 @@ fn codex_over_a_websocket() {
 fn codex_falls_back_to_http() {
     let stand = Stand::new();
     stand.origin.script("/v1/responses", "[[no WebSockets here]]");
-    let output = stand.run(&programs::codex(&stand.scratch().join("codex"), PROMPT));
+    let output = stand.run(&clis::codex(&stand.scratch().join("codex"), PROMPT));
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
     let served = stand.origin.served();

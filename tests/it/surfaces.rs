@@ -55,7 +55,8 @@ const SHAPES: &[Shape] = &[
         provider: "vertex",
         surface: "anthropic.messages",
         tokens: [Some(1000), None, Some(100)],
-        cost: Some(4_500_000),
+        // 1000×3.30 + 100×16.50: a regional host.
+        cost: Some(4_950_000),
     },
     Shape {
         url: "https://corp.openai.azure.com/openai/deployments/mine/chat/completions?api-version=2026-01-01",

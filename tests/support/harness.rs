@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::origin::{Origin, Root, Setup};
-use crate::programs::{Program, clean, show};
+use crate::programs::{CA_VARS, Program, clean, show};
 
 /// No test waits longer for one thing. Generous: it only bounds a failure.
 pub const DEADLINE: Duration = Duration::from_secs(40);
@@ -125,8 +125,7 @@ impl Stand {
 
     pub fn trusting(&self, program: &Program) -> Command {
         let mut command = self.run_command(program);
-        for name in ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
-        {
+        for name in CA_VARS {
             command.env(name, self.root_pem());
         }
         command

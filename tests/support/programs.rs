@@ -10,6 +10,16 @@ pub const CLAUDE: &str = "claude-sonnet-4-5-20250929";
 pub const GPT: &str = "gpt-5";
 pub const GEMINI: &str = "gemini-2.5-flash";
 
+/// What names the root of the origin to clients that meet it directly.
+pub const CA_VARS: [&str; 6] = [
+    "SSL_CERT_FILE",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "AWS_CA_BUNDLE",
+    "CODEX_CA_CERTIFICATE",
+];
+
 /// What the origin says, whichever provider it plays.
 pub const TEXT: &str = "Good day from the origin ✓";
 
@@ -35,6 +45,11 @@ impl Program {
         self
     }
 
+    pub fn args(mut self, args: &[&str]) -> Self {
+        self.argv.extend(args.iter().map(|a| (*a).to_owned()));
+        self
+    }
+
     /// Runs it without the product, through a blind proxy that leads to the origin.
     pub fn direct(&self, proxy: std::net::SocketAddr, ca_file: &Path, home: &Path) -> Output {
         let mut command = Command::new(&self.argv[0]);
@@ -43,8 +58,7 @@ impl Program {
         for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
             command.env(name, format!("http://{proxy}"));
         }
-        for name in ["SSL_CERT_FILE", "CURL_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "NODE_EXTRA_CA_CERTS"]
-        {
+        for name in CA_VARS {
             command.env(name, ca_file);
         }
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
@@ -58,7 +72,6 @@ pub fn clean(command: &mut Command, home: &Path) {
     command.env("PATH", std::env::var_os("PATH").unwrap_or_default());
     command.env("HOME", home);
     command.env("LANG", "C.UTF-8");
-    command.env("HALTON_CLIENTS_DIR", clients());
     // Python's launchers and Go's cache live under the real home.
     for name in ["PYENV_ROOT", "GOCACHE", "LLVM_PROFILE_FILE"] {
         if let Some(value) = std::env::var_os(name) {
@@ -80,48 +93,48 @@ pub fn script(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name).display().to_string()
 }
 
+/// The directory in which tools/clients.sh installed what a file of tests/clients asks for: the one
+/// that holds an equal copy. Other worktrees may have others beside it.
+pub fn set(file: &str) -> Option<PathBuf> {
+    let wanted = std::fs::read(script(file)).expect("a file of tests/clients");
+    let mut sets = std::fs::read_dir(clients()).ok()?.flatten().map(|entry| entry.path());
+    sets.find(|dir| std::fs::read(dir.join("spec")).is_ok_and(|spec| spec == wanted))
+}
+
+/// A file of a set that every run of the tests needs.
+pub fn installed(file: &str, path: &str) -> String {
+    let found = set(file).map(|dir| dir.join(path)).filter(|path| path.exists());
+    let found = found.unwrap_or_else(|| panic!("no {path} of {file}: run tools/clients.sh"));
+    found.display().to_string()
+}
+
+/// A file of a set that only the full suite has; says so where it is missing.
+pub fn full(file: &str, path: &str) -> Option<String> {
+    let found = set(file).map(|dir| dir.join(path)).filter(|path| path.exists());
+    if found.is_none() {
+        missing(path);
+    }
+    Some(found?.display().to_string())
+}
+
+/// Not to be overlooked; and a failure where everything has to be there.
+pub fn missing(what: &str) {
+    eprintln!("NOT CHECKED: {what} is not installed (tools/clients.sh --all)");
+    assert!(std::env::var_os("HALTON_CLIENTS_ALL").is_none(), "{what} is missing");
+}
+
 pub fn python(name: &str, args: &[&str]) -> Program {
-    let python = installed("python/bin/python");
+    let python = installed("requirements.txt", "bin/python");
     Program::new([python, script(name)]).args(args)
 }
 
 pub fn node(name: &str, args: &[&str]) -> Program {
-    installed("node/node_modules");
-    Program::new(["node".to_owned(), script(name)]).args(args)
+    node_with(installed("package.json", ""), name, args)
 }
 
-/// One prompt to Claude Code, the program itself.
-pub fn claude_code(prompt: &str) -> Program {
-    let platform = format!(
-        "{}-{}",
-        if cfg!(target_vendor = "apple") { "darwin" } else { "linux" },
-        if cfg!(target_arch = "aarch64") { "arm64" } else { "x64" },
-    );
-    let path = format!("node/node_modules/@anthropic-ai/claude-code-{platform}/claude");
-    Program::new([installed(&path)])
-        .args(&["-p", prompt, "--output-format", "json", "--model", CLAUDE])
-        .env("ANTHROPIC_API_KEY", "dummy-key")
-        .env("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1")
-        .env("DISABLE_AUTOUPDATER", "1")
-}
-
-/// One prompt to Codex, with an API key.
-pub fn codex(home: &Path, prompt: &str) -> Program {
-    let (os, system) = if cfg!(target_vendor = "apple") {
-        ("darwin", "apple-darwin")
-    } else {
-        ("linux", "unknown-linux-musl")
-    };
-    let (cpu, target) =
-        if cfg!(target_arch = "aarch64") { ("arm64", "aarch64") } else { ("x64", "x86_64") };
-    let package = format!("node/node_modules/@openai/codex-{os}-{cpu}");
-    let binary = installed(&format!("{package}/vendor/{target}-{system}/bin/codex"));
-    std::fs::create_dir_all(home).expect("a home for Codex");
-    Program::new([binary])
-        .args(&["exec", "--skip-git-repo-check", "-m", GPT, prompt])
-        .env("CODEX_HOME", home.display().to_string())
-        .env("OPENAI_API_KEY", "dummy-key")
-        .env("CODEX_API_KEY", "dummy-key")
+/// `packages`: where Node finds them.
+pub fn node_with(packages: String, name: &str, args: &[&str]) -> Program {
+    Program::new(["node".to_owned(), script(name)]).args(args).env("HALTON_NODE_DIR", packages)
 }
 
 /// curl; `--fail-with-body` stays off so that error answers are compared too.
@@ -160,17 +173,4 @@ pub fn show(output: &Output) -> String {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     )
-}
-
-impl Program {
-    fn args(mut self, args: &[&str]) -> Self {
-        self.argv.extend(args.iter().map(|a| (*a).to_owned()));
-        self
-    }
-}
-
-fn installed(path: &str) -> String {
-    let path = clients().join(path);
-    assert!(path.exists(), "{} is missing: run tools/clients.sh", path.display());
-    path.display().to_string()
 }

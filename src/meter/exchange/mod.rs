@@ -357,7 +357,7 @@ impl Exchange {
         // Only writes whose lifetime the response leaves open need it.
         let open = usage.tokens.cache_write_other.is_some();
         usage.cache_ttl = self.request.cache_ttl.clone().filter(|_| open);
-        usage.geo = usage.geo.or_else(|| self.route.geo.map(str::to_owned));
+        usage.geo = self.route.geo.map(str::to_owned).or(usage.geo);
         if usage.state == UsageState::Reported && reading.error.is_some() {
             // It failed on the way: what was said before is what is known.
             usage.state = UsageState::Partial;
@@ -429,5 +429,11 @@ fn bedrock_tokens(headers: &Headers) -> Tokens {
 }
 
 /// Headers with the provider's id of the request, the most telling first.
-const REQUEST_IDS: &[&str] =
-    &["request-id", "x-request-id", "apim-request-id", "x-debug-trace-id", "x-generation-id"];
+const REQUEST_IDS: &[&str] = &[
+    "request-id",
+    "x-request-id",
+    "apim-request-id",
+    "x-amzn-requestid",
+    "x-debug-trace-id",
+    "x-generation-id",
+];

@@ -49,12 +49,21 @@ pub fn route(host: &str, method: &str, path: &str, upgrade: bool) -> Route {
         subscription: known.is_some_and(|(_, terms)| terms == Terms::Plan),
         model: class.model,
         stream: class.stream.or((class.kind == Some(Kind::Realtime)).then_some(true)),
-        geo: match host.as_str() {
-            "us.api.openai.com" => Some("us"),
-            "eu.api.openai.com" => Some("eu"),
-            _ => None,
-        },
+        geo: geo(&host, path),
         subject: class.subject,
+    }
+}
+
+fn geo(host: &str, path: &str) -> Option<&'static str> {
+    match host {
+        "us.api.openai.com" => Some("us"),
+        "eu.api.openai.com" => Some("eu"),
+        "aiplatform.googleapis.com" | "aiplatform.mtls.googleapis.com" => None,
+        // Vertex's own models cost the same everywhere.
+        _ if path.contains("/publishers/anthropic/") && host.contains("aiplatform.") => {
+            Some("regional")
+        }
+        _ => None,
     }
 }
 
@@ -380,6 +389,16 @@ mod tests {
         assert!(route("chatgpt.com", "POST", "/", false).subscription);
         assert!(!route("api.openai.com", "POST", "/", false).subscription);
         assert_eq!(route("eu.api.openai.com", "POST", "/", false).geo, Some("eu"));
+        let claude = "/v1/projects/p/locations/l/publishers/anthropic/models/m:rawPredict";
+        for (host, geo) in [
+            ("aiplatform.googleapis.com", None),
+            ("us-east5-aiplatform.googleapis.com", Some("regional")),
+            ("aiplatform.eu.rep.googleapis.com", Some("regional")),
+        ] {
+            assert_eq!(route(host, "POST", claude, false).geo, geo, "{host}");
+            let gemini = claude.replace("anthropic", "google");
+            assert_eq!(route(host, "POST", &gemini, false).geo, None, "{host}");
+        }
         let unknown = route("Llm.Corp.example", "POST", "/", false);
         assert_eq!(unknown.provider, "llm.corp.example");
     }

@@ -1,11 +1,11 @@
 //! Which answer a request gets.
 
-use std::sync::LazyLock;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Request, anthropic, coding, gemini, openai};
+use super::route::route;
+use super::{Request, bedrock, coding};
 
 /// Which API shape an answer has.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,14 +16,20 @@ pub enum Surface {
     /// Over a WebSocket only, as Responses may be.
     Realtime,
     Gemini,
+    /// Bedrock's own shape.
+    Converse,
+    Cohere,
 }
 
 /// What an answer told of itself: what a meter must find out.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Served {
     pub surface: Option<Surface>,
+    /// Where the client asked.
+    pub host: String,
+    pub path: String,
     pub status: u16,
-    /// In a header, or (Gemini) in the body.
+    /// In a header, or in the body where the provider has none (Gemini).
     pub request_id: String,
     pub model: String,
     pub stream: bool,
@@ -129,6 +135,8 @@ impl Reply {
 /// Body of an answer before framing and coding.
 pub struct Content {
     pub content_type: &'static str,
+    /// Headers of this surface alone.
+    pub headers: Vec<(String, String)>,
     pub parts: Vec<Vec<u8>>,
     pub served: Option<Served>,
 }
@@ -139,11 +147,20 @@ impl Content {
         let text = value.to_string();
         let size = text.len().div_ceil(4).max(1);
         let parts = text.as_bytes().chunks(size).map(<[u8]>::to_vec).collect();
-        Self { content_type: "application/json", parts, served }
+        Self { content_type: "application/json", headers: Vec::new(), parts, served }
     }
 
     pub fn events(parts: Vec<Vec<u8>>, served: Served) -> Self {
-        Self { content_type: "text/event-stream; charset=utf-8", parts, served: Some(served) }
+        Self {
+            content_type: "text/event-stream; charset=utf-8",
+            headers: Vec::new(),
+            parts,
+            served: Some(served),
+        }
+    }
+
+    pub fn bytes(content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { content_type, headers: Vec::new(), parts: vec![body], served: None }
     }
 }
 
@@ -190,23 +207,15 @@ pub fn reply(request: &Request, scripted: Option<&str>, n: u64) -> Reply {
         None => Directives::parse(&String::from_utf8_lossy(&plain)),
     };
     let body: Value = serde_json::from_slice(&plain).unwrap_or(Value::Null);
-    let request_id = format!("req_test_{n:06}");
-    let (status, content) = route(request, &body, &directives, &request_id, n);
-    let streamed = content.content_type.starts_with("text/event-stream");
+    let (status, content) = route(request, &body, &directives, n);
+    let streamed = content.content_type.starts_with("text/event-stream")
+        || content.content_type == bedrock::EVENTSTREAM;
     let array = content.parts.first().is_some_and(|p| p.starts_with(b"["));
     let mut headers = vec![
         ("content-type".to_owned(), content.content_type.to_owned()),
         ("Server".to_owned(), "test-origin".to_owned()),
     ];
-    headers.push(match request.path() {
-        p if p.contains(":generateContent") || p.contains(":streamGenerateContent") => {
-            ("server-timing".to_owned(), "gfet4t7; dur=12".to_owned())
-        }
-        p if p.starts_with("/v1/chat") || p.starts_with("/v1/responses") => {
-            ("x-request-id".to_owned(), request_id)
-        }
-        _ => ("request-id".to_owned(), request_id),
-    });
+    headers.extend(content.headers);
     if matches!(status, 429 | 529) {
         headers.push(("retry-after-ms".to_owned(), "10".to_owned()));
     }
@@ -239,100 +248,5 @@ pub fn reply(request: &Request, scripted: Option<&str>, n: u64) -> Reply {
         gate: directives.gate,
         slow: directives.slow,
         served: content.served,
-    }
-}
-
-fn route(
-    request: &Request,
-    body: &Value,
-    directives: &Directives,
-    request_id: &str,
-    n: u64,
-) -> (u16, Content) {
-    let path = request.path();
-    let served = |surface| Served {
-        surface: Some(surface),
-        status: directives.status.unwrap_or(200),
-        request_id: request_id.to_owned(),
-        stream: body["stream"] == true,
-        ..Served::default()
-    };
-    if request.method == "POST" {
-        let surface = match path {
-            "/v1/messages" => Some(Surface::AnthropicMessages),
-            "/v1/chat/completions" => Some(Surface::OpenAiChat),
-            "/v1/responses" | "/backend-api/codex/responses" => Some(Surface::OpenAiResponses),
-            _ if path.ends_with("enerateContent") => Some(Surface::Gemini),
-            _ => None,
-        };
-        if let Some(surface) = surface {
-            let mut served = served(surface);
-            if surface == Surface::Gemini {
-                served.stream = path.ends_with(":streamGenerateContent");
-            }
-            if let Some(status) = directives.status {
-                let error = match surface {
-                    Surface::AnthropicMessages => anthropic::error(status, request_id),
-                    Surface::OpenAiChat | Surface::OpenAiResponses | Surface::Realtime => {
-                        openai::error(status)
-                    }
-                    Surface::Gemini => {
-                        served.request_id = String::new();
-                        gemini::error(status)
-                    }
-                };
-                return (status, Content::json(&error, Some(served)));
-            }
-            let content = match surface {
-                Surface::AnthropicMessages => anthropic::messages(body, directives, served, n),
-                Surface::OpenAiChat => openai::chat(body, directives, served, n),
-                Surface::OpenAiResponses | Surface::Realtime => {
-                    openai::responses(body, directives, served, n)
-                }
-                Surface::Gemini => gemini::generate(request, directives, served, n),
-            };
-            return (200, content);
-        }
-    }
-    side_path(request, path, request_id)
-}
-
-/// Bytes that no shift or repetition of themselves equals, for a mebibyte; then again.
-fn pattern(size: usize) -> Vec<u8> {
-    static BLOCK: LazyLock<Vec<u8>> = LazyLock::new(|| {
-        let words = (0u64..).flat_map(|i| i.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes());
-        words.take(1 << 20).collect()
-    });
-    let mut bytes = BLOCK.repeat(size.div_ceil(BLOCK.len()));
-    bytes.truncate(size);
-    bytes
-}
-
-/// What the clients ask for besides the model.
-fn side_path(request: &Request, path: &str, request_id: &str) -> (u16, Content) {
-    let ok = |value: Value| (200, Content::json(&value, None));
-    match (request.method.as_str(), path) {
-        ("POST", "/v1/messages/count_tokens") => ok(json!({ "input_tokens": 42 })),
-        ("POST", p) if p.ends_with(":countTokens") => ok(json!({ "totalTokens": 42 })),
-        ("GET", "/v1/models") => ok(json!({
-            "object": "list", "has_more": false, "first_id": null, "last_id": null,
-            "data": [{ "id": "test-model", "type": "model", "object": "model",
-                       "display_name": "Test", "created_at": "2026-01-01T00:00:00Z" }],
-        })),
-        ("GET", "/plain") => {
-            let content_type = "text/plain";
-            (200, Content { content_type, parts: vec![b"plain answer\n".to_vec()], served: None })
-        }
-        ("POST", "/echo") => {
-            let content_type = "application/octet-stream";
-            (200, Content { content_type, parts: vec![request.body.clone()], served: None })
-        }
-        ("GET", "/blob") => {
-            let size = request.target.rsplit('=').next().and_then(|n| n.parse().ok()).unwrap_or(0);
-            let content_type = "application/octet-stream";
-            (200, Content { content_type, parts: vec![pattern(size)], served: None })
-        }
-        (_, p) if p.starts_with("/api/") => ok(json!({})),
-        _ => (404, Content::json(&anthropic::error(404, request_id), None)),
     }
 }

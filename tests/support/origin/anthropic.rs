@@ -7,7 +7,8 @@ use super::answer::{Content, Directives, Served};
 pub const TEXT: &str = "Good day from the origin ✓";
 
 pub fn messages(body: &Value, d: &Directives, mut served: Served, n: u64) -> Content {
-    served.model = model(body["model"].as_str().unwrap_or_default());
+    let asked = body["model"].as_str().unwrap_or(&served.model);
+    served.model = model(asked);
     served.input = Some(1000 + n);
     if !d.nocache {
         served.cache_read = Some(2000 + n);
@@ -33,11 +34,13 @@ pub fn error(status: u16, request_id: &str) -> Value {
             "request_id": request_id })
 }
 
-/// An alias is answered by a dated model.
+/// An alias is answered by a dated model; the clouds' names are theirs alone.
 fn model(requested: &str) -> String {
-    match requested {
+    let requested = requested.rsplit_once("anthropic.").map_or(requested, |(_, model)| model);
+    match requested.strip_suffix("-v1:0").unwrap_or(requested) {
         "claude-sonnet-4-5" => "claude-sonnet-4-5-20250929".to_owned(),
-        other => other.to_owned(),
+        // Vertex's spelling, and Copilot's.
+        other => other.replace(['@', '.'], "-"),
     }
 }
 

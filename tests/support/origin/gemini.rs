@@ -7,9 +7,18 @@ use super::Request;
 use super::answer::{Content, Directives, Served};
 use super::anthropic::TEXT;
 
-pub fn generate(request: &Request, d: &Directives, mut served: Served, n: u64) -> Content {
-    let name = request.path().rsplit_once('/').map_or("", |(_, last)| last);
-    served.model = name.split(':').next().unwrap_or_default().to_owned();
+pub fn generate(
+    request: &Request,
+    body: &Value,
+    d: &Directives,
+    mut served: Served,
+    n: u64,
+) -> Content {
+    // Code Assist names the model in the body, and wraps what it says.
+    let assist = request.path().starts_with("/v1internal:");
+    if assist {
+        served.model = body["model"].as_str().unwrap_or_default().to_owned();
+    }
     served.request_id = format!("gemini-test-{n}");
     let (candidates, thoughts) = (250 + n, 60 + n);
     served.input = Some(800 + n);
@@ -33,8 +42,9 @@ pub fn generate(request: &Request, d: &Directives, mut served: Served, n: u64) -
         if last {
             candidate["finishReason"] = json!("STOP");
         }
-        json!({ "candidates": [candidate], "usageMetadata": usage, "modelVersion": served.model,
-                "responseId": served.request_id })
+        let answer = json!({ "candidates": [candidate], "usageMetadata": usage,
+            "modelVersion": served.model, "responseId": served.request_id });
+        if assist { json!({ "response": answer, "traceId": format!("trace-{n}") }) } else { answer }
     };
     if !served.stream {
         return Content::json(&chunk(TEXT, candidates, true), Some(served));
@@ -58,7 +68,8 @@ pub fn generate(request: &Request, d: &Directives, mut served: Served, n: u64) -
         .map(|(i, c)| format!("{}{c}", if i == 0 { "[" } else { "\r\n," }).into_bytes())
         .collect();
     parts.push(b"\r\n]".to_vec());
-    Content { content_type: "application/json; charset=UTF-8", parts, served: Some(served) }
+    let content_type = "application/json; charset=UTF-8";
+    Content { content_type, headers: Vec::new(), parts, served: Some(served) }
 }
 
 pub fn error(status: u16) -> Value {

@@ -7,12 +7,16 @@
 
 mod answer;
 mod anthropic;
+mod bedrock;
 mod coding;
+mod cohere;
 mod gemini;
 mod h1;
 mod http2;
 mod openai;
 mod pki;
+mod route;
+mod sides;
 pub mod websocket;
 
 use std::io;
@@ -27,7 +31,10 @@ use tokio::runtime::Runtime;
 use tokio::sync::Semaphore;
 
 pub use answer::{Served, Surface};
+pub use bedrock::base64;
+pub use openai::copilot_nano_aiu;
 pub use pki::{Leaf, Root};
+pub use sides::ACCOUNT;
 
 /// Protocol of a recorded request.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -55,6 +62,12 @@ pub struct Request {
 impl Request {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+    }
+
+    /// The host it is meant for, without a port.
+    pub fn host(&self) -> &str {
+        let named = self.header(":authority").or_else(|| self.header("host")).unwrap_or_default();
+        named.split(':').next().unwrap_or_default()
     }
 
     /// Target without the query.

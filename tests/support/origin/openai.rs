@@ -2,13 +2,13 @@
 
 use serde_json::{Value, json};
 
-use super::answer::{Content, Directives, Served};
+use super::answer::{Content, Directives, Served, Surface};
 use super::anthropic::TEXT;
 
 pub fn chat(body: &Value, d: &Directives, mut served: Served, n: u64) -> Content {
     served.model = model(body["model"].as_str().unwrap_or_default());
     count(d, &mut served, n);
-    let usage = json!({
+    let mut usage = json!({
         "prompt_tokens": total_input(&served), "completion_tokens": served.output,
         "total_tokens": total_input(&served) + served.output.unwrap_or(0),
         "prompt_tokens_details": { "cached_tokens": served.cache_read.unwrap_or(0),
@@ -17,20 +17,36 @@ pub fn chat(body: &Value, d: &Directives, mut served: Served, n: u64) -> Content
             "accepted_prediction_tokens": 0, "rejected_prediction_tokens": 0 },
     });
     let id = format!("chatcmpl-test{n}");
+    if served.request_id.is_empty() {
+        served.request_id = id.clone();
+    }
+    if served.host == "api.mistral.ai" {
+        // It doesn't tell what was reasoning.
+        served.reasoning = None;
+        usage.as_object_mut().expect("object").remove("completion_tokens_details");
+    }
     if !served.stream {
-        let answer = json!({
+        let mut answer = json!({
             "id": id, "object": "chat.completion", "created": 1, "model": served.model,
             "service_tier": "default", "usage": usage,
             "choices": [{ "index": 0, "finish_reason": "stop", "logprobs": null,
                           "message": { "role": "assistant", "content": TEXT, "refusal": null } }],
         });
+        add_copilot(&mut answer, &served);
         return Content::json(&answer, Some(served));
     }
-    let with_usage = body["stream_options"]["include_usage"] == true;
+    let told = match served.host.as_str() {
+        "api.mistral.ai" => Told::WithTheLastChoice,
+        _ if body["stream_options"]["include_usage"] == true => Told::InAChunkOfItsOwn,
+        _ => Told::Never,
+    };
     let chunk = |choices: Value, usage: Value| {
         let mut chunk = json!({ "id": id, "object": "chat.completion.chunk", "created": 1,
             "model": served.model, "service_tier": "default", "choices": choices });
-        if with_usage {
+        if told == Told::InAChunkOfItsOwn || !usage.is_null() {
+            if usage.is_object() {
+                add_copilot(&mut chunk, &served);
+            }
             chunk["usage"] = usage;
         }
         format!("data: {chunk}\n\n").into_bytes()
@@ -45,18 +61,45 @@ pub fn chat(body: &Value, d: &Directives, mut served: Served, n: u64) -> Content
             )
         })
         .collect();
-    parts.push(chunk(json!([{ "index": 0, "delta": {}, "finish_reason": "stop" }]), Value::Null));
-    if with_usage {
-        parts.push(chunk(json!([]), usage));
+    let last = json!([{ "index": 0, "delta": { "content": "" }, "finish_reason": "stop" }]);
+    match told {
+        Told::WithTheLastChoice => parts.push(chunk(last, usage)),
+        Told::InAChunkOfItsOwn => {
+            parts.push(chunk(last, Value::Null));
+            parts.push(chunk(json!([]), usage));
+        }
+        Told::Never => parts.push(chunk(last, Value::Null)),
     }
     parts.push(b"data: [DONE]\n\n".to_vec());
-    if !with_usage {
+    if told == Told::Never {
         served.input = None;
         served.cache_read = None;
         served.output = None;
         served.reasoning = None;
     }
     Content::events(parts, served)
+}
+
+/// Where a stream of chunks tells its usage.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Told {
+    Never,
+    WithTheLastChoice,
+    InAChunkOfItsOwn,
+}
+
+/// Copilot says what it charges, in billionths of a credit, where it speaks OpenAI's shapes.
+fn add_copilot(answer: &mut Value, served: &Served) {
+    if let Some(nano_aiu) = copilot_nano_aiu(served) {
+        answer["copilot_usage"] = json!({ "token_details": [], "total_nano_aiu": nano_aiu });
+    }
+}
+
+/// What the origin charges as Copilot.
+pub fn copilot_nano_aiu(served: &Served) -> Option<u64> {
+    let says = served.host.ends_with(".githubcopilot.com")
+        && served.surface != Some(Surface::AnthropicMessages);
+    Some(1_000_000 * served.output.filter(|_| says)?)
 }
 
 pub fn responses(body: &Value, d: &Directives, mut served: Served, n: u64) -> Content {
@@ -108,8 +151,10 @@ pub fn responses(body: &Value, d: &Directives, mut served: Served, n: u64) -> Co
             "output_index": 0, "content_index": 0, "part": item["content"][0] }));
         events
             .push(json!({ "type": "response.output_item.done", "output_index": 0, "item": item }));
-        events.push(json!({ "type": "response.completed",
-            "response": object("completed", json!([item]), usage) }));
+        let mut last = json!({ "type": "response.completed",
+            "response": object("completed", json!([item]), usage) });
+        add_copilot(&mut last, &served);
+        events.push(last);
     }
     let parts = events.iter_mut().enumerate().map(|(i, event)| {
         event["sequence_number"] = json!(i);

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::{Directives, Served, Surface};
+use super::bedrock::base64;
 use super::{Request, Shared, openai};
 
 pub const TEXT: u8 = 1;
@@ -96,7 +97,7 @@ where
     io.write_all(head.as_bytes()).await?;
     io.flush().await?;
     match request.path() {
-        "/v1/responses" | "/backend-api/codex/responses" => {
+        "/v1/responses" | "/backend-api/codex/responses" | "/responses" => {
             Model::new(io, shared, deflate, false).talk(request).await
         }
         "/v1/realtime" => Model::new(io, shared, deflate, true).talk(request).await,
@@ -169,6 +170,8 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Model<'s, S> {
         let warm_up = asked["generate"] == false;
         let served = Served {
             surface: Some(if self.realtime { Surface::Realtime } else { Surface::OpenAiResponses }),
+            host: request.host().to_owned(),
+            path: request.path().to_owned(),
             status: 101,
             request_id: format!("resp_test{n}"),
             stream: true,
@@ -271,17 +274,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Model<'s, S> {
 /// What proves that the key was understood (RFC 6455 section 1.3).
 fn accept(key: &str) -> String {
     let digest = sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes());
-    const ALPHABET: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut out = String::new();
-    for chunk in digest.chunks(3) {
-        let [a, b, c] = [0, 1, 2].map(|i| u32::from(chunk.get(i).copied().unwrap_or_default()));
-        let bits = a << 16 | b << 8 | c;
-        for i in 0..4 {
-            let index = (bits >> (18 - 6 * i) & 63) as usize;
-            out.push(if i <= chunk.len() { char::from(ALPHABET[index]) } else { '=' });
-        }
-    }
-    out
+    base64(&digest)
 }
 
 /// For the handshake only, which is no secret.

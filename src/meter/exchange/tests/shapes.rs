@@ -356,6 +356,38 @@ fn copilot_says_what_it_took() {
 }
 
 #[test]
+fn claude_behind_copilot_is_priced_by_copilots_own_name() {
+    let answer = r#"{"type":"message","id":"m","model":"claude-sonnet-4-6","usage":{"input_tokens":1000,"output_tokens":100}}"#;
+    let case = case("api.individual.githubcopilot.com", "/v1/messages", answer);
+    let row = Case { request: br#"{"model":"claude-sonnet-4.6"}"#.to_vec(), ..case }.row();
+    assert_eq!(row.model.as_deref(), Some("claude-sonnet-4-6"));
+    assert_eq!(row.cost_nanousd, Some(4_500_000));
+}
+
+#[test]
+fn claude_in_a_region_of_vertex_costs_a_tenth_more() {
+    let answer = r#"{"type":"message","id":"m","model":"claude-sonnet-4-6","usage":{"input_tokens":1000,"output_tokens":100,"inference_geo":"not_available"}}"#;
+    let path =
+        "/v1/projects/p/locations/l/publishers/anthropic/models/claude-sonnet-4-6:rawPredict";
+    for (host, cost) in [
+        ("aiplatform.googleapis.com", 4_500_000),
+        ("europe-west1-aiplatform.googleapis.com", 4_950_000),
+    ] {
+        assert_eq!(case(host, path, answer).row().cost_nanousd, Some(cost), "{host}");
+    }
+}
+
+#[test]
+fn bedrock_names_its_requests() {
+    let answer = r#"{"output":{},"stopReason":"end_turn","usage":{"inputTokens":10,"outputTokens":5,"totalTokens":15}}"#;
+    let case = Case {
+        response_headers: vec![("x-amzn-requestid", "11111111-2222")],
+        ..case("bedrock-runtime.us-east-1.amazonaws.com", "/model/m/converse", answer)
+    };
+    assert_eq!(case.row().provider_request_id.as_deref(), Some("11111111-2222"));
+}
+
+#[test]
 fn what_is_billed_by_count_is_counted() {
     let rerank = case(
         "api.cohere.com",

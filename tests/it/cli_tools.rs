@@ -134,6 +134,7 @@ fn opencode() {
         let stand = Stand::new();
         for (_, row) in metered(&stand, &program, "h1") {
             assert_eq!(row["client"], "opencode", "{row:#}");
+            assert!(row["session"].is_string(), "{row:#}");
         }
     }
 }
@@ -147,6 +148,7 @@ fn copilot_cli() {
         let program = program.env("COPILOT_GITHUB_TOKEN", "github_pat_11AAAAAAA0dummy");
         for (_, row) in metered(&stand, &program, "h1") {
             assert_eq!(row["billing"], "subscription", "{row:#}");
+            assert!(row["session"].is_string(), "{row:#}");
         }
     }
 }

@@ -33,6 +33,15 @@ const CACHE_RETENTION: usize = 6;
 const CODEX_KIND: usize = 7;
 const CODEX_PARENT: usize = 8;
 
+/// Headers that name the session: of Claude Code, Codex (now and formerly), opencode, Copilot CLI.
+const SESSIONS: &[&str] = &[
+    "x-claude-code-session-id",
+    "session-id",
+    "session_id",
+    "x-session-affinity",
+    "x-client-session-id",
+];
+
 /// Follows the request's body. It is scanned as it streams by, in whatever coding it has.
 #[derive(Debug)]
 pub(super) struct Request {
@@ -53,7 +62,6 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn new(head: &RequestHead) -> Self {
         let coding = head.headers.get("content-encoding").unwrap_or_default();
-        let session = ["x-claude-code-session-id", "session-id", "session_id"];
         Self {
             // A body that can't be decoded only means that the model is not known from it.
             decoder: coding::Decoder::new(coding, MAX_DECODED).ok(),
@@ -63,7 +71,7 @@ impl Request {
             stream: None,
             warm_up: false,
             cache_ttl: None,
-            session: session.iter().find_map(|name| head.headers.get(name)).and_then(short),
+            session: SESSIONS.iter().find_map(|name| head.headers.get(name)).and_then(short),
             agent: Agent::of(&head.headers),
             thread: head.headers.get("thread-id").and_then(short),
         }
@@ -170,7 +178,7 @@ pub(super) fn client(headers: &Headers) -> Option<String> {
     let known = match product.to_ascii_lowercase().as_str() {
         "claude-cli" => "claude-code",
         "codex_exec" | "codex_cli_rs" | "codex" | "codex-tui" | "codex_vscode" => "codex",
-        "geminicli" | "gemini-cli" => "gemini-cli",
+        "geminicli" | "geminicli-tui" | "gemini-cli" => "gemini-cli",
         "openai" | "asyncopenai" => "openai-sdk",
         "anthropic" | "asyncanthropic" => "anthropic-sdk",
         "google-genai-sdk" => "google-genai",
@@ -231,12 +239,23 @@ mod tests {
             ("claude-cli/2.1.330 (external, sdk-cli)", Some("claude-code")),
             ("codex_exec/0.169.0", Some("codex")),
             ("OpenAI/Python 2.54.0", Some("openai-sdk")),
+            ("GeminiCLI-tui/0.61.0/gemini-2.5-flash (linux; x64; terminal)", Some("gemini-cli")),
+            ("copilot/1.0.102 (linux v24.20.0) term/unknown client/github/cli", Some("copilot")),
             ("curl/8.5.0", Some("curl")),
             ("(odd)", None),
             ("", None),
         ] {
             let headers = Headers(vec![("user-agent".to_owned(), agent.as_bytes().to_vec())]);
             assert_eq!(client(&headers).as_deref(), expected, "{agent}");
+        }
+    }
+
+    #[test]
+    fn sessions_by_header() {
+        for name in SESSIONS {
+            let headers = Headers(vec![((*name).to_owned(), b"s-1".to_vec())]);
+            let head = RequestHead { headers, ..RequestHead::default() };
+            assert_eq!(Request::new(&head).session.as_deref(), Some("s-1"), "{name}");
         }
     }
 

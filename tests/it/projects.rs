@@ -35,7 +35,7 @@ fn two_hundred_connections_at_once_each_find_their_project() {
             // What the wire says of the process, to hold against what is found out about it.
             let mut program = programs::curl_messages("--http1.1", "[[gate]]", true)
                 .arg("-H")
-                .arg(&format!("x-claude-code-session-id: process-{n}"))
+                .arg(format!("x-claude-code-session-id: process-{n}"))
                 .arg("--parallel")
                 .arg("--parallel-immediate");
             for _ in 1..CONNECTIONS {

@@ -25,6 +25,7 @@ use crate::actors::tap::Door;
 use crate::actors::{edge_monitor, health, system_proxy, tree};
 use crate::config::{self, Config, Loaded, Problem};
 use crate::home::{Home, PidLock, write_atomic};
+use crate::meter::bodies::Keeper;
 use crate::meter::ledger::{Register, WriterConfig, start_writer};
 use crate::meter::trust;
 use crate::platform;
@@ -51,6 +52,9 @@ const SAME_WISH: Duration = Duration::from_secs(1);
 const PROXY_OFF: Duration = Duration::from_secs(15);
 /// What the last rows may take to reach the disk before they are spilled.
 const LAST_ROWS: Duration = Duration::from_secs(2);
+
+/// For the last bodies.
+const LAST_BODIES: Duration = Duration::from_secs(1);
 
 const BEAT: Duration = Duration::from_secs(1);
 /// By this beat all that only starting needs has run.
@@ -172,7 +176,8 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
             "error" => %e);
         Register::none()
     });
-    let meter = Meter::new(intake, register);
+    let bodies = Keeper::start(&home, loaded.config.bodies, &log);
+    let meter = Meter::new(intake, register, bodies);
     let token = Token::load_or_create(&home).or_else(|e| {
         slog::error!(log, "no token: only /health can be asked"; "error" => %e);
         Token::random()
@@ -260,6 +265,9 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     if !writer.stop(std::time::Instant::now() + LAST_ROWS) {
         slog::error!(log, "the ledger's writer did not end in time");
     }
+    if !meter.bodies().stop(std::time::Instant::now() + LAST_BODIES) {
+        slog::warn!(log, "the last bodies were not kept");
+    }
     meter.register().close(std::time::Instant::now() + LAST_EVENTS);
     slog::info!(log, "ended"; "code" => code);
     journal.flush(LAST_EVENTS);
@@ -314,6 +322,10 @@ async fn reload(running: &Running) {
         return;
     };
     problems.store(Arc::new(faults.clone()));
+    if !new.bodies.enabled {
+        // Whatever else is wrong: who doesn't want bodies kept is obeyed.
+        meter.bodies().turn_off();
+    }
     if !faults.is_empty() {
         for fault in &faults {
             slog::error!(log, "configuration not taken over"; "problem" => fault);
@@ -324,6 +336,7 @@ async fn reload(running: &Running) {
     let before = config.swap(Arc::new(new));
     let now = config.load();
     crate::log::set_level(now.log.level);
+    meter.bodies().want(now.bodies);
     if before.daemon.api_port != now.daemon.api_port || before.edge.port != now.edge.port {
         slog::warn!(log, "another port takes a restart");
     }

@@ -91,11 +91,16 @@ impl Home {
     /// Which of their thresholds were told.
     #[must_use]
     pub fn budgets_told(&self) -> PathBuf {
-        self.run_dir().join("budgets.told")
+        self.0.join("budgets-told.json")
     }
     #[must_use]
     pub fn ledger_file(&self) -> PathBuf {
         self.0.join("db.sqlite")
+    }
+    /// Bodies of requests and answers, for who wants them kept.
+    #[must_use]
+    pub fn bodies_dir(&self) -> PathBuf {
+        self.0.join("bodies")
     }
     #[must_use]
     pub fn journal_file(&self) -> PathBuf {

@@ -10,6 +10,7 @@
 //! │   ├── ledger              actor: owns the SQLite writer thread
 //! │   ├── prices              actor: publishes the price book
 //! │   ├── tap                 actor: takes sockets from the edge, meters them
+//! │   ├── budgets             actor: tells desktop and webhook of thresholds
 //! │   ├── edge monitor        actor: watches the edge process
 //! │   ├── health              actor: folds observations into /health
 //! │   └── admin               actor: actix-web on 127.0.0.1:8765

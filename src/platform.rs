@@ -6,6 +6,8 @@ use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,44 @@ use crate::trust_store::TrustStore;
 pub use crate::linux::{owner, splice};
 #[cfg(not(target_os = "linux"))]
 pub use crate::macos::{owner, splice};
+
+/// The program, and its arguments, that shows this on the desktop. No shell reads it.
+#[must_use]
+pub fn notification(title: &str, text: &str) -> Vec<String> {
+    #[cfg(target_os = "linux")]
+    return crate::linux::notification(title, text);
+    #[cfg(not(target_os = "linux"))]
+    return crate::macos::notification(title, text);
+}
+
+/// Runs a tool whose answer does not matter, and ends it when it takes too long.
+///
+/// # Errors
+/// When it can't be started, fails or is ended.
+pub fn run_bounded(program: &str, arguments: &[String], patience: Duration) -> io::Result<()> {
+    let mut child = Command::new(program)
+        .args(arguments)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()?;
+    let end = Instant::now() + patience;
+    loop {
+        match child.try_wait()? {
+            Some(status) if status.success() => return Ok(()),
+            Some(status) => return Err(io::Error::other(status.to_string())),
+            None if Instant::now() >= end => {
+                child.kill()?;
+                child.wait()?;
+                return Err(io::Error::new(io::ErrorKind::TimedOut, "took too long"));
+            }
+            None => std::thread::sleep(LOOK),
+        }
+    }
+}
+
+/// Between two looks at a tool that runs.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// What `init` installs, and where.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -22,12 +22,13 @@ pub struct Ledger {
     meter: Meter,
     degraded: Option<String>,
     lost: u64,
+    bodies_dropped: u64,
 }
 
 impl Ledger {
     #[must_use]
     pub fn new(birth: Birth, meter: Meter) -> Self {
-        Self { birth, meter, degraded: None, lost: 0 }
+        Self { birth, meter, degraded: None, lost: 0, bodies_dropped: 0 }
     }
 
     fn look(&mut self, _: &mut Context<Self>) {
@@ -38,6 +39,11 @@ impl Ledger {
                 None => slog::info!(self.birth.log(), "rows are written again"),
             }
             self.degraded = stats.degraded;
+        }
+        let dropped = self.meter.bodies().stats().dropped;
+        if dropped != self.bodies_dropped {
+            slog::warn!(self.birth.log(), "bodies were dropped"; "total" => dropped);
+            self.bodies_dropped = dropped;
         }
         if stats.lost != self.lost {
             slog::error!(self.birth.log(), "rows were lost"; "total" => stats.lost);
@@ -63,6 +69,7 @@ impl Child for Ledger {
             "written": stats.written,
             "lost": stats.lost,
             "degraded": stats.degraded,
+            "bodies": self.meter.bodies().stats(),
         })
     }
 

@@ -9,9 +9,10 @@ use slog::Logger;
 
 use crate::config::Config;
 use crate::home::Home;
+use crate::meter::bodies::Keeper;
 use crate::meter::ca::{Ca, CaError};
 use crate::meter::ledger::{Intake, Register};
-use crate::meter::observer::RowSink;
+use crate::meter::observer::{Recorder, RowSink};
 use crate::meter::price::Book;
 use crate::meter::tap::Tap;
 use crate::meter::trust::{Trust, read_certificates};
@@ -22,6 +23,7 @@ pub struct Meter(Arc<Shared>);
 
 struct Shared {
     intake: Intake,
+    bodies: Keeper,
     register: Register,
     book: Arc<ArcSwap<Book>>,
     prices_loaded: AtomicBool,
@@ -41,9 +43,10 @@ impl std::fmt::Debug for Meter {
 
 impl Meter {
     #[must_use]
-    pub fn new(intake: Intake, register: Register) -> Self {
+    pub fn new(intake: Intake, register: Register, bodies: Keeper) -> Self {
         Self(Arc::new(Shared {
             intake,
+            bodies,
             register,
             book: Arc::new(ArcSwap::from_pointee(Book::default())),
             prices_loaded: AtomicBool::new(false),
@@ -59,6 +62,12 @@ impl Meter {
         &self.0.intake
     }
 
+    /// Who keeps bodies.
+    #[must_use]
+    pub fn bodies(&self) -> &Keeper {
+        &self.0.bodies
+    }
+
     /// Where the connections in hand stand.
     #[must_use]
     pub fn register(&self) -> Register {
@@ -68,7 +77,7 @@ impl Meter {
     /// The intake as the tap sees it.
     #[must_use]
     pub fn sink(&self) -> Arc<dyn RowSink> {
-        Arc::new(self.0.intake.clone())
+        Arc::new(Recorder { rows: self.0.intake.clone(), bodies: self.0.bodies.clone() })
     }
 
     /// The price book in force.

@@ -2,6 +2,7 @@
 
 pub mod admin;
 pub mod ask;
+pub mod budgets;
 pub mod edge_monitor;
 pub mod health;
 pub mod ledger;

@@ -6,6 +6,7 @@
 //! │   ├── ledger
 //! │   ├── prices
 //! │   └── tap
+//! ├── budgets
 //! ├── edge_monitor
 //! ├── health
 //! └── admin
@@ -20,6 +21,7 @@ use slog::Logger;
 
 use super::admin::dto::ActorAnswer;
 use super::admin::{Admin, Api, Port};
+use super::budgets::{BudgetParts, Budgets};
 use super::edge_monitor::EdgeMonitor;
 use super::health::{self, Health};
 use super::ledger::Ledger;
@@ -87,6 +89,13 @@ pub fn start(parts: Parts, view: &View) -> Supervisor {
     let edge_addr = config.load().edge.addr();
     let edge = api.edge.clone();
 
+    let budget_parts = BudgetParts {
+        home: home.clone(),
+        config: Arc::clone(&config),
+        meter: meter.clone(),
+        journal: journal.clone(),
+        log: log.new(slog::o!("part" => "budgets")),
+    };
     let meter_tree = {
         let meter = meter.clone();
         let (prices_home, prices_log) = (home.clone(), log.new(slog::o!("part" => "prices")));
@@ -122,6 +131,10 @@ pub fn start(parts: Parts, view: &View) -> Supervisor {
                 .child(tap)
         })
     };
+    let budgets = {
+        let parts = budget_parts;
+        ChildSpec::actor("budgets", Slot::new(), move |birth| Budgets::new(birth, parts.clone()))
+    };
     let edge_monitor = ChildSpec::actor("edge_monitor", Slot::new(), move |birth| {
         EdgeMonitor::new(birth, edge.clone(), home.clone(), edge_addr)
     });
@@ -134,6 +147,7 @@ pub fn start(parts: Parts, view: &View) -> Supervisor {
     let tree = TreeSpec::new("daemon", log, journal)
         .intensity(Some(INTENSITY))
         .child(meter_tree)
+        .child(budgets)
         .child(edge_monitor.lane(Lane::Control))
         .child(health.lane(Lane::Control))
         .child(admin.lane(Lane::Control));

@@ -1,16 +1,14 @@
 //! `halton-meter budget`: amounts that warn and never block.
 
-use std::fs;
 use std::io::Write;
 
 use clap::{Args, Subcommand};
 use jiff::{Timestamp, ZonedDateTime};
 
-use super::output::{Column, Style, Table, UsageError, clean, finish, money, write_json};
+use super::output::{Column, Style, Table, UsageError, clean, finish, harmless, money, write_json};
 use super::{Context, Exit, Failure};
-use crate::home::{Home, write_atomic};
-use crate::meter::budget::{self, Budget, Per, Standing, Told};
-use crate::meter::ledger::Ledger;
+use crate::home::Home;
+use crate::meter::budget::{self, Budget, Channel, Per, Standing, standings};
 use crate::meter::price::Dollars;
 
 #[derive(Debug, Subcommand)]
@@ -24,15 +22,21 @@ pub enum BudgetCommand {
     /// Set a budget; one of the same name is replaced.
     Set(SetArgs),
     /// Take a budget back.
-    Remove { name: String },
+    Remove {
+        /// What `budget set` called it
+        name: String,
+    },
 }
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   halton-meter budget set all --limit 100
   halton-meter budget set side-project --limit 5 --per day --project my-app
-A budget warns in `run`, `status` and `statusline`; no request is ever held back.")]
+A budget warns in `run`, `status` and `statusline`, and if you like on the desktop
+(`config set budgets.desktop true`) and at a URL (`config set budgets.webhook https://…`).
+No request is ever held back.")]
 pub struct SetArgs {
+    /// What you call it: any word; setting it again changes it
     name: String,
     /// In dollars
     #[arg(long, value_name = "USD")]
@@ -103,33 +107,11 @@ fn act(
     Ok(())
 }
 
-/// How each budget stands now.
-pub fn standings(home: &Home, now: &ZonedDateTime) -> anyhow::Result<Vec<Standing>> {
-    let budgets = budget::read(&home.budgets_file())?;
-    if budgets.is_empty() {
-        return Ok(Vec::new());
-    }
-    let ledger = Ledger::open(home)?;
-    Ok(budgets.iter().map(|b| b.standing(&ledger, now)).collect::<Result<_, _>>()?)
-}
-
-/// Thresholds that were passed and not told yet, in words; they are told now.
+/// Thresholds that were passed and not told by `run` yet, in words; they are told now.
 pub fn news(home: &Home, now: &ZonedDateTime) -> Vec<String> {
-    let path = home.budgets_told();
-    let told = fs::read_to_string(&path).ok();
-    let mut told: Told = told.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();
-    let news: Vec<Standing> = standings(home, now)
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|standing| told.news(standing))
-        .collect();
-    if !news.is_empty()
-        && let Ok(text) = serde_json::to_string(&told)
-    {
-        // If it can't be kept, it is told again.
-        let _ = write_atomic(&path, text.as_bytes());
-    }
-    news.iter().map(line).collect()
+    let standings = standings(home, now).unwrap_or_default();
+    let news = budget::claim(home, Channel::Run, &standings, now).unwrap_or_default();
+    news.iter().map(|standing| harmless(&standing.line())).collect()
 }
 
 /// `budget all: $84.20 of $100.00 this month (84%)`.
@@ -202,7 +184,10 @@ mod tests {
         let rows = [Row { cost_nanousd: Some(8_400_000_000), ..row(1, "2026-11-24T00:00:00Z") }];
         store(&home, &rows);
         assert!(said(&list).unwrap().contains("84%"));
-        assert_eq!(news(&home, &now), ["budget all: $8.40 of $10.00 this month (84%)"]);
+        assert_eq!(
+            news(&home, &now),
+            ["budget all has passed 80%: $8.40 of $10.00 this month (84%)"]
+        );
         assert!(news(&home, &now).is_empty(), "told before");
         let remove = BudgetCommand::Remove { name: "all".to_owned() };
         said(&remove).unwrap();

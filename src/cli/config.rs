@@ -1,12 +1,25 @@
-//! `config show`, `config check`, `config path`.
+//! `config show`, `config set`, `config check`, `config path`.
 
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
 
 use clap::Subcommand;
+use rustix::process::Signal;
 use serde_json::json;
 
-use super::{Context, Exit, Failure};
-use crate::config::Value;
+use super::{Context, Exit, Failure, bodies, lifecycle, say};
+use crate::config::{self, Key, Origin, Value};
+use crate::home::{PidLock, write_atomic};
+
+/// For the daemon to take over what it was told.
+const TAKEN_OVER: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_millis(20);
+
+const ON: &str = "Set. From now on bodies of requests and answers are kept, without the secrets that \
+    can be told from their look: `halton-meter requests show last --bodies`.";
+const OFF: &str = "Set. Nothing more is kept. What is there stays until its time is over; \
+    `halton-meter bodies purge` removes it now.";
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -18,6 +31,16 @@ pub enum ConfigCommand {
         #[arg(long)]
         json: bool,
     },
+    /// Change a setting in the file; running processes take it over.
+    #[command(after_help = "Examples:\n  \
+        halton-meter config set bodies.enabled true\n  \
+        halton-meter config set meter.extra_hosts llm.corp.example,gw.corp.example:8443\n\n\
+        A list is written with commas, a table as in TOML. `halton-meter config show` lists the keys.")]
+    Set {
+        /// Which: section.key
+        key: String,
+        value: String,
+    },
     /// Check the file, the environment and the flags; exit 78 names what is wrong.
     Check,
     /// Path of the configuration file.
@@ -27,6 +50,7 @@ pub enum ConfigCommand {
 pub fn run(ctx: &Context, command: &ConfigCommand, out: &mut impl Write) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Show { origin, json } => show(ctx, *origin, *json, out),
+        ConfigCommand::Set { key, value } => set(ctx, key, value, out),
         ConfigCommand::Check => {
             ctx.checked()?;
             writeln!(out, "ok")?;
@@ -39,10 +63,71 @@ pub fn run(ctx: &Context, command: &ConfigCommand, out: &mut impl Write) -> Resu
     }
 }
 
+fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Exit, Failure> {
+    let usage = |why: String| Failure::new(Exit::USAGE, why);
+    let key = Key::find(name).ok_or_else(|| {
+        usage(format!("unknown key {name}")).hint("`halton-meter config show` lists them")
+    })?;
+    let value =
+        key.accept_text(text).ok_or_else(|| usage(format!("{name}: expected {}", key.expected)))?;
+    ctx.home.create().map_err(Failure::from)?;
+    let path = ctx.home.config_file();
+    let before = match fs::read_to_string(&path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
+        other => other?,
+    };
+    let after = config::with_value(&before, name, &value.to_string()).ok_or_else(|| {
+        Failure::new(Exit::CONFIG, format!("{} has a form that we don't change", path.display()))
+            .hint(format!("set {name} there by hand"))
+    })?;
+    write_atomic(&path, after.as_bytes())?;
+    let read = config::load(&path, &[]);
+    let origin = read.values.iter().find(|(known, ..)| known.name == name).map(|(.., o)| o);
+    if let Some(origin @ Origin::Environment { .. }) = origin {
+        say(format_args!("{name} is set in the file, but {origin} comes before it"));
+        return Ok(Exit::OK);
+    }
+    tell(ctx, name, &value, out)
+}
+
+/// Lets the running processes read it again.
+fn tell(ctx: &Context, name: &str, value: &Value, out: &mut impl Write) -> Result<Exit, Failure> {
+    let running = |process| PidLock::holder(&ctx.home.pid_file(process)).ok().flatten();
+    let daemon = running("daemon");
+    for pid in running("edge").into_iter().chain(daemon) {
+        lifecycle::signal(pid, Signal::HUP)?;
+    }
+    if matches!(name, "edge.port" | "daemon.api_port") {
+        writeln!(out, "Set. It counts from the next `halton-meter restart` on.")?;
+    } else if let (Value::Bool(on), "bodies.enabled") = (value, name) {
+        let end = Instant::now() + TAKEN_OVER;
+        let obeyed = || bodies::Standing::look(ctx, bodies::of_daemon(ctx)).kept() == *on;
+        while daemon.is_some() && !obeyed() {
+            if Instant::now() >= end {
+                let why = "the daemon has not taken it over; `halton-meter status` says why";
+                return Err(Failure::new(Exit::FAILED, why).hint("`halton-meter restart`"));
+            }
+            std::thread::sleep(LOOK);
+        }
+        writeln!(out, "{}", if *on { ON } else { OFF })?;
+    } else {
+        writeln!(out, "Set. Running processes have been told.")?;
+    }
+    Ok(Exit::OK)
+}
+
 fn show(ctx: &Context, origin: bool, json: bool, out: &mut impl Write) -> Result<Exit, Failure> {
     let shown = |key: &crate::config::Key, value: &Value| match value {
-        Value::Text(text) if key.secret && text.contains('@') => Value::Text("(hidden)".to_owned()),
-        Value::Int(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => value.clone(),
+        Value::Text(text)
+            if key.secret
+                && (text.contains('@') || key.name == "budgets.webhook")
+                && !text.is_empty() =>
+        {
+            Value::Text("(hidden)".to_owned())
+        }
+        Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::List(_) | Value::Map(_) => {
+            value.clone()
+        }
     };
     if json {
         let items: Vec<_> = ctx
@@ -51,6 +136,7 @@ fn show(ctx: &Context, origin: bool, json: bool, out: &mut impl Write) -> Result
             .iter()
             .map(|(key, value, from)| {
                 let value = match shown(key, value) {
+                    Value::Bool(b) => json!(b),
                     Value::Int(n) => json!(n),
                     Value::Text(s) => json!(s),
                     Value::List(l) => json!(l),

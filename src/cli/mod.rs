@@ -1,6 +1,7 @@
 //! The command line: one file per command. stdout is data, stderr is messages.
 
 mod apply;
+mod bodies;
 mod budget;
 mod ca;
 mod client;
@@ -98,6 +99,9 @@ enum Command {
     /// Projects: what there are, what they are called, and whose requests are whose.
     #[command(subcommand)]
     Project(project::ProjectCommand),
+    /// What is kept of what was asked and answered (off by default), and how to be rid of it.
+    #[command(subcommand)]
+    Bodies(bodies::BodiesCommand),
     /// One line for an editor's or Claude Code's status line.
     Statusline(statusline::StatuslineArgs),
     /// Prices: the list, and your own.
@@ -233,6 +237,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
         Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
         Command::Project(command) => project::run(&ctx, &command, &mut out),
+        Command::Bodies(command) => bodies::run(&ctx, &command, &mut out),
         Command::Statusline(args) => statusline::run(&ctx, &args, &mut out),
         Command::Pricing(command) => pricing::run(&ctx, &command, &mut out),
         Command::Budget(command) => budget::run(&ctx, &command, &mut out),

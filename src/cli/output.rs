@@ -213,6 +213,14 @@ pub fn harmless(text: &str) -> String {
     text.chars().map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect()
 }
 
+/// The same of a text whose lines matter.
+#[must_use]
+pub fn harmless_lines(text: &str) -> String {
+    let kept = |c| matches!(c, '\n' | '\t');
+    let bad = |c: char| (c.is_control() && !kept(c)) || is_bidi(c);
+    text.replace("\r\n", "\n").chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
+}
+
 fn is_bidi(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use clap::Subcommand;
 use jiff::ZonedDateTime;
 
 use super::output::{
@@ -11,17 +12,32 @@ use super::output::{
 use super::range::parse_since;
 use super::{Context, Exit, Failure};
 use crate::home::Home;
+use crate::meter::bodies::Shelf;
 use crate::meter::ledger::{Cursor, Ledger, Page, PublicPage, RequestFilter};
 use crate::meter::row::{Billing, Completeness, Row};
 use crate::meter::usage::UsageState;
 
+mod show;
+
+#[derive(Clone, Debug, Subcommand)]
+pub enum RequestsCommand {
+    /// One request, with what was said if it was kept.
+    Show(show::ShowArgs),
+}
+
 /// Single requests, newest first
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Examples:
+#[command(
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
   halton-meter requests --limit 5
   halton-meter requests --since today --project my-app
-  halton-meter requests --since 30d --limit 1000 --json | jq '.requests[].cost_usd'")]
+  halton-meter requests show last
+  halton-meter requests --since 30d --limit 1000 --json | jq '.requests[].cost_usd'"
+)]
 pub struct RequestsArgs {
+    #[command(subcommand)]
+    pub command: Option<RequestsCommand>,
     /// How far back: 5m, 12h, 30d, today, or a date; default: everything
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,
@@ -47,10 +63,14 @@ pub struct RequestsArgs {
 
 pub fn run(ctx: &Context, args: &RequestsArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let style = Style::detect(ctx.color);
-    finish(show(args, &ctx.home, style, &ZonedDateTime::now(), out))
+    let now = ZonedDateTime::now();
+    finish(match &args.command {
+        Some(RequestsCommand::Show(one)) => show::show(one, &ctx.home, &now, out),
+        None => list(args, &ctx.home, style, &now, out),
+    })
 }
 
-fn show(
+fn list(
     args: &RequestsArgs,
     home: &Home,
     style: Style,
@@ -69,9 +89,9 @@ fn show(
     };
     let page = Ledger::open(home)?.requests(&filter)?;
     if args.json {
-        write_json(out, &PublicPage::from(page))?;
+        write_json(out, &PublicPage::new(page, &Shelf::of(home)))?;
     } else {
-        out.write_all(human(&page, args, now, style).as_bytes())?;
+        out.write_all(human(&page, args, &Shelf::of(home), now, style).as_bytes())?;
     }
     Ok(())
 }
@@ -96,7 +116,13 @@ pub fn line(row: &Row) -> String {
     parts.join(" · ")
 }
 
-fn human(page: &Page, args: &RequestsArgs, now: &ZonedDateTime, style: Style) -> String {
+fn human(
+    page: &Page,
+    args: &RequestsArgs,
+    shelf: &Shelf,
+    now: &ZonedDateTime,
+    style: Style,
+) -> String {
     if page.rows.is_empty() {
         return if args.since.is_some() || args.project.is_some() || args.model.is_some() {
             "No requests match.\n".to_owned()
@@ -129,7 +155,11 @@ fn human(page: &Page, args: &RequestsArgs, now: &ZonedDateTime, style: Style) ->
             cost(row),
             millis_or_dash(row.ttfb_ms),
             millis_or_dash(row.duration_ms),
-            note(row),
+            [note(row), kept(row, shelf)]
+                .into_iter()
+                .filter(|n| !n.is_empty())
+                .collect::<Vec<_>>()
+                .join(", "),
         ]);
     }
     let mut out = table.render(style);
@@ -166,6 +196,13 @@ fn cost(row: &Row) -> String {
         (None, UsageState::Reported | UsageState::Partial) if row.billable => "unpriced".to_owned(),
         (None, UsageState::Reported | UsageState::Partial | UsageState::Absent) => "–".to_owned(),
     }
+}
+
+/// How `show` finds what was said.
+fn kept(row: &Row, shelf: &Shelf) -> String {
+    let id = row.id.simple().to_string();
+    let end = id.get(id.len() - 8..).unwrap_or_default();
+    if shelf.has(row.id) { format!("bodies: {end}") } else { String::new() }
 }
 
 /// What the figures alone would not say.

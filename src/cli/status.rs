@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::client::{self, Health, Tree};
-use super::{Context, Exit, Failure, budget, output, quota, services};
+use super::{Context, Exit, Failure, bodies, budget, output, quota, services};
 use crate::meter::ledger::Ledger;
 use crate::setup::Mode;
 
@@ -59,9 +59,11 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
         .then(|| client::api(ctx, "/v1/bypass", ASK).ok())
         .flatten()
         .and_then(|mut answer| answer.get_mut("bypass").map(Value::take));
+    let bodies = bodies::Standing::look(ctx, actors.clone());
     // A ledger that can't be read is the daemon's to complain of.
     let quotas = Ledger::open(&ctx.home).and_then(|l| l.quotas()).unwrap_or_default();
-    let budgets = budget::standings(&ctx.home, &jiff::ZonedDateTime::now()).unwrap_or_default();
+    let budgets =
+        crate::meter::budget::standings(&ctx.home, &jiff::ZonedDateTime::now()).unwrap_or_default();
     if args.json {
         let document = json!({
             "state": state.name(),
@@ -80,6 +82,7 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             "bypass": bypass,
             "quotas": quotas,
             "budgets": budgets,
+            "bodies": bodies.document(),
             "config_problems": ctx.loaded.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
@@ -90,6 +93,9 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             writeln!(out, "  installed {mode}; kept by {kept}")?;
         }
         print_bypass(bypass.as_ref(), out)?;
+        if bodies.is_worth_a_word() {
+            writeln!(out, "  {}", bodies.line())?;
+        }
         for line in quota::lines(&quotas, jiff::Timestamp::now()) {
             writeln!(out, "  quota     {line}")?;
         }

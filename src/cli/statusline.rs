@@ -83,7 +83,7 @@ fn show(
         session: session.map(|id| ledger.totals_for_session(id)).transpose()?,
         today: ledger.report(&today)?.summary,
         quotas: ledger.quotas()?,
-        budgets: super::budget::standings(home, now)?,
+        budgets: crate::meter::budget::standings(home, now)?,
     };
     if json {
         return write_json(out, &line);

@@ -22,7 +22,7 @@ pub struct UninstallArgs {
     /// The edge goes on, unmetered, until the next reboot: no running program loses its connection.
     #[arg(long)]
     graceful: bool,
-    /// Remove the home directory too: ledger, settings, certificate authority.
+    /// Remove the home directory too: ledger, kept bodies, settings, certificate authority.
     #[arg(long)]
     purge: bool,
     /// Do it without asking.
@@ -58,7 +58,9 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     }
     apply::show(&parts);
     if !purged.is_empty() {
-        say("For good: the ledger with all that was metered, settings, certificate authority");
+        say(
+            "For good: the ledger with all that was metered, bodies that were kept, settings, certificate authority",
+        );
         purged.iter().for_each(|path| apply::detail(format_args!("rm -r {}", path.display())));
     }
     if !args.yes && !apply::consent("Go on?")? {

@@ -6,10 +6,12 @@ use std::fmt;
 
 use super::hosts::{ConnectRule, HostPattern, UpstreamProxy};
 use super::no_proxy::NoProxy;
+use crate::meter::budget::webhook::Hook;
 
 /// A value of a key, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Value {
+    Bool(bool),
     Int(i64),
     Text(String),
     List(Vec<String>),
@@ -19,6 +21,7 @@ pub enum Value {
 impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Bool(b) => write!(f, "{b}"),
             Self::Int(n) => write!(f, "{n}"),
             Self::Text(s) => write!(f, "{s:?}"),
             Self::List(items) => write!(f, "{items:?}"),
@@ -33,6 +36,7 @@ impl fmt::Display for Value {
 /// What a key takes.
 #[derive(Clone, Copy, Debug)]
 pub enum Takes {
+    Bool,
     Int(i64, i64),
     Text(fn(&str) -> bool),
     List(fn(&str) -> bool),
@@ -77,6 +81,19 @@ pub const KEYS: &[Key] = &[
     ),
     key("upstream.extra_ca_file", Takes::Text(|_| true), "a path of a PEM file, or \"\""),
     key("upstream.connect", Takes::Map(is_rule), "{ \"host:port\" = \"address:port\" }"),
+    key("bodies.enabled", Takes::Bool, "true or false"),
+    key("bodies.max_body_kb", Takes::Int(1, 16_384), "a number from 1 to 16384"),
+    key("bodies.max_total_mb", Takes::Int(1, 1_048_576), "a number from 1 to 1048576"),
+    key("bodies.retention_days", Takes::Int(1, 3_650), "a number from 1 to 3650"),
+    key("budgets.desktop", Takes::Bool, "true or false"),
+    Key {
+        secret: true,
+        ..key(
+            "budgets.webhook",
+            Takes::Text(is_hook),
+            "\"https://host[:port]/path\" (http:// on this machine) or \"\"",
+        )
+    },
     key("log.level", Takes::Text(is_level), "critical, error, warning, info, debug or trace"),
 ];
 
@@ -90,6 +107,10 @@ fn is_pattern(text: &str) -> bool {
 
 fn is_proxy(text: &str) -> bool {
     text.is_empty() || UpstreamProxy::parse(text).is_some()
+}
+
+fn is_hook(text: &str) -> bool {
+    text.is_empty() || Hook::parse(text).is_some()
 }
 
 fn is_rule(from: &str, to: &str) -> bool {
@@ -117,6 +138,7 @@ impl Key {
     pub fn accept(&self, value: &toml::Value) -> Option<Value> {
         let text = |v: &toml::Value| v.as_str().map(str::to_owned);
         match self.takes {
+            Takes::Bool => value.as_bool().map(Value::Bool),
             Takes::Int(min, max) => {
                 value.as_integer().filter(|n| (min..=max).contains(n)).map(Value::Int)
             }
@@ -137,6 +159,7 @@ impl Key {
     #[must_use]
     pub fn accept_text(&self, text: &str) -> Option<Value> {
         let value = match self.takes {
+            Takes::Bool => toml::Value::Boolean(text.trim().parse().ok()?),
             Takes::Int(..) => toml::Value::Integer(text.trim().parse().ok()?),
             Takes::Text(_) => toml::Value::String(text.to_owned()),
             Takes::List(_) => toml::Value::Array(

@@ -11,7 +11,9 @@ use toml::de::DeTable;
 use super::hosts::{ConnectRule, HostPattern, UpstreamProxy};
 use super::keys::{KEYS, Key, Value};
 use super::no_proxy::NoProxy;
-use super::{Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
+use super::{Budgets, Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
+use crate::meter::bodies::Wanted;
+use crate::meter::budget::webhook::Hook;
 
 /// Where a value comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -250,19 +252,21 @@ fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
     let value = |name: &str| merged.get(name).map(|(v, _)| v);
     let int = |name: &str| match value(name) {
         Some(Value::Int(n)) => *n,
-        Some(Value::Text(_) | Value::List(_) | Value::Map(_)) | None => 0,
+        Some(Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_)) | None => 0,
     };
     let text = |name: &str| match value(name) {
         Some(Value::Text(s)) => s.clone(),
-        Some(Value::Int(_) | Value::List(_) | Value::Map(_)) | None => String::new(),
+        Some(Value::Bool(_) | Value::Int(_) | Value::List(_) | Value::Map(_)) | None => {
+            String::new()
+        }
     };
     let list = |name: &str| match value(name) {
         Some(Value::List(items)) => items.clone(),
-        Some(Value::Int(_) | Value::Text(_) | Value::Map(_)) | None => Vec::new(),
+        Some(Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::Map(_)) | None => Vec::new(),
     };
     let mut connect: Vec<ConnectRule> = match value("upstream.connect") {
         Some(Value::Map(map)) => map.iter().filter_map(|(k, v)| ConnectRule::parse(k, v)).collect(),
-        Some(Value::Int(_) | Value::Text(_) | Value::List(_)) | None => Vec::new(),
+        Some(Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::List(_)) | None => Vec::new(),
     };
     connect.sort_by_key(|r| r.host.is_none());
     let port = |name| u16::try_from(int(name)).unwrap_or_default();
@@ -287,6 +291,16 @@ fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
                 .filter(|p| !p.is_empty())
                 .map(PathBuf::from),
             connect,
+        },
+        bodies: Wanted {
+            enabled: value("bodies.enabled") == Some(&Value::Bool(true)),
+            body_bytes: usize::try_from(int("bodies.max_body_kb") << 10).unwrap_or_default(),
+            total_bytes: int("bodies.max_total_mb").unsigned_abs() << 20,
+            retention_days: u32::try_from(int("bodies.retention_days")).unwrap_or_default(),
+        },
+        budgets: Budgets {
+            desktop: value("budgets.desktop") == Some(&Value::Bool(true)),
+            webhook: Hook::parse(&text("budgets.webhook")),
         },
         log: Log { level: text("log.level").parse().unwrap_or(slog::Level::Info) },
     }

@@ -22,6 +22,9 @@ pub use keys::{KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 pub use no_proxy::NoProxy;
 
+use crate::meter::bodies::Wanted;
+use crate::meter::budget::webhook::Hook;
+
 /// The default layer, comments included.
 pub const DEFAULTS: &str = include_str!("../../config/halton-meter.toml");
 
@@ -32,6 +35,8 @@ pub struct Config {
     pub daemon: Daemon,
     pub meter: Meter,
     pub upstream: Upstream,
+    pub bodies: Wanted,
+    pub budgets: Budgets,
     pub log: Log,
 }
 
@@ -97,6 +102,13 @@ impl Upstream {
     pub fn proxy_for(&self, host: &str, port: u16) -> Option<&UpstreamProxy> {
         self.proxy.as_ref().filter(|_| !self.no_proxy.covers(host, port))
     }
+}
+
+/// Who is told when a budget passes a threshold.
+#[derive(Clone, Debug)]
+pub struct Budgets {
+    pub desktop: bool,
+    pub webhook: Option<Hook>,
 }
 
 #[derive(Clone, Debug)]

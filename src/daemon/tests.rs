@@ -143,7 +143,7 @@ async fn a_restart_of_the_meter_keeps_its_tap() {
     let (_dir, home) = crate::meter::ledger::fixture::home();
     let log = crate::log::silent();
     let (intake, _writer) = start_writer(WriterConfig::new(&home, log.clone())).unwrap();
-    let meter = Meter::new(intake, Register::none());
+    let meter = Meter::new(intake, Register::none(), Keeper::none());
     let health = health::Board::default();
     let view = tree::View::default();
     let api = Arc::new(Api {

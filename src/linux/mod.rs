@@ -28,3 +28,20 @@ pub fn service_manager() -> Option<Box<dyn ServiceManager>> {
 pub fn session_environment() -> Option<Box<dyn SessionEnvironment>> {
     Some(Box::new(session::EnvironmentD::default()))
 }
+
+/// `notify-send`; what it shows may be read as markup, so nothing in it is.
+#[must_use]
+pub fn notification(title: &str, text: &str) -> Vec<String> {
+    let plain = |text: &str| text.replace('&', "+").replace('<', "(").replace('>', ")");
+    let words = ["notify-send", "--app-name=Halton Meter", "--", &plain(title), &plain(text)];
+    words.map(str::to_owned).into()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_notification_is_arguments_and_no_markup() {
+        let command = super::notification("T", "$(rm) <b>&amp; -x");
+        assert_eq!(command[2..], ["--", "T", "$(rm) (b)+amp; -x"]);
+    }
+}

@@ -32,3 +32,11 @@ pub fn service_manager() -> Option<Box<dyn ServiceManager>> {
 pub fn session_environment() -> Option<Box<dyn SessionEnvironment>> {
     Some(Box::new(session::Session::default()))
 }
+
+/// `osascript`: the texts are arguments of the script, not part of it.
+#[must_use]
+pub fn notification(title: &str, text: &str) -> Vec<String> {
+    let show = "display notification (item 2 of argv) with title (item 1 of argv)";
+    let words = ["osascript", "-e", "on run argv", "-e", show, "-e", "end run", "--", title, text];
+    words.map(str::to_owned).into()
+}

@@ -1,6 +1,5 @@
 //! Budgets: what somebody means to spend. They warn; they never stand in a request's way.
 
-use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -9,10 +8,17 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::{GroupBy, Ledger, LedgerError, ReportQuery, Totals, Window};
 use super::price::{Dollars, OwnError};
-use crate::home::write_atomic;
+use crate::home::{Home, write_atomic};
+
+mod told;
+pub mod webhook;
+
+pub use told::{Channel, Told, claim};
 
 /// Where it warns, in per cent of the limit.
 pub const THRESHOLDS: [u64; 3] = [50, 80, 100];
+
+const NANO: u64 = 1_000_000_000;
 
 /// An amount for a span of time, of everything or of a part.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -51,10 +57,6 @@ pub struct Standing {
     pub unpriced: u64,
 }
 
-/// The highest threshold that was told, and for which span.
-#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Told(BTreeMap<String, (Timestamp, u64)>);
-
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -86,6 +88,19 @@ pub fn write(path: &Path, budgets: &[Budget]) -> Result<(), OwnError> {
         .map_err(|e| OwnError::Toml { path: path.to_path_buf(), message: e.to_string() })?;
     write_atomic(path, text.as_bytes())
         .map_err(|source| OwnError::Io { path: path.to_path_buf(), source })
+}
+
+/// How each budget stands now.
+///
+/// # Errors
+/// When budgets or ledger can't be read.
+pub fn standings(home: &Home, now: &ZonedDateTime) -> anyhow::Result<Vec<Standing>> {
+    let budgets = read(&home.budgets_file())?;
+    if budgets.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ledger = Ledger::open(home)?;
+    Ok(budgets.iter().map(|b| b.standing(&ledger, now)).collect::<Result<_, _>>()?)
 }
 
 impl Per {
@@ -173,19 +188,23 @@ impl Standing {
     pub fn passed(&self) -> Option<u64> {
         THRESHOLDS.into_iter().rev().find(|threshold| self.percent() >= *threshold)
     }
-}
 
-impl Told {
-    /// Whether this is news: a threshold that was not told of this span. From then on it was.
-    pub fn news(&mut self, standing: &Standing) -> bool {
-        let Some(passed) = standing.passed() else { return false };
-        let said = (standing.window.from, passed);
-        let known = self.0.get(&standing.budget.name);
-        let news = known.is_none_or(|(from, told)| *from != said.0 || *told < passed);
-        if news {
-            self.0.insert(standing.budget.name.clone(), said);
-        }
-        news
+    /// `budget all has passed 80%: $8.40 of $10.00 this month (84%)`.
+    #[must_use]
+    pub fn line(&self) -> String {
+        let Budget { name, limit, per, .. } = &self.budget;
+        let name: String = name.chars().filter(|c| !c.is_control()).take(48).collect();
+        let passed = self.passed().map(|t| format!(" has passed {t}%")).unwrap_or_default();
+        let unpriced = if self.unpriced > 0 { ", and what has no price" } else { "" };
+        format!(
+            "budget {name}{passed}: ${}.{:02} of ${}.{:02} this {} ({}%){unpriced}",
+            self.spent_nanousd / NANO,
+            self.spent_nanousd % NANO / (NANO / 100),
+            limit.nano() / NANO,
+            limit.nano() % NANO / (NANO / 100),
+            per.as_str(),
+            self.percent(),
+        )
     }
 }
 
@@ -251,25 +270,6 @@ mod tests {
         assert_eq!(percent(&Budget { model: Some("gpt-9".to_owned()), ..week.clone() }), 30);
         assert_eq!(percent(&Budget { model: Some("none".to_owned()), ..week }), 0);
         assert_eq!(day.standing(&ledger, &now()).unwrap().unpriced, 1);
-    }
-
-    #[test]
-    fn each_threshold_is_news_once_in_each_span() {
-        let mut told = Told::default();
-        let day = budget(Per::Day);
-        let stands = |dollars: u64, from: &str| Standing {
-            budget: day.clone(),
-            window: Window { from: from.parse().unwrap(), to: Timestamp::MAX },
-            spent_nanousd: dollars * 1_000_000_000,
-            unpriced: 0,
-        };
-        let today = "2026-11-25T00:00:00Z";
-        let said: Vec<bool> =
-            [4, 5, 7, 8, 9, 12, 99].iter().map(|d| told.news(&stands(*d, today))).collect();
-        assert_eq!(said, [false, true, false, true, false, true, false]);
-        assert!(told.news(&stands(12, "2026-11-26T00:00:00Z")), "another day");
-        let kept: Told = serde_json::from_str(&serde_json::to_string(&told).unwrap()).unwrap();
-        assert_eq!(kept, told);
     }
 
     #[test]

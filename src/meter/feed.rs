@@ -4,23 +4,25 @@
 //! What does not fit is not queued: the connection becomes lossy and its observer gets no more.
 //! Header compression, chunks and content codings can't be followed across a gap.
 
+mod queue;
+
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use bytes::Bytes;
-use tokio::sync::mpsc::error::TryRecvError;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::Notify;
 
 use super::http::Side;
 use super::pulse::Pulse;
+use queue::{Block, Blocks, What};
 
-/// What a queued message costs besides its bytes.
-const OVERHEAD: usize = 128;
+/// What something that waits costs besides its bytes.
+const OVERHEAD: usize = 64;
 /// The part of the own budget at which the observer is told at once.
 const URGENT_PART: usize = 8;
 
-/// A bound on bytes in flight; one for the process, one for each connection.
+/// A bound on bytes that wait; one for the process, one for each connection.
 #[derive(Debug)]
 pub struct Budget {
     used: AtomicUsize,
@@ -30,7 +32,11 @@ pub struct Budget {
 impl Budget {
     #[must_use]
     pub fn new(limit: usize) -> Arc<Self> {
-        Arc::new(Self { used: AtomicUsize::new(0), limit })
+        Arc::new(Self::of(limit))
+    }
+
+    fn of(limit: usize) -> Self {
+        Self { used: AtomicUsize::new(0), limit }
     }
 
     #[must_use]
@@ -38,34 +44,28 @@ impl Budget {
         self.used.load(Ordering::Relaxed)
     }
 
-    fn take(self: &Arc<Self>, amount: usize) -> Option<Taken> {
+    /// All of it or nothing.
+    fn take(&self, amount: usize) -> bool {
         let before = self.used.fetch_add(amount, Ordering::Relaxed);
-        // Made before the check, so that a refusal gives back what it took.
-        let taken = Taken { budget: Arc::clone(self), amount };
-        (before.saturating_add(amount) <= self.limit).then_some(taken)
+        let fits = before.saturating_add(amount) <= self.limit;
+        if !fits {
+            self.give_back(amount);
+        }
+        fits
     }
-}
 
-/// Gives back on drop, wherever a message ends.
-#[derive(Debug)]
-struct Taken {
-    budget: Arc<Budget>,
-    amount: usize,
-}
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        self.budget.used.fetch_sub(self.amount, Ordering::Relaxed);
+    fn give_back(&self, amount: usize) {
+        self.used.fetch_sub(amount, Ordering::Relaxed);
     }
 }
 
 /// One thing that happened on the byte path.
-#[derive(Debug)]
-pub enum Seen {
+#[derive(Clone, Copy, Debug)]
+pub enum Seen<'a> {
     Bytes {
         side: Side,
         at: Instant,
-        bytes: Bytes,
+        bytes: &'a [u8],
     },
     /// `side` sends no more; `clean`: and said so.
     End {
@@ -89,12 +89,6 @@ pub enum Closing {
     By(Side),
     /// We closed it, to stop.
     Ours,
-}
-
-#[derive(Debug)]
-struct Message {
-    seen: Seen,
-    _taken: Option<(Taken, Taken)>,
 }
 
 /// What both ends may look at.
@@ -134,92 +128,115 @@ pub enum Boundary {
     Unknown,
 }
 
+/// What lies between the two ends.
+#[derive(Debug)]
+struct Way {
+    waiting: Blocks,
+    progress: Arc<Progress>,
+    news: Arc<Notify>,
+    /// The observer was told since it looked last, or will be.
+    told: AtomicBool,
+    own: Budget,
+    shared: Arc<Budget>,
+}
+
+impl Way {
+    fn take(&self, amount: usize) -> bool {
+        self.own.take(amount) && {
+            let taken = self.shared.take(amount);
+            if !taken {
+                self.own.give_back(amount);
+            }
+            taken
+        }
+    }
+
+    fn give_back(&self, amount: usize) {
+        self.own.give_back(amount);
+        self.shared.give_back(amount);
+    }
+}
+
 /// The byte path's end.
 #[derive(Debug)]
 pub struct Feed {
-    sender: Option<mpsc::UnboundedSender<Message>>,
-    progress: Arc<Progress>,
-    news: Arc<Notify>,
-    told: Arc<AtomicBool>,
+    way: Arc<Way>,
     pulse: Arc<Pulse>,
-    shared: Arc<Budget>,
-    own: Arc<Budget>,
     offered: u64,
+    /// Nothing more will be said.
+    over: bool,
 }
 
 /// The observer's end.
 #[derive(Debug)]
 pub struct Watch {
-    receiver: mpsc::UnboundedReceiver<Message>,
-    progress: Arc<Progress>,
-    news: Arc<Notify>,
-    /// It was told since it looked last, or will be.
-    told: Arc<AtomicBool>,
+    way: Arc<Way>,
+    /// What was taken out of the queue, to be dealt with one by one.
+    block: Block,
 }
 
-/// A feed whose messages count against `shared` and a limit of its own, and whose observer looks
-/// when `pulse` says so.
+/// A feed whose bytes count against `shared` and a limit of its own, and whose observer looks when
+/// `pulse` says so.
 #[must_use]
 pub fn feed(shared: &Arc<Budget>, limit: usize, pulse: &Arc<Pulse>) -> (Feed, Watch) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let progress = Arc::new(Progress::default());
-    let (news, told) = (Arc::<Notify>::default(), Arc::<AtomicBool>::default());
-    let feed = Feed {
-        sender: Some(sender),
-        progress: Arc::clone(&progress),
-        news: Arc::clone(&news),
-        told: Arc::clone(&told),
-        pulse: Arc::clone(pulse),
+    let way = Arc::new(Way {
+        waiting: Blocks::default(),
+        progress: Arc::default(),
+        news: Arc::default(),
+        told: AtomicBool::new(false),
+        own: Budget::of(limit),
         shared: Arc::clone(shared),
-        own: Budget::new(limit),
-        offered: 0,
-    };
-    (feed, Watch { receiver, progress, news, told })
+    });
+    let feed = Feed { way: Arc::clone(&way), pulse: Arc::clone(pulse), offered: 0, over: false };
+    (feed, Watch { way, block: Block::default() })
 }
 
 impl Feed {
     /// Copies `bytes` for the observer, or gives it up.
     pub fn bytes(&mut self, side: Side, bytes: &[u8]) {
         self.offered = self.offered.saturating_add(bytes.len() as u64);
-        let Some(sender) = &self.sender else { return };
+        if self.over {
+            return;
+        }
+        let way = &self.way;
         let cost = bytes.len().saturating_add(OVERHEAD);
-        let taken = self.own.take(cost).zip(self.shared.take(cost));
-        let sent = taken.is_some() && {
-            let bytes = Bytes::copy_from_slice(bytes);
-            let seen = Seen::Bytes { side, at: Instant::now(), bytes };
-            sender.send(Message { seen, _taken: taken }).is_ok()
-        };
-        if !sent {
-            self.give_up();
-        } else if self.own.used() > self.own.limit / URGENT_PART {
-            self.news.notify_one();
-        } else if !self.told.swap(true, Ordering::AcqRel) {
-            self.pulse.news(&self.news);
+        if !way.take(cost) {
+            return self.give_up();
+        }
+        if !way.waiting.push(What::Bytes(side), Instant::now(), bytes) {
+            way.give_back(cost);
+            return self.give_up();
+        }
+        if way.own.used() > way.own.limit / URGENT_PART {
+            way.news.notify_one();
+        } else if !way.told.swap(true, Ordering::AcqRel) {
+            self.pulse.news(&way.news);
         }
     }
 
     pub fn end(&mut self, side: Side, clean: bool) {
-        self.note(Seen::End { side, clean, at: Instant::now() });
+        self.note(What::End(side, clean));
     }
 
     pub fn closed(&mut self, how: Closing) {
-        self.note(Seen::Closed { how, at: Instant::now() });
-        self.sender = None;
+        self.note(What::Closed(how));
+        self.finish();
     }
 
     #[must_use]
     pub fn is_lossy(&self) -> bool {
-        self.progress.is_lossy()
+        self.way.progress.is_lossy()
     }
 
     #[must_use]
     pub fn boundary(&self) -> Boundary {
-        if self.is_lossy() || self.sender.as_ref().is_none_or(mpsc::UnboundedSender::is_closed) {
+        let progress = &self.way.progress;
+        if self.is_lossy() || self.over || self.way.waiting.nobody_takes() {
             Boundary::Unknown
         } else if self.offered == 0 {
             Boundary::Fresh
-        } else if self.progress.observed.load(Ordering::Acquire) == self.offered
-            && self.progress.open.load(Ordering::Acquire) == 0
+        } else if progress.observed.load(Ordering::Acquire) == self.offered
+            && progress.open.load(Ordering::Acquire) == 0
         {
             Boundary::Between
         } else {
@@ -227,60 +244,77 @@ impl Feed {
         }
     }
 
-    fn note(&mut self, seen: Seen) {
-        if let Some(sender) = &self.sender
-            && sender.send(Message { seen, _taken: None }).is_err()
-        {
+    fn note(&mut self, what: What) {
+        if self.over {
+            return;
+        }
+        if !self.way.waiting.push(what, Instant::now(), &[]) {
             return self.give_up();
         }
-        self.news.notify_one();
+        self.way.news.notify_one();
     }
 
     fn give_up(&mut self) {
-        self.progress.set_lossy();
-        self.sender = None;
-        self.news.notify_one();
+        self.way.progress.set_lossy();
+        self.finish();
+    }
+
+    fn finish(&mut self) {
+        self.over = true;
+        self.way.waiting.finish();
+        self.way.news.notify_one();
     }
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
-        self.sender = None;
-        self.news.notify_one();
+        self.finish();
     }
 }
 
 impl Watch {
     /// The next thing; `None` when the connection is over or was given up (see
-    /// [`Progress::is_lossy`]). `handle` has run when its bytes count as observed.
-    pub async fn next<T>(&mut self, handle: impl FnOnce(Seen) -> T) -> Option<T> {
-        let message = self.message().await?;
-        let length = match &message.seen {
-            Seen::Bytes { bytes, .. } => bytes.len() as u64,
-            Seen::End { .. } | Seen::Closed { .. } => 0,
-        };
-        let result = handle(message.seen);
-        self.progress.observed.fetch_add(length, Ordering::AcqRel);
+    /// [`Progress::is_lossy`]). `handle` has run when its bytes count as observed. Cancel-safe.
+    pub async fn next<T>(&mut self, handle: impl FnOnce(Seen<'_>) -> T) -> Option<T> {
+        tokio::task::consume_budget().await;
+        while self.block.is_empty() {
+            match self.way.waiting.take() {
+                queue::Taken::Block(block) => self.block = block,
+                queue::Taken::Over => return None,
+                queue::Taken::Nothing => {
+                    self.block = Block::default();
+                    self.way.news.notified().await;
+                    // Before the next look: what comes after it is told again.
+                    self.way.told.store(false, Ordering::Release);
+                }
+            }
+        }
+        let (seen, length) = self.block.next()?;
+        let paid = matches!(seen, Seen::Bytes { .. });
+        let result = handle(seen);
+        self.way.progress.observed.fetch_add(length as u64, Ordering::AcqRel);
+        if paid {
+            self.way.give_back(length.saturating_add(OVERHEAD));
+        }
         Some(result)
     }
 
     #[must_use]
     pub fn progress(&self) -> Arc<Progress> {
-        Arc::clone(&self.progress)
+        Arc::clone(&self.way.progress)
     }
+}
 
-    /// Cancel-safe: what is received is returned at once.
-    async fn message(&mut self) -> Option<Message> {
-        tokio::task::consume_budget().await;
-        loop {
-            match self.receiver.try_recv() {
-                Ok(message) => return Some(message),
-                Err(TryRecvError::Disconnected) => return None,
-                Err(TryRecvError::Empty) => {}
+/// Nobody looks any more: what waits is given back, and nothing is queued from now on.
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let rest = self.way.waiting.refuse();
+        for mut block in std::iter::once(mem::take(&mut self.block)).chain(rest) {
+            while let Some((seen, length)) = block.next() {
+                if matches!(seen, Seen::Bytes { .. }) {
+                    self.way.give_back(length.saturating_add(OVERHEAD));
+                }
             }
-            self.news.notified().await;
-            // Before the next look: what comes after it is told again.
-            self.told.store(false, Ordering::Release);
         }
     }
 }
@@ -299,8 +333,8 @@ mod tests {
         assert!(feed.is_lossy());
         feed.bytes(Side::Client, &[1; 1]);
         assert_eq!(shared.used(), 500 + OVERHEAD, "only what is queued is taken");
-        assert!(watch.next(drop).await.is_some());
-        assert!(watch.next(drop).await.is_none());
+        assert!(watch.next(|_| ()).await.is_some());
+        assert!(watch.next(|_| ()).await.is_none());
         assert!(watch.progress().is_lossy());
         assert_eq!(shared.used(), 0);
     }

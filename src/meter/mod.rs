@@ -4,6 +4,7 @@
 //! the bytes. Followers and surfaces are sans-IO: bytes in, events out, no runtime, no clock.
 
 pub mod attribution;
+pub mod bodies;
 pub mod budget;
 pub mod ca;
 pub mod charge;

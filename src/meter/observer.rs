@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use bytes::Bytes;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
@@ -23,41 +22,15 @@ use super::ledger::Entry;
 use super::price::Book;
 use super::row::{Completeness, Protocol, Row};
 
+mod sink;
+
+pub use sink::{Recorder, RowSink};
+
 /// Rows that wait for their attribution, to be written once more with it.
 const MAX_UNATTRIBUTED: usize = 256;
 /// How long rows wait for it after the connection has ended.
 const ATTRIBUTION_DEADLINE: Duration = Duration::from_secs(2);
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
-
-/// Where rows go. Must not block: it is called between two chunks of a live connection.
-pub trait RowSink: Send + Sync {
-    /// Writes the row; the same id again replaces it.
-    fn record(&self, row: Row);
-
-    /// Calls `then` when everything recorded so far is kept.
-    fn when_kept(&self, then: Box<dyn FnOnce() + Send>) {
-        then();
-    }
-
-    /// Whether rows can be taken at all; if not, new connections stay raw.
-    fn accepts(&self) -> bool {
-        true
-    }
-}
-
-impl RowSink for crate::meter::ledger::Intake {
-    fn record(&self, row: Row) {
-        Self::record(self, row);
-    }
-
-    fn when_kept(&self, then: Box<dyn FnOnce() + Send>) {
-        Self::when_kept(self, then);
-    }
-
-    fn accepts(&self) -> bool {
-        self.stats().degraded.is_none()
-    }
-}
 
 /// Attribution of a connection, when it is known.
 pub type Attributed = watch::Receiver<Option<Arc<Attribution>>>;
@@ -177,7 +150,7 @@ impl Observer {
     }
 
     /// Everything that reads foreign bytes runs below this.
-    fn see(&mut self, seen: Seen) {
+    fn see(&mut self, seen: Seen<'_>) {
         if self.over {
             return;
         }
@@ -187,9 +160,9 @@ impl Observer {
         self.progress.set_open(self.streams.len());
     }
 
-    fn look(&mut self, seen: Seen) {
+    fn look(&mut self, seen: Seen<'_>) {
         match seen {
-            Seen::Bytes { side, at, bytes } => self.bytes(side, at, &bytes),
+            Seen::Bytes { side, at, bytes } => self.bytes(side, at, bytes),
             Seen::End { side, clean, at } => {
                 self.broken_off = !clean;
                 self.finish(&[side], at);
@@ -209,10 +182,10 @@ impl Observer {
         }
     }
 
-    fn bytes(&mut self, side: Side, at: Instant, bytes: &Bytes) {
+    fn bytes(&mut self, side: Side, at: Instant, bytes: &[u8]) {
         if self.follower.is_none() {
             let alpn = self.subject.alpn.as_deref();
-            let first = if side == Side::Client { &bytes[..] } else { &[] };
+            let first = if side == Side::Client { bytes } else { &[] };
             self.follower = (self.make)(alpn, first);
         }
         if self.follower.is_none() {
@@ -300,7 +273,8 @@ impl Observer {
     fn open(&mut self, stream: StreamId, head: &RequestHead, at: Timestamp) {
         // A follower never says a stream twice; if it did, the first must not vanish unwritten.
         self.cut(stream, Cut::Eof(Side::Client), at);
-        let exchange = Exchange::new(self.start(at), head);
+        let mut exchange = Exchange::new(self.start(at), head);
+        exchange.capture(self.sink.begin_bodies());
         self.note_exchange();
         self.record(exchange.row(&self.book.load()));
         let tracked =
@@ -321,6 +295,7 @@ impl Observer {
         if news {
             let row = self.row(stream);
             row.into_iter().for_each(|row| self.record(row));
+            self.keep(stream);
         }
         if over {
             self.streams.remove(&stream);
@@ -340,7 +315,9 @@ impl Observer {
         };
         let mut news = Vec::new();
         apply(turns, opened, &mut |exchange, what| {
-            news.push((row_of(exchange, &self.book.load(), self.closing), what));
+            let row = row_of(exchange, &self.book.load(), self.closing);
+            keep(&*self.sink, exchange, &row);
+            news.push((row, what));
         });
         if let Some(why) = turns.gave_up() {
             opened.unread(why);
@@ -369,6 +346,7 @@ impl Observer {
             tracked.exchange.cut(cut, at);
         }
         let row = self.row(stream);
+        self.keep(stream);
         self.streams.remove(&stream);
         row.into_iter().for_each(|row| self.record(row));
     }
@@ -397,7 +375,9 @@ impl Observer {
                 if let Some(tracked) = self.streams.get_mut(&stream) {
                     tracked.exchange.lossy(reason, now);
                 }
-                self.row(stream)
+                let row = self.row(stream);
+                self.keep(stream);
+                row
             }));
             self.streams.remove(&stream);
             if let Ok(Some(row)) = row {
@@ -410,6 +390,16 @@ impl Observer {
     fn row(&self, stream: StreamId) -> Option<Row> {
         let tracked = self.streams.get(&stream)?;
         Some(row_of(&tracked.exchange, &self.book.load(), self.closing))
+    }
+
+    /// The bodies of what is over.
+    fn keep(&mut self, stream: StreamId) {
+        if let Some(tracked) = self.streams.get_mut(&stream)
+            && tracked.exchange.is_finished()
+        {
+            let row = row_of(&tracked.exchange, &self.book.load(), self.closing);
+            keep(&*self.sink, &mut tracked.exchange, &row);
+        }
     }
 
     fn note_exchange(&mut self) {
@@ -470,6 +460,13 @@ impl Observer {
     fn moment(&self, at: Instant) -> Timestamp {
         let (timestamp, instant) = self.subject.since;
         timestamp.checked_add(at.saturating_duration_since(instant)).unwrap_or(timestamp)
+    }
+}
+
+/// Side calls hold nothing that anybody asked a model.
+fn keep(sink: &dyn RowSink, exchange: &mut Exchange, row: &Row) {
+    if let Some(bodies) = exchange.captured().filter(|_| row.billable) {
+        sink.keep_bodies(row.id, bodies);
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Rows keep the names that were found when the request was made. A rename or a merge is a rule about
 //! them (`projects.toml`), which is applied whenever rows are read: so it holds for what was and for
-//! what will be, costs nothing, and can be taken back (docs/adr/0016-project-names.md).
+//! what will be, costs nothing, and can be taken back (docs/adr/0017-project-names.md).
 
 use std::collections::BTreeMap;
 use std::io::ErrorKind;

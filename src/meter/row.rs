@@ -180,11 +180,14 @@ pub struct PublicRow {
     #[serde(flatten)]
     pub row: Row,
     pub cost_usd: Option<String>,
+    /// Whether the bodies of request and answer are kept (`bodies.enabled`).
+    pub bodies: bool,
 }
 
-impl From<Row> for PublicRow {
-    fn from(row: Row) -> Self {
-        Self { cost_usd: row.cost_nanousd.map(usd_decimal), row }
+impl PublicRow {
+    #[must_use]
+    pub fn new(row: Row, bodies: bool) -> Self {
+        Self { cost_usd: row.cost_nanousd.map(usd_decimal), bodies, row }
     }
 }
 

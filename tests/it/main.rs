@@ -15,6 +15,8 @@ mod proxy;
 #[path = "../support/standins.rs"]
 mod standins;
 
+mod bodies;
+mod budgets;
 mod bypass;
 mod ca;
 mod cli_tools;

@@ -137,10 +137,11 @@ fn each_actor_of_the_daemon(kind: &str) {
     let stream = begin_stream(&stand, 1);
     let heard = listen(&stand);
     // Who ends, and who is taken along: later siblings of the meter's rest for one.
-    let table: [(&str, &[&str]); 6] = [
+    let table: [(&str, &[&str]); 7] = [
         ("meter.tap", &[]),
         ("meter.prices", &["meter.tap"]),
         ("meter.ledger", &["meter.prices", "meter.tap"]),
+        ("budgets", &[]),
         ("edge_monitor", &[]),
         ("health", &[]),
         ("admin", &[]),

@@ -14,8 +14,9 @@ use super::dto::{
 use super::problem::Problem;
 use super::routes::Api;
 use crate::actors::meter::Meter;
+use crate::meter::bodies::Shelf;
 use crate::meter::ledger::{
-    Cursor, GroupBy, Ledger, LedgerError, ReportQuery, RequestFilter, Window,
+    Cursor, GroupBy, Ledger, LedgerError, PublicPage, ReportQuery, RequestFilter, Window,
 };
 
 /// Rows of a page.
@@ -65,11 +66,11 @@ pub(super) async fn get_requests(
         limit: Some(limit),
         before: cursor.map_err(|e| Problem::bad_request(format!("cursor: {e}")))?,
     };
-    let page = read(&api, move |ledger| ledger.requests(&filter)).await?;
-    Ok(HttpResponse::Ok().json(RequestsAnswer {
-        requests: page.rows.into_iter().map(Into::into).collect(),
-        next: page.next.map(|cursor| cursor.to_string()),
-    }))
+    let shelf = Shelf::of(&api.home);
+    let page =
+        read(&api, move |ledger| Ok(PublicPage::new(ledger.requests(&filter)?, &shelf))).await?;
+    let PublicPage { requests, next } = page;
+    Ok(HttpResponse::Ok().json(RequestsAnswer { requests, next }))
 }
 
 /// Sums: tokens, cost, latency, coverage. The document of `halton-meter report --json`.
@@ -158,7 +159,13 @@ pub(super) async fn get_flush(api: web::Data<Api>) -> HttpResponse {
     let deadline = Instant::now() + FLUSH;
     let settled = settle(&api.meter, deadline).await;
     let intake = api.meter.intake().clone();
-    let flushed = web::block(move || intake.flush(deadline.into_std())).await;
+    let bodies = api.meter.bodies().clone();
+    let flushed = web::block(move || {
+        let rows = intake.flush(deadline.into_std());
+        let left = deadline.saturating_duration_since(Instant::now());
+        rows && bodies.flush(left)
+    })
+    .await;
     HttpResponse::Ok().json(FlushAnswer { flushed: settled && flushed.unwrap_or(false) })
 }
 

@@ -22,6 +22,7 @@ use super::routes::{self, Api};
 use crate::actors::health::{Board, Check};
 use crate::actors::meter::Meter;
 use crate::home::open_append;
+use crate::meter::bodies::Keeper;
 use crate::meter::ledger::{Register, Writer, WriterConfig, fixture, start_writer};
 use crate::meter::price::Book;
 use crate::meter::row::Row;
@@ -42,7 +43,7 @@ fn bench() -> Bench {
         home,
         health: Board::default(),
         edge: Default::default(),
-        meter: Meter::new(intake, Register::none()),
+        meter: Meter::new(intake, Register::none(), Keeper::none()),
         tree: Default::default(),
         started_at: Timestamp::now(),
         born: Instant::now(),

@@ -101,6 +101,8 @@ pub struct Facts {
     /// What processes that are gone have left.
     pub stale: Vec<PathBuf>,
     pub config_problems: Vec<String>,
+    /// Bodies are kept, or are there: in words.
+    pub bodies: Option<String>,
     /// `halton-meter stop` was the last word.
     pub stopped: bool,
     pub root: Process,

@@ -15,7 +15,7 @@ use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 use tokio::time::timeout;
 
 use super::super::client::{self, Health, Tree};
-use super::super::{Context, env, selftest};
+use super::super::{Context, bodies, env, selftest};
 use super::facts::{Ca, Facts, Ledger, Process, ProxyVariable, Says};
 use crate::config::UpstreamProxy;
 use crate::handover::channel::EdgeChannel;
@@ -43,6 +43,9 @@ pub fn gather(ctx: &Context) -> Facts {
         wide: wide(&ctx.home),
         stale: stale(&ctx.home, tree.daemon),
         config_problems: ctx.loaded.problems.iter().map(ToString::to_string).collect(),
+        bodies: Some(bodies::Standing::look(ctx, bodies::of_daemon(ctx)))
+            .filter(bodies::Standing::is_worth_a_word)
+            .map(|standing| standing.line()),
         stopped: ctx.home.user_stopped().exists(),
         root: process(tree.root),
         edge: process(tree.edge),
@@ -135,6 +138,7 @@ fn wide(home: &Home) -> Vec<PathBuf> {
         home.token_file(),
         home.config_file(),
         home.ledger_file(),
+        home.bodies_dir(),
         home.journal_file(),
     ];
     let is_wide = |path: &PathBuf| {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::facts::{Facts, Process, ProxyVariable, Says};
 use crate::selftest::Level;
 
-const LAYERS: usize = 17;
+const LAYERS: usize = 18;
 
 const LOW_DISK: u64 = 200 << 20;
 const SOON: i64 = 45;
@@ -80,6 +80,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         control,
         ca,
         ledger,
+        bodies,
         token,
         machine::upstream,
         bypass,
@@ -261,6 +262,11 @@ fn ledger(f: &Facts) -> Vec<Finding> {
         found.push(Finding::degraded("ledger", what).next("make room"));
     }
     or_ok(found, "ledger", || format!("opens; {} KB", f.ledger.bytes.div_ceil(1024)))
+}
+
+fn bodies(f: &Facts) -> Vec<Finding> {
+    let said = f.bodies.as_deref().unwrap_or("bodies are not kept");
+    vec![Finding::ok("bodies", said)]
 }
 
 fn token(f: &Facts) -> Vec<Finding> {

@@ -20,7 +20,7 @@ fn now() -> ZonedDateTime {
 
 fn shown(home: &Home, words: &[&str], style: Style) -> String {
     let mut out = Vec::new();
-    show(&args(words), home, style, &now(), &mut out).unwrap();
+    list(&args(words), home, style, &now(), &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -89,7 +89,7 @@ fn a_foreign_cursor_is_a_usage_error() {
     let (_dir, home) = home();
     for words in [["--before", "x"], ["--since", "soon"]] {
         let error =
-            show(&args(&words), &home, Style::default(), &now(), &mut Vec::new()).unwrap_err();
+            list(&args(&words), &home, Style::default(), &now(), &mut Vec::new()).unwrap_err();
         assert!(error.downcast_ref::<UsageError>().is_some(), "{error}");
     }
 }

@@ -11,6 +11,7 @@ use self::request::{
 };
 use self::response::Response;
 use self::turns::Turns;
+use super::bodies::Capture;
 use super::charge::charge;
 use super::http::{Cut, GaveUp, Headers, RequestHead, ResponseHead, Side};
 use super::price::Book;
@@ -73,6 +74,8 @@ pub struct Exchange {
     reason: Option<String>,
     /// Who ended it before its time.
     cut: Option<&'static str>,
+    /// The bodies, for who wants them kept.
+    capture: Option<Capture>,
 }
 
 /// What another protocol is to us.
@@ -117,17 +120,26 @@ impl Exchange {
             completeness: Completeness::Open,
             reason: None,
             cut: None,
+            capture: None,
             start,
         }
     }
 
+    /// Holds the bodies too; [`Exchange::captured`] gives them.
+    pub fn capture(&mut self, capture: Option<Capture>) {
+        self.capture = capture;
+    }
+
     /// Bytes of the request's body, after transfer decoding.
     pub fn request_body(&mut self, data: &[u8]) {
-        self.request.body(data);
+        self.request.body(data, self.capture.as_mut());
     }
 
     pub fn request_end(&mut self) {
         self.request.end();
+        if let Some(capture) = &mut self.capture {
+            capture.request.whole = true;
+        }
     }
 
     /// An interim (1xx) response: says nothing that is metered.
@@ -150,7 +162,7 @@ impl Exchange {
 
     /// Bytes of the response's body, after transfer decoding, before content decoding.
     pub fn response_body(&mut self, data: &[u8], _at: Timestamp) {
-        self.response.body(data);
+        self.response.body(data, self.capture.as_mut());
     }
 
     pub fn response_end(&mut self, at: Timestamp) {
@@ -160,6 +172,9 @@ impl Exchange {
         // An early answer, to a request that was not read to its end.
         self.request.end();
         self.response.end(true);
+        if let Some(capture) = &mut self.capture {
+            capture.response.whole = true;
+        }
         if self.tunnel.is_some() {
             return self.end_tunnel(at);
         }
@@ -270,6 +285,17 @@ impl Exchange {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.completeness != Completeness::Open
+    }
+
+    /// The bodies, once it is over and if they were wanted.
+    pub fn captured(&mut self) -> Option<Capture> {
+        if !self.is_finished() {
+            return None;
+        }
+        let mut capture = self.capture.take().filter(|capture| !capture.is_empty())?;
+        let response = &mut capture.response;
+        response.unread = response.unread.take().or_else(|| self.response.lossy());
+        Some(capture)
     }
 
     /// The row as far as it is known. Attribution (project, process, cwd …) is the caller's to add;

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::agent::Agent;
+use crate::meter::bodies::Capture;
 use crate::meter::coding;
 use crate::meter::http::{Headers, RequestHead};
 use crate::meter::surface::scan::{Found, Paths, Scanner};
@@ -93,16 +94,21 @@ impl Request {
         self.take(found);
     }
 
-    pub(super) fn body(&mut self, data: &[u8]) {
+    pub(super) fn body(&mut self, data: &[u8], mut capture: Option<&mut Capture>) {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let Some(mut decoder) = self.decoder.take() else { return };
         let mut documents = Vec::new();
         let scanner = &mut self.scanner;
         let result = decoder.feed(data, &mut |plain| {
             scanner.feed(plain, &mut |found| documents.push(found));
+            if let Some(capture) = &mut capture {
+                capture.request(plain);
+            }
         });
-        if result.is_ok() {
-            self.decoder = Some(decoder);
+        match (result, capture) {
+            (Ok(()), _) => self.decoder = Some(decoder),
+            (Err(why), Some(capture)) => capture.request.unread = Some(why.to_string()),
+            (Err(_), None) => {}
         }
         documents.iter().for_each(|found| self.take(found));
     }

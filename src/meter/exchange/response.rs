@@ -1,5 +1,6 @@
 //! The response's body: content coding off, framing off, one JSON unit after another to the reader.
 
+use crate::meter::bodies::Capture;
 use crate::meter::http::ResponseHead;
 use crate::meter::surface::scan::{Found, Scanner};
 use crate::meter::surface::{self, Kind, Reader, Reading};
@@ -77,14 +78,14 @@ impl Response {
         };
     }
 
-    pub(super) fn body(&mut self, data: &[u8]) {
+    pub(super) fn body(&mut self, data: &[u8], mut capture: Option<&mut Capture>) {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let Some(mut decoder) = self.decoder.take() else { return };
         let (framing, reader) = (&mut self.framing, &mut self.reader);
         let flaw = &mut self.flaw;
         let result = decoder.feed(data, &mut |plain| {
             if let Some(reader) = reader {
-                *flaw = flaw.or(framing.feed(plain, reader.as_mut()));
+                *flaw = flaw.or(framing.feed(plain, reader.as_mut(), capture.as_deref_mut()));
             }
         });
         match result {
@@ -148,7 +149,16 @@ impl Framing {
     }
 
     /// Says what could not be followed.
-    fn feed(&mut self, plain: &[u8], reader: &mut dyn Reader) -> Option<&'static str> {
+    fn feed(
+        &mut self,
+        plain: &[u8],
+        reader: &mut dyn Reader,
+        mut capture: Option<&mut Capture>,
+    ) -> Option<&'static str> {
+        // What is not text is kept as if it were a stream of text.
+        if let (false, Some(capture)) = (matches!(self, Self::Amazon(..)), &mut capture) {
+            capture.response(plain);
+        }
         if matches!(self, Self::Undecided) {
             let first = plain.iter().find(|byte| !byte.is_ascii_whitespace())?;
             *self = match first {
@@ -167,6 +177,9 @@ impl Framing {
                 let fed = parser.feed(plain, &mut |message| {
                     truncated |= message.truncated;
                     one_message(&message, scanner, reader);
+                    if let Some(capture) = &mut capture {
+                        write_message(&message, capture);
+                    }
                 });
                 if fed.is_err() {
                     return Some("the event stream is corrupt");
@@ -211,6 +224,14 @@ fn one_message(message: &eventstream::Message<'_>, scanner: &mut Scanner, reader
         Some(inner) => one_unit(name, &inner, scanner, reader),
         None => one_unit(name, message.payload, scanner, reader),
     }
+}
+
+/// As a server-sent event.
+fn write_message(message: &eventstream::Message<'_>, capture: &mut Capture) {
+    let inner = (message.name == "chunk").then(|| eventstream::chunk(message.payload)).flatten();
+    capture.response(format!("event: {}\ndata: ", message.name).as_bytes());
+    capture.response(inner.as_deref().unwrap_or(message.payload));
+    capture.response(b"\n\n");
 }
 
 fn one_unit(name: &str, json: &[u8], scanner: &mut Scanner, reader: &mut dyn Reader) {

@@ -6,6 +6,7 @@ use uuid::Uuid;
 use super::request::short;
 use super::response::Response;
 use super::{Completeness, Exchange, ExchangeStart};
+use crate::meter::bodies::{Capture, MARGIN};
 use crate::meter::surface::scan::Found;
 use crate::meter::surface::{Kind, Route};
 use crate::meter::usage::Tokens;
@@ -43,6 +44,7 @@ impl Exchange {
             completeness: Completeness::Open,
             reason: None,
             cut: None,
+            capture: self.capture.as_ref().map(Capture::another),
         }
     }
 
@@ -62,6 +64,27 @@ impl Exchange {
         self.request.bytes = bytes;
         if self.request.model.is_none() {
             self.request.model = model.and_then(short);
+        }
+    }
+
+    /// How much of a message is to be held.
+    pub(super) fn holds(&self) -> usize {
+        self.capture.as_ref().map_or(0, |capture| capture.cap().saturating_add(MARGIN))
+    }
+
+    /// The text of the message that asks; `bytes` long.
+    pub(super) fn hold_request(&mut self, text: &[u8]) {
+        if let Some(capture) = &mut self.capture {
+            capture.request(text);
+            capture.request.whole = true;
+        }
+    }
+
+    /// … and of one about it: a line each.
+    pub(super) fn hold_response(&mut self, text: &[u8]) {
+        if let Some(capture) = &mut self.capture {
+            capture.response(text);
+            capture.response(b"\n");
         }
     }
 

@@ -30,7 +30,7 @@ pub enum News {
 }
 
 /// Receives each exchange of the WebSocket when it is opened and when it has ended.
-pub type Sink<'s> = dyn FnMut(&Exchange, News) + 's;
+pub type Sink<'s> = dyn FnMut(&mut Exchange, News) + 's;
 
 /// Follows one WebSocket that leads to a model.
 #[derive(Debug)]
@@ -67,6 +67,8 @@ struct Heard {
     size: u64,
     /// Of the messages since they were last taken account of.
     bytes: u64,
+    /// The message itself, if it is wanted.
+    text: Vec<u8>,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,13 @@ impl Turns {
         model: Option<String>,
         fresh: fn() -> Uuid,
     ) -> Self {
-        let heard = |paths| Heard { scanner: Scanner::new(paths), found: None, size: 0, bytes: 0 };
+        let heard = |paths| Heard {
+            scanner: Scanner::new(paths),
+            found: None,
+            size: 0,
+            bytes: 0,
+            text: Vec::new(),
+        };
         Self {
             follower: WebSocket::new(extensions),
             talk: Talk {
@@ -135,7 +143,7 @@ impl Turns {
             if !turn.settle(at) {
                 turn.exchange.cut(cut, at);
             }
-            sink(&turn.exchange, News::Ended);
+            sink(&mut turn.exchange, News::Ended);
         }
     }
 
@@ -154,12 +162,13 @@ impl Turns {
 impl Talk {
     fn hear(&mut self, event: WsEvent<'_>, opened: &Exchange, at: Timestamp, sink: &mut Sink<'_>) {
         match event {
-            WsEvent::Data { side, data } => self.heard(side).take(data),
+            WsEvent::Data { side, data } => self.heard(side).take(data, opened.holds()),
             WsEvent::End { side, lost, .. } => {
                 let found = self.heard(side).end(lost.is_none());
+                let text = std::mem::take(&mut self.heard(side).text);
                 match (side, lost) {
-                    (Side::Client, None) => self.client_message(&found, opened, at, sink),
-                    (Side::Server, None) => self.server_message(&found, opened, at, sink),
+                    (Side::Client, None) => self.client_message(&found, &text, opened, at, sink),
+                    (Side::Server, None) => self.server_message(&found, &text, opened, at, sink),
                     // The response that it may have asked for will look as if nobody had.
                     (Side::Client, Some(_)) => {}
                     (Side::Server, Some(why)) => self.miss(&why.to_string()),
@@ -183,6 +192,7 @@ impl Talk {
     fn client_message(
         &mut self,
         found: &Found,
+        text: &[u8],
         opened: &Exchange,
         at: Timestamp,
         sink: &mut Sink<'_>,
@@ -196,11 +206,15 @@ impl Talk {
         self.settle(asked.lane, at, sink);
         let bytes = std::mem::take(&mut self.client.bytes);
         self.open(&asked, Some(found), bytes, opened, at, sink);
+        if let Some(turn) = self.open.back_mut() {
+            turn.exchange.hold_request(text);
+        }
     }
 
     fn server_message(
         &mut self,
         found: &Found,
+        text: &[u8],
         opened: &Exchange,
         at: Timestamp,
         sink: &mut Sink<'_>,
@@ -229,6 +243,7 @@ impl Talk {
         let Some(index) = turn else { return };
         let Some(turn) = self.open.get_mut(index) else { return };
         turn.exchange.hear(bytes, at);
+        turn.exchange.hold_response(text);
         if said.step == Step::Other {
             return;
         }
@@ -293,9 +308,9 @@ impl Talk {
         exchange.ask(None, 0, self.transcriber.as_deref(), None);
         exchange.hear(bytes, at);
         exchange.message(found, None);
-        sink(&exchange, News::Opened);
+        sink(&mut exchange, News::Opened);
         exchange.response_end(at);
-        sink(&exchange, News::Ended);
+        sink(&mut exchange, News::Ended);
     }
 
     fn open(
@@ -311,11 +326,11 @@ impl Talk {
             && let Some(mut turn) = self.open.pop_front()
         {
             turn.exchange.unfollowable("too many responses were open at once", at);
-            sink(&turn.exchange, News::Ended);
+            sink(&mut turn.exchange, News::Ended);
         }
         let mut exchange = opened.turn((self.fresh)(), at, self.kind);
         exchange.ask(message, bytes, self.model.as_deref(), self.answering.as_deref());
-        sink(&exchange, News::Opened);
+        sink(&mut exchange, News::Opened);
         self.open.push_back(Turn {
             exchange,
             lane: asked.lane.map(str::to_owned),
@@ -329,7 +344,7 @@ impl Talk {
     fn finish(&mut self, mut turn: Turn, at: Timestamp, sink: &mut Sink<'_>) {
         turn.exchange.response_end(at);
         turn.exchange.quota.append(&mut self.quota);
-        sink(&turn.exchange, News::Ended);
+        sink(&mut turn.exchange, News::Ended);
         if let Some(id) = turn.response {
             if self.over.len() >= MAX_REMEMBERED {
                 self.over.pop_front();
@@ -343,7 +358,7 @@ impl Talk {
         self.open.retain_mut(|turn| {
             let settled = turn.is_in(lane) && turn.settle(at);
             if settled {
-                sink(&turn.exchange, News::Ended);
+                sink(&mut turn.exchange, News::Ended);
             }
             !settled
         });
@@ -357,7 +372,7 @@ impl Talk {
     fn lose(&mut self, why: &str, at: Timestamp, sink: &mut Sink<'_>) {
         while let Some(mut turn) = self.open.pop_front() {
             turn.exchange.unfollowable(why, at);
-            sink(&turn.exchange, News::Ended);
+            sink(&mut turn.exchange, News::Ended);
         }
     }
 }
@@ -379,8 +394,10 @@ impl Turn {
 }
 
 impl Heard {
-    fn take(&mut self, data: &[u8]) {
+    fn take(&mut self, data: &[u8], hold: usize) {
         self.size = self.size.saturating_add(data.len() as u64);
+        let held = data.len().min(hold.saturating_sub(self.text.len()));
+        self.text.extend_from_slice(data.get(..held).unwrap_or_default());
         let found = &mut self.found;
         self.scanner.feed(data, &mut |document| *found = Some(document));
     }

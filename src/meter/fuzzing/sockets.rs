@@ -88,7 +88,7 @@ pub fn turns(data: &[u8]) {
         let mut turns = opened.upgraded(at(), Uuid::nil).expect("a model's");
         let mut rows = Vec::new();
         let (mut open, book) = (0_usize, Book::builtin());
-        let mut note = |exchange: &Exchange, news: News| {
+        let mut note = |exchange: &mut Exchange, news: News| {
             match news {
                 News::Opened => open += 1,
                 News::Ended => open -= 1,

@@ -17,6 +17,7 @@ use super::report::Window;
 use super::schema::{self, MIGRATIONS, VERSION};
 use super::tally::{Sample, Tally, Totals};
 use crate::home::Home;
+use crate::meter::bodies::Shelf;
 use crate::meter::projects::{self, Names};
 use crate::meter::row::{PublicRow, Row};
 
@@ -64,10 +65,16 @@ pub struct PublicPage {
     pub next: Option<String>,
 }
 
-impl From<Page> for PublicPage {
-    fn from(page: Page) -> Self {
+impl PublicPage {
+    /// With a look at whose bodies are kept.
+    #[must_use]
+    pub fn new(page: Page, shelf: &Shelf) -> Self {
+        let public = |row: Row| {
+            let bodies = shelf.has(row.id);
+            PublicRow::new(row, bodies)
+        };
         Self {
-            requests: page.rows.into_iter().map(PublicRow::from).collect(),
+            requests: page.rows.into_iter().map(public).collect(),
             next: page.next.map(|c| c.to_string()),
         }
     }
@@ -140,6 +147,21 @@ impl Ledger {
             next = rows.last().map(Cursor::of);
         }
         Ok(Page { rows, next })
+    }
+
+    /// The latest request to a model.
+    pub fn last_request(&self) -> Result<Vec<Row>, LedgerError> {
+        let last = RequestFilter { limit: Some(1), ..RequestFilter::default() };
+        self.requests(&last).map(|page| page.rows)
+    }
+
+    /// Up to two rows whose id ends in these digits (lower-case hex).
+    pub fn requests_ending(&self, digits: &str) -> Result<Vec<Row>, LedgerError> {
+        let sql = format!(
+            "SELECT {COLUMNS} FROM requests WHERE substr(lower(hex(id)), -length(?1)) = ?1 LIMIT 2"
+        );
+        let mut stmt = self.conn.prepare(&sql)?;
+        Ok(stmt.query_map([digits], record::read)?.collect::<Result<_, _>>()?)
     }
 
     /// The sums of one session of a tool.

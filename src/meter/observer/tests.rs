@@ -115,7 +115,6 @@ fn a_websocket_that_is_open_is_no_request_under_way() {
     let subject = subject(None, nobody());
     let mut observer = Observer::new(subject, rows.clone(), book, follower, watch.progress());
     for (side, bytes) in [(Side::Client, UPGRADE), (Side::Server, SWITCH)] {
-        let bytes = Bytes::from_static(bytes);
         observer.see(Seen::Bytes { side, at: Instant::now(), bytes });
     }
     let [row] = &rows.ledger()[..] else { panic!("not one row") };

@@ -106,7 +106,7 @@ impl World {
         self.down(b"answer").await;
         let watch = self.watch.as_mut().unwrap();
         for _ in 0..2 {
-            watch.next(drop).await.unwrap();
+            watch.next(|_| ()).await.unwrap();
         }
     }
 
@@ -155,7 +155,7 @@ async fn a_new_request_in_the_drain_keeps_the_connection_until_its_answer() {
     world.down(b"its answer").await;
     let watch = world.watch.as_mut().unwrap();
     for _ in 0..2 {
-        watch.next(drop).await.unwrap();
+        watch.next(|_| ()).await.unwrap();
     }
     assert_eq!(world.client.read(&mut [0]).await.unwrap(), 0);
     world.ends_by_us(CLOSE_DEADLINE).await;

@@ -135,7 +135,8 @@ fn take(tap: &Arc<Tap>, offer: Offer, fd: OwnedFd, link: Link) {
     };
     match (refusal, tap.admit()) {
         (None, Some(slot)) => {
-            tokio::spawn(offer::serve(Arc::clone(tap), slot, offer, fd, link));
+            let lane = tap.lanes.handle(slot.lane);
+            lane.spawn(offer::serve(Arc::clone(tap), slot, offer, fd, link));
         }
         (reason, _) => {
             // Our copy first: after the answer the socket is the edge's alone.

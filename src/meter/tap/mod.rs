@@ -1,13 +1,13 @@
 //! The daemon's side of the hand-over: takes client sockets that the edge offers, and meters them.
 //!
-//! Connections live on a runtime of their own, so that neither an actor nor the admin API can slow
-//! a byte, and observers on another one: a worker that is busy with a long parse polls no sockets,
-//! and the others may all be asleep. A connection keeps its tap alive, so whatever holds the tap may
-//! come and go.
+//! Connections live on threads of their own ([`lanes`]), so that neither an actor nor the admin API
+//! can slow a byte, and observers on another one: a thread that is busy with a long parse polls no
+//! sockets. A connection keeps its tap alive, so whatever holds the tap may come and go.
 
 mod bypass;
 mod channel;
 mod counters;
+mod lanes;
 mod means;
 mod offer;
 
@@ -47,15 +47,12 @@ use crate::home::Home;
 use crate::supervisor::ESCALATED;
 use bypass::Bypass;
 use counters::Counters;
+use lanes::Lanes;
 use means::Trial;
 
-/// One would do for the bytes, and save a wake-up for each event that the other takes over. But on a
-/// busy machine it may not run for long enough that the edge takes the daemon for frozen.
-const WORKERS: usize = 2;
 /// Observers work in batches ([`Pulse`]): one thread keeps up with whatever the others move.
 const OBSERVER_WORKERS: usize = 1;
-/// Name look-ups and attribution; the latter never takes more than [`ATTRIBUTIONS`] of them.
-const BLOCKING_THREADS: usize = 16;
+/// Look-ups of owners at once: the rest of the blocking threads is left to names.
 const ATTRIBUTIONS: usize = 2;
 /// What is left to do when connections have been cut off: write their rows.
 const CUT_GRACE: Duration = Duration::from_secs(3);
@@ -147,10 +144,10 @@ pub struct Tap {
     trial: Mutex<Option<Trial>>,
     attributor: Arc<Attributor>,
     attributions: Arc<Semaphore>,
-    handle: Handle,
+    lanes: Lanes,
     observers: Handle,
-    /// Emptied on drop: a runtime must not be dropped within another one.
-    runtimes: Vec<Runtime>,
+    /// Taken on drop: a runtime must not be dropped within another one.
+    observing: Option<Runtime>,
 }
 
 impl Tap {
@@ -161,12 +158,6 @@ impl Tap {
     }
 
     fn with_follower(deps: TapDeps, make_follower: MakeFollower) -> io::Result<Arc<Self>> {
-        let bytes = Builder::new_multi_thread()
-            .worker_threads(WORKERS)
-            .max_blocking_threads(BLOCKING_THREADS)
-            .thread_name("tap")
-            .enable_all()
-            .build()?;
         let observers = Builder::new_multi_thread()
             .worker_threads(OBSERVER_WORKERS)
             .max_blocking_threads(1)
@@ -185,9 +176,9 @@ impl Tap {
             trial: Mutex::default(),
             attributor: Arc::new(Attributor::new(deps.log.clone())),
             attributions: Arc::new(Semaphore::new(ATTRIBUTIONS)),
-            handle: bytes.handle().clone(),
+            lanes: Lanes::start()?,
             observers: observers.handle().clone(),
-            runtimes: vec![bytes, observers],
+            observing: Some(observers),
             deps,
         }))
     }
@@ -199,7 +190,7 @@ impl Tap {
     /// When the listener is not usable.
     pub async fn serve(self: Arc<Self>, listener: StdListener) -> io::Result<()> {
         listener.set_nonblocking(true)?;
-        let handle = self.handle.clone();
+        let handle = self.lanes.first().clone();
         let mut task = AbortOnDrop(handle.spawn(async move {
             let listener = UnixListener::from_std(listener)?;
             loop {
@@ -245,7 +236,7 @@ impl Tap {
         let path = self.deps.home.control_socket();
         let instance = self.deps.instance;
         let started = Instant::now();
-        let trip = AbortOnDrop(self.handle.spawn(async move {
+        let trip = AbortOnDrop(self.lanes.first().spawn(async move {
             let mut channel = EdgeChannel::connect(&path).await?;
             let hello = ToDaemon::Hello { version: VERSION, pid: std::process::id() };
             channel.send(&hello, None).await?;
@@ -316,26 +307,28 @@ impl Tap {
             *open += usize::from(room);
             room
         });
-        admitted.then(|| Slot(Arc::clone(self)))
+        admitted.then(|| Slot { tap: Arc::clone(self), lane: self.lanes.enter() })
     }
 }
 
 impl Drop for Tap {
     fn drop(&mut self) {
-        for runtime in self.runtimes.drain(..) {
-            runtime.shutdown_background();
-        }
+        self.observing.take().into_iter().for_each(Runtime::shutdown_background);
     }
 }
 
-struct Slot(Arc<Tap>);
+struct Slot {
+    tap: Arc<Tap>,
+    lane: usize,
+}
 
 impl Drop for Slot {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.panicked();
+            self.tap.panicked();
         }
-        self.0.open.send_modify(|open| *open = open.saturating_sub(1));
+        self.tap.lanes.leave(self.lane);
+        self.tap.open.send_modify(|open| *open = open.saturating_sub(1));
     }
 }
 

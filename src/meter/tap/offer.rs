@@ -94,6 +94,10 @@ fn look_up(tap: &Arc<Tap>, offer: &Offer) -> Attributed {
     let (client, local) = (offer.client, offer.local);
     tokio::spawn(async move {
         let Ok(_permit) = permits.acquire_owned().await else { return };
+        // Many short connections: what nobody waits for any more must not keep others waiting.
+        if found.is_closed() {
+            return;
+        }
         let search = tokio::task::spawn_blocking(move || attributor.attribute(client, local));
         if let Ok(attribution) = search.await {
             found.send_replace(Some(Arc::new(attribution)));

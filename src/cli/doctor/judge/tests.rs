@@ -10,6 +10,7 @@ fn fine() -> Facts {
         wide: Vec::new(),
         stale: Vec::new(),
         config_problems: Vec::new(),
+        bodies: None,
         stopped: false,
         root: process(1),
         edge: process(2),

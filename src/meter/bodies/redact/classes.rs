@@ -1,0 +1,217 @@
+//! What a secret looks like. Better a word too many than one too few: nobody needs the text whole.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+/// A kind of secret.
+#[derive(Debug)]
+pub(super) struct Class {
+    pub(super) name: &'static str,
+    /// For plain text.
+    plain: Regex,
+    /// For text that is JSON around its strings: stops where a string does.
+    structured: Option<Regex>,
+    check: fn(&str) -> bool,
+}
+
+impl Class {
+    pub(super) fn pattern(&self, structured: bool) -> &Regex {
+        self.structured.as_ref().filter(|_| structured).unwrap_or(&self.plain)
+    }
+
+    pub(super) fn is_one(&self, text: &str) -> bool {
+        (self.check)(text)
+    }
+}
+
+/// All of them. Patterns with lower bounds far below the real lengths: what was cut off is one too.
+pub(super) static CLASSES: LazyLock<Vec<Class>> = LazyLock::new(|| {
+    let mut classes: Vec<Class> =
+        SIMPLE.iter().map(|(name, pattern)| class(name, pattern)).collect();
+    classes.extend(WIDE.iter().map(|(name, plain, structured)| Class {
+        structured: Some(compiled(structured)),
+        check: is_value,
+        ..class(name, plain)
+    }));
+    classes.push(Class { check: is_token, ..class("bearer_token", BEARER) });
+    classes.push(Class { check: is_card, ..class("card_number", CARD) });
+    classes.push(Class { check: is_phone, ..class("phone", PHONE) });
+    classes
+});
+
+fn class(name: &'static str, pattern: &str) -> Class {
+    Class { name, plain: compiled(pattern), structured: None, check: |_| true }
+}
+
+fn compiled(pattern: &str) -> Regex {
+    Regex::new(pattern).expect("written here, and compiled by each test")
+}
+
+/// What secrets are called.
+macro_rules! names {
+    () => {
+        r"(?i:api[_. -]?keys?|access[_. -]?key(?:[_-]?id)?|account[_-]?key|shared[_-]?access[_-]?key|private[_-]?key|encryption[_-]?key|signing[_-]?key|secret(?:[_. -]?(?:access[_. -]?)?key)?|secrets|credentials?|token|passwd|password|passphrase|passcode|pwd|authorization|cookie|x-api-key|x-goog-api-key|private[_-]?token|connection[_-]?string)"
+    };
+}
+
+macro_rules! begin {
+    () => {
+        "-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
+    };
+}
+macro_rules! end {
+    () => {
+        "-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
+    };
+}
+/// Of a key whose end is not there: with what editors and escapes put between its lines.
+macro_rules! armoured {
+    () => {
+        r"[A-Za-z0-9+/=\s:,.()\\\x{2192}|>#*-]"
+    };
+}
+
+/// Told by their own look.
+const SIMPLE: &[(&str, &str)] = &[
+    ("anthropic_key", r"sk-ant-[A-Za-z0-9_-]{6,}"),
+    ("openai_key", r"sk-(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{8,}|sess-[A-Za-z0-9]{20,}"),
+    ("openrouter_key", r"sk-or-[A-Za-z0-9_-]{8,}"),
+    (
+        "api_key",
+        r"(?:^|[^A-Za-z0-9])(sk-[A-Za-z0-9_-]{20,})|sk-[A-Za-z0-9]{8,}T3BlbkFJ[A-Za-z0-9]*",
+    ),
+    ("aws_access_key", r"(?:AKIA|ASIA|ABIA|ACCA|AROA|AIDA)[A-Z0-9]{8,}"),
+    ("aws_bedrock_key", r"ABSK[A-Za-z0-9+/=]{20,}|bedrock-api-key-[A-Za-z0-9+/=_-]{8,}"),
+    ("github_token", r"gh[pousr]_[A-Za-z0-9]{8,}|github_pat_[A-Za-z0-9_]{8,}"),
+    ("gitlab_token", r"gl(?:pat|rt|dt|ft|soat|ptt|cbt|agent|imt|oas)-[A-Za-z0-9_.-]{8,}"),
+    ("google_api_key", r"AIza[A-Za-z0-9_-]{8,}|GOCSPX-[A-Za-z0-9_-]{8,}|ya29\.[A-Za-z0-9_-]{8,}"),
+    ("google_api_key", r"(?:^|[^A-Za-z0-9])(AQ\.Ab[A-Za-z0-9_-]{16,})|1//0[A-Za-z0-9_-]{20,}"),
+    ("groq_key", r"gsk_[A-Za-z0-9]{12,}"),
+    ("xai_key", r"xai-[A-Za-z0-9]{16,}"),
+    ("npm_token", r"npm_[A-Za-z0-9]{16,}"),
+    ("huggingface_token", r"hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}"),
+    (
+        "provider_key",
+        r"pplx-[A-Za-z0-9]{16,}|nvapi-[A-Za-z0-9_-]{16,}|csk-[A-Za-z0-9]{16,}|r8_[A-Za-z0-9]{16,}|fw_[A-Za-z0-9]{16,}|tgp_v1_[A-Za-z0-9_-]{16,}|psk-[A-Za-z0-9]{16,}",
+    ),
+    (
+        "slack_token",
+        r"xox[abceoprs](?:\.xox[a-z])?-[A-Za-z0-9-]{6,}|xapp-[A-Za-z0-9-]{6,}|xwfp-[A-Za-z0-9-]{6,}",
+    ),
+    ("slack_webhook", r"hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9_/-]{4,})"),
+    ("discord_webhook", r"discord(?:app)?\.com/api/webhooks/([A-Za-z0-9_/-]{4,})"),
+    ("telegram_token", r"\b[0-9]{8,10}:[A-Za-z0-9_-]{35}"),
+    (
+        "service_token",
+        r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{8,}|whsec_[A-Za-z0-9+/=]{8,}|SG\.[A-Za-z0-9_-]{10,}\.?[A-Za-z0-9_-]*|shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{16,}|do[opr]_v1_[a-f0-9]{16,}|dckr_(?:pat|oat)_[A-Za-z0-9_-]{8,}|pypi-[A-Za-z0-9_-]{16,}|ATATT[A-Za-z0-9_=-]{16,}|lin_(?:api|oauth)_[A-Za-z0-9]{16,}|ntn_[A-Za-z0-9]{16,}|AGE-SECRET-KEY-1[A-Z0-9]{8,}|hv[sbr]\.[A-Za-z0-9_-]{16,}|tskey-[A-Za-z0-9-]{8,}|figd_[A-Za-z0-9_-]{16,}|sntry[us]_[A-Za-z0-9_=+/-]{16,}|PMAK-[A-Za-z0-9-]{16,}|cio[A-Za-z0-9]{32}",
+    ),
+    ("jwt", r"eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{2,}(?:\.[A-Za-z0-9_-]*)*"),
+    ("basic_auth", r"(?i:\bbasic)[ \t]+([A-Za-z0-9+/_-]{8,}={0,2})"),
+    (
+        "command_line",
+        r"--?(?i:password|passwd|pass|token|api-key|apikey|secret|auth)[ \t]+([^\s\x22'\\-][^\s\x22'\\]*)",
+    ),
+    (
+        "email",
+        r"[\p{L}\p{N}][\p{L}\p{N}.!#$%&*+/=?^_`{|}~'-]*@(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]*[\p{L}\p{N}])?\.)+\p{L}{2,}",
+    ),
+    ("ssn", r"\b[0-8][0-9]{2}-[0-9]{2}-[0-9]{4}\b"),
+];
+
+/// Told by what is before them: up to the end of the line, of the string or of the word.
+const WIDE: &[(&str, &str, &str)] = &[
+    (
+        "private_key",
+        concat!(begin!(), "(?:(?s:.*?)", end!(), "|", armoured!(), "*)"),
+        concat!(begin!(), r"(?:[^\x22]*?", end!(), "|", armoured!(), "*)"),
+    ),
+    (
+        "header",
+        r"(?i:authorization|x-api-key|x-goog-api-key|api-key|x-auth-token|cookie2?)[ \t]*:[ \t]*([^\r\n]+)",
+        r"(?i:authorization|x-api-key|x-goog-api-key|api-key|x-auth-token|cookie2?)[ \t]*:[ \t]*([^\s\x22\\][^\r\n\x22\\]*)",
+    ),
+    (
+        "connection_string",
+        r"[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@\x22'<>]*:([^\s\x22<>]+)@",
+        r"[A-Za-z][A-Za-z0-9+.-]*://[^\s:/@\x22'<>]*:([^\s\x22<>]+)@",
+    ),
+    (
+        "query",
+        r"[?&;](?i:key|api[_-]?key|sig|signature|token|code|auth|x-amz-(?:signature|credential|security-token)|[a-z_-]*(?:token|secret|key|password))=([^&\s\x22'<>#]+)",
+        r"[?&;](?i:key|api[_-]?key|sig|signature|token|code|auth|x-amz-(?:signature|credential|security-token)|[a-z_-]*(?:token|secret|key|password))=([^&\s\x22'<>#\\]+)",
+    ),
+    // In quotes of its own, which may be escaped within; then without.
+    (
+        "assignment",
+        concat!(names!(), r#"[\x22'`]?\s*(?::|=>|:=|==?)\s*\x22((?:[^\x22\\]|\\(?s:.))+)"#),
+        concat!(names!(), r#"[\x22'`]?\s*(?::|=>|:=|==?)\s*\x22((?:[^\x22\\]|\\(?s:.))+)"#),
+    ),
+    (
+        "assignment",
+        concat!(names!(), r"[\x22'`]?\s*(?::|=>|:=|==?)\s*'((?:[^'\\\x22]|\\(?s:.))+)"),
+        concat!(names!(), r"[\x22'`]?\s*(?::|=>|:=|==?)\s*'((?:[^'\\\x22]|\\(?s:.))+)"),
+    ),
+    (
+        "assignment",
+        concat!(names!(), r"[\x22'`]?[ \t]*(?::|=>|:=|==?)[ \t]*([^\s\x22'`\[{(][^\s\x22']{2,})"),
+        concat!(
+            names!(),
+            r"[\x22'`]?[ \t]*(?::|=>|:=|==?)[ \t]*([^\s\x22'`\[{(\\][^\s\x22'\\]{2,})"
+        ),
+    ),
+];
+
+const BEARER: &str = r"(?i:\bbearer)[ \t]+([A-Za-z0-9._~+/=-]{8,})";
+const CARD: &str = r"\b[0-9](?:[ -]?[0-9]){12,18}\b";
+const PHONE: &str = r"\+[0-9][0-9 ().\x{2011}-]{6,20}[0-9]|\(?\b[0-9]{3}\)?[ .-]?[ ]?[0-9]{3}[.-][0-9]{4}\b|\([0-9]{3}\) ?[0-9]{3}[ .-]?[0-9]{4}\b";
+
+/// `"password": null` is none.
+fn is_value(text: &str) -> bool {
+    let word = text.trim_end_matches([',', ';', ')', '}', ']']);
+    !matches!(word, "null" | "true" | "false" | "None" | "undefined")
+}
+
+/// "Bearer tokens" is prose.
+fn is_token(text: &str) -> bool {
+    text.len() >= 16 || text.bytes().any(|b| b.is_ascii_digit())
+}
+
+fn is_phone(text: &str) -> bool {
+    (10..=15).contains(&digits(text).count())
+        || (text.starts_with('+') && digits(text).count() >= 8)
+}
+
+/// Numbers that a card network gives out, with the right last digit.
+fn is_card(text: &str) -> bool {
+    let digits: Vec<u32> = digits(text).collect();
+    let prefix = |n: usize| digits.iter().take(n).fold(0, |sum, digit| sum * 10 + digit);
+    let known = match digits.len() {
+        14 => matches!(prefix(2), 30 | 36 | 38 | 39),
+        15 => matches!(prefix(2), 34 | 37),
+        13 => prefix(1) == 4,
+        16..=19 => {
+            prefix(1) == 4 || matches!(prefix(2), 35 | 50..=69) || matches!(prefix(4), 2221..=2720)
+        }
+        _ => false,
+    };
+    known && luhn(&digits)
+}
+
+fn luhn(digits: &[u32]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(n, digit)| match (n % 2, digit * 2) {
+            (0, _) => *digit,
+            (_, double) if double > 9 => double - 9,
+            (_, double) => double,
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+fn digits(text: &str) -> impl Iterator<Item = u32> + '_ {
+    text.chars().filter_map(|c| c.to_digit(10))
+}

@@ -1,0 +1,161 @@
+//! Which thresholds were told, where, and for which span: each once, whoever tells.
+//!
+//! It is written down before anything is told: a warning may get lost, it does not come twice.
+
+use std::collections::BTreeMap;
+use std::fs::{self, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+
+use jiff::ZonedDateTime;
+use rustix::fs::{FlockOperation, flock};
+use serde::{Deserialize, Serialize};
+
+use super::Standing;
+use crate::home::{Home, write_atomic};
+
+/// Spans that are remembered of each budget: a clock that was set back may come to them again.
+const SPANS: usize = 64;
+
+/// Where a threshold is told.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Channel {
+    /// At the end of `halton-meter run`.
+    Run,
+    Desktop,
+    Webhook,
+}
+
+impl Channel {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Run => "run",
+            Self::Desktop => "desktop",
+            Self::Webhook => "webhook",
+        }
+    }
+}
+
+/// By channel, budget and span: the highest threshold.
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Told(BTreeMap<String, BTreeMap<String, BTreeMap<String, u64>>>);
+
+impl Told {
+    /// Whether this is news: a threshold that was not told there of this span. From then on it was.
+    pub fn news(&mut self, channel: Channel, standing: &Standing, now: &ZonedDateTime) -> bool {
+        let Some(passed) = standing.passed() else { return false };
+        // By the calendar: another time zone is no other day.
+        let first = standing.window.from.to_zoned_datetime(now.time_zone().clone()).date();
+        let span = format!("{first} {}", standing.budget.per.as_str());
+        let budgets = self.0.entry(channel.as_str().to_owned()).or_default();
+        let spans = budgets.entry(standing.budget.name.clone()).or_default();
+        if spans.get(&span).is_some_and(|told| *told >= passed) {
+            return false;
+        }
+        spans.insert(span, passed);
+        while spans.len() > SPANS {
+            spans.pop_first();
+        }
+        true
+    }
+}
+
+/// What of `standings` is to be told on `channel` now; it counts as told from here on.
+///
+/// # Errors
+/// When that can't be written down; then nothing is to be told.
+pub fn claim(
+    home: &Home,
+    channel: Channel,
+    standings: &[Standing],
+    now: &ZonedDateTime,
+) -> io::Result<Vec<Standing>> {
+    if standings.iter().all(|standing| standing.passed().is_none()) {
+        return Ok(Vec::new());
+    }
+    let path = home.budgets_told();
+    let lock = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path.with_extension("lock"))?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    // A file that is broken has told nothing.
+    let text = fs::read_to_string(&path).ok();
+    let mut told: Told = text.and_then(|t| serde_json::from_str(&t).ok()).unwrap_or_default();
+    let news: Vec<Standing> =
+        standings.iter().filter(|s| told.news(channel, s, now)).cloned().collect();
+    if !news.is_empty() {
+        write_atomic(&path, serde_json::to_string(&told)?.as_bytes())?;
+    }
+    Ok(news)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::budget::{Budget, Per};
+    use crate::meter::ledger::Window;
+
+    fn stands(per: Per, dollars: u64, from: &str) -> Standing {
+        let from = from.parse().unwrap();
+        Standing {
+            budget: Budget {
+                name: "b".to_owned(),
+                limit: "10".parse().unwrap(),
+                per,
+                project: None,
+                model: None,
+                covered: false,
+            },
+            window: Window { from, to: jiff::Timestamp::MAX },
+            spent_nanousd: dollars * 1_000_000_000,
+            unpriced: 0,
+        }
+    }
+
+    fn at(zone: &str) -> ZonedDateTime {
+        format!("2026-11-25T12:00:00[{zone}]").parse().unwrap()
+    }
+
+    #[test]
+    fn each_threshold_is_news_once_in_each_span_and_on_each_channel() {
+        let mut told = Told::default();
+        let now = at("UTC");
+        let mut day =
+            |dollars, from| told.news(Channel::Run, &stands(Per::Day, dollars, from), &now);
+        let today = "2026-11-25T00:00:00Z";
+        let said: Vec<bool> = [4, 5, 7, 8, 9, 12, 99].map(|dollars| day(dollars, today)).into();
+        assert_eq!(said, [false, true, false, true, false, true, false]);
+        // The limit is raised and reached again, or what was spent is priced anew.
+        assert!(!day(4, today) && !day(8, today) && !day(12, today));
+        assert!(day(12, "2026-11-26T00:00:00Z"), "another day");
+        assert!(!day(12, today), "the clock was set back");
+        assert!(!day(12, "2026-11-26T00:00:00Z"), "and forth");
+        assert!(told.news(Channel::Webhook, &stands(Per::Day, 12, today), &now));
+        // A month begins with a day.
+        assert!(told.news(Channel::Run, &stands(Per::Month, 12, today), &now));
+        // The same day, elsewhere.
+        let moved = stands(Per::Day, 12, "2026-11-24T23:00:00Z");
+        assert!(!told.news(Channel::Run, &moved, &at("Europe/Berlin")));
+    }
+
+    #[test]
+    fn only_one_of_many_tells_and_only_what_is_written_down() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let standings = [stands(Per::Day, 8, "2026-11-25T00:00:00Z")];
+        let tell = || claim(&home, Channel::Run, &standings, &at("UTC"));
+        let told: usize = std::thread::scope(|scope| {
+            let all: Vec<_> = (0..8).map(|_| scope.spawn(|| tell().unwrap().len())).collect();
+            all.into_iter().map(|one| one.join().unwrap()).sum()
+        });
+        assert_eq!(told, 1);
+        fs::remove_file(home.budgets_told()).unwrap();
+        fs::create_dir(home.budgets_told()).unwrap();
+        assert!(tell().is_err(), "or it would be told over and over");
+    }
+}

@@ -79,6 +79,11 @@ impl Home {
     pub fn prices_file(&self) -> PathBuf {
         self.0.join("prices.toml")
     }
+    /// What projects are shown as.
+    #[must_use]
+    pub fn projects_file(&self) -> PathBuf {
+        self.0.join("projects.toml")
+    }
     #[must_use]
     pub fn budgets_file(&self) -> PathBuf {
         self.0.join("budgets.toml")

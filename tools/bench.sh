@@ -13,4 +13,6 @@ if [ -z "${HALTON_METER_BIN:-}" ]; then
   HALTON_METER_BIN="$target/bench/halton-meter"
 fi
 export HALTON_METER_BIN
-exec cargo bench --locked --bench e2e -- "$@"
+# With dev the bench itself (client, origin, baselines) is not optimised, and quickly built: whether
+# everything works shows as well, ratios do not.
+exec cargo bench --locked --profile "${HALTON_BENCH_PROFILE:-bench}" --bench e2e -- "$@"

@@ -57,7 +57,7 @@ if grep -q HALTON_METER_FAULTS target/release/halton-meter; then exit 1; fi
 
 step bench
 # Fails on a lost request or row, never on a time.
-tools/bench.sh --smoke
+HALTON_BENCH_PROFILE=dev tools/bench.sh --smoke
 
 step chaos
 tools/chaos.sh 1 30

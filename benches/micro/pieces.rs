@@ -15,6 +15,7 @@ use halton_meter::meter::price::{Book, Query};
 use halton_meter::meter::row::Protocol;
 use halton_meter::meter::usage::{Tokens, Usage, UsageState};
 use jiff::Timestamp;
+use slog::Logger;
 use uuid::Uuid;
 
 use crate::Case;
@@ -68,7 +69,7 @@ pub(crate) fn row() -> Case {
 /// Whose connection is it? Of a process that is remembered.
 pub(crate) fn owner_known() -> Case {
     let (listener, client) = connection();
-    let attributor = Attributor::default();
+    let attributor = Attributor::new(Logger::root(slog::Discard, slog::o!()));
     Case::new("owner-known", "connection", 1, move || {
         attributor.attribute(client.local_addr().unwrap(), listener.local_addr().unwrap())
     })
@@ -82,7 +83,8 @@ pub(crate) fn owner_unknown() -> Case {
     Case::new("owner-unknown", "connection", 1, move || {
         others.get_or_insert_with(|| (0..crowd).map(|_| Other::start()).collect::<Vec<_>>());
         let local = listener.local_addr().unwrap();
-        Attributor::default().attribute(client.local_addr().unwrap(), local)
+        Attributor::new(Logger::root(slog::Discard, slog::o!()))
+            .attribute(client.local_addr().unwrap(), local)
     })
 }
 

@@ -16,6 +16,7 @@ mod manual;
 mod output;
 mod pricing;
 mod processes;
+mod project;
 mod quota;
 mod range;
 mod recompute;
@@ -95,6 +96,9 @@ enum Command {
     Report(report::ReportArgs),
     /// The requests themselves, newest first.
     Requests(requests::RequestsArgs),
+    /// Projects: what there are, what they are called, and whose requests are whose.
+    #[command(subcommand)]
+    Project(project::ProjectCommand),
     /// What is kept of what was asked and answered (off by default), and how to be rid of it.
     #[command(subcommand)]
     Bodies(bodies::BodiesCommand),
@@ -232,6 +236,7 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Selftest(args) => selftest::run(&ctx, &args, &mut out),
         Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
         Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
+        Command::Project(command) => project::run(&ctx, &command, &mut out),
         Command::Bodies(command) => bodies::run(&ctx, &command, &mut out),
         Command::Statusline(args) => statusline::run(&ctx, &args, &mut out),
         Command::Pricing(command) => pricing::run(&ctx, &command, &mut out),

@@ -252,7 +252,7 @@ fn group_table(grouping: &Grouping, versus: bool) -> Table {
     for group in &grouping.groups {
         let t = &group.totals;
         let mut cells = vec![
-            group.key.as_deref().map_or_else(|| "(unknown)".to_owned(), clean),
+            group.key.as_deref().map_or_else(|| nobody(grouping.by).to_owned(), clean),
             count(t.requests),
             if t.errors == 0 { String::new() } else { count(t.errors) },
             count_or_dash(all_input(&t.tokens)),
@@ -293,7 +293,21 @@ const fn title(by: GroupBy) -> &'static str {
         GroupBy::Provider => "PROVIDER",
         GroupBy::Client => "CLIENT",
         GroupBy::Session => "SESSION",
+        GroupBy::Agent => "AGENT",
         GroupBy::Day => "DAY",
+    }
+}
+
+/// Rows without a key.
+const fn nobody(by: GroupBy) -> &'static str {
+    match by {
+        GroupBy::Agent => "(main)",
+        GroupBy::Project
+        | GroupBy::Model
+        | GroupBy::Provider
+        | GroupBy::Client
+        | GroupBy::Session
+        | GroupBy::Day => "(unknown)",
     }
 }
 

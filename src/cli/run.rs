@@ -29,7 +29,7 @@ const FLUSH: Duration = Duration::from_millis(1500);
     halton-meter run -- claude -p 'hello'\n  \
     halton-meter run --project billing -- python job.py")]
 pub struct RunArgs {
-    /// Project that the requests belong to (default: the git repository, else the program).
+    /// Project that the requests belong to (default: `halton-meter project here` shows it).
     #[arg(long)]
     project: Option<String>,
     /// No summary at the end.

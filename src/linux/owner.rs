@@ -1,6 +1,7 @@
 //! Which process owns a socket, and what `/proc` tells of it. Only processes of the same user are
 //! seen; whatever can't be read is `None`.
 
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
@@ -8,6 +9,7 @@ use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Access, CWD, Mode, OFlags, RawDir, access, open, readlinkat_raw};
 use rustix::net::netlink::{SOCK_DIAG, SocketAddrNetlink};
@@ -23,31 +25,61 @@ const MAX_BLOCK: usize = 4 * 1024 * 1024;
 const MAX_ARGUMENTS: usize = 64;
 /// Processes that are looked at in the order of their age.
 const YOUNG: usize = 8;
+/// Sockets that are remembered.
+const SEEN: usize = 16 * 1024;
 
 /// A process and the descriptor by which it holds a socket.
 pub type Holder = (u32, i32);
 
-/// The process that holds the socket whose own address is `client` and whose peer is `local`.
-/// `recent` holders are asked first, each for the same descriptor before all of its others (who
-/// closes one socket and opens another has it there again): a scan of every process costs
-/// milliseconds.
-#[must_use]
-pub fn of_socket(client: SocketAddr, local: SocketAddr, recent: &[Holder]) -> Option<Holder> {
-    let inode = match diag::inode(client, local) {
-        diag::Answer::Inode(inode) => inode,
-        diag::Answer::Gone => return None,
-        diag::Answer::Unavailable => table_inode(client, local)?,
-    };
-    let link = format!("socket:[{inode}]");
-    let again = |(pid, descriptor): &&Holder| {
-        let path = format!("/proc/{pid}/fd/{descriptor}");
-        readlinkat_raw(CWD, path, &mut [MaybeUninit::uninit(); 64])
-            .is_ok_and(|(target, _)| target == link.as_bytes())
-    };
-    if let Some(holder) = recent.iter().find(again) {
-        return Some(*holder);
+/// Which process holds which socket, as far as it was come by.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// By inode; looked at again before it is believed.
+    seen: Mutex<HashMap<u64, Holder>>,
+}
+
+impl Sockets {
+    /// The process that holds the socket whose own address is `client` and whose peer is `local`.
+    /// `recent` holders are asked first, each for the same descriptor before all of its others (who
+    /// closes one socket and opens another has it there again): a scan of every process costs
+    /// milliseconds.
+    #[must_use]
+    pub fn holder(
+        &self,
+        client: SocketAddr,
+        local: SocketAddr,
+        recent: &[Holder],
+    ) -> Option<Holder> {
+        let inode = match diag::inode(client, local) {
+            diag::Answer::Inode(inode) => inode,
+            diag::Answer::Gone => return None,
+            diag::Answer::Unavailable => table_inode(client, local)?,
+        };
+        let holds = |(pid, descriptor): &Holder| {
+            let path = format!("/proc/{pid}/fd/{descriptor}");
+            readlinkat_raw(CWD, path, &mut [MaybeUninit::uninit(); 64])
+                .is_ok_and(|(target, _)| inode_of_link(target) == Some(inode))
+        };
+        if let Some(holder) = recent.iter().find(|holder| holds(holder)) {
+            return Some(*holder);
+        }
+        // One search at a time: what it comes by is what the next ones look for.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holder) = seen.get(&inode).filter(|holder| holds(holder)) {
+            return Some(*holder);
+        }
+        if seen.len() >= SEEN {
+            seen.clear();
+        }
+        search(recent, |pid| {
+            note_sockets(pid, &mut seen);
+            seen.get(&inode).copied().filter(|(holder, _)| *holder == pid)
+        })
     }
-    let held = |pid: u32| Some((pid, descriptor(pid, &link)?));
+}
+
+/// The first process of which `held` says something.
+fn search(recent: &[Holder], mut held: impl FnMut(u32) -> Option<Holder>) -> Option<Holder> {
     if let Some(holder) = recent.iter().find_map(|(pid, _)| held(*pid)) {
         return Some(holder);
     }
@@ -60,7 +92,7 @@ pub fn of_socket(client: SocketAddr, local: SocketAddr, recent: &[Holder]) -> Op
     // Young processes first: they are the ones that are not remembered yet. Then those that have
     // few descriptors; a server with thousands of them is rarely what calls a model.
     let rest = pids.split_off(pids.len().min(YOUNG));
-    if let Some(holder) = pids.into_iter().find_map(held) {
+    if let Some(holder) = pids.into_iter().find_map(&mut held) {
         return Some(holder);
     }
     let mut rest: Vec<(u64, u32)> =
@@ -79,13 +111,23 @@ fn descriptors(pid: u32) -> Option<u64> {
 /// Start of the process in clock ticks since boot: tells it from a later one with the same pid.
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
+    stat(pid, 22)
+}
+
+#[must_use]
+pub fn parent(pid: u32) -> Option<u32> {
+    stat(pid, 4).and_then(|parent| parent.try_into().ok())
+}
+
+/// A number among the fields of `/proc/PID/stat`, which are counted from 1.
+fn stat(pid: u32, field: usize) -> Option<u64> {
     // At once: its length is not told beforehand, and it is read for each connection.
     let mut buffer = [0; 1024];
     let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
     let stat = str::from_utf8(buffer.get(..length)?).ok()?;
-    // The name may hold anything, parentheses included; field 22 is counted from behind it.
+    // The name, field 2, may hold anything, parentheses included.
     let (_, rest) = stat.rsplit_once(')')?;
-    rest.split_ascii_whitespace().nth(19)?.parse().ok()
+    rest.split_ascii_whitespace().nth(field.checked_sub(3)?)?.parse().ok()
 }
 
 #[must_use]
@@ -109,34 +151,46 @@ pub fn arguments(pid: u32) -> Vec<String> {
     arguments.take(MAX_ARGUMENTS).map(|a| String::from_utf8_lossy(a).into_owned()).collect()
 }
 
-/// One variable of the environment that the process was started with.
+/// Variables of the environment that the process was started with.
 #[must_use]
-pub fn variable(pid: u32, name: &str) -> Option<String> {
+pub fn variables(pid: u32, names: &[&str]) -> Vec<Option<String>> {
     let block = read_block(&format!("/proc/{pid}/environ"));
-    block.split(|b| *b == 0).find_map(|entry| {
-        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        Some(String::from_utf8_lossy(value).into_owned())
-    })
+    let value = |name: &&str| {
+        block.split(|b| *b == 0).find_map(|entry| {
+            let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        })
+    };
+    names.iter().map(value).collect()
 }
 
 fn read_block(path: &str) -> Vec<u8> {
     fs::read(path).ok().filter(|b| b.len() <= MAX_BLOCK).unwrap_or_default()
 }
 
-/// Which descriptor of the process leads to `link`; `.` and `..` do not.
-fn descriptor(pid: u32, link: &str) -> Option<i32> {
+/// Notes all sockets of a process.
+fn note_sockets(pid: u32, seen: &mut HashMap<u64, Holder>) {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let dir = open(format!("/proc/{pid}/fd"), flags, Mode::empty()).ok()?;
+    let Ok(dir) = open(format!("/proc/{pid}/fd"), flags, Mode::empty()) else { return };
     let mut names = [MaybeUninit::uninit(); 8 * 1024];
     let mut entries = RawDir::new(&dir, &mut names);
     let mut target = [MaybeUninit::uninit(); 64];
     while let Some(Ok(entry)) = entries.next() {
-        let found = readlinkat_raw(&dir, entry.file_name(), &mut target);
-        if found.is_ok_and(|(target, _)| target == link.as_bytes()) {
-            return entry.file_name().to_str().ok()?.parse().ok();
+        // `.` and `..` are no numbers.
+        let name = entry.file_name();
+        let Some(descriptor) = name.to_str().ok().and_then(|n| n.parse().ok()) else { continue };
+        if let Ok((target, _)) = readlinkat_raw(&dir, name, &mut target)
+            && let Some(inode) = inode_of_link(target)
+        {
+            seen.insert(inode, (pid, descriptor));
         }
     }
-    None
+}
+
+/// `socket:[4242]`
+fn inode_of_link(target: &[u8]) -> Option<u64> {
+    let inode = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
+    str::from_utf8(inode).ok()?.parse().ok()
 }
 
 /// The slow way, where the kernel does not answer the question directly: milliseconds when there
@@ -297,11 +351,16 @@ mod tests {
             let fast = diag::inode(from, local);
             assert!([diag::Answer::Inode(slow), diag::Answer::Unavailable].contains(&fast));
             let holder = (std::process::id(), client.as_raw_fd());
-            assert_eq!(of_socket(from, local, &[]), Some(holder));
-            assert_eq!(of_socket(from, local, &[(1, 0), holder]), Some(holder));
-            assert_eq!(of_socket(from, local, &[(1, 0), (holder.0, 0)]), Some(holder));
+            for recent in [&[][..], &[(1, 0), holder], &[(1, 0), (holder.0, 0)]] {
+                let sockets = Sockets::default();
+                assert_eq!(sockets.holder(from, local, recent), Some(holder));
+                // What was seen is found again, and what is no more is not believed.
+                assert_eq!(sockets.holder(from, local, &[]), Some(holder));
+                sockets.seen.lock().unwrap().values_mut().for_each(|seen| *seen = (1, 0));
+                assert_eq!(sockets.holder(from, local, &[]), Some(holder));
+            }
             drop(client);
-            assert_eq!(of_socket(from, local, &[holder]), None);
+            assert_eq!(Sockets::default().holder(from, local, &[holder]), None);
             if fast != diag::Answer::Unavailable {
                 assert_eq!(diag::inode(from, local), diag::Answer::Gone, "and no table is read");
             }
@@ -315,7 +374,7 @@ mod tests {
         let Ok(client) = TcpStream::connect(("127.0.0.1", port)) else { return };
         let (server, peer) = listener.accept().unwrap();
         assert!(peer.ip().is_ipv6(), "mapped");
-        assert!(of_socket(peer, server.local_addr().unwrap(), &[]).is_some());
+        assert!(Sockets::default().holder(peer, server.local_addr().unwrap(), &[]).is_some());
         drop(client);
     }
 
@@ -340,7 +399,7 @@ mod tests {
         assert_eq!(executable(pid), std::env::current_exe().ok());
         assert_eq!(working_directory(pid), std::env::current_dir().ok());
         assert!(!arguments(pid).is_empty());
-        assert_eq!(variable(pid, "PATH"), std::env::var("PATH").ok());
-        assert_eq!(variable(pid, "PAT"), None);
+        assert_eq!(variables(pid, &["PAT", "PATH"]), [None, std::env::var("PATH").ok()]);
+        assert_eq!(parent(pid), Some(std::os::unix::process::parent_id()));
     }
 }

@@ -1,42 +1,80 @@
 //! Which process owns a socket, and what the system tells of it. Only processes of the same user are
 //! seen; whatever can't be read is `None`.
 
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
+use super::procinfo::Ends;
 use super::{libproc, procinfo};
 
 /// Whether this platform can tell at all.
 pub const AVAILABLE: bool = cfg!(target_os = "macos");
 
 const MAX_ARGUMENTS: usize = 64;
+/// Sockets that are remembered.
+const SEEN: usize = 16 * 1024;
 
 /// A process and the descriptor by which it holds a socket.
 pub type Holder = (u32, i32);
 
-/// The process that holds the socket whose own address is `client` and whose peer is `local`.
-/// `recent` holders are asked first, each for the same descriptor before all of its others: a scan of
-/// every process costs milliseconds.
-#[must_use]
-pub fn of_socket(client: SocketAddr, local: SocketAddr, recent: &[Holder]) -> Option<Holder> {
-    let (client, local) = (plain(client), plain(local));
-    let is_it = |ends: procinfo::Ends| plain(ends.local) == client && plain(ends.foreign) == local;
-    let by = |pid, fd| procinfo::ends(&libproc::socket(pid, fd)).is_some_and(is_it);
-    if let Some(holder) = recent.iter().find(|(pid, fd)| by(*pid, *fd)) {
-        return Some(*holder);
+/// Which process holds which socket, as far as it was come by.
+#[derive(Debug, Default)]
+pub struct Sockets {
+    /// Looked at again before it is believed.
+    seen: Mutex<HashMap<Ends, Holder>>,
+}
+
+impl Sockets {
+    /// The process that holds the socket whose own address is `client` and whose peer is `local`.
+    /// `recent` holders are asked first, each for the same descriptor before all of its others: a
+    /// scan of every process costs milliseconds.
+    #[must_use]
+    pub fn holder(
+        &self,
+        client: SocketAddr,
+        local: SocketAddr,
+        recent: &[Holder],
+    ) -> Option<Holder> {
+        let wanted = Ends { local: plain(client), foreign: plain(local) };
+        let holds = |(pid, fd): &Holder| ends(*pid, *fd) == Some(wanted);
+        if let Some(holder) = recent.iter().find(|holder| holds(holder)) {
+            return Some(*holder);
+        }
+        // One search at a time: what it comes by is what the next ones look for.
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holder) = seen.get(&wanted).filter(|holder| holds(holder)) {
+            return Some(*holder);
+        }
+        if seen.len() >= SEEN {
+            seen.clear();
+        }
+        let recent: Vec<u32> = recent.iter().map(|(pid, _)| *pid).collect();
+        search(&recent, libproc::pids, |pid| {
+            for fd in procinfo::sockets(&libproc::descriptors(pid)) {
+                seen.extend(ends(pid, fd).map(|ends| (ends, (pid, fd))));
+            }
+            seen.get(&wanted).copied().filter(|(holder, _)| *holder == pid)
+        })
     }
-    let recent: Vec<u32> = recent.iter().map(|(pid, _)| *pid).collect();
-    search(&recent, libproc::pids, |pid| {
-        let descriptors = libproc::descriptors(pid);
-        procinfo::sockets(&descriptors).find(|fd| by(pid, *fd)).map(|fd| (pid, fd))
-    })
+}
+
+fn ends(pid: u32, fd: i32) -> Option<Ends> {
+    let ends = procinfo::ends(&libproc::socket(pid, fd))?;
+    Some(Ends { local: plain(ends.local), foreign: plain(ends.foreign) })
 }
 
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
     procinfo::started(&libproc::facts(pid))
+}
+
+#[must_use]
+pub fn parent(pid: u32) -> Option<u32> {
+    procinfo::parent(&libproc::facts(pid))
 }
 
 #[must_use]
@@ -58,23 +96,26 @@ pub fn arguments(pid: u32) -> Vec<String> {
     arguments.into_iter().take(MAX_ARGUMENTS).map(text).collect()
 }
 
-/// One variable of the environment that the process was started with. Of Apple's own programs it can't
+/// Variables of the environment that the process was started with. Of Apple's own programs they can't
 /// be seen.
 #[must_use]
-pub fn variable(pid: u32, name: &str) -> Option<String> {
+pub fn variables(pid: u32, names: &[&str]) -> Vec<Option<String>> {
     let block = libproc::arguments(pid);
-    let environment = procinfo::started_with(&block)?.environment;
-    environment.into_iter().find_map(|entry| {
-        let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
-        Some(String::from_utf8_lossy(value).into_owned())
-    })
+    let environment = procinfo::started_with(&block).unwrap_or_default().environment;
+    let value = |name: &&str| {
+        environment.iter().find_map(|entry| {
+            let value = entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")?;
+            Some(String::from_utf8_lossy(value).into_owned())
+        })
+    };
+    names.iter().map(value).collect()
 }
 
 /// Young processes first, behind the recent ones: they are those that are not remembered yet.
 fn search<T>(
     recent: &[u32],
     all: impl FnOnce() -> Vec<u32>,
-    held: impl Fn(u32) -> Option<T>,
+    mut held: impl FnMut(u32) -> Option<T>,
 ) -> Option<T> {
     if let Some(holder) = recent.iter().find_map(|pid| held(*pid)) {
         return Some(holder);

@@ -21,6 +21,7 @@ const VERSION_AT: usize = 288;
 const FOREIGN_AT: usize = 296;
 const LOCAL_AT: usize = 312;
 /// In `proc_bsdinfo`.
+const PARENT_AT: usize = 16;
 const STARTED_AT: usize = 120;
 const STARTED_MICROS_AT: usize = 128;
 /// In `proc_vnodepathinfo`: `pvi_cdir.vip_path`.
@@ -35,7 +36,7 @@ pub struct StartedWith<'a> {
 }
 
 /// Both ends of a TCP socket.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct Ends {
     pub local: SocketAddr,
     pub foreign: SocketAddr,
@@ -78,6 +79,11 @@ pub fn started(facts: &[u8]) -> Option<u64> {
     let seconds = u64::from_ne_bytes(array(facts, STARTED_AT)?);
     let micros = u64::from_ne_bytes(array(facts, STARTED_MICROS_AT)?);
     Some(seconds.saturating_mul(1_000_000).saturating_add(micros))
+}
+
+#[must_use]
+pub fn parent(facts: &[u8]) -> Option<u32> {
+    word(facts, PARENT_AT)
 }
 
 #[must_use]
@@ -157,6 +163,8 @@ mod tests {
         assert_eq!(pids(&numbers(&[1, 0, 501])), [1, 501]);
         assert_eq!(sockets(&numbers(&[0, 1, 7, 2, 8, 5, 9, 2])).collect::<Vec<_>>(), [7, 9]);
         let mut facts = vec![0; FACTS];
+        put(&mut facts, PARENT_AT, &501_u32.to_ne_bytes());
+        assert_eq!((parent(&facts), parent(&[])), (Some(501), None));
         put(&mut facts, STARTED_AT, &3_u64.to_ne_bytes());
         put(&mut facts, STARTED_MICROS_AT, &7_u64.to_ne_bytes());
         assert_eq!((started(&facts), started(&facts[..130])), (Some(3_000_007), None));

@@ -2,26 +2,40 @@
 //!
 //! Blocking and off the byte path: call it on a blocking thread, while the connection is open.
 
+mod directory;
+mod editor;
+mod file;
 mod git;
+mod mark;
+mod place;
 mod program;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use slog::Logger;
+
+pub use mark::{NAME as FILE_NAME, Problem, name_in};
+pub use place::{Method, Place, of_directory};
+
 use super::row::Row;
-use crate::platform::owner::{self, Holder};
+use crate::platform::owner::{self, Holder, Sockets};
 
 /// Processes whose unchanging facts are remembered.
-const REMEMBERED: usize = 64;
+const REMEMBERED: usize = 512;
 /// Processes that are asked first whether they own a new socket.
 const RECENT: usize = 8;
 /// How long a process's directory and branch are taken for what they were.
 const FRESH: Duration = Duration::from_secs(1);
 /// What a project name may be long.
-const MAX_NAME: usize = 200;
+pub const MAX_NAME: usize = 200;
+/// How far up a directory's parents are looked at.
+const MAX_DEPTH: usize = 64;
+/// Problems that were told are not told again, as long as there are no more of them.
+const MAX_TOLD: usize = 256;
 
 /// What is known of the client.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -32,8 +46,7 @@ pub struct Attribution {
     pub interpreter: bool,
     pub cwd: Option<String>,
     pub project: Option<String>,
-    /// `explicit`, `git` or `program`.
-    pub project_source: Option<&'static str>,
+    pub project_source: Option<Method>,
     pub branch: Option<String>,
     pub run: Option<String>,
     pub session: Option<String>,
@@ -51,10 +64,10 @@ impl Attribution {
         fill(&mut row.cwd, self.cwd.as_ref());
         fill(&mut row.branch, self.branch.as_ref());
         if row.project.is_none() {
-            let source = self.project_source.map(str::to_owned);
+            let source = |method: Method| method.as_str().to_owned();
             (row.project, row.project_source) = match &self.project {
-                Some(project) => (Some(project.clone()), source),
-                None => (row.client.clone(), row.client.as_ref().map(|_| "program".to_owned())),
+                Some(project) => (Some(project.clone()), self.project_source.map(source)),
+                None => (row.client.clone(), row.client.as_ref().map(|_| source(Method::Program))),
             };
         }
     }
@@ -67,9 +80,11 @@ fn fill(field: &mut Option<String>, value: Option<&String>) {
 }
 
 /// Finds owners of sockets and remembers processes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Attributor {
     memory: Mutex<Memory>,
+    sockets: Sockets,
+    log: Logger,
 }
 
 #[derive(Debug, Default)]
@@ -79,6 +94,7 @@ struct Memory {
     facts: HashMap<Identity, Facts>,
     /// What was last found out, of connections that come together.
     latest: HashMap<Identity, (Instant, Attribution)>,
+    told: HashSet<Problem>,
 }
 
 /// A process as such: pids come back, and `exec` makes another program of it.
@@ -95,15 +111,21 @@ struct Facts {
     program: Option<program::Program>,
     project: Option<String>,
     run: Option<String>,
+    folder: Option<editor::Folder>,
 }
 
 impl Attributor {
+    #[must_use]
+    pub fn new(log: Logger) -> Self {
+        Self { memory: Mutex::default(), sockets: Sockets::default(), log }
+    }
+
     /// `client`: the client's end of the connection, `local`: the end that it connected to. What
     /// can't be found out stays empty.
     #[must_use]
     pub fn attribute(&self, client: SocketAddr, local: SocketAddr) -> Attribution {
         let recent: Vec<Holder> = self.memory().recent.iter().copied().collect();
-        let Some(holder) = owner::of_socket(client, local, &recent) else {
+        let Some(holder) = self.sockets.holder(client, local, &recent) else {
             return Attribution::default();
         };
         self.remember(holder);
@@ -130,15 +152,20 @@ impl Attributor {
         let known = self.memory().facts.get(&identity).cloned();
         let facts = known.unwrap_or_else(|| self.learn(identity));
         let cwd = owner::working_directory(pid);
-        let home = std::env::var_os("HOME").map(PathBuf::from);
-        let repository = cwd.as_deref().and_then(|dir| git::repository(dir, home.as_deref()));
-        let (project, project_source) = match (&facts.project, &repository, &facts.program) {
-            (Some(name), _, _) => (Some(name.clone()), Some("explicit")),
-            (None, Some(repository), _) => (Some(repository.name.clone()), Some("git")),
-            // A bare interpreter says nothing; the row may know better.
-            (None, None, Some(p)) if !p.interpreter => (Some(p.name.clone()), Some("program")),
-            (None, None, _) => (None, None),
-        };
+        let place =
+            cwd.as_deref().map(|dir| place::of(dir, facts.folder.as_ref(), home().as_deref()));
+        let place = place.unwrap_or_default();
+        if let Some(problem) = &place.problem {
+            self.tell(problem);
+        }
+        // A bare interpreter says nothing; the row may know better.
+        let program = facts.program.as_ref().filter(|program| !program.interpreter);
+        let (project, project_source) = facts
+            .project
+            .map(|name| (name, Method::Explicit))
+            .or(place.project)
+            .or_else(|| program.map(|program| (program.name.clone(), Method::Program)))
+            .unzip();
         Attribution {
             pid: Some(pid),
             program: facts.program.as_ref().map(|p| p.name.clone()),
@@ -146,18 +173,26 @@ impl Attributor {
             cwd: cwd.as_deref().map(|dir| dir.to_string_lossy().into_owned()),
             project,
             project_source,
-            branch: repository.and_then(|r| r.branch),
+            branch: place.branch,
             run: facts.run,
             session: None,
         }
     }
 
     fn learn(&self, identity: Identity) -> Facts {
-        let arguments = owner::arguments(identity.pid);
+        let pid = identity.pid;
+        let arguments = owner::arguments(pid);
+        let names =
+            [["HALTON_PROJECT", "HALTON_RUN"], editor::OF_THE_FOLDER, editor::OF_THE_EDITOR];
+        let variables = owner::variables(pid, names.as_flattened());
+        let (own, editors) = variables.split_at(2);
+        let (of_the_folder, of_the_editor) = editors.split_at(editor::OF_THE_FOLDER.len());
+        let own = |at: usize| own.get(at).cloned().flatten().and_then(cleaned);
         let facts = Facts {
             program: program::name(identity.exe.as_deref(), &arguments),
-            project: owner::variable(identity.pid, "HALTON_PROJECT").and_then(cleaned),
-            run: owner::variable(identity.pid, "HALTON_RUN").and_then(cleaned),
+            project: own(0),
+            run: own(1),
+            folder: editor::folder(pid, of_the_folder, of_the_editor),
         };
         if arguments.is_empty() {
             // In the middle of an `exec`: nothing of this is to be remembered.
@@ -169,6 +204,19 @@ impl Attributor {
         }
         memory.facts.insert(identity, facts.clone());
         facts
+    }
+
+    /// Each problem once.
+    fn tell(&self, problem: &Problem) {
+        let mut memory = self.memory();
+        if memory.told.len() >= MAX_TOLD {
+            memory.told.clear();
+        }
+        if memory.told.insert(problem.clone()) {
+            drop(memory);
+            slog::warn!(self.log, "passed over a project's file";
+                "file" => problem.file.display().to_string(), "why" => &problem.why);
+        }
     }
 
     fn remember(&self, holder: Holder) {
@@ -183,8 +231,12 @@ impl Attributor {
     }
 }
 
+fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+}
+
 /// A name out of someone's environment, fit for a table.
-fn cleaned(name: impl AsRef<str>) -> Option<String> {
+pub(crate) fn cleaned(name: impl AsRef<str>) -> Option<String> {
     let name: String =
         name.as_ref().trim().chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
     (!name.is_empty()).then_some(name)

@@ -23,6 +23,7 @@ pub mod ledger;
 pub mod observer;
 pub mod plain;
 pub mod price;
+pub mod projects;
 pub mod pulse;
 pub mod pump;
 pub mod quota;

@@ -149,13 +149,23 @@ pub struct Row {
     pub request_bytes: Option<u64>,
     pub response_bytes: Option<u64>,
     pub project: Option<String>,
-    /// `explicit`, `git`, `program`.
+    /// How it was found: `explicit`, `file`, `git`, `editor`, `cwd`, `program`; `retag`: somebody said so
+    /// afterwards.
     pub project_source: Option<String>,
     pub client: Option<String>,
     pub client_pid: Option<u32>,
     /// The `halton-meter run` that the client was started by (`HALTON_RUN` in its environment).
     pub run: Option<String>,
     pub session: Option<String>,
+    /// The sub-agent that asked, where the client tells; the session's main agent has none.
+    #[serde(default)]
+    pub agent: Option<String>,
+    /// Who started it: an agent, or a session.
+    #[serde(default)]
+    pub agent_parent: Option<String>,
+    /// What the client calls such agents.
+    #[serde(default)]
+    pub agent_kind: Option<String>,
     pub branch: Option<String>,
     pub cwd: Option<String>,
     /// The client's connection that the request came on.

@@ -36,6 +36,7 @@ mod ledger_faults;
 mod macos_tools;
 mod origin_itself;
 mod plain;
+mod projects;
 mod sdks;
 mod selftest;
 mod services;

@@ -120,7 +120,7 @@ pub fn full_python(name: &str, args: &[&str]) -> Option<Program> {
 
 /// The same of Node's.
 pub fn full_node(name: &str, args: &[&str]) -> Option<Program> {
-    Some(crate::programs::node_with(full(FULL, "")?, name, args))
+    Some(crate::programs::node_with(full(FULL, "node_modules")?, name, args))
 }
 
 fn os() -> &'static str {

@@ -112,7 +112,7 @@ pub fn installed(file: &str, path: &str) -> String {
 pub fn full(file: &str, path: &str) -> Option<String> {
     let found = set(file).map(|dir| dir.join(path)).filter(|path| path.exists());
     if found.is_none() {
-        missing(path);
+        missing(&format!("{path} of tests/clients/{file}"));
     }
     Some(found?.display().to_string())
 }
@@ -129,7 +129,7 @@ pub fn python(name: &str, args: &[&str]) -> Program {
 }
 
 pub fn node(name: &str, args: &[&str]) -> Program {
-    node_with(installed("package.json", ""), name, args)
+    node_with(installed("package.json", "node_modules"), name, args)
 }
 
 /// `packages`: where Node finds them.

@@ -18,6 +18,7 @@ AT(struct socket_fdinfo, psi.soi_proto.pri_tcp.tcpsi_ini.insi_faddr, 296);
 AT(struct socket_fdinfo, psi.soi_proto.pri_tcp.tcpsi_ini.insi_laddr, 312);
 AT(struct in4in6_addr, i46a_addr4, 12);
 SAME(sizeof(struct socket_fdinfo), 792);
+AT(struct proc_bsdinfo, pbi_ppid, 16);
 AT(struct proc_bsdinfo, pbi_start_tvsec, 120);
 AT(struct proc_bsdinfo, pbi_start_tvusec, 128);
 SAME(sizeof(struct proc_bsdinfo), 136);

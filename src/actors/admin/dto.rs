@@ -196,7 +196,7 @@ pub struct StatsQuery {
     pub since: Option<String>,
     /// Before this moment.
     pub until: Option<String>,
-    /// `project`, `model`, `provider`, `client`, `session` or `day`.
+    /// `project`, `model`, `provider`, `client`, `session`, `agent` or `day`.
     pub by: Option<String>,
     pub project: Option<String>,
 }

@@ -9,6 +9,7 @@ pub mod dto;
 mod money;
 mod port;
 pub mod problem;
+mod projects;
 pub mod routes;
 mod rows;
 pub mod sse;

@@ -20,7 +20,7 @@ use super::dto::{
     LedgerAnswer, ReadyAnswer, StatusAnswer,
 };
 use super::problem::Problem;
-use super::{bypass, money, rows, sse};
+use super::{bypass, money, projects, rows, sse};
 use crate::actors::meter::Meter;
 use crate::actors::tree::View;
 use crate::actors::{edge_monitor, health};
@@ -99,6 +99,7 @@ pub fn app(
                 .route(web::delete().to(bypass::delete_bypass)),
         )
         .service(resource("/v1/requests", web::get().to(rows::get_requests)))
+        .service(resource("/v1/projects", web::get().to(projects::get_projects)))
         .service(resource("/v1/stats", web::get().to(rows::get_stats)))
         .service(resource("/v1/coverage", web::get().to(rows::get_coverage)))
         .service(resource("/v1/pricing", web::get().to(money::get_pricing)))
@@ -132,7 +133,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     paths(
         get_health, get_ready, get_openapi, get_status, get_actors, rows::get_requests,
         rows::get_stats, rows::get_coverage, rows::get_flush, get_events, bypass::get_bypass,
-        bypass::delete_bypass, money::get_pricing, money::get_quotas, money::get_budgets
+        bypass::delete_bypass, money::get_pricing, money::get_quotas, money::get_budgets, projects::get_projects
     ),
     components(schemas(Problem)),
     modifiers(&Bearer)

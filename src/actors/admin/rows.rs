@@ -99,7 +99,9 @@ pub(super) async fn get_stats(
     let by = match query.by.as_deref() {
         None => Vec::new(),
         Some(name) => vec![GroupBy::from_str(name, false).map_err(|_| {
-            Problem::bad_request("by: expected project, model, provider, client, session or day")
+            Problem::bad_request(
+                "by: expected project, model, provider, client, session, agent or day",
+            )
         })?],
     };
     let report = ReportQuery {
@@ -200,7 +202,7 @@ pub(super) async fn read<T: Send + 'static>(
 }
 
 /// The last 30 days, unless something else is asked for.
-fn window(since: Option<&str>, until: Option<&str>) -> Result<Window, Problem> {
+pub(super) fn window(since: Option<&str>, until: Option<&str>) -> Result<Window, Problem> {
     let now = Timestamp::now();
     let window = Window {
         from: moment("since", Some(since.unwrap_or("30d")), now)?.unwrap_or(Timestamp::MIN),

@@ -1,11 +1,11 @@
 //! The repository around a working directory, from its files alone: no `git` is run.
 
-use std::fs;
 use std::path::{Component, Path, PathBuf};
 
-use super::{cleaned, file_name};
+use super::{MAX_DEPTH, cleaned, file, file_name};
 
-const MAX_DEPTH: usize = 64;
+/// Of the one-line files in `.git`.
+const MOST: u64 = 4096;
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Repository {
@@ -25,8 +25,8 @@ pub(super) fn repository(dir: &Path, home: Option<&Path>) -> Option<Repository> 
         return Some(Repository { name: file_name(root)?, branch: branch(&dot_git) });
     }
     let git_dir = linked(root, &dot_git)?;
-    // A worktree belongs to the project it was made from.
-    let name = main_root(&git_dir).as_deref().and_then(file_name).or_else(|| file_name(root))?;
+    // A worktree belongs to the repository that it was made from. A submodule is one of its own.
+    let name = main_of(&git_dir).or_else(|| file_name(root))?;
     Some(Repository { name, branch: branch(&git_dir) })
 }
 
@@ -36,22 +36,42 @@ fn is_repository(dot_git: &Path) -> bool {
 
 /// Where a `.git` file (worktree, submodule) points.
 fn linked(root: &Path, dot_git: &Path) -> Option<PathBuf> {
-    let text = fs::read_to_string(dot_git).ok()?;
-    let path = text.lines().next()?.strip_prefix("gitdir:")?.trim();
-    Some(root.join(path))
+    let line = line(dot_git)?;
+    Some(plain(&root.join(line.strip_prefix("gitdir:")?.trim())))
 }
 
-/// `…/project/.git/worktrees/name` → `…/project`.
-fn main_root(git_dir: &Path) -> Option<PathBuf> {
-    let worktrees = git_dir.parent()?;
-    let dot_git = worktrees.parent()?;
-    let is = |path: &Path, name: &str| path.file_name().is_some_and(|n| n == name);
-    (is(worktrees, "worktrees") && is(dot_git, ".git")).then_some(())?;
-    let root = dot_git.parent()?;
-    (!root.components().any(|c| c == Component::ParentDir)).then(|| root.to_path_buf())
+/// The name of the repository whose worktree has this directory. Only worktrees have a `commondir`.
+fn main_of(git_dir: &Path) -> Option<String> {
+    let common = plain(&git_dir.join(line(&git_dir.join("commondir"))?));
+    let base = file_name(&common)?;
+    if base.starts_with('.') {
+        // `…/shop/.git`, `…/shop/.bare`
+        return common.parent().and_then(file_name);
+    }
+    cleaned(base.strip_suffix(".git").unwrap_or(&base))
 }
 
 fn branch(git_dir: &Path) -> Option<String> {
-    let head = fs::read_to_string(git_dir.join("HEAD")).ok()?;
-    head.trim().strip_prefix("ref: refs/heads/").map(str::to_owned).and_then(cleaned)
+    let head = line(&git_dir.join("HEAD"))?;
+    // With the reftable format, HEAD only says that it says nothing.
+    head.strip_prefix("ref: refs/heads/").filter(|name| *name != ".invalid").and_then(cleaned)
+}
+
+fn line(path: &Path) -> Option<String> {
+    let (text, _) = file::read(path, MOST).ok()?;
+    text.lines().next().map(|line| line.trim().to_owned())
+}
+
+/// Without `.` and `..`, by the text alone.
+fn plain(path: &Path) -> PathBuf {
+    path.components().fold(PathBuf::new(), |mut done, part| {
+        match part {
+            Component::ParentDir => {
+                done.pop();
+            }
+            Component::CurDir => {}
+            Component::Prefix(_) | Component::RootDir | Component::Normal(_) => done.push(part),
+        }
+        done
+    })
 }

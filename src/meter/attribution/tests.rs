@@ -52,14 +52,65 @@ fn repositories_worktrees_and_submodules() {
     let git_dir = root.join(".git/worktrees/fix");
     fs::write(tree.join(".git"), format!("gitdir: {}\n", git_dir.display())).unwrap();
     fs::write(git_dir.join("HEAD"), "ref: refs/heads/fix\n").unwrap();
+    fs::write(git_dir.join("commondir"), "../..\n").unwrap();
     let found = git::repository(&tree, None).unwrap();
     assert_eq!((found.name.as_str(), found.branch.as_deref()), ("shop", Some("fix")));
+    fs::write(tree.join(".git"), "gitdir: ../shop/.git/worktrees/fix\n").unwrap();
+    assert_eq!(git::repository(&tree, None).unwrap().name, "shop", "a relative link");
+    for bare in ["shop.git", "shop/.bare"] {
+        let git_dir = dir.path().join("bare").join(bare).join("worktrees/fix");
+        fs::create_dir_all(&git_dir).unwrap();
+        fs::write(git_dir.join("commondir"), "../..\n").unwrap();
+        fs::write(tree.join(".git"), format!("gitdir: {}\n", git_dir.display())).unwrap();
+        assert_eq!(git::repository(&tree, None).unwrap().name, "shop", "{bare}");
+    }
 
     let module = root.join("vendor/lib");
     fs::write(module.join(".git"), "gitdir: ../../.git/modules/lib\n").unwrap();
     fs::write(root.join(".git/modules/lib/HEAD"), "0123abcd\n").unwrap();
     let found = git::repository(&module, None).unwrap();
     assert_eq!((found.name.as_str(), found.branch), ("lib", None));
+    fs::write(root.join(".git/HEAD"), "ref: refs/heads/.invalid\n").unwrap();
+    assert_eq!(git::repository(&root, None).unwrap().branch, None, "reftable");
+}
+
+#[test]
+fn each_method_gives_way_to_the_one_before() {
+    let dir = tempfile::tempdir().unwrap();
+    // A home, as what is temporary is nobody's.
+    let home = dir.path();
+    let (root, deep) = (home.join("work"), home.join("work/shop/src"));
+    fs::create_dir_all(&deep).unwrap();
+    let of = |dir: &Path, folder: Option<&editor::Folder>| {
+        let place = place::of(dir, folder, Some(home));
+        place.project.map(|(name, method)| format!("{} {name}", method.as_str()))
+    };
+    let folder = |path: &Path, named| editor::Folder { path: path.to_path_buf(), named };
+    let said = |text: &str| Some(text.to_owned());
+    assert_eq!(of(&deep, None), said("cwd src"));
+    assert_eq!(of(home, None), None);
+
+    // An editor's folder: of what is in it, and of what is nowhere.
+    let named = folder(&root.join("shop"), true);
+    assert_eq!(of(&deep, Some(&named)), said("editor shop"));
+    assert_eq!(of(Path::new("/"), Some(&named)), said("editor shop"));
+    assert_eq!(of(&home.join("else"), Some(&named)), said("cwd else"));
+    let started = folder(&root.join("shop"), false);
+    assert_eq!(of(Path::new("/"), Some(&started)), None, "only where it was started");
+
+    fs::create_dir(root.join("shop/.vscode")).unwrap();
+    assert_eq!(of(&deep, None), said("editor shop"));
+    assert_eq!(of(Path::new("/"), Some(&started)), said("editor shop"));
+    fs::create_dir(root.join(".git")).unwrap();
+    fs::write(root.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    assert_eq!(of(&deep, None), said("git work"));
+    fs::write(home.join(FILE_NAME), "[project]\nname = \"all\"\n").unwrap();
+    assert_eq!(of(&deep, None), said("file all"), "beyond the repository");
+    assert_eq!(place::of(&deep, None, Some(home)).branch.as_deref(), Some("main"));
+    fs::write(root.join(FILE_NAME), "[project\n").unwrap();
+    assert_eq!(of(&deep, None), said("git work"), "a broken one");
+    let problem = place::of(&deep, None, Some(home)).problem.unwrap();
+    assert_eq!(problem.file, root.join(FILE_NAME));
 }
 
 /// Needs what only Linux gives so far; elsewhere nothing is found, which is no failure.
@@ -73,7 +124,7 @@ fn a_connection_leads_to_its_process() {
         let Ok(listener) = TcpListener::bind(address) else { continue };
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, peer) = listener.accept().unwrap();
-        let attributor = Attributor::default();
+        let attributor = Attributor::new(Logger::root(slog::Discard, slog::o!()));
         let own = attributor.attribute(peer, server.local_addr().unwrap());
         if own == Attribution::default() && !owner::AVAILABLE {
             return;
@@ -103,7 +154,7 @@ fn a_connection_leads_to_its_process() {
         assert_eq!(found.pid, Some(child.id()));
         assert_eq!(found.program.as_deref(), Some("cat"));
         assert_eq!(found.project.as_deref(), Some("my project"));
-        assert_eq!(found.project_source, Some("explicit"));
+        assert_eq!(found.project_source, Some(Method::Explicit));
         assert_eq!(found.branch.as_deref(), Some("main"));
         assert_eq!(found.run.as_deref(), Some("run-1"));
         assert_eq!(found.cwd.as_deref(), root.to_str());

@@ -23,6 +23,7 @@ use super::surface::{self, Kind, Reading, Route, class_of_status};
 use super::usage::{Tokens, Usage, UsageState};
 use super::websocket::Extensions;
 
+mod agent;
 mod request;
 mod response;
 #[cfg(test)]
@@ -367,6 +368,9 @@ impl Exchange {
             client_pid: None,
             run: None,
             session: self.request.session.clone(),
+            agent: self.request.agent.id.clone(),
+            agent_parent: self.request.agent.parent.clone(),
+            agent_kind: self.request.agent.kind.clone(),
             branch: None,
             cwd: None,
             connection: None,

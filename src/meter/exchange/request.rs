@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::agent::Agent;
 use crate::meter::bodies::Capture;
 use crate::meter::coding;
 use crate::meter::http::{Headers, RequestHead};
@@ -20,6 +21,8 @@ pub(super) const PATHS: &[&str] = &[
     "request.session_id",
     "prompt_cache_options.ttl",
     "prompt_cache_retention",
+    "client_metadata.x-openai-subagent",
+    "client_metadata.x-codex-parent-thread-id",
 ];
 const MODEL: usize = 0;
 const STREAM: usize = 1;
@@ -28,6 +31,8 @@ const USER_ID: usize = 3;
 const SESSION: usize = 4;
 const CACHE_TTL: usize = 5;
 const CACHE_RETENTION: usize = 6;
+const CODEX_KIND: usize = 7;
+const CODEX_PARENT: usize = 8;
 
 /// Headers that name the session: of Claude Code, Codex (now and formerly), opencode, Copilot CLI.
 const SESSIONS: &[&str] = &[
@@ -50,6 +55,9 @@ pub(super) struct Request {
     pub(super) warm_up: bool,
     pub(super) cache_ttl: Option<String>,
     pub(super) session: Option<String>,
+    pub(super) agent: Agent,
+    /// Codex's name for what asks; a sub-agent has one of its own.
+    thread: Option<String>,
 }
 
 impl Request {
@@ -65,12 +73,20 @@ impl Request {
             warm_up: false,
             cache_ttl: None,
             session: SESSIONS.iter().find_map(|name| head.headers.get(name)).and_then(short),
+            agent: Agent::of(&head.headers),
+            thread: head.headers.get("thread-id").and_then(short),
         }
     }
 
-    /// The request is a message on a WebSocket whose handshake named this session.
-    pub(super) fn of_message(session: Option<String>) -> Self {
-        Self { decoder: None, session, ..Self::new(&RequestHead::default()) }
+    /// A request that is a message on the WebSocket that this one opened.
+    pub(super) fn for_message(&self) -> Self {
+        Self {
+            decoder: None,
+            session: self.session.clone(),
+            agent: self.agent.clone(),
+            thread: self.thread.clone(),
+            ..Self::new(&RequestHead::default())
+        }
     }
 
     /// The message that asks, scanned for [`PATHS`] and more.
@@ -116,6 +132,7 @@ impl Request {
             let user = found.last(USER_ID).and_then(Value::as_str);
             self.session = user.and_then(session_of_user).or_else(|| text(SESSION));
         }
+        self.agent.of_codex(text(CODEX_KIND), text(CODEX_PARENT), self.thread.as_ref());
     }
 }
 

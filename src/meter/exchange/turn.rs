@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::request::{Request, short};
+use super::request::short;
 use super::response::Response;
 use super::{Completeness, Exchange, ExchangeStart};
 use crate::meter::bodies::{Capture, MARGIN};
@@ -28,7 +28,7 @@ impl Exchange {
             },
             subscription: self.subscription,
             client: self.client.clone(),
-            request: Request::of_message(self.request.session.clone()),
+            request: self.request.for_message(),
             response: Response::new(Some(kind)),
             status: self.status,
             // The handshake's; what comes in a response of its own is better.

@@ -31,6 +31,7 @@ impl Fault {
             | LedgerError::Older { .. }
             | LedgerError::Moved { .. }
             | LedgerError::Thread(_)
+            | LedgerError::Names(_)
             | LedgerError::BadCursor => Self::Storage,
         }
     }
@@ -60,6 +61,7 @@ pub(super) fn explain(error: &LedgerError) -> String {
         | LedgerError::Older { .. }
         | LedgerError::Moved { .. }
         | LedgerError::Thread(_)
+        | LedgerError::Names(_)
         | LedgerError::BadCursor => None,
     };
     match sqlite {

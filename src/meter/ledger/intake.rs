@@ -393,6 +393,9 @@ fn size_of_row(row: &Row) -> usize {
         &row.client,
         &row.run,
         &row.session,
+        &row.agent,
+        &row.agent_parent,
+        &row.agent_kind,
         &row.branch,
         &row.cwd,
     ];

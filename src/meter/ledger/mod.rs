@@ -14,12 +14,14 @@ mod intake;
 mod lines;
 mod once;
 mod passed;
+mod projects;
 mod query;
 mod quotas;
 mod record;
 mod register;
 mod report;
 mod reprice;
+mod retag;
 mod rollup;
 mod schema;
 mod spill;
@@ -32,14 +34,18 @@ use std::path::PathBuf;
 
 pub use coverage::{Coverage, Gap, GapKind};
 pub use intake::{Intake, IntakeStats, Limits};
+pub use projects::{ProjectDetail, ProjectSum, Share};
 pub use query::{Cursor, Ledger, Page, PublicPage, RequestFilter, RunTotals};
 pub use quotas::Quota;
 pub use register::{Entry, Register};
 pub use report::{Group, GroupBy, Grouping, Report, ReportQuery, Window};
 pub use reprice::{Repriced, Repricing, reprice};
+pub use retag::{Moved, Retag, Retagged, Selection, retag};
 pub use rollup::roll_up;
 pub use tally::{Latency, Totals, UnpricedModel};
 pub use writer::{Writer, WriterConfig, start_writer};
+
+use super::price::OwnError;
 
 /// What can go wrong with the ledger's file.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +70,8 @@ pub enum LedgerError {
     Moved { path: PathBuf },
     #[error("the writer thread could not be started: {0}")]
     Thread(io::Error),
+    #[error(transparent)]
+    Names(#[from] OwnError),
     #[error("the cursor is not one that this program gave out")]
     BadCursor,
 }

@@ -18,6 +18,7 @@ use super::schema::{self, MIGRATIONS, VERSION};
 use super::tally::{Sample, Tally, Totals};
 use crate::home::Home;
 use crate::meter::bodies::Shelf;
+use crate::meter::projects::{self, Names};
 use crate::meter::row::{PublicRow, Row};
 
 /// The ledger as a reader sees it.
@@ -25,6 +26,8 @@ use crate::meter::row::{PublicRow, Row};
 pub struct Ledger {
     pub(super) conn: Connection,
     pub(super) spool: PathBuf,
+    /// What projects are shown as.
+    pub(super) names: Names,
 }
 
 /// Which rows [`Ledger::requests`] gives.
@@ -95,12 +98,14 @@ pub struct RunTotals {
 impl Ledger {
     /// Opens the ledger of a home directory. One that does not exist yet reads as empty.
     pub fn open(home: &Home) -> Result<Self, LedgerError> {
-        Self::open_files(&home.ledger_file(), home.passthrough_spool())
+        let names = projects::read(&home.projects_file())?;
+        let ledger = Self::open_files(&home.ledger_file(), home.passthrough_spool())?;
+        Ok(Self { names, ..ledger })
     }
 
     pub(super) fn open_files(path: &Path, spool: PathBuf) -> Result<Self, LedgerError> {
         if !path.exists() {
-            return Ok(Self { conn: empty()?, spool });
+            return Ok(Self { conn: empty()?, spool, names: Names::default() });
         }
         let conn = match open_read_only(path) {
             // In a directory that can't be written, SQLite can't make the companions that a WAL
@@ -116,21 +121,24 @@ impl Ledger {
         }
         if found == 0 {
             // Made by a daemon that has not come to fill it.
-            return Ok(Self { conn: empty()?, spool });
+            return Ok(Self { conn: empty()?, spool, names: Names::default() });
         }
         if found < VERSION {
             return Err(LedgerError::Older { found, known: VERSION });
         }
-        Ok(Self { conn, spool })
+        Ok(Self { conn, spool, names: Names::default() })
     }
 
     /// Rows, newest first.
     pub fn requests(&self, filter: &RequestFilter) -> Result<Page, LedgerError> {
-        let (sql, values) = page(filter);
+        let (sql, values) = page(filter, &self.names);
         let mut stmt = self.conn.prepare(&sql)?;
         let mut rows = stmt
             .query_map(params_from_iter(values), record::read)?
             .collect::<Result<Vec<Row>, _>>()?;
+        for row in &mut rows {
+            row.project = row.project.take().map(|name| self.names.shown(&name).to_owned());
+        }
         let mut next = None;
         if let Some(limit) = filter.limit
             && rows.len() > limit
@@ -202,16 +210,23 @@ impl Ledger {
             )?
             .query_map([run], |row| row.get(0))?
             .collect::<Result<Vec<String>, _>>()?;
-        Ok(RunTotals { totals, projects })
+        let mut shown: Vec<String> = Vec::new();
+        for name in &projects {
+            let name = self.names.shown(name);
+            if shown.iter().all(|known| known != name) {
+                shown.push(name.to_owned());
+            }
+        }
+        Ok(RunTotals { totals, projects: shown })
     }
 }
 
 /// The query of a page.
-fn page(filter: &RequestFilter) -> (String, Vec<Value>) {
+fn page(filter: &RequestFilter, names: &Names) -> (String, Vec<Value>) {
     let mut clause = Clause::default();
     clause.add_opt("started_at >= ?", filter.since.map(Timestamp::as_microsecond));
     clause.add_opt("started_at < ?", filter.until.map(Timestamp::as_microsecond));
-    clause.add_opt("project = ?", filter.project.clone());
+    clause.add_in("project", filter.project.as_deref().map(|name| names.recorded(name)));
     clause.add_opt("coalesce(model, model_requested) = ?", filter.model.clone());
     clause.add_opt("provider = ?", filter.provider.clone());
     clause.add_opt("run = ?", filter.run.clone());
@@ -294,6 +309,14 @@ impl Clause {
             self.sql.push_str(" AND ");
             self.sql.push_str(condition);
             self.values.push(value.into());
+        }
+    }
+
+    pub(super) fn add_in(&mut self, column: &str, values: Option<Vec<String>>) {
+        if let Some(values) = values {
+            let places = vec!["?"; values.len()].join(", ");
+            self.sql.push_str(&format!(" AND {column} IN ({places})"));
+            self.values.extend(values.into_iter().map(Value::from));
         }
     }
 }

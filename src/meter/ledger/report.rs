@@ -45,6 +45,8 @@ pub enum GroupBy {
     Provider,
     Client,
     Session,
+    /// Sub-agents; the main ones together have no key.
+    Agent,
     Day,
 }
 
@@ -144,16 +146,18 @@ impl Ledger {
         let mut sums = Tallies { summary: Tally::default(), groups: Vec::new() };
         sums.groups.resize_with(query.by.len(), Groups::default);
         let by_day = query.by.contains(&GroupBy::Day);
+        let asked = query.project.as_deref().map(|name| self.names.shown(name));
         let rest = rollup::read(&self.conn, window, |hour, cells| {
             let day = if by_day { day_of(hour, &query.zone) } else { None };
             if by_day && day.is_none() {
                 return false;
             }
             let Some(cells) = rollup::decode(cells) else { return false };
-            let wanted =
-                |key: &Key<'_>| query.project.is_none() || query.project.as_deref() == key.project;
-            for (key, part) in cells.iter().filter(|(key, _)| wanted(key)) {
-                sums.at(query, *key, day.as_deref(), |tally| tally.merge(key.model, part));
+            for (key, part) in &cells {
+                let key = self.shown(*key);
+                if asked.is_none() || asked == key.project {
+                    sums.at(query, key, day.as_deref(), |tally| tally.merge(key.model, part));
+                }
             }
             true
         })?;
@@ -172,10 +176,10 @@ impl Ledger {
         let mut clause = Clause::default();
         clause.add_opt("started_at >= ?", Some(range.start));
         clause.add_opt("started_at < ?", Some(range.end));
-        clause.add_opt("project = ?", query.project.clone());
+        clause.add_in("project", query.project.as_deref().map(|name| self.names.recorded(name)));
         let by_day = query.by.contains(&GroupBy::Day);
         let sql = format!(
-            "SELECT started_at, project, provider, client, session, {SAMPLE} \
+            "SELECT started_at, project, provider, client, session, agent, {SAMPLE} \
              FROM requests WHERE billable{}",
             clause.sql
         );
@@ -185,7 +189,8 @@ impl Ledger {
             let mut c = Columns::new(row);
             let at = c.next::<Micros>()?.0;
             let mut text = || c.next::<Option<String>>();
-            let (project, provider, client, session) = (text()?, text()?, text()?, text()?);
+            let (project, provider, client) = (text()?, text()?, text()?);
+            let (session, agent) = (text()?, text()?);
             let sample = sample(&mut c)?;
             let key = Key {
                 project: project.as_deref(),
@@ -193,11 +198,17 @@ impl Ledger {
                 provider: provider.as_deref(),
                 client: client.as_deref(),
                 session: session.as_deref(),
+                agent: agent.as_deref(),
             };
             let day = by_day.then(|| day(at, &query.zone));
-            sums.at(query, key, day.as_deref(), |tally| tally.add(&sample));
+            sums.at(query, self.shown(key), day.as_deref(), |tally| tally.add(&sample));
         }
         Ok(())
+    }
+
+    /// With the project's name as it is to be seen.
+    fn shown<'a>(&'a self, key: Key<'a>) -> Key<'a> {
+        Key { project: key.project.map(|name| self.names.shown(name)), ..key }
     }
 }
 
@@ -234,6 +245,7 @@ impl Tallies {
                 GroupBy::Provider => key.provider,
                 GroupBy::Client => key.client,
                 GroupBy::Session => key.session,
+                GroupBy::Agent => key.agent,
                 GroupBy::Day => day,
             };
             groups.at(key, &add);
@@ -288,7 +300,8 @@ fn ordered(
             | GroupBy::Model
             | GroupBy::Provider
             | GroupBy::Client
-            | GroupBy::Session => worth(&b.totals)
+            | GroupBy::Session
+            | GroupBy::Agent => worth(&b.totals)
                 .cmp(&worth(&a.totals))
                 .then(b.totals.requests.cmp(&a.totals.requests))
                 .then(by_key),

@@ -16,7 +16,8 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("002_coverage.sql")),
     M::up(include_str!("003_rollups.sql")),
     M::up(include_str!("004_charge.sql")),
-    M::up(include_str!("005_accounts.sql")),
+    M::up(include_str!("005_projects.sql")),
+    M::up(include_str!("006_accounts.sql")),
 ];
 pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 

@@ -3,6 +3,7 @@ mod interleaved;
 use std::sync::Mutex;
 
 use super::*;
+use crate::meter::attribution::Method;
 use crate::meter::feed::{Budget, Feed, feed};
 use crate::meter::row::Completeness;
 use crate::meter::websocket::tests::text;
@@ -212,7 +213,7 @@ async fn an_owner_found_late_is_written_all_the_same() {
         pid: Some(7),
         program: Some("tool".to_owned()),
         project: Some("shop".to_owned()),
-        project_source: Some("git"),
+        project_source: Some(Method::Git),
         ..Attribution::default()
     };
     let run = observed(None, attribution, |feed| {

@@ -174,7 +174,7 @@ impl Tap {
             counters: Counters::default(),
             bypass: Arc::default(),
             trial: Mutex::default(),
-            attributor: Arc::new(Attributor::default()),
+            attributor: Arc::new(Attributor::new(deps.log.clone())),
             attributions: Arc::new(Semaphore::new(ATTRIBUTIONS)),
             lanes: Lanes::start()?,
             observers: observers.handle().clone(),

@@ -231,7 +231,8 @@ fn a_page_is_found_by_an_index() {
         (RequestFilter { model: text(), ..none() }, "requests_by_model"),
         (RequestFilter { run: text(), ..none() }, "requests_by_run"),
     ] {
-        let (sql, values) = page(&RequestFilter { limit: Some(20), ..filter.clone() });
+        let (sql, values) =
+            page(&RequestFilter { limit: Some(20), ..filter.clone() }, &Names::default());
         let plan = plan(&ledger, &sql, values);
         assert!(plan.contains(index), "{filter:?}: {plan}");
         // A run is small; of the others only rows of one microsecond may be sorted.

@@ -21,7 +21,7 @@ pub(super) fn encode(head: &Head, cells: &[(Key<'_>, &Sums)]) -> Vec<u8> {
         out.signed(i128::from(*hour));
     }
     let mut texts = Texts::default();
-    let keys: Vec<[u64; 5]> = cells.iter().map(|(key, _)| texts.of(key)).collect();
+    let keys: Vec<[u64; 6]> = cells.iter().map(|(key, _)| texts.of(key)).collect();
     out.length(texts.list.len());
     for text in &texts.list {
         out.length(text.len());
@@ -61,8 +61,8 @@ struct Texts<'a> {
 }
 
 impl<'a> Texts<'a> {
-    fn of(&mut self, key: &Key<'a>) -> [u64; 5] {
-        [key.project, key.model, key.provider, key.client, key.session].map(|text| {
+    fn of(&mut self, key: &Key<'a>) -> [u64; 6] {
+        [key.project, key.model, key.provider, key.client, key.session, key.agent].map(|text| {
             text.map_or(0, |text| {
                 *self.numbers.entry(text).or_insert_with(|| {
                     self.list.push(text);
@@ -232,6 +232,7 @@ impl<'a> In<'a> {
             provider: text()?,
             client: text()?,
             session: text()?,
+            agent: text()?,
         })
     }
 

@@ -26,7 +26,7 @@ use super::tally::Sums;
 /// Microseconds of an hour.
 pub(super) const HOUR: i64 = 3_600_000_000;
 /// Of the encoding and of what is in it; roll-ups of another version are made anew.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 
 /// What of an hour is not by group.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -47,6 +47,7 @@ pub(super) struct Key<'a> {
     pub(super) provider: Option<&'a str>,
     pub(super) client: Option<&'a str>,
     pub(super) session: Option<&'a str>,
+    pub(super) agent: Option<&'a str>,
 }
 
 /// Calls `take` with every roll-up in the window that is whole, in their order. Returns the ranges
@@ -98,7 +99,7 @@ fn add_up(
     let mut cells: HashMap<Owned, Sums> = HashMap::new();
     let mut connections = HashSet::new();
     let sql = format!(
-        "SELECT billable, connection, project, provider, client, session, {SAMPLE} \
+        "SELECT billable, connection, project, provider, client, session, agent, {SAMPLE} \
          FROM requests WHERE started_at >= ? AND started_at < ?"
     );
     let mut stmt = snapshot.prepare_cached(&sql)?;
@@ -119,10 +120,11 @@ fn add_up(
             continue;
         }
         head.requests += 1;
-        let (project, provider, client, session) = (c.next()?, c.next()?, c.next()?, c.next()?);
+        let (project, provider, client) = (c.next()?, c.next()?, c.next()?);
+        let (session, agent) = (c.next()?, c.next()?);
         let sample = sample(&mut c)?;
         let model = sample.model.clone();
-        cells.entry([project, model, provider, client, session]).or_default().add(&sample);
+        cells.entry([project, model, provider, client, session, agent]).or_default().add(&sample);
     }
     drop(rows);
     for connection in connections {
@@ -136,16 +138,16 @@ fn add_up(
     }
     head.carried.sort_unstable();
     let mut cells: Vec<_> = cells.iter().map(|(owned, sums)| (key(owned), sums)).collect();
-    cells.sort_by_key(|(key, _)| (key.project, key.model, key.session));
+    cells.sort_by_key(|(key, _)| (key.project, key.model, key.session, key.agent));
     Ok(Some(codec::encode(&head, &cells)))
 }
 
 /// [`Key`]'s fields in their order.
-type Owned = [Option<String>; 5];
+type Owned = [Option<String>; 6];
 
 fn key(owned: &Owned) -> Key<'_> {
-    let [project, model, provider, client, session] = owned.each_ref().map(Option::as_deref);
-    Key { project, model, provider, client, session }
+    let [project, model, provider, client, session, agent] = owned.each_ref().map(Option::as_deref);
+    Key { project, model, provider, client, session, agent }
 }
 
 #[cfg(test)]

@@ -14,12 +14,13 @@ use crate::meter::ledger::{GroupBy, Ledger, ReportQuery, record};
 use crate::meter::row::{Billing, Completeness, Row};
 use crate::meter::usage::UsageState;
 
-const BY: [GroupBy; 6] = [
+const BY: [GroupBy; 7] = [
     GroupBy::Project,
     GroupBy::Model,
     GroupBy::Provider,
     GroupBy::Client,
     GroupBy::Session,
+    GroupBy::Agent,
     GroupBy::Day,
 ];
 
@@ -75,6 +76,7 @@ fn some_row() -> impl Strategy<Value = Row> {
         row.model_requested = (number % 3 > 0).then(|| "wanted".to_owned());
         row.client = name("c", client);
         row.session = name("s", session);
+        row.agent = name("a", session / 2);
         row.provider = if client > 1 { "openai" } else { "anthropic" }.to_owned();
         row.connection = (connection > 0).then(|| Uuid::from_u128(connection));
         row.billable = billable || number > 1000;

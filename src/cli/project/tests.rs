@@ -1,0 +1,139 @@
+use serde_json::Value;
+
+use super::*;
+use crate::meter::ledger::fixture::{home, row, store};
+use crate::meter::row::Row;
+
+fn with_rows() -> (tempfile::TempDir, Home) {
+    let (dir, home) = home();
+    let of = |n, project: &str| Row {
+        project: Some(project.to_owned()),
+        project_source: Some("git".to_owned()),
+        cwd: Some(format!("/w/{project}")),
+        branch: Some("main".to_owned()),
+        ..row(n, "2026-11-24T00:00:00Z")
+    };
+    store(&home, &[of(1, "shop"), of(2, "shop-copy"), of(3, "shop-copy"), of(4, "api")]);
+    (dir, home)
+}
+
+/// What a command line says.
+fn says(home: &Home, line: &str) -> anyhow::Result<String> {
+    #[derive(Debug, clap::Parser)]
+    struct Line {
+        #[command(subcommand)]
+        command: ProjectCommand,
+    }
+    let line = clap::Parser::try_parse_from(line.split(' ')).map(|line: Line| line.command)?;
+    let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+    let mut out = Vec::new();
+    act(home, &line, Style::default(), &now, &mut out)?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+fn projects(home: &Home) -> Vec<(String, u64)> {
+    let document: Value =
+        serde_json::from_str(&says(home, "project list --json").unwrap()).unwrap();
+    let project =
+        |p: &Value| (p["project"].as_str().unwrap().to_owned(), p["requests"].as_u64().unwrap());
+    document["projects"].as_array().unwrap().iter().map(project).collect()
+}
+
+fn pairs(expected: &[(&str, u64)]) -> Vec<(String, u64)> {
+    expected.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect()
+}
+
+#[test]
+fn names_change_and_come_back() {
+    let (_dir, home) = with_rows();
+    let start = pairs(&[("shop-copy", 2), ("api", 1), ("shop", 1)]);
+    assert_eq!(projects(&home), start);
+    for dry in ["rename api backend --dry-run", "merge shop-copy api shop --dry-run"] {
+        assert!(says(&home, &format!("project {dry}")).unwrap().contains("would be shown as"));
+        assert_eq!(projects(&home), start, "{dry}");
+    }
+    let said = says(&home, "project rename api backend").unwrap();
+    assert!(said.contains("api is shown as backend."), "{said}");
+    says(&home, "project merge shop-copy shop").unwrap();
+    assert_eq!(projects(&home), pairs(&[("shop", 3), ("backend", 1)]));
+    let list = says(&home, "project list").unwrap();
+    assert!(list.contains("shop, shop-copy"), "{list}");
+    let shown = says(&home, "project show shop-copy").unwrap();
+    for part in ["3 requests", "$0.0369", "git (3)", "/w/shop-copy (2), /w/shop (1)", "main (3)"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    // By the old name too.
+    says(&home, "project rename api service").unwrap();
+    says(&home, "project restore shop").unwrap();
+    assert_eq!(projects(&home), pairs(&[("shop-copy", 2), ("service", 1), ("shop", 1)]));
+    says(&home, "project restore api").unwrap();
+    assert_eq!(projects(&home), start);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_and_changes_nothing() {
+    let (_dir, home) = with_rows();
+    for (line, why) in [
+        ("rename nobody x", "no request belongs"),
+        ("rename shop shop", "already"),
+        ("rename shop api", "merge"),
+        ("merge shop shop", "itself"),
+        ("merge nobody shop", "no request belongs"),
+        ("restore shop", "neither renamed nor merged"),
+        ("show nobody", "no request belongs"),
+        ("retag --to x", "say which"),
+        ("retag --to x --since today --until yesterday", "not"),
+    ] {
+        let error = says(&home, &format!("project {line}")).unwrap_err();
+        assert!(error.is::<UsageError>(), "{line}: {error}");
+        assert!(error.to_string().contains(why), "{line}: {error}");
+    }
+    let long = "x".repeat(MAX_NAME + 1);
+    assert!(says(&home, &format!("project rename shop {long}")).is_err());
+    assert!(says(&home, "project retag --from shop").is_err(), "to whom?");
+    assert!(!home.projects_file().exists());
+}
+
+#[test]
+fn rows_are_given_away_and_back() {
+    let (_dir, home) = with_rows();
+    let start = projects(&home);
+    let retag = "project retag --from shop-copy --to api --since 2026-11-24 --cwd /w/shop-copy";
+    let dry = says(&home, &format!("{retag} --dry-run")).unwrap();
+    assert!(dry.contains("2 rows would change") && dry.contains("$0.0246"), "{dry}");
+    assert_eq!(projects(&home), start);
+    // To a name that is shown as another one.
+    says(&home, "project rename api backend").unwrap();
+    let done: Value =
+        serde_json::from_str(&says(&home, &format!("{retag} --json")).unwrap()).unwrap();
+    assert_eq!(done["changed"], 2);
+    assert_eq!(done["to"], "backend");
+    assert_eq!(done["projects"]["shop-copy"]["requests"], 2);
+    assert_eq!(projects(&home), pairs(&[("backend", 3), ("shop", 1)]));
+    assert!(says(&home, retag).unwrap().contains("0 rows changed"));
+    says(&home, "project retag --undo").unwrap();
+    says(&home, "project restore api").unwrap();
+    assert_eq!(projects(&home), start);
+}
+
+#[test]
+fn a_directory_is_tagged_and_says_so() {
+    let (dir, home) = with_rows();
+    let work = dir.path().canonicalize().unwrap().join("work");
+    std::fs::create_dir_all(work.join("deep")).unwrap();
+    let tag = format!("project tag shop-copy --dir {}", work.display());
+    assert!(says(&home, &format!("{tag} --dry-run")).unwrap().contains("would say"));
+    assert!(!work.join(".halton.toml").exists());
+    assert!(says(&home, &tag).unwrap().contains("says \"shop-copy\" now"));
+    assert!(says(&home, &tag).unwrap().contains("already"));
+    says(&home, "project merge shop-copy shop").unwrap();
+    let here = format!("project here {} --json", work.join("deep").display());
+    let here: Value = serde_json::from_str(&says(&home, &here).unwrap()).unwrap();
+    let said = ["project", "shown_as", "source", "file"].map(|field| here[field].as_str());
+    let file = work.join(".halton.toml");
+    assert_eq!(said, [Some("shop-copy"), Some("shop"), Some("file"), file.to_str()]);
+    std::fs::write(&file, "[project").unwrap();
+    let broken = says(&home, &format!("project here {}", work.display())).unwrap();
+    assert!(broken.contains("Problem") && broken.contains(".halton.toml: expected"), "{broken}");
+    assert!(says(&home, &tag).unwrap_err().is::<UsageError>());
+}

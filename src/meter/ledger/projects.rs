@@ -1,0 +1,291 @@
+//! The projects of the ledger: a list, and one of them in detail.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use rusqlite::{OptionalExtension, params_from_iter};
+use serde::Serialize;
+
+use super::query::Clause;
+use super::record::Micros;
+use super::report::{GroupBy, ReportQuery, Window};
+use super::{Ledger, LedgerError, Totals};
+
+/// A project of a list.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProjectSum {
+    /// `None`: requests of which it is not known.
+    pub project: Option<String>,
+    /// The names that rows have for it, where it is not its own alone.
+    pub recorded_as: Vec<String>,
+    /// Of any request, also one before or after the list's time.
+    pub last_at: Option<Timestamp>,
+    #[serde(flatten)]
+    pub totals: Totals,
+}
+
+/// One project.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProjectDetail {
+    #[serde(flatten)]
+    pub sum: ProjectSum,
+    pub first_at: Option<Timestamp>,
+    /// How the requests were found to be its own.
+    pub sources: Vec<Share>,
+    /// Where they came from, those of most requests first. At most [`SHARES`] of each kind.
+    pub directories: Vec<Share>,
+    pub branches: Vec<Share>,
+    pub clients: Vec<Share>,
+    pub models: Vec<Share>,
+}
+
+/// How many requests have something in common.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Share {
+    /// `None`: not known.
+    pub name: Option<String>,
+    pub requests: u64,
+}
+
+/// Of one kind, in [`ProjectDetail`].
+pub const SHARES: usize = 10;
+
+impl Ledger {
+    /// Projects with requests in the window, by what they cost.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub fn projects(&self, window: Window) -> Result<Vec<ProjectSum>, LedgerError> {
+        let query = ReportQuery {
+            window,
+            by: vec![GroupBy::Project],
+            project: None,
+            zone: TimeZone::UTC,
+            vs_previous: false,
+        };
+        let groups = self.report(&query)?.groupings.into_iter().flat_map(|g| g.groups);
+        let mut recorded: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for name in self.recorded_names()? {
+            recorded.entry(self.names.shown(&name).to_owned()).or_default().push(name);
+        }
+        groups
+            .map(|group| {
+                let names = group.key.as_ref().and_then(|key| recorded.remove(key));
+                self.sum(group.key, names.unwrap_or_default(), group.totals)
+            })
+            .collect()
+    }
+
+    /// `None`: no row is its own.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub fn project(
+        &self,
+        name: &str,
+        window: Window,
+    ) -> Result<Option<ProjectDetail>, LedgerError> {
+        let known = self.recorded_names()?;
+        let mut recorded = self.names.recorded(name);
+        recorded.retain(|name| known.contains(name));
+        if recorded.is_empty() {
+            return Ok(None);
+        }
+        let query = ReportQuery {
+            window,
+            by: Vec::new(),
+            project: Some(name.to_owned()),
+            zone: TimeZone::UTC,
+            vs_previous: false,
+        };
+        let totals = self.report(&query)?.summary;
+        let first_at = self.moment("min", &recorded)?;
+        let share = |column| self.shares(column, &recorded, window);
+        Ok(Some(ProjectDetail {
+            first_at,
+            sources: share("project_source")?,
+            directories: share("cwd")?,
+            branches: share("branch")?,
+            clients: share("client")?,
+            models: share("coalesce(model, model_requested)")?,
+            sum: self.sum(Some(self.names.shown(name).to_owned()), recorded, totals)?,
+        }))
+    }
+
+    /// Names that projects are shown under.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub fn project_names(&self) -> Result<BTreeSet<String>, LedgerError> {
+        let recorded = self.recorded_names()?;
+        Ok(recorded.iter().map(|name| self.names.shown(name).to_owned()).collect())
+    }
+
+    /// What a name is shown as.
+    #[must_use]
+    pub fn shown_project<'a>(&'a self, name: &'a str) -> &'a str {
+        self.names.shown(name)
+    }
+
+    /// The recorded names of what is shown as `name`, or recorded as it.
+    #[must_use]
+    pub fn recorded_as(&self, name: &str) -> Vec<String> {
+        self.names.recorded(name)
+    }
+
+    /// Names that rows have: one look at the index for each.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub fn recorded_names(&self) -> Result<BTreeSet<String>, LedgerError> {
+        let mut next = self
+            .conn
+            .prepare("SELECT project FROM requests WHERE project > ? ORDER BY project LIMIT 1")?;
+        let mut names = BTreeSet::new();
+        let mut last = String::new();
+        while let Some(name) = next.query_row([&last], |row| row.get(0)).optional()? {
+            last = name;
+            names.insert(last.clone());
+        }
+        Ok(names)
+    }
+
+    fn sum(
+        &self,
+        project: Option<String>,
+        mut recorded_as: Vec<String>,
+        totals: Totals,
+    ) -> Result<ProjectSum, LedgerError> {
+        let last_at = self.moment("max", &recorded_as)?;
+        if let ([one], Some(shown)) = (&recorded_as[..], &project)
+            && one == shown
+        {
+            recorded_as.clear();
+        }
+        Ok(ProjectSum { project, recorded_as, last_at, totals })
+    }
+
+    /// The first or the last row of these names.
+    fn moment(&self, which: &str, names: &[String]) -> Result<Option<Timestamp>, LedgerError> {
+        let sql = format!("SELECT {which}(started_at) FROM requests WHERE project = ?");
+        let mut stmt = self.conn.prepare_cached(&sql)?;
+        let mut found: Option<Timestamp> = None;
+        for name in names {
+            let at: Option<Micros> = stmt.query_row([name], |row| row.get(0))?;
+            let Some(Micros(at)) = at else { continue };
+            found = Some(match (found, which) {
+                (Some(other), "min") => other.min(at),
+                (Some(other), _) => other.max(at),
+                (None, _) => at,
+            });
+        }
+        Ok(found)
+    }
+
+    fn shares(
+        &self,
+        column: &str,
+        names: &[String],
+        window: Window,
+    ) -> Result<Vec<Share>, LedgerError> {
+        let mut clause = Clause::default();
+        clause.add_in("project", Some(names.to_vec()));
+        clause.add_opt("started_at >= ?", Some(window.from.as_microsecond()));
+        clause.add_opt("started_at < ?", Some(window.to.as_microsecond()));
+        let sql = format!(
+            "SELECT {column} AS name, count(*) AS requests FROM requests WHERE billable{} \
+             GROUP BY name ORDER BY requests DESC, name LIMIT {SHARES}",
+            clause.sql
+        );
+        let mut stmt = self.conn.prepare(&sql)?;
+        let shares = stmt.query_map(params_from_iter(clause.values), |row| {
+            let requests: i64 = row.get(1)?;
+            Ok(Share { name: row.get(0)?, requests: requests.unsigned_abs() })
+        })?;
+        Ok(shares.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+    use crate::meter::ledger::fixture::{home, row, store};
+    use crate::meter::ledger::{RequestFilter, roll_up};
+    use crate::meter::projects::{self, Names};
+    use crate::meter::row::Row;
+
+    const ALL: Window = Window { from: Timestamp::MIN, to: Timestamp::MAX };
+
+    fn of(n: u128, project: Option<&str>) -> Row {
+        Row {
+            project: project.map(str::to_owned),
+            project_source: Some("git".to_owned()),
+            cwd: project.map(|project| format!("/work/{project}")),
+            ..row(n, &format!("2026-11-24T01:00:{n:02}Z"))
+        }
+    }
+
+    fn with_rows(rules: &[(&str, &str)]) -> (tempfile::TempDir, Home) {
+        let (dir, home) = home();
+        store(
+            &home,
+            &[of(1, Some("a")), of(2, Some("a")), of(3, Some("b")), of(4, None), of(5, Some("c"))],
+        );
+        let mut names = Names::default();
+        rules.iter().for_each(|(from, to)| names.show_as(from, to));
+        projects::write(&home.projects_file(), &names).unwrap();
+        (dir, home)
+    }
+
+    fn list(home: &Home) -> Vec<(Option<String>, u64, Vec<String>)> {
+        let projects = Ledger::open(home).unwrap().projects(ALL).unwrap();
+        projects.into_iter().map(|p| (p.project, p.totals.requests, p.recorded_as)).collect()
+    }
+
+    #[test]
+    fn a_merged_project_is_one_with_and_without_rollups() {
+        let (_dir, home) = with_rows(&[("b", "a"), ("gone", "a"), ("c", "see")]);
+        let text = |t: &str| Some(t.to_owned());
+        let expected = [
+            (text("a"), 3, vec!["a".to_owned(), "b".to_owned()]),
+            (None, 1, Vec::new()),
+            (text("see"), 1, vec!["c".to_owned()]),
+        ];
+        assert_eq!(list(&home), expected);
+        roll_up(&home.ledger_file(), "2026-11-25T00:00:00Z".parse().unwrap()).unwrap();
+        assert_eq!(list(&home), expected);
+        let ledger = Ledger::open(&home).unwrap();
+        for name in ["a", "b"] {
+            let query = ReportQuery {
+                window: ALL,
+                by: Vec::new(),
+                project: Some(name.to_owned()),
+                zone: TimeZone::UTC,
+                vs_previous: false,
+            };
+            assert_eq!(ledger.report(&query).unwrap().summary.requests, 3, "{name}");
+            let filter =
+                RequestFilter { project: Some(name.to_owned()), ..RequestFilter::default() };
+            let rows = ledger.requests(&filter).unwrap().rows;
+            assert_eq!(rows.len(), 3);
+            assert!(rows.iter().all(|row| row.project.as_deref() == Some("a")), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_project_in_detail() {
+        let (_dir, home) = with_rows(&[("b", "a")]);
+        let ledger = Ledger::open(&home).unwrap();
+        let detail = ledger.project("b", ALL).unwrap().unwrap();
+        assert_eq!(detail.sum.project.as_deref(), Some("a"));
+        assert_eq!((detail.sum.totals.requests, detail.sum.recorded_as.len()), (3, 2));
+        let at = |n: u8| Some(format!("2026-11-24T01:00:{n:02}Z").parse().unwrap());
+        assert_eq!((detail.first_at, detail.sum.last_at), (at(1), at(3)));
+        let share = |name: &str, requests| Share { name: Some(name.to_owned()), requests };
+        assert_eq!(detail.sources, [share("git", 3)]);
+        assert_eq!(detail.directories, [share("/work/a", 2), share("/work/b", 1)]);
+        assert!(ledger.project("x", ALL).unwrap().is_none());
+    }
+}

@@ -1,0 +1,268 @@
+//! Gives rows that were attributed wrongly to another project, and takes that back.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, TransactionBehavior, params, params_from_iter};
+use serde::Serialize;
+
+use super::query::Clause;
+use super::record::Columns;
+use super::schema::open_writer;
+use super::{LedgerError, Window};
+use crate::home::Home;
+
+/// Rows of one transaction: short enough for the daemon's writer to wait for.
+const BATCH: i64 = 500;
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
+/// The `project_source` of such rows.
+pub const RETAG: &str = "retag";
+
+/// Which rows. What is empty is no condition.
+#[derive(Clone, Debug)]
+pub struct Selection {
+    pub window: Window,
+    /// Recorded names.
+    pub projects: Option<Vec<String>>,
+    /// This directory, or one below it.
+    pub cwd: Option<String>,
+    pub branch: Option<String>,
+    pub client: Option<String>,
+    pub session: Option<String>,
+    pub run: Option<String>,
+}
+
+/// What becomes of them.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Retag {
+    To(String),
+    /// What the row said before.
+    Back,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Retagged {
+    /// Rows, side calls among them.
+    pub changed: u64,
+    /// Requests to models and their cost, by the name that they had.
+    pub projects: BTreeMap<String, Moved>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Moved {
+    pub requests: u64,
+    pub cost_nanousd: i64,
+}
+
+/// Changes the rows of `selection`; `dry` changes none. A daemon may run meanwhile. A request that is
+/// still running is left alone: the daemon would write its project again at its end.
+///
+/// # Errors
+/// When the ledger can't be read or written. What was done by then is done.
+pub fn retag(
+    home: &Home,
+    selection: &Selection,
+    change: &Retag,
+    dry: bool,
+) -> Result<Retagged, LedgerError> {
+    let mut done = Retagged::default();
+    let path = home.ledger_file();
+    if !path.exists() {
+        return Ok(done);
+    }
+    let (mut conn, _) = open_writer(&path)?;
+    conn.busy_timeout(PATIENCE)?;
+    let mut after = (i64::MIN, Vec::new());
+    loop {
+        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let rows = batch(&tx, selection, change, &after)?;
+        let Some(last) = rows.last() else { return Ok(done) };
+        after = (last.started_at, last.id.clone());
+        for row in &rows {
+            done.changed += 1;
+            let moved = done.projects.entry(row.project.clone().unwrap_or_default()).or_default();
+            moved.requests += u64::from(row.billable);
+            moved.cost_nanousd = moved.cost_nanousd.saturating_add(row.cost.unwrap_or(0));
+            if !dry {
+                apply(&tx, &row.id, change)?;
+            }
+        }
+        tx.commit()?;
+    }
+}
+
+struct Candidate {
+    id: Vec<u8>,
+    started_at: i64,
+    project: Option<String>,
+    billable: bool,
+    cost: Option<i64>,
+}
+
+fn batch(
+    conn: &Connection,
+    selection: &Selection,
+    change: &Retag,
+    (at, id): &(i64, Vec<u8>),
+) -> Result<Vec<Candidate>, LedgerError> {
+    let mut clause = Clause::default();
+    let Selection { window, projects, cwd, branch, client, session, run } = selection;
+    clause.add_opt("started_at >= ?", Some(window.from.as_microsecond()));
+    clause.add_opt("started_at < ?", Some(window.to.as_microsecond()));
+    clause.add_in("project", projects.clone());
+    if let Some(dir) = cwd {
+        let below = format!("{}/", dir.trim_end_matches('/'));
+        clause.sql.push_str(" AND substr(cwd || '/', 1, length(?)) = ?");
+        clause.values.extend([below.clone(), below].map(Value::from));
+    }
+    clause.add_opt("branch = ?", branch.clone());
+    clause.add_opt("client = ?", client.clone());
+    clause.add_opt("session = ?", session.clone());
+    clause.add_opt("run = ?", run.clone());
+    match change {
+        Retag::To(project) => clause.add_opt("project IS NOT ?", Some(project.clone())),
+        Retag::Back => clause.add_opt("project_source = ?", Some(RETAG.to_owned())),
+    }
+    clause.sql.push_str(" AND (started_at, id) > (?, ?)");
+    clause.values.push(Value::from(*at));
+    clause.values.push(Value::from(id.clone()));
+    clause.values.push(Value::from(BATCH));
+    let sql = format!(
+        "SELECT id, started_at, project, billable, cost_nanousd FROM requests \
+         WHERE completeness <> 'open'{} ORDER BY started_at, id LIMIT ?",
+        clause.sql
+    );
+    let mut stmt = conn.prepare_cached(&sql)?;
+    let rows = stmt.query_map(params_from_iter(clause.values), |row| {
+        let mut c = Columns::new(row);
+        Ok(Candidate {
+            id: c.next()?,
+            started_at: c.next()?,
+            project: c.next()?,
+            billable: c.next()?,
+            cost: c.next()?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The first such change keeps what the row said by itself.
+fn apply(conn: &Connection, id: &[u8], change: &Retag) -> rusqlite::Result<usize> {
+    match change {
+        Retag::To(project) => conn
+            .prepare_cached(
+                "UPDATE requests SET \
+                 project_was = iif(project_source IS ?3, project_was, project), \
+                 project_source_was = iif(project_source IS ?3, project_source_was, project_source), \
+                 project = ?1, project_source = ?3 WHERE id = ?2",
+            )?
+            .execute(params![project, id, RETAG]),
+        Retag::Back => conn
+            .prepare_cached(
+                "UPDATE requests SET project = project_was, project_source = project_source_was, \
+                 project_was = NULL, project_source_was = NULL WHERE id = ?",
+            )?
+            .execute([id]),
+    }
+}
+
+impl Default for Selection {
+    fn default() -> Self {
+        Self {
+            window: Window { from: Timestamp::MIN, to: Timestamp::MAX },
+            projects: None,
+            cwd: None,
+            branch: None,
+            client: None,
+            session: None,
+            run: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture::{self, row, store};
+    use crate::meter::ledger::{GroupBy, Ledger, ReportQuery, RequestFilter, roll_up};
+    use crate::meter::row::{Completeness, Row};
+
+    fn rows(home: &Home) -> Vec<Row> {
+        let filter = RequestFilter { all: true, ..RequestFilter::default() };
+        Ledger::open(home).unwrap().requests(&filter).unwrap().rows
+    }
+
+    fn report(home: &Home) -> String {
+        let query = ReportQuery {
+            window: Selection::default().window,
+            by: vec![GroupBy::Project],
+            project: None,
+            zone: jiff::tz::TimeZone::UTC,
+            vs_previous: false,
+        };
+        serde_json::to_string(&Ledger::open(home).unwrap().report(&query).unwrap()).unwrap()
+    }
+
+    fn to(project: &str) -> Retag {
+        Retag::To(project.to_owned())
+    }
+
+    #[test]
+    fn a_span_of_one_directory_goes_elsewhere_and_back() {
+        let (_dir, home) = fixture::home();
+        let stored: Vec<Row> = (1..=1203)
+            .map(|n| Row {
+                cwd: Some(if n % 2 == 0 { "/w/a%b/x" } else { "/w/a%bc" }.to_owned()),
+                project_source: Some("git".to_owned()),
+                billable: n != 4,
+                completeness: if n == 6 { Completeness::Open } else { Completeness::Complete },
+                ..row(n, if n > 1000 { "2026-11-23T00:00:00Z" } else { "2026-11-24T00:00:00Z" })
+            })
+            .collect();
+        store(&home, &stored);
+        let now = "2026-11-25T12:00:00Z".parse().unwrap();
+        roll_up(&home.ledger_file(), now).unwrap();
+        let before = (rows(&home), report(&home));
+        let window = Window { from: "2026-11-24T00:00:00Z".parse().unwrap(), to: Timestamp::MAX };
+        let selection = Selection {
+            window,
+            cwd: Some("/w/a%b/".to_owned()),
+            projects: Some(vec!["my-app".to_owned()]),
+            ..Selection::default()
+        };
+        let told = retag(&home, &selection, &to("other"), true).unwrap();
+        assert_eq!(told.changed, 499, "of 500 one is still running");
+        assert_eq!(told.projects["my-app"].requests, 498);
+        assert_eq!(told.projects["my-app"].cost_nanousd, 499 * 12_300_000);
+        assert_eq!((rows(&home), report(&home)), before, "a dry run changes nothing");
+        assert_eq!(retag(&home, &selection, &to("other"), false).unwrap(), told);
+        assert_eq!(retag(&home, &selection, &to("other"), false).unwrap().changed, 0);
+        let moved = rows(&home).into_iter().filter(|row| row.project.as_deref() == Some("other"));
+        assert!(moved.clone().all(|row| row.project_source.as_deref() == Some(RETAG)));
+        assert_eq!(moved.count(), 499);
+        let changed = report(&home);
+        assert!(changed.contains(r#""key":"other","requests":498"#), "{changed}");
+        roll_up(&home.ledger_file(), now).unwrap();
+        assert_eq!(report(&home), changed, "the roll-ups say the same");
+
+        // Once more, and then back to the first state.
+        let all = Selection { projects: None, ..selection };
+        assert_eq!(retag(&home, &all, &to("third"), false).unwrap().changed, 499);
+        assert_eq!(retag(&home, &Selection::default(), &Retag::Back, false).unwrap().changed, 499);
+        assert_eq!((rows(&home), report(&home)), before);
+        assert_eq!(retag(&home, &Selection::default(), &Retag::Back, false).unwrap().changed, 0);
+    }
+
+    #[test]
+    fn rows_without_a_project_and_no_ledger() {
+        let (_dir, home) = fixture::home();
+        assert_eq!(retag(&home, &Selection::default(), &to("x"), false).unwrap().changed, 0);
+        store(&home, &[Row { project: None, ..row(1, "2026-11-24T00:00:00Z") }]);
+        assert_eq!(retag(&home, &Selection::default(), &to("x"), false).unwrap().changed, 1);
+        assert_eq!(rows(&home)[0].project.as_deref(), Some("x"));
+        retag(&home, &Selection::default(), &Retag::Back, false).unwrap();
+        assert_eq!(rows(&home)[0].project, None);
+    }
+}

@@ -1,0 +1,133 @@
+//! Whose request was it? Real processes, in directories of their own.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::{Value, json};
+
+use crate::harness::{DEADLINE, Stand};
+use crate::programs;
+
+const PROCESSES: usize = 40;
+const CONNECTIONS: usize = 5;
+
+/// A client's directory and environment, and what is to be found.
+struct Client {
+    dir: std::path::PathBuf,
+    variable: Option<String>,
+    project: String,
+    source: &'static str,
+    branch: Value,
+}
+
+#[test]
+fn two_hundred_connections_at_once_each_find_their_project() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    let env: HashMap<String, String> = serde_json::from_value(stand.json(&["env"])).unwrap();
+    let clients: Vec<Client> = (0..PROCESSES).map(|n| client(stand.scratch(), n)).collect();
+    let url = "https://api.anthropic.com/v1/messages";
+    let children: Vec<Ended> = (0..)
+        .zip(&clients)
+        .map(|(n, client)| {
+            // What the wire says of the process, to hold against what is found out about it.
+            let mut program = programs::curl_messages("--http1.1", "[[gate]]", true)
+                .arg("-H")
+                .arg(format!("x-claude-code-session-id: process-{n}"))
+                .arg("--parallel")
+                .arg("--parallel-immediate");
+            for _ in 1..CONNECTIONS {
+                program = program.arg(url);
+            }
+            let mut command = Command::new(&program.argv[0]);
+            command
+                .args(&program.argv[1..])
+                .envs(&env)
+                .envs(program.env.iter().map(|(k, v)| (k, v)));
+            command.env_remove("HALTON_PROJECT").current_dir(&client.dir);
+            command.envs(client.variable.iter().map(|name| ("HALTON_PROJECT", name)));
+            let silent = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+            Ended(silent.spawn().unwrap())
+        })
+        .collect();
+    let pids: Vec<u32> = children.iter().map(|child| child.0.id()).collect();
+    stand.origin.wait_at_gate(PROCESSES * CONNECTIONS, DEADLINE);
+    (0..PROCESSES * CONNECTIONS).for_each(|_| stand.origin.open_gate());
+    for mut child in children {
+        assert!(child.0.wait().unwrap().success(), "{}", stand.logs());
+    }
+    let rows = stand.wait_rows(PROCESSES * CONNECTIONS);
+    let mut connections: Vec<&Value> = rows.iter().map(|row| &row["connection"]).collect();
+    connections.sort_by_key(|id| id.to_string());
+    connections.dedup();
+    assert_eq!(connections.len(), PROCESSES * CONNECTIONS);
+    for (n, client) in clients.iter().enumerate() {
+        let session = format!("process-{n}");
+        let own: Vec<_> = rows.iter().filter(|row| row["session"] == session.as_str()).collect();
+        assert_eq!(own.len(), CONNECTIONS, "{session}");
+        for row in own {
+            let found =
+                ["project", "project_source", "branch", "client_pid", "cwd"].map(|f| &row[f]);
+            let cwd = client.dir.canonicalize().unwrap();
+            let expected = [
+                &json!(client.project),
+                &json!(client.source),
+                &client.branch,
+                &json!(pids[n]),
+                &json!(cwd.to_str().unwrap()),
+            ];
+            assert_eq!(found, expected, "{session}{}", stand.logs());
+        }
+    }
+}
+
+/// Ended with the test.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The `n`th client: by turns a variable, a repository, a worktree, a file.
+fn client(scratch: &Path, n: usize) -> Client {
+    let root = scratch.join(format!("work/root-{n}"));
+    let dir = root.join("src/deep");
+    fs::create_dir_all(&dir).unwrap();
+    let named = |project: String, source| Client {
+        dir: dir.clone(),
+        variable: None,
+        project,
+        source,
+        branch: Value::Null,
+    };
+    match n % 4 {
+        0 => {
+            let project = format!("variable-{n}");
+            Client { variable: Some(project.clone()), ..named(project, "explicit") }
+        }
+        1 => {
+            fs::create_dir(root.join(".git")).unwrap();
+            fs::write(root.join(".git/HEAD"), format!("ref: refs/heads/branch-{n}\n")).unwrap();
+            let branch = json!(format!("branch-{n}"));
+            Client { branch, ..named(format!("root-{n}"), "git") }
+        }
+        2 => {
+            let main = scratch.join(format!("main-{n}/.git/worktrees/w"));
+            fs::create_dir_all(&main).unwrap();
+            fs::write(main.join("HEAD"), "ref: refs/heads/fix\n").unwrap();
+            fs::write(main.join("commondir"), "../..\n").unwrap();
+            fs::write(root.join(".git"), format!("gitdir: {}\n", main.display())).unwrap();
+            Client { branch: json!("fix"), ..named(format!("main-{n}"), "git") }
+        }
+        _ => {
+            let text = format!("[project]\nname = \"file {n}\"\n");
+            fs::write(root.join(".halton.toml"), text).unwrap();
+            named(format!("file {n}"), "file")
+        }
+    }
+}

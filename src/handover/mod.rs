@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub use head::RequestHead;
 
 /// Version of this protocol; a peer of another version is not used (raw tunnels until both match).
-pub const VERSION: u16 = 2;
+pub const VERSION: u16 = 3;
 
 /// Names an offer on its channel; never reused within a channel.
 pub type OfferId = u64;

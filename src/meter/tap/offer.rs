@@ -281,11 +281,13 @@ async fn meter(
                 client = client.with_front(head.into_bytes());
                 server = server.with_gate();
             }
-            pump_between(tap, means, client, server, subject(None)).await;
+            Box::pin(pump_between(tap, means, client, server, subject(None))).await;
         }
         Way::Tls { mut upstream, config } => {
-            let accept =
-                timeout(tap.deps.limits.handshake, TlsAcceptor::from(config).accept(socket));
+            // Boxed, and so is what follows: a task is as large as its largest step, for as long as
+            // the connection stays.
+            let accept = Box::pin(TlsAcceptor::from(config).accept(socket));
+            let accept = timeout(tap.deps.limits.handshake, accept);
             let client: server::TlsStream<TcpStream> = match accept.await {
                 Ok(Ok(client)) => client,
                 Ok(Err(e)) => return rejected(tap, means, &name, strike(&e), &attribution).await,
@@ -298,7 +300,7 @@ async fn meter(
                 means.bypass.forgive(&name, program(who.as_deref()));
             }
             let subject = subject(upstream.alpn.take());
-            pump_between(tap, means, client, upstream.tls, subject).await;
+            Box::pin(pump_between(tap, means, client, upstream.tls, subject)).await;
         }
     }
 }

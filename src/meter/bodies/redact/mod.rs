@@ -1,7 +1,7 @@
 //! Takes secrets out of a text before anything else sees it.
 //!
 //! A secret may be escaped (JSON, URLs, JSON within JSON) or come in pieces (the deltas of a stream).
-//! So it is looked for in several [`views`] of the text, each of which knows where its bytes come
+//! So it is looked for in several [`mod@views`] of the text, each of which knows where its bytes come
 //! from; whatever is found in any of them is replaced in the text itself.
 
 mod classes;

@@ -22,7 +22,8 @@ pub enum PricingCommand {
     Set(SetArgs),
     /// Take prices of your own back.
     Reset(ResetArgs),
-    /// Whether what was used has a price, and the provider's bill agrees with the list.
+    /// Whether what was used has a price, and the provider's bill agrees with the list. (The list's
+    /// own sources are compared where it is made.)
     Check(CheckArgs),
 }
 

@@ -72,6 +72,7 @@ fn find(ledger: &Ledger, id: &str) -> anyhow::Result<Row> {
     match (rows.pop(), rows.is_empty()) {
         (Some(row), true) => Ok(row),
         (Some(_), false) => Err(UsageError(format!("several ids end in {id}")).into()),
+        (None, _) if id == "last" => Err(UsageError("no requests yet".to_owned()).into()),
         (None, _) => Err(UsageError(format!("no request {id}")).into()),
     }
 }

@@ -124,16 +124,7 @@ async fn begin(shared: &Shared, place: &Place) {
             shared.health.refresh();
             let started = Started::now();
             let Stage::Asked(asked) = place.take() else { return };
-            let Asked { client, request } = *asked;
-            let head = match request {
-                Request::Forward { head, .. } => Some(head),
-                Request::Connect(_) | Request::Health => {
-                    if establish(&client).is_err() {
-                        return;
-                    }
-                    None
-                }
-            };
+            let Ok((client, head)) = answer(*asked) else { return };
             place.set(Stage::Metered(Box::new(Metered { client, target, started, head })));
         }
         Route::Raw(reason) => {
@@ -153,18 +144,18 @@ async fn begin(shared: &Shared, place: &Place) {
 /// The server is there: the client is told, or its request sent on.
 async fn begin_tunnel(shared: &Shared, place: &Place, server: TcpStream, passed: Option<Passed>) {
     let Stage::Asked(asked) = place.take() else { return };
-    let Asked { client, request } = *asked;
-    let head = match request {
-        Request::Forward { head, .. } => Some(head),
-        Request::Connect(_) | Request::Health => {
-            if establish(&client).is_err() {
-                return;
-            }
-            None
-        }
-    };
+    let Ok((client, head)) = answer(*asked) else { return };
     let Ok(tunnel) = tunnel(client, server, head) else { return };
     tunnelled(shared, place, tunnel, passed).await;
+}
+
+/// Tells the client of a tunnel that it is there; of a request that is sent on there is the head.
+fn answer(asked: Asked) -> io::Result<(TcpStream, Option<Vec<u8>>)> {
+    let Asked { client, request } = asked;
+    match request {
+        Request::Forward { head, .. } => Ok((client, Some(head))),
+        Request::Connect(_) | Request::Health => establish(&client).map(|()| (client, None)),
+    }
 }
 
 /// Two sockets for a tunnel: the runtime has nothing to do with them any more. With the head of a

@@ -222,7 +222,7 @@ mod tests {
         Row {
             project: project.map(str::to_owned),
             project_source: Some("git".to_owned()),
-            cwd: project.map(|project| format!("/work/{project}")),
+            cwd: project.map(|project| format!("/src/{project}")),
             ..row(n, &format!("2026-11-24T01:00:{n:02}Z"))
         }
     }
@@ -285,7 +285,7 @@ mod tests {
         assert_eq!((detail.first_at, detail.sum.last_at), (at(1), at(3)));
         let share = |name: &str, requests| Share { name: Some(name.to_owned()), requests };
         assert_eq!(detail.sources, [share("git", 3)]);
-        assert_eq!(detail.directories, [share("/work/a", 2), share("/work/b", 1)]);
+        assert_eq!(detail.directories, [share("/src/a", 2), share("/src/b", 1)]);
         assert!(ledger.project("x", ALL).unwrap().is_none());
     }
 }

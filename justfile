@@ -58,6 +58,6 @@ macos-link:
 prices:
     python3 tools/pricebook.py --check
 
-# Fuzz one follower for a while (needs cargo-fuzz and a nightly compiler)
-fuzz TARGET SECONDS="60":
-    cd fuzz && cargo +nightly fuzz run {{TARGET}} -- -max_total_time={{SECONDS}}
+# Fuzz all decoders, or those named, for so many seconds each (60)
+fuzz *ARGS:
+    tools/fuzz.sh {{ARGS}}

@@ -38,6 +38,8 @@ pub mod config;
 pub mod daemon;
 pub mod dial;
 pub mod edge;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod handover;
 pub mod home;
 pub mod inherit;

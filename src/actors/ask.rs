@@ -70,7 +70,7 @@ async fn exchange(addr: SocketAddr, path: &str) -> Result<(u16, Value), AskError
 }
 
 /// A whole answer with a body that ends with the connection (or is all of `Content-Length`).
-fn parse(answer: &[u8]) -> Option<(u16, Value)> {
+pub(crate) fn parse(answer: &[u8]) -> Option<(u16, Value)> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut fields);
     let httparse::Status::Complete(length) = head.parse(answer).ok()? else { return None };

@@ -14,7 +14,7 @@ pub mod health;
 pub mod link;
 pub mod live;
 pub mod offer;
-mod probe;
+pub(crate) mod probe;
 pub mod route;
 pub mod serve;
 mod signals;

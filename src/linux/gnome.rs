@@ -32,7 +32,7 @@ fn get(schema: &str, key: &str) -> Option<String> {
 }
 
 /// `['localhost', '127.0.0.0/8']`
-fn list(text: &str) -> Vec<String> {
+pub(crate) fn list(text: &str) -> Vec<String> {
     let items = text.split(',').map(|item| item.trim_matches(|c| " []'\"".contains(c)));
     items.filter(|item| !item.is_empty() && !item.starts_with('@')).map(str::to_owned).collect()
 }

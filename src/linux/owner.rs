@@ -124,7 +124,10 @@ fn stat(pid: u32, field: usize) -> Option<u64> {
     // At once: its length is not told beforehand, and it is read for each connection.
     let mut buffer = [0; 1024];
     let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
-    let stat = str::from_utf8(buffer.get(..length)?).ok()?;
+    stat_field(str::from_utf8(buffer.get(..length)?).ok()?, field)
+}
+
+pub(crate) fn stat_field(stat: &str, field: usize) -> Option<u64> {
     // The name, field 2, may hold anything, parentheses included.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(field.checked_sub(3)?)?.parse().ok()
@@ -188,7 +191,7 @@ fn note_sockets(pid: u32, seen: &mut HashMap<u64, Holder>) {
 }
 
 /// `socket:[4242]`
-fn inode_of_link(target: &[u8]) -> Option<u64> {
+pub(crate) fn inode_of_link(target: &[u8]) -> Option<u64> {
     let inode = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
     str::from_utf8(inode).ok()?.parse().ok()
 }
@@ -202,7 +205,7 @@ fn table_inode(client: SocketAddr, local: SocketAddr) -> Option<u64> {
     })
 }
 
-fn inode_of_line(line: &str, client: SocketAddr, local: SocketAddr) -> Option<u64> {
+pub(crate) fn inode_of_line(line: &str, client: SocketAddr, local: SocketAddr) -> Option<u64> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let same = |field: Option<&str>, want| field.and_then(table_address) == Some(plain(want));
     if !same(fields.next(), client) || !same(fields.next(), local) {
@@ -212,7 +215,7 @@ fn inode_of_line(line: &str, client: SocketAddr, local: SocketAddr) -> Option<u6
 }
 
 /// `0100007F:1F91`: words in the machine's byte order.
-fn table_address(field: &str) -> Option<SocketAddr> {
+pub(crate) fn table_address(field: &str) -> Option<SocketAddr> {
     let (address, port) = field.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let word = |at: usize| {
@@ -239,7 +242,7 @@ fn plain(address: SocketAddr) -> SocketAddr {
 }
 
 /// One exact question to the kernel: some 4 µs, however many sockets there are.
-mod diag {
+pub(crate) mod diag {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
@@ -324,7 +327,7 @@ mod diag {
         }
     }
 
-    fn parse(answer: &[u8]) -> Option<u64> {
+    pub(crate) fn parse(answer: &[u8]) -> Option<u64> {
         let kind = answer.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes)?;
         if kind != SOCK_DIAG_BY_FAMILY {
             return None;

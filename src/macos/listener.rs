@@ -17,7 +17,7 @@ pub fn on(addr: SocketAddr) -> Option<String> {
 }
 
 /// The first process in `lsof -Fpc` output: a `pPID` line, then `cNAME`.
-fn owner(fields: &str) -> Option<String> {
+pub(crate) fn owner(fields: &str) -> Option<String> {
     let mut lines = fields.lines();
     let pid = lines.find_map(|l| l.strip_prefix('p'))?;
     let name = lines.find_map(|l| l.strip_prefix('c'))?;

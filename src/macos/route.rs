@@ -55,7 +55,7 @@ impl News {
     }
 }
 
-fn is_change(message: &[u8]) -> bool {
+pub(crate) fn is_change(message: &[u8]) -> bool {
     message.get(TYPE_AT).is_some_and(|kind| [RTM_NEWADDR, RTM_DELADDR, RTM_IFINFO].contains(kind))
 }
 

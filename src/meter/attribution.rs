@@ -231,6 +231,32 @@ impl Attributor {
     }
 }
 
+/// Readers of what others wrote, for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) mod foreign {
+    use super::{Path, PathBuf, cleaned, editor, git, mark, program};
+
+    pub(crate) fn marked(text: &str) -> Result<Option<String>, String> {
+        mark::name_of(text)
+    }
+
+    /// Where a `.git` file of this text leads, the branch of a `HEAD` and the name of a `commondir`.
+    pub(crate) fn git(root: &Path, text: &str) -> (PathBuf, Option<String>, Option<String>) {
+        let line = git::line_of(text).unwrap_or_default();
+        let git_dir = git::linked_to(root, &line).unwrap_or_default();
+        (git_dir, git::branch_of(&line), git::main_of_common(root, &line))
+    }
+
+    pub(crate) fn folder(arguments: &[String]) -> Option<PathBuf> {
+        editor::folder_in(arguments, |path| path.extension().is_none())
+    }
+
+    pub(crate) fn program(exe: &Path, arguments: &[String]) -> Option<String> {
+        let _ = editor::is_editor(exe);
+        program::name(Some(exe), arguments).map(|program| program.name).and_then(cleaned)
+    }
+}
+
 fn home() -> Option<PathBuf> {
     std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
 }

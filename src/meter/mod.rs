@@ -13,8 +13,6 @@ pub mod coding;
 pub mod eventstream;
 pub mod exchange;
 pub mod feed;
-#[doc(hidden)]
-pub mod fuzzing;
 pub mod hello;
 pub mod http;
 pub mod http1;

@@ -16,21 +16,23 @@ use super::exchange::turns::{self, News, Turns};
 use super::exchange::{Exchange, ExchangeStart};
 use super::feed::{Closing, Progress, Seen, Watch};
 use super::http::{Cut, Follower, GaveUp, HttpEvent, RequestHead, Side, StreamId};
-use super::http1::Http1;
-use super::http2::Http2;
 use super::ledger::Entry;
 use super::price::Book;
 use super::row::{Completeness, Protocol, Row};
 
+#[cfg(any(test, fuzzing))]
+pub(crate) mod foreign;
+mod protocol;
 mod sink;
 
+use protocol::First;
+pub use protocol::{MakeFollower, follower};
 pub use sink::{Recorder, RowSink};
 
 /// Rows that wait for their attribution, to be written once more with it.
 const MAX_UNATTRIBUTED: usize = 256;
 /// How long rows wait for it after the connection has ended.
 const ATTRIBUTION_DEADLINE: Duration = Duration::from_secs(2);
-const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
 /// Attribution of a connection, when it is known.
 pub type Attributed = watch::Receiver<Option<Arc<Attribution>>>;
@@ -55,20 +57,6 @@ pub struct Subject {
 pub struct Observed {
     pub exchanges: u64,
     pub lossy: Option<GaveUp>,
-}
-
-/// Makes the follower for a connection; a parameter for tests.
-pub type MakeFollower = fn(alpn: Option<&[u8]>, first: &[u8]) -> Option<Box<dyn Follower>>;
-
-/// The follower that the protocol asks for; `None`: none is known.
-#[must_use]
-pub fn follower(alpn: Option<&[u8]>, first: &[u8]) -> Option<Box<dyn Follower>> {
-    match alpn {
-        Some(b"h2") => Some(Box::new(Http2::new())),
-        None if first.starts_with(H2_PREFACE) => Some(Box::new(Http2::new())),
-        None | Some(b"http/1.1" | b"http/1.0") => Some(Box::new(Http1::new())),
-        Some(_) => None,
-    }
 }
 
 /// Observes one connection to its end.
@@ -117,6 +105,7 @@ struct Observer {
     make: MakeFollower,
     progress: Arc<Progress>,
     follower: Option<Box<dyn Follower>>,
+    first: First,
     streams: HashMap<StreamId, Tracked>,
     /// Said about exchanges that end because the connection does.
     closing: Option<Closing>,
@@ -142,6 +131,7 @@ impl Observer {
             make,
             progress,
             follower: None,
+            first: First::default(),
             streams: HashMap::new(),
             closing: None,
             broken_off: false,
@@ -186,17 +176,37 @@ impl Observer {
 
     fn bytes(&mut self, side: Side, at: Instant, bytes: &[u8]) {
         if self.follower.is_none() {
-            let alpn = self.subject.alpn.as_deref();
-            let first = if side == Side::Client { bytes } else { &[] };
-            self.follower = (self.make)(alpn, first);
-        }
-        if self.follower.is_none() {
-            return self.give_up(GaveUp::UnknownProtocol, at);
+            match side {
+                Side::Client => {
+                    if let Some(first) = self.first.more(self.subject.alpn.as_deref(), bytes) {
+                        self.begin(&first, at);
+                    }
+                    return;
+                }
+                Side::Server => {
+                    let first = self.first.take();
+                    self.begin(&first, at);
+                }
+            }
         }
         self.follow(at, |follower, sink| follower.feed(side, bytes, sink));
     }
 
+    /// Chooses the follower by the client's first bytes.
+    fn begin(&mut self, first: &[u8], at: Instant) {
+        self.follower = (self.make)(self.subject.alpn.as_deref(), first);
+        if self.follower.is_none() {
+            self.give_up(GaveUp::UnknownProtocol, at);
+        } else if !first.is_empty() {
+            self.follow(at, |follower, sink| follower.feed(Side::Client, first, sink));
+        }
+    }
+
     fn finish(&mut self, sides: &[Side], at: Instant) {
+        let first = self.first.take();
+        if !first.is_empty() {
+            self.begin(&first, at);
+        }
         for side in sides {
             self.follow(at, |follower, sink| follower.finish(*side, sink));
         }

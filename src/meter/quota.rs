@@ -40,8 +40,8 @@ pub fn from_headers(headers: &Headers, at: Timestamp) -> Vec<Window> {
             anthropic(&mut windows, rest, value);
         } else if let Some(rest) = name.strip_prefix("x-codex-") {
             codex(&mut windows, rest, value, at);
-        } else if let Some(kind) = name.strip_prefix("x-quota-snapshot-") {
-            *window(&mut windows, kind) = copilot(kind, value);
+        } else if let Some(kind) = name.strip_prefix("x-quota-snapshot-").and_then(short) {
+            *window(&mut windows, &kind) = copilot(&kind, value);
         }
     }
     let plan = headers.get("x-codex-plan-type").and_then(short);

@@ -106,7 +106,7 @@ fn argument(pid: u32) -> Option<PathBuf> {
         .find_map(|pid| folder_in(&owner::arguments(pid), Path::is_dir))
 }
 
-fn is_editor(exe: &Path) -> bool {
+pub(super) fn is_editor(exe: &Path) -> bool {
     let bundle = exe.iter().find_map(|part| part.to_str()?.strip_suffix(".app"));
     let name = bundle.map(str::to_owned).or_else(|| file_name(exe)).unwrap_or_default();
     let name = name.to_lowercase();
@@ -116,7 +116,7 @@ fn is_editor(exe: &Path) -> bool {
 }
 
 /// `--folder-uri URI`, `--file-uri URI`, or an absolute path that is no option's value.
-fn folder_in(arguments: &[String], is_dir: impl Fn(&Path) -> bool) -> Option<PathBuf> {
+pub(super) fn folder_in(arguments: &[String], is_dir: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let mut before = "";
     for argument in arguments.iter().skip(1) {
         let uri = match argument.split_once('=') {

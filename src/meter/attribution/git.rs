@@ -36,13 +36,20 @@ fn is_repository(dot_git: &Path) -> bool {
 
 /// Where a `.git` file (worktree, submodule) points.
 fn linked(root: &Path, dot_git: &Path) -> Option<PathBuf> {
-    let line = line(dot_git)?;
+    linked_to(root, &line(dot_git)?)
+}
+
+pub(super) fn linked_to(root: &Path, line: &str) -> Option<PathBuf> {
     Some(plain(&root.join(line.strip_prefix("gitdir:")?.trim())))
 }
 
 /// The name of the repository whose worktree has this directory. Only worktrees have a `commondir`.
 fn main_of(git_dir: &Path) -> Option<String> {
-    let common = plain(&git_dir.join(line(&git_dir.join("commondir"))?));
+    main_of_common(git_dir, &line(&git_dir.join("commondir"))?)
+}
+
+pub(super) fn main_of_common(git_dir: &Path, line: &str) -> Option<String> {
+    let common = plain(&git_dir.join(line));
     let base = file_name(&common)?;
     if base.starts_with('.') {
         // `…/shop/.git`, `…/shop/.bare`
@@ -52,13 +59,19 @@ fn main_of(git_dir: &Path) -> Option<String> {
 }
 
 fn branch(git_dir: &Path) -> Option<String> {
-    let head = line(&git_dir.join("HEAD"))?;
+    branch_of(&line(&git_dir.join("HEAD"))?)
+}
+
+pub(super) fn branch_of(head: &str) -> Option<String> {
     // With the reftable format, HEAD only says that it says nothing.
     head.strip_prefix("ref: refs/heads/").filter(|name| *name != ".invalid").and_then(cleaned)
 }
 
 fn line(path: &Path) -> Option<String> {
-    let (text, _) = file::read(path, MOST).ok()?;
+    line_of(&file::read(path, MOST).ok()?.0)
+}
+
+pub(super) fn line_of(text: &str) -> Option<String> {
     text.lines().next().map(|line| line.trim().to_owned())
 }
 

@@ -64,9 +64,16 @@ pub fn name_in(path: &Path) -> Result<Option<String>, String> {
     if meta.uid() != own && meta.uid() != 0 {
         return Err("it belongs to another user".to_owned());
     }
-    // The message alone: the whole error shows lines of the file.
-    let contents: Contents = toml::from_str(&text)
-        .map_err(|e| format!("expected [project] with name = \"…\": {}", e.message()))?;
+    name_of(&text)
+}
+
+pub(super) fn name_of(text: &str) -> Result<Option<String>, String> {
+    // Its line alone: the error shows what stands there.
+    let contents: Contents = toml::from_str(text).map_err(|e| {
+        let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        format!("line {line}: expected [project] with name = \"…\"")
+    })?;
     match contents.project.and_then(|project| project.name) {
         None => Ok(None),
         Some(name) => match cleaned(name) {
@@ -119,9 +126,9 @@ mod tests {
             problem.why
         };
         for (text, said) in [
-            ("[project\nname = \"sk-secret\"", "expected"),
-            ("project = \"shop\"", "expected"),
-            ("[project]\nname = 5", "string"),
+            ("[project\nname = \"sk-secret\"", "line 1: expected"),
+            ("project = \"sk-secret\"", "line 1: expected"),
+            ("[project]\nname = 5", "line 2: expected"),
             ("[project]\nname = \" \\n\"", "empty"),
         ] {
             fs::write(&file, text).unwrap();

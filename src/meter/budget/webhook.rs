@@ -195,7 +195,7 @@ async fn exchange(
 }
 
 /// `HTTP/1.1 204 No Content`.
-fn status(answer: &[u8]) -> Option<u16> {
+pub(crate) fn status(answer: &[u8]) -> Option<u16> {
     let line = answer.split(|b| *b == b'\n').next().filter(|line| line.len() < answer.len())?;
     let mut words = std::str::from_utf8(line).ok()?.split(' ');
     words.next().filter(|version| version.starts_with("HTTP/1."))?;

@@ -1,8 +1,8 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::meter::fuzzing::Transcript;
-use crate::meter::fuzzing::tests::{script, seed};
+use crate::fuzzing::Transcript;
+use crate::fuzzing::tests::{script, seed};
 
 mod random;
 

@@ -5,8 +5,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::frame::PREFACE;
 use super::*;
-use crate::meter::fuzzing::Transcript;
-use crate::meter::fuzzing::tests::{script, seed};
+use crate::fuzzing::Transcript;
+use crate::fuzzing::tests::{script, seed};
 
 mod hpack;
 

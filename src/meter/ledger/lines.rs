@@ -1,6 +1,6 @@
 //! Files of JSON lines, as crashes leave them.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 /// Calls `each` for every readable line. Torn, foreign, blank and overlong ones are skipped; a read
 /// error ends the file where it is.
 pub(super) fn read<T: DeserializeOwned, E>(
-    file: File,
+    file: impl Read,
     cap: u64,
     mut each: impl FnMut(T) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -26,6 +26,21 @@ pub(super) fn read<T: DeserializeOwned, E>(
             }
         }
     }
+}
+
+#[cfg(any(test, fuzzing))]
+pub(super) fn said_in<T: DeserializeOwned>(
+    bytes: &[u8],
+    cap: u64,
+    say: impl Fn(T) -> String,
+) -> Vec<String> {
+    let mut said = Vec::new();
+    let mut each = |value| {
+        said.push(say(value));
+        Ok::<(), std::convert::Infallible>(())
+    };
+    let Ok(()) = read(bytes, cap, &mut each);
+    said
 }
 
 /// The files of a directory whose names begin and end so, oldest first: between are UUIDv7s.

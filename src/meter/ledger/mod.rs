@@ -47,6 +47,12 @@ pub use writer::{Writer, WriterConfig, start_writer};
 
 use super::price::OwnError;
 
+/// What spool and register say in a file of these bytes, for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn said_in_file(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
+    (passed::said_in(bytes), register::said_in(bytes))
+}
+
 /// What can go wrong with the ledger's file.
 #[derive(Debug, thiserror::Error)]
 pub enum LedgerError {

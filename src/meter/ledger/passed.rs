@@ -113,6 +113,11 @@ pub(super) fn pending(spool: &Path) -> Pending {
     found
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) fn said_in(bytes: &[u8]) -> Vec<String> {
+    lines::said_in(bytes, LINE_CAP, |line: Line| format!("{line:?}"))
+}
+
 /// Renamed spool files.
 fn renamed(spool: &Path) -> Vec<PathBuf> {
     spool.parent().map(|dir| lines::files(dir, PREFIX, SUFFIX)).unwrap_or_default()

@@ -199,6 +199,11 @@ pub(super) fn read<E>(
     lines::read(file, SLOT as u64, |in_hand: InHand| each(in_hand.id, in_hand))
 }
 
+#[cfg(any(test, fuzzing))]
+pub(super) fn said_in(bytes: &[u8]) -> Vec<String> {
+    lines::said_in(bytes, SLOT as u64, |in_hand: InHand| format!("{in_hand:?}"))
+}
+
 impl Table {
     fn take(&mut self, in_hand: InHand, told: oneshot::Sender<()>) -> Option<usize> {
         let at = match self.free.pop() {

@@ -108,6 +108,28 @@ async fn the_responses_of_a_websocket_are_rows_and_so_is_the_socket() {
     assert_eq!(cut, (Completeness::Lossy, malformed));
 }
 
+/// Without ALPN the first bytes tell the protocol, however few come at once.
+#[tokio::test]
+async fn the_protocol_is_told_by_first_bytes_in_any_pieces() {
+    use crate::meter::http2::tests::{block, frame};
+    let head = block(&[(":method", "POST"), (":path", "/v1/messages"), (":authority", "h")]);
+    let h2 =
+        [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[]), &frame(1, 5, 1, &head)];
+    for (said, path) in
+        [(h2.concat(), "/v1/messages"), (REQUEST.to_vec(), "/v1/x"), (b"PRI".to_vec(), "")]
+    {
+        for size in [1, 2, 15, 16, said.len()] {
+            let (rows, _) = observed(None, nobody(), |feed| {
+                said.chunks(size).for_each(|piece| feed.bytes(Side::Client, piece));
+                feed.closed(Closing::Orderly);
+            })
+            .await;
+            let paths: Vec<&str> = rows.iter().map(|row| row.path.as_str()).collect();
+            assert_eq!(paths, [path], "in pieces of {size}");
+        }
+    }
+}
+
 #[test]
 fn a_websocket_that_is_open_is_no_request_under_way() {
     let rows = Arc::new(Rows::default());

@@ -12,5 +12,7 @@ pub use book::{Book, BookError};
 pub use list::ListPrice;
 pub(crate) use money::shifted;
 pub use money::{nano_from_decimal, usd};
+#[cfg(any(test, fuzzing))]
+pub(crate) use own::parse_own;
 pub use own::{Dollars, OwnError, OwnPrice, OwnRates, read_own, write_own};
 pub use quote::{Query, Quote};

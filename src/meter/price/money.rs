@@ -36,7 +36,7 @@ pub(crate) fn shifted(text: &str, shift: i32) -> Option<i64> {
         value = value.checked_mul(10)?;
     }
     let mut round_up = false;
-    for _ in 0..(-shift).clamp(0, 80) {
+    for _ in 0..shift.min(0).unsigned_abs().min(80) {
         round_up = value % 10 >= 5;
         value /= 10;
     }

@@ -105,11 +105,14 @@ pub fn read_own(path: &Path) -> Result<Vec<OwnPrice>, OwnError> {
         Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         Err(source) => return Err(OwnError::Io { path: path.to_path_buf(), source }),
     };
-    let file: File = toml::from_str(&text).map_err(|e| OwnError::Toml {
+    parse_own(&text).map_err(|e| OwnError::Toml {
         path: path.to_path_buf(),
         message: e.to_string().trim_end().to_owned(),
-    })?;
-    Ok(file.price)
+    })
+}
+
+pub(crate) fn parse_own(text: &str) -> Result<Vec<OwnPrice>, toml::de::Error> {
+    toml::from_str(text).map(|file: File| file.price)
 }
 
 /// Writes them all, in place of what the file said.

@@ -276,6 +276,8 @@ fn decimals_become_nano_dollars_without_floats() {
         ("-0.000000001", Some(-1)),
         ("0.1234567894999", Some(123_456_789)),
         ("1e99", None),
+        ("0.123456789e-2147483648", Some(0)),
+        ("1e-2147483649", None),
         ("", None),
         ("NaN", None),
         ("0x1", None),

@@ -55,23 +55,6 @@ macro_rules! names {
     };
 }
 
-macro_rules! begin {
-    () => {
-        "-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
-    };
-}
-macro_rules! end {
-    () => {
-        "-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----"
-    };
-}
-/// Of a key whose end is not there: with what editors and escapes put between its lines.
-macro_rules! armoured {
-    () => {
-        r"[A-Za-z0-9+/=\s:,.()\\\x{2192}|>#*-]"
-    };
-}
-
 /// Told by their own look.
 const SIMPLE: &[(&str, &str)] = &[
     ("anthropic_key", r"sk-ant-[A-Za-z0-9_-]{6,}"),
@@ -121,11 +104,6 @@ const SIMPLE: &[(&str, &str)] = &[
 
 /// Told by what is before them: up to the end of the line, of the string or of the word.
 const WIDE: &[(&str, &str, &str)] = &[
-    (
-        "private_key",
-        concat!(begin!(), "(?:(?s:.*?)", end!(), "|", armoured!(), "*)"),
-        concat!(begin!(), r"(?:[^\x22]*?", end!(), "|", armoured!(), "*)"),
-    ),
     (
         "header",
         r"(?i:authorization|x-api-key|x-goog-api-key|api-key|x-auth-token|cookie2?)[ \t]*:[ \t]*([^\r\n]+)",

@@ -4,6 +4,7 @@
 //! So it is looked for in several [`mod@views`] of the text, each of which knows where its bytes come
 //! from; whatever is found in any of them is replaced in the text itself.
 
+mod armour;
 mod classes;
 #[cfg(test)]
 mod tests;
@@ -29,6 +30,9 @@ pub struct Redacted {
 pub fn redact(text: &str, keep: usize) -> Redacted {
     let mut spans: Vec<(Range<usize>, &'static str)> = Vec::new();
     for view in views(text) {
+        armour::keys(view.text(), view.is_structured(), &mut |key| {
+            view.sources(key, &mut |span| spans.push((span, "private_key")));
+        });
         for class in CLASSES.iter() {
             find(&view, class, &mut spans);
         }

@@ -126,7 +126,11 @@ impl Mapped {
             return None;
         }
         Some(self.clone().decoded(|rest| match rest.as_bytes() {
-            [b'\\', ..] => escape(rest, rest.len() - rest.trim_start_matches('\\').len()),
+            [b'\\', ..] => {
+                let run = rest.len() - rest.trim_start_matches('\\').len();
+                // One that escapes nothing is taken as a whole: not to be counted again at each.
+                escape(rest, run).or(Some(('\\', run)))
+            }
             [b'%', high, low, ..] => {
                 let (high, low) = (hex(*high)?, hex(*low)?);
                 let byte = u8::try_from(high * 16 + low).ok()?;

@@ -64,6 +64,32 @@ fn hpack_response_examples_with_eviction() {
     assert_eq!(hpack.decode(&[0x80 | 65]), Err(GaveUp::BadHeaderBlock));
 }
 
+/// What another implementation wrote, over a table that fills and is emptied.
+#[test]
+fn hpack_reads_what_another_wrote() {
+    let mut encoder = loona_hpack::Encoder::new();
+    let mut hpack = Hpack::new();
+    for n in 0..200_usize {
+        let (name, value) = (format!("x-{}", n % 7), "v".repeat(n * 31 % 1500));
+        let fields = [(":path", "/"), (name.as_str(), value.as_str()), ("cookie", "a=b")];
+        let block = encoder.encode(fields.iter().map(|(n, v)| (n.as_bytes(), v.as_bytes())));
+        let read = hpack.decode(&block).unwrap().0;
+        let read: Vec<_> = read.iter().map(|(n, v)| (n.as_str(), &v[..])).collect();
+        assert_eq!(read, fields.map(|(n, v)| (n, v.as_bytes())), "block {n}");
+    }
+}
+
+/// An entry shares the name that it was given by another one.
+#[test]
+fn long_names_are_not_copied() {
+    let mut hpack = Hpack::new();
+    hpack.allow(u32::MAX);
+    let long = [&b"\x3f\xe1\xff\x07\x40\x7f\x81\xef\x03"[..], &[b'n'; 63_488], b"\0"].concat();
+    assert_eq!(hpack.decode(&long).unwrap().0.len(), 1);
+    // Each two bytes name it again: copied, these would be four gigabytes.
+    assert_eq!(hpack.decode(&[0x7e, 0].repeat(64_000)), Err(GaveUp::HeadTooLarge));
+}
+
 #[test]
 fn a_small_block_that_expands_hugely_is_refused_cheaply() {
     let mut hpack = Hpack::new();

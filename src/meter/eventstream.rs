@@ -2,7 +2,7 @@
 //! with header fields of their own and two checksums.
 
 #[cfg(test)]
-pub(in crate::meter) mod tests;
+pub(crate) mod tests;
 
 use flate2::Crc;
 

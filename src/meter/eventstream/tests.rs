@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 
 /// One message as it stands on the wire.
-pub(in crate::meter) fn message(fields: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
+pub(crate) fn message(fields: &[(&str, &str)], payload: &[u8]) -> Vec<u8> {
     let mut headers = Vec::new();
     for (name, value) in fields {
         headers.push(u8::try_from(name.len()).unwrap());
@@ -26,13 +26,13 @@ fn raw(headers: &[u8], payload: &[u8]) -> Vec<u8> {
     out
 }
 
-pub(in crate::meter) fn event(name: &str, payload: &str) -> Vec<u8> {
+pub(crate) fn event(name: &str, payload: &str) -> Vec<u8> {
     let json = (":content-type", "application/json");
     message(&[(":event-type", name), json, (":message-type", "event")], payload.as_bytes())
 }
 
 /// The model's own event, as `invoke-with-response-stream` wraps it.
-pub(in crate::meter) fn wrapped(json: &str) -> Vec<u8> {
+pub(crate) fn wrapped(json: &str) -> Vec<u8> {
     event("chunk", &format!(r#"{{"bytes":"{}","p":"abcdefg"}}"#, encode(json.as_bytes())))
 }
 

@@ -115,9 +115,11 @@ async fn the_protocol_is_told_by_first_bytes_in_any_pieces() {
     let head = block(&[(":method", "POST"), (":path", "/v1/messages"), (":authority", "h")]);
     let h2 =
         [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[]), &frame(1, 5, 1, &head)];
-    for (said, path) in
-        [(h2.concat(), "/v1/messages"), (REQUEST.to_vec(), "/v1/x"), (b"PRI".to_vec(), "")]
-    {
+    for (said, path) in [
+        (h2.concat(), "/v1/messages"),
+        (REQUEST.to_vec(), "/v1/x"),
+        (b"PRIX /x HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(), "/x"),
+    ] {
         for size in [1, 2, 15, 16, said.len()] {
             let (rows, _) = observed(None, nobody(), |feed| {
                 said.chunks(size).for_each(|piece| feed.bytes(Side::Client, piece));

@@ -7,7 +7,7 @@
 mod deflate;
 mod frame;
 #[cfg(test)]
-pub(in crate::meter) mod tests;
+pub(crate) mod tests;
 
 pub use deflate::Extensions;
 use deflate::{Inflate, is_too_large};

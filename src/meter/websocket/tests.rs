@@ -9,7 +9,7 @@ const PING: u8 = 9;
 const CLOSE: u8 = 8;
 
 /// One frame as it stands on the wire; a client masks.
-pub(in crate::meter) fn frame(side: Side, first: u8, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn frame(side: Side, first: u8, payload: &[u8]) -> Vec<u8> {
     let mut out = vec![first];
     let masked = if side == Side::Client { 0x80 } else { 0 };
     match payload.len() {
@@ -33,26 +33,26 @@ pub(in crate::meter) fn frame(side: Side, first: u8, payload: &[u8]) -> Vec<u8> 
     out
 }
 
-pub(in crate::meter) fn text(side: Side, payload: &str) -> Vec<u8> {
+pub(crate) fn text(side: Side, payload: &str) -> Vec<u8> {
     frame(side, 0x80 | TEXT, payload.as_bytes())
 }
 
-pub(in crate::meter) fn close(side: Side, code: u16) -> Vec<u8> {
+pub(crate) fn close(side: Side, code: u16) -> Vec<u8> {
     frame(side, 0x80 | CLOSE, &code.to_be_bytes())
 }
 
 /// What a peer with permessage-deflate does before it frames.
-pub(in crate::meter) struct Deflater {
+pub(crate) struct Deflater {
     compress: Compress,
     takeover: bool,
 }
 
 impl Deflater {
-    pub(in crate::meter) fn new(takeover: bool) -> Self {
+    pub(crate) fn new(takeover: bool) -> Self {
         Self { compress: Compress::new(Compression::default(), false), takeover }
     }
 
-    pub(in crate::meter) fn payload(&mut self, message: &[u8]) -> Vec<u8> {
+    pub(crate) fn payload(&mut self, message: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(message.len() * 2 + 128);
         self.compress.compress_vec(message, &mut out, FlushCompress::Sync).unwrap();
         assert!(out.ends_with(&[0, 0, 0xff, 0xff]));
@@ -64,7 +64,7 @@ impl Deflater {
     }
 
     /// The message in `pieces` frames.
-    pub(in crate::meter) fn frames(&mut self, side: Side, message: &str, pieces: usize) -> Vec<u8> {
+    pub(crate) fn frames(&mut self, side: Side, message: &str, pieces: usize) -> Vec<u8> {
         let payload = self.payload(message.as_bytes());
         let chunks: Vec<_> = payload.chunks(payload.len().div_ceil(pieces).max(1)).collect();
         let mut out = Vec::new();
@@ -77,7 +77,7 @@ impl Deflater {
     }
 }
 
-pub(in crate::meter) fn agreed(value: &str) -> Option<Extensions> {
+pub(crate) fn agreed(value: &str) -> Option<Extensions> {
     let field = ("sec-websocket-extensions".to_owned(), value.as_bytes().to_vec());
     Extensions::agreed(&Headers(vec![field]))
 }

@@ -44,6 +44,8 @@ fn what_no_answer_tells_is_counted_by_the_request_and_says_so() {
     assert_eq!(row.detail.counts.get("characters"), Some(&11), "{:?}", row.detail);
     assert_eq!((row.usage, row.detail.caveat), (UsageState::Absent, Some(Caveat::FromRequest)));
     assert!(row.cost_reason.is_some_and(|why| why.contains("not told by the provider")));
+    // $15 for a million characters.
+    assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(11 * 15_000), true));
     let refused = speech(r#"{"model":"tts-1","input":"hi"}"#, 400).row();
     assert_eq!((refused.detail.counts.len(), refused.detail.caveat), (0, None));
     // What is told is what counts.

@@ -3,6 +3,7 @@
 //!
 //! Not in the product: compiled for tests and for the fuzzer only.
 
+mod connect;
 mod door;
 mod exchange;
 mod files;
@@ -58,7 +59,7 @@ macro_rules! targets {
 
 targets! {
     // What the edge reads.
-    connect = door: 80 KiB, 4 MiB;
+    head = door: 80 KiB, 4 MiB;
     gate = door: 80 KiB, 4 MiB;
     handover = door: 80 KiB, 4 MiB;
     hello = door: 16 KiB, 4 MiB;
@@ -70,6 +71,7 @@ targets! {
     coding = text: 32 KiB, 64 MiB;
     sse = text: 16 KiB, 1 MiB;
     eventstream = text: 16 KiB, 4 MiB;
+    connect = connect: 16 KiB, 1 MiB;
     scan = text: 32 KiB, 4 MiB;
     websocket = sockets: 16 KiB, 64 MiB;
     turns = sockets: 16 KiB, 64 MiB;

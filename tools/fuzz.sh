@@ -33,7 +33,7 @@ fuzzer() { # TARGET OPTION…
 dictionary() { # TARGET
   case $1 in
     exchange | connection | turns | scan | sse | prices) echo "-dict=fuzz/dict/json" ;;
-    connect | gate | answers | headers | http1) echo "-dict=fuzz/dict/heads" ;;
+    head | gate | answers | headers | http1) echo "-dict=fuzz/dict/heads" ;;
     places | config | macos | processes | lines | redact | hpack | http2) echo "-dict=fuzz/dict/$1" ;;
   esac
 }

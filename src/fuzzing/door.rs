@@ -13,7 +13,7 @@ use crate::meter::budget::webhook;
 use crate::meter::hello::{Look, look};
 
 /// A client's request head.
-pub fn connect(data: &[u8]) {
+pub fn head(data: &[u8]) {
     let mut first: Option<Step> = None;
     for size in PIECES {
         let end = read(data, size);

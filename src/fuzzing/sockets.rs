@@ -80,9 +80,9 @@ impl Said {
 /// As [`websocket`], through the responses to the rows.
 pub fn turns(data: &[u8]) {
     let Some((&choice, data)) = data.split_first() else { return };
-    let realtime = choice & 0x80 != 0;
+    let (host, path) = spoken(choice);
     same(|size| {
-        let mut opened = handshake(realtime);
+        let mut opened = handshake(host, path);
         opened.response(&ResponseHead { status: 101, headers: headers(choice) }, at());
         let mut turns = opened.upgraded(at(), Uuid::nil).expect("a model's");
         let mut rows = Vec::new();
@@ -110,16 +110,26 @@ fn headers(choice: u8) -> Headers {
     Headers(vec![("sec-websocket-extensions".to_owned(), value.as_bytes().to_vec())])
 }
 
-fn handshake(realtime: bool) -> Exchange {
+/// Of those that speak of models on a WebSocket.
+fn spoken(choice: u8) -> (&'static str, &'static str) {
+    const LIVE: &str =
+        "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent";
+    match (choice & 0x80, choice & 0x40) {
+        (0, 0) => ("api.openai.com", "/v1/responses"),
+        (0, _) => ("generativelanguage.googleapis.com", LIVE),
+        (_, _) => ("api.openai.com", "/v1/realtime?model=gpt-realtime"),
+    }
+}
+
+fn handshake(host: &str, path: &str) -> Exchange {
     let start = ExchangeStart {
         id: Uuid::nil(),
         at: at(),
-        host: "api.openai.com".to_owned(),
+        host: host.to_owned(),
         port: 443,
         local: false,
         protocol: Protocol::H1,
     };
-    let path = if realtime { "/v1/realtime?model=gpt-realtime" } else { "/v1/responses" };
     let head = RequestHead {
         method: "GET".to_owned(),
         target: path.to_owned(),

@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Takes inputs that cover as much as all do into a committed corpus, the small ones first.
+"""Takes inputs of a fuzzer's corpus into the committed one, which stays small.
 
 usage: tools/fuzz-corpus.py FROM INTO      (FROM: what `-merge=1` made; names of INTO that were given stay)
 """
+import hashlib
 import pathlib
 import sys
 
@@ -13,12 +14,11 @@ hashed = [f for f in into.iterdir() if len(f.name) == 40]
 given = {f.read_bytes() for f in into.iterdir() if f not in hashed}
 for file in hashed:
     file.unlink()
+new = [c for f in found.iterdir() if (c := f.read_bytes()) not in given]
+new.sort(key=lambda content: (len(content), content))
 left, room = MOST - len(given), BYTES - sum(map(len, given))
-for file in sorted(found.iterdir(), key=lambda f: (f.stat().st_size, f.name)):
-    content = file.read_bytes()
-    if content in given:
-        continue
-    if left <= 0 or len(content) > room:
-        break
-    (into / file.name).write_bytes(content)
-    left, room = left - 1, room - len(content)
+# Small and big ones alike, as many as there is room for.
+while len(new) > left or sum(map(len, new)) > room:
+    del new[::-4]
+for content in new:
+    (into / hashlib.sha1(content).hexdigest()).write_bytes(content)

@@ -65,7 +65,7 @@ shrink() { # TARGET LONGEST
   rm -rf "$small"
   mkdir -p "$small"
   # Nothing big or slow goes into the tests.
-  fuzzer "$1" -merge=1 -max_len=$(($2 < 4096 ? $2 : 4096)) "$small" "fuzz/corpus/$1" "fuzz/work/$1" >"fuzz/work/$1.log" 2>&1
+  fuzzer "$1" -set_cover_merge=1 -max_len=$(($2 < 4096 ? $2 : 4096)) "$small" "fuzz/corpus/$1" "fuzz/work/$1" >"fuzz/work/$1.log" 2>&1
   python3 tools/fuzz-corpus.py "$small" "fuzz/corpus/$1"
   rm -rf "$small"
 }

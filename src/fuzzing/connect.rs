@@ -25,7 +25,6 @@ pub fn connect(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::super::tests::seed;
-    use super::*;
     use crate::meter::connect::tests::envelope;
     use crate::meter::surface::protobuf::tests::{nested, number};
 

@@ -77,3 +77,57 @@ fn a_small_block_that_expands_hugely_is_refused_cheaply() {
     assert_eq!(hpack.decode(&hex("3fe1ffff7f 82")), Err(GaveUp::BadHeaderBlock));
     assert!(hpack.decode(&hex("3fe1ff07 82")).is_ok());
 }
+
+fn by_loona(decoder: &mut loona_hpack::Decoder<'_>, block: &[u8]) -> Option<Headers> {
+    let fields = decoder.decode(block).ok()?;
+    let name = |name: Vec<u8>| String::from_utf8_lossy(&name).to_ascii_lowercase();
+    Some(Headers(fields.into_iter().map(|(n, value)| (name(n), value)).collect()))
+}
+
+/// The same bytes, to us and to somebody else's decoder.
+#[test]
+fn the_huffman_code() {
+    for byte in 0..=u8::MAX {
+        for more in (0..=u16::MAX).step_by(97) {
+            let [high, low] = more.to_be_bytes();
+            let value = [byte, high, low, 0xff, 0xff];
+            let block = [&[0x40, 1, b'x', 0x85][..], &value].concat();
+            let mut loona = loona_hpack::Decoder::new();
+            let ours = Hpack::new().decode(&block).ok();
+            assert_eq!(ours, by_loona(&mut loona, &block), "{value:x?}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn whatever_another_decoder_makes_of_it(
+        blocks in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 1..6),
+    ) {
+        let (mut ours, mut loona) = (Hpack::new(), loona_hpack::Decoder::new());
+        loona.set_max_allowed_table_size(4096);
+        for block in blocks {
+            let theirs = by_loona(&mut loona, &block);
+            prop_assert_eq!(ours.decode(&block).ok(), theirs.clone());
+            // After an error nothing more is decoded.
+            if theirs.is_none() {
+                break;
+            }
+        }
+    }
+
+    #[test]
+    fn what_another_encoder_wrote(
+        lists in proptest::collection::vec(
+            proptest::collection::vec(("[a-z-]{1,12}", "[ -~]{0,60}"), 0..12), 1..20),
+    ) {
+        let (mut ours, mut loona) = (Hpack::new(), loona_hpack::Encoder::new());
+        for list in lists {
+            let fields = list.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
+            let block = loona.encode(fields);
+            let decoded = ours.decode(&block).unwrap().0;
+            let expected: Vec<_> = list.into_iter().map(|(n, v)| (n, v.into_bytes())).collect();
+            prop_assert_eq!(decoded, expected);
+        }
+    }
+}

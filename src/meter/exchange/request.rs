@@ -1,5 +1,7 @@
 //! What the request says: model, stream, who asks. Nothing of it is kept but that.
 
+use std::sync::{Arc, LazyLock};
+
 use serde_json::Value;
 
 use super::agent::Agent;
@@ -66,7 +68,7 @@ impl Request {
         Self {
             // A body that can't be decoded only means that the model is not known from it.
             decoder: coding::Decoder::new(coding, MAX_DECODED).ok(),
-            scanner: Scanner::new(Paths::new(PATHS)),
+            scanner: Scanner::new(paths()),
             bytes: 0,
             model: None,
             stream: None,
@@ -134,6 +136,11 @@ impl Request {
         }
         self.agent.of_codex(text(CODEX_KIND), text(CODEX_PARENT), self.thread.as_ref());
     }
+}
+
+fn paths() -> Arc<Paths> {
+    static COMPILED: LazyLock<Arc<Paths>> = LazyLock::new(|| Paths::new(PATHS));
+    Arc::clone(&COMPILED)
 }
 
 /// Claude Code's `metadata.user_id`: JSON with a `session_id`, formerly `…_session_<id>`.

@@ -90,6 +90,7 @@ RATE_ORDER = ["in", "cr", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi"
 # What is billed by count, where nothing is billed by token: (mode, key) -> our name.
 LITELLM_FEES = {
     ("audio_transcription", "input_cost_per_second"): "audio_seconds",
+    ("audio_speech", "input_cost_per_character"): "characters",
     ("ocr", "ocr_cost_per_page"): "pages",
     ("rerank", "input_cost_per_query"): "search_units",
 }

@@ -157,8 +157,8 @@ fn summary_lines(report: &Report) -> Vec<(&'static str, String)> {
         lines.push(("Covered", format!("{text} (subscription)")));
     }
     if let Some(requests) = report.unverified {
-        let text = "the format of Cursor's tokens is not published";
-        lines.push(("Unverified", format!("{}: {text}", counted(requests, "request"))));
+        let text = "unverified: the format of its tokens is not published";
+        lines.push(("Cursor", format!("{}, {text}", counted(requests, "request"))));
     }
     if t.unpriced > 0 {
         let text = format!("{}: {}", counted(t.unpriced, "request"), unpriced_models(t));

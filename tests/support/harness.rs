@@ -168,10 +168,16 @@ impl Stand {
     pub fn wait_rows_at_least(&self, n: usize) -> Vec<Value> {
         let mut rows = Vec::new();
         self.wait(&format!("{n} finished rows"), || {
-            rows = self.rows();
-            rows.retain(|r| r["billable"] == true && r["completeness"] != "open");
+            rows = self.finished_rows();
             rows.len() >= n
         });
+        rows
+    }
+
+    /// Rows of requests to a model that have ended by now.
+    pub fn finished_rows(&self) -> Vec<Value> {
+        let mut rows = self.rows();
+        rows.retain(|r| r["billable"] == true && r["completeness"] != "open");
         rows
     }
 

@@ -74,6 +74,7 @@ LITELLM_RATES = {
 # What is billed by count, where nothing is billed by token: (mode, key) -> our name.
 LITELLM_FEES = {
     ("audio_transcription", "input_cost_per_second"): "audio_seconds",
+    ("audio_speech", "input_cost_per_character"): "characters",
     ("ocr", "ocr_cost_per_page"): "pages",
     ("rerank", "input_cost_per_query"): "search_units",
 }

@@ -156,6 +156,10 @@ fn summary_lines(report: &Report) -> Vec<(&'static str, String)> {
         let text = format!("{} at list prices, not part of the cost", money(sub));
         lines.push(("Covered", format!("{text} (subscription)")));
     }
+    if let Some(requests) = report.unverified {
+        let text = "the format of Cursor's tokens is not published";
+        lines.push(("Unverified", format!("{}: {text}", counted(requests, "request"))));
+    }
     if t.unpriced > 0 {
         let text = format!("{}: {}", counted(t.unpriced, "request"), unpriced_models(t));
         lines.push(("Unpriced", text));

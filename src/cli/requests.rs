@@ -218,6 +218,7 @@ fn note(row: &Row) -> String {
             notes.push(why.map_or_else(|| what.to_owned(), |why| format!("{what}: {why}")));
         }
     }
+    notes.extend(row.detail.caveat.map(|caveat| caveat.note().to_owned()));
     match row.billing {
         Billing::Metered => {}
         Billing::Subscription => notes.push("subscription".to_owned()),

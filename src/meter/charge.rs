@@ -7,6 +7,8 @@ use super::usage::{Usage, UsageState};
 
 /// The rule of what costs nothing because the configuration says whose it is.
 pub const LOCAL_RULE: &str = "local";
+/// Whose models an agent of nobody's in particular may run.
+const MAKERS: &[&str] = &["anthropic", "openai", "google", "xai"];
 /// The rule of a cost that the provider itself named.
 pub const PROVIDER_REPORTED: &str = "provider-reported";
 
@@ -25,6 +27,7 @@ pub fn charge(row: &mut Row, book: &Book) {
         },
         None => list,
     };
+    let quote = with_caveat(quote, row);
     row.cost_nanousd = quote.cost_nanousd;
     row.price_rule = quote.rule;
     row.cost_estimated = quote.estimated;
@@ -48,8 +51,21 @@ fn usage(row: &Row) -> Usage {
         geo: row.geo.clone(),
         web_searches: row.web_searches,
         counts: row.detail.counts.clone(),
+        caveat: row.detail.caveat,
         provider_cost_nanousd: row.provider_cost_nanousd,
     }
+}
+
+/// What is not the provider's word makes an estimate.
+fn with_caveat(mut quote: Quote, row: &Row) -> Quote {
+    let Some(caveat) = row.detail.caveat.filter(|_| is_due(row)) else { return quote };
+    quote.estimated |= quote.cost_nanousd.is_some();
+    quote.reason = Some(also(quote.reason.take(), caveat.reason()));
+    quote
+}
+
+fn also(reason: Option<String>, more: &str) -> String {
+    reason.map_or_else(|| more.to_owned(), |reason| format!("{reason}; {more}"))
 }
 
 /// By the book. An error without usage costs nothing that we know of, which is no riddle that needs
@@ -61,7 +77,7 @@ fn list_price(row: &Row, usage: &Usage, book: &Book) -> Quote {
     }
     let reason = |why: &str| Quote { reason: Some(why.to_owned()), ..Quote::default() };
     let kind = row.surface.as_deref().and_then(Kind::named);
-    if kind == Some(Kind::Cursor) {
+    if kind == Some(Kind::Cursor) && usage.state == UsageState::Absent {
         return reason("Cursor does not say what it uses in a form that is published");
     }
     let requested = row.model_requested.as_deref();
@@ -82,16 +98,17 @@ fn list_price(row: &Row, usage: &Usage, book: &Book) -> Quote {
         return free_of_charge(&[Some(model), requested]);
     }
     let known = book.knows(&row.provider, model) || book.knows_provider(&row.provider);
-    let family = kind.and_then(Kind::family).filter(|_| !known);
+    // Cursor sells the models of others under their names, and its own.
+    let maker = (kind == Some(Kind::Cursor))
+        .then(|| MAKERS.iter().copied().find(|maker| book.knows(maker, model)))
+        .flatten();
+    let family = kind.and_then(Kind::family).or(maker).filter(|_| !known);
     let provider = family.unwrap_or(&row.provider);
     let mut quote = book.quote(&Query { provider, model, at: row.started_at, usage });
     if family.is_some() && quote.cost_nanousd.is_some() {
         // A gateway's own price list is not known to us.
         let note = format!("list price of {provider}; what {} charges is not known", row.host);
-        quote.reason = Some(match quote.reason.take() {
-            Some(reason) => format!("{reason}; {note}"),
-            None => note,
-        });
+        quote.reason = Some(also(quote.reason.take(), &note));
         quote.estimated = true;
     }
     quote

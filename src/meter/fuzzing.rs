@@ -1,6 +1,7 @@
 //! Entry points for `fuzz/` and for the tests that replay its corpus. Each feeds the same bytes in
 //! different pieces and panics when what comes out depends on the pieces, or breaks a promise.
 
+mod connect;
 mod sockets;
 
 use std::collections::BTreeMap;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use super::http::{Follower, HttpEvent, Side, StreamId};
 use super::surface::scan::{Found, Paths, Scanner};
 use super::{coding, http1, http2, sse};
+pub use connect::connect;
 pub use sockets::{eventstream, turns, websocket};
 
 /// Ways of cutting the input: as it is, bytewise, and in pieces of a few odd lengths.

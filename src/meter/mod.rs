@@ -10,6 +10,7 @@ pub mod budget;
 pub mod ca;
 pub mod charge;
 pub mod coding;
+pub mod connect;
 pub mod eventstream;
 pub mod exchange;
 pub mod feed;

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::quota::Window;
-use super::usage::{Counts, Tokens, UsagePart, UsageState};
+use super::usage::{Caveat, Counts, Tokens, UsagePart, UsageState};
 
 /// Protocol of the exchange as the client spoke it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
@@ -86,6 +86,9 @@ pub struct Detail {
     #[serde(skip_serializing_if = "Counts::is_empty")]
     #[schema(value_type = std::collections::BTreeMap<String, u64>)]
     pub counts: Counts,
+    /// Why the figures are not simply the provider's word.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub caveat: Option<Caveat>,
 }
 
 /// The ledger row of contract section 6. JSON names are the public ones.

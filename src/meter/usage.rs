@@ -79,6 +79,36 @@ pub enum UsageState {
     Absent,
 }
 
+/// Why the figures are not simply the provider's word.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Caveat {
+    /// Read out of a format that nobody has published.
+    Unverified,
+    /// The provider told nothing: made from what the request asked for.
+    FromRequest,
+}
+
+impl Caveat {
+    /// As a reason why a cost is an estimate.
+    #[must_use]
+    pub const fn reason(self) -> &'static str {
+        match self {
+            Self::Unverified => "unverified: the format is not published",
+            Self::FromRequest => "counted by what the request asks for, not told by the provider",
+        }
+    }
+
+    /// In a word.
+    #[must_use]
+    pub const fn note(self) -> &'static str {
+        match self {
+            Self::Unverified => "unverified",
+            Self::FromRequest => "counted by the request",
+        }
+    }
+}
+
 /// A part of the request that ran on a model of its own or outside the top-level totals
 /// (Anthropic `iterations`: compaction, advisor, fallback).
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
@@ -89,7 +119,7 @@ pub struct UsagePart {
 }
 
 /// What is billed by count besides tokens and web searches, by name: `file_searches`, `code_runs`,
-/// `images`, `audio_seconds`, `search_units`, `pages`.
+/// `images`, `audio_seconds`, `search_units`, `pages`, `characters`.
 pub type Counts = BTreeMap<String, u64>;
 
 /// What a surface learned from one exchange.
@@ -113,6 +143,7 @@ pub struct Usage {
     pub web_searches: Option<u64>,
     /// Whatever else is billed by count.
     pub counts: Counts,
+    pub caveat: Option<Caveat>,
     /// What the provider itself says it charged, in nano-dollars.
     pub provider_cost_nanousd: Option<i64>,
 }

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::harness::Stand;
-use crate::programs::{self, TEXT, show};
+use crate::programs::{self, GPT, Program, TEXT, show};
 
 const KEY: &str = "sk-ant-api03-0123456789abcdefghijABCDEFGHIJ";
 const PASSWORD: &str = "hunter2hunter2";
@@ -93,6 +93,74 @@ fn bodies_are_kept_for_who_wants_them_and_without_secrets() {
     assert!(text(&stand, &["status"]).contains("not kept; there are those of 2 requests"));
     stand.must(&["bodies", "purge"]);
     assert!(stand.rows().iter().all(|row| row["bodies"] == false));
+}
+
+/// Runs it with bodies on; what was kept of its `rows` requests, as (request, answer).
+fn kept(stand: &Stand, program: &Program, rows: usize) -> Vec<(String, String)> {
+    let before = stand.wait_rows_at_least(0).len();
+    let output = stand.run(program);
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    let rows = stand.wait_rows(before + rows).split_off(before);
+    let ids: Vec<&str> = rows.iter().filter_map(|row| row["id"].as_str()).collect();
+    stand.wait("kept bodies", || {
+        let kept = |id: &str| stand.rows().iter().any(|r| r["id"] == id && r["bodies"] == true);
+        ids.iter().all(|id| kept(id))
+    });
+    let text = |shown: &Value, which: &str| {
+        let body = &shown["bodies"][which];
+        assert_eq!(
+            body["redacted"]["anthropic_key"].as_u64().unwrap_or(0),
+            u64::from(which == "request")
+        );
+        body["text"].as_str().unwrap_or_default().to_owned()
+    };
+    ids.iter()
+        .map(|id| {
+            let shown = stand.json(&["requests", "show", id]);
+            (text(&shown, "request"), text(&shown, "response"))
+        })
+        .collect()
+}
+
+#[test]
+fn bodies_of_a_websocket_and_of_amazons_event_streams() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    stand.must(&["config", "set", "bodies.enabled", "true"]);
+    let prompt = format!("my key is {KEY}, password={PASSWORD}");
+    let redacted = "my key is [REDACTED:anthropic_key], password=[REDACTED:";
+
+    // Compressed, and one of the messages in fragments.
+    let socket = programs::python("sockets.py", &["websockets", GPT, &prompt]);
+    for (request, response) in kept(&stand, &socket, 3) {
+        assert!(request.contains("response.create") && request.contains(redacted), "{request}");
+        let lines: Vec<Value> =
+            response.lines().map(|line| serde_json::from_str(line).expect("a message")).collect();
+        assert_eq!(lines.first().map(|line| &line["type"]), Some(&json!("response.created")));
+        assert_eq!(lines.last().map(|line| &line["type"]), Some(&json!("response.completed")));
+        let said: String = lines.iter().filter_map(|line| line["delta"].as_str()).collect();
+        assert_eq!(said, TEXT);
+    }
+
+    // What is not text is kept as if it were.
+    let model = "https://bedrock-runtime.eu-west-1.amazonaws.com/model/\
+        eu.anthropic.claude-sonnet-4-5-20250929-v1%3A0";
+    let body = json!({ "messages": [{ "role": "user", "content": [{ "text": prompt }] }] });
+    for (action, last) in
+        [("converse-stream", "event: metadata"), ("invoke-with-response-stream", "message_stop")]
+    {
+        let url = format!("{model}/{action}");
+        let ask =
+            programs::curl(&["-sS", "-o", "/dev/null", "--data-raw", &body.to_string(), &url]);
+        for (request, response) in kept(&stand, &ask, 1) {
+            assert!(request.contains(redacted), "{request}");
+            assert!(response.starts_with("event: ") && response.contains(last), "{response}");
+            assert!(response.contains("Good "), "{response}");
+        }
+    }
+    assert_nowhere(&stand, KEY);
+    assert_nowhere(&stand, PASSWORD);
 }
 
 #[test]

@@ -66,6 +66,9 @@ pub fn cost_nanousd(served: &Served) -> u64 {
     if let Some(nano_aiu) = copilot_nano_aiu(served) {
         return nano_aiu / 100;
     }
+    if is_live(served) {
+        return live_nanousd(served);
+    }
     let rates = rates(served);
     let count = |n: Option<u64>| n.unwrap_or(0);
     let tokens = count(served.input) * rates.input
@@ -75,6 +78,17 @@ pub fn cost_nanousd(served: &Served) -> u64 {
         + count(served.output) * rates.output;
     let tokens = if regional(served) { tokens * 11 / 10 } else { tokens };
     tokens + count(served.web_searches) * rates.web_search
+}
+
+fn is_live(served: &Served) -> bool {
+    served.path.contains("BidiGenerateContent")
+}
+
+/// Gemini 2.5 Flash Live: $0.50 in, $12 for what it says aloud, $2 for what it thinks.
+fn live_nanousd(served: &Served) -> u64 {
+    let count = |n: Option<u64>| n.unwrap_or(0);
+    let thoughts = count(served.reasoning);
+    count(served.input) * 500 + (count(served.output) - thoughts) * 12_000 + thoughts * 2_000
 }
 
 /// The clouds charge a tenth more for Claude that stays in a region.
@@ -145,7 +159,8 @@ pub fn assert_row(row: &Value, served: &Served, protocol: &str) {
     assert_eq!(model, served.model, "{context}");
     assert_eq!(row["stream"], served.stream, "{context}");
     assert_eq!(row["completeness"], "complete", "{context}");
-    assert_eq!(row["provider_request_id"], served.request_id, "{context}");
+    let id = row["provider_request_id"].as_str().unwrap_or_default();
+    assert_eq!(id, served.request_id, "{context}");
     assert_tokens(row, served);
     assert_eq!(row["web_searches"].as_u64(), served.web_searches, "{context}");
     let known = served.output.is_some();

@@ -10,6 +10,7 @@ use crate::origin::Proto;
 use crate::programs::{self, GPT, Program, TEXT, answer, show};
 
 const REALTIME: &str = "gpt-realtime";
+const LIVE: &str = "gemini-2.5-flash-native-audio-preview-09-2025";
 const PROMPT: &str = "hi [[thinking]]";
 
 /// Runs a client that has three responses on one WebSocket, and checks their rows.
@@ -65,6 +66,26 @@ fn the_openai_sdk_over_websockets() {
 }
 
 #[test]
+fn google_genai_live() {
+    let stand = three(&programs::python("live_sdk.py", &[LIVE, PROMPT]));
+    let rows = stand.wait_rows(3);
+    for row in &rows {
+        let seen = (&row["surface"], &row["model_requested"], &row["billable"]);
+        assert_eq!(seen, (&json!("gemini.live"), &json!(LIVE), &json!(true)), "{row:#}");
+        assert_eq!(
+            row["tokens"]["audio_output"],
+            json!(
+                row["tokens"]["output"].as_u64().unwrap()
+                    - row["tokens"]["reasoning"].as_u64().unwrap()
+            ),
+            "{row:#}"
+        );
+    }
+    assert_eq!(others(&stand).len(), 1);
+    assert!(!stand.logs().contains("dummy-key"));
+}
+
+#[test]
 fn refused_responses_are_rows_and_the_socket_goes_on() {
     let stand = Stand::new();
     let prompt = "hi [[status=429]]";
@@ -104,6 +125,10 @@ fn codex_falls_back_to_http() {
     assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
     let served = stand.origin.served();
     assert!(stand.origin.requests_to("/v1/responses").iter().any(|r| r.proto == Proto::H2));
+    stand.wait("the refused handshake", || {
+        stand.rows().iter().any(|row| row["status"] == 426 && row["error_class"] == "bad_request")
+    });
+    assert!(stand.rows().iter().all(|row| row["status"] != 426 || row["billable"] == false));
     stand.wait("rows of the answers", || {
         let rows = stand.rows();
         served.iter().all(|s| rows.iter().any(|r| r["provider_request_id"] == s.request_id))

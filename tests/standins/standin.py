@@ -1,6 +1,8 @@
 """What the stand-ins share: state in a directory, a log of calls, failures on request.
 
-A test makes DIR/bin with links to the tools and puts it first in PATH. In DIR:
+A test makes DIR/bin with links to `call`, named like the tools, puts it first in PATH and starts tools.py,
+which answers them. In DIR:
+  port           where tools.py listens
   settings.json  what a test asks for (see SETTINGS); only tests write it
   state.json     what the tools have set; a test may change it as a person would
   calls          one JSON line per call: n, tool, args, exit
@@ -81,28 +83,28 @@ class Failed(Exception):
 class Call:
     """One call of a tool, alone on the state until it ends."""
 
-    def __init__(self, usual_failure):
-        called_as = os.path.abspath(sys.argv[0])
-        self.tool, self.args = os.path.basename(called_as), sys.argv[1:]
-        self.dir = os.path.dirname(os.path.dirname(called_as))
+    def __init__(self, directory, tool, args, caller, usual_failure):
+        self.dir, self.tool, self.args, self.caller = directory, tool, args, caller
         self.usual_failure = usual_failure
         # What jobs call is not counted, as it comes whenever it comes (launchd.py sets this).
         self.job = os.environ.get("STANDIN_JOB")
         self.settings = {**SETTINGS, **self._read("settings.json", {})}
 
-    def run(self, work):
+    def run(self, work, gone):
+        """The exit code. `gone` says whether the tool was killed while it hung."""
         n = 0 if self.job else self._count()
         rule = next((r for r in self.settings["fail"] if self._meant(r, n)), None)
-        if rule:
-            time.sleep(rule.get("hang", 0))
+        if rule and "hang" in rule:
+            time.sleep(rule["hang"])
+            if gone():
+                return -signal.SIGKILL
         with open(os.path.join(self.dir, "lock"), "w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             code = self._work(work, rule)
         self._log({"n": n, "tool": self.tool, "args": self.args, "exit": code})
-        sys.stdout.flush()
         if rule and rule.get("kill"):
-            os.kill(os.getppid(), signal.SIGKILL)
-        sys.exit(code)
+            os.kill(self.caller, signal.SIGKILL)
+        return code
 
     def _work(self, work, rule):
         self.state = self._read("state.json", None) or first_state()

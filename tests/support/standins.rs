@@ -3,8 +3,10 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
@@ -15,6 +17,8 @@ const TOOLS: [&str; 5] = ["launchctl", "networksetup", "security", "scutil", "sy
 #[derive(Debug)]
 pub struct Standins {
     dir: PathBuf,
+    /// Answers the tools' calls until its standard input ends.
+    server: Child,
 }
 
 impl Standins {
@@ -25,18 +29,28 @@ impl Standins {
         fs::create_dir_all(&bin).expect("directory of the stand-ins");
         let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/standins");
         for tool in TOOLS {
-            symlink(scripts.join(tool), bin.join(tool)).expect("link to a stand-in");
+            symlink(scripts.join("call"), bin.join(tool)).expect("link to a stand-in");
         }
-        let made = Self { dir };
+        let path = search_path(&dir);
+        let mut server = Command::new("python3")
+            .args(["-SEB".as_ref(), scripts.join("tools.py").as_os_str(), dir.as_os_str()])
+            .env("PATH", path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("python3");
+        let mut said = String::new();
+        let stdout = server.stdout.take().expect("piped");
+        BufReader::new(stdout).read_line(&mut said).expect("server's output");
+        assert_eq!(said, "ready\n", "tests/standins/tools.py");
+        let made = Self { dir, server };
         made.write("settings.json", &json!({ "while_pid": std::process::id() }));
         made
     }
 
     /// The search path that finds them first.
     pub fn path(&self) -> OsString {
-        let mut path = self.dir.join("bin").into_os_string();
-        path.push(":/usr/bin:/bin:/usr/sbin:/sbin");
-        path
+        search_path(&self.dir)
     }
 
     /// Sets one of the settings that `tests/standins/standin.py` lists.
@@ -129,12 +143,20 @@ impl Drop for Standins {
             .filter_map(|job| u32::try_from(job["keeper"].as_u64()?).ok())
             .collect();
         let _ = fs::remove_dir_all(&self.dir);
+        let _ = self.server.kill();
+        let _ = self.server.wait();
         let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
         let alive = |pid: &u32| Path::new(&format!("/proc/{pid}/stat")).exists() && !zombie(*pid);
         while keepers.iter().any(alive) && std::time::Instant::now() < end {
             std::thread::sleep(std::time::Duration::from_millis(10));
         }
     }
+}
+
+fn search_path(dir: &Path) -> OsString {
+    let mut path = dir.join("bin").into_os_string();
+    path.push(":/usr/bin:/bin:/usr/sbin:/sbin");
+    path
 }
 
 fn zombie(pid: u32) -> bool {

@@ -6,7 +6,7 @@
 
 mod gzip;
 #[cfg(test)]
-mod tests;
+pub(in crate::meter) mod tests;
 
 use std::fmt;
 

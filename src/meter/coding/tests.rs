@@ -37,9 +37,9 @@ fn zstd(data: &[u8]) -> Vec<u8> {
     ::zstd::stream::encode_all(data, 3).unwrap()
 }
 
-type Encode = fn(&[u8]) -> Vec<u8>;
+pub(in crate::meter) type Encode = fn(&[u8]) -> Vec<u8>;
 
-const ALL: [(&str, Encode); 7] = [
+pub(in crate::meter) const ALL: [(&str, Encode); 7] = [
     ("", <[u8]>::to_vec),
     ("identity", <[u8]>::to_vec),
     ("gzip", gzip),

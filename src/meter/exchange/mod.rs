@@ -6,28 +6,30 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use self::headers::{REQUEST_IDS, bedrock_tokens};
 use self::request::{
-    Request, asks_for_websocket, client, model_of_query, oauth_subscription, path, short,
+    Asks, Request, asks_for_websocket, client, model_of_query, oauth_subscription, path, short,
 };
 use self::response::Response;
 use self::turns::Turns;
 use super::account;
 use super::bodies::Capture;
 use super::charge::charge;
-use super::http::{Cut, GaveUp, Headers, RequestHead, ResponseHead, Side};
+use super::http::{Cut, GaveUp, RequestHead, ResponseHead, Side};
 use super::price::Book;
 use super::quota;
 use super::row::{Billing, Completeness, Detail, Protocol, Row};
-use super::surface::socket::{is_live, spoken};
+use super::surface::socket::spoken;
 use super::surface::{self, Kind, Reading, Route, class_of_status};
-use super::usage::{Tokens, Usage, UsageState};
+use super::usage::{Caveat, Tokens, Usage, UsageState};
 use super::websocket::Extensions;
 
 mod agent;
+mod headers;
 mod request;
 mod response;
 #[cfg(test)]
-mod tests;
+pub(in crate::meter) mod tests;
 mod turn;
 pub mod turns;
 
@@ -104,13 +106,27 @@ impl Exchange {
         if upgrade && route.model.is_none() {
             route.model = model_of_query(&head.target);
         }
+        let mut request = Request::new(head);
+        let mut response = Response::new(route.kind);
+        if route.kind == Some(Kind::Cursor) && path.contains(CURSOR_AGENT) {
+            response.read_envelopes();
+            // The other ways to ask send the request by another path.
+            if path.ends_with("/Run") {
+                request.read_envelopes();
+            }
+        }
+        if path.ends_with("/audio/speech") {
+            request.count(Asks::Speech);
+        } else if route.kind == Some(Kind::Images) {
+            request.count(Asks::Images);
+        }
         Self {
             method: head.method.clone(),
             path,
             subscription: route.subscription || oauth_subscription(headers),
             client: client(headers),
-            request: Request::new(head),
-            response: Response::new(route.kind),
+            request,
+            response,
             route,
             status: None,
             request_id: None,
@@ -218,7 +234,7 @@ impl Exchange {
                 (Tunnel::Followed, Some(Turns::new(kind, extensions, model, fresh)))
             }
             (Some(_), None) => (Tunnel::Unread("the WebSocket's extensions are not known"), None),
-            (None, _) if self.route.billable || is_live(&self.path) => {
+            (None, _) if self.route.billable => {
                 (Tunnel::Unread("what is said on this WebSocket is not known"), None)
             }
             (None, _) => (Tunnel::Counted, None),
@@ -315,7 +331,8 @@ impl Exchange {
         let late = self.route.reread && reading.deferred;
         let billable = (self.route.billable || surfaced || late)
             && !self.request.warm_up
-            && !self.is_only_a_tunnel();
+            && !self.is_only_a_tunnel()
+            && !self.is_only_a_handshake();
         let usage = if billable { self.usage(&reading) } else { Usage::default() };
         let model_requested = self.route.model.clone().or_else(|| self.request.model.clone());
         let model = reading.model.as_deref().and_then(short);
@@ -353,7 +370,12 @@ impl Exchange {
             cost_reason: None,
             provider_cost_nanousd: usage.provider_cost_nanousd,
             list_nanousd: None,
-            detail: Detail { parts: usage.parts, cache_ttl: usage.cache_ttl, counts: usage.counts },
+            detail: Detail {
+                parts: usage.parts,
+                cache_ttl: usage.cache_ttl,
+                counts: usage.counts,
+                caveat: usage.caveat,
+            },
             quota,
             billing: if self.subscription { Billing::Subscription } else { Billing::Metered },
             completeness: self.completeness,
@@ -385,6 +407,12 @@ impl Exchange {
         if usage.state == UsageState::Absent && self.header_tokens != Tokens::default() {
             usage.tokens = self.header_tokens;
             usage.state = UsageState::Reported;
+        }
+        let answered = self.status.is_some_and(|status| (200..300).contains(&status));
+        let told = usage.state != UsageState::Absent || !usage.counts.is_empty();
+        if !told && answered && !self.request.counts.is_empty() {
+            usage.counts = self.request.counts.clone();
+            usage.caveat = Some(Caveat::FromRequest);
         }
         usage.tier = usage.tier.or_else(|| self.header_tier.clone());
         usage.tier = usage.tier.as_deref().and_then(short);
@@ -432,6 +460,13 @@ impl Exchange {
         }
     }
 
+    /// It asked for a WebSocket and has none (yet): nothing was asked of a model. A server that
+    /// answers as if nobody had spoken of one has been asked.
+    fn is_only_a_handshake(&self) -> bool {
+        let answered = self.status.is_some_and(|status| (200..300).contains(&status));
+        self.websocket && self.tunnel.is_none() && !answered
+    }
+
     fn end_tunnel(&mut self, at: Timestamp) {
         match self.tunnel {
             Some(Tunnel::Unread(why)) => self.end(Completeness::Lossy, Some(why), at),
@@ -448,26 +483,5 @@ impl Exchange {
     }
 }
 
-/// Bedrock's own count, for models whose answers have none.
-fn bedrock_tokens(headers: &Headers) -> Tokens {
-    let count = |what: &str| {
-        headers.get(&format!("x-amzn-bedrock-{what}-token-count"))?.trim().parse().ok()
-    };
-    Tokens {
-        input: count("input"),
-        output: count("output"),
-        cache_read: count("cache-read-input"),
-        cache_write_other: count("cache-write-input"),
-        ..Tokens::default()
-    }
-}
-
-/// Headers with the provider's id of the request, the most telling first.
-const REQUEST_IDS: &[&str] = &[
-    "request-id",
-    "x-request-id",
-    "apim-request-id",
-    "x-amzn-requestid",
-    "x-debug-trace-id",
-    "x-generation-id",
-];
+/// The service of Cursor's whose messages others have read before.
+const CURSOR_AGENT: &str = "/agent.v1.AgentService/";

@@ -4,12 +4,16 @@ use serde_json::Value;
 
 use super::agent::Agent;
 use crate::meter::bodies::Capture;
-use crate::meter::coding;
 use crate::meter::http::{Headers, RequestHead};
+use crate::meter::surface::cursor::asked_model;
 use crate::meter::surface::scan::{Found, Paths, Scanner};
+use crate::meter::usage::Counts;
+use crate::meter::{coding, connect};
 
 /// Decoded request bytes that are looked at; what is behind is passed over.
 const MAX_DECODED: u64 = 1024 * 1024 * 1024;
+/// What a client's message may have, to be looked at.
+const MAX_MESSAGE: usize = 4 * 1024 * 1024;
 const MAX_PATH: usize = 512;
 const MAX_NAME: usize = 200;
 
@@ -34,6 +38,19 @@ const CACHE_RETENTION: usize = 6;
 const CODEX_KIND: usize = 7;
 const CODEX_PARENT: usize = 8;
 
+/// What a request asks for that is billed by count, when the answer says nothing of it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Asks {
+    /// Its `input` is read aloud.
+    Speech,
+    /// So many images, of a size and a quality.
+    Images,
+}
+
+/// Behind [`PATHS`].
+const SPEECH_PATHS: &[&str] = &["input"];
+const IMAGE_PATHS: &[&str] = &["n", "size", "quality"];
+
 /// Headers that name the session: of Claude Code, Codex (now and formerly), opencode, Copilot CLI.
 const SESSIONS: &[&str] = &[
     "x-claude-code-session-id",
@@ -48,6 +65,8 @@ const SESSIONS: &[&str] = &[
 pub(super) struct Request {
     decoder: Option<coding::Decoder>,
     scanner: Scanner,
+    /// The body is messages that are no JSON.
+    envelopes: Option<connect::Parser>,
     pub(super) bytes: u64,
     pub(super) model: Option<String>,
     pub(super) stream: Option<bool>,
@@ -58,6 +77,9 @@ pub(super) struct Request {
     pub(super) agent: Agent,
     /// Codex's name for what asks; a sub-agent has one of its own.
     thread: Option<String>,
+    asks: Option<Asks>,
+    /// What is asked for, by count.
+    pub(super) counts: Counts,
 }
 
 impl Request {
@@ -67,6 +89,7 @@ impl Request {
             // A body that can't be decoded only means that the model is not known from it.
             decoder: coding::Decoder::new(coding, MAX_DECODED).ok(),
             scanner: Scanner::new(Paths::new(PATHS)),
+            envelopes: None,
             bytes: 0,
             model: None,
             stream: None,
@@ -75,7 +98,24 @@ impl Request {
             session: SESSIONS.iter().find_map(|name| head.headers.get(name)).and_then(short),
             agent: Agent::of(&head.headers),
             thread: head.headers.get("thread-id").and_then(short),
+            asks: None,
+            counts: Counts::new(),
         }
+    }
+
+    /// Looks for what is asked for, too.
+    pub(super) fn count(&mut self, asks: Asks) {
+        let more = match asks {
+            Asks::Speech => SPEECH_PATHS,
+            Asks::Images => IMAGE_PATHS,
+        };
+        self.asks = Some(asks);
+        self.scanner = Scanner::new(Paths::new(&[PATHS, more].concat()));
+    }
+
+    /// Its body is Cursor's messages.
+    pub(super) fn read_envelopes(&mut self) {
+        self.envelopes = Some(connect::Parser::new(MAX_MESSAGE));
     }
 
     /// A request that is a message on the WebSocket that this one opened.
@@ -98,9 +138,14 @@ impl Request {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let Some(mut decoder) = self.decoder.take() else { return };
         let mut documents = Vec::new();
-        let scanner = &mut self.scanner;
+        let (scanner, envelopes, model) = (&mut self.scanner, &mut self.envelopes, &mut self.model);
         let result = decoder.feed(data, &mut |plain| {
-            scanner.feed(plain, &mut |found| documents.push(found));
+            match envelopes {
+                Some(parser) => parser.feed(plain, &mut |envelope| {
+                    *model = model.take().or_else(|| asked_model(envelope.payload));
+                }),
+                None => scanner.feed(plain, &mut |found| documents.push(found)),
+            }
             if let Some(capture) = &mut capture {
                 capture.request(plain);
             }
@@ -133,7 +178,30 @@ impl Request {
             self.session = user.and_then(session_of_user).or_else(|| text(SESSION));
         }
         self.agent.of_codex(text(CODEX_KIND), text(CODEX_PARENT), self.thread.as_ref());
+        match self.asks {
+            Some(Asks::Speech) => self.counts = characters(found),
+            Some(Asks::Images) => self.counts = images(found),
+            None => {}
+        }
     }
+}
+
+fn characters(found: &Found) -> Counts {
+    let input = found.last(PATHS.len()).and_then(Value::as_str);
+    input.map(|text| ("characters".to_owned(), text.chars().count() as u64)).into_iter().collect()
+}
+
+/// Named as their prices are: `images_hd_1024x1024`.
+fn images(found: &Found) -> Counts {
+    let [number, size, quality] = [0, 1, 2].map(|path| found.last(PATHS.len() + path));
+    let name = |value: Option<&Value>| {
+        let name = value.and_then(Value::as_str).unwrap_or("auto");
+        let plain = |c: char| c.is_ascii_alphanumeric();
+        (name.len() <= 16 && name.chars().all(plain)).then(|| name.to_ascii_lowercase())
+    };
+    let number = number.map_or(Some(1), Value::as_u64);
+    let named = name(quality).zip(name(size)).zip(number);
+    named.map(|((quality, size), n)| (format!("images_{quality}_{size}"), n)).into_iter().collect()
 }
 
 /// Claude Code's `metadata.user_id`: JSON with a `session_id`, formerly `…_session_<id>`.

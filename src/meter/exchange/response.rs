@@ -4,12 +4,14 @@ use crate::meter::bodies::Capture;
 use crate::meter::http::ResponseHead;
 use crate::meter::surface::scan::{Found, Scanner};
 use crate::meter::surface::{self, Kind, Reader, Reading};
-use crate::meter::{coding, eventstream, sse};
+use crate::meter::{coding, connect, eventstream, sse};
 
 /// Decoded response bytes that are looked at.
 const MAX_DECODED: u64 = 4 * 1024 * 1024 * 1024;
 /// The terminal event of the Responses API repeats the whole output, images included.
 const MAX_EVENT: usize = 16 * 1024 * 1024;
+/// What Cursor's agent says of its usage is short; what is longer is passed over.
+const MAX_ENVELOPE: usize = 64 * 1024;
 
 /// Follows the response's body and knows what it said so far.
 #[derive(Debug)]
@@ -19,6 +21,8 @@ pub(super) struct Response {
     reader: Option<Box<dyn Reader>>,
     /// Files are served as anything.
     reads_any_media: bool,
+    /// Whatever it is called: it is envelopes, unless it is JSON.
+    reads_envelopes: bool,
     pub(super) bytes: u64,
     /// The model that answers when the response names none.
     pub(super) model: Option<String>,
@@ -35,6 +39,8 @@ enum Framing {
     /// Each holds a document; the scanner begins anew with each.
     Events(sse::Parser, Box<Scanner>),
     Amazon(eventstream::Parser, Box<Scanner>),
+    /// The scanner is for the last one.
+    Envelopes(connect::Parser, Box<Scanner>),
     /// A document, several of them, or an array of them.
     Json(Box<Scanner>),
     Opaque,
@@ -47,11 +53,17 @@ impl Response {
             framing: Framing::Opaque,
             reader: surface::reader(kind),
             reads_any_media: matches!(kind, Some(Kind::Batch | Kind::BatchFile)),
+            reads_envelopes: false,
             bytes: 0,
             model: None,
             unreadable: None,
             flaw: None,
         }
+    }
+
+    /// The body is Cursor's messages.
+    pub(super) fn read_envelopes(&mut self) {
+        self.reads_envelopes = true;
     }
 
     pub(super) fn head(&mut self, head: &ResponseHead) {
@@ -65,7 +77,9 @@ impl Response {
         }
         let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
         let any_media = self.reads_any_media;
-        self.framing = if media.contains("event-stream") {
+        self.framing = if self.reads_envelopes && !media.contains("/json") {
+            Framing::envelopes()
+        } else if media.contains("event-stream") {
             Framing::events()
         } else if media.contains("vnd.amazon.eventstream") {
             Framing::amazon()
@@ -129,7 +143,7 @@ impl Response {
     }
 
     pub(super) fn is_event_stream(&self) -> bool {
-        matches!(self.framing, Framing::Events(..) | Framing::Amazon(..))
+        matches!(self.framing, Framing::Events(..) | Framing::Amazon(..) | Framing::Envelopes(..))
     }
 }
 
@@ -142,6 +156,11 @@ impl Framing {
     fn amazon() -> Self {
         let scanner = Scanner::new(surface::response_paths());
         Self::Amazon(eventstream::Parser::new(MAX_EVENT), Box::new(scanner))
+    }
+
+    fn envelopes() -> Self {
+        let scanner = Scanner::new(surface::response_paths());
+        Self::Envelopes(connect::Parser::new(MAX_ENVELOPE), Box::new(scanner))
     }
 
     fn json() -> Self {
@@ -185,6 +204,13 @@ impl Framing {
                     return Some("the event stream is corrupt");
                 }
             }
+            Self::Envelopes(parser, scanner) => parser.feed(plain, &mut |envelope| {
+                if envelope.last {
+                    one_unit("", envelope.payload, scanner, reader);
+                } else {
+                    reader.binary(envelope.payload);
+                }
+            }),
             Self::Json(scanner) => scanner.feed(plain, &mut |found| reader.unit(None, &found)),
             Self::Undecided | Self::Opaque => {}
         }
@@ -199,7 +225,7 @@ impl Framing {
                 parser.finish(&mut |event| one_event(&event, scanner, reader));
             }
             Self::Json(scanner) => scanner.finish(&mut |found| reader.unit(None, &found)),
-            Self::Amazon(..) | Self::Undecided | Self::Opaque => {}
+            Self::Amazon(..) | Self::Envelopes(..) | Self::Undecided | Self::Opaque => {}
         }
     }
 }

@@ -38,7 +38,8 @@ impl Exchange {
             quota: Vec::new(),
             account: self.account.clone(),
             responded_at: None,
-            websocket: true,
+            // It is on one, and asks for none.
+            websocket: false,
             tunnel: None,
             extensions: None,
             ended_at: None,

@@ -2,6 +2,7 @@
 //!
 //! A client asks with `response.create`; the provider names the response in its first word of it
 //! and again in its last. Realtime answers unasked too. Between the two, messages are only counted.
+//! Gemini Live names nothing: there is one turn after the other.
 
 use std::collections::VecDeque;
 
@@ -16,6 +17,8 @@ use crate::meter::surface::Kind;
 use crate::meter::surface::scan::{Found, Paths, Scanner};
 use crate::meter::surface::socket::{self, Asked, CLIENT_PATHS, Said, Step};
 use crate::meter::websocket::{Extensions, WebSocket, WsEvent};
+
+mod live;
 
 /// Responses that may be under way at once on one WebSocket.
 const MAX_OPEN: usize = 64;
@@ -83,6 +86,8 @@ struct Turn {
     failed: bool,
     /// A message that may have been its last word could not be read.
     missed: Option<String>,
+    /// Since when it is over, though its usage may come yet.
+    over: Option<Timestamp>,
 }
 
 impl Turns {
@@ -200,7 +205,7 @@ impl Talk {
         let asked = socket::asked(found, PATHS.len());
         self.model = asked.model.map(str::to_owned).or(self.model.take());
         self.transcriber = asked.transcriber.map(str::to_owned).or(self.transcriber.take());
-        if !asked.response {
+        if !asked.response || (self.kind == Kind::Live && self.is_waited_for()) {
             return;
         }
         self.settle(asked.lane, at, sink);
@@ -219,6 +224,9 @@ impl Talk {
         at: Timestamp,
         sink: &mut Sink<'_>,
     ) {
+        if self.kind == Kind::Live {
+            return self.live_message(found, text, opened, at, sink);
+        }
         let bytes = std::mem::take(&mut self.server.bytes);
         let said = socket::said(found);
         self.answering = said.model.map(str::to_owned).or(self.answering.take());
@@ -338,6 +346,7 @@ impl Talk {
             response: None,
             failed: false,
             missed: None,
+            over: None,
         });
     }
 
@@ -371,7 +380,9 @@ impl Talk {
 
     fn lose(&mut self, why: &str, at: Timestamp, sink: &mut Sink<'_>) {
         while let Some(mut turn) = self.open.pop_front() {
-            turn.exchange.unfollowable(why, at);
+            if turn.over.is_none() || !turn.settle(at) {
+                turn.exchange.unfollowable(why, at);
+            }
             sink(&mut turn.exchange, News::Ended);
         }
     }
@@ -384,7 +395,9 @@ impl Turn {
 
     /// Ends it, if what is left of it is known.
     fn settle(&mut self, at: Timestamp) -> bool {
-        if self.failed {
+        if let Some(over) = self.over {
+            self.exchange.response_end(over);
+        } else if self.failed {
             self.exchange.response_end(at);
         } else if let Some(why) = &self.missed {
             self.exchange.unfollowable(why, at);

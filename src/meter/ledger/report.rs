@@ -15,6 +15,9 @@ use super::record::{Columns, Micros};
 use super::rollup::{self, HOUR, Key};
 use super::tally::{Tally, Totals};
 
+/// The provider whose format nobody has published.
+const UNVERIFIED: &str = "cursor";
+
 /// A time range: `from` is in it, `to` is not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 pub struct Window {
@@ -70,6 +73,9 @@ pub struct Report {
     pub window: Window,
     pub project: Option<String>,
     pub summary: Totals,
+    /// Requests whose tokens were read out of a format that nobody has published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unverified: Option<u64>,
     /// Of all projects, whatever the filter.
     pub coverage: Coverage,
     pub groupings: Vec<Grouping>,
@@ -131,6 +137,7 @@ impl Ledger {
         Ok(Report {
             window: query.window,
             project: query.project.clone(),
+            unverified: now.unverified.told(),
             summary: now.summary.finish(),
             coverage: self.coverage(query.window)?,
             groupings,
@@ -143,7 +150,7 @@ impl Ledger {
 
     /// One pass for the sum and all groupings: over the roll-ups, and the rows that have none.
     fn tallies(&self, query: &ReportQuery, window: Window) -> Result<Tallies, LedgerError> {
-        let mut sums = Tallies { summary: Tally::default(), groups: Vec::new() };
+        let mut sums = Tallies::default();
         sums.groups.resize_with(query.by.len(), Groups::default);
         let by_day = query.by.contains(&GroupBy::Day);
         let asked = query.project.as_deref().map(|name| self.names.shown(name));
@@ -223,8 +230,11 @@ fn day_of(hour: i64, zone: &TimeZone) -> Option<String> {
     (first == last).then_some(first)
 }
 
+#[derive(Default)]
 struct Tallies {
     summary: Tally,
+    /// What is told in a format that nobody has published.
+    unverified: Tally,
     groups: Vec<Groups>,
 }
 
@@ -238,6 +248,9 @@ impl Tallies {
         add: impl Fn(&mut Tally),
     ) {
         add(&mut self.summary);
+        if key.provider == Some(UNVERIFIED) {
+            add(&mut self.unverified);
+        }
         for (by, groups) in query.by.iter().zip(&mut self.groups) {
             let key = match by {
                 GroupBy::Project => key.project,

@@ -177,6 +177,12 @@ impl Tally {
         }
     }
 
+    /// Requests of a kind whose price can only be an estimate: those whose usage is known.
+    pub(super) fn told(&self) -> Option<u64> {
+        let told = self.sums.estimated.saturating_add(self.sums.unpriced);
+        (told > 0).then_some(told)
+    }
+
     pub(super) fn finish(self) -> Totals {
         let Sums { requests, errors, incomplete, open, estimated, unpriced, .. } = self.sums;
         let money = |sum: Option<i128>| {

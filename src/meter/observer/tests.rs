@@ -1,4 +1,5 @@
 mod interleaved;
+mod table;
 
 use std::sync::Mutex;
 
@@ -49,12 +50,16 @@ async fn observed(
     attribution: Attributed,
     script: impl FnOnce(&mut Feed),
 ) -> (Vec<Row>, Observed) {
+    observed_as(subject(alpn, attribution), script).await
+}
+
+async fn observed_as(subject: Subject, script: impl FnOnce(&mut Feed)) -> (Vec<Row>, Observed) {
     let (mut feed, watch) = feed(&Budget::new(1 << 20), 1 << 20, &Arc::default());
     script(&mut feed);
     drop(feed);
     let rows = Arc::new(Rows::default());
     let book = Arc::new(ArcSwap::from(Book::builtin()));
-    let result = observe(watch, subject(alpn, attribution), rows.clone(), book, follower).await;
+    let result = observe(watch, subject, rows.clone(), book, follower).await;
     (rows.ledger(), result)
 }
 

@@ -41,7 +41,8 @@ impl Book {
 
     fn total(&self, query: &Query<'_>) -> Result<Quote, String> {
         let usage = query.usage;
-        if usage.state == UsageState::Absent || no_counts(usage) {
+        let untold = usage.state == UsageState::Absent && usage.caveat.is_none();
+        if untold || no_counts(usage) {
             return Err("the response carried no usage".to_owned());
         }
         if !self.knows_provider(query.provider) && !self.knows(query.provider, query.model) {

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::anthropic::Counts;
 use super::scan::Found;
-use super::{Field, Reader, Reading, openai_chat, openai_responses, state};
+use super::{Field, Reader, Reading, gemini, openai_chat, openai_responses, state};
 use crate::meter::usage::{Tokens, Usage, UsagePart};
 
 /// Adds up the lines by model. How often they are downloaded is the ledger's to know: it counts what
@@ -41,6 +41,40 @@ impl Reader for Batch {
                 ..Usage::default()
             },
             deferred: !self.parts.is_empty(),
+            ..Reading::default()
+        }
+    }
+}
+
+/// A batch of Gemini's that holds its answers itself, once they are there.
+#[derive(Debug, Default)]
+pub(super) struct Inline {
+    model: Option<String>,
+    tokens: Option<Tokens>,
+}
+
+impl Reader for Inline {
+    fn unit(&mut self, _event: Option<&str>, found: &Found) {
+        let model = found.text(Field::InlineModel);
+        self.model = model.map(|name| name.trim_start_matches("models/").to_owned());
+        // Told in two places, the same in both.
+        let sum = |place: Field| {
+            let each = found.all(place as usize).filter(|usage| usage.is_object());
+            each.map(|usage| gemini::tokens(usage, false)).reduce(|sum, one| sum.plus(&one))
+        };
+        self.tokens = sum(Field::InlineUsage).or_else(|| sum(Field::DoneUsage));
+    }
+
+    fn reading(&self) -> Reading {
+        Reading {
+            model: self.model.clone(),
+            usage: Usage {
+                state: state(self.tokens.is_some(), true),
+                tokens: self.tokens.unwrap_or_default(),
+                tier: self.tokens.map(|_| "batch".to_owned()),
+                ..Usage::default()
+            },
+            deferred: self.tokens.is_some(),
             ..Reading::default()
         }
     }

@@ -1,4 +1,4 @@
-//! Gemini generateContent and streamGenerateContent, plain or in Code Assist's wrapper.
+//! Gemini generateContent and streamGenerateContent, plain or in Code Assist's wrapper, and Live's turns.
 
 use serde_json::Value;
 
@@ -16,6 +16,8 @@ pub(super) struct Gemini {
     usage: Option<Value>,
     finished: bool,
     settled: bool,
+    /// A turn of a Live session.
+    live: bool,
     /// Searches that grounded the answer.
     searches: Option<u64>,
     error: Option<&'static str>,
@@ -25,6 +27,11 @@ impl Gemini {
     /// Embeddings have no candidates that could finish.
     pub(super) fn for_embeddings() -> Self {
         Self { finished: true, ..Self::default() }
+    }
+
+    /// A turn says that it is over, whichever message has told its usage.
+    pub(super) fn for_live() -> Self {
+        Self { live: true, ..Self::default() }
     }
 
     /// From Gemini 3 on each query is billed, before that the answer that was grounded.
@@ -46,7 +53,8 @@ impl Reader for Gemini {
             keep(&mut self.id, found.text(Field::TraceId));
         }
         self.finished |= either(Field::Finish, Field::WrappedFinish).is_some()
-            || either(Field::Blocked, Field::WrappedBlocked).is_some();
+            || either(Field::Blocked, Field::WrappedBlocked).is_some()
+            || found.field(Field::TurnComplete).and_then(Value::as_bool) == Some(true);
         if let Some(usage) = either(Field::UsageMetadata, Field::WrappedUsage)
             && usage.is_object()
         {
@@ -54,7 +62,8 @@ impl Reader for Gemini {
             // Totals from before the end are not the last word, whatever else the end brings.
             self.settled = self.finished;
         }
-        let queries = [Field::Searches, Field::WrappedSearches]
+        self.settled |= self.live && self.finished;
+        let queries = [Field::Searches, Field::WrappedSearches, Field::LiveSearches]
             .into_iter()
             .filter_map(|field| found.field(field)?.as_array())
             .map(|queries| queries.len() as u64)
@@ -72,7 +81,7 @@ impl Reader for Gemini {
             id: self.id.clone(),
             usage: Usage {
                 state: state(usage.is_some(), self.settled),
-                tokens: usage.map(tokens).unwrap_or_default(),
+                tokens: usage.map(|usage| tokens(usage, self.live)).unwrap_or_default(),
                 tier: usage.and_then(tier),
                 web_searches: self.billed_searches(),
                 ..Usage::default()
@@ -84,40 +93,46 @@ impl Reader for Gemini {
     }
 }
 
-fn tokens(usage: &Value) -> Tokens {
+pub(super) fn tokens(usage: &Value, live: bool) -> Tokens {
     let prompt = count(usage, &["promptTokenCount"]);
     let cached = count(usage, &["cachedContentTokenCount"]);
     let tools = count(usage, &["toolUsePromptTokenCount"]);
     let thoughts = count(usage, &["thoughtsTokenCount"]);
-    // Live sessions name what they say a response.
-    let candidates =
-        count(usage, &["candidatesTokenCount"]).or_else(|| count(usage, &["responseTokenCount"]));
+    let candidates = count(usage, &["candidatesTokenCount"]);
+    let response = count(usage, &["responseTokenCount"]);
     // Some say that thoughts are inside the candidates, some outside. The total knows.
     let said = plus(prompt, tools);
     let output = match count(usage, &["totalTokenCount"]) {
+        // … but not in Live, where it leaves the thoughts out.
+        _ if live && response.is_some() => plus(response, thoughts),
         Some(total) if prompt.is_some() && said.is_some_and(|said| total >= said) => {
             minus(Some(total), said)
         }
-        _ => plus(candidates, thoughts),
+        _ => plus(candidates.or(response), thoughts),
     };
-    let modality = |list: &str, wanted: &str| {
+    let modality = |list: &str, wanted: &[&str]| {
         let entries = usage.get(list)?.as_array()?.iter();
         entries
-            .filter(|entry| text(entry, &["modality"]) == Some(wanted))
+            .filter(|entry| text(entry, &["modality"]).is_some_and(|name| wanted.contains(&name)))
             .fold(None, |sum, entry| plus(sum, count(entry, &["tokenCount"])))
     };
     let fresh = |wanted| {
         minus(modality("promptTokensDetails", wanted), modality("cacheTokensDetails", wanted))
+    };
+    let said = |wanted| {
+        modality("candidatesTokensDetails", wanted)
+            .or_else(|| modality("responseTokensDetails", wanted))
     };
     Tokens {
         input: plus(minus(prompt, cached), tools),
         cache_read: cached,
         output,
         reasoning: thoughts,
-        audio_input: fresh("AUDIO"),
-        image_input: fresh("IMAGE"),
-        audio_output: modality("candidatesTokensDetails", "AUDIO"),
-        image_output: modality("candidatesTokensDetails", "IMAGE"),
+        audio_input: fresh(&["AUDIO"]),
+        // The frames of a video cost what images do.
+        image_input: fresh(&["IMAGE", "VIDEO"]),
+        audio_output: said(&["AUDIO"]),
+        image_output: said(&["IMAGE", "VIDEO"]),
         ..Tokens::default()
     }
 }

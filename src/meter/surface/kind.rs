@@ -45,7 +45,11 @@ kinds! {
     Gemini = Some("gemini.generate"), Some("google"), true;
     GeminiEmbed = Some("gemini.embed"), Some("google"), true;
     GeminiPredict = Some("gemini.predict"), Some("google"), true;
+    /// A turn of a session over a WebSocket.
+    Live = Some("gemini.live"), Some("google"), true;
     GeminiCountTokens = Some("gemini.count_tokens"), Some("google"), false;
+    /// The answers of a batch that are in it, not in a file.
+    GeminiBatch = Some("gemini.batch"), Some("google"), false;
     Interactions = Some("gemini.interactions"), Some("google"), true;
     CodeAssist = Some("gemini.code_assist"), Some("google"), true;
     CodeAssistQuota = Some("gemini.quota"), Some("google"), false;

@@ -13,6 +13,7 @@ mod batch;
 mod bedrock;
 mod cohere;
 mod count;
+pub(in crate::meter) mod cursor;
 mod error;
 mod gemini;
 mod interactions;
@@ -20,6 +21,7 @@ mod kind;
 mod ollama;
 mod openai_chat;
 mod openai_responses;
+pub(in crate::meter) mod protobuf;
 mod provider;
 mod route;
 pub mod scan;
@@ -57,6 +59,9 @@ pub(in crate::meter) trait Reader: std::fmt::Debug + Send {
     /// of a streamed array.
     fn unit(&mut self, event: Option<&str>, found: &Found);
 
+    /// A message that is no JSON.
+    fn binary(&mut self, _message: &[u8]) {}
+
     /// The stream's `[DONE]`.
     fn done(&mut self) {}
 
@@ -76,6 +81,7 @@ pub(in crate::meter) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
         Kind::Chat | Kind::Completions | Kind::Embeddings => {
             Some(Box::<openai_chat::Chat>::default())
         }
+        Kind::GeminiBatch => Some(Box::<batch::Inline>::default()),
         Kind::Batch | Kind::BatchFile => Some(Box::<batch::Batch>::default()),
         Kind::Responses | Kind::Realtime | Kind::Audio => {
             Some(Box::<openai_responses::Responses>::default())
@@ -87,15 +93,15 @@ pub(in crate::meter) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
         Kind::Invoke => Some(Box::<bedrock::Invoke>::default()),
         Kind::Ollama => Some(Box::<ollama::Ollama>::default()),
         Kind::Gemini | Kind::CodeAssist => Some(Box::<gemini::Gemini>::default()),
+        Kind::Live => Some(Box::new(gemini::Gemini::for_live())),
         Kind::GeminiEmbed | Kind::GeminiPredict => Some(Box::new(gemini::Gemini::for_embeddings())),
         Kind::Cohere => Some(Box::<cohere::Cohere>::default()),
         Kind::Unknown => Some(Box::<sniff::Sniff>::default()),
-        // Cursor's messages are of a format that nobody has published.
+        Kind::Cursor => Some(Box::<cursor::Cursor>::default()),
         Kind::CountTokens
         | Kind::InputTokens
         | Kind::GeminiCountTokens
-        | Kind::BedrockCountTokens
-        | Kind::Cursor => None,
+        | Kind::BedrockCountTokens => None,
         Kind::CodeAssistQuota => Some(Box::<Buckets>::default()),
     }
 }
@@ -186,6 +192,11 @@ wanted! {
     Searches = "candidates[].groundingMetadata.webSearchQueries",
     WrappedSearches = "response.candidates[].groundingMetadata.webSearchQueries",
     Meta = "meta",
+    TurnComplete = "serverContent.turnComplete",
+    InlineModel = "metadata.model",
+    InlineUsage = "metadata.output.inlinedResponses.inlinedResponses[].response.usageMetadata",
+    DoneUsage = "response.inlinedResponses.inlinedResponses[].response.usageMetadata",
+    LiveSearches = "serverContent.groundingMetadata.webSearchQueries",
 }
 
 pub(in crate::meter) fn response_paths() -> Arc<Paths> {

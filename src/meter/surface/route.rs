@@ -35,13 +35,14 @@ pub fn route(host: &str, local: bool, method: &str, path: &str, upgrade: bool) -
     let mut class = if asked {
         classify(known.map(|(provider, _)| provider), path)
     } else if method.eq_ignore_ascii_case("GET") {
-        read_back(path)
+        read_back(known.map(|(provider, _)| provider), path)
     } else {
         Class::default()
     };
     if asked && class.kind.is_none() && (local || known.is_none()) {
         class.kind = Some(Kind::Unknown);
     }
+    let over_socket = matches!(class.kind, Some(Kind::Realtime | Kind::Live));
     Route {
         provider: known.map_or_else(|| host.clone(), |(provider, _)| provider.to_owned()),
         kind: class.kind,
@@ -49,7 +50,7 @@ pub fn route(host: &str, local: bool, method: &str, path: &str, upgrade: bool) -
         reread: !asked && class.kind.is_some(),
         subscription: known.is_some_and(|(_, terms)| terms == Terms::Plan),
         model: class.model,
-        stream: class.stream.or((class.kind == Some(Kind::Realtime)).then_some(true)),
+        stream: class.stream.or(over_socket.then_some(true)),
         geo: geo(&host, path),
         subject: class.subject,
     }
@@ -100,6 +101,9 @@ const ENDS: &[(&str, Kind)] = &[
     ("/audio/transcriptions", Kind::Audio),
     ("/audio/translations", Kind::Audio),
     ("/audio/speech", Kind::Audio),
+    (".GenerativeService.BidiGenerateContent", Kind::Live),
+    (".GenerativeService.BidiGenerateContentConstrained", Kind::Live),
+    (".LlmBidiService/BidiGenerateContent", Kind::Live),
 ];
 
 /// Surfaces that only their provider speaks at these paths.
@@ -143,7 +147,7 @@ fn classify(provider: Option<&str>, path: &str) -> Class {
 }
 
 /// What a GET may tell that nobody was told before.
-fn read_back(path: &str) -> Class {
+fn read_back(provider: Option<&str>, path: &str) -> Class {
     let parts: Vec<&str> = path.split('/').collect();
     match parts.as_slice() {
         [.., "messages", "batches", id, "results"] => {
@@ -151,6 +155,9 @@ fn read_back(path: &str) -> Class {
         }
         [.., "files", id, "content"] => {
             Class { subject: Some((*id).to_owned()), ..Kind::BatchFile.into() }
+        }
+        [.., "batches", id] if provider == Some("google") => {
+            Class { subject: Some((*id).to_owned()), ..Kind::GeminiBatch.into() }
         }
         [.., "responses", id] if !id.is_empty() => Kind::Responses.into(),
         _ => Class::default(),

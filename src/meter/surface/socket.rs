@@ -1,5 +1,5 @@
 //! What the messages of a model's WebSocket are: OpenAI's Responses and Realtime, and who speaks
-//! like them. What they say of model and usage is the reader's part.
+//! like them; Gemini Live. What they say of model and usage is the reader's part.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,9 +11,16 @@ use super::{Field, Kind, RESPONSE_PATHS};
 use crate::meter::quota::{Window, from_codex_frame};
 
 /// Behind those of every response.
-const EXTRA: &[&str] = &["stream_id", "session.model"];
+const EXTRA: &[&str] = &[
+    "stream_id",
+    "session.model",
+    "serverContent.modelTurn.parts[].text",
+    "serverContent.modelTurn.parts[].inlineData.mimeType",
+    "toolCall.functionCalls[].name",
+];
 const LANE: usize = RESPONSE_PATHS.len();
 const SESSION_MODEL: usize = LANE + 1;
+const LIVE_CONTENT: std::ops::RangeInclusive<usize> = LANE + 2..=LANE + 4;
 
 /// Behind those of every request.
 pub(in crate::meter) const CLIENT_PATHS: &[&str] = &[
@@ -23,6 +30,10 @@ pub(in crate::meter) const CLIENT_PATHS: &[&str] = &[
     "session.model",
     "session.audio.input.transcription.model",
     "session.input_audio_transcription.model",
+    "setup.model",
+    "clientContent.turnComplete",
+    "client_content.turnComplete",
+    "client_content.turn_complete",
 ];
 const TYPE: usize = 0;
 const CLIENT_LANE: usize = 1;
@@ -30,6 +41,9 @@ const EVENT_ID: usize = 2;
 const CLIENT_MODEL: usize = 3;
 const TRANSCRIBER: usize = 4;
 const OLD_TRANSCRIBER: usize = 5;
+const LIVE_MODEL: usize = 6;
+/// In any of the ways that protocol buffers may be spelt in JSON.
+const LIVE_ASKS: std::ops::RangeInclusive<usize> = 7..=9;
 
 /// A message of the client's.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -81,12 +95,7 @@ pub(in crate::meter) fn spoken(kind: Kind) -> Option<Kind> {
         // It is followed, and means something once a client asks as for a response.
         return Some(Kind::Responses);
     }
-    matches!(kind, Kind::Responses | Kind::Realtime).then_some(kind)
-}
-
-/// Gemini Live leads to a model too; how it counts its turns has not been seen yet.
-pub(in crate::meter) fn is_live(path: &str) -> bool {
-    path.contains(".GenerativeService.BidiGenerateContent")
+    matches!(kind, Kind::Responses | Kind::Realtime | Kind::Live).then_some(kind)
 }
 
 pub(in crate::meter) fn server_paths() -> Arc<Paths> {
@@ -99,10 +108,11 @@ pub(in crate::meter) fn server_paths() -> Arc<Paths> {
 pub(in crate::meter) fn asked(found: &Found, first: usize) -> Asked<'_> {
     let text = |path: usize| found.last(first + path).and_then(Value::as_str);
     Asked {
-        response: text(TYPE) == Some("response.create"),
+        response: text(TYPE) == Some("response.create")
+            || LIVE_ASKS.into_iter().any(|path| flag(found, first + path)),
         lane: text(CLIENT_LANE),
         event_id: text(EVENT_ID),
-        model: text(CLIENT_MODEL),
+        model: text(CLIENT_MODEL).or_else(|| text(LIVE_MODEL).map(bare)),
         transcriber: text(TRANSCRIBER).or_else(|| text(OLD_TRANSCRIBER)),
     }
 }
@@ -127,6 +137,33 @@ pub(in crate::meter) fn said(found: &Found) -> Said<'_> {
         about: found.field(Field::Error).and_then(|error| text(error, &["event_id"])),
         model: found.last(SESSION_MODEL).and_then(Value::as_str),
     }
+}
+
+/// A message of Gemini Live's, and what it means for the turn under way.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::meter) struct LiveSaid {
+    /// The model says something.
+    pub(in crate::meter) content: bool,
+    pub(in crate::meter) usage: bool,
+    /// The turn is over; its usage may have been told before, or come yet.
+    pub(in crate::meter) over: bool,
+}
+
+pub(in crate::meter) fn live_said(found: &Found) -> LiveSaid {
+    LiveSaid {
+        content: LIVE_CONTENT.into_iter().any(|path| found.last(path).is_some()),
+        usage: found.field(Field::UsageMetadata).is_some_and(Value::is_object),
+        over: flag(found, Field::TurnComplete as usize),
+    }
+}
+
+fn flag(found: &Found, path: usize) -> bool {
+    found.last(path).and_then(Value::as_bool) == Some(true)
+}
+
+/// `models/MODEL`, or Vertex's `projects/…/models/MODEL`.
+fn bare(model: &str) -> &str {
+    model.rsplit('/').next().unwrap_or_default()
 }
 
 /// What `codex.rate_limits` tells of the plan's limits.

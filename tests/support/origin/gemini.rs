@@ -1,4 +1,4 @@
-//! Gemini generateContent: JSON, SSE (CRLF, no event names) and the streamed JSON array. Cached
+//! Gemini generateContent: JSON, SSE (CRLF, no event names), the streamed JSON array; Live's turns. Cached
 //! tokens are inside the prompt count, thoughts outside the candidates count.
 
 use serde_json::{Value, json};
@@ -70,6 +70,35 @@ pub fn generate(
     parts.push(b"\r\n]".to_vec());
     let content_type = "application/json; charset=UTF-8";
     Content { content_type, headers: Vec::new(), parts, served: Some(served) }
+}
+
+/// A turn of a Live session: its messages have no id and name no model, its thoughts are in no total,
+/// and what it says costs what audio costs.
+pub fn live(d: &Directives, mut served: Served, n: u64) -> (Vec<Value>, Served) {
+    let (prompt, response, thoughts) = (800 + n, 250 + n, 60 + n);
+    served.input = Some(prompt);
+    served.output = Some(response + if d.thinking { thoughts } else { 0 });
+    served.reasoning = d.thinking.then_some(thoughts);
+    let usage = |said: u64| {
+        let mut usage = json!({ "promptTokenCount": prompt, "responseTokenCount": said,
+            "totalTokenCount": prompt + said,
+            "promptTokensDetails": [{ "modality": "TEXT", "tokenCount": prompt }],
+            "responseTokensDetails": [{ "modality": "AUDIO", "tokenCount": said }] });
+        if let Some(thoughts) = served.reasoning {
+            usage["thoughtsTokenCount"] = json!(thoughts);
+        }
+        usage
+    };
+    let mut messages: Vec<Value> = TEXT
+        .split_inclusive(' ')
+        .map(|word| json!({ "serverContent": { "modelTurn": { "parts": [{ "text": word }] } } }))
+        .collect();
+    messages[1]["usageMetadata"] = usage(10);
+    messages.push(json!({ "serverContent": { "generationComplete": true } }));
+    messages.push(
+        json!({ "serverContent": { "turnComplete": true }, "usageMetadata": usage(response) }),
+    );
+    (messages, served)
 }
 
 pub fn error(status: u16) -> Value {

@@ -9,9 +9,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::answer::{Directives, Served, Surface};
 use super::bedrock::base64;
-use super::{Request, Shared, openai};
+use super::{Request, Shared, gemini, openai};
 
 pub const TEXT: u8 = 1;
+const BINARY: u8 = 2;
 pub const CLOSE: u8 = 8;
 const PING: u8 = 9;
 const PONG: u8 = 10;
@@ -101,6 +102,9 @@ where
             Model::new(io, shared, deflate, false).talk(request).await
         }
         "/v1/realtime" => Model::new(io, shared, deflate, true).talk(request).await,
+        path if path.ends_with("/BidiGenerateContent") || path.contains(".BidiGenerateContent") => {
+            Model::new(io, shared, deflate, false).talk_live(request).await
+        }
         _ => echo(io).await,
     }
 }
@@ -122,6 +126,8 @@ struct Model<'s, S> {
     shared: &'s Shared,
     deflate: bool,
     realtime: bool,
+    /// Of its messages.
+    opcode: u8,
     inflate: Decompress,
     compress: Compress,
 }
@@ -130,7 +136,7 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Model<'s, S> {
     fn new(io: &'s mut S, shared: &'s Shared, deflate: bool, realtime: bool) -> Self {
         let (inflate, compress) =
             (Decompress::new(false), Compress::new(Compression::default(), false));
-        Self { io, shared, deflate, realtime, inflate, compress }
+        Self { io, shared, deflate, realtime, opcode: TEXT, inflate, compress }
     }
 
     async fn talk(&mut self, request: &Request) -> io::Result<()> {
@@ -147,6 +153,33 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Model<'s, S> {
             said.push_str(&asked.to_string());
             if asked["type"] == "response.create" {
                 self.respond(request, &asked, &model, &std::mem::take(&mut said)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Gemini Live: turns without ids, in binary frames.
+    async fn talk_live(&mut self, request: &Request) -> io::Result<()> {
+        self.opcode = BINARY;
+        while let Some(message) = self.hear().await? {
+            let asked: Value = serde_json::from_slice(&message).map_err(io::Error::other)?;
+            if asked.get("setup").is_some() {
+                self.say(&json!({ "setupComplete": {} })).await?;
+            } else if asked["client_content"]["turnComplete"] == true {
+                let served = Served {
+                    surface: Some(Surface::Gemini),
+                    host: request.host().to_owned(),
+                    path: request.path().to_owned(),
+                    status: 101,
+                    stream: true,
+                    ..Served::default()
+                };
+                let directives = Directives::parse(&asked.to_string());
+                let (messages, served) = gemini::live(&directives, served, self.shared.next());
+                self.shared.update(|log| log.served.push(served));
+                for message in &messages {
+                    self.say(message).await?;
+                }
             }
         }
         Ok(())
@@ -247,9 +280,9 @@ impl<'s, S: AsyncRead + AsyncWrite + Unpin> Model<'s, S> {
                 .compress_vec(&text, &mut out, FlushCompress::Sync)
                 .map_err(io::Error::other)?;
             out.truncate(out.len() - TAIL.len());
-            (out, COMPRESSED | TEXT)
+            (out, COMPRESSED | self.opcode)
         } else {
-            (text, TEXT)
+            (text, self.opcode)
         };
         let third = payload.len() / 3;
         let frame = |opcode, payload: &[u8]| Frame { opcode, payload: payload.to_vec() };

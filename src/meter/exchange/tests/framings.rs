@@ -1,7 +1,10 @@
 //! Framings other than those of OpenAI and Anthropic themselves.
 
 use super::*;
+use crate::meter::connect::tests::envelope;
 use crate::meter::eventstream::tests::wrapped;
+use crate::meter::surface::protobuf::tests::{nested, number};
+use crate::meter::usage::Caveat;
 
 const MODEL: &str = "/model/us.anthropic.claude-sonnet-4-5-20250929-v1%3A0";
 
@@ -16,7 +19,7 @@ fn bedrock(target: &'static str, body: Vec<u8>) -> Case {
     }
 }
 
-fn invoke() -> Case {
+pub(in crate::meter) fn invoke() -> Case {
     let events = String::from_utf8(anthropic_stream().body).unwrap();
     let data = events.lines().filter_map(|line| line.strip_prefix("data: "));
     let target =
@@ -50,4 +53,98 @@ fn a_stream_that_makes_no_sense_is_lossy() {
     assert_eq!(row.completeness, Completeness::Lossy);
     assert_eq!(row.completeness_reason.as_deref(), Some("the event stream is corrupt"));
     assert_eq!((row.usage, row.tokens.input), (UsageState::Partial, Some(1000)));
+}
+
+fn cursor(messages: &[Vec<u8>]) -> Case {
+    let asked = nested(1, &nested(9, &nested(1, b"gpt-5")));
+    Case {
+        host: "agentn.us.api5.cursor.sh",
+        target: "/agent.v1.AgentService/Run",
+        request: envelope(1, &asked),
+        media: "application/connect+proto",
+        body: messages.concat(),
+        ..Case::default()
+    }
+}
+
+fn turn_ended() -> Vec<u8> {
+    let counts = [number(1, 1000), number(2, 100), number(3, 400), number(5, 30)].concat();
+    nested(1, &nested(14, &counts))
+}
+
+pub(in crate::meter) fn cursor_run() -> Case {
+    let text = |text: &[u8]| nested(1, &nested(1, &nested(1, text)));
+    cursor(&[
+        envelope(0, &text(b"hello")),
+        envelope(1, &text(&[b'x'; 900])),
+        envelope(0, &nested(3, &nested(5, b"a checkpoint"))),
+        envelope(1, &turn_ended()),
+        envelope(2, b"{}"),
+    ])
+}
+
+#[test]
+fn cursors_turns_are_counted_and_marked() {
+    let case = cursor_run();
+    let row = case.row();
+    let expected = Tokens {
+        input: Some(600),
+        cache_read: Some(400),
+        output: Some(100),
+        reasoning: Some(30),
+        ..Tokens::default()
+    };
+    assert_eq!((row.usage, row.tokens), (UsageState::Reported, expected));
+    assert_eq!(row.model_requested.as_deref(), Some("gpt-5"));
+    assert_eq!(row.detail.caveat, Some(Caveat::Unverified));
+    assert_eq!((row.billing, row.stream), (Billing::Subscription, Some(true)));
+    // GPT-5's list price: $1.25, $0.125 cached, $10.
+    assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(1_800_000), true));
+    let reason = row.cost_reason.as_deref().unwrap_or_default();
+    assert!(reason.contains("unverified") && reason.contains("list price of openai"), "{reason}");
+    for cut in 0..=case.body.len() {
+        let (a, b) = case.body.split_at(cut);
+        assert_eq!(case.row_of(&[a, b]), row, "{cut}");
+        let short = case.cut(cut, Side::Client);
+        assert!(short.usage == UsageState::Absent || short.tokens == expected, "{cut}");
+    }
+}
+
+#[test]
+fn what_cursor_says_otherwise_is_not_guessed_at() {
+    let absent = |case: Case| {
+        let row = case.row();
+        assert_eq!(
+            (row.usage, row.tokens, row.cost_nanousd),
+            (UsageState::Absent, Tokens::default(), None)
+        );
+        row
+    };
+    let row = absent(cursor(&[envelope(0, &nested(1, &nested(14, b"")))]));
+    assert!(row.cost_reason.is_some_and(|why| why.contains("Cursor")));
+    // The older service has other messages under the same numbers.
+    absent(Case { target: "/aiserver.v1.ChatService/StreamUnifiedChatWithTools", ..cursor_run() });
+    absent(cursor(&[b"data: {\"usage\":{\"input_tokens\":1}}\n\n".to_vec()]));
+    let trailer = br#"{"error":{"code":"resource_exhausted","message":"m"}}"#;
+    let row = absent(cursor(&[envelope(2, trailer)]));
+    assert_eq!(row.error_class.as_deref(), Some("rate_limit"));
+    let error = Case {
+        status: 401,
+        media: "application/json",
+        body: br#"{"code":"unauthenticated"}"#.to_vec(),
+        ..cursor(&[])
+    };
+    assert_eq!(absent(error).error_class.as_deref(), Some("auth"));
+    // A model of its own has no price, though its tokens are known.
+    let own = Case {
+        request: envelope(0, &nested(1, &nested(3, &nested(1, b"composer-2")))),
+        ..cursor_run()
+    };
+    let row = own.row();
+    assert_eq!((row.usage, row.cost_nanousd), (UsageState::Reported, None));
+    assert!(
+        row.cost_reason.is_some_and(|why| why.contains("unverified")),
+        "{:?}",
+        row.model_requested
+    );
 }

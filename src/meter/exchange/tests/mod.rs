@@ -1,8 +1,10 @@
+mod counted;
 mod ends;
-mod framings;
+pub(in crate::meter) mod framings;
+mod live;
 mod odd;
 mod rows;
-mod shapes;
+pub(in crate::meter) mod shapes;
 mod sockets;
 
 use super::*;
@@ -11,16 +13,16 @@ use crate::meter::usage::Tokens;
 
 /// One exchange as data.
 #[derive(Clone)]
-struct Case {
-    host: &'static str,
-    method: &'static str,
-    target: &'static str,
-    request: Vec<u8>,
-    request_headers: Vec<(&'static str, &'static str)>,
-    status: u16,
-    media: &'static str,
-    response_headers: Vec<(&'static str, &'static str)>,
-    body: Vec<u8>,
+pub(in crate::meter) struct Case {
+    pub(in crate::meter) host: &'static str,
+    pub(in crate::meter) method: &'static str,
+    pub(in crate::meter) target: &'static str,
+    pub(in crate::meter) request: Vec<u8>,
+    pub(in crate::meter) request_headers: Vec<(&'static str, &'static str)>,
+    pub(in crate::meter) status: u16,
+    pub(in crate::meter) media: &'static str,
+    pub(in crate::meter) response_headers: Vec<(&'static str, &'static str)>,
+    pub(in crate::meter) body: Vec<u8>,
 }
 
 impl Default for Case {
@@ -213,6 +215,6 @@ fn gemini_tokens() -> Tokens {
     }
 }
 
-fn streams() -> Vec<Case> {
+pub(in crate::meter) fn streams() -> Vec<Case> {
     vec![anthropic_stream(), chat_stream(), responses_stream(), gemini_stream(), gemini_array()]
 }

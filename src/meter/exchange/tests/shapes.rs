@@ -3,9 +3,9 @@
 use super::*;
 
 /// A surface, a whole body of it, and what must come out.
-struct Shape {
+pub(in crate::meter) struct Shape {
     name: &'static str,
-    case: Case,
+    pub(in crate::meter) case: Case,
     tokens: Tokens,
     surface: &'static str,
 }
@@ -14,7 +14,7 @@ fn tokens(input: u64, output: u64) -> Tokens {
     Tokens { input: Some(input), output: Some(output), ..Tokens::default() }
 }
 
-fn case(host: &'static str, target: &'static str, body: &str) -> Case {
+pub(super) fn case(host: &'static str, target: &'static str, body: &str) -> Case {
     Case {
         host,
         target,
@@ -24,7 +24,7 @@ fn case(host: &'static str, target: &'static str, body: &str) -> Case {
     }
 }
 
-fn streamed(host: &'static str, target: &'static str, events: &[&str]) -> Case {
+pub(super) fn streamed(host: &'static str, target: &'static str, events: &[&str]) -> Case {
     Case { media: "text/event-stream", body: sse(events), ..case(host, target, "") }
 }
 
@@ -32,7 +32,7 @@ const BEDROCK: &str = "bedrock-runtime.us-east-1.amazonaws.com";
 const VERTEX: &str = "us-east5-aiplatform.googleapis.com";
 
 #[expect(clippy::too_many_lines, reason = "a table")]
-fn shapes() -> Vec<Shape> {
+pub(in crate::meter) fn shapes() -> Vec<Shape> {
     vec![
         Shape {
             name: "Converse: cached input is beside the input",

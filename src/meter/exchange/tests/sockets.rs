@@ -7,8 +7,8 @@ use super::*;
 use crate::meter::exchange::turns::{News, Turns};
 use crate::meter::websocket::tests::{Deflater, close, frame, text};
 
-const CLIENT: Side = Side::Client;
-const SERVER: Side = Side::Server;
+pub(super) const CLIENT: Side = Side::Client;
+pub(super) const SERVER: Side = Side::Server;
 
 fn fresh() -> Uuid {
     static NEXT: AtomicU64 = AtomicU64::new(1);
@@ -16,7 +16,7 @@ fn fresh() -> Uuid {
 }
 
 /// A WebSocket under way, and the rows that came of it.
-struct Socket {
+pub(super) struct Socket {
     opened: Exchange,
     turns: Turns,
     rows: Vec<Row>,
@@ -24,7 +24,7 @@ struct Socket {
 }
 
 impl Socket {
-    fn open(host: &'static str, target: &'static str, extensions: &str) -> Self {
+    pub(super) fn open(host: &'static str, target: &'static str, extensions: &str) -> Self {
         let case = Case {
             host,
             target,
@@ -48,7 +48,7 @@ impl Socket {
         Self::open("api.openai.com", "/v1/realtime?model=gpt-realtime&api_key=secret", "")
     }
 
-    fn feed(&mut self, side: Side, bytes: &[u8]) -> &mut Self {
+    pub(super) fn feed(&mut self, side: Side, bytes: &[u8]) -> &mut Self {
         self.now += 10;
         let rows = &mut self.rows;
         self.turns.feed(&self.opened, side, bytes, at(self.now), &mut |exchange, news| {
@@ -58,15 +58,15 @@ impl Socket {
         self
     }
 
-    fn ask(&mut self, message: &Value) -> &mut Self {
+    pub(super) fn ask(&mut self, message: &Value) -> &mut Self {
         self.feed(CLIENT, &text(CLIENT, &message.to_string()))
     }
 
-    fn say(&mut self, message: &Value) -> &mut Self {
+    pub(super) fn say(&mut self, message: &Value) -> &mut Self {
         self.feed(SERVER, &text(SERVER, &message.to_string()))
     }
 
-    fn end(mut self, by: Option<Side>) -> Vec<Row> {
+    pub(super) fn end(mut self, by: Option<Side>) -> Vec<Row> {
         let rows = &mut self.rows;
         self.turns.end(by, at(9_000), &mut |exchange, news| note(rows, exchange, news));
         self.rows
@@ -390,12 +390,44 @@ fn websockets_that_lead_to_no_model_are_counted() {
     assert_eq!(open("llm.corp.example", "/events", &[]), (true, complete, false));
     let odd = [("sec-websocket-extensions", "x-odd")];
     assert_eq!(open("api.openai.com", "/v1/responses", &odd), (false, Completeness::Lossy, true));
-    let live =
-        "/ws/google.ai.generativelanguage.v1beta.GenerativeService.BidiGenerateContent?key=k";
-    let google = "generativelanguage.googleapis.com";
-    assert_eq!(open(google, live, &[]), (false, Completeness::Lossy, true));
     let host = "api.openai.com";
     assert_eq!(open(host, "/v1/chat/completions", &[]), (false, Completeness::Lossy, true));
+}
+
+#[test]
+fn a_refused_handshake_is_an_error_that_nobody_pays_for() {
+    let refused = |status: Option<u16>| {
+        let case = Case {
+            host: "api.openai.com",
+            target: "/v1/responses",
+            method: "GET",
+            request_headers: vec![("upgrade", "websocket")],
+            ..Case::default()
+        };
+        let mut exchange = case.start();
+        exchange.request_end();
+        assert!(!exchange.row(&Book::builtin()).billable, "before it is answered");
+        match status {
+            Some(status) => {
+                exchange.response(&ResponseHead { status, ..ResponseHead::default() }, at(5));
+                exchange.response_end(at(6));
+            }
+            None => exchange.cut(Cut::Eof(SERVER), at(6)),
+        }
+        let row = exchange.row(&Book::builtin());
+        assert!(row.cost_nanousd.is_none() && (row.billable || row.cost_reason.is_none()));
+        assert_eq!(row.surface.as_deref(), Some("openai.responses"));
+        (row.billable, row.error_class, row.completeness)
+    };
+    let error = |class: &str, how| (false, Some(class.to_owned()), how);
+    let (complete, interrupted) = (Completeness::Complete, Completeness::Interrupted);
+    assert_eq!(refused(Some(426)), error("bad_request", complete));
+    assert_eq!(refused(Some(401)), error("auth", complete));
+    assert_eq!(refused(Some(404)), error("not_found", complete));
+    assert_eq!(refused(Some(503)), error("overloaded", complete));
+    assert_eq!(refused(None), error("network", interrupted));
+    // It does not know of WebSockets, and answers all the same.
+    assert_eq!(refused(Some(200)), (true, None, complete));
 }
 
 proptest! {

@@ -1,7 +1,7 @@
 use super::*;
 use crate::meter::ledger::fixture;
 use crate::meter::ledger::schema::MIGRATIONS;
-use crate::meter::usage::UsagePart;
+use crate::meter::usage::{Caveat, UsagePart};
 
 fn database() -> Connection {
     let mut conn = Connection::open_in_memory().unwrap();
@@ -62,6 +62,7 @@ fn full() -> Row {
             parts: vec![UsagePart { model: some("part"), tokens: Tokens::default() }],
             cache_ttl: some("12h"),
             counts: [("pages".to_owned(), 21)].into(),
+            caveat: Some(Caveat::FromRequest),
         },
         quota: Vec::new(),
         billing: Billing::Subscription,

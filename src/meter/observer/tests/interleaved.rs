@@ -12,14 +12,14 @@ const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
 /// What the two sides say on one stream, in order.
-type Acts = Vec<(Side, Vec<u8>)>;
+pub(super) type Acts = Vec<(Side, Vec<u8>)>;
 
-fn head(side: Side, stream: u32, fields: &[(&str, &str)]) -> (Side, Vec<u8>) {
+pub(super) fn head(side: Side, stream: u32, fields: &[(&str, &str)]) -> (Side, Vec<u8>) {
     (side, frame(HEADERS, END_HEADERS, stream, &block(fields)))
 }
 
 /// `content` in frames of `size`, the last of which ends the stream's half.
-fn data(side: Side, stream: u32, content: &[u8], size: usize) -> Acts {
+pub(super) fn data(side: Side, stream: u32, content: &[u8], size: usize) -> Acts {
     let mut acts: Acts =
         content.chunks(size).map(|piece| (side, frame(DATA, 0, stream, piece))).collect();
     acts.push((side, frame(DATA, END_STREAM, stream, b"")));
@@ -47,7 +47,7 @@ fn question(stream: u32, size: usize) -> Acts {
 }
 
 /// Two responses on a WebSocket (RFC 8441).
-fn socket(stream: u32, size: usize) -> Acts {
+pub(super) fn socket(stream: u32, size: usize) -> Acts {
     let connect = [
         (":method", "CONNECT"),
         (":protocol", "websocket"),
@@ -79,7 +79,7 @@ fn streams(size: usize) -> Vec<Acts> {
 }
 
 /// All of them in the order that `choices` say; new ones are opened in order.
-fn merge(mut streams: Vec<Acts>, choices: &[usize]) -> Acts {
+pub(super) fn merge(mut streams: Vec<Acts>, choices: &[usize]) -> Acts {
     streams.iter_mut().for_each(|acts| acts.reverse());
     let whole: Vec<usize> = streams.iter().map(Vec::len).collect();
     let mut out = vec![client(&[]), server(&[])];
@@ -103,12 +103,17 @@ fn merge(mut streams: Vec<Acts>, choices: &[usize]) -> Acts {
 
 /// What the ledger has in the end, without ids and times.
 fn ledger(acts: &[(Side, Vec<u8>)], piece: usize) -> Vec<String> {
+    ledger_of("api.example.com", acts, piece)
+}
+
+pub(super) fn ledger_of(host: &str, acts: &[(Side, Vec<u8>)], piece: usize) -> Vec<String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .start_paused(true)
         .build()
         .unwrap();
-    let (rows, result) = runtime.block_on(observed(Some(b"h2"), nobody(), |feed| {
+    let subject = Subject { host: host.to_owned(), ..subject(Some(b"h2"), nobody()) };
+    let (rows, result) = runtime.block_on(observed_as(subject, |feed| {
         for (side, bytes) in acts {
             bytes.chunks(piece).for_each(|piece| feed.bytes(*side, piece));
         }
@@ -119,7 +124,7 @@ fn ledger(acts: &[(Side, Vec<u8>)], piece: usize) -> Vec<String> {
         .iter()
         .map(|row| {
             format!(
-                "{:?} {:?} {:?} {:?} {:?} {} {:?} {:?} {:?}",
+                "{:?} {:?} {:?} {:?} {:?} {} {:?} {:?} {:?} {:?}",
                 row.provider_request_id,
                 row.protocol,
                 row.surface,
@@ -128,7 +133,11 @@ fn ledger(acts: &[(Side, Vec<u8>)], piece: usize) -> Vec<String> {
                 row.billable,
                 row.tokens,
                 row.request_bytes,
-                row.response_bytes
+                row.response_bytes,
+                (
+                    (&row.path, &row.model, &row.model_requested, row.usage, row.cost_nanousd),
+                    (&row.cost_reason, &row.error_class, &row.detail, &row.tier, row.stream),
+                )
             )
         })
         .collect();

@@ -1,4 +1,3 @@
-#!/usr/bin/env -S python3 -SEB
 """systemctl --user as far as it is used, with a file of units for a manager. What it starts is kept by
 the stand-in for launchd (launchd.py): a unit is translated. The edge's socket is open while the edge's
 service is up, which is less than the real one gives."""
@@ -11,13 +10,9 @@ import subprocess
 import sys
 import time
 
-from standin import Call, Failed
+from standin import Failed
 
 HERE = os.path.dirname(os.path.realpath(__file__))
-CONFIG = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.environ["HOME"], ".config")
-RUNTIME = os.environ.get("XDG_RUNTIME_DIR", "/nowhere")
-# What comes later counts.
-UNITS = [os.path.join(above, "systemd/user") for above in (RUNTIME, CONFIG)]
 PATIENCE = 60
 
 
@@ -44,7 +39,11 @@ def main(call):
 
 def files():
     found = {}
-    for path in [os.path.join(d, name) for d in UNITS if os.path.isdir(d) for name in os.listdir(d)]:
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.environ["HOME"], ".config")
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "/nowhere")
+    # What comes later counts.
+    units = [os.path.join(above, "systemd/user") for above in (runtime, config)]
+    for path in [os.path.join(d, name) for d in units if os.path.isdir(d) for name in os.listdir(d)]:
         if os.path.isfile(path):
             with open(path) as file:
                 found[os.path.basename(path)] = file.read()
@@ -131,4 +130,5 @@ def really(call, unit):
         return None
 
 
-Call(lambda call: Failed(1, f"Failed to {call.args[1] if len(call.args) > 1 else 'do'}: Connection timed out")).run(main)
+def failure(call):
+    return Failed(1, f"Failed to {call.args[1] if len(call.args) > 1 else 'do'}: Connection timed out")

@@ -1,4 +1,3 @@
-#!/usr/bin/env -S python3 -SEB
 """launchctl as far as it is used: the verbs since macOS 10.11, with their texts and exit codes."""
 
 import json
@@ -8,7 +7,7 @@ import signal
 import subprocess
 import sys
 
-from standin import Call, Failed
+from standin import Failed
 
 IO_ERROR = "Bootstrap failed: 5: Input/output error\nTry re-running the command as root for richer errors."
 HERE = os.path.dirname(os.path.realpath(__file__))
@@ -222,6 +221,3 @@ def tell(call, label, number, ending=False):
 def failure(call):
     name = {"bootout": "Boot-out", "bootstrap": "Bootstrap"}.get(call.args[0], call.args[0])
     return Failed(5, f"{name} failed: 5: Input/output error")
-
-
-Call(failure).run(main)

@@ -1,7 +1,6 @@
-#!/usr/bin/env -S python3 -SEB
 """networksetup as far as it is used. Errors go to stdout, as the real one's do."""
 
-from standin import Call, Failed
+from standin import Failed
 
 STAR = "An asterisk (*) denotes that a network service is disabled."
 NOT_ADMIN = "** Error: Command requires admin privileges."
@@ -67,4 +66,5 @@ def usage():
     raise Failed(4, "** Error: The parameters were not valid.", to_stdout=True)
 
 
-Call(lambda call: Failed(14, NOT_ADMIN, to_stdout=True)).run(main)
+def failure(call):
+    return Failed(14, NOT_ADMIN, to_stdout=True)

@@ -1,4 +1,3 @@
-#!/usr/bin/env -S python3 -SEB
 """security as far as it is used: a keychain of certificates, the user's trust, and a person who is
 asked. Certificates are told by their hashes; nothing in them is read."""
 
@@ -6,7 +5,7 @@ import base64
 import hashlib
 import re
 
-from standin import Call, Failed
+from standin import Failed
 
 NO_SETTINGS = "SecTrustSettingsRemoveTrustSettings: No Trust Settings were found."
 SET = "SecTrustSettingsSetTrustSettings: The authorization was "
@@ -64,4 +63,5 @@ def hashes(path):
     return hashlib.sha256(der).hexdigest().upper(), hashlib.sha1(der).hexdigest().upper()
 
 
-Call(lambda call: Failed(1, "errSecInternalComponent")).run(main)
+def failure(call):
+    return Failed(1, "errSecInternalComponent")

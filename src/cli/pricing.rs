@@ -68,6 +68,9 @@ pub struct ResetArgs {
     /// PROVIDER/MODEL
     #[arg(required_unless_present = "all")]
     model: Option<String>,
+    /// Only the one from this day on; default: all of the model's
+    #[arg(long, value_name = "DATE", requires = "model")]
+    from: Option<Date>,
     /// All of them
     #[arg(long, conflicts_with = "model")]
     all: bool,
@@ -89,7 +92,7 @@ pub fn run(ctx: &Context, command: &PricingCommand, out: &mut dyn Write) -> Resu
 
 /// The list prices with the user's own in front.
 pub fn book(home: &Home) -> anyhow::Result<Book> {
-    Ok(Book::builtin().with_own(&read_own(&home.prices_file())?, Timestamp::now()))
+    Ok(Book::builtin().with_own(&read_own(&home.prices_file())?))
 }
 
 fn list(args: &ListArgs, home: &Home, style: Style, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -179,7 +182,8 @@ fn reset(args: &ResetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<(
     match &args.model {
         Some(name) => {
             let (provider, model) = provider_and_model(name)?;
-            prices.retain(|price| !price.is_for(&provider, &model));
+            let meant = |price: &OwnPrice| args.from.is_none() || args.from == price.from;
+            prices.retain(|price| !(price.is_for(&provider, &model) && meant(price)));
         }
         None => prices.clear(),
     }
@@ -243,7 +247,8 @@ mod tests {
         assert!(mine.contains("corp.example/x/y") && mine.contains("yours"), "{mine}");
         let json = listed(&["list", "gpt-4o-mini", "--at", "2025-06-01", "--json"]);
         assert!(json.contains("\"0.15\""), "{json}");
-        assert!(listed(&["reset", "openai/gpt-4o-mini"]).starts_with("1 price"));
+        assert!(listed(&["reset", "openai/gpt-4o-mini", "--from", "2026-01-02"]).starts_with("0 "));
+        assert!(listed(&["reset", "openai/gpt-4o-mini", "--from", "2026-01-01"]).starts_with("1 "));
         assert!(listed(&["reset", "--all"]).starts_with("1 price"));
         assert_eq!(listed(&["list", "--own"]), "No price matches.\n");
     }

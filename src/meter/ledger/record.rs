@@ -109,7 +109,7 @@ impl<'a> Statements<'a> {
             row.stream,
             row.status,
             text(&row.error_class),
-            usage_name(row.usage),
+            row.usage.as_str(),
             int(t.input),
             int(t.cache_read),
             int(t.cache_write_5m),
@@ -318,7 +318,7 @@ impl Named for Billing {
 impl Named for UsageState {
     const ALL: &'static [Self] = &[Self::Reported, Self::Partial, Self::Absent];
     fn name(self) -> &'static str {
-        usage_name(self)
+        self.as_str()
     }
 }
 
@@ -333,14 +333,6 @@ impl FromSql for Id {
             expected_size: size_of::<Uuid>(),
             blob_size: bytes.len(),
         })
-    }
-}
-
-const fn usage_name(state: UsageState) -> &'static str {
-    match state {
-        UsageState::Reported => "reported",
-        UsageState::Partial => "partial",
-        UsageState::Absent => "absent",
     }
 }
 

@@ -5,6 +5,7 @@ mod list;
 mod money;
 mod own;
 mod quote;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -14,3 +15,4 @@ pub(crate) use money::shifted;
 pub use money::{nano_from_decimal, usd};
 pub use own::{Dollars, OwnError, OwnPrice, OwnRates, read_own, write_own};
 pub use quote::{Query, Quote};
+pub use sources::{Comparison, Difference, SourcesError};

@@ -54,9 +54,10 @@ macos:
 macos-link:
     tools/macos-check.sh link --bin halton-meter
 
-# Compare the price sources with each other
+# The price data is what the sources say, and they agree with each other
 prices:
     python3 tools/pricebook.py --check
+    cargo run --locked --quiet -- pricing check
 
 # Fuzz all decoders, or those named, for so many seconds each (60)
 fuzz *ARGS:

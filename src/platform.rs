@@ -325,10 +325,11 @@ pub fn activated_socket() -> io::Result<Option<TcpListener>> {
     Ok(None)
 }
 
-/// Starting is over: gives back the memory of what only it needed, where that can be done.
+/// Starting is over: gives back the memory of what only it needed, where that can be done. Within a
+/// runtime, which does so once more a while later.
 pub fn release_startup_code() {
     #[cfg(target_os = "linux")]
-    crate::linux::resident::release_startup_code();
+    tokio::spawn(crate::linux::resident::release_startup_code());
 }
 
 /// The program that listens on a local port, as `name, pid N`, if that can be told.

@@ -16,6 +16,7 @@ step dependencies
 tools/deny.sh
 
 step prices
+# The data is what the sources say; `pricing check`, below, says whether they agree.
 # 3 = the sources can't be fetched: said, not passed over.
 python3 tools/pricebook.py --check && prices=checked || {
   code=$?
@@ -54,6 +55,10 @@ echo "binary: $((size / 1024)) KiB (limit 20480)"
 [ "$size" -le $((20 * 1024 * 1024)) ]
 # Faults on request (src/supervisor/faults.rs) are for debug builds.
 if grep -q HALTON_METER_FAULTS target/release/halton-meter; then exit 1; fi
+step 'price sources'
+home=$(mktemp -d)
+HALTON_METER_HOME=$home target/release/halton-meter pricing check
+rm -r "$home"
 
 step bench
 # Fails on a lost request or row, never on a time.

@@ -1,13 +1,12 @@
 #!/usr/bin/env python3
-"""Make config/prices.json, the price book that the binary carries, and compare its sources.
+"""Make what the binary knows of prices, from the sources that tools/pricesources.py reads.
 
-    tools/pricebook.py            write config/prices.json
-    tools/pricebook.py --check    the file is what the pinned sources give, and the sources agree,
-                                  or tools/pricebook-explained.json says why they do not
+    tools/pricebook.py            write config/prices.json, the price book, and
+                                  config/price-sources.json, what each source says
+    tools/pricebook.py --check    both are what the pinned sources give (exit 3: can't be fetched)
 
-The sources are three PyPI wheels, fetched with pip and only ever read as archives: nothing of them
-is installed or imported. genai-prices is the base (dated prices, names, long-context steps, tiers),
-litellm's table fills its gaps, model-prices is a third voice for the comparison.
+Whether the sources agree with each other and with the book is `halton-meter pricing check`'s to say;
+config/price-differences.json explains where they do not.
 
 Rates are whole nano-dollars per million tokens. A rate with long-context steps is a list
 `[rate, threshold, rate, ...]`; a step holds for the whole request when its input is over the
@@ -15,357 +14,49 @@ threshold; null = nobody says what it costs there. A variant entry without `in` 
 """
 
 import argparse
-import ast
-import datetime
-import glob
 import json
 import os
 import re
-import subprocess
 import sys
 import tempfile
-import zipfile
 from decimal import Decimal
 
+from pricesources import (PINS, PROVIDERS, PUBLISHED, fetch, fast_rates, first, genai_model, genai_says, held,
+                          in_force, litellm_ids, litellm_rates, litellm_says, member, names_of,
+                          owner, read_genai, read_litellm, third_says, whole)
+
 BOOK_DATE = "2026-11-24"
-PINS = {"genai-prices": "0.2.3", "litellm": "1.109.1", "model-prices": "0.0.5"}
-PUBLISHED = {"genai-prices": "2026-11", "litellm": "2026-11", "model-prices": "2026-10-26"}
-HERE = os.path.dirname(os.path.abspath(__file__))
-BOOK = os.path.join(HERE, "..", "config", "prices.json")
-EXPLAINED = os.path.join(HERE, "pricebook-explained.json")
-
-# our provider: (genai-prices id, litellm providers, litellm key prefixes, model-prices id)
-# A genai-prices id of None: litellm's table alone. Its region-bound names (`us-east-1/...`) are left
-# out: the wire does not tell the region in the model's name.
-PROVIDERS = {
-    "azure": (None, ["azure"], ["azure/"], None),
-    "bedrock": (None, ["bedrock", "bedrock_converse"], [""], None),
-    "copilot": ("github-copilot", [], [], None),
-    "minimax": ("minimax", ["minimax"], ["minimax/"], None),
-    "moonshot": ("moonshotai", ["moonshot"], ["moonshot/"], None),
-    "vertex": (None, ["vertex_ai-language-models", "vertex_ai-anthropic_models",
-                      "vertex_ai-mistral_models", "vertex_ai-llama_models",
-                      "vertex_ai-deepseek_models", "vertex_ai-qwen_models",
-                      "vertex_ai-embedding-models"], ["", "vertex_ai/"], None),
-    "zai": ("zai", ["zai"], ["zai/"], None),
-    "anthropic": ("anthropic", ["anthropic"], [""], "anthropic"),
-    "cerebras": ("cerebras", ["cerebras"], ["cerebras/"], "cerebras"),
-    "cohere": ("cohere", ["cohere_chat", "cohere"], ["", "cohere/"], "cohere"),
-    "deepseek": ("deepseek", ["deepseek"], ["deepseek/"], "deepseek"),
-    "fireworks": ("fireworks", ["fireworks_ai"], ["fireworks_ai/"], "fireworks"),
-    "google": ("google", ["gemini"], ["gemini/"], "google"),
-    "groq": ("groq", ["groq"], ["groq/"], "groq"),
-    "mistral": ("mistral", ["mistral"], ["mistral/"], "mistral"),
-    "openai": ("openai", ["openai"], [""], "openai"),
-    "perplexity": ("perplexity", ["perplexity"], ["perplexity/"], "perplexity"),
-    "together": ("together", ["together_ai"], ["together_ai/"], "together"),
-    "xai": ("x-ai", ["xai"], ["xai/"], "xai"),
-}
+CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "config")
+BOOK = os.path.join(CONFIG, "prices.json")
+SOURCES = os.path.join(CONFIG, "price-sources.json")
 COMPARED = ["anthropic", "google", "openai", "xai"]
-
-GENAI_RATES = {
-    "input_mtok": "in",
-    "output_mtok": "out",
-    "cache_read_mtok": "cr",
-    "cache_write_mtok": "w5",
-    "cache_write_5m_mtok": "w5",
-    "cache_write_1h_mtok": "w1",
-    "input_audio_mtok": "ia",
-    "output_audio_mtok": "oa",
-    "input_image_mtok": "ii",
-    "output_image_mtok": "oi",
-    "output_reasoning_mtok": "or",
-}
-LITELLM_RATES = {
-    "input_cost_per_token": "in",
-    "output_cost_per_token": "out",
-    "cache_read_input_token_cost": "cr",
-    "cache_creation_input_token_cost": "w5",
-    "input_cost_per_audio_token": "ia",
-    "output_cost_per_audio_token": "oa",
-    "input_cost_per_image_token": "ii",
-    "output_cost_per_image_token": "oi",
-}
 RATE_ORDER = ["in", "cr", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi", "ws", "fees", "rq"]
-# What is billed by count, where nothing is billed by token: (mode, key) -> our name.
-LITELLM_FEES = {
-    ("audio_transcription", "input_cost_per_second"): "audio_seconds",
-    ("audio_speech", "input_cost_per_character"): "characters",
-    ("ocr", "ocr_cost_per_page"): "pages",
-    ("rerank", "input_cost_per_query"): "search_units",
-}
-LITELLM_KEY = re.compile(
-    "^(" + "|".join(LITELLM_RATES) + ")(_above_1hr|_above_12hr)?"
-    r"(?:_above_(\d+)k_tokens)?(?:_(batches|flex|priority|ultrafast|balanced))?$"
-)
-SNAPSHOTS = ["-20250514", "-20260601", "@20260601", "-2026-06-01"]
-
-
-# ---------------------------------------------------------------- reading the sources
-
-
-def fetch(into):
-    wheels = {}
-    for name, version in PINS.items():
-        got = subprocess.run(
-            [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:",
-             "-d", into, f"{name}=={version}"],
-        )
-        if got.returncode:
-            print(f"pricebook: {name} {version} cannot be fetched", file=sys.stderr)
-            sys.exit(3)
-    for name in PINS:
-        found = glob.glob(os.path.join(into, name.replace("-", "_") + "-*.whl"))
-        if len(found) != 1:
-            sys.exit(f"pricebook: expected one wheel of {name} in {into}, found {len(found)}")
-        wheels[name] = found[0]
-    return wheels
-
-
-def member(wheel, suffix):
-    with zipfile.ZipFile(wheel) as archive:
-        names = [n for n in archive.namelist() if n.endswith(suffix)]
-        if not names:
-            sys.exit(f"pricebook: no {suffix} in {os.path.basename(wheel)}")
-        return archive.read(names[0]).decode()
-
-
-def literal(node):
-    """The data in genai-prices' Python source, without running it: calls become dictionaries."""
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.List):
-        return [literal(n) for n in node.elts]
-    if isinstance(node, ast.Dict):
-        return {literal(k): literal(v) for k, v in zip(node.keys, node.values)}
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        return -literal(node.operand)
-    if isinstance(node, ast.Attribute):
-        return None  # datetime.timezone.utc, the only one there is
-    if isinstance(node, ast.Call):
-        name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
-        args = [literal(a) for a in node.args]
-        if name == "Decimal":
-            return Decimal(args[0])
-        if name == "date":
-            return datetime.date(*args)
-        if name == "time":
-            return datetime.time(*args)
-        return {"kind": name, **{k.arg: literal(k.value) for k in node.keywords}}
-    raise ValueError(f"unexpected {ast.dump(node)[:80]}")
-
-
-def read_genai(wheel):
-    tree = ast.parse(member(wheel, "genai_prices/data.py"))
-    for node in tree.body:
-        if isinstance(node, ast.AnnAssign) and node.target.id == "providers":
-            return {p["id"]: p for p in literal(node.value)}
-    sys.exit("pricebook: genai-prices has changed its shape")
-
-
-def read_litellm(wheel):
-    return json.loads(
-        member(wheel, "model_prices_and_context_window_backup.json"), parse_float=Decimal
-    )
-
-
-# ---------------------------------------------------------------- names
-
-
-def matches(clause, ref):
-    kind = clause["kind"].removeprefix("Clause")
-    if kind == "Or":
-        return any(matches(c, ref) for c in clause["or_"])
-    if kind == "And":
-        return all(matches(c, ref) for c in clause["and_"])
-    if kind == "Equals":
-        return ref == clause["equals"].lower()
-    if kind == "StartsWith":
-        return ref.startswith(clause["starts_with"].lower())
-    if kind == "EndsWith":
-        return ref.endswith(clause["ends_with"].lower())
-    if kind == "Contains":
-        return clause["contains"].lower() in ref
-    if kind == "Regex":
-        return re.search(clause["regex"], ref) is not None
-    raise ValueError(kind)
-
-
-def literals(clause):
-    kind = clause["kind"].removeprefix("Clause")
-    if kind in ("Or", "And"):
-        for part in clause.get("or_") or clause.get("and_"):
-            yield from literals(part)
-    elif kind in ("Equals", "StartsWith"):
-        yield kind, (clause.get("equals") or clause.get("starts_with")).lower()
-
-
-def owner(models, ref):
-    ref = ref.lower()
-    return next((m for m in models if matches(m["match"], ref)), None)
-
-
-def names_of(models, universe):
-    """Every known name of each model under the source's own rules; `*` = dated snapshots too.
-
-    The source's prefixes are evaluated here, on names that exist, rather than carried along: a
-    prefix would price tomorrow's model as today's.
-    """
-    named = {m["id"]: set() for m in models}
-    candidates = set(universe) | {model["id"].lower() for model in models}
-    for model in models:
-        for kind, ref in literals(model["match"]):
-            # A prefix is a name too, unless it stops in the middle of one.
-            if kind == "Equals" or not re.search(r"[-@.:]$|-20(\d\d)?$|-0$", ref):
-                candidates.add(ref)
-    for ref in sorted(candidates):
-        if " " in ref:
-            continue
-        model = owner(models, ref)
-        if model is not None:
-            star = any(owner(models, ref + s) is model for s in SNAPSHOTS)
-            named[model["id"]].add(ref + "*" if star else ref)
-    for names in named.values():
-        # What a starred name covers need not be listed.
-        for name in sorted(names):
-            bare = name.rstrip("*")
-            if any(n.endswith("*") and re.fullmatch(
-                    re.escape(n[:-1]) + r"[-@]\d{8}|" + re.escape(n[:-1]) + r"-\d{4}-\d\d-\d\d",
-                    bare) for n in names if n != name):
-                names.discard(name)
-    return named
-
-
-# ---------------------------------------------------------------- rates
-
-
-def whole(value):
-    if value != int(value):
-        sys.exit(f"pricebook: {value} nano-dollars is not a whole number")
-    return int(value)
-
-
-def genai_rate(value):
-    nano = Decimal(10) ** 9
-    if isinstance(value, dict):
-        steps = [whole(value["base"] * nano)]
-        for tier in sorted(value["tiers"], key=lambda t: t["start"]):
-            steps += [tier["start"], whole(tier["price"] * nano)]
-        return steps
-    return whole(value * nano)
-
-
-def genai_rates(prices):
-    rates = {}
-    for key, ours in GENAI_RATES.items():
-        if prices.get(key) is not None:
-            rates[ours] = genai_rate(prices[key])
-    for key, ours in (("web_searches_kcount", "ws"), ("requests_kcount", "rq")):
-        value = prices.get(key)
-        if isinstance(value, Decimal):
-            rates[ours] = whole(value * 10**6)
-    return rates
-
-
-def genai_when(constraint):
-    when = {}
-    if constraint is not None:
-        if "start_date" in constraint:
-            when["from"] = constraint["start_date"].isoformat()
-        else:
-            start, end = constraint["start_time"], constraint["end_time"]
-            when["hours"] = f"{start:%H%M}-{end:%H%M}"
-    return when
-
-
-def variant_name(when):
-    if len(when) != 1:
-        return None
-    key, value = next(iter(when.items()))
-    if key not in ("processing", "service_tier", "speed") or value == "default":
-        return None
-    return value
-
-
-def genai_model(model):
-    prices = model["prices"]
-    if isinstance(prices, dict):
-        prices = [{"constraint": None, "prices": prices}]
-    standard = [{**genai_when(p.get("constraint")), **genai_rates(p["prices"])} for p in prices]
-    variants = {}
-    for variant in model.get("price_variants") or []:
-        name = variant_name(variant["when"])
-        rates = genai_rates(variant["prices"])
-        if name and rates:
-            entry = {**genai_when(variant.get("constraint")), **rates}
-            variants.setdefault(name, []).append(entry)
-    for entries in variants.values():
-        entries.sort(key=lambda e: e.get("from", ""))
-    return standard, variants
-
-
-def litellm_rates(entry, provider):
-    """{variant or None: rates} of one litellm entry."""
-    found = {}
-    for key, value in entry.items():
-        match = LITELLM_KEY.match(key)
-        if not match or isinstance(value, dict) or value is None:
-            continue
-        field, hours, threshold, variant = match.groups()
-        ours = LITELLM_RATES[field]
-        if hours:
-            ours = {"_above_1hr": "w1", "_above_12hr": "w12"}[hours]
-            if field != "cache_creation_input_token_cost":
-                continue
-        start = int(threshold) * 1000 if threshold else 0
-        if provider == "xai" and start:
-            start -= 1  # "from 200k on", not "over 200k"
-        variant = "batch" if variant == "batches" else variant
-        found.setdefault(variant, {}).setdefault(ours, {})[start] = whole(Decimal(value) * 10**15)
-    out = {}
-    for variant, rates in found.items():
-        out[variant] = {}
-        for ours, steps in rates.items():
-            if 0 not in steps or (ours == "w5" and steps[0] == 0):
-                continue
-            flat = [steps[0]]
-            for start in sorted(s for s in steps if s):
-                flat += [start, steps[start]]
-            out[variant][ours] = flat if len(flat) > 1 else flat[0]
-    fees = {ours: round(Decimal(entry[key]) * 10**9)
-            for (mode, key), ours in LITELLM_FEES.items()
-            if entry.get("mode") == mode and entry.get(key) and not entry.get("input_cost_per_token")}
-    if fees:
-        out.setdefault(None, {})["fees"] = fees
-    search = entry.get("search_context_cost_per_query")
-    if search and None in out:
-        per_query = set(search.values())
-        if len(per_query) == 1:
-            out[None]["ws"] = whole(Decimal(per_query.pop()) * 10**9)
-    return out
-
-
-def times(rate, factor):
-    if isinstance(rate, list):
-        return [whole(r * factor) if i % 2 == 0 else r for i, r in enumerate(rate)]
-    return whole(rate * factor)
 
 
 def overlay(model, entry, rates, new):
     """Fills what the base table does not have from litellm's entry for the same model."""
     base = rates.get(None, {})
-    current = in_force(model)
+    current = in_force(model["prices"], BOOK_DATE)
     if not new:
-        # Only an entry that agrees on the plain rates may speak about the rest.
-        agrees = all(first(current.get(k)) == first(base.get(k)) for k in ("in", "out"))
-        if not agrees:
+        # Only an entry that agrees on the plain rates may speak about the rest. (Where all output is
+        # images, one says so and the other does not.)
+        theirs = {"in": first(base.get("in")), "out": first(base.get("out", base.get("oi")))}
+        if any(first(current.get(k)) != rate for k, rate in theirs.items()):
             return
         for key in ("w12", "ia", "ii", "oa", "oi", "w1", "ws", "cr", "w5"):
             if key in base and key not in current:
                 for price in model["prices"]:
-                    price[key] = base[key]
+                    # What it says of today is no word on what cost more, or less, before.
+                    if key == "ws" or all(first(price.get(k)) == first(current.get(k))
+                                          for k in theirs):
+                        price[key] = base[key]
+        if "out" not in base and "oi" in base:
+            for price in [p for known in model.get("variants", {}).values() for p in known]:
+                if "out" in price:
+                    price.setdefault("oi", price["out"])
     for variant, extra in rates.items():
-        if variant is None or not {"in", "out"} <= extra.keys():
+        # What answers with numbers alone has no output to pay for.
+        if variant is None or not {"in", "out"} & current.keys() <= extra.keys():
             continue
         known = model.setdefault("variants", {}).get(variant)
         if known is None:
@@ -373,14 +64,15 @@ def overlay(model, entry, rates, new):
         else:
             for price in known:
                 if first(price.get("in")) == first(extra["in"]):
+                    for key in ("in", "out"):
+                        if isinstance(current.get(key), list) and price[key] == first(extra[key]):
+                            price[key] = extra[key]  # the base forgets the steps of a tier
                     for key in ("w12", "w1", "cr", "w5"):
                         if key in extra and key not in price:
                             price[key] = extra[key]
     special = entry.get("provider_specific_entry") or {}
     if "fast" in special and "fast" not in model.get("variants", {}):
-        factor = Decimal(special["fast"])
-        fast = {k: times(v, factor) for k, v in current.items()
-                if k in ("in", "out", "cr", "w5", "w1")}
+        fast = fast_rates(current, special)
         model.setdefault("variants", {})["fast"] = undated(model, current, fast)
     geo = {}
     if "us" in special:
@@ -393,37 +85,68 @@ def overlay(model, entry, rates, new):
         model.setdefault("geo", {}).update(geo)
 
 
+def fill_from_third(provider, third, models, ours):
+    """Models and tiers of which neither of the others says anything. Only for the providers whose
+    figures are compared, and only where the plain rates agree."""
+    for name, kinds in sorted(third["prices"][PROVIDERS[provider][3]].items()):
+        tiers = third_says(kinds, provider, BOOK_DATE)
+        plain = tiers.pop("", {})
+        if not first(plain.get("in")):
+            continue
+        ref = name.lower()
+        match = owner(models, ref)
+        model = ours.get(match["id"]) if match else ours.get("litellm " + ref)
+        if model is None:
+            if match:
+                continue  # not billed by tokens
+            model = ours["third " + ref] = {"p": provider, "m": ref, "src": "m", "prices": [plain]}
+        current = in_force(model["prices"], BOOK_DATE)
+        if any(first(current.get(k)) != first(plain.get(k)) for k in ("in", "out")):
+            continue
+        fill_gaps(current, plain)
+        for tier, rates in tiers.items():
+            known = model.get("variants", {}).get(tier)
+            if known:
+                entry = in_force(known, BOOK_DATE)
+                fill_gaps(entry, {k: r for k, r in rates.items() if k != "cr"})
+            elif {"in", "out"} <= rates.keys():
+                # It halves everything in a batch; the pages of these two halve no cache reads.
+                if provider in ("google", "openai"):
+                    rates = {k: rates[k] for k in ("in", "out")}
+                model.setdefault("variants", {})[tier] = undated(model, current, rates)
+
+
+def fill_gaps(entry, rates):
+    """Cache rates that `entry` lacks, of one whose input costs the same."""
+    same = entry.get("in") == rates.get("in")
+    flat = first(entry.get("in")) == rates.get("in")
+    for key in ("cr", "w5", "w1", "w12"):
+        if key in entry or not first(rates.get(key)):
+            continue
+        if same:
+            entry[key] = rates[key]
+        elif flat and key == "w12":
+            entry[key] = stepped(rates[key], entry["in"])
+
+
+def stepped(rate, like):
+    """A flat rate beside one with steps: over them, nobody says."""
+    return [rate] + [n for start in like[1::2] for n in (start, None)]
+
+
 def undated(model, current, extra):
-    """A variant of litellm's speaks for the plain rates in force today, for no others."""
+    """A variant of another source's speaks for the plain rates in force today, for no others."""
     entry = {"from": current["from"]} if "from" in current else {}
     for key, rate in extra.items():
         steps = current.get(key)
         if isinstance(steps, list) and not isinstance(rate, list):
-            rate = [rate] + [n for start in steps[1::2] for n in (start, None)]
+            rate = stepped(rate, steps)
         entry[key] = rate
     later = [p["from"] for p in model["prices"] if p.get("from", "") > BOOK_DATE]
     return [entry] + [{"from": start} for start in later]
 
 
-def first(rate):
-    return rate[0] if isinstance(rate, list) else rate
-
-
 # ---------------------------------------------------------------- the book
-
-
-def litellm_ids(provider, litellm):
-    _, owners, prefixes, _ = PROVIDERS[provider]
-    for key, entry in litellm.items():
-        if entry.get("litellm_provider") not in owners or key == "sample_spec":
-            continue
-        ref = key
-        for prefix in sorted(prefixes, key=len, reverse=True):
-            if prefix and key.startswith(prefix):
-                ref = key.removeprefix(prefix)
-                break
-        yield ref.lower(), entry
-
 
 def weekday_windows(entry):
     """litellm's off-peak windows leave the weekend out of the peak hours; genai-prices has no days."""
@@ -475,6 +198,8 @@ def build(genai, litellm, third):
                 model = {"p": provider, "m": ref, "src": "l", "prices": [base]}
                 overlay(model, entry, rates, new=True)
                 ours["litellm " + ref] = model
+        if provider in COMPARED:
+            fill_from_third(provider, third, models, ours)
         book += ours.values()
     book.sort(key=lambda m: (m["p"], m["m"]))
     return book
@@ -484,6 +209,23 @@ def ordered(rates):
     keys = [k for k in ("from", "hours", "days") if k in rates]
     keys += [k for k in RATE_ORDER if k in rates]
     return {k: rates[k] for k in keys}
+
+
+def by_another_name(model):
+    """OpenAI's `fast` is its `priority`: what is known of the one holds for the other."""
+    variants = model.get("variants", {})
+    for mine, other in (("fast", "priority"), ("priority", "fast")):
+        for entry, twin in zip(variants.get(mine, []), variants.get(other, [])):
+            if entry.get("in") == twin.get("in"):
+                for key, rate in twin.items():
+                    entry.setdefault(key, rate)
+
+
+def tool_fees(model):
+    """A file search is 2.50 dollars per thousand, as OpenAI's page says; no source has it."""
+    for price in model["prices"] if model["p"] == "openai" else []:
+        if "in" in price and "out" in price:
+            price.setdefault("fees", {})["file_searches"] = 2_500_000
 
 
 def regional_vertex(model):
@@ -498,6 +240,8 @@ def regional_vertex(model):
 def render(book):
     lines = []
     for model in book:
+        by_another_name(model)
+        tool_fees(model)
         regional = regional_vertex(model)
         if regional:
             model["geo"] = {**model.get("geo", {}), **regional}
@@ -520,105 +264,71 @@ def render(book):
     return text + ',"models":[\n' + ",\n".join(lines) + "\n]}\n"
 
 
-# ---------------------------------------------------------------- comparison
+# ---------------------------------------------------------------- what each source says
 
 
-def compare(book, litellm, third):
-    """(where, ours, theirs) for every plain rate that another source puts differently today."""
-    found = []
-    fields = {"in": "input", "out": "output", "cr": "cache_read", "w5": "cache_write"}
-    by_name = {}
-    for model in book:
-        for name in model.get("names", [model["m"]]):
-            by_name[model["p"], name.rstrip("*")] = model
+def says(book, genai, litellm, third):
+    """What each source says today of each model of the compared providers, for `pricing check`.
+
+    A name is looked up in each source by that source's own rules; names of which all say the same
+    share a line.
+    """
+    lines = []
     for provider in COMPARED:
-        for ref, entry in litellm_ids(provider, litellm):
-            model = by_name.get((provider, ref))
-            if model is None or model["src"] != "g":
-                continue
-            base = litellm_rates(entry, provider).get(None, {})
-            price = in_force(model)
-            for key in fields:
-                if key in base and key in price and base[key] != price[key]:
-                    found.append((f"{provider}/{ref} {key} litellm", price[key], base[key]))
-        for ref, kinds in third["prices"].get(PROVIDERS[provider][3], {}).items():
-            model = by_name.get((provider, ref.lower()))
-            if model is None or "standard" not in kinds:
-                continue
-            price = in_force(model)
-            base = last_rates(kinds["standard"])
-            for key, theirs in fields.items():
-                value = base.get(theirs)
-                if value is None or key not in price:
-                    continue
-                nano = int(round(Decimal(str(value)) * 10**9))
-                if nano != first(price[key]):
-                    found.append((f"{provider}/{ref} {key} model-prices", first(price[key]), nano))
-    return found
+        genai_id, _, _, third_id = PROVIDERS[provider]
+        models = genai[genai_id]["models"]
+        entries = dict(litellm_ids(provider, litellm))
+        kept = {ref.lower(): kinds for ref, kinds in third["prices"].get(third_id, {}).items()}
+        ours = {m["m"] for m in book if m["p"] == provider}
+        together = {}
+        for name in sorted(ours | set(entries) | set(kept)):
+            match = owner(models, name)
+            by = {
+                "g": genai_says(match, BOOK_DATE) if match else {},
+                "l": litellm_says(entries[name], provider) if name in entries else {},
+                "m": third_says(kept[name], provider, BOOK_DATE) if name in kept else {},
+            }
+            by = {source: tiers for source, tiers in by.items() if tiers}
+            if by:
+                text = json.dumps(by, separators=(",", ":"), sort_keys=True)
+                together.setdefault(text, []).append(name)
+        for text, names in sorted(together.items(), key=lambda item: item[1]):
+            head = json.dumps({"p": provider, "names": names}, separators=(",", ":"))
+            lines.append(f'{head[:-1]},"says":{text}}}')
+    head = {"schema": 1, "day": BOOK_DATE, "sources": dict(zip("glm", described()))}
+    text = json.dumps(head, separators=(",", ":"))[:-1]
+    return text + ',"models":[\n' + ",\n".join(lines) + "\n]}\n"
 
 
-def in_force(model):
-    today = BOOK_DATE
-    merged = None
-    for price in model["prices"]:
-        if price.get("from", "") <= today and "hours" not in price:
-            merged = price
-    return merged or model["prices"][0]
-
-
-def last_rates(history):
-    plain = [h for h in history if "rates" in h and not h.get("threshold")]
-    plain = [h for h in plain if (h["start"] or "")[:10] <= BOOK_DATE]
-    return plain[-1]["rates"] if plain else {}
-
-
-def check(book, litellm, third):
-    with open(EXPLAINED, encoding="utf-8") as file:
-        explained = json.load(file)
-    bad = 0
-    used = set()
-    for where, ours, theirs in compare(book, litellm, third):
-        reason = next((k for k in explained if re.fullmatch(k, where)), None)
-        if reason is None:
-            bad += 1
-            print(f"UNEXPLAINED {where}: we have {ours}, they have {theirs}")
-        else:
-            used.add(reason)
-            print(f"explained   {where}: we have {ours}, they have {theirs}: {explained[reason]}")
-    for stale in sorted(set(explained) - used):
-        bad += 1
-        print(f"STALE       {stale}: nothing disagrees there any more")
-    return bad
+def described():
+    return [f"{name} {PINS[name]} ({PUBLISHED[name]})" for name in PINS]
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, write nothing")
+    parser.add_argument("--check", action="store_true", help="write nothing, say what is stale")
     parser.add_argument("--wheels", help="directory that holds the pinned wheels already")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as temp:
-        if args.wheels:
-            wheels = {n: os.path.join(args.wheels, f) for n in PINS
-                      for f in os.listdir(args.wheels)
-                      if f.startswith(f"{n.replace('-', '_')}-{PINS[n]}-")}
-        else:
-            wheels = fetch(temp)
+        wheels = held(args.wheels) if args.wheels else fetch(temp)
         genai = read_genai(wheels["genai-prices"])
         litellm = read_litellm(wheels["litellm"])
         third = json.loads(member(wheels["model-prices"], "snapshot.json"))
     book = build(genai, litellm, third)
-    text = render(book)
-    if not args.check:
-        with open(BOOK, "w", encoding="utf-8") as file:
-            file.write(text)
-        print(f"{len(book)} models, {len(text)} bytes")
-        return
-    bad = check(book, litellm, third)
-    with open(BOOK, encoding="utf-8") as file:
-        if file.read() != text:
-            bad += 1
-            print("STALE       config/prices.json is not what the sources give: run tools/pricebook.py")
-    sys.exit(1 if bad else 0)
+    files = {BOOK: render(book), SOURCES: says(book, genai, litellm, third)}
+    stale = False
+    for path, text in files.items():
+        if not args.check:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+            print(f"{os.path.relpath(path)}: {len(text)} bytes")
+            continue
+        with open(path, encoding="utf-8") as file:
+            if file.read() != text:
+                stale = True
+                print(f"STALE {os.path.relpath(path)} is not what the sources give: "
+                      "run tools/pricebook.py")
+    sys.exit(1 if stale else 0)
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ pub enum Load {
     Fresh,
     Down,
     Up,
-    /// Paced, as a model writes.
-    Streams,
+    /// So many, paced as a model writes.
+    Streams(u64),
     /// One stream, as fast as it goes.
     Flood,
     Http2,
@@ -95,7 +95,10 @@ impl Case {
             Load::Fresh => load::fresh(subject, scale.fresh, scale.cell).await,
             Load::Down => load::down(subject, mib).await,
             Load::Up => load::up(subject, mib).await,
-            Load::Streams => load::streams(subject, STREAMS, scale.events, GAP).await,
+            Load::Streams(n) => {
+                let gap = if n > MANY { LONG_GAP } else { GAP };
+                load::streams(subject, n, scale.events, gap).await
+            }
             Load::Flood => {
                 let run = load::streams(subject, 1, scale.flood, Duration::ZERO).await?;
                 // How long an event waits behind those before it is no delay of anyone's making.
@@ -106,17 +109,19 @@ impl Case {
     }
 }
 
-const STREAMS: u64 = 64;
+/// More streams than that write slower: all of them together must not be too much for one machine.
+const MANY: u64 = 64;
 const GAP: Duration = Duration::from_millis(40);
+const LONG_GAP: Duration = Duration::from_millis(100);
 
-pub const CASES: [Case; 16] = [
+pub const CASES: [Case; 17] = [
     case(Side::Edge, "keep-alive-1", "request", Load::KeepAlive(1)),
     case(Side::Edge, "keep-alive-16", "request", Load::KeepAlive(16)),
     case(Side::Edge, "keep-alive-64", "request", Load::KeepAlive(64)),
     case(Side::Edge, "new-connection", "connection", Load::Fresh),
     case(Side::Edge, "down", "MiB", Load::Down),
     case(Side::Edge, "up", "MiB", Load::Up),
-    case(Side::Edge, "sse-64", "event", Load::Streams),
+    case(Side::Edge, "sse-64", "event", Load::Streams(64)),
     case(Side::Tap, "keep-alive-1", "request", Load::KeepAlive(1)),
     case(Side::Tap, "keep-alive-16", "request", Load::KeepAlive(16)),
     case(Side::Tap, "keep-alive-64", "request", Load::KeepAlive(64)),
@@ -124,7 +129,8 @@ pub const CASES: [Case; 16] = [
     case(Side::Tap, "new-connection", "connection", Load::Fresh),
     case(Side::Tap, "down", "MiB", Load::Down),
     case(Side::Tap, "up", "MiB", Load::Up),
-    case(Side::Tap, "sse-64", "event", Load::Streams),
+    case(Side::Tap, "sse-64", "event", Load::Streams(64)),
+    case(Side::Tap, "sse-512", "event", Load::Streams(512)),
     case(Side::Tap, "sse-flood", "event", Load::Flood),
 ];
 

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix::{Actor, AsyncContext, Context};
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use slog::Logger;
 
@@ -52,7 +51,7 @@ impl Prices {
             Ok(own) => {
                 self.own = own.len();
                 self.problem = None;
-                let book = Book::builtin().with_own(&own, Timestamp::now());
+                let book = Book::builtin().with_own(&own);
                 self.meter.publish_book(Arc::new(book));
                 slog::info!(self.log, "prices of the user's own are in force"; "prices" => own.len());
             }

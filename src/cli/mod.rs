@@ -10,6 +10,7 @@ mod doctor;
 mod env;
 mod events;
 mod exit;
+mod export;
 mod init;
 mod lifecycle;
 mod manual;
@@ -96,6 +97,8 @@ enum Command {
     Report(report::ReportArgs),
     /// The requests themselves, newest first.
     Requests(requests::RequestsArgs),
+    /// Requests out of the ledger, as CSV, JSON or FOCUS.
+    Export(export::ExportArgs),
     /// Projects: what there are, what they are called, and whose requests are whose.
     #[command(subcommand)]
     Project(project::ProjectCommand),
@@ -234,15 +237,16 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(&ctx, &args, &mut out),
         Command::Doctor(args) => doctor::run(&ctx, &args, &mut out),
         Command::Selftest(args) => selftest::run(&ctx, &args, &mut out),
-        Command::Report(args) => report::run(ctx.checked()?, &args, &mut out),
-        Command::Requests(args) => requests::run(ctx.checked()?, &args, &mut out),
-        Command::Project(command) => project::run(&ctx, &command, &mut out),
-        Command::Bodies(command) => bodies::run(&ctx, &command, &mut out),
+        Command::Report(args) => report::run(ctx.warned(), &args, &mut out),
+        Command::Requests(args) => requests::run(ctx.warned(), &args, &mut out),
+        Command::Export(args) => export::run(ctx.warned(), &args, &mut out),
+        Command::Project(command) => project::run(ctx.warned(), &command, &mut out),
+        Command::Bodies(command) => bodies::run(ctx.warned(), &command, &mut out),
         Command::Statusline(args) => statusline::run(&ctx, &args, &mut out),
-        Command::Pricing(command) => pricing::run(&ctx, &command, &mut out),
-        Command::Budget(command) => budget::run(&ctx, &command, &mut out),
-        Command::RecomputeCosts(args) => recompute::run(&ctx, &args, &mut out),
-        Command::Events(args) => events::run(&ctx, &args, &mut out),
+        Command::Pricing(command) => pricing::run(ctx.warned(), &command, &mut out),
+        Command::Budget(command) => budget::run(ctx.warned(), &command, &mut out),
+        Command::RecomputeCosts(args) => recompute::run(ctx.warned(), &args, &mut out),
+        Command::Events(args) => events::run(ctx.warned(), &args, &mut out),
         Command::Env(args) => env::run(&ctx, &args, &mut out),
         Command::Ca(command) => ca::run(&ctx, &command, &mut out),
         Command::Config(command) => config::run(&ctx, &command, &mut out),
@@ -262,7 +266,15 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
 }
 
 impl Context {
-    /// Commands refuse a configuration with mistakes in it.
+    /// What only reads goes on with the default for what is wrong, and says so.
+    fn warned(&self) -> &Self {
+        for problem in &self.loaded.problems {
+            say(problem);
+        }
+        self
+    }
+
+    /// What starts or changes something refuses a configuration with mistakes in it.
     fn checked(&self) -> Result<&Self, Failure> {
         match self.loaded.problems.as_slice() {
             [] => Ok(self),

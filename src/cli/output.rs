@@ -125,6 +125,13 @@ pub fn write_csv(out: &mut dyn Write, fields: &[String]) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
+/// A text that a spreadsheet does not take for a formula.
+#[must_use]
+pub fn csv_text(text: &str) -> String {
+    let quote = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    format!("{quote}{text}")
+}
+
 /// Dollars for people: cents get four decimals, less than a cent four digits that count.
 #[must_use]
 pub fn money(nanousd: impl Into<i128>) -> String {

@@ -1,5 +1,7 @@
 //! `halton-meter pricing`: the prices that count, the user's own among them.
 
+mod check;
+
 use std::io::Write;
 
 use clap::{Args, Subcommand};
@@ -7,11 +9,9 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ZonedDateTime};
 use serde::Serialize;
 
-use super::output::{Column, Style, Table, UsageError, counted, finish, money, write_json};
-use super::range::RangeArgs;
+use super::output::{Column, Style, Table, UsageError, counted, finish, write_json};
 use super::{Context, Exit, Failure};
 use crate::home::Home;
-use crate::meter::ledger::{GroupBy, Ledger, ReportQuery, Totals};
 use crate::meter::price::{Book, ListPrice, OwnPrice, OwnRates, read_own, write_own};
 
 #[derive(Debug, Subcommand)]
@@ -22,9 +22,9 @@ pub enum PricingCommand {
     Set(SetArgs),
     /// Take prices of your own back.
     Reset(ResetArgs),
-    /// Whether what was used has a price, and the provider's bill agrees with the list. (The list's
-    /// own sources are compared where it is made.)
-    Check(CheckArgs),
+    /// Whether what was used has a price, the provider's bill agrees with the list, and the list's
+    /// sources with each other.
+    Check(check::CheckArgs),
 }
 
 #[derive(Args, Debug)]
@@ -68,19 +68,12 @@ pub struct ResetArgs {
     /// PROVIDER/MODEL
     #[arg(required_unless_present = "all")]
     model: Option<String>,
+    /// Only the one from this day on; default: all of the model's
+    #[arg(long, value_name = "DATE", requires = "model")]
+    from: Option<Date>,
     /// All of them
     #[arg(long, conflicts_with = "model")]
     all: bool,
-}
-
-#[derive(Args, Debug)]
-pub struct CheckArgs {
-    /// How far back the ledger is looked at
-    #[arg(long, value_name = "WHEN", default_value = "30d")]
-    since: String,
-    /// One JSON document (docs/json.md)
-    #[arg(long)]
-    json: bool,
 }
 
 pub fn run(ctx: &Context, command: &PricingCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -91,7 +84,7 @@ pub fn run(ctx: &Context, command: &PricingCommand, out: &mut dyn Write) -> Resu
         PricingCommand::Reset(args) => finish(reset(args, &ctx.home, out)),
         PricingCommand::Check(args) => {
             let mut sound = true;
-            finish(check(args, &ctx.home, &ZonedDateTime::now(), out).map(|ok| sound = ok))?;
+            finish(check::check(args, &ctx.home, &ZonedDateTime::now(), out).map(|ok| sound = ok))?;
             Ok(if sound { Exit::OK } else { Exit::FAILED })
         }
     }
@@ -99,7 +92,7 @@ pub fn run(ctx: &Context, command: &PricingCommand, out: &mut dyn Write) -> Resu
 
 /// The list prices with the user's own in front.
 pub fn book(home: &Home) -> anyhow::Result<Book> {
-    Ok(Book::builtin().with_own(&read_own(&home.prices_file())?, Timestamp::now()))
+    Ok(Book::builtin().with_own(&read_own(&home.prices_file())?))
 }
 
 fn list(args: &ListArgs, home: &Home, style: Style, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -189,7 +182,8 @@ fn reset(args: &ResetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<(
     match &args.model {
         Some(name) => {
             let (provider, model) = provider_and_model(name)?;
-            prices.retain(|price| !price.is_for(&provider, &model));
+            let meant = |price: &OwnPrice| args.from.is_none() || args.from == price.from;
+            prices.retain(|price| !(price.is_for(&provider, &model) && meant(price)));
         }
         None => prices.clear(),
     }
@@ -209,109 +203,6 @@ fn provider_and_model(name: &str) -> Result<(String, String), UsageError> {
         UsageError(format!("{name:?} names no provider; write openai/gpt-4o (`pricing list`)"))
     })?;
     Ok((provider.to_ascii_lowercase(), model.to_ascii_lowercase()))
-}
-
-/// What `pricing check` found.
-#[derive(Serialize)]
-struct Checked {
-    book: String,
-    age_days: i64,
-    own_prices: usize,
-    unpriced: Vec<Unpriced>,
-    /// The provider's own figures against the list.
-    reported: Vec<Compared>,
-}
-
-#[derive(Serialize)]
-struct Unpriced {
-    model: Option<String>,
-    requests: u64,
-}
-
-#[derive(Serialize)]
-struct Compared {
-    provider: String,
-    requests: u64,
-    charged_nanousd: i64,
-    list_nanousd: i64,
-}
-
-/// A list older than this is said to be.
-const OLD_DAYS: i64 = 60;
-
-fn check(
-    args: &CheckArgs,
-    home: &Home,
-    now: &ZonedDateTime,
-    out: &mut dyn Write,
-) -> anyhow::Result<bool> {
-    let own = read_own(&home.prices_file())?;
-    let book = Book::builtin();
-    let window = RangeArgs::default().window(&args.since, now)?;
-    let ledger = Ledger::open(home)?;
-    let query = ReportQuery {
-        window,
-        by: vec![GroupBy::Model],
-        project: None,
-        zone: now.time_zone().clone(),
-        vs_previous: false,
-    };
-    let totals: Totals = ledger.report(&query)?.summary;
-    let reported = ledger.reported_against_list(window)?;
-    let day: Date = book.date().parse()?;
-    let checked = Checked {
-        book: book.date().to_owned(),
-        age_days: i64::from(now.date().since(day)?.get_days()),
-        own_prices: own.len(),
-        unpriced: totals
-            .unpriced_models
-            .into_iter()
-            .map(|m| Unpriced { model: m.model, requests: m.requests })
-            .collect(),
-        reported: reported
-            .into_iter()
-            .map(|(provider, requests, charged_nanousd, list_nanousd)| Compared {
-                provider,
-                requests,
-                charged_nanousd,
-                list_nanousd,
-            })
-            .collect(),
-    };
-    let sound = checked.unpriced.is_empty();
-    if args.json {
-        write_json(out, &checked)?;
-        return Ok(sound);
-    }
-    let old = if checked.age_days > OLD_DAYS {
-        ": old, `halton-meter upgrade` may know newer"
-    } else {
-        ""
-    };
-    writeln!(out, "list      of {}, {} days old{old}", checked.book, checked.age_days)?;
-    writeln!(out, "own       {}", counted(checked.own_prices as u64, "price"))?;
-    for missing in &checked.unpriced {
-        let model = missing.model.as_deref().map_or("(unknown)".to_owned(), super::output::clean);
-        let requests = counted(missing.requests, "request");
-        writeln!(
-            out,
-            "unpriced  {model}: {requests}; `halton-meter pricing set PROVIDER/{model} --input …`"
-        )?;
-    }
-    for compared in &checked.reported {
-        writeln!(
-            out,
-            "billed    {}: {} by its own figures, {} by the list, {}",
-            compared.provider,
-            money(compared.charged_nanousd),
-            money(compared.list_nanousd),
-            counted(compared.requests, "request"),
-        )?;
-    }
-    if sound {
-        writeln!(out, "ok: everything that was used since {} has a price", args.since)?;
-    }
-    Ok(sound)
 }
 
 #[cfg(test)]
@@ -338,7 +229,7 @@ mod tests {
             }
             PricingCommand::Set(args) => set(args, home, &mut out).map(|()| true),
             PricingCommand::Reset(args) => reset(args, home, &mut out).map(|()| true),
-            PricingCommand::Check(args) => check(args, home, &now, &mut out),
+            PricingCommand::Check(args) => check::check(args, home, &now, &mut out),
         }?;
         Ok((sound, String::from_utf8(out).unwrap()))
     }
@@ -356,7 +247,8 @@ mod tests {
         assert!(mine.contains("corp.example/x/y") && mine.contains("yours"), "{mine}");
         let json = listed(&["list", "gpt-4o-mini", "--at", "2025-06-01", "--json"]);
         assert!(json.contains("\"0.15\""), "{json}");
-        assert!(listed(&["reset", "openai/gpt-4o-mini"]).starts_with("1 price"));
+        assert!(listed(&["reset", "openai/gpt-4o-mini", "--from", "2026-01-02"]).starts_with("0 "));
+        assert!(listed(&["reset", "openai/gpt-4o-mini", "--from", "2026-01-01"]).starts_with("1 "));
         assert!(listed(&["reset", "--all"]).starts_with("1 price"));
         assert_eq!(listed(&["list", "--own"]), "No price matches.\n");
     }

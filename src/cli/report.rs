@@ -5,8 +5,8 @@ use std::io::Write;
 use jiff::ZonedDateTime;
 
 use super::output::{
-    Column, Style, Table, all_input, clean, count, count_or_dash, counted, csv_count, csv_usd,
-    finish, millis, millis_or_dash, money, write_csv, write_json,
+    Column, Style, Table, all_input, clean, count, count_or_dash, counted, csv_count, csv_text,
+    csv_usd, finish, millis, millis_or_dash, money, write_csv, write_json,
 };
 use super::range::RangeArgs;
 pub use super::summary::summary_of_run;
@@ -98,12 +98,36 @@ fn human(report: &Report, now: &ZonedDateTime, style: Style) -> String {
         let text = if label == "Gaps" || label == "Unpriced" { style.warn(&text) } else { text };
         out.push_str(&format!("{label:<10}{text}\n"));
     }
+    push_silent(report, style, &mut out);
     for grouping in &report.groupings {
         out.push('\n');
         out.push_str(&group_table(grouping, report.previous.is_some()).render(style));
     }
     push_gaps(report, now, style, &mut out);
     out
+}
+
+/// So many kinds are named; all are in `--json`.
+const SILENT: usize = 5;
+
+/// Whose usage was not told, and what to do about it.
+fn push_silent(report: &Report, style: Style, out: &mut String) {
+    if report.silent.is_empty() {
+        return;
+    }
+    out.push_str("\nUsage that was not told counts as nothing: no tokens, no cost, no estimate.\n");
+    for kind in report.silent.iter().take(SILENT) {
+        let what = kind.surface.as_deref().unwrap_or(&kind.provider);
+        let stream = if kind.stream { " stream" } else { "" };
+        let model = kind.model.as_deref().map_or_else(String::new, |m| format!(" of {}", clean(m)));
+        let line = format!(
+            "{}: {}{stream}{model}: {}",
+            counted(kind.requests, "request"),
+            clean(what),
+            kind.remedy
+        );
+        out.push_str(&format!("  {}\n", style.warn(&line)));
+    }
 }
 
 fn push_gaps(report: &Report, now: &ZonedDateTime, style: Style, out: &mut String) {
@@ -157,8 +181,8 @@ fn summary_lines(report: &Report) -> Vec<(&'static str, String)> {
         lines.push(("Covered", format!("{text} (subscription)")));
     }
     if let Some(requests) = report.unverified {
-        let text = "the format of Cursor's tokens is not published";
-        lines.push(("Unverified", format!("{}: {text}", counted(requests, "request"))));
+        let text = "unverified: the format of its tokens is not published";
+        lines.push(("Cursor", format!("{}, {text}", counted(requests, "request"))));
     }
     if t.unpriced > 0 {
         let text = format!("{}: {}", counted(t.unpriced, "request"), unpriced_models(t));
@@ -365,7 +389,7 @@ fn csv_record(
 ) -> Vec<String> {
     let mut fields = vec![
         level.to_owned(),
-        key.unwrap_or_default().to_owned(),
+        csv_text(key.unwrap_or_default()),
         t.requests.to_string(),
         t.errors.to_string(),
         t.incomplete.to_string(),

@@ -218,6 +218,11 @@ fn note(row: &Row) -> String {
             notes.push(why.map_or_else(|| what.to_owned(), |why| format!("{what}: {why}")));
         }
     }
+    let told =
+        row.usage != UsageState::Absent || row.error_class.is_some() || row.detail.caveat.is_some();
+    if row.billable && !told && row.completeness == Completeness::Complete {
+        notes.push("usage not told".to_owned());
+    }
     notes.extend(row.detail.caveat.map(|caveat| caveat.note().to_owned()));
     match row.billing {
         Billing::Metered => {}

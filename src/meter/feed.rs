@@ -299,6 +299,12 @@ impl Watch {
         Some(result)
     }
 
+    /// Whether all that was found at the last look into the queue has been dealt with.
+    #[must_use]
+    pub fn at_rest(&self) -> bool {
+        self.block.is_empty()
+    }
+
     #[must_use]
     pub fn progress(&self) -> Arc<Progress> {
         Arc::clone(&self.way.progress)

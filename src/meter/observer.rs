@@ -18,11 +18,12 @@ use super::feed::{Closing, Progress, Seen, Watch};
 use super::http::{Cut, Follower, GaveUp, HttpEvent, RequestHead, Side, StreamId};
 use super::ledger::Entry;
 use super::price::Book;
-use super::row::{Completeness, Protocol, Row};
+use super::row::{Protocol, Row};
 
 #[cfg(any(test, fuzzing))]
 pub(crate) mod foreign;
 mod protocol;
+mod rows;
 mod sink;
 
 use protocol::First;
@@ -75,11 +76,15 @@ pub async fn observe(
                 if seen.is_none() {
                     break;
                 }
+                if watch.at_rest() {
+                    observer.settle();
+                }
             }
             Ok(()) = attribution.changed() => observer.attribute(),
         }
     }
     observer.end();
+    observer.settle();
     if !observer.unattributed.is_empty() {
         // An error means that nobody is looking for the owner any more.
         let known = attribution.wait_for(Option::is_some);
@@ -96,6 +101,8 @@ struct Tracked {
     turns: Option<Turns>,
     request_ended: bool,
     response_ended: bool,
+    /// There is something to say of it that no row tells yet.
+    news: bool,
 }
 
 struct Observer {
@@ -113,6 +120,8 @@ struct Observer {
     broken_off: bool,
     over: bool,
     unattributed: Vec<Row>,
+    /// Exchanges that the register does not know of yet.
+    unregistered: u64,
     observed: Observed,
 }
 
@@ -137,6 +146,7 @@ impl Observer {
             broken_off: false,
             over: false,
             unattributed: Vec::new(),
+            unregistered: 0,
             observed: Observed::default(),
         }
     }
@@ -269,8 +279,7 @@ impl Observer {
             HttpEvent::Upgraded { stream } => {
                 self.with(stream, |t| t.turns = t.exchange.upgraded(at, Uuid::now_v7));
                 // Until now it looked like a request to a model.
-                let row = self.row(stream);
-                row.into_iter().for_each(|row| self.record(row));
+                self.write(stream);
             }
             HttpEvent::Tunnelled { stream, side, data } => {
                 self.with(stream, |t| t.exchange.tunnelled(side, data));
@@ -288,26 +297,29 @@ impl Observer {
         let mut exchange = Exchange::new(self.start(at), head);
         exchange.capture(self.sink.begin_bodies());
         self.note_exchange();
-        self.record(exchange.row(&self.book.load()));
-        let tracked =
-            Tracked { exchange, turns: None, request_ended: false, response_ended: false };
+        let tracked = Tracked {
+            exchange,
+            turns: None,
+            request_ended: false,
+            response_ended: false,
+            news: true,
+        };
         self.streams.insert(stream, tracked);
     }
 
-    /// Applies what was seen, writes the row when there is news worth keeping, forgets the stream
-    /// once it is over.
+    /// Applies what was seen, notes whether it is worth a row, writes that at once when it is the
+    /// last, forgets the stream once it is over.
     fn with(&mut self, stream: StreamId, apply: impl FnOnce(&mut Tracked)) {
         let Some(tracked) = self.streams.get_mut(&stream) else { return };
         let state = |t: &Tracked| (t.exchange.is_finished(), t.request_ended);
         let before = state(tracked);
         apply(tracked);
-        let news = before != state(tracked);
-        let over = tracked.request_ended && tracked.response_ended;
         // With its request whole a row names its model: all that is left of it if we die now.
-        if news {
-            let row = self.row(stream);
-            row.into_iter().for_each(|row| self.record(row));
-            self.keep(stream);
+        tracked.news |= before != state(tracked);
+        let finished = tracked.exchange.is_finished();
+        let over = tracked.request_ended && tracked.response_ended;
+        if (finished || over) && tracked.news {
+            self.write(stream);
         }
         if over {
             self.streams.remove(&stream);
@@ -327,8 +339,8 @@ impl Observer {
         };
         let mut news = Vec::new();
         apply(turns, opened, &mut |exchange, what| {
-            let row = row_of(exchange, &self.book.load(), self.closing);
-            keep(&*self.sink, exchange, &row);
+            let row = rows::row_of(exchange, &self.book.load(), self.closing);
+            rows::keep(&*self.sink, exchange, &row);
             news.push((row, what));
         });
         if let Some(why) = turns.gave_up() {
@@ -357,10 +369,8 @@ impl Observer {
         if let Some(tracked) = self.streams.get_mut(&stream) {
             tracked.exchange.cut(cut, at);
         }
-        let row = self.row(stream);
-        self.keep(stream);
+        self.write(stream);
         self.streams.remove(&stream);
-        row.into_iter().for_each(|row| self.record(row));
     }
 
     /// Ends everything that is open; each exchange is a row, and so is a connection without one.
@@ -387,9 +397,7 @@ impl Observer {
                 if let Some(tracked) = self.streams.get_mut(&stream) {
                     tracked.exchange.lossy(reason, now);
                 }
-                let row = self.row(stream);
-                self.keep(stream);
-                row
+                self.row(stream)
             }));
             self.streams.remove(&stream);
             if let Ok(Some(row)) = row {
@@ -397,49 +405,6 @@ impl Observer {
             }
         }
         self.progress.set_open(0);
-    }
-
-    fn row(&self, stream: StreamId) -> Option<Row> {
-        let tracked = self.streams.get(&stream)?;
-        Some(row_of(&tracked.exchange, &self.book.load(), self.closing))
-    }
-
-    /// The bodies of what is over.
-    fn keep(&mut self, stream: StreamId) {
-        if let Some(tracked) = self.streams.get_mut(&stream)
-            && tracked.exchange.is_finished()
-        {
-            let row = row_of(&tracked.exchange, &self.book.load(), self.closing);
-            keep(&*self.sink, &mut tracked.exchange, &row);
-        }
-    }
-
-    fn note_exchange(&mut self) {
-        self.observed.exchanges += 1;
-        self.subject.entry.seen();
-    }
-
-    fn record(&mut self, mut row: Row) {
-        row.connection = Some(self.subject.entry.id());
-        // An earlier writing of this row must not come after this one, whenever the owner gets known.
-        self.unattributed.retain(|waiting| waiting.id != row.id);
-        let known = self.subject.attribution.borrow().clone();
-        if let Some(known) = known {
-            known.apply(&mut row);
-        } else if self.unattributed.len() < MAX_UNATTRIBUTED {
-            self.unattributed.push(row.clone());
-        }
-        self.sink.record(row);
-    }
-
-    /// The owner is known now: what was written without goes out again.
-    fn attribute(&mut self) {
-        let known = self.subject.attribution.borrow().clone();
-        let Some(known) = known else { return };
-        for mut row in std::mem::take(&mut self.unattributed) {
-            known.apply(&mut row);
-            self.sink.record(row);
-        }
     }
 
     /// Nothing more will be seen.
@@ -474,22 +439,6 @@ impl Observer {
         let (timestamp, instant) = self.subject.since;
         timestamp.checked_add(at.saturating_duration_since(instant)).unwrap_or(timestamp)
     }
-}
-
-/// Side calls hold nothing that anybody asked a model.
-fn keep(sink: &dyn RowSink, exchange: &mut Exchange, row: &Row) {
-    if let Some(bodies) = exchange.captured().filter(|_| row.billable) {
-        sink.keep_bodies(row.id, bodies);
-    }
-}
-
-fn row_of(exchange: &Exchange, book: &Book, closing: Option<Closing>) -> Row {
-    let mut row = exchange.row(book);
-    if closing == Some(Closing::Ours) && row.completeness == Completeness::Interrupted {
-        row.completeness_reason = Some("daemon stopped".to_owned());
-        row.error_class = None;
-    }
-    row
 }
 
 #[cfg(test)]

@@ -79,6 +79,17 @@ pub enum UsageState {
     Absent,
 }
 
+impl UsageState {
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Reported => "reported",
+            Self::Partial => "partial",
+            Self::Absent => "absent",
+        }
+    }
+}
+
 /// Why the figures are not simply the provider's word.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]

@@ -162,11 +162,14 @@ pub fn perform(machine: &mut dyn Machine, step: &Step) -> Result<(), StepError> 
     }
 }
 
-/// The file with our section; `Some(None)`: it held nothing else and goes. `None`: it is no text.
+/// The file with our section; `Some(None)`: we made it, it held nothing else, and goes. `None`: it is no text.
 fn sectioned(before: Option<&Blob>, body: Option<&str>) -> Option<Option<Blob>> {
     let text = before.map_or(Ok(""), |b| std::str::from_utf8(&b.content)).ok()?;
-    let after = section::with(text, body);
-    let gone = after.is_empty() && (body.is_none() && section::body(text).is_some());
+    let after = match before {
+        Some(_) => section::with_in_file(text, body),
+        None => section::with(text, body),
+    };
+    let gone = body.is_none() && section::is_all_of(text);
     let mode = before.map_or(0o644, |b| b.mode);
     let absent = gone || (before.is_none() && body.is_none());
     Some((!absent).then(|| Blob { content: after.into_bytes(), mode }))

@@ -2,6 +2,8 @@
 
 const BEGIN: &str = "# >>> halton-meter >>>";
 const END: &str = "# <<< halton-meter <<<";
+/// Before our section, in a file of the user's that was empty.
+const WAS_EMPTY: &str = "\n";
 
 /// `text` with our section holding `body`, where it was or at the end; `None`: without it.
 #[must_use]
@@ -14,6 +16,7 @@ pub fn with(text: &str, body: Option<&str>) -> String {
             // The empty line that we put before it goes with it.
             let before = match before.strip_suffix("\n\n") {
                 Some(rest) if section.is_empty() => &before[..=rest.len()],
+                None if section.is_empty() && before == WAS_EMPTY => "",
                 Some(_) | None => before,
             };
             format!("{before}{section}{after}")
@@ -25,6 +28,20 @@ pub fn with(text: &str, body: Option<&str>) -> String {
             format!("{text}{end}\n{section}")
         }
     }
+}
+
+/// The same for a file that was there, and may have been empty: a line end before our section says so,
+/// and goes with it. Without that, a file that holds our section alone is ours.
+#[must_use]
+pub fn with_in_file(text: &str, body: Option<&str>) -> String {
+    let empty = if text.is_empty() && body.is_some() { WAS_EMPTY } else { "" };
+    format!("{empty}{}", with(text, body))
+}
+
+/// Whether we made the file that holds this, and nobody else has written to it.
+#[must_use]
+pub fn is_all_of(text: &str) -> bool {
+    find(text).is_some_and(|found| found == (0..text.len()))
 }
 
 /// What our section holds.
@@ -85,7 +102,11 @@ mod tests {
             text in "([a-z #'\"\\$]{0,12}\r?\n){0,5}[a-z]{0,5}",
             content in "[a-z =]{1,20}(\n[a-z =]{1,20}){0,3}",
         ) {
+            let in_file = with_in_file(&text, Some(&content));
+            prop_assert!(!is_all_of(&in_file));
             let there = with(&text, Some(&content));
+            prop_assert_eq!(with_in_file(&in_file, None), with(&there, None));
+            prop_assert_eq!(is_all_of(&there), text.is_empty());
             prop_assert_eq!(body(&there), Some(content.as_str()));
             prop_assert_eq!(&with(&there, Some(&content)), &there);
             let back = with(&there, None);

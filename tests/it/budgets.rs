@@ -10,8 +10,10 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
+use crate::corporate::{AUTHORIZATION, PASSWORD, network};
 use crate::harness::Stand;
 use crate::programs::{self, show};
+use crate::proxy::Login;
 
 /// Takes posts and answers them with a status, in turn; the last one stays. Ends with the process.
 fn hook(statuses: &[u16]) -> (SocketAddr, Arc<Mutex<Vec<Value>>>) {
@@ -132,4 +134,72 @@ fn what_can_not_be_told_is_an_event_and_nothing_else() {
     spend(&stand);
     stand.wait_rows(2);
     assert_eq!(stand.json(&["status"])["state"], "metering");
+}
+
+const HOOK: &str = "hooks.corp.example";
+
+/// Metering, with a budget that the first request uses up, and a webhook over TLS whose root is
+/// trusted by `upstream.extra_ca_file`.
+fn with_secure_hook(stand: &Stand, path: &str) {
+    let webhook = format!("https://{HOOK}{path}?key=s3cr3t");
+    stand.must(&["config", "set", "budgets.webhook", &webhook]);
+    stand.must(&["budget", "set", "all", "--limit", "0.000001"]);
+    stand.must(&["start"]);
+    stand.wait_metering();
+    spend(stand);
+}
+
+fn assert_posted(stand: &Stand, path: &str) {
+    let posts = stand.origin.requests_to(path);
+    assert_eq!(posts.len(), 1, "{posts:?}");
+    assert_eq!((posts[0].method.as_str(), posts[0].host()), ("POST", HOOK));
+    assert_eq!(posts[0].target, format!("{path}?key=s3cr3t"));
+    let document: Value = serde_json::from_slice(&posts[0].body).unwrap();
+    assert_eq!(
+        (&document["event"], &document["budget"]),
+        (&"budget_threshold".into(), &"all".into())
+    );
+    assert!(!stand.logs().contains("s3cr3t"));
+}
+
+#[test]
+fn a_webhook_over_tls_is_trusted_by_the_configuration() {
+    let stand = Stand::new();
+    stand.configure(stand.origin.addr(), "");
+    with_secure_hook(&stand, "/echo");
+    stand.wait("it was told", || events(&stand, "budget_told").len() == 1);
+    assert_posted(&stand, "/echo");
+    assert!(events(&stand, "budget_not_told").is_empty());
+}
+
+#[test]
+fn a_webhook_over_tls_goes_through_the_upstream_proxy() {
+    let (stand, proxy) = network(Login::Basic(AUTHORIZATION));
+    let url = format!("http://me:{PASSWORD}@{}", proxy.addr);
+    stand.must(&["config", "set", "upstream.proxy", &url]);
+    with_secure_hook(&stand, "/echo");
+    stand.wait("it was told", || events(&stand, "budget_told").len() == 1);
+    assert_posted(&stand, "/echo");
+    assert!(proxy.targets().contains(&format!("{HOOK}:443")), "{:?}", proxy.targets());
+    assert!(!stand.logs().contains(PASSWORD));
+}
+
+#[test]
+fn a_webhook_over_tls_that_refuses_is_one_event() {
+    let stand = Stand::new();
+    stand.configure(stand.origin.addr(), "");
+    with_secure_hook(&stand, "/nowhere");
+    stand.wait("the failure", || !events(&stand, "budget_not_told").is_empty());
+    // Another life of the daemon, and rows: what was told once, if in vain, is not told again.
+    stand.must(&["restart"]);
+    stand.wait_metering();
+    spend(&stand);
+    stand.must(&["config", "set", "budgets.webhook", &format!("https://{HOOK}/echo")]);
+    stand.must(&["budget", "set", "later", "--limit", "0.000001", "--per", "day"]);
+    stand.wait("word of the later one", || events(&stand, "budget_told").len() == 1);
+    let failures = events(&stand, "budget_not_told");
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert!(failures[0].contains("all: webhook: the webhook answered 404"), "{failures:?}");
+    assert_eq!(stand.origin.requests_to("/nowhere").len(), 1);
+    assert!(!failures[0].contains("s3cr3t"));
 }

@@ -9,12 +9,12 @@ use crate::harness::Stand;
 use crate::programs::{self, Program, TEXT, show};
 use crate::proxy::{Login, Proxy};
 
-const PASSWORD: &str = "pa55-w0rd";
+pub const PASSWORD: &str = "pa55-w0rd";
 /// `me:pa55-w0rd`.
-const AUTHORIZATION: &str = "Basic bWU6cGE1NS13MHJk";
+pub const AUTHORIZATION: &str = "Basic bWU6cGE1NS13MHJk";
 
 /// Where names lead nowhere but through the proxy.
-fn network(login: Login) -> (Stand, Proxy) {
+pub fn network(login: Login) -> (Stand, Proxy) {
     let stand = Stand::new();
     stand.configure_hosts(&[], "");
     let proxy = Proxy::new(login, stand.origin.addr());

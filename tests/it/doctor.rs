@@ -45,6 +45,21 @@ fn assert_finds(found: &Value, layer: &str, level: &str, said: &str) {
 }
 
 #[test]
+fn where_nothing_has_run_nothing_is_broken() {
+    let stand = Stand::new();
+    fs::set_permissions(stand.home.path(), fs::Permissions::from_mode(0o700)).unwrap();
+    let found = doctor(&stand, 1);
+    let findings = found["findings"].as_array().unwrap();
+    let bad: Vec<&Value> =
+        findings.iter().filter(|f| f["level"] != "ok" && f["level"] != "skipped").collect();
+    assert_eq!(bad.len(), 1, "{bad:#?}");
+    assert_finds(&found, "edge", "degraded", "never started");
+    assert!(bad[0]["next"].as_str().unwrap().contains("halton-meter start"), "{bad:#?}");
+    // Nor is it by the command's own look.
+    assert_eq!(doctor(&stand, 1), found);
+}
+
+#[test]
 fn a_running_tree_is_healthy() {
     let stand = running();
     let found = doctor(&stand, 0);

@@ -344,7 +344,22 @@ fn broken_configuration() {
     let said = show(&check);
     assert!(said.contains("config.toml") && said.contains(&format!(":{line}")), "{said}");
     assert!(said.contains("extra_hosts") && said.contains("nonsense"), "{said}");
-    assert_eq!(stand.halton(&["report"]).status.code(), Some(78));
+    // What only reads goes on, and says so; what starts something does not.
+    for words in
+        [&["report"][..], &["requests", "--json"], &["status"], &["budget", "list"], &["doctor"]]
+    {
+        let output = stand.halton(words);
+        assert_ne!(output.status.code(), Some(78), "{words:?} {}", show(&output));
+        assert!(
+            show(&output).contains(&format!("config.toml:{line}")),
+            "{words:?} {}",
+            show(&output)
+        );
+        if words == ["requests", "--json"] {
+            assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok());
+        }
+    }
+    assert_eq!(stand.halton(&["start"]).status.code(), Some(78));
     // What is wrong falls back to its default, the rest counts; the request is even metered.
     let output = stand.run(&hello());
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());

@@ -186,3 +186,26 @@ fn launchd_keeps_port_and_process() {
     TcpStream::connect(("127.0.0.1", port)).unwrap_err();
     assert_eq!(mac.tools.state()["launchd"]["loaded"], Value::Object(serde_json::Map::new()));
 }
+
+#[test]
+fn osascript_shows_the_texts_as_they_are() {
+    let mac = Mac::new();
+    for (title, text) in [
+        ("Halton Meter", "budget all has passed 80%: $8.00 of $10.00"),
+        // Neither an option, nor AppleScript, nor a shell's.
+        ("-e", "\" & (do shell script \"id\") & \" $(rm) 'x' \\ \n é"),
+        ("--", "-x"),
+    ] {
+        let command = halton_meter::macos::notification(title, text);
+        let words: Vec<&str> = command[1..].iter().map(String::as_str).collect();
+        let (code, said, error) = mac.ask(&command[0], &words);
+        assert_eq!(code, 0, "{error}");
+        let shown: Value = serde_json::from_str(&said).unwrap();
+        assert_eq!(shown, json!({ "title": title, "text": text, "left": [] }));
+    }
+    // The script holds nothing of either: it is the same whatever is told.
+    let script = |text| halton_meter::macos::notification("T", text)[..8].to_vec();
+    assert_eq!(script("a"), script("end run"));
+    mac.tools.fail_at(1);
+    assert_eq!(mac.ask("osascript", &["-e", "on run argv", "-e", "end run"]).0, 1);
+}

@@ -431,3 +431,24 @@ fn an_uninstall_that_is_killed_anywhere_is_finished_by_the_next() {
 fn with_its_last_line_end(host: &Host) {
     fs::write(host.rc_file(), format!("{RC}\n")).unwrap();
 }
+
+#[test]
+fn a_start_file_goes_only_if_init_made_it() {
+    for there in [true, false] {
+        let host = Host::linux();
+        if there {
+            fs::write(host.rc_file(), "").unwrap();
+        } else {
+            fs::remove_file(host.rc_file()).unwrap();
+        }
+        for _ in 0..2 {
+            host.must(&["init", "--apps", "--yes"]);
+            assert!(host.rc().contains("env --if-up"), "{}", host.rc());
+            let said = host.must(&["init", "--apps", "--yes"]);
+            assert!(said.contains("nothing to do"), "{said}");
+            host.must(&["uninstall", "--yes"]);
+            let left = fs::read_to_string(host.rc_file()).ok();
+            assert_eq!(left.as_deref(), there.then_some(""));
+        }
+    }
+}

@@ -15,7 +15,8 @@ import traceback
 
 from standin import Call
 
-TOOLS = {name: importlib.import_module(name) for name in ("launchctl", "networksetup", "scutil", "security", "systemctl")}
+NAMES = ("launchctl", "networksetup", "osascript", "scutil", "security", "systemctl")
+TOOLS = {name: importlib.import_module(name) for name in NAMES}
 VARIABLES = ("HOME", "XDG_CONFIG_HOME", "XDG_RUNTIME_DIR", "STANDIN_JOB")
 
 

@@ -1,4 +1,4 @@
-//! macOS's tools on any machine: launchctl, networksetup, security, scutil, and Linux's systemctl
+//! macOS's tools on any machine: launchctl, networksetup, security, scutil, osascript, and Linux's systemctl
 //! (`tests/standins/`), with their state in a directory.
 
 use std::ffi::OsString;
@@ -10,7 +10,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-const TOOLS: [&str; 5] = ["launchctl", "networksetup", "security", "scutil", "systemctl"];
+const TOOLS: [&str; 6] =
+    ["launchctl", "networksetup", "security", "scutil", "osascript", "systemctl"];
 
 /// A macOS of a test's own. What really runs (`"start": true`) ends when this is dropped, or with the
 /// test's process.

@@ -103,6 +103,8 @@ pub struct Facts {
     pub config_problems: Vec<String>,
     /// Bodies are kept, or are there: in words.
     pub bodies: Option<String>,
+    /// Nothing of ours has run here, or it has left nothing.
+    pub untouched: bool,
     /// `halton-meter stop` was the last word.
     pub stopped: bool,
     pub root: Process,

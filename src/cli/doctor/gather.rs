@@ -46,6 +46,7 @@ pub fn gather(ctx: &Context) -> Facts {
         bodies: Some(bodies::Standing::look(ctx, bodies::of_daemon(ctx)))
             .filter(bodies::Standing::is_worth_a_word)
             .map(|standing| standing.line()),
+        untouched: untouched(ctx, &tree),
         stopped: ctx.home.user_stopped().exists(),
         root: process(tree.root),
         edge: process(tree.edge),
@@ -78,6 +79,12 @@ pub fn gather(ctx: &Context) -> Facts {
         },
         says: says(tree.health),
     }
+}
+
+/// Nothing runs, and there is not even a CA that something could have run with.
+fn untouched(ctx: &Context, tree: &Tree) -> bool {
+    let none = [tree.root, tree.edge, tree.daemon, tree.watchdog].iter().all(Option::is_none);
+    none && tree.edge_answer.is_none() && !ctx.home.ca_dir().exists()
 }
 
 fn says_anything(health: &Health) -> bool {
@@ -120,6 +127,12 @@ fn other_than(addr: SocketAddr, process: Option<u32>) -> Option<String> {
 }
 
 fn home_problem(home: &Home) -> Option<String> {
+    if !home.run_dir().exists() {
+        // It is made by what is started first, which looks itself whether it can.
+        let above = home.path().ancestors().find(|dir| dir.exists())?;
+        let shut = rustix::fs::access(above, rustix::fs::Access::WRITE_OK).is_err();
+        return shut.then(|| format!("{} can't be written", above.display()));
+    }
     let probe = home.run_dir().join(format!("doctor.{}", std::process::id()));
     let written = fs::write(&probe, b"");
     let _ = fs::remove_file(&probe);

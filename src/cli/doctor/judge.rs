@@ -120,6 +120,7 @@ fn config(f: &Facts) -> Vec<Finding> {
 
 fn root(f: &Facts) -> Vec<Finding> {
     vec![match f.root {
+        Process { pid: None, .. } if f.untouched => not_started("root"),
         Process { pid: None, .. } => {
             let what = "the supervisor is not running: nothing restarts what crashes";
             Finding::degraded("root", what).next(START).fix(Fix::Start)
@@ -153,6 +154,12 @@ fn edge(f: &Facts) -> Vec<Finding> {
             let next = format!("end it, or set edge.port to a free port; then {START}");
             Finding::broken("edge", format!("{addr} is held by {who}")).next(next)
         }
+        (None, _, None) if f.untouched => Finding::degraded(
+            "edge",
+            "never started: nothing runs, nothing is set up, requests go their own way, unmetered",
+        )
+        .next(format!("{START}, or `halton-meter run -- CMD` for one command"))
+        .fix(Fix::Start),
         (None, _, None) => {
             let what = format!("not running: programs that point at {addr} can't connect");
             Finding::broken("edge", what).next(START).fix(Fix::Start)
@@ -164,6 +171,7 @@ fn daemon(f: &Facts) -> Vec<Finding> {
     let pid = f.daemon.pid.map_or_else(String::new, |pid| format!("pid {pid} "));
     vec![match &f.says {
         Says::Ok => Finding::ok("daemon", format!("{pid}answers on {} and can meter", f.api_addr)),
+        Says::Down if f.untouched => not_started("daemon"),
         Says::Down if f.stopped => {
             let what = "stopped by `halton-meter stop`: requests pass, unmetered";
             Finding::degraded("daemon", what).next(START)
@@ -204,6 +212,7 @@ fn watchdog(f: &Facts) -> Vec<Finding> {
     vec![match f.watchdog {
         Process { pid: Some(pid), suspended: true } => suspended("watchdog", pid),
         Process { pid: Some(pid), .. } => Finding::ok("watchdog", format!("pid {pid}")),
+        Process { pid: None, .. } if f.untouched => not_started("watchdog"),
         Process { pid: None, .. } if f.stopped => {
             Finding::skipped("watchdog", "stopped with the daemon")
         }
@@ -212,6 +221,10 @@ fn watchdog(f: &Facts) -> Vec<Finding> {
             Finding::degraded("watchdog", what).next(START).fix(Fix::Start)
         }
     }]
+}
+
+fn not_started(layer: &'static str) -> Finding {
+    Finding::skipped(layer, "not started yet")
 }
 
 fn suspended(layer: &'static str, pid: u32) -> Finding {
@@ -227,6 +240,9 @@ fn control(f: &Facts) -> Vec<Finding> {
 }
 
 fn ca(f: &Facts) -> Vec<Finding> {
+    if f.untouched {
+        return vec![Finding::skipped("ca", "none yet; the first start makes it")];
+    }
     let mut found = Vec::new();
     match &f.ca.problem {
         Some(why) => {
@@ -243,7 +259,8 @@ fn ca(f: &Facts) -> Vec<Finding> {
         let what = "the daemon signs with another CA than the one in its home: programs refuse it";
         found.push(Finding::broken("ca", what).next(RESTART).fix(Fix::Bundle));
     }
-    if !f.ca.bundle_holds {
+    // Without a CA there is nothing that it could hold.
+    if !f.ca.bundle_holds && f.ca.problem.is_none() {
         let what = "the bundle does not hold our CA: programs refuse our certificates";
         let next = "`halton-meter doctor --fix` writes it again";
         found.push(Finding::broken("ca", what).next(next).fix(Fix::Bundle));

@@ -4,7 +4,7 @@ use super::*;
 use crate::cli::output::UsageError;
 use crate::meter::ledger::fixture::{home, row, store};
 use crate::meter::row::{Billing, Completeness, Row};
-use crate::meter::usage::{Tokens, UsageState};
+use crate::meter::usage::{Caveat, Tokens, UsageState};
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -87,6 +87,30 @@ fn the_human_report() {
     let colored = Style { width: Some(120), color: true };
     assert!(shown(&home, &[], colored).contains("\x1b["));
     assert!(!shown(&home, &[], Style::default()).contains('\x1b'));
+}
+
+#[test]
+fn tokens_of_a_format_that_is_not_published_are_named() {
+    let (_dir, home) = home();
+    let mut rows: Vec<Row> = (1..=4).map(|n| row(n, &format!("2026-11-23T0{n}:00:00Z"))).collect();
+    for told in &mut rows[..3] {
+        told.provider = "cursor".into();
+        told.billing = Billing::Subscription;
+        told.cost_estimated = true;
+        told.detail.caveat = Some(Caveat::Unverified);
+    }
+    // Without a price, and one that told nothing.
+    rows[1].cost_nanousd = None;
+    rows[2].detail.caveat = None;
+    (rows[2].usage, rows[2].tokens, rows[2].cost_nanousd) =
+        (UsageState::Absent, Tokens::default(), None);
+    store(&home, &rows);
+    let text = shown(&home, &[], Style::default());
+    assert!(text.contains("Cursor    2 requests, unverified: the format"), "{text}");
+    let json = shown(&home, &["--json"], Style::default());
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(value["unverified"], 2);
+    assert_eq!(value["summary"]["cost_nanousd"], rows[3].cost_nanousd.unwrap(), "never paid");
 }
 
 #[test]

@@ -2,7 +2,7 @@ use clap::Parser;
 
 use super::*;
 use crate::meter::ledger::fixture::{home, row, store};
-use crate::meter::usage::Tokens;
+use crate::meter::usage::{Caveat, Tokens};
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -46,6 +46,17 @@ fn rows() -> Vec<Row> {
     rows[5].model = None;
     rows[5].model_requested = None;
     rows
+}
+
+#[test]
+fn what_is_not_the_providers_word_has_a_note() {
+    let (_dir, home) = home();
+    let mut rows = vec![row(1, "2026-11-24T01:00:00Z"), row(2, "2026-11-24T02:00:00Z")];
+    rows[0].detail.caveat = Some(Caveat::Unverified);
+    rows[1].detail.caveat = Some(Caveat::FromRequest);
+    store(&home, &rows);
+    let text = shown(&home, &[], Style::default());
+    assert!(text.contains("unverified") && text.contains("counted by the request"), "{text}");
 }
 
 #[test]

@@ -245,4 +245,14 @@ mod tests {
             assert_eq!(status(none), None);
         }
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_can_not_be_trusted_is_tried_three_times_and_told_nothing() {
+        let hook = Hook::parse("https://hooks.example.com/").unwrap();
+        let began = tokio::time::Instant::now();
+        let upstream = config::load(std::path::Path::new("/nowhere"), &[]).config.upstream;
+        let error = hook.post(&json!({}), None, &upstream).await.unwrap_err();
+        assert!(matches!(error, HookError::Unreachable), "{error}");
+        assert_eq!(began.elapsed(), PAUSES.iter().sum::<Duration>());
+    }
 }

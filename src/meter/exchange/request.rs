@@ -1,5 +1,7 @@
 //! What the request says: model, stream, who asks. Nothing of it is kept but that.
 
+use std::sync::{Arc, LazyLock};
+
 use serde_json::Value;
 
 use super::agent::Agent;
@@ -88,7 +90,7 @@ impl Request {
         Self {
             // A body that can't be decoded only means that the model is not known from it.
             decoder: coding::Decoder::new(coding, MAX_DECODED).ok(),
-            scanner: Scanner::new(Paths::new(PATHS)),
+            scanner: Scanner::new(paths()),
             envelopes: None,
             bytes: 0,
             model: None,
@@ -184,6 +186,11 @@ impl Request {
             None => {}
         }
     }
+}
+
+fn paths() -> Arc<Paths> {
+    static COMPILED: LazyLock<Arc<Paths>> = LazyLock::new(|| Paths::new(PATHS));
+    Arc::clone(&COMPILED)
 }
 
 fn characters(found: &Found) -> Counts {

@@ -1,14 +1,13 @@
-//! HPACK (RFC 7541), decoding only, within a budget: what one header block costs is bounded by its own
-//! length, whatever it refers to.
+//! Header blocks (HPACK, RFC 7541), decoded within a budget.
+//!
+//! A peer decides neither what one block expands to nor how large a table it fills. Only the decoding
+//! half: nothing is ever sent.
 
-mod huffman;
-mod table;
-
-use std::borrow::Cow;
+use std::collections::VecDeque;
 use std::fmt;
 
+use super::huffman;
 use crate::meter::http::{GaveUp, Headers};
-use table::{Field, Table};
 
 /// Longest encoded header block.
 pub(super) const MAX_BLOCK: usize = 128 * 1024;
@@ -20,8 +19,8 @@ const MAX_FIELDS: usize = 512;
 const MAX_TABLE: u32 = 128 * 1024;
 /// The size that every connection starts with (RFC 9113 6.5.2).
 const DEFAULT_TABLE: u32 = 4096;
-/// Of an integer that continues behind its prefix: no length in a block is longer.
-const MAX_OCTETS: u32 = 4;
+/// What an entry of the table counts besides its bytes.
+const ENTRY: usize = 32;
 
 /// The decoding context of one direction.
 pub(super) struct Hpack {
@@ -42,49 +41,49 @@ impl Hpack {
 
     /// Decodes one whole header block.
     pub(super) fn decode(&mut self, block: &[u8]) -> Result<Headers, GaveUp> {
-        let mut list = List::default();
-        let mut rest = Input(block);
-        while !rest.0.is_empty() {
-            self.instruction(&mut rest, &mut list).ok_or(GaveUp::BadHeaderBlock)?;
+        let mut list = List { fields: Vec::new(), left: MAX_LIST, fits: true };
+        match self.take(block, &mut list) {
+            Some(()) => Ok(Headers(list.fields)),
+            None if list.fits => Err(GaveUp::BadHeaderBlock),
+            None => Err(GaveUp::HeadTooLarge),
         }
-        // The block was followed to its end even when it was over: the table goes on.
-        if list.over { Err(GaveUp::HeadTooLarge) } else { Ok(Headers(list.fields)) }
     }
 
-    fn instruction(&mut self, rest: &mut Input<'_>, list: &mut List) -> Option<()> {
-        let first = *rest.0.first()?;
-        if first & 0x80 != 0 {
-            let field = self.table.get(rest.integer(7)?)?;
-            list.push(&field.name, &field.value);
-        } else if first & 0x40 != 0 {
-            let (name, value) = self.literal(rest, 6)?;
-            list.push(&name, &value);
-            self.table.insert(Field { name, value: value.into() });
-        } else if first & 0x20 != 0 {
-            let size = rest.integer(5)?;
-            if size > self.allowed as usize {
-                return None;
+    fn take(&mut self, mut rest: &[u8], list: &mut List) -> Option<()> {
+        let mut resized = false;
+        while let Some(kind) = rest.first().copied() {
+            resized = false;
+            if kind & 0x80 != 0 {
+                let index = integer(&mut rest, 7)?;
+                let (name, value) = self.table.get(index)?;
+                list.push(name, value)?;
+            } else if kind & 0x40 != 0 {
+                let (name, value) = self.literal(&mut rest, 6)?;
+                list.push(&name, &value)?;
+                self.table.insert(name, value);
+            } else if kind & 0x20 != 0 {
+                let size = integer(&mut rest, 5)?;
+                if size > self.allowed as usize {
+                    return None;
+                }
+                self.table.resize(size);
+                resized = true;
+            } else {
+                let (name, value) = self.literal(&mut rest, 4)?;
+                list.push(&name, &value)?;
             }
-            self.table.resize(size);
-        } else {
-            // Not indexed, or never to be.
-            let (name, value) = self.literal(rest, 4)?;
-            list.push(&name, &value);
         }
-        Some(())
+        // A new size is for the fields that follow it.
+        (!resized).then_some(())
     }
 
-    /// The name, maybe one from the table, and the value.
-    fn literal<'b>(
-        &self,
-        rest: &mut Input<'b>,
-        prefix: u32,
-    ) -> Option<(table::Text, Cow<'b, [u8]>)> {
-        let name = match rest.integer(prefix)? {
-            0 => rest.string()?.into(),
-            index => self.table.get(index)?.name.clone(),
+    /// A field whose name is in a table, or spelled out like the value.
+    fn literal(&self, rest: &mut &[u8], prefix: u32) -> Option<(Vec<u8>, Vec<u8>)> {
+        let name = match integer(rest, prefix)? {
+            0 => string(rest)?,
+            index => self.table.get(index)?.0.to_vec(),
         };
-        Some((name, rest.string()?))
+        Some((name, string(rest)?))
     }
 }
 
@@ -95,57 +94,125 @@ impl fmt::Debug for Hpack {
     }
 }
 
-/// The fields of a block, as long as they fit.
-#[derive(Default)]
+/// What a block says, as long as it is not too much.
 struct List {
     fields: Vec<(String, Vec<u8>)>,
-    bytes: usize,
-    over: bool,
+    left: usize,
+    fits: bool,
 }
 
 impl List {
-    fn push(&mut self, name: &[u8], value: &[u8]) {
-        self.bytes = self.bytes.saturating_add(name.len() + value.len());
-        self.over |= self.bytes > MAX_LIST || self.fields.len() >= MAX_FIELDS;
-        if !self.over {
-            let name = String::from_utf8_lossy(name).to_ascii_lowercase();
-            self.fields.push((name, value.to_vec()));
-        }
+    fn push(&mut self, name: &[u8], value: &[u8]) -> Option<()> {
+        let left = self.left.checked_sub(name.len() + value.len());
+        self.fits = left.is_some() && self.fields.len() < MAX_FIELDS;
+        self.left = left.filter(|_| self.fits)?;
+        let mut name = String::from_utf8_lossy(name).into_owned();
+        name.make_ascii_lowercase();
+        self.fields.push((name, value.to_vec()));
+        Some(())
     }
 }
 
-/// What is left of a block.
-struct Input<'b>(&'b [u8]);
+/// The static table and, behind it, the fields that the encoder had put in the dynamic one.
+struct Table {
+    /// The newest first.
+    entries: VecDeque<(Vec<u8>, Vec<u8>)>,
+    size: usize,
+    limit: usize,
+}
 
-impl<'b> Input<'b> {
-    /// The number in the low `prefix` bits of the next byte and those that it goes on in.
-    fn integer(&mut self, prefix: u32) -> Option<usize> {
-        let mask = 0xff >> (8 - prefix);
-        let mut value = usize::from(self.byte()? & mask);
-        if value < usize::from(mask) {
-            return Some(value);
-        }
-        for octet in 0..MAX_OCTETS {
-            let byte = self.byte()?;
-            value += usize::from(byte & 0x7f) << (7 * octet);
-            if byte & 0x80 == 0 {
-                return Some(value);
+impl Table {
+    const fn new(limit: usize) -> Self {
+        Self { entries: VecDeque::new(), size: 0, limit }
+    }
+
+    fn get(&self, index: usize) -> Option<(&[u8], &[u8])> {
+        let at = index.checked_sub(1)?;
+        match STATIC.get(at) {
+            Some((name, value)) => Some((name.as_bytes(), value.as_bytes())),
+            None => {
+                self.entries.get(at - STATIC.len()).map(|(name, value)| (&name[..], &value[..]))
             }
         }
-        None
     }
 
-    fn string(&mut self) -> Option<Cow<'b, [u8]>> {
-        let huffman = self.0.first()? & 0x80 != 0;
-        let length = self.integer(7)?;
-        let (text, rest) = self.0.split_at_checked(length)?;
-        self.0 = rest;
-        if huffman { huffman::decode(text).map(Cow::Owned) } else { Some(Cow::Borrowed(text)) }
+    /// One that is larger than the whole table empties it.
+    fn insert(&mut self, name: Vec<u8>, value: Vec<u8>) {
+        self.size += cost(&name, &value);
+        self.entries.push_front((name, value));
+        self.evict();
     }
 
-    fn byte(&mut self) -> Option<u8> {
-        let (first, rest) = self.0.split_first()?;
-        self.0 = rest;
-        Some(*first)
+    fn resize(&mut self, limit: usize) {
+        self.limit = limit;
+        self.evict();
+    }
+
+    fn evict(&mut self) {
+        while self.size > self.limit
+            && let Some((name, value)) = self.entries.pop_back()
+        {
+            self.size -= cost(&name, &value);
+        }
     }
 }
+
+const fn cost(name: &[u8], value: &[u8]) -> usize {
+    name.len() + value.len() + ENTRY
+}
+
+/// A number whose first bits are the lowest `prefix` ones of the first byte.
+fn integer(rest: &mut &[u8], prefix: u32) -> Option<usize> {
+    let (first, more) = rest.split_first()?;
+    *rest = more;
+    let full = (1 << prefix) - 1;
+    let mut value = usize::from(*first & full);
+    if value < usize::from(full) {
+        return Some(value);
+    }
+    // Four bytes of seven bits: nothing that is meant is larger.
+    for shift in [0, 7, 14, 21] {
+        let (byte, more) = rest.split_first()?;
+        *rest = more;
+        value += usize::from(byte & 0x7f) << shift;
+        if byte & 0x80 == 0 {
+            return Some(value);
+        }
+    }
+    None
+}
+
+fn string(rest: &mut &[u8]) -> Option<Vec<u8>> {
+    let coded = *rest.first()? & 0x80 != 0;
+    let length = integer(rest, 7)?;
+    let (bytes, more) = rest.split_at_checked(length)?;
+    *rest = more;
+    if !coded {
+        return Some(bytes.to_vec());
+    }
+    // Its codes are of five bits or more.
+    let mut out = Vec::with_capacity(length * 8 / 5);
+    huffman::decode(bytes, &mut out)?;
+    Some(out)
+}
+
+/// RFC 7541, appendix A.
+#[rustfmt::skip]
+const STATIC: [(&str, &str); 61] = [
+    (":authority", ""), (":method", "GET"), (":method", "POST"), (":path", "/"),
+    (":path", "/index.html"), (":scheme", "http"), (":scheme", "https"), (":status", "200"),
+    (":status", "204"), (":status", "206"), (":status", "304"), (":status", "400"),
+    (":status", "404"), (":status", "500"), ("accept-charset", ""),
+    ("accept-encoding", "gzip, deflate"), ("accept-language", ""), ("accept-ranges", ""),
+    ("accept", ""), ("access-control-allow-origin", ""), ("age", ""), ("allow", ""),
+    ("authorization", ""), ("cache-control", ""), ("content-disposition", ""),
+    ("content-encoding", ""), ("content-language", ""), ("content-length", ""),
+    ("content-location", ""), ("content-range", ""), ("content-type", ""), ("cookie", ""),
+    ("date", ""), ("etag", ""), ("expect", ""), ("expires", ""), ("from", ""), ("host", ""),
+    ("if-match", ""), ("if-modified-since", ""), ("if-none-match", ""), ("if-range", ""),
+    ("if-unmodified-since", ""), ("last-modified", ""), ("link", ""), ("location", ""),
+    ("max-forwards", ""), ("proxy-authenticate", ""), ("proxy-authorization", ""), ("range", ""),
+    ("referer", ""), ("refresh", ""), ("retry-after", ""), ("server", ""), ("set-cookie", ""),
+    ("strict-transport-security", ""), ("transfer-encoding", ""), ("user-agent", ""), ("vary", ""),
+    ("via", ""), ("www-authenticate", ""),
+];

@@ -3,6 +3,7 @@
 
 mod frame;
 mod hpack;
+mod huffman;
 #[cfg(test)]
 pub(in crate::meter) mod tests;
 

@@ -24,6 +24,7 @@ mod reprice;
 mod retag;
 mod rollup;
 mod schema;
+mod silent;
 mod spill;
 mod tally;
 mod unfinished;
@@ -42,6 +43,7 @@ pub use report::{Group, GroupBy, Grouping, Report, ReportQuery, Window};
 pub use reprice::{Repriced, Repricing, reprice};
 pub use retag::{Moved, Retag, Retagged, Selection, retag};
 pub use rollup::roll_up;
+pub use silent::Silent;
 pub use tally::{Latency, Totals, UnpricedModel};
 pub use writer::{Writer, WriterConfig, start_writer};
 

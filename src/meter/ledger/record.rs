@@ -22,8 +22,17 @@ pub(super) const COLUMNS: &str = "id, started_at, ended_at, host, path, method, 
     request_bytes, response_bytes, project, project_source, client, client_pid, run, session, \
     branch, cwd, connection, response_id, list_nanousd, detail, agent, agent_parent, agent_kind";
 
+fn values() -> String {
+    vec!["?"; COLUMNS.split(',').count()].join(", ")
+}
+
+/// For a row that is most likely not there yet. What can't abort (half way, because of the triggers)
+/// needs no copy of each page that it changes; what is ignored is done by [`UPSERT`].
+static INSERT: LazyLock<String> =
+    LazyLock::new(|| format!("INSERT OR IGNORE INTO requests ({COLUMNS}) VALUES ({})", values()));
+
 static UPSERT: LazyLock<String> = LazyLock::new(|| {
-    let values = vec!["?"; COLUMNS.split(',').count()].join(", ");
+    let values = values();
     // A conflict clause, not OR REPLACE, which deletes without telling the triggers.
     let columns = COLUMNS.split(", ").filter(|column| *column != "id");
     let sets: Vec<String> = columns.map(|c| format!("{c} = excluded.{c}")).collect();
@@ -43,7 +52,11 @@ static COMPLETE: LazyLock<String> = LazyLock::new(|| {
         let each = columns.into_iter().map(|(n, column)| format!("{column} {is} ?{n}"));
         each.collect::<Vec<_>>().join(between)
     };
-    format!("UPDATE requests SET {} WHERE {}", all(sets, "=", ", "), all(same, "IS", " AND "))
+    format!(
+        "UPDATE OR IGNORE requests SET {} WHERE {}",
+        all(sets, "=", ", "),
+        all(same, "IS", " AND ")
+    )
 });
 
 /// Longest text that a column keeps; some of it comes from the network.
@@ -52,12 +65,13 @@ const DETAIL_CAP: usize = 64 * 1024;
 
 /// Writes one row.
 pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
-    Statements::new(conn)?.write(row)
+    Statements::new(conn)?.write(row, row.completeness == Completeness::Open)
 }
 
 /// Prepared for many rows: to find them by their text takes as long as to bind a row.
 pub(super) struct Statements<'a> {
     conn: &'a Connection,
+    insert: CachedStatement<'a>,
     complete: CachedStatement<'a>,
     upsert: CachedStatement<'a>,
 }
@@ -66,13 +80,15 @@ impl<'a> Statements<'a> {
     pub(super) fn new(conn: &'a Connection) -> rusqlite::Result<Self> {
         Ok(Self {
             conn,
+            insert: conn.prepare_cached(&INSERT)?,
             complete: conn.prepare_cached(&COMPLETE)?,
             upsert: conn.prepare_cached(&UPSERT)?,
         })
     }
 
-    /// Inserts the row, or replaces the one of the same id, with all that hangs on it.
-    pub(super) fn write(&mut self, row: &Row) -> rusqlite::Result<()> {
+    /// Inserts the row, or replaces the one of the same id, with all that hangs on it. `fresh`: most
+    /// likely there is none yet.
+    pub(super) fn write(&mut self, row: &Row, fresh: bool) -> rusqlite::Result<()> {
         let row = &*once::settled(self.conn, row)?;
         quotas::write(self.conn, row)?;
         let t = &row.tokens;
@@ -93,7 +109,7 @@ impl<'a> Statements<'a> {
             row.stream,
             row.status,
             text(&row.error_class),
-            usage_name(row.usage),
+            row.usage.as_str(),
             int(t.input),
             int(t.cache_read),
             int(t.cache_write_5m),
@@ -137,8 +153,8 @@ impl<'a> Statements<'a> {
             text(&row.agent_parent),
             text(&row.agent_kind),
         ];
-        let opening = row.completeness == Completeness::Open;
-        if opening || self.complete.execute(values)? == 0 {
+        let first = if fresh { &mut self.insert } else { &mut self.complete };
+        if first.execute(values)? == 0 {
             self.upsert.execute(values)?;
         }
         Ok(())
@@ -302,7 +318,7 @@ impl Named for Billing {
 impl Named for UsageState {
     const ALL: &'static [Self] = &[Self::Reported, Self::Partial, Self::Absent];
     fn name(self) -> &'static str {
-        usage_name(self)
+        self.as_str()
     }
 }
 
@@ -320,14 +336,6 @@ impl FromSql for Id {
     }
 }
 
-const fn usage_name(state: UsageState) -> &'static str {
-    match state {
-        UsageState::Reported => "reported",
-        UsageState::Partial => "partial",
-        UsageState::Absent => "absent",
-    }
-}
-
 /// SQLite's integers are signed; a count beyond them is nonsense, and must not fail the row.
 fn int(n: Option<u64>) -> Option<i64> {
     n.map(|n| i64::try_from(n).unwrap_or(i64::MAX))
@@ -339,8 +347,10 @@ fn text(s: &Option<String>) -> Option<&str> {
 
 /// Most rows have nothing to say here. What is over the cap is left out whole: half of it is no JSON.
 fn detail(detail: &Detail) -> Option<String> {
-    let json = serde_json::to_string(detail).ok()?;
-    (*detail != Detail::default() && json.len() <= DETAIL_CAP).then_some(json)
+    if *detail == Detail::default() {
+        return None;
+    }
+    serde_json::to_string(detail).ok().filter(|json| json.len() <= DETAIL_CAP)
 }
 
 fn cap(s: &str) -> &str {

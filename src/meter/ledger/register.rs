@@ -5,8 +5,8 @@
 //! written when the process is killed; a slot that is still taken then is a connection that was
 //! broken off, and requests beyond its rows are lost ([`unfinished`](super::unfinished)).
 //!
-//! Changes go to a table in memory, and one thread writes what has changed: one `pwrite` a slot. A
-//! connection waits for its slot to be written, but only for a moment, and not at all while the file
+//! Changes go to a table in memory, and one thread writes what has changed: one `pwrite` a slot, some
+//! milliseconds later where nobody waits. A connection waits for its slot to be written, but only for a moment, and not at all while the file
 //! is slow. A file that can't be written costs the account and nothing else.
 
 use std::collections::VecDeque;
@@ -38,6 +38,8 @@ const SLOT: usize = 512;
 const SLOTS: usize = 8192;
 /// How long a connection waits for its slot.
 const PATIENCE: Duration = Duration::from_millis(100);
+/// How long changes that nobody waits for are gathered.
+const GATHER: Duration = Duration::from_millis(5);
 
 /// What a slot says.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -76,6 +78,8 @@ struct Table {
     free: Vec<usize>,
     changed: VecDeque<usize>,
     waiting: Vec<oneshot::Sender<()>>,
+    /// The thread waits for a first change.
+    idle: bool,
     closing: bool,
     ended: bool,
 }
@@ -169,11 +173,11 @@ impl Entry {
         self.id
     }
 
-    /// A request was seen: there will be a row of it.
-    pub fn seen(&self) {
+    /// So many more requests were seen: there will be a row of each.
+    pub fn seen(&self, requests: u64) {
         self.change(|slot| {
             if let Some(in_hand) = &mut slot.in_hand {
-                in_hand.requests += 1;
+                in_hand.requests += requests;
             }
         });
     }
@@ -185,7 +189,9 @@ impl Entry {
 
     fn change(&self, change: impl FnOnce(&mut Slot)) {
         let Some((shared, at)) = &self.slot else { return };
-        if shared.lock().change(self.id, *at, change) {
+        let mut table = shared.lock();
+        if table.change(self.id, *at, change) && std::mem::take(&mut table.idle) {
+            drop(table);
             shared.to_thread.notify_one();
         }
     }
@@ -278,8 +284,13 @@ impl Shared {
         loop {
             let mut table = self.lock();
             while table.changed.is_empty() && !table.closing {
+                table.idle = true;
                 table = self.to_thread.wait(table).unwrap_or_else(PoisonError::into_inner);
             }
+            table.idle = false;
+            let gather = |table: &mut Table| table.waiting.is_empty() && !table.closing;
+            let gathered = self.to_thread.wait_timeout_while(table, GATHER, gather);
+            let mut table = gathered.unwrap_or_else(PoisonError::into_inner).0;
             if table.changed.is_empty() {
                 table.ended = true;
                 drop(table);

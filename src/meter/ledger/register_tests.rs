@@ -38,14 +38,13 @@ async fn who_is_in_hand_is_in_the_file_with_their_requests() {
     let register = Register::create(&home, crate::log::silent()).unwrap();
     let first = register.enter(Uuid::from_u128(1), at(T), "a.example").await;
     let second = register.enter(Uuid::from_u128(2), at(T), "b.example").await;
-    second.seen();
-    second.seen();
+    second.seen(2);
     first.leave();
     // The slot is somebody else's now: the one who left has no say in it.
     let third = register.enter(Uuid::from_u128(3), at(T), "c.example").await;
-    first.seen();
+    first.seen(1);
     first.leave();
-    third.seen();
+    third.seen(1);
     let shared = register.0.clone().unwrap();
     assert_eq!(shared.lock().slots.len(), 2);
     register.close(late());
@@ -90,7 +89,7 @@ async fn without_a_file_or_a_slot_connections_go_on() {
     fs::remove_dir(home.spool_dir()).unwrap();
     assert!(Register::create(&home, crate::log::silent()).is_err());
     let entry = Register::none().enter(Uuid::from_u128(1), at(T), "a").await;
-    entry.seen();
+    entry.seen(1);
     entry.leave();
     assert_eq!(entry.id(), Uuid::from_u128(1));
 

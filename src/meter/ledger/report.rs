@@ -13,6 +13,7 @@ use super::coverage::Coverage;
 use super::query::{Clause, Ledger, SAMPLE, sample};
 use super::record::{Columns, Micros};
 use super::rollup::{self, HOUR, Key};
+use super::silent::Silent;
 use super::tally::{Tally, Totals};
 
 /// The provider whose format nobody has published.
@@ -73,6 +74,8 @@ pub struct Report {
     pub window: Window,
     pub project: Option<String>,
     pub summary: Totals,
+    /// Which requests are `without_usage` in the summary.
+    pub silent: Vec<Silent>,
     /// Requests whose tokens were read out of a format that nobody has published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unverified: Option<u64>,
@@ -134,11 +137,13 @@ impl Ledger {
                 groups: ordered(*by, groups.finish(), previous_groups.get_mut(i)),
             })
             .collect();
+        let summary = now.summary.finish();
         Ok(Report {
             window: query.window,
             project: query.project.clone(),
+            silent: if summary.without_usage > 0 { self.silent(query)? } else { Vec::new() },
             unverified: now.unverified.told(),
-            summary: now.summary.finish(),
+            summary,
             coverage: self.coverage(query.window)?,
             groupings,
             previous: before.map(|summary| Previous {

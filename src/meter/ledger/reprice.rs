@@ -111,7 +111,7 @@ fn money(row: &Row) -> (Option<i64>, Option<i64>, bool, Option<&str>, Option<&st
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::meter::ledger::{Ledger, RequestFilter, fixture};
+    use crate::meter::ledger::{Ledger, ReportQuery, RequestFilter, fixture};
     use crate::meter::price::{OwnPrice, OwnRates};
 
     fn all() -> Window {
@@ -155,7 +155,7 @@ mod tests {
             rates: OwnRates { input: Some("1".parse().unwrap()), ..OwnRates::default() },
             ..OwnPrice::default()
         };
-        let book = list.with_own(&[own], fixture::at("2026-11-25T00:00:00Z"));
+        let book = list.with_own(&[own]);
         let before = rows(&home);
         assert_eq!(run(&home, &book, true).changed, 1200);
         assert_eq!(rows(&home), before, "a dry run changes nothing");
@@ -168,6 +168,20 @@ mod tests {
         let reported = by_id(3);
         assert_eq!((reported.cost_nanousd, reported.list_nanousd), (Some(5), Some(130_000)));
         assert_eq!(by_id(4).cost_nanousd, Some(12_300_000), "kept: its parts are not known");
+        // Reports add up what the rows say now.
+        let query = ReportQuery {
+            window: Window {
+                from: fixture::at("2026-10-01T00:00:00Z"),
+                to: fixture::at("2026-12-01T00:00:00Z"),
+            },
+            by: Vec::new(),
+            project: None,
+            zone: jiff::tz::TimeZone::UTC,
+            vs_previous: false,
+        };
+        let total = Ledger::open(&home).unwrap().report(&query).unwrap().summary.cost_nanousd;
+        let sum: i64 = rows(&home).iter().filter_map(|row| row.cost_nanousd).sum();
+        assert_eq!(total, Some(sum));
     }
 
     #[test]

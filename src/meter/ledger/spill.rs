@@ -37,7 +37,7 @@ pub(super) fn take_in(conn: &mut Connection, dir: &Path) -> Result<u64, LedgerEr
         let mut statements = record::Statements::new(&tx)?;
         lines::read(file, LINE_CAP, |row: Row| {
             rows += 1;
-            statements.write(&row)
+            statements.write(&row, false)
         })?;
         drop(statements);
         tx.commit()?;

@@ -1,6 +1,6 @@
 //! The writer's thread: batches, retries, sets a corrupt file aside, and never gives up.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -103,6 +103,8 @@ impl Drop for Writer {
 
 /// Most rows of one transaction.
 const BATCH: usize = 500;
+/// Rows that are remembered as written.
+const REMEMBERED: usize = 4096;
 /// How often the edge's spool is looked at, and the file's identity checked.
 const ROUNDS: Duration = Duration::from_secs(1);
 
@@ -115,6 +117,9 @@ struct Worker {
     config: WriterConfig,
     shared: Arc<Shared>,
     pending: VecDeque<Box<Queued>>,
+    /// Rows that are in the database already, as far as that is remembered: to write one of those
+    /// again is another statement than to write one for the first time.
+    written: HashSet<Uuid>,
     db: Option<Db>,
     /// What lay at the path when it was last opened.
     opened: Option<FileId>,
@@ -143,6 +148,7 @@ impl Worker {
             config,
             shared,
             pending: VecDeque::new(),
+            written: HashSet::new(),
             db: None,
             opened: None,
             swept: false,
@@ -271,7 +277,10 @@ impl Worker {
         for queued in self.pending.iter().take(BATCH) {
             // Opened and completed within a moment: the completed row says everything.
             if last.get(&queued.row.id) == Some(&rows) {
-                statements.write(&queued.row)?;
+                if self.written.len() >= REMEMBERED {
+                    self.written.clear();
+                }
+                statements.write(&queued.row, self.written.insert(queued.row.id))?;
             }
             rows += 1;
             bytes += queued.size();

@@ -23,5 +23,6 @@ pub(crate) fn observe(
     let mut observer = Observer::new(subject, sink, book, follower, Arc::default());
     script(&mut |seen| observer.see(seen));
     observer.end();
+    observer.settle();
     observer.observed
 }

@@ -147,6 +147,7 @@ fn a_websocket_that_is_open_is_no_request_under_way() {
     for (side, bytes) in [(Side::Client, UPGRADE), (Side::Server, SWITCH)] {
         observer.see(Seen::Bytes { side, at: Instant::now(), bytes });
     }
+    observer.settle();
     let [row] = &rows.ledger()[..] else { panic!("not one row") };
     assert_eq!((row.protocol, row.completeness), (Protocol::Ws, Completeness::Open));
     assert!(!row.billable);

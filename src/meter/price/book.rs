@@ -10,6 +10,8 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde::de::{self, SeqAccess, Visitor};
 
+use super::money::usd;
+
 const BUILTIN: &str = include_str!("../../../config/prices.json");
 /// The format that this code reads.
 const SCHEMA: u32 = 1;
@@ -263,12 +265,31 @@ impl Rate {
         self.steps.first().map(|(threshold, _)| *threshold)
     }
 
+    /// Whether both say the same as far as both say something: of a step that is `None` here, nobody did.
+    pub(super) fn agrees(&self, said: &Self) -> bool {
+        let known: Vec<_> = self.steps.iter().filter(|(_, rate)| rate.is_some()).collect();
+        self.base == said.base && known == said.steps.iter().collect::<Vec<_>>()
+    }
+
     /// The rate for a request with `total_input` tokens, and the threshold that was passed.
     pub(super) fn at(&self, total_input: u64) -> (Option<u64>, Option<u64>) {
         match self.steps.iter().rev().find(|(threshold, _)| total_input > *threshold) {
             Some((threshold, rate)) => (*rate, Some(*threshold)),
             None => (Some(self.base), None),
         }
+    }
+}
+
+/// Dollars per million tokens: `2 (4 above 200000)`.
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let dollars = |nano: u64| usd(i64::try_from(nano).unwrap_or(i64::MAX));
+        f.write_str(&dollars(self.base))?;
+        for (threshold, rate) in &self.steps {
+            let rate = rate.map_or("no price".to_owned(), dollars);
+            write!(f, " ({rate} above {threshold})")?;
+        }
+        Ok(())
     }
 }
 

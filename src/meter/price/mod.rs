@@ -5,6 +5,7 @@ mod list;
 mod money;
 mod own;
 mod quote;
+mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -16,3 +17,4 @@ pub use money::{nano_from_decimal, usd};
 pub(crate) use own::parse_own;
 pub use own::{Dollars, OwnError, OwnPrice, OwnRates, read_own, write_own};
 pub use quote::{Query, Quote};
+pub use sources::{Comparison, Difference, SourcesError};

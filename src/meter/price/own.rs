@@ -5,13 +5,11 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::book::{Book, Entry, Model, Rate, in_force};
+use super::book::{Book, Entry, Model, Rate};
 use super::money::{nano_from_decimal, usd};
 use crate::home::write_atomic;
 
@@ -175,10 +173,10 @@ impl OwnRates {
 }
 
 impl Book {
-    /// The book with the user's prices in front of its own. What one without a day does not name is
-    /// as the book has it `now`.
+    /// The book with the user's prices in front of its own. What one of them does not name is as it
+    /// was without it, then: also where the book changes, or has other prices at peak hours.
     #[must_use]
-    pub fn with_own(&self, own: &[OwnPrice], now: Timestamp) -> Self {
+    pub fn with_own(&self, own: &[OwnPrice]) -> Self {
         let mut book = self.clone();
         let mut own: Vec<&OwnPrice> = own.iter().collect();
         own.sort_by_key(|price| price.from);
@@ -188,16 +186,8 @@ impl Book {
                 None => &mut model.prices,
                 Some(tier) => model.variants.entry(tier.to_ascii_lowercase()).or_default(),
             };
-            let base = in_force(entries, first_moment(price.from, now)).or(entries.first());
-            let mut entry = Entry {
-                from: price.from,
-                hours: None,
-                days: None,
-                own: true,
-                ..base.cloned().unwrap_or_default()
-            };
-            price.rates.apply(&mut entry);
-            entries.push(entry);
+            let mine = in_front(entries, price);
+            entries.extend(mine);
         }
         book
     }
@@ -222,11 +212,29 @@ impl Book {
     }
 }
 
-/// Of the day, UTC.
-fn first_moment(day: Option<Date>, now: Timestamp) -> Timestamp {
-    let start =
-        |day: Date| day.to_zoned_datetime(TimeZone::UTC).ok().map(|zoned| zoned.timestamp());
-    day.and_then(start).unwrap_or(now)
+/// What goes behind `entries` (the last that holds is in force): a copy of them from the price's day on,
+/// with its rates.
+fn in_front(entries: &[Entry], price: &OwnPrice) -> Vec<Entry> {
+    let always = |entry: &Entry| entry.hours.is_none() && entry.days.is_none();
+    let from = |entry: &Entry| entry.from.max(price.from);
+    let mut kept: Vec<Entry> = Vec::new();
+    // From the last: one that holds always, from no later on, leaves nothing to those before it.
+    for entry in entries.iter().rev() {
+        if kept.iter().all(|later| !always(later) || later.from > from(entry)) {
+            kept.push(Entry { from: from(entry), ..entry.clone() });
+        }
+    }
+    if !kept.iter().any(|entry| always(entry) && entry.from <= price.from) {
+        // Before its first day, the oldest price of the list is the best there is.
+        let oldest = entries.first().cloned().unwrap_or_default();
+        kept.push(Entry { from: price.from, hours: None, days: None, ..oldest });
+    }
+    for entry in &mut kept {
+        entry.own = true;
+        price.rates.apply(entry);
+    }
+    kept.reverse();
+    kept
 }
 
 impl Dollars {
@@ -289,6 +297,7 @@ impl<'de> Deserialize<'de> for Dollars {
 mod tests {
     use super::*;
     use crate::meter::price::Query;
+    use crate::meter::price::book::in_force;
     use crate::meter::usage::{Tokens, Usage, UsageState};
 
     fn cost(
@@ -308,10 +317,6 @@ mod tests {
         book.quote(&Query { provider, model, at, usage: &usage }).cost_nanousd
     }
 
-    fn now() -> Timestamp {
-        "2026-11-25T12:00:00Z".parse().unwrap()
-    }
-
     fn own(text: &str) -> Vec<OwnPrice> {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("prices.toml");
@@ -326,7 +331,7 @@ mod tests {
              [[price]]\nprovider = 'openai'\nmodel = 'gpt-4o-mini'\nfrom = '2026-01-01'\ninput = '0.12'\noutput = 1\n\
              [[price]]\nprovider = 'openai'\nmodel = 'gpt-4o-mini'\ntier = 'priority'\ninput = 9\noutput = 9\n",
         );
-        let book = Book::builtin().with_own(&mine, now());
+        let book = Book::builtin().with_own(&mine);
         let price = |day, tier| cost(&book, "openai", "gpt-4o-mini", day, tier);
         // List: 0.15 and 0.60.
         assert_eq!(price("2025-12-31", None), Some(210_000));
@@ -342,10 +347,60 @@ mod tests {
     }
 
     #[test]
+    fn what_is_not_named_follows_the_list() {
+        // The list: 1.00 and 6.00; 0.20 and 1.20 from 2026-07-30 on.
+        let luna = |from: &str, rate: &str| {
+            format!("[[price]]\nprovider='openai'\nmodel='gpt-5.6-luna'\nfrom='{from}'\n{rate}\n")
+        };
+        let text = luna("2026-08-15", "output=2") + &luna("2026-07-01", "input=0.5");
+        let book = Book::builtin().with_own(&own(&text));
+        for (day, expected) in [
+            ("2026-06-30", 1_600_000),
+            ("2026-07-01", 1_100_000),
+            ("2026-07-29", 1_100_000),
+            ("2026-07-30", 620_000),
+            ("2026-08-14", 620_000),
+            ("2026-08-15", 700_000),
+        ] {
+            assert_eq!(cost(&book, "openai", "gpt-5.6-luna", day, None), Some(expected), "{day}");
+        }
+        // A price without a day holds always, and leaves the others' days alone.
+        let always = "[[price]]\nprovider='openai'\nmodel='gpt-5.6-luna'\noutput=0\n";
+        let book = Book::builtin().with_own(&own(&(always.to_owned() + &text)));
+        let price = |day| cost(&book, "openai", "gpt-5.6-luna", day, None);
+        assert_eq!(price("2026-06-30"), Some(1_000_000));
+        assert_eq!((price("2026-07-01"), price("2026-08-15")), (Some(500_000), Some(700_000)));
+    }
+
+    #[test]
+    fn many_days_of_one_model_stay_few_prices() {
+        let day = |n: i64| Date::constant(2026, 1, 1).saturating_add(jiff::Span::new().days(n));
+        let rate = |n| OwnRates { input: Some(Dollars(n)), ..OwnRates::default() };
+        let mine: Vec<OwnPrice> = (0..300_u64)
+            .map(|n| OwnPrice {
+                provider: "deepseek".to_owned(),
+                model: "deepseek-flash".to_owned(),
+                from: Some(day(n.cast_signed())),
+                rates: rate(n),
+                ..OwnPrice::default()
+            })
+            .collect();
+        let book = Book::builtin().with_own(&mine);
+        let model = book.find("deepseek", "deepseek-flash").unwrap().model;
+        assert!(model.prices.len() < 300 * 10, "{}", model.prices.len());
+        // Peak hours stay what they are for the rates that are not named (a Tuesday, 02:00).
+        let at = |time: &str| format!("2026-11-24T{time}Z").parse().unwrap();
+        let output = |time| in_force(&model.prices, at(time)).unwrap().output.clone().unwrap();
+        assert_eq!(output("02:00:00").base(), 2 * output("05:00:00").base());
+        let input = |time| in_force(&model.prices, at(time)).unwrap().input.clone().unwrap();
+        assert_eq!((input("02:00:00").base(), input("05:00:00").base()), (299, 299));
+    }
+
+    #[test]
     fn a_model_that_nobody_lists_has_the_users_price_and_no_other() {
         let text = "[[price]]\nprovider = 'llm.corp.example'\nmodel = 'House-7b'\n\
              from = '2026-06-01'\ninput = 1\noutput = 2\n";
-        let book = Book::builtin().with_own(&own(text), now());
+        let book = Book::builtin().with_own(&own(text));
         let price = |model, day| cost(&book, "llm.corp.example", model, day, None);
         assert_eq!(price("house-7b", "2026-06-01"), Some(1_200_000));
         assert_eq!(price("house-7b", "2026-05-31"), None);

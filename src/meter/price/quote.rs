@@ -147,11 +147,28 @@ impl<'a> Rates<'a> {
         let plain = class(self.plain);
         match self.variant {
             None => (plain, false),
-            Some((name, entry)) => match class(entry) {
+            Some((_, entry)) => match class(entry) {
                 Some(rate) => (Some(rate), false),
-                // Batch price lists leave out what is not discounted.
-                None => (plain, plain.is_some() && name != "batch"),
+                None => (plain, plain.is_some()),
             },
+        }
+    }
+
+    /// The same for caches: batch price lists leave out what of these is not discounted.
+    fn of_cache(&self, class: fn(&Entry) -> Option<&Rate>) -> (Option<&'a Rate>, bool) {
+        let (rate, plain) = self.get(class);
+        let batch = self.variant.is_some_and(|(name, _)| name.eq_ignore_ascii_case("batch"));
+        (rate, plain && !batch)
+    }
+
+    /// Image input is billed as text unless the book says otherwise.
+    fn image_input(&self) -> (Option<&'a Rate>, bool) {
+        let as_text = self.plain.image_input == self.plain.input;
+        match self.get(|e| e.image_input.as_ref()) {
+            (rate, plain) if rate.is_none() || (plain && as_text) => {
+                (self.get(|e| e.input.as_ref()).0, false)
+            }
+            own => own,
         }
     }
 
@@ -286,10 +303,10 @@ fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> [Charge<'a>
     let (audio_out, image_out) = (count(tokens.audio_output), count(tokens.image_output));
     let (input, _) = rates.get(|e| e.input.as_ref());
     let (output, _) = rates.get(|e| e.output.as_ref());
-    let (write_5m, plain_5m) = rates.get(|e| e.write_5m.as_ref());
-    let (write_1h, plain_1h) = rates.get(|e| e.write_1h.as_ref());
-    let (write_12h, plain_12h) = rates.get(|e| e.write_12h.as_ref());
-    let (cache_read, plain_read) = rates.get(|e| e.cache_read.as_ref());
+    let (write_5m, plain_5m) = rates.of_cache(|e| e.write_5m.as_ref());
+    let (write_1h, plain_1h) = rates.of_cache(|e| e.write_1h.as_ref());
+    let (write_12h, plain_12h) = rates.of_cache(|e| e.write_12h.as_ref());
+    let (cache_read, plain_read) = rates.of_cache(|e| e.cache_read.as_ref());
     // Without a rate of its own, reasoning is output like any other.
     let (reasoning, _) = rates.get(|e| e.reasoning.as_ref());
     let thought = if reasoning.is_some() { count(tokens.reasoning) } else { 0 };
@@ -316,8 +333,14 @@ fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> [Charge<'a>
             "audio input priced as text",
             "this tier names no rate for audio input",
         ),
-        // Image input is billed as text unless the book says otherwise.
-        own("image input", image_in, rates.get(|e| e.image_input.as_ref()).0.or(input)),
+        or_else(
+            "image input",
+            image_in,
+            rates.image_input(),
+            None,
+            "image input priced as text",
+            "this tier names no rate for image input",
+        ),
         or_else(
             "cache reads",
             count(tokens.cache_read),

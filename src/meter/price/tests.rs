@@ -223,6 +223,86 @@ fn partial_is_an_estimate_and_absent_has_no_cost() {
 }
 
 #[test]
+fn a_tier_without_a_rate_for_audio_or_images_makes_an_estimate() {
+    let book = Book::parse(
+        r#"{"schema":1,"book":"t","models":[{"p":"x","m":"m","prices":[
+            {"in":1000000000,"cr":100000000,"out":2000000000,"ia":3000000000,"ii":1000000000,"oi":9000000000}],
+            "variants":{"batch":[{"in":500000000,"out":1000000000}]}}]}"#,
+    )
+    .unwrap();
+    let quote = |tokens| {
+        let usage = Usage { tier: Some("batch".to_owned()), ..usage(tokens) };
+        book.quote(&Query { provider: "x", model: "m", at: at(NOW), usage: &usage })
+    };
+    let plain = tokens(1000, 0);
+    for (tokens, cost, reason) in [
+        (Tokens { image_input: Some(1000), ..plain }, 500_000, None),
+        (Tokens { cache_read: Some(1000), ..plain }, 600_000, None),
+        (Tokens { audio_input: Some(1000), ..plain }, 3_000_000, Some("audio input")),
+        (Tokens { image_output: Some(1000), ..tokens(0, 1000) }, 9_000_000, Some("image output")),
+    ] {
+        let quote = quote(tokens);
+        assert_eq!(quote.cost_nanousd, Some(cost), "{quote:?}");
+        let said = quote.reason.as_deref();
+        assert_eq!(said.is_some_and(|r| reason.is_some_and(|w| r.contains(w))), reason.is_some());
+        assert_eq!(quote.estimated, reason.is_some(), "{quote:?}");
+    }
+}
+
+#[test]
+fn what_each_provider_charges_beside_the_plain_rates() {
+    let with = |tier: &str, tokens| Usage { tier: Some(tier.to_owned()), ..usage(tokens) };
+    let write = |n| Tokens { cache_write_other: Some(n), ..tokens(0, 0) };
+    for (provider, model, usage, expected) in [
+        // Claude: over 100,000 tokens Haiku 5.5 costs five times as much, fast mode twice.
+        ("anthropic", "claude-haiku-5-5", usage(tokens(100_001, 0)), 50_000_500),
+        ("anthropic", "claude-haiku-5-5", usage(tokens(100_000, 0)), 10_000_000),
+        ("anthropic", "claude-opus-4-1", with("batch", tokens(1000, 1000)), 45_000_000),
+        // OpenAI: priority is 2.5 times of 5.5, twice of others; `fast` is its other name.
+        ("openai", "gpt-5.5", with("priority", tokens(1000, 0)), 12_500_000),
+        ("openai", "gpt-6-astra", with("fast", tokens(1000, 0)), 20_000_000),
+        ("openai", "gpt-5.5-pro", with("batch", tokens(272_001, 0)), 8_160_030_000),
+        ("openai", "text-embedding-3-small", with("batch", tokens(1000, 0)), 10_000),
+        ("openai", "gpt-5.3-codex-spark", usage(tokens(1000, 0)), 1_750_000),
+        // xAI: a batch costs 0.8 of the plain rate.
+        ("xai", "grok-4.6", with("batch", tokens(1000, 0)), 1_600_000),
+        ("google", "gemini-2.5-flash", with("priority", tokens(1000, 0)), 540_000),
+        ("bedrock", "au.anthropic.claude-opus-5-5", usage(tokens(1000, 0)), 4_400_000),
+        ("bedrock", "us-gov.anthropic.claude-opus-5-5", usage(tokens(1000, 0)), 4_800_000),
+    ] {
+        let quote = quote(provider, model, &usage);
+        assert_eq!(quote.cost_nanousd, Some(expected), "{model} {usage:?} {quote:?}");
+        assert!(!quote.estimated, "{model} {quote:?}");
+    }
+    let half_a_day = |tier| Usage { cache_ttl: Some("12h".to_owned()), ..with(tier, write(1000)) };
+    let quoted = quote("openai", "gpt-6-astra", &half_a_day("fast"));
+    assert_eq!((quoted.cost_nanousd, quoted.estimated), (Some(50_000_000), false));
+}
+
+#[test]
+fn a_rate_of_today_is_not_taken_for_an_earlier_price() {
+    // GPT-5.6 luna cost five times as much until July; what a 12-hour write cost then, nobody says.
+    let write = Tokens { cache_write_other: Some(1000), ..tokens(0, 0) };
+    let usage = Usage { cache_ttl: Some("12h".to_owned()), ..usage(write) };
+    let query =
+        |when| Query { provider: "openai", model: "gpt-5.6-luna", at: at(when), usage: &usage };
+    let then = Book::builtin().quote(&query("2026-07-01T00:00:00Z"));
+    assert!(then.cost_nanousd >= Some(1_250_000), "{then:?}");
+    let now = Book::builtin().quote(&query(NOW));
+    assert_eq!((now.cost_nanousd, now.estimated), (Some(500_000), false));
+}
+
+#[test]
+fn file_searches_are_fees_and_code_runs_have_no_price() {
+    let counts =
+        |name: &str| Usage { counts: [(name.to_owned(), 4)].into(), ..usage(tokens(1000, 0)) };
+    let searched = quote("openai", "gpt-6-astra", &counts("file_searches"));
+    assert_eq!((searched.cost_nanousd, searched.estimated), (Some(20_000_000), false));
+    let ran = quote("openai", "gpt-6-astra", &counts("code_runs"));
+    assert_eq!((ran.cost_nanousd, ran.estimated), (Some(10_000_000), true));
+}
+
+#[test]
 fn rounding_is_half_up_and_once() {
     // 0.075 dollars per million = 75 nano per token; three halves of a nano make no three roundings.
     let book = Book::parse(

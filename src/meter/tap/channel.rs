@@ -2,11 +2,11 @@
 
 use std::collections::HashMap;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::net::UnixStream;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::counters::add;
@@ -21,37 +21,94 @@ const HELLO_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Link {
     id: OfferId,
-    out: mpsc::UnboundedSender<Out>,
+    answers: Arc<Answers>,
     verdict: oneshot::Receiver<bool>,
 }
 
+/// What goes to the edge: each offer's task writes for itself, on its own thread.
 #[derive(Debug)]
-enum Out {
-    Say(ToEdge),
-    /// The offer's task has ended; its verdict is no longer waited for.
-    Forget(OfferId),
+struct Answers {
+    state: Mutex<State>,
+    /// The channel's task must look: something found no room, or the channel is broken.
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    /// `None` once the channel has ended: the edge must see that, whoever still has a link.
+    sender: Option<Sender<ToEdge>>,
+    /// Offers whose tasks wait for a verdict.
+    waiting: HashMap<OfferId, oneshot::Sender<bool>>,
+    broken: Option<ChannelError>,
 }
 
 impl Link {
     /// False: the channel is gone, and with it the offer.
     pub(super) fn progress(&self) -> bool {
-        self.out.send(Out::Say(ToEdge::Progress { id: self.id })).is_ok()
+        self.answers.say(&ToEdge::Progress { id: self.id })
     }
 
     pub(super) fn decline(&self, reason: Decline) {
-        let _ = self.out.send(Out::Say(ToEdge::Decline { id: self.id, reason }));
+        self.answers.say(&ToEdge::Decline { id: self.id, reason });
     }
 
     /// Asks whether the connection is ours. A broken channel is a no: the edge goes on by itself.
     pub(super) async fn commit(&mut self) -> bool {
-        self.out.send(Out::Say(ToEdge::Commit { id: self.id })).is_ok()
+        self.answers.say(&ToEdge::Commit { id: self.id })
             && (&mut self.verdict).await.unwrap_or(false)
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let _ = self.out.send(Out::Forget(self.id));
+        self.answers.lock().waiting.remove(&self.id);
+    }
+}
+
+impl Answers {
+    fn new(sender: Sender<ToEdge>) -> Arc<Self> {
+        let state = State { sender: Some(sender), waiting: HashMap::new(), broken: None };
+        Arc::new(Self { state: Mutex::new(state), wake: Notify::new() })
+    }
+
+    /// False: the channel is gone.
+    fn say(&self, message: &ToEdge) -> bool {
+        let mut state = self.lock();
+        let Some(sender) = &mut state.sender else { return false };
+        let pushed = sender.push(message);
+        let rest = sender.has_unsent();
+        let sound = pushed.is_ok();
+        if let Err(e) = pushed {
+            state.sender = None;
+            state.broken = Some(e);
+        }
+        drop(state);
+        if rest || !sound {
+            self.wake.notify_one();
+        }
+        sound
+    }
+
+    /// Sends of the unsent what finds room; where there is more, the stream to wait for.
+    fn flush(&self) -> Result<Option<Arc<UnixStream>>, ChannelError> {
+        let mut state = self.lock();
+        if let Some(broken) = state.broken.take() {
+            return Err(broken);
+        }
+        let Some(sender) = &mut state.sender else { return Ok(None) };
+        sender.try_flush()?;
+        Ok(sender.has_unsent().then(|| sender.stream()))
+    }
+
+    /// Every task that waits learns that nobody answers any more.
+    fn end(&self) {
+        let mut state = self.lock();
+        state.sender = None;
+        state.waiting.clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -87,21 +144,38 @@ async fn run(
             "its" => version, "ours" => VERSION);
         return Ok(());
     }
+    let answers = Answers::new(sender);
+    let served = answer(tap, &answers, &mut receiver).await;
+    answers.end();
+    served
+}
+
+async fn answer(
+    tap: &Arc<Tap>,
+    answers: &Arc<Answers>,
+    receiver: &mut Receiver<ToDaemon>,
+) -> Result<(), ChannelError> {
     let mut stage = tap.stage.subscribe();
     let mut told = false;
-    let (out, mut outgoing) = mpsc::unbounded_channel();
-    let mut waiting: HashMap<OfferId, oneshot::Sender<bool>> = HashMap::new();
     loop {
+        let unsent = answers.flush()?;
+        let room = async {
+            match &unsent {
+                Some(stream) => stream.writable().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             message = receiver.recv() => match message? {
                 Some((ToDaemon::Offer(offer), Some(fd))) => {
                     let (grant, verdict) = oneshot::channel();
-                    let link = Link { id: offer.id, out: out.clone(), verdict };
-                    waiting.insert(offer.id, grant);
+                    answers.lock().waiting.insert(offer.id, grant);
+                    let link = Link { id: offer.id, answers: Arc::clone(answers), verdict };
                     take(tap, offer, fd, link);
                 }
                 Some((ToDaemon::Verdict { id, granted }, _)) => {
-                    if let Some(grant) = waiting.remove(&id) {
+                    let grant = answers.lock().waiting.remove(&id);
+                    if let Some(grant) = grant {
                         let _ = grant.send(granted);
                     }
                 }
@@ -109,16 +183,11 @@ async fn run(
                 Some((ToDaemon::Hello { .. } | ToDaemon::Offer(_), _)) => {}
                 None => return Ok(()),
             },
-            Some(message) = outgoing.recv() => match message {
-                Out::Say(message) => sender.push(&message)?,
-                Out::Forget(id) => {
-                    waiting.remove(&id);
-                }
-            },
-            flushed = sender.flush(), if sender.has_unsent() => flushed?,
+            () = answers.wake.notified() => {}
+            writable = room => writable?,
             _ = stage.wait_for(|stage| *stage != Stage::Serving), if !told => {
                 told = true;
-                sender.push(&ToEdge::Draining)?;
+                answers.say(&ToEdge::Draining);
             }
         }
     }

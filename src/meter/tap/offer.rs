@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{interval, timeout};
+use tokio::time::{Instant as Moment, interval_at, timeout};
 use tokio_rustls::{TlsAcceptor, server};
 
 use super::bypass::Strike;
@@ -35,6 +35,9 @@ const WHO_DEADLINE: Duration = Duration::from_millis(200);
 const WHO_PLAIN: Duration = Duration::from_millis(50);
 /// After a failed handshake there is time to find out.
 const WHO_LATER: Duration = Duration::from_secs(2);
+
+/// The first sign of life comes after this part of the time between two.
+const FIRST_PROGRESS_PART: u32 = 8;
 
 /// How a ClientHello begins.
 const TLS_HANDSHAKE: u8 = 0x16;
@@ -134,8 +137,10 @@ async fn prepare_visibly(
         let ready = prepare(tap, means, offer, &socket, attribution).await;
         (socket, ready)
     });
-    // The first at once: from here on the edge's patience begins anew.
-    let mut alive = interval(tap.deps.limits.progress);
+    // Soon for the first time: from there on the edge's patience begins anew. Where all is near, it is
+    // done before that, and there is nothing to tell.
+    let every = tap.deps.limits.progress;
+    let mut alive = interval_at(Moment::now() + every / FIRST_PROGRESS_PART, every);
     loop {
         tokio::select! {
             biased;

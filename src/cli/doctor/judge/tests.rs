@@ -11,6 +11,7 @@ fn fine() -> Facts {
         stale: Vec::new(),
         config_problems: Vec::new(),
         bodies: None,
+        untouched: false,
         stopped: false,
         root: process(1),
         edge: process(2),
@@ -143,6 +144,30 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         assert!(found.next.as_ref().is_some_and(|n| n.contains(next)), "{i} {found:?}");
         assert_eq!(&found.fix, fix, "{i} {found:?}");
     }
+}
+
+#[test]
+fn a_machine_where_nothing_has_run_is_not_broken() {
+    let mut facts = fine();
+    (facts.untouched, facts.edge_answers, facts.says) = (true, false, Says::Down);
+    for process in [&mut facts.root, &mut facts.edge, &mut facts.daemon, &mut facts.watchdog] {
+        process.pid = None;
+    }
+    facts.keeper = Some(Keeper { name: "systemd", ..Keeper::default() });
+    facts.ca = Ca { problem: Some("there is none yet".into()), bundle_holds: false, ..facts.ca };
+    let bad = |facts: &Facts| -> Vec<Finding> {
+        judge(facts).into_iter().filter(|f| f.level > Level::Ok).collect()
+    };
+    let found = bad(&facts);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!((found[0].layer, found[0].level), ("edge", Level::Degraded));
+    assert!(found[0].next.as_ref().is_some_and(|n| n.contains("halton-meter start")), "{found:?}");
+    // A shell that points at us all the same is.
+    facts.proxies = proxy(8081, false);
+    assert_eq!(bad(&facts).iter().map(|f| f.level).max(), Some(Level::Broken));
+    facts.untouched = false;
+    let ca = bad(&facts).into_iter().filter(|f| f.layer == "ca").count();
+    assert_eq!(ca, 1, "a missing CA is named once");
 }
 
 #[test]

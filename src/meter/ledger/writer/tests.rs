@@ -11,6 +11,8 @@ use crate::meter::row::Completeness;
 enum Trouble {
     FullAt(u32),
     PanicOnce,
+    /// Another database is put in its place, and the one that is open turns out to be corrupt.
+    ReplacedAndCorrupt,
 }
 
 static TROUBLE: LazyLock<Mutex<HashMap<PathBuf, Trouble>>> = LazyLock::new(Mutex::default);
@@ -31,9 +33,22 @@ pub(super) fn before_commit(path: &Path, conn: &Connection) -> rusqlite::Result<
             cause(path, None);
             panic!("as the test wants");
         }
+        Some(Trouble::ReplacedAndCorrupt) => {
+            cause(path, None);
+            move_all(path, &path.with_extension("moved"));
+            move_all(&path.with_extension("other"), path);
+            let corrupt = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
+            return Err(rusqlite::Error::SqliteFailure(corrupt, None));
+        }
         None => u32::MAX - 1,
     };
     conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
+}
+
+fn move_all(from: &Path, to: &Path) {
+    for (from, to) in schema::siblings(from).iter().zip(schema::siblings(to)) {
+        let _ = fs::rename(from, to);
+    }
 }
 
 const T: &str = "2026-11-24T00:00:00Z";
@@ -346,6 +361,24 @@ fn a_panic_of_the_writer_costs_no_row() {
     assert!(intake.flush(late()));
     assert_eq!(stored(&home.ledger_file()), 10);
     wait_for(&intake, |s| s.degraded.is_none());
+    assert!(writer.stop(late()));
+}
+
+#[test]
+fn what_was_put_in_the_place_of_a_corrupt_file_is_not_set_aside_for_it() {
+    let (_dir, home) = home();
+    let (_elsewhere, other) = super::super::fixture::home();
+    super::super::fixture::store(&other, &[row(1, T), row(2, T)]);
+    move_all(&other.ledger_file(), &home.ledger_file().with_extension("other"));
+    let (intake, writer) = start_writer(config(&home)).unwrap();
+    intake.record(row(3, T));
+    assert!(intake.flush(late()));
+    cause(&home.ledger_file(), Some(Trouble::ReplacedAndCorrupt));
+    intake.record(row(4, T));
+    assert!(intake.flush(late()) || intake.flush(late()));
+    wait_for(&intake, |s| s.degraded.is_none());
+    assert_eq!(stored(&home.ledger_file()), 3, "its own two rows, and the one that waited");
+    assert_eq!(intake.stats().set_aside, None);
     assert!(writer.stop(late()));
 }
 

@@ -1,0 +1,176 @@
+//! `halton-meter pricing check`: the list against what was used, what was billed, and its sources.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use clap::Args;
+use jiff::ZonedDateTime;
+use jiff::civil::Date;
+use serde::Serialize;
+
+use crate::cli::output::{clean, count, counted, money, write_json};
+use crate::cli::range::RangeArgs;
+use crate::home::Home;
+use crate::meter::ledger::{GroupBy, Ledger, ReportQuery, Totals};
+use crate::meter::price::{Book, Comparison, Difference, read_own};
+
+#[derive(Args, Debug)]
+#[command(
+    after_help = "Exit 1 when something that was used has no price, or the sources differ and nobody knows why.
+Rates are in dollars per million tokens."
+)]
+pub struct CheckArgs {
+    /// How far back the ledger is looked at
+    #[arg(long, value_name = "WHEN", default_value = "30d")]
+    since: String,
+    /// One JSON document (docs/json.md)
+    #[arg(long)]
+    json: bool,
+}
+
+/// What `pricing check` found.
+#[derive(Serialize)]
+struct Checked {
+    book: String,
+    age_days: i64,
+    own_prices: usize,
+    unpriced: Vec<Unpriced>,
+    /// The provider's own figures against the list.
+    reported: Vec<Compared>,
+    /// The list's sources against each other, and the list against them.
+    sources: Comparison,
+}
+
+#[derive(Serialize)]
+struct Unpriced {
+    model: Option<String>,
+    requests: u64,
+}
+
+#[derive(Serialize)]
+struct Compared {
+    provider: String,
+    requests: u64,
+    charged_nanousd: i64,
+    list_nanousd: i64,
+}
+
+/// A list older than this is said to be.
+const OLD_DAYS: i64 = 60;
+
+pub(super) fn check(
+    args: &CheckArgs,
+    home: &Home,
+    now: &ZonedDateTime,
+    out: &mut dyn Write,
+) -> anyhow::Result<bool> {
+    let own = read_own(&home.prices_file())?;
+    let book = Book::builtin();
+    let window = RangeArgs::default().window(&args.since, now)?;
+    let ledger = Ledger::open(home)?;
+    let query = ReportQuery {
+        window,
+        by: vec![GroupBy::Model],
+        project: None,
+        zone: now.time_zone().clone(),
+        vs_previous: false,
+    };
+    let totals: Totals = ledger.report(&query)?.summary;
+    let reported = ledger.reported_against_list(window)?;
+    let day: Date = book.date().parse()?;
+    let checked = Checked {
+        book: book.date().to_owned(),
+        age_days: i64::from(now.date().since(day)?.get_days()),
+        own_prices: own.len(),
+        unpriced: totals
+            .unpriced_models
+            .into_iter()
+            .map(|m| Unpriced { model: m.model, requests: m.requests })
+            .collect(),
+        reported: reported
+            .into_iter()
+            .map(|(provider, requests, charged_nanousd, list_nanousd)| Compared {
+                provider,
+                requests,
+                charged_nanousd,
+                list_nanousd,
+            })
+            .collect(),
+        sources: Comparison::builtin(&book)?,
+    };
+    let sound = checked.unpriced.is_empty() && checked.sources.is_sound();
+    if args.json {
+        write_json(out, &checked)?;
+        return Ok(sound);
+    }
+    let old = if checked.age_days > OLD_DAYS {
+        ": old, `halton-meter upgrade` may know newer"
+    } else {
+        ""
+    };
+    writeln!(out, "list      of {}, {} days old{old}", checked.book, checked.age_days)?;
+    writeln!(out, "own       {}", counted(checked.own_prices as u64, "price"))?;
+    for missing in &checked.unpriced {
+        let model = missing.model.as_deref().map_or("(unknown)".to_owned(), clean);
+        let requests = counted(missing.requests, "request");
+        writeln!(
+            out,
+            "unpriced  {model}: {requests}; `halton-meter pricing set PROVIDER/{model} --input …`"
+        )?;
+    }
+    for compared in &checked.reported {
+        writeln!(
+            out,
+            "billed    {}: {} by its own figures, {} by the list, {}",
+            compared.provider,
+            money(compared.charged_nanousd),
+            money(compared.list_nanousd),
+            counted(compared.requests, "request"),
+        )?;
+    }
+    tell_sources(&checked.sources, out)?;
+    if sound {
+        writeln!(out, "ok: everything that was used since {} has a price", args.since)?;
+    }
+    Ok(sound)
+}
+
+/// What differs, under the reason why it does; what nobody explains last, where it is seen.
+fn tell_sources(compared: &Comparison, out: &mut dyn Write) -> anyhow::Result<()> {
+    let names: Vec<&str> = compared.providers.iter().map(String::as_str).collect();
+    writeln!(
+        out,
+        "sources   {}: {} rates of {} on {}, {} disputed",
+        compared.sources.join(", "),
+        count(compared.rates as u64),
+        names.join(", "),
+        compared.day,
+        count(compared.differences.len() as u64),
+    )?;
+    let mut by_reason: BTreeMap<&str, Vec<&Difference>> = BTreeMap::new();
+    for difference in &compared.differences {
+        if let Some(reason) = &difference.explanation {
+            by_reason.entry(reason).or_default().push(difference);
+        }
+    }
+    for (reason, differences) in by_reason {
+        writeln!(out, "explained {reason}")?;
+        for difference in differences {
+            writeln!(out, "          {}", line(difference))?;
+        }
+    }
+    for difference in compared.unexplained() {
+        writeln!(out, "disputed  {}", line(difference))?;
+    }
+    for pattern in &compared.stale_explanations {
+        writeln!(out, "stale     nothing differs at {pattern} any more")?;
+    }
+    Ok(())
+}
+
+fn line(difference: &Difference) -> String {
+    let says: Vec<String> =
+        difference.says.iter().map(|(source, rate)| format!("{source} {rate}")).collect();
+    let list = difference.list.as_deref().unwrap_or("nothing");
+    format!("{}: list {list}, {}", difference.place(), says.join(", "))
+}

@@ -1,0 +1,168 @@
+//! Which requests were answered without the usage being told, and what would have it told.
+
+use rusqlite::params_from_iter;
+use serde::Serialize;
+
+use super::query::{Clause, Ledger};
+use super::record::{Columns, Name};
+use super::report::ReportQuery;
+use super::{LedgerError, Window};
+use crate::meter::row::Completeness;
+use crate::meter::surface::Kind;
+
+/// So many of the latest requests are looked at: a report of millions stays quick.
+const LATEST: i64 = 100_000;
+
+/// Requests of one kind whose usage is absent. Nothing of them is in any sum of tokens or money.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Silent {
+    pub provider: String,
+    pub surface: Option<String>,
+    pub model: Option<String>,
+    pub stream: bool,
+    pub requests: u64,
+    /// What to change, or why nothing can be.
+    pub remedy: &'static str,
+}
+
+impl Ledger {
+    /// Of the latest requests in the range, by how many there are.
+    pub(super) fn silent(&self, query: &ReportQuery) -> Result<Vec<Silent>, LedgerError> {
+        let Window { from, to } = query.window;
+        let mut clause = Clause::default();
+        clause.add_opt("started_at >= ?", Some(from.as_microsecond()));
+        clause.add_opt("started_at < ?", Some(to.as_microsecond()));
+        clause.add_in("project", query.project.as_deref().map(|name| self.names.recorded(name)));
+        // As `Sums::add` counts them.
+        let sql = format!(
+            "SELECT provider, surface, model, stream, completeness, count(*) FROM ( \
+             SELECT provider, surface, coalesce(model, model_requested) AS model, \
+             coalesce(stream, 0) AS stream, completeness, usage, cost_nanousd, error_class, status \
+             FROM requests WHERE billable{} ORDER BY started_at DESC LIMIT {LATEST}) \
+             WHERE usage = 'absent' AND cost_nanousd IS NULL AND error_class IS NULL \
+             AND coalesce(status, 0) < 400 AND completeness <> 'open' \
+             GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 1, 2, 3",
+            clause.sql
+        );
+        let mut stmt = self.conn.prepare_cached(&sql)?;
+        let found = stmt.query_map(params_from_iter(clause.values), |row| {
+            let mut c = Columns::new(row);
+            let (provider, surface, model) = (c.next()?, c.next::<Option<String>>()?, c.next()?);
+            let stream: bool = c.next()?;
+            let completeness = c.next::<Name<Completeness>>()?.0;
+            let requests = c.next::<i64>()?.unsigned_abs();
+            let kind = surface.as_deref().and_then(Kind::named);
+            let remedy = remedy(kind, stream, completeness);
+            Ok(Silent { provider, surface, model, stream, requests, remedy })
+        })?;
+        Ok(found.collect::<rusqlite::Result<_>>()?)
+    }
+}
+
+fn remedy(kind: Option<Kind>, stream: bool, completeness: Completeness) -> &'static str {
+    match completeness {
+        Completeness::Interrupted => {
+            return "cut before the provider told it; it may bill all the same";
+        }
+        Completeness::Lossy => return "went through, but could not be followed",
+        Completeness::Open | Completeness::Complete => {}
+    }
+    match kind {
+        Some(Kind::Chat | Kind::Completions) if stream => {
+            "ask for it: \"stream_options\": {\"include_usage\": true}"
+        }
+        Some(Kind::Audio) => "speech tells it in its event stream only: \"stream_format\": \"sse\"",
+        Some(Kind::Images) => "older image models tell none; gpt-image models do",
+        Some(Kind::Cursor) => "its format is not published; see Cursor's own usage page",
+        Some(Kind::GeminiEmbed | Kind::GeminiPredict) => "Google mostly tells none for embeddings",
+        Some(
+            Kind::Messages
+            | Kind::CountTokens
+            | Kind::Batch
+            | Kind::Chat
+            | Kind::Completions
+            | Kind::Responses
+            | Kind::Realtime
+            | Kind::InputTokens
+            | Kind::Embeddings
+            | Kind::BatchFile
+            | Kind::Gemini
+            | Kind::GeminiCountTokens
+            | Kind::Interactions
+            | Kind::CodeAssist
+            | Kind::Live
+            | Kind::GeminiBatch
+            | Kind::CodeAssistQuota
+            | Kind::Converse
+            | Kind::Invoke
+            | Kind::BedrockCountTokens
+            | Kind::Cohere
+            | Kind::Ocr
+            | Kind::Ollama
+            | Kind::Unknown,
+        )
+        | None => "the provider told none; its own usage page may",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::home::Home;
+    use crate::meter::ledger::fixture::{home, row, store};
+    use crate::meter::row::Row;
+    use crate::meter::usage::{Tokens, UsageState};
+
+    fn report(home: &Home) -> crate::meter::ledger::Report {
+        let query = ReportQuery {
+            window: Window { from: Timestamp::MIN, to: Timestamp::MAX },
+            by: Vec::new(),
+            project: None,
+            zone: TimeZone::UTC,
+            vs_previous: false,
+        };
+        Ledger::open(home).unwrap().report(&query).unwrap()
+    }
+
+    #[test]
+    fn each_kind_is_named_with_its_remedy_and_no_more_than_the_sum_says() {
+        let (_dir, home) = home();
+        let silent = |n, surface: &str| Row {
+            provider: "openai".to_owned(),
+            surface: Some(surface.to_owned()),
+            model: Some("m".to_owned()),
+            stream: Some(true),
+            usage: UsageState::Absent,
+            tokens: Tokens::default(),
+            cost_nanousd: None,
+            ..row(n, "2026-11-24T00:00:00Z")
+        };
+        let cut = Row { completeness: Completeness::Interrupted, ..silent(3, "openai.chat") };
+        store(
+            &home,
+            &[
+                silent(1, "openai.chat"),
+                silent(2, "openai.chat"),
+                cut,
+                Row { stream: Some(false), ..silent(4, "openai.audio") },
+                // Not these: refused, running, told, no request to a model.
+                Row { status: Some(429), ..silent(5, "openai.chat") },
+                Row { error_class: Some("x".to_owned()), ..silent(6, "openai.chat") },
+                Row { completeness: Completeness::Open, ..silent(7, "openai.chat") },
+                Row { billable: false, ..silent(8, "openai.chat") },
+                row(9, "2026-11-24T00:00:00Z"),
+            ],
+        );
+        let report = report(&home);
+        let found: Vec<_> =
+            report.silent.iter().map(|s| (s.requests, s.stream, s.remedy)).collect();
+        assert_eq!(found.len(), 3, "{found:?}");
+        assert!(found[0].2.contains("include_usage") && found[0].0 == 2, "{found:?}");
+        assert!(found.iter().any(|(_, _, remedy)| remedy.starts_with("cut")), "{found:?}");
+        assert!(found.iter().any(|(_, stream, remedy)| !stream && remedy.contains("sse")));
+        assert_eq!(report.summary.without_usage, found.iter().map(|(n, ..)| n).sum::<u64>());
+    }
+}

@@ -1,0 +1,87 @@
+//! What an observer writes: when, and with whose name.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::{MAX_UNATTRIBUTED, Observer, RowSink};
+use crate::meter::exchange::Exchange;
+use crate::meter::feed::Closing;
+use crate::meter::http::{GaveUp, StreamId};
+use crate::meter::price::Book;
+use crate::meter::row::{Completeness, Row};
+
+impl Observer {
+    /// Writes the rows of what is under way, once for all that was seen of it in one go: most
+    /// requests are over by then, and are written once.
+    pub(super) fn settle(&mut self) {
+        match std::mem::take(&mut self.unregistered) {
+            0 => {}
+            requests => self.subject.entry.seen(requests),
+        }
+        let news: Vec<StreamId> =
+            self.streams.iter().filter(|(_, t)| t.news).map(|(stream, _)| *stream).collect();
+        for stream in news {
+            if catch_unwind(AssertUnwindSafe(|| self.write(stream))).is_err() {
+                return self.give_up(GaveUp::Panicked, Instant::now());
+            }
+        }
+    }
+
+    pub(super) fn write(&mut self, stream: StreamId) {
+        let row = self.row(stream);
+        row.into_iter().for_each(|row| self.record(row));
+    }
+
+    /// All that is known of it; with that, the bodies of what is over are kept.
+    pub(super) fn row(&mut self, stream: StreamId) -> Option<Row> {
+        let tracked = self.streams.get_mut(&stream)?;
+        let row = row_of(&tracked.exchange, &self.book.load(), self.closing);
+        keep(&*self.sink, &mut tracked.exchange, &row);
+        tracked.news = false;
+        Some(row)
+    }
+
+    pub(super) fn note_exchange(&mut self) {
+        self.observed.exchanges += 1;
+        self.unregistered += 1;
+    }
+
+    pub(super) fn record(&mut self, mut row: Row) {
+        row.connection = Some(self.subject.entry.id());
+        // An earlier writing of this row must not come after this one, whenever the owner gets known.
+        self.unattributed.retain(|waiting| waiting.id != row.id);
+        let known = self.subject.attribution.borrow().clone();
+        if let Some(known) = known {
+            known.apply(&mut row);
+        } else if self.unattributed.len() < MAX_UNATTRIBUTED {
+            self.unattributed.push(row.clone());
+        }
+        self.sink.record(row);
+    }
+
+    /// The owner is known now: what was written without goes out again.
+    pub(super) fn attribute(&mut self) {
+        let known = self.subject.attribution.borrow().clone();
+        let Some(known) = known else { return };
+        for mut row in std::mem::take(&mut self.unattributed) {
+            known.apply(&mut row);
+            self.sink.record(row);
+        }
+    }
+}
+
+/// Side calls hold nothing that anybody asked a model.
+pub(super) fn keep(sink: &dyn RowSink, exchange: &mut Exchange, row: &Row) {
+    if let Some(bodies) = exchange.captured().filter(|_| row.billable) {
+        sink.keep_bodies(row.id, bodies);
+    }
+}
+
+pub(super) fn row_of(exchange: &Exchange, book: &Book, closing: Option<Closing>) -> Row {
+    let mut row = exchange.row(book);
+    if closing == Some(Closing::Ours) && row.completeness == Completeness::Interrupted {
+        row.completeness_reason = Some("daemon stopped".to_owned());
+        row.error_class = None;
+    }
+    row
+}

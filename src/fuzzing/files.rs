@@ -73,7 +73,7 @@ pub fn prices(data: &[u8]) {
             let _ = book.prices(at);
         }
     } else if let Ok(own) = parse_own(&text) {
-        let book = Book::builtin().with_own(own.get(..8).unwrap_or(&own), at);
+        let book = Book::builtin().with_own(own.get(..8).unwrap_or(&own));
         for price in own.iter().take(8) {
             asked(&book, &price.provider, &price.model);
         }

@@ -68,6 +68,7 @@ step chaos
 tools/chaos.sh 1 30
 
 step tests
+# The corpora of the fuzz targets among them; the search itself is `just fuzz`.
 tools/test.sh
 # 3 = only the reduced suite of clients is installed: said, not passed over.
 tools/clients.sh --check && clients='full suite' || {

@@ -134,6 +134,9 @@ fn a_directory_is_tagged_and_says_so() {
     assert_eq!(said, [Some("shop-copy"), Some("shop"), Some("file"), file.to_str()]);
     std::fs::write(&file, "[project").unwrap();
     let broken = says(&home, &format!("project here {}", work.display())).unwrap();
-    assert!(broken.contains("Problem") && broken.contains(".halton.toml: expected"), "{broken}");
+    assert!(
+        broken.contains("Problem") && broken.contains(".halton.toml: line 1: expected"),
+        "{broken}"
+    );
     assert!(says(&home, &tag).unwrap_err().is::<UsageError>());
 }

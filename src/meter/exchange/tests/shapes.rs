@@ -415,8 +415,9 @@ fn what_is_billed_by_count_is_counted() {
         (rerank, vec![("search_units", 2)], 4_000_000, false),
         (ocr, vec![("pages", 7)], 28_000_000, false),
         (whisper, vec![("audio_seconds", 13)], 1_300_000, false),
-        // What has no price is said, and the rest is priced: 0.15 + 0.60 dollars per million.
-        (tools, vec![("code_runs", 1), ("file_searches", 2)], 750, true),
+        // What has no price (the run) is said, and the rest is priced: 0.15 + 0.60 dollars per million,
+        // and 2.50 dollars per thousand searches.
+        (tools, vec![("code_runs", 1), ("file_searches", 2)], 5_000_750, true),
     ] {
         let row = case.row();
         let found: Vec<_> = row.detail.counts.iter().map(|(k, v)| (k.as_str(), *v)).collect();

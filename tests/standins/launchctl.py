@@ -1,16 +1,13 @@
 """launchctl as far as it is used: the verbs since macOS 10.11, with their texts and exit codes."""
 
-import json
 import os
 import plistlib
 import signal
-import subprocess
 import sys
 
-from standin import Failed
+from standin import Failed, really, start_really
 
 IO_ERROR = "Bootstrap failed: 5: Input/output error\nTry re-running the command as root for richer errors."
-HERE = os.path.dirname(os.path.realpath(__file__))
 OWN_DOMAIN = f"gui/{os.getuid()}"
 
 
@@ -56,7 +53,7 @@ def bootstrap(call, launchd, _, args):
     job = {"path": path, "plist": plist, "pid": None, "runs": 0, "last": None}
     launchd["loaded"][label] = job
     if call.settings["start"]:
-        start_really(call, launchd, label, plist)
+        start_really(call, label, plist)
     elif plist.get("RunAtLoad") or plist.get("KeepAlive"):
         spawn(job)
 
@@ -184,30 +181,6 @@ def taken(call, launchd, label):
 
 def spawn(job):
     job["pid"], job["runs"] = 40_000 + job["runs"] + hash(job["path"]) % 20_000, job["runs"] + 1
-
-
-def start_really(call, launchd, label, plist):
-    os.makedirs(os.path.join(call.dir, "jobs"), exist_ok=True)
-    order = {"label": label, "plist": plist, "settings": call.settings}
-    keeper = subprocess.Popen(
-        [sys.executable, os.path.join(HERE, "launchd.py"), call.dir], start_new_session=True, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
-    )
-    keeper.stdin.write(json.dumps(order))
-    keeper.stdin.close()
-    # It says so when the sockets are open and the job has its file.
-    if not keeper.stdout.readline():
-        sys.exit("the stand-in for launchd did not start")
-
-
-def really(call, label):
-    try:
-        with open(os.path.join(call.dir, "jobs", f"{label}.json")) as file:
-            seen = json.load(file)
-        os.kill(seen["keeper"], 0)
-        return seen
-    except OSError:
-        return None
 
 
 def tell(call, label, number, ending=False):

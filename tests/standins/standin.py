@@ -14,8 +14,11 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
+
+HERE = os.path.dirname(os.path.realpath(__file__))
 
 SETTINGS = {
     # The call to fail: {"at": n} counted over all tools from 1, but for calls of jobs, or
@@ -160,3 +163,28 @@ class Call:
         with open(path + ".tmp", "w") as file:
             json.dump(value, file, indent=1)
         os.replace(path + ".tmp", path)
+
+
+def start_really(call, label, plist):
+    """Has the job kept, and its program run, by a process of its own (launchd.py)."""
+    os.makedirs(os.path.join(call.dir, "jobs"), exist_ok=True)
+    keeper = subprocess.Popen(
+        [sys.executable, os.path.join(HERE, "launchd.py"), call.dir], start_new_session=True, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
+    )
+    keeper.stdin.write(json.dumps({"label": label, "plist": plist, "settings": call.settings}))
+    keeper.stdin.close()
+    # It says so when the sockets are open and the job has its file.
+    if not keeper.stdout.readline():
+        sys.exit("the stand-in for launchd did not start")
+
+
+def really(call, label):
+    """What the keeper of the job has noted, while it lives."""
+    try:
+        with open(os.path.join(call.dir, "jobs", f"{label}.json")) as file:
+            seen = json.load(file)
+        os.kill(seen["keeper"], 0)
+        return seen
+    except OSError:
+        return None

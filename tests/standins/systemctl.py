@@ -2,17 +2,13 @@
 the stand-in for launchd (launchd.py): a unit is translated. The edge's socket is open while the edge's
 service is up, which is less than the real one gives."""
 
-import json
 import os
 import shlex
 import signal
-import subprocess
-import sys
 import time
 
-from standin import Failed
+from standin import Failed, really, start_really
 
-HERE = os.path.dirname(os.path.realpath(__file__))
 PATIENCE = 60
 
 
@@ -87,15 +83,7 @@ def start(call, manager, unit):
         listen = next(l for l in manager["loaded"][needed].splitlines() if l.startswith("ListenStream="))
         host, port = listen.split("=")[1].rsplit(":", 1)
         job["Sockets"] = {"proxy": {"SockNodeName": host, "SockServiceName": port}}
-    os.makedirs(os.path.join(call.dir, "jobs"), exist_ok=True)
-    keeper = subprocess.Popen(
-        [sys.executable, os.path.join(HERE, "launchd.py"), call.dir], start_new_session=True, text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
-    )
-    keeper.stdin.write(json.dumps({"label": unit, "plist": job, "settings": call.settings}))
-    keeper.stdin.close()
-    if not keeper.stdout.readline():
-        sys.exit("the stand-in for systemd did not start")
+    start_really(call, unit, job)
 
 
 def stop(call, manager, unit):
@@ -118,16 +106,6 @@ def show(call, manager, unit):
     known = text is not None or unit in there
     print(f"LoadState={'loaded' if known else 'not-found'}\nActiveState={state}\nUnitFileState={enabled}\n"
           f"MainPID={seen.get('pid') or 0}\nExecMainCode=0\nExecMainStatus=0\nResult=success\nNeedDaemonReload={stale}")
-
-
-def really(call, unit):
-    try:
-        with open(os.path.join(call.dir, "jobs", f"{unit}.json")) as file:
-            seen = json.load(file)
-        os.kill(seen["keeper"], 0)
-        return seen
-    except OSError:
-        return None
 
 
 def failure(call):

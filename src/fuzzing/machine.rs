@@ -3,31 +3,43 @@
 use std::net::SocketAddr;
 
 use super::same;
-use crate::linux::{gnome, owner};
+use crate::linux::gnome;
 use crate::macos::{launchctl, listener, network, plist, procinfo, route};
 use crate::platform::is_proxy_to;
 
-/// `/proc`, netlink, environments, `gsettings`.
+/// `/proc` and netlink (on Linux), environments, `gsettings`.
 pub fn processes(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    #[cfg(target_os = "linux")]
+    owners(data, &text);
     for line in text.lines() {
-        let _ = owner::inode_of_line(line, at(8081), at(50_000));
+        let _ = is_proxy_to(line, local(8081));
+    }
+    for item in gnome::list(&text) {
+        assert!(!item.is_empty() && text.contains(&item));
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn owners(data: &[u8], text: &str) {
+    use crate::linux::owner;
+    for line in text.lines() {
+        let _ = owner::inode_of_line(line, local(8081), local(50_000));
         for field in line.split(' ') {
             if let Some(address) = owner::table_address(field) {
                 assert!(field.ends_with(&format!(":{:04X}", address.port())) || field.len() > 8);
             }
         }
-        let _ = is_proxy_to(line, at(8081));
     }
     for field in 3..8 {
-        let _ = owner::stat_field(&text, field);
+        let _ = owner::stat_field(text, field);
     }
     let _ = owner::inode_of_link(data);
     let _ = owner::diag::parse(data);
-    for item in gnome::list(&text) {
-        assert!(!item.is_empty() && text.contains(&item));
-    }
+}
+
+fn local(port: u16) -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// `networksetup`, `scutil`, `launchctl`, `lsof`, property lists, libproc, the routing socket.

@@ -44,7 +44,7 @@ class Job:
     def obey(self):
         now = time.monotonic()
         told, self.told = self.told, set()
-        if not os.path.isdir(self.dir) or not lives(self.settings["while_pid"]):
+        if not os.path.isdir(os.path.join(self.dir, "jobs")) or not lives(self.settings["while_pid"]):
             told.add(signal.SIGTERM)
             self.plist["ExitTimeOut"] = 1
         if signal.SIGTERM in told and not self.ending:
@@ -118,11 +118,15 @@ class Job:
             "last": self.last, "ending": self.ending is not None or os.path.exists(self.path("ending")),
         }
         text = json.dumps(state)
-        if text != getattr(self, "noted", None) and os.path.isdir(self.dir):
-            self.noted = text
+        if text == getattr(self, "noted", None):
+            return
+        self.noted = text
+        try:
             with open(self.path("tmp"), "w") as file:
                 file.write(text)
             os.replace(self.path("tmp"), self.path("json"))
+        except OSError:
+            pass  # The directory is gone, and with it whoever would read this; the job is to end all the same.
 
     def path(self, suffix):
         return os.path.join(self.dir, "jobs", f"{self.label}.{suffix}")

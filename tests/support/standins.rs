@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -143,10 +143,13 @@ impl Drop for Standins {
             .filter_map(|f| serde_json::from_str::<Value>(&fs::read_to_string(f.path()).ok()?).ok())
             .filter_map(|job| u32::try_from(job["keeper"].as_u64()?).ok())
             .collect();
-        let _ = fs::remove_dir_all(&self.dir);
         let _ = self.server.kill();
         let _ = self.server.wait();
         let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+        // Again, as a keeper may write a file meanwhile.
+        while fs::remove_dir_all(&self.dir).is_err_and(|e| e.kind() != ErrorKind::NotFound)
+            && std::time::Instant::now() < end
+        {}
         let alive = |pid: &u32| Path::new(&format!("/proc/{pid}/stat")).exists() && !zombie(*pid);
         while keepers.iter().any(alive) && std::time::Instant::now() < end {
             std::thread::sleep(std::time::Duration::from_millis(10));

@@ -332,6 +332,15 @@ pub fn release_startup_code() {
     tokio::spawn(crate::linux::resident::release_startup_code());
 }
 
+/// Reads bytes as what Linux says of sockets' owners, for the fuzzer; elsewhere nothing does.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_owners(data: &[u8], text: &str) {
+    #[cfg(target_os = "linux")]
+    crate::linux::owner::read_foreign(data, text);
+    #[cfg(not(target_os = "linux"))]
+    let _ = (data, text);
+}
+
 /// The program that listens on a local port, as `name, pid N`, if that can be told.
 #[must_use]
 pub fn listener_on(addr: SocketAddr) -> Option<String> {

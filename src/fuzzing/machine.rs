@@ -5,41 +5,18 @@ use std::net::SocketAddr;
 use super::same;
 use crate::linux::gnome;
 use crate::macos::{launchctl, listener, network, plist, procinfo, route};
-use crate::platform::is_proxy_to;
+use crate::platform::{is_proxy_to, read_owners};
 
 /// `/proc` and netlink (on Linux), environments, `gsettings`.
 pub fn processes(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    #[cfg(target_os = "linux")]
-    owners(data, &text);
+    read_owners(data, &text);
     for line in text.lines() {
-        let _ = is_proxy_to(line, local(8081));
+        let _ = is_proxy_to(line, SocketAddr::from(([127, 0, 0, 1], 8081)));
     }
     for item in gnome::list(&text) {
         assert!(!item.is_empty() && text.contains(&item));
     }
-}
-
-#[cfg(target_os = "linux")]
-fn owners(data: &[u8], text: &str) {
-    use crate::linux::owner;
-    for line in text.lines() {
-        let _ = owner::inode_of_line(line, local(8081), local(50_000));
-        for field in line.split(' ') {
-            if let Some(address) = owner::table_address(field) {
-                assert!(field.ends_with(&format!(":{:04X}", address.port())) || field.len() > 8);
-            }
-        }
-    }
-    for field in 3..8 {
-        let _ = owner::stat_field(text, field);
-    }
-    let _ = owner::inode_of_link(data);
-    let _ = owner::diag::parse(data);
-}
-
-fn local(port: u16) -> SocketAddr {
-    SocketAddr::from(([127, 0, 0, 1], port))
 }
 
 /// `networksetup`, `scutil`, `launchctl`, `lsof`, property lists, libproc, the routing socket.

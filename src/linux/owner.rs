@@ -127,7 +127,7 @@ fn stat(pid: u32, field: usize) -> Option<u64> {
     stat_field(str::from_utf8(buffer.get(..length)?).ok()?, field)
 }
 
-pub(crate) fn stat_field(stat: &str, field: usize) -> Option<u64> {
+fn stat_field(stat: &str, field: usize) -> Option<u64> {
     // The name, field 2, may hold anything, parentheses included.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(field.checked_sub(3)?)?.parse().ok()
@@ -191,7 +191,7 @@ fn note_sockets(pid: u32, seen: &mut HashMap<u64, Holder>) {
 }
 
 /// `socket:[4242]`
-pub(crate) fn inode_of_link(target: &[u8]) -> Option<u64> {
+fn inode_of_link(target: &[u8]) -> Option<u64> {
     let inode = target.strip_prefix(b"socket:[")?.strip_suffix(b"]")?;
     str::from_utf8(inode).ok()?.parse().ok()
 }
@@ -205,7 +205,7 @@ fn table_inode(client: SocketAddr, local: SocketAddr) -> Option<u64> {
     })
 }
 
-pub(crate) fn inode_of_line(line: &str, client: SocketAddr, local: SocketAddr) -> Option<u64> {
+fn inode_of_line(line: &str, client: SocketAddr, local: SocketAddr) -> Option<u64> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let same = |field: Option<&str>, want| field.and_then(table_address) == Some(plain(want));
     if !same(fields.next(), client) || !same(fields.next(), local) {
@@ -215,7 +215,7 @@ pub(crate) fn inode_of_line(line: &str, client: SocketAddr, local: SocketAddr) -
 }
 
 /// `0100007F:1F91`: words in the machine's byte order.
-pub(crate) fn table_address(field: &str) -> Option<SocketAddr> {
+fn table_address(field: &str) -> Option<SocketAddr> {
     let (address, port) = field.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let word = |at: usize| {
@@ -241,8 +241,27 @@ fn plain(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
+/// Each reader on bytes of anybody's, for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn read_foreign(data: &[u8], text: &str) {
+    let at = |port| SocketAddr::from(([127, 0, 0, 1], port));
+    for line in text.lines() {
+        let _ = inode_of_line(line, at(8081), at(50_000));
+        for field in line.split(' ') {
+            if let Some(address) = table_address(field) {
+                assert!(field.ends_with(&format!(":{:04X}", address.port())) || field.len() > 8);
+            }
+        }
+    }
+    for field in 3..8 {
+        let _ = stat_field(text, field);
+    }
+    let _ = inode_of_link(data);
+    let _ = diag::parse(data);
+}
+
 /// One exact question to the kernel: some 4 µs, however many sockets there are.
-pub(crate) mod diag {
+mod diag {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use super::*;
@@ -327,7 +346,7 @@ pub(crate) mod diag {
         }
     }
 
-    pub(crate) fn parse(answer: &[u8]) -> Option<u64> {
+    pub(super) fn parse(answer: &[u8]) -> Option<u64> {
         let kind = answer.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes)?;
         if kind != SOCK_DIAG_BY_FAMILY {
             return None;

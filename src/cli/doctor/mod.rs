@@ -7,6 +7,7 @@ mod inspectors;
 mod judge;
 
 use std::io::Write;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde_json::json;
@@ -14,6 +15,10 @@ use serde_json::json;
 use super::{Context, Exit, Failure};
 use crate::selftest::Level;
 use judge::{Finding, Fix, judge};
+
+/// How long what was put right may still look wrong.
+const SETTLING: Duration = Duration::from_secs(3);
+const TICK: Duration = Duration::from_millis(50);
 
 #[derive(Args, Debug)]
 #[command(
@@ -39,8 +44,15 @@ pub fn run(ctx: &Context, args: &DoctorArgs, out: &mut impl Write) -> Result<Exi
             }
         }
         done.extend(fixes.iter().map(|fix| fix::apply(ctx, fix)));
-        if !done.is_empty() {
+        // What a running process was told takes it a moment.
+        let end = Instant::now() + SETTLING;
+        while !done.is_empty() {
             findings = judge(&gather::gather(ctx));
+            let same = |f: &Finding| f.fix.as_ref().is_some_and(|fix| fixes.contains(fix));
+            if Instant::now() >= end || !findings.iter().any(same) {
+                break;
+            }
+            std::thread::sleep(TICK);
         }
     }
     let level = findings.iter().map(|f| f.level).max().unwrap_or(Level::Ok).max(Level::Ok);

@@ -165,7 +165,7 @@ case $mode in
     zig_tools
     # It never runs: dependencies need no optimising.
     CARGO_TARGET_DIR=target/macos-link cargo build --config 'profile.dev.package."*".opt-level=0' --target "$target" "$@"
-    file target/macos-link/$target/*/halton-meter | tee /dev/stderr | grep -q 'Mach-O 64-bit arm64 executable'
+    file target/macos-link/$target/*/halton-meter | tee -a /dev/stderr | grep -q 'Mach-O 64-bit arm64 executable'
     ;;
   *)
     echo "usage: $0 [clippy|check|link|externs] [cargo arguments]" >&2

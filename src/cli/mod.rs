@@ -6,7 +6,7 @@ mod budget;
 mod ca;
 mod client;
 mod config;
-mod doctor;
+pub(crate) mod doctor;
 mod env;
 mod events;
 mod exit;

@@ -25,15 +25,29 @@ pub struct Inspected {
 /// # Errors
 /// When a file can't be read.
 pub fn inspect(home: &Home, hosts: &[HostPattern]) -> Result<Result<Inspected, String>, CaError> {
-    let ca = match Ca::open(home)? {
-        Ok(ca) => ca,
-        Err(unfit) => return Ok(Err(unfit.to_string())),
-    };
-    let unfit = ca.examine(hosts, SystemTime::now())?;
-    Ok(Ok(Inspected {
+    match Ca::open(home)? {
+        Ok(ca) => look(&ca, hosts, SystemTime::now()).map(Ok),
+        Err(unfit) => Ok(Err(unfit.to_string())),
+    }
+}
+
+fn look(ca: &Ca, hosts: &[HostPattern], now: SystemTime) -> Result<Inspected, CaError> {
+    let unfit = ca.examine(hosts, now)?;
+    Ok(Inspected {
         certificate: ca.certificate().clone(),
         not_after: *ca.validity.end(),
         unfit: unfit.as_ref().map(Unfit::to_string),
         covers_selftest: ca.server_config(SELFTEST_HOST, None).is_ok(),
-    }))
+    })
+}
+
+/// Looks at what two files of these contents hold, for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn inspect_files(
+    cert: &[u8],
+    key: &[u8],
+    hosts: &[HostPattern],
+    now: SystemTime,
+) -> Option<Inspected> {
+    Ca::parse(cert, key).and_then(|ca| look(&ca, hosts, now).ok())
 }

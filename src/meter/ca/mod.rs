@@ -30,6 +30,8 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 
 pub use bundle::Bundle;
+#[cfg(any(test, fuzzing))]
+pub(crate) use inspect::inspect_files;
 pub use inspect::{Inspected, inspect};
 
 use crate::config::HostPattern;
@@ -174,15 +176,15 @@ impl Ca {
         let (Some(cert), Some(key)) = (read(&home.ca_cert())?, read(&home.ca_key())?) else {
             return Ok(Err(Unfit::Missing));
         };
-        let Ok(der) = CertificateDer::from_pem_slice(&cert) else {
-            return Ok(Err(Unfit::Damaged));
-        };
-        let key = std::str::from_utf8(&key).ok().and_then(|pem| KeyPair::from_pem(pem).ok());
-        let Some(key) = key else { return Ok(Err(Unfit::Damaged)) };
-        let Ok(issuer) = Issuer::from_ca_cert_der(&der, key) else {
-            return Ok(Err(Unfit::Damaged));
-        };
-        Ok(Self::assemble(der, issuer).map_err(|_| Unfit::Damaged))
+        Ok(Self::parse(&cert, &key).ok_or(Unfit::Damaged))
+    }
+
+    /// Of the two files' contents.
+    fn parse(cert: &[u8], key: &[u8]) -> Option<Self> {
+        let der = CertificateDer::from_pem_slice(cert).ok()?;
+        let key = KeyPair::from_pem(std::str::from_utf8(key).ok()?).ok()?;
+        let issuer = Issuer::from_ca_cert_der(&der, key).ok()?;
+        Self::assemble(der, issuer).ok()
     }
 
     fn create(home: &Home, hosts: &[HostPattern], now: SystemTime) -> Result<Self, CaError> {

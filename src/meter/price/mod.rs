@@ -15,6 +15,6 @@ pub(crate) use money::shifted;
 pub use money::{nano_from_decimal, usd};
 #[cfg(any(test, fuzzing))]
 pub(crate) use own::parse_own;
-pub use own::{Dollars, OwnError, OwnPrice, OwnRates, read_own, write_own};
+pub use own::{Dollars, OwnPrice, OwnRates, read_own, write_own};
 pub use quote::{Query, Quote};
 pub use sources::{Comparison, Difference, SourcesError};

@@ -350,9 +350,24 @@ pub fn listener_on(addr: SocketAddr) -> Option<String> {
     return crate::macos::listener::on(addr);
 }
 
-/// Programs of this user that were started with a proxy variable that leads there, as `name, pid N`.
+/// A running program of this user's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Running {
+    pub pid: u32,
+    pub name: String,
+    /// For how long it has been running, if that can be told.
+    pub age: Option<Duration>,
+}
+
+impl std::fmt::Display for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, pid {}", self.name, self.pid)
+    }
+}
+
+/// Programs that were started with a proxy variable that leads there.
 #[must_use]
-pub fn programs_pointing_at(addr: SocketAddr) -> Vec<String> {
+pub fn programs_pointing_at(addr: SocketAddr) -> Vec<Running> {
     #[cfg(target_os = "linux")]
     return crate::linux::environ::pointing_at(addr);
     #[cfg(not(target_os = "linux"))]

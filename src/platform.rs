@@ -29,6 +29,16 @@ pub fn notification(title: &str, text: &str) -> Vec<String> {
     return crate::macos::notification(title, text);
 }
 
+/// The program that opens an address in the user's browser; `None`: there is no screen for one.
+#[must_use]
+pub fn browser_opener() -> Option<&'static str> {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if is_macos() {
+        return (!set("SSH_CONNECTION")).then_some("open");
+    }
+    (set("DISPLAY") || set("WAYLAND_DISPLAY")).then_some("xdg-open")
+}
+
 /// Runs a tool whose answer does not matter, and ends it when it takes too long.
 ///
 /// # Errors

@@ -222,7 +222,7 @@ fn a_host_more_makes_a_next_authority_and_nobody_notices() {
     assert_eq!(fs::read(stand.home.ca_cert()).unwrap(), before);
     let bundle = stand.scratch().join("early.pem");
     fs::write(&bundle, early).unwrap();
-    let mut program = hello.clone();
+    let mut program = hello;
     program.argv.extend(["--cacert".to_owned(), bundle.display().to_string()]);
     let output = stand.run(&program);
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());

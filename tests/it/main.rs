@@ -48,5 +48,6 @@ mod supervision;
 mod surfaces;
 mod systemd;
 mod upgrade;
+mod views;
 mod watchdog;
 mod wire;

@@ -29,7 +29,7 @@ impl Protocol {
 }
 
 /// Whether the row tells the whole exchange.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Completeness {
     /// Written when the request is seen. Rows still `open` at the daemon's start become

@@ -1,5 +1,7 @@
 //! Which requests were answered without the usage being told, and what would have it told.
 
+use std::collections::BTreeMap;
+
 use rusqlite::params_from_iter;
 use serde::Serialize;
 
@@ -31,28 +33,37 @@ impl Ledger {
         clause.add_opt("started_at >= ?", Some(from.as_microsecond()));
         clause.add_opt("started_at < ?", Some(to.as_microsecond()));
         clause.add_in("project", query.project.as_deref().map(|name| self.names.recorded(name)));
-        // As `Sums::add` counts them.
+        // As `Sums::add` counts them. Counted here: SQLite would sort them all first.
         let sql = format!(
             "SELECT provider, surface, coalesce(model, model_requested), coalesce(stream, 0), \
-             completeness, count(*) FROM requests INDEXED BY requests_silent \
+             completeness FROM requests INDEXED BY requests_silent \
              WHERE billable AND usage = 'absent' AND cost_nanousd IS NULL AND error_class IS NULL \
-             AND coalesce(status, 0) < 400 AND completeness <> 'open'{} \
-             GROUP BY 1, 2, 3, 4, 5 ORDER BY 6 DESC, 1, 2, 3",
+             AND coalesce(status, 0) < 400 AND completeness <> 'open'{}",
             clause.sql
         );
         let mut stmt = self.conn.prepare_cached(&sql)?;
-        let found = stmt.query_map(params_from_iter(clause.values), |row| {
+        let mut rows = stmt.query(params_from_iter(clause.values))?;
+        let mut counts: BTreeMap<SilentKind, u64> = BTreeMap::new();
+        while let Some(row) = rows.next()? {
             let mut c = Columns::new(row);
-            let (provider, surface, model) = (c.next()?, c.next::<Option<String>>()?, c.next()?);
-            let stream: bool = c.next()?;
-            let completeness = c.next::<Name<Completeness>>()?.0;
-            let requests = c.next::<i64>()?.unsigned_abs();
-            let kind = surface.as_deref().and_then(Kind::named);
-            let remedy = remedy(kind, stream, completeness);
-            Ok(Silent { provider, surface, model, stream, requests, remedy })
-        })?;
-        Ok(found.collect::<rusqlite::Result<_>>()?)
+            let (provider, surface, model) = (c.next()?, c.next()?, c.next()?);
+            let kind = (provider, surface, model, c.next()?, c.next::<Name<Completeness>>()?.0);
+            *counts.entry(kind).or_default() += 1;
+        }
+        let mut found: Vec<Silent> = counts.into_iter().map(silent).collect();
+        found.sort_by_key(|silent| std::cmp::Reverse(silent.requests));
+        Ok(found)
     }
+}
+
+/// Provider, surface, model, whether it streams, completeness.
+type SilentKind = (String, Option<String>, Option<String>, bool, Completeness);
+
+fn silent((kind, requests): (SilentKind, u64)) -> Silent {
+    let (provider, surface, model, stream, completeness) = kind;
+    let named = surface.as_deref().and_then(Kind::named);
+    let remedy = remedy(named, stream, completeness);
+    Silent { provider, surface, model, stream, requests, remedy }
 }
 
 fn remedy(kind: Option<Kind>, stream: bool, completeness: Completeness) -> &'static str {

@@ -171,7 +171,7 @@ impl Http2 {
             return Err(GaveUp::TooManyStreams);
         }
         self.opened = stream;
-        let head = request_head(fields).ok_or(GaveUp::BadHead)?;
+        let head = request_head(&fields).ok_or(GaveUp::BadHead)?;
         let connect = head.method == "CONNECT";
         self.streams.insert(stream, Stream { connect, ..Stream::default() });
         sink(HttpEvent::Request { stream: StreamId::from(stream), head });
@@ -196,7 +196,7 @@ impl Http2 {
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         let id = StreamId::from(stream);
         if !state.responded {
-            let head = response_head(fields).ok_or(GaveUp::BadHead)?;
+            let head = response_head(&fields).ok_or(GaveUp::BadHead)?;
             let status = head.status;
             if (100..200).contains(&status) {
                 sink(HttpEvent::Informational { stream: id, status });
@@ -261,35 +261,28 @@ impl Http2 {
     }
 }
 
-fn request_head(fields: Headers) -> Option<RequestHead> {
+fn request_head(fields: &Headers) -> Option<RequestHead> {
     let mut head = RequestHead::default();
-    let mut host = None;
-    for (name, value) in fields.0 {
-        match name.as_str() {
-            ":method" => head.method = text(value),
-            ":path" => head.target = text(value),
-            ":authority" => head.authority = Some(text(value)),
-            ":protocol" => head.protocol = Some(text(value)),
-            name if name.starts_with(':') => {}
-            _ => {
-                if name == "host" && host.is_none() {
-                    host = Some(text(value.clone()));
-                }
-                head.headers.0.push((name, value));
-            }
+    for (name, value) in fields.iter() {
+        match name {
+            b":method" => head.method = text(value),
+            b":path" => head.target = text(value),
+            b":authority" => head.authority = Some(text(value)),
+            b":protocol" => head.protocol = Some(text(value)),
+            [b':', ..] => {}
+            [..] => head.headers.push(name, value),
         }
     }
-    head.authority = head.authority.or(host);
+    head.authority = head.authority.or_else(|| head.headers.get("host").map(str::to_owned));
     (!head.method.is_empty()).then_some(head)
 }
 
-fn response_head(fields: Headers) -> Option<ResponseHead> {
+fn response_head(fields: &Headers) -> Option<ResponseHead> {
     let status = fields.get(":status")?.parse().ok()?;
-    let headers = fields.0.into_iter().filter(|(name, _)| !name.starts_with(':')).collect();
-    Some(ResponseHead { status, headers: Headers(headers) })
+    let headers = fields.iter().filter(|(name, _)| !name.starts_with(b":")).collect();
+    Some(ResponseHead { status, headers })
 }
 
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

@@ -203,6 +203,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
         instance,
         home: home.clone(),
         token,
+        sessions: Default::default(),
         journal: journal.clone(),
         health: health.clone(),
         edge: edge_monitor::Board::default(),

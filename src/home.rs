@@ -123,6 +123,15 @@ impl Home {
     pub fn ca_cert(&self) -> PathBuf {
         self.ca_dir().join("ca.pem")
     }
+    /// The CA that will be in its place, as long as one waits.
+    #[must_use]
+    pub fn next_ca_key(&self) -> PathBuf {
+        self.ca_dir().join("next-key.pem")
+    }
+    #[must_use]
+    pub fn next_ca_cert(&self) -> PathBuf {
+        self.ca_dir().join("next.pem")
+    }
     /// System roots plus our CA, for tools that take one file.
     #[must_use]
     pub fn ca_bundle(&self) -> PathBuf {

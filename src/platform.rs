@@ -29,6 +29,16 @@ pub fn notification(title: &str, text: &str) -> Vec<String> {
     return crate::macos::notification(title, text);
 }
 
+/// The program that opens an address in the user's browser; `None`: there is no screen for one.
+#[must_use]
+pub fn browser_opener() -> Option<&'static str> {
+    let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    if is_macos() {
+        return (!set("SSH_CONNECTION")).then_some("open");
+    }
+    (set("DISPLAY") || set("WAYLAND_DISPLAY")).then_some("xdg-open")
+}
+
 /// Runs a tool whose answer does not matter, and ends it when it takes too long.
 ///
 /// # Errors
@@ -350,9 +360,24 @@ pub fn listener_on(addr: SocketAddr) -> Option<String> {
     return crate::macos::listener::on(addr);
 }
 
-/// Programs of this user that were started with a proxy variable that leads there, as `name, pid N`.
+/// A running program of this user's.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Running {
+    pub pid: u32,
+    pub name: String,
+    /// For how long it has been running, if that can be told.
+    pub age: Option<Duration>,
+}
+
+impl std::fmt::Display for Running {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}, pid {}", self.name, self.pid)
+    }
+}
+
+/// Programs that were started with a proxy variable that leads there.
 #[must_use]
-pub fn programs_pointing_at(addr: SocketAddr) -> Vec<String> {
+pub fn programs_pointing_at(addr: SocketAddr) -> Vec<Running> {
     #[cfg(target_os = "linux")]
     return crate::linux::environ::pointing_at(addr);
     #[cfg(not(target_os = "linux"))]

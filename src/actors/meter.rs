@@ -158,7 +158,8 @@ pub struct Keys {
 
 impl Keys {
     fn load(home: &Home, config: &Config, log: &Logger) -> Result<Self, CaError> {
-        let (ca, trust) = read(home, config, log)?;
+        let ca = Ca::load_or_create(home, &config.meter.hosts, log)?;
+        let trust = publish(&ca, home, config, log);
         Ok(Self {
             ca: Arc::new(ArcSwap::from_pointee(ca)),
             trust: Arc::new(ArcSwap::from_pointee(trust)),
@@ -170,15 +171,16 @@ impl Keys {
     /// # Errors
     /// When there is no authority for it and none can be made; then nothing has changed.
     pub fn reload(&self, home: &Home, config: &Config, log: &Logger) -> Result<(), CaError> {
-        let (ca, trust) = read(home, config, log)?;
-        self.ca.store(Arc::new(ca));
-        self.trust.store(Arc::new(trust));
+        let ca = Arc::new(Ca::load_or_create(home, &config.meter.hosts, log)?);
+        // Before the bundle loses a CA that has been replaced, nothing is signed with it any more.
+        self.ca.store(Arc::clone(&ca));
+        self.trust.store(Arc::new(publish(&ca, home, config, log)));
         Ok(())
     }
 }
 
-fn read(home: &Home, config: &Config, log: &Logger) -> Result<(Ca, Trust), CaError> {
-    let ca = Ca::load_or_create(home, &config.meter.hosts, log)?;
+/// Writes the bundle for programs; whom we believe ourselves.
+fn publish(ca: &Ca, home: &Home, config: &Config, log: &Logger) -> Trust {
     let file = config.upstream.extra_ca_file.as_ref();
     let extra = file.map(|file| read_certificates(file)).unwrap_or_default();
     if let Err(e) = ca.write_bundle(home, &extra) {
@@ -188,5 +190,5 @@ fn read(home: &Home, config: &Config, log: &Logger) -> Result<(Ca, Trust), CaErr
     if let Some(problem) = trust.problem() {
         slog::error!(log, "providers can't all be verified"; "problem" => problem);
     }
-    Ok((ca, trust))
+    trust
 }

@@ -1,6 +1,7 @@
-//! `ca path`, `ca bundle`, `ca trust`, `ca untrust`.
+//! `ca path`, `ca bundle`, `ca trust`, `ca untrust`, `ca rotate`.
 
-use std::fs;
+mod rotate;
+
 use std::io::Write;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use clap::{Args, Subcommand};
 use super::apply::Leftover;
 use super::{Context, Exit, Failure, apply, client, env, say};
 use crate::home::Home;
+use crate::meter::ca;
 use crate::platform;
 use crate::setup::{self, StepError};
 use crate::trust_store::{Authority, Change, Plan, TrustStoreError};
@@ -25,6 +27,8 @@ pub enum CaCommand {
     Trust(ConsentArgs),
     /// Take it out again, with every earlier one of ours.
     Untrust(ConsentArgs),
+    /// Put a new CA in its place without a request that fails: first it is published, then it signs.
+    Rotate(rotate::RotateArgs),
 }
 
 #[derive(Args, Debug)]
@@ -55,13 +59,14 @@ pub fn run(ctx: &Context, command: &CaCommand, out: &mut impl Write) -> Result<E
             }
         }
         CaCommand::Untrust(args) => change(ctx, Change::Untrust, args.yes)?,
+        CaCommand::Rotate(args) => rotate::run(ctx, args, out)?,
     }
     Ok(Exit::OK)
 }
 
 fn change(ctx: &Context, change: Change, yes: bool) -> Result<(), Failure> {
     let lock = apply::begin(ctx, Leftover::Refuse)?;
-    let plan = platform::trust_store().plan(change, &authorities(&ctx.home)).map_err(failure)?;
+    let plan = plan(change, &ctx.home).map_err(failure)?;
     let store = format!("the trust store of this system ({})", plan.store);
     if plan.steps.is_empty() {
         say(match change {
@@ -86,6 +91,16 @@ fn change(ctx: &Context, change: Change, yes: bool) -> Result<(), Failure> {
     Ok(())
 }
 
+/// For all that are to be trusted: while a next CA waits, two.
+fn plan(change: Change, home: &Home) -> Result<Plan, TrustStoreError> {
+    let store = platform::trust_store();
+    let mut plan = store.plan(change, &authorities(home))?;
+    if let (Change::Trust, Some(next)) = (change, Authority::read(&home.next_ca_cert())) {
+        plan.steps.extend(store.plan(change, &[next])?.steps);
+    }
+    Ok(plan)
+}
+
 fn show(plan: &Plan, change: Change, store: &str) {
     match change {
         Change::Trust => say(format_args!(
@@ -103,13 +118,15 @@ fn show(plan: &Plan, change: Change, store: &str) {
     }
 }
 
-/// The one in use, then those that were replaced.
+/// The one in use, the next one, then those that were replaced.
 pub fn authorities(home: &Home) -> Vec<Authority> {
-    let retired = fs::read_dir(home.ca_dir()).into_iter().flatten().flatten().map(|e| e.path());
-    let retired = retired.filter(|path| {
-        path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("retired-"))
-    });
-    [home.ca_cert()].into_iter().chain(retired).filter_map(|p| Authority::read(&p)).collect()
+    let mut found: Vec<Authority> = Vec::new();
+    for authority in ca::files(home).iter().filter_map(|file| Authority::read(file)) {
+        if !found.iter().any(|known| known.certificate == authority.certificate) {
+            found.push(authority);
+        }
+    }
+    found
 }
 
 fn failure(error: TrustStoreError) -> Failure {

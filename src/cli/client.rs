@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 
 use super::Context;
@@ -90,10 +91,23 @@ pub fn clear_bypass(ctx: &Context, patience: Duration) -> Result<u64, String> {
         .ok_or_else(|| "an answer without sense".to_owned())
 }
 
+/// What a browser logs in with: a path with a code in it that is good once.
+#[derive(Clone, Debug, Deserialize)]
+pub struct LoginCode {
+    pub path: String,
+    pub expires_in_s: u64,
+}
+
+pub fn login_code(ctx: &Context, patience: Duration) -> Result<LoginCode, String> {
+    let answer = call(ctx, Method::Post, "/v1/login-codes", patience)?;
+    serde_json::from_value(answer).map_err(|_| "an answer without sense".to_owned())
+}
+
 #[derive(Clone, Copy, Debug)]
 enum Method {
     Get,
     Delete,
+    Post,
 }
 
 fn call(ctx: &Context, method: Method, path: &str, patience: Duration) -> Result<Value, String> {
@@ -133,14 +147,22 @@ fn ask(
         .build()
         .into();
     let url = format!("http://{addr}{path}");
-    let mut request = match method {
-        Method::Get => agent.get(url),
-        Method::Delete => agent.delete(url),
+    let answer = match method {
+        Method::Get => bearing(agent.get(url), token).call(),
+        Method::Delete => bearing(agent.delete(url), token).call(),
+        Method::Post => bearing(agent.post(url), token).send_empty(),
     };
-    if let Some(token) = token {
-        request = request.header("authorization", format!("Bearer {token}"));
-    }
-    let mut response = request.call().map_err(|e| e.to_string())?;
+    let mut response = answer.map_err(|e| e.to_string())?;
     let body = response.body_mut().read_json().map_err(|e| e.to_string())?;
     Ok((response.status().as_u16(), body))
+}
+
+fn bearing<Body>(
+    request: ureq::RequestBuilder<Body>,
+    token: Option<&str>,
+) -> ureq::RequestBuilder<Body> {
+    match token {
+        Some(token) => request.header("authorization", format!("Bearer {token}")),
+        None => request,
+    }
 }

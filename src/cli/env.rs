@@ -9,8 +9,9 @@ use clap::{Args, ValueEnum};
 
 use super::{Context, Exit, Failure, client, lifecycle};
 use crate::config::NoProxy;
-use crate::home::{self, Home, PidLock};
+use crate::home::{Home, PidLock};
 use crate::meter::ca::Ca;
+pub use crate::meter::ca::union_bundle;
 use crate::meter::trust;
 
 /// Proxy variables; tools differ in which case they read.
@@ -124,14 +125,17 @@ pub fn prepare_ca(ctx: &Context) -> Result<(), Failure> {
     let log = slog::Logger::root(slog::Discard, slog::o!());
     let config = &ctx.loaded.config;
     let extra = config.upstream.extra_ca_file.as_deref().map(trust::read_certificates);
-    let certificate = || std::fs::read(ctx.home.ca_cert()).ok();
-    let before = certificate();
+    let certificates = || {
+        let read = |path: &Path| std::fs::read(path).ok();
+        (read(&ctx.home.ca_cert()), read(&ctx.home.next_ca_cert()))
+    };
+    let before = certificates();
     Ca::load_or_create(&ctx.home, &config.meter.hosts, &log)
         .and_then(|ca| ca.write_bundle(&ctx.home, &extra.unwrap_or_default()))
         .map(drop)
         .map_err(|e| Failure::new(Exit::CANT_CREATE, e))?;
-    // A daemon that went on to sign with the old one would be refused by every new client.
-    if before.is_some() && before != certificate() {
+    // A daemon that went on to sign as before would be refused by every new client.
+    if before.0.is_some() && before != certificates() {
         lifecycle::reload(ctx);
     }
     Ok(())
@@ -198,27 +202,6 @@ pub fn foreign_proxy(
         .find(|url| !url.is_empty() && !ours(url))
 }
 
-/// `own` plus our CA in one file, named by the content's origin so that repeated calls agree.
-pub fn union_bundle(home: &Home, own: &Path) -> Option<PathBuf> {
-    let mut pem = std::fs::read(own).ok()?;
-    let ca = std::fs::read(home.ca_cert()).ok()?;
-    if !pem.ends_with(b"\n") {
-        pem.push(b'\n');
-    }
-    pem.extend_from_slice(&ca);
-    let name: String = own
-        .display()
-        .to_string()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
-        .collect();
-    let path = home.ca_dir().join(format!("union{name}"));
-    if std::fs::read(&path).ok().as_deref() != Some(pem.as_slice()) {
-        home::write_atomic(&path, &pem).ok()?;
-    }
-    Some(path)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -267,18 +250,5 @@ mod tests {
             foreign_proxy(&map(&[("https_proxy", "http://proxy.corp:3128")]), edge),
             Some("http://proxy.corp:3128")
         );
-    }
-
-    #[test]
-    fn a_union_holds_both() {
-        let dir = tempfile::tempdir().unwrap();
-        let home = Home::at(dir.path().join("h"));
-        home.create().unwrap();
-        std::fs::write(home.ca_cert(), "OURS\n").unwrap();
-        let own = dir.path().join("corp.pem");
-        std::fs::write(&own, "THEIRS").unwrap();
-        let path = union_bundle(&home, &own).unwrap();
-        assert_eq!(std::fs::read_to_string(path).unwrap(), "THEIRS\nOURS\n");
-        assert_eq!(union_bundle(&home, &dir.path().join("none")), None);
     }
 }

@@ -6,6 +6,7 @@ mod budget;
 mod ca;
 mod client;
 mod config;
+mod dashboard;
 mod doctor;
 mod env;
 mod events;
@@ -13,6 +14,7 @@ mod exit;
 mod export;
 mod init;
 mod lifecycle;
+mod live;
 mod manual;
 mod output;
 mod pricing;
@@ -30,6 +32,7 @@ mod services;
 mod status;
 mod statusline;
 mod summary;
+mod top;
 mod uninstall;
 mod up;
 mod upgrade;
@@ -75,6 +78,10 @@ enum Command {
     Run(run::RunArgs),
     /// Run the whole tree in the foreground with a live view; Ctrl-C ends it.
     Up,
+    /// What runs now, and what today has come to: a live view.
+    Top(top::TopArgs),
+    /// The same and more in your browser.
+    Dashboard(dashboard::DashboardArgs),
     /// Install services; with --apps and --full, lead more through the meter. Shows each change first.
     Init(init::InitArgs),
     /// Undo every change that `init` made.
@@ -228,6 +235,8 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
             drop(out);
             up::run(&ctx)
         }
+        Command::Top(args) => top::run(ctx.warned(), &args, &mut out),
+        Command::Dashboard(args) => dashboard::run(&ctx, &args, &mut out),
         Command::Init(args) => init::run(ctx.checked()?, &args),
         Command::Uninstall(args) => uninstall::run(&ctx, &args),
         Command::Start(args) => lifecycle::start(ctx.checked()?, &args),

@@ -132,7 +132,7 @@ fn unmetered(ctx: &Context, tree: &Tree) -> Option<(String, String)> {
                     "the CA is of an earlier version and has no place for the test's host; your own \
                      hosts are not affected"
                         .to_owned(),
-                    format!("remove {} and `halton-meter restart` makes a new one", ctx.home.ca_cert().display()),
+                    "`halton-meter ca rotate` makes one that has".to_owned(),
                 )
             })
         }

@@ -4,6 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{self, Health, Tree};
@@ -20,8 +21,9 @@ pub struct StatusArgs {
 }
 
 /// The one word on top.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum State {
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
     /// Edge and daemon are up and can meter.
     Metering,
     /// Stopped by the user; requests pass.
@@ -33,7 +35,7 @@ enum State {
 }
 
 impl State {
-    fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         match self {
             Self::Metering => "metering",
             Self::Stopped => "stopped",
@@ -45,13 +47,7 @@ impl State {
 
 pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let tree = Tree::look(ctx, ASK);
-    let stopped = ctx.home.user_stopped().exists();
-    let state = match (&tree.edge_answer, tree.metering(), stopped) {
-        (_, true, _) => State::Metering,
-        (Some(_), false, true) => State::Stopped,
-        (Some(_), false, false) => State::Passing,
-        (None, false, _) => State::Down,
-    };
+    let state = state_of(ctx, &tree);
     let answers = matches!(tree.health, Health::Ok(_) | Health::Degraded(_));
     let actors = answers.then(|| client::api(ctx, "/v1/actors", ASK).ok()).flatten();
     let mode = Mode::installed(&ctx.home);
@@ -107,6 +103,16 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
         State::Metering | State::Stopped => Exit::OK,
         State::Passing | State::Down => Exit::FAILED,
     })
+}
+
+pub fn state_of(ctx: &Context, tree: &Tree) -> State {
+    let stopped = ctx.home.user_stopped().exists();
+    match (&tree.edge_answer, tree.metering(), stopped) {
+        (_, true, _) => State::Metering,
+        (Some(_), false, true) => State::Stopped,
+        (Some(_), false, false) => State::Passing,
+        (None, false, _) => State::Down,
+    }
 }
 
 fn print(
@@ -195,7 +201,7 @@ fn health_name(health: &Health) -> &'static str {
     }
 }
 
-fn reasons(health: &Health) -> Vec<String> {
+pub fn reasons(health: &Health) -> Vec<String> {
     match health {
         Health::Ok(body) | Health::Degraded(body) => body
             .get("reasons")

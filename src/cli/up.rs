@@ -5,18 +5,15 @@ use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use rustix::process::Signal;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::client::Tree;
 use super::lifecycle::{self, Ready};
+use super::live::{self, Ended};
 use super::{Context, Exit, Failure, env, output, requests as rows_of, say};
-use crate::meter::ledger::{Ledger, RequestFilter};
 use crate::supervisor::journal;
 
 const TICK: Duration = Duration::from_millis(250);
@@ -25,10 +22,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub fn run(ctx: &Context) -> Result<Exit, Failure> {
     ctx.home.create()?;
     env::prepare_ca(ctx)?;
-    let ended = Arc::new(AtomicBool::new(false));
-    for signal in [SIGINT, SIGTERM, SIGHUP] {
-        signal_hook::flag::register(signal, Arc::clone(&ended))?;
-    }
+    let ended = Ended::on_signals()?;
     let journal = journal::Tail::at_end(&ctx.home.journal_file());
     let tree = Tree::look(ctx, Duration::from_secs(1));
     let root = if tree.root.is_some() {
@@ -76,20 +70,15 @@ fn end(mut root: Child) -> std::io::Result<()> {
     root.wait().map(drop)
 }
 
-fn watch(ctx: &Context, mut journal: journal::Tail, ended: &AtomicBool) -> std::io::Result<()> {
+fn watch(ctx: &Context, mut journal: journal::Tail, ended: &Ended) -> std::io::Result<()> {
     let mut out = std::io::stdout();
     let live = out.is_terminal();
     let since = Timestamp::now();
     let mut shown = HashSet::new();
     let (mut requests, mut nanousd) = (0u64, 0i128);
-    while !ended.load(Ordering::Relaxed) {
+    while !ended.yet() {
         let mut lines: Vec<String> = journal.poll().iter().map(ToString::to_string).collect();
-        let filter =
-            RequestFilter { since: Some(since), limit: Some(200), ..RequestFilter::default() };
-        let rows = Ledger::open(&ctx.home)
-            .and_then(|ledger| ledger.requests(&filter))
-            .map(|page| page.rows)
-            .unwrap_or_default();
+        let rows = live::rows(&ctx.home, since, 200).unwrap_or_default();
         // In the order of their ends: a long one may have begun before many that are shown.
         for row in rows.iter().rev().filter(|r| r.ended_at.is_some()) {
             if shown.insert(row.id) {

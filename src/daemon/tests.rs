@@ -150,6 +150,7 @@ async fn a_restart_of_the_meter_keeps_its_tap() {
         instance: Uuid::new_v4(),
         home: home.clone(),
         token: Token::random().unwrap(),
+        sessions: Default::default(),
         journal: Journal::disabled(),
         health: health.clone(),
         edge: edge_monitor::Board::default(),

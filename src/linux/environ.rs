@@ -3,11 +3,19 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::time::Duration;
 
-/// `name, pid N`, of programs of this user.
+use super::owner;
+use crate::platform::Running;
+
+/// Clock ticks of a second, as the kernel counts them for programs on every architecture of ours.
+const TICKS: u64 = 100;
+
+/// By pid.
 #[must_use]
-pub fn pointing_at(addr: SocketAddr) -> Vec<String> {
+pub fn pointing_at(addr: SocketAddr) -> Vec<Running> {
     let own = std::process::id();
+    let uptime = uptime();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut found: Vec<_> = processes
         .filter_map(|entry| {
@@ -15,15 +23,47 @@ pub fn pointing_at(addr: SocketAddr) -> Vec<String> {
             // Of another user's it can't be read.
             let environ = fs::read(entry.path().join("environ")).ok()?;
             let name = fs::read_to_string(entry.path().join("comm")).ok()?;
-            (pid != own && leads_to(&environ, addr)).then(|| (pid, name.trim().to_owned()))
+            let started = owner::start_time(pid).map(|t| Duration::from_millis(t * 1000 / TICKS));
+            let age = uptime.zip(started).and_then(|(now, then)| now.checked_sub(then));
+            let running = Running { pid, name: name.trim().to_owned(), age };
+            (pid != own && leads_to(&environ, addr)).then_some(running)
         })
         .collect();
-    found.sort_unstable();
-    found.into_iter().map(|(pid, name)| format!("{name}, pid {pid}")).collect()
+    found.sort_unstable_by_key(|running| running.pid);
+    found
+}
+
+fn uptime() -> Option<Duration> {
+    let text = fs::read_to_string("/proc/uptime").ok()?;
+    Duration::try_from_secs_f64(text.split_ascii_whitespace().next()?.parse().ok()?).ok()
 }
 
 fn leads_to(environ: &[u8], addr: SocketAddr) -> bool {
     environ.split(|b| *b == 0).any(|variable| {
         std::str::from_utf8(variable).is_ok_and(|text| crate::platform::is_proxy_to(text, addr))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_long_a_program_has_been_running() {
+        let began = std::time::Instant::now();
+        let before = uptime().unwrap();
+        let mut child = std::process::Command::new("cat")
+            .env("HTTPS_PROXY", "http://127.0.0.1:7")
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        let found = pointing_at(([127, 0, 0, 1], 7).into());
+        let ours = found.iter().find(|running| running.pid == child.id()).cloned();
+        let at_most = began.elapsed() + Duration::from_secs(1);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let ours = ours.unwrap();
+        assert_eq!(ours.name, "cat");
+        assert!(ours.age.unwrap() <= at_most && before > Duration::ZERO, "{ours:?}");
+    }
 }

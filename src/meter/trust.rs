@@ -62,7 +62,8 @@ pub fn system_roots(home: &Home) -> Vec<CertificateDer<'static>> {
     }
     let from_files = ROOT_FILES.iter().map(|file| read_certificates(Path::new(file)));
     // Last of all the roots that an earlier bundle of ours holds.
-    let ours = read_certificates(&home.ca_cert());
+    let ours: Vec<_> =
+        super::ca::files(home).iter().flat_map(|file| read_certificates(file)).collect();
     from_files
         .chain([read_certificates(&home.ca_bundle())])
         .map(|found| found.into_iter().filter(|c| !ours.contains(c)).collect::<Vec<_>>())

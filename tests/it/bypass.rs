@@ -179,6 +179,24 @@ fn trusting_our_ca_asks_first_and_lets_clients_try_again() {
 }
 
 #[test]
+fn a_rotation_takes_the_trust_store_along() {
+    let stand = Stand::new();
+    let system = System::new(&stand);
+    let (code, said) = system.run(&stand, &["ca", "trust", "--yes"]);
+    assert_eq!((code, system.anchors()), (Some(0), 1), "{said}");
+    let old = fs::read_to_string(stand.home.ca_cert()).unwrap();
+    // Who is not asked changes nothing there, and nothing is changed over to what is not trusted.
+    let (code, said) = system.run(&stand, &["ca", "rotate"]);
+    assert_eq!((code, system.anchors()), (Some(2), 1), "{said}");
+    assert_eq!(fs::read_to_string(stand.home.ca_cert()).unwrap(), old);
+    let (code, said) = system.run(&stand, &["ca", "rotate", "--yes"]);
+    assert_eq!((code, system.anchors()), (Some(0), 1), "{said}");
+    let new = fs::read_to_string(stand.home.ca_cert()).unwrap();
+    assert!(new != old && system.bundle().contains(new.trim()), "{said}");
+    assert!(!system.bundle().contains(old.trim()), "{said}");
+}
+
+#[test]
 fn without_permission_the_command_for_root_is_named() {
     let stand = Stand::new();
     let system = System::new(&stand);

@@ -1,10 +1,12 @@
 //! What our CA's key is good for: the metered hosts, and nothing else, in every TLS library.
 
-use std::process::Command;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use crate::harness::Stand;
 use crate::origin::{Origin, Root, Setup};
-use crate::programs::{Program, clean, full, python, script, show};
+use crate::programs::{self, Program, TEXT, clean, full, python, script, show};
 
 /// A server whose certificates are signed by our CA's key, for whatever name it is asked.
 fn thief(stand: &Stand) -> Origin {
@@ -87,4 +89,85 @@ fn key_and_home_are_private() {
     assert_eq!(mode(&stand.home.ca_key()), 0o600);
     assert_eq!(mode(&stand.home.ca_dir()), 0o700);
     assert_eq!(mode(stand.home.path()), 0o700);
+}
+
+/// A program that read its roots when there was only what is in `bundle`, asking for an answer.
+fn ask(stand: &Stand, bundle: &Path) {
+    let program = programs::curl_messages("--http1.1", "hi", false);
+    let mut command = Command::new(&program.argv[0]);
+    command.args(&program.argv[1..]);
+    clean(&mut command, stand.scratch());
+    command.env("https_proxy", format!("http://{}", stand.edge)).env("CURL_CA_BUNDLE", bundle);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
+}
+
+#[test]
+fn a_rotation_fails_nobody_and_waits_for_who_knows_only_the_old_one() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    let copy = |name: &str| -> PathBuf {
+        let to = stand.scratch().join(name);
+        fs::copy(stand.home.ca_bundle(), &to).unwrap();
+        to
+    };
+    let certificate = || fs::read(stand.home.ca_cert()).unwrap();
+    let (before, old) = (copy("before.pem"), certificate());
+    let mut early = Command::new("cat")
+        .env("HTTPS_PROXY", format!("http://{}", stand.edge))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let rotate = || stand.json(&["ca", "rotate"]);
+    let state = rotate();
+    assert_eq!(state["state"], "waiting", "{state:#}");
+    let expected = serde_json::json!([{ "pid": early.id(), "name": "cat" }]);
+    assert_eq!(state["programs"], expected, "{state:#}");
+    let between = copy("between.pem");
+    ask(&stand, &before);
+    ask(&stand, &between);
+    // Nothing is lost by a restart, and doctor says where it stands.
+    stand.must(&["restart"]);
+    stand.wait_metering();
+    ask(&stand, &before);
+    let text = String::from_utf8(stand.must(&["doctor"]).stdout).unwrap();
+    assert!(text.contains("a next CA waits"), "{text}");
+    assert_eq!((rotate()["state"].as_str(), certificate()), (Some("waiting"), old.clone()));
+
+    early.kill().unwrap();
+    early.wait().unwrap();
+    let state = rotate();
+    assert_eq!(state["state"], "done", "{state:#}{}", stand.logs());
+    assert_ne!(certificate(), old);
+    assert!(!stand.home.next_ca_key().exists() && !stand.home.next_ca_cert().exists());
+    ask(&stand, &between);
+    ask(&stand, &copy("after.pem"));
+    // Each of them was metered: nobody refused us, then or now.
+    assert_eq!(stand.wait_rows(5).len(), 5);
+    assert_eq!(stand.json(&["status"])["bypass"], serde_json::json!([]));
+    assert_eq!(stand.coverage()["passed_connections"], 0);
+    stand.must(&["doctor"]);
+}
+
+#[test]
+fn at_once_means_at_once() {
+    let stand = Stand::new();
+    stand.must(&["ca", "bundle"]);
+    let mut early = Command::new("cat")
+        .env("HTTPS_PROXY", format!("http://{}", stand.edge))
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let old = fs::read(stand.home.ca_cert()).unwrap();
+    let state = stand.json(&["ca", "rotate", "--now"]);
+    early.kill().unwrap();
+    early.wait().unwrap();
+    assert_eq!(state["state"], "done", "{state:#}");
+    assert_ne!(fs::read(stand.home.ca_cert()).unwrap(), old);
+    let bundle = fs::read_to_string(stand.home.ca_bundle()).unwrap();
+    let inside = |pem: &[u8]| bundle.contains(String::from_utf8_lossy(pem).trim());
+    assert!(!inside(&old) && inside(&fs::read(stand.home.ca_cert()).unwrap()));
 }

@@ -206,18 +206,27 @@ fn a_stop_waits_for_the_answer_in_flight() {
 }
 
 #[test]
-fn a_host_more_makes_a_new_authority_that_the_daemon_signs_with_at_once() {
+fn a_host_more_makes_a_next_authority_and_nobody_notices() {
     let stand = Stand::new();
     let hello = programs::curl_messages("--http1.1", "hi", false);
     assert!(stand.run(&hello).status.success());
     stand.wait_rows(1);
     let before = fs::read(stand.home.ca_cert()).unwrap();
+    let early = fs::read(stand.home.ca_bundle()).unwrap();
     stand.configure(stand.origin.addr(), "[meter]\nextra_hosts = [\"llm.example.org\"]\n");
-    // This client trusts the new one only.
     let output = stand.run(&hello);
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
-    assert_ne!(fs::read(stand.home.ca_cert()).unwrap(), before, "not remade: nothing was tested");
     stand.wait_rows(2);
+    // A program of before has another bundle, and is metered on.
+    assert!(stand.home.next_ca_cert().exists(), "no next one: nothing was tested");
+    assert_eq!(fs::read(stand.home.ca_cert()).unwrap(), before);
+    let bundle = stand.scratch().join("early.pem");
+    fs::write(&bundle, early).unwrap();
+    let mut program = hello;
+    program.argv.extend(["--cacert".to_owned(), bundle.display().to_string()]);
+    let output = stand.run(&program);
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    stand.wait_rows(3);
 }
 
 #[test]

@@ -47,5 +47,6 @@ mod supervision;
 mod surfaces;
 mod systemd;
 mod upgrade;
+mod views;
 mod watchdog;
 mod wire;

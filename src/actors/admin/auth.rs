@@ -2,13 +2,15 @@
 //!
 //! The port is open to every local program and, by DNS rebinding or a plain form, to every web page.
 //! So: Host must name this machine, Origin too if there is one, and everything but `/health` needs
-//! the token that only this user can read. No CORS header is ever sent.
+//! the token that only this user can read. No CORS header is ever sent. The dashboard's page has a
+//! session instead, which can only read ([`super::session`]).
 
 use std::fs;
 use std::io;
 
 use subtle::ConstantTimeEq;
 
+use super::dashboard;
 use super::problem::Problem;
 use crate::home::{Home, write_atomic};
 
@@ -46,8 +48,14 @@ impl Token {
         Ok(Self(bytes.iter().map(|b| format!("{b:02x}")).collect()))
     }
 
-    fn is(&self, other: &str) -> bool {
+    /// Whether this is it, in the same time whatever it is.
+    pub(super) fn is(&self, other: &str) -> bool {
         self.0.as_bytes().ct_eq(other.as_bytes()).into()
+    }
+
+    /// For the one who is to have it.
+    pub(super) fn said(&self) -> &str {
+        &self.0
     }
 
     #[cfg(test)]
@@ -56,14 +64,20 @@ impl Token {
     }
 }
 
+/// Where sessions begin and end.
+pub const SESSION: &str = "/v1/session";
+
 /// The parts of a request that decide.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Asked<'a> {
+    pub method: &'a str,
     pub path: &'a str,
     /// The one `Host` field; `None` when there is none, or more than one.
     pub host: Option<&'a str>,
     pub origin: Option<&'a str>,
     pub authorization: Option<&'a str>,
+    /// A session of the dashboard's, with both of its halves.
+    pub session: bool,
 }
 
 /// Decides; `port` is the one that we listen on.
@@ -77,8 +91,17 @@ pub fn judge(asked: Asked<'_>, token: &Token, port: u16) -> Result<(), Problem> 
             return Err(Problem::foreign_origin());
         }
     }
-    if asked.path == "/health" {
+    if asked.path == "/health" || dashboard::is_file(asked.path) {
         return Ok(());
+    }
+    let reads = matches!(asked.method, "GET" | "HEAD");
+    if (asked.method, asked.path) == ("POST", SESSION) {
+        // The code is looked at there. A browser says where its page is from.
+        return if asked.origin.is_some() { Ok(()) } else { Err(Problem::foreign_origin()) };
+    }
+    if asked.session && asked.authorization.is_none() {
+        let may = reads || asked.path == SESSION;
+        return if may { Ok(()) } else { Err(Problem::read_only()) };
     }
     let given = asked.authorization.and_then(|value| {
         let (scheme, rest) = value.split_once(' ')?;
@@ -140,6 +163,8 @@ mod tests {
             ("/v1/status", Some("[::1]:8765"), None, Some(&good), ok),
             ("/v1/status", Some(here), Some("http://localhost:8765"), Some(&good), ok),
             ("/health", Some(here), None, None, ok),
+            ("/", Some(here), None, None, ok),
+            ("/dashboard.js", Some(here), None, None, ok),
             // the token
             ("/v1/status", Some(here), None, None, auth),
             ("/readyz", Some(here), None, None, auth),
@@ -167,10 +192,49 @@ mod tests {
             ("/v1/status", Some(here), Some(""), Some(&good), origin),
         ];
         for (path, host, origin, authorization, want) in table.iter().copied() {
-            let asked = Asked { path, host, origin, authorization };
+            let asked = Asked { method: "GET", path, host, origin, authorization, session: false };
             let got = judge(asked, &token, 8765).err().map(|p| p.status);
             assert_eq!(got, want, "{asked:?}");
         }
+    }
+
+    #[test]
+    fn a_session_reads_and_ends_and_nothing_else() {
+        let token = Token::random().unwrap();
+        let here = Some("127.0.0.1:8765");
+        let own = Some("http://127.0.0.1:8765");
+        let good = format!("Bearer {}", token.reveal());
+        #[rustfmt::skip]
+        let table = [
+            // method, path, Origin, session, the status of the refusal
+            ("GET", "/v1/stats", None, true, None),
+            ("GET", "/v1/stats", own, true, None),
+            ("HEAD", "/v1/stats", None, true, None),
+            ("GET", "/v1/stats", None, false, Some(401)),
+            ("GET", "/v1/stats", Some("http://127.0.0.1:3000"), true, Some(403)),
+            ("DELETE", "/v1/bypass", own, true, Some(403)),
+            ("POST", "/v1/login-codes", own, true, Some(403)),
+            ("DELETE", SESSION, own, true, None),
+            ("DELETE", SESSION, own, false, Some(401)),
+            // The code decides there; without Origin it is no page.
+            ("POST", SESSION, own, false, None),
+            ("POST", SESSION, None, false, Some(403)),
+            ("POST", SESSION, None, true, Some(403)),
+            ("POST", SESSION, Some("https://evil.example"), false, Some(403)),
+        ];
+        for (method, path, origin, session, want) in table {
+            let asked = Asked { method, path, host: here, origin, authorization: None, session };
+            assert_eq!(judge(asked, &token, 8765).err().map(|p| p.status), want, "{asked:?}");
+        }
+        let both = Asked {
+            method: "DELETE",
+            path: "/v1/bypass",
+            host: here,
+            authorization: Some(&good),
+            session: true,
+            ..Asked::default()
+        };
+        assert!(judge(both, &token, 8765).is_ok(), "the token is no less for a session");
     }
 
     #[test]

@@ -223,6 +223,30 @@ pub struct CoverageAnswer {
     pub coverage: Coverage,
 }
 
+/// `POST /v1/login-codes`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct LoginCodeAnswer {
+    /// Where a browser logs in: the code stands behind the `#`, which is not sent.
+    pub path: String,
+    pub expires_in_s: u64,
+}
+
+/// `POST /v1/session`.
+#[derive(Clone, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LoginRequest {
+    /// Good once.
+    pub code: String,
+}
+
+/// The other half of a session is its cookie.
+#[derive(Clone, Serialize, ToSchema)]
+pub(super) struct LoginAnswer {
+    /// For `X-Halton-Key` of each request.
+    pub key: String,
+    pub expires_in_s: u64,
+}
+
 /// `/v1/flush`.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct FlushAnswer {

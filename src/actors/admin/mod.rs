@@ -5,6 +5,7 @@
 
 pub mod auth;
 mod bypass;
+mod dashboard;
 pub mod dto;
 mod money;
 mod port;
@@ -12,6 +13,7 @@ pub mod problem;
 mod projects;
 pub mod routes;
 mod rows;
+pub mod session;
 pub mod sse;
 #[cfg(test)]
 mod tests;

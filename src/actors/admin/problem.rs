@@ -49,6 +49,17 @@ impl Problem {
     }
 
     #[must_use]
+    pub fn stale_code() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "stale-code", "no such code, or not any more")
+            .detail("`halton-meter dashboard` gives a new one")
+    }
+
+    #[must_use]
+    pub fn read_only() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "read-only", "a session can only read")
+    }
+
+    #[must_use]
     pub fn foreign_host() -> Self {
         Self::new(StatusCode::MISDIRECTED_REQUEST, "foreign-host", "Host is not this machine")
     }

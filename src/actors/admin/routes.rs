@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
-use actix_web::http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderName, ORIGIN};
+use actix_web::http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
 use actix_web::{App, Error, HttpResponse, Resource, Route, web};
 use jiff::Timestamp;
@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use utoipa::OpenApi;
 use uuid::Uuid;
 
-use super::auth::{self, Asked, Token};
+use super::auth::{self, Asked, SESSION, Token};
 use super::dto::{
     ActorAnswer, ActorsAnswer, CheckAnswer, EdgeAnswer, EventsQuery, HealthAnswer, HealthStatus,
     LedgerAnswer, ReadyAnswer, StatusAnswer,
 };
 use super::problem::Problem;
-use super::{bypass, money, projects, rows, sse};
+use super::session::{COOKIE as COOKIE_NAME, KEY_HEADER, Sessions, cookie};
+use super::{bypass, dashboard, money, projects, rows, sse};
 use crate::actors::meter::Meter;
 use crate::actors::tree::View;
 use crate::actors::{edge_monitor, health};
@@ -30,6 +31,8 @@ use crate::trust_store::Authority;
 
 /// Streams of events at once; each one looks at the journal by itself.
 const STREAMS: usize = 16;
+/// The longest body that is read.
+const BODY: usize = 4096;
 
 /// What the handlers know. One for all workers and all generations of the actor.
 #[derive(Debug)]
@@ -37,6 +40,7 @@ pub struct Api {
     pub instance: Uuid,
     pub home: Home,
     pub token: Token,
+    pub sessions: Sessions,
     pub health: health::Board,
     pub edge: edge_monitor::Board,
     pub meter: Meter,
@@ -89,6 +93,19 @@ pub fn app(
             web::QueryConfig::default()
                 .error_handler(|e, _| Problem::bad_request(e.to_string()).into()),
         )
+        .app_data(
+            web::JsonConfig::default()
+                .limit(BODY)
+                .error_handler(|e, _| Problem::bad_request(e.to_string()).into()),
+        )
+        .service(resource("/", web::get().to(dashboard::get_file)))
+        .service(resource("/dashboard.css", web::get().to(dashboard::get_file)))
+        .service(resource("/dashboard.js", web::get().to(dashboard::get_file)))
+        .service(resource("/v1/login-codes", web::post().to(dashboard::post_code)))
+        .service(
+            resource(SESSION, web::post().to(dashboard::post_session))
+                .route(web::delete().to(dashboard::delete_session)),
+        )
         .service(resource("/health", web::get().to(get_health)))
         .service(resource("/readyz", web::get().to(get_ready)))
         .service(resource("/openapi.json", web::get().to(get_openapi)))
@@ -126,14 +143,16 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(
         title = "Halton Meter admin API",
-        description = "Loopback only. Everything but /health needs the bearer token of run/token. \
+        description = "Loopback only. Everything but /health needs the bearer token of run/token; for what only \
+                       reads, cookie and key of a dashboard's session will do. \
                        Errors are RFC 9457 problem documents.",
         license(name = "Apache-2.0")
     ),
     paths(
         get_health, get_ready, get_openapi, get_status, get_actors, rows::get_requests,
         rows::get_stats, rows::get_coverage, rows::get_flush, get_events, bypass::get_bypass,
-        bypass::delete_bypass, money::get_pricing, money::get_quotas, money::get_budgets, projects::get_projects
+        bypass::delete_bypass, money::get_pricing, money::get_quotas, money::get_budgets, projects::get_projects,
+        dashboard::post_code, dashboard::post_session, dashboard::delete_session
     ),
     components(schemas(Problem)),
     modifiers(&Bearer)
@@ -144,12 +163,16 @@ struct Bearer;
 
 impl utoipa::Modify for Bearer {
     fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+        use utoipa::openapi::security::{
+            ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
+        };
         let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        document
-            .components
-            .get_or_insert_with(Default::default)
-            .add_security_scheme("token", SecurityScheme::Http(scheme));
+        let components = document.components.get_or_insert_with(Default::default);
+        components.add_security_scheme("token", SecurityScheme::Http(scheme));
+        let cookie = ApiKey::Cookie(ApiKeyValue::new(COOKIE_NAME));
+        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
+        let key = ApiKey::Header(ApiKeyValue::new(KEY_HEADER));
+        components.add_security_scheme("key", SecurityScheme::ApiKey(key));
     }
 }
 
@@ -164,14 +187,25 @@ async fn guard(
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let headers = request.headers();
+    let api = request.app_data::<web::Data<Api>>();
+    let cookie = only(headers, &COOKIE).and_then(cookie);
+    let key = only(headers, &HeaderName::from_static(KEY_HEADER));
+    let session = match (api, cookie, key) {
+        (Some(api), Some(cookie), Some(key)) => {
+            api.sessions.knows(cookie, key, std::time::Instant::now())
+        }
+        (_, _, _) => false,
+    };
     let asked = Asked {
+        session,
+        method: request.method().as_str(),
         path: request.path(),
         host: only(headers, &HOST),
         // A field that is there but can't be read is as foreign as can be.
         origin: headers.contains_key(ORIGIN).then(|| only(headers, &ORIGIN).unwrap_or("null")),
         authorization: only(headers, &AUTHORIZATION),
     };
-    let verdict = match request.app_data::<web::Data<Api>>() {
+    let verdict = match api {
         Some(api) => auth::judge(asked, &api.token, api.port.load(Ordering::Relaxed)),
         None => Err(Problem::unavailable("starting")),
     };
@@ -180,7 +214,7 @@ async fn guard(
 }
 
 /// The value of a field that comes exactly once.
-fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     let mut all = headers.get_all(name);
     match (all.next(), all.next()) {
         (Some(value), None) => value.to_str().ok(),

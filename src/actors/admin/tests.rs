@@ -40,6 +40,7 @@ fn bench() -> Bench {
     let api = Arc::new(Api {
         instance: Uuid::new_v4(),
         token: Token::load_or_create(&home).unwrap(),
+        sessions: Default::default(),
         home,
         health: Board::default(),
         edge: Default::default(),
@@ -130,6 +131,77 @@ async fn money_is_told_as_the_commands_tell_it() {
     fs::write(bench.api.home.budgets_file(), "[[budget]]\nname = 1\n").unwrap();
     let (status, _, _) = bench.ask(bench.authorized("/v1/budgets")).await;
     assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[actix_web::test]
+async fn a_browser_logs_in_reads_and_logs_out() {
+    let bench = bench();
+    let app = test::init_service(routes::app(Arc::clone(&bench.api))).await;
+    let request = bench.authorized("/v1/login-codes").method(Method::POST);
+    let (status, _, code) = bench.ask(request).await;
+    assert_eq!((status, code["expires_in_s"].as_u64()), (StatusCode::OK, Some(60)), "{code}");
+    let code = code["path"].as_str().unwrap().strip_prefix("/#login=").unwrap().to_owned();
+    let login = |code: &str| {
+        TestRequest::post()
+            .uri("/v1/session")
+            .insert_header(("host", "127.0.0.1:8765"))
+            .insert_header(("origin", "http://127.0.0.1:8765"))
+            .set_json(serde_json::json!({ "code": code }))
+    };
+    let (status, _, body) = bench.ask(login("nonsense")).await;
+    assert_eq!(
+        (status, &body["type"]),
+        (StatusCode::UNAUTHORIZED, &"urn:halton-meter:problem:stale-code".into())
+    );
+    let response = app.call(login(&code).to_request()).await.unwrap();
+    let cookie = response.headers().get("set-cookie").unwrap().to_str().unwrap();
+    let cookie = cookie.split(';').next().unwrap().to_owned();
+    let body: Value = test::read_body_json(response).await;
+    let key = body["key"].as_str().unwrap().to_owned();
+    assert_eq!(bench.ask(login(&code)).await.0, StatusCode::UNAUTHORIZED, "a second time");
+
+    let with = |request: TestRequest, cookie: &str, key: &str| {
+        request.insert_header(("cookie", cookie)).insert_header(("x-halton-key", key))
+    };
+    assert_eq!(bench.ask(with(get("/v1/status"), &cookie, &key)).await.0, StatusCode::OK);
+    // A page of another port has the cookie and not the key.
+    assert_eq!(bench.ask(with(get("/v1/status"), &cookie, "")).await.0, StatusCode::UNAUTHORIZED);
+    let delete = |path: &str| get(path).method(Method::DELETE);
+    let (status, _, _) = bench.ask(with(delete("/v1/bypass"), &cookie, &key)).await;
+    assert_eq!(status, StatusCode::FORBIDDEN);
+    let (status, _, _) = bench.ask(with(delete("/v1/session"), &cookie, &key)).await;
+    assert_eq!(status, StatusCode::NO_CONTENT);
+    let (status, _, _) = bench.ask(with(get("/v1/status"), &cookie, &key)).await;
+    assert_eq!(status, StatusCode::UNAUTHORIZED);
+}
+
+#[actix_web::test]
+async fn the_page_is_small_and_makes_no_markup() {
+    let bench = bench();
+    let app = test::init_service(routes::app(Arc::clone(&bench.api))).await;
+    let mut size = 0;
+    for path in ["/", "/dashboard.css", "/dashboard.js"] {
+        let response = app.call(get(path).to_request()).await.unwrap();
+        assert_eq!(response.status(), StatusCode::OK, "{path}");
+        let policy = response.headers().get("content-security-policy").unwrap().to_str().unwrap();
+        assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{policy}");
+        let text = String::from_utf8(test::read_body(response).await.to_vec()).unwrap();
+        size += text.len();
+        for way in [
+            "innerHTML",
+            "outerHTML",
+            "insertAdjacent",
+            "document.write",
+            "eval(",
+            "http:",
+            "https:",
+            "style=",
+            "onclick",
+        ] {
+            assert!(!text.contains(way), "{path}: {way}");
+        }
+    }
+    assert!(size < 60 * 1024, "{size}");
 }
 
 #[actix_web::test]

@@ -29,7 +29,10 @@ pub struct Ca {
     /// Why it can't be used.
     pub problem: Option<String>,
     pub days_left: i64,
+    /// Ours, and the next one if one waits.
     pub bundle_holds: bool,
+    /// A next one was published and does not sign yet.
+    pub next_waits: bool,
     /// The running daemon signs with another one.
     pub other_in_daemon: bool,
 }

@@ -200,10 +200,13 @@ fn authority(ctx: &Context, health: &Health) -> Ca {
         let ours = Authority { file: ctx.home.ca_cert(), certificate: certificate.clone() };
         in_use.is_some_and(|in_use| in_use != ours.fingerprint())
     };
-    let in_bundle = |certificate| read_certificates(&ctx.home.ca_bundle()).contains(certificate);
+    let in_bundle =
+        |certificate: &_| read_certificates(&ctx.home.ca_bundle()).contains(certificate);
     match ca::inspect(&ctx.home, &ctx.loaded.config.meter.hosts) {
         Ok(Ok(found)) => Ca {
-            bundle_holds: in_bundle(&found.certificate),
+            bundle_holds: in_bundle(&found.certificate)
+                && found.next.as_ref().is_none_or(in_bundle),
+            next_waits: found.next.is_some(),
             other_in_daemon: other(&found.certificate),
             days_left: (found.not_after - Timestamp::now().as_second()) / DAY,
             problem: found.unfit,
@@ -214,7 +217,13 @@ fn authority(ctx: &Context, health: &Health) -> Ca {
 }
 
 fn unusable(why: String) -> Ca {
-    Ca { problem: Some(why), days_left: 0, bundle_holds: false, other_in_daemon: false }
+    Ca {
+        problem: Some(why),
+        days_left: 0,
+        bundle_holds: false,
+        next_waits: false,
+        other_in_daemon: false,
+    }
 }
 
 fn database(home: &Home) -> Ledger {

@@ -255,6 +255,10 @@ fn ca(f: &Facts) -> Vec<Finding> {
         }
         None => {}
     }
+    if f.ca.next_waits && f.ca.problem.is_none() {
+        let what = "a next CA waits for the programs that know only this one";
+        found.push(Finding::ok("ca", what).next("`halton-meter ca rotate` goes on"));
+    }
     if f.ca.other_in_daemon {
         let what = "the daemon signs with another CA than the one in its home: programs refuse it";
         found.push(Finding::broken("ca", what).next(RESTART).fix(Fix::Bundle));

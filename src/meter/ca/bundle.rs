@@ -1,11 +1,18 @@
-//! The exported bundle: the system's roots and ours in one file, for tools that take only one.
+//! The exported bundle: the system's roots and ours in one file, for tools that take only one. And the
+//! unions of ours and what a user had named already.
+
+use std::fs;
+use std::path::{Path, PathBuf};
 
 use rustls::pki_types::CertificateDer;
 
 use super::{Ca, CaError};
 use crate::config::base64;
 use crate::home::{Home, write_atomic};
-use crate::meter::trust::system_roots;
+use crate::meter::trust::{read_certificates, system_roots};
+
+/// How names of unions begin.
+const UNION: &str = "union";
 
 /// What is in the bundle.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -18,7 +25,7 @@ pub struct Bundle {
 
 impl Ca {
     /// Writes the system's roots (or those of the user's own `SSL_CERT_FILE`), `extra` and our
-    /// certificate to [`Home::ca_bundle`], whole or not at all.
+    /// certificates to [`Home::ca_bundle`], whole or not at all; unions that are there get ours too.
     ///
     /// # Errors
     /// [`CaError::NoRoots`] rather than a bundle with our CA alone: with that, a tool could reach
@@ -33,20 +40,80 @@ impl Ca {
             return Err(CaError::NoRoots);
         }
         roots.extend_from_slice(extra);
-        roots.retain(|root| root != self.certificate());
+        let ours = known(home);
+        roots.retain(|root| !ours.contains(root));
         roots.sort_unstable_by(|a, b| a.as_ref().cmp(b.as_ref()));
         roots.dedup();
         let mut text = String::from("# System roots and the CA of Halton Meter; made by it.\n");
-        for der in roots.iter().chain([self.certificate()]) {
+        for der in roots.iter().chain(self.certificates()) {
             push_pem(&mut text, der);
         }
-        let path = home.ca_bundle();
-        let written = super::read(&path)?.is_none_or(|old| old != text.as_bytes());
-        if written {
-            write_atomic(&path, text.as_bytes()).map_err(CaError::io(&path))?;
+        let written = replace(&home.ca_bundle(), &text)?;
+        for union in unions(home) {
+            let theirs = fs::read(&union).map_err(CaError::io(&union))?;
+            write_union(home, &theirs, &union)?;
         }
         Ok(Bundle { roots: roots.len(), written })
     }
+}
+
+/// `own` plus our CA in one file, named by the content's origin so that repeated calls agree.
+/// `None`: that can't be done.
+#[must_use]
+pub fn union_bundle(home: &Home, own: &Path) -> Option<PathBuf> {
+    let theirs = fs::read(own).ok()?;
+    let name: String = own
+        .display()
+        .to_string()
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
+        .collect();
+    let path = home.ca_dir().join(format!("{UNION}{name}"));
+    write_union(home, &theirs, &path).ok()?.then_some(path)
+}
+
+/// What is not ours stays to the letter. False: there is no CA yet.
+fn write_union(home: &Home, theirs: &[u8], to: &Path) -> Result<bool, CaError> {
+    let mut text = String::from_utf8_lossy(theirs).into_owned();
+    let mut ours = Vec::new();
+    for file in super::files(home) {
+        // One that is retired by now has another name.
+        let Ok(pem) = fs::read_to_string(&file) else { continue };
+        text = text.replace(pem.trim(), "");
+        if [home.ca_cert(), home.next_ca_cert()].contains(&file) {
+            ours.push(pem);
+        }
+    }
+    text.truncate(text.trim_end().len());
+    for pem in &ours {
+        text.push('\n');
+        text.push_str(pem.trim());
+    }
+    text.push('\n');
+    replace(to, &text)?;
+    Ok(!ours.is_empty())
+}
+
+/// Every certificate that is or was ours.
+fn known(home: &Home) -> Vec<CertificateDer<'static>> {
+    super::files(home).iter().flat_map(|file| read_certificates(file)).collect()
+}
+
+fn unions(home: &Home) -> Vec<PathBuf> {
+    let files = fs::read_dir(home.ca_dir()).into_iter().flatten().flatten().map(|e| e.path());
+    let name = |path: &PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned());
+    files
+        .filter(|p| name(p).is_some_and(|n| n.starts_with(UNION) && !n.ends_with(".tmp")))
+        .collect()
+}
+
+/// False: it was right already.
+fn replace(path: &Path, text: &str) -> Result<bool, CaError> {
+    let changed = super::read(path)?.is_none_or(|old| old != text.as_bytes());
+    if changed {
+        write_atomic(path, text.as_bytes()).map_err(CaError::io(path))?;
+    }
+    Ok(changed)
 }
 
 fn push_pem(text: &mut String, der: &CertificateDer<'_>) {

@@ -4,7 +4,8 @@ use std::time::SystemTime;
 
 use rustls::pki_types::CertificateDer;
 
-use super::{Ca, CaError, Unfit};
+use super::CaError;
+use super::signer::{Found, Place, Signer};
 use crate::config::{HostPattern, SELFTEST_HOST};
 use crate::home::Home;
 
@@ -12,9 +13,11 @@ use crate::home::Home;
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Inspected {
     pub certificate: CertificateDer<'static>,
+    /// The one that will take its place, if one waits.
+    pub next: Option<CertificateDer<'static>>,
     /// Seconds since 1970.
     pub not_after: i64,
-    /// Why it can't be used; the next start makes another one.
+    /// Why it can't be used, or not for all; the next start makes another one.
     pub unfit: Option<String>,
     /// One that an earlier version made has no place for the self-test's host.
     pub covers_selftest: bool,
@@ -25,15 +28,30 @@ pub struct Inspected {
 /// # Errors
 /// When a file can't be read.
 pub fn inspect(home: &Home, hosts: &[HostPattern]) -> Result<Result<Inspected, String>, CaError> {
-    let ca = match Ca::open(home)? {
-        Ok(ca) => ca,
+    let now = SystemTime::now();
+    let current = match Signer::open(&Place::current(home))? {
+        Ok(current) => current,
         Err(unfit) => return Ok(Err(unfit.to_string())),
     };
-    let unfit = ca.examine(hosts, SystemTime::now())?;
+    let next = match Signer::open(&Place::next(home))? {
+        Ok(next) => next.examine(hosts, now)?.fit(),
+        Err(_) => None,
+    };
+    let signers = [Some(&current), next.as_ref()];
+    let covers_selftest =
+        signers.into_iter().flatten().any(|s| s.server_config(SELFTEST_HOST, None, now).is_ok());
+    let (certificate, not_after) = (current.certificate().clone(), current.not_after());
+    let unfit = match current.examine(hosts, now)? {
+        Found::Good(_) => None,
+        // What it can't do any more or never could, the next one does.
+        Found::Limited(..) | Found::Unfit(_) if next.is_some() => None,
+        Found::Limited(_, unfit) | Found::Unfit(unfit) => Some(unfit.to_string()),
+    };
     Ok(Ok(Inspected {
-        certificate: ca.certificate().clone(),
-        not_after: *ca.validity.end(),
-        unfit: unfit.as_ref().map(Unfit::to_string),
-        covers_selftest: ca.server_config(SELFTEST_HOST, None).is_ok(),
+        certificate,
+        next: next.map(|next| next.certificate().clone()),
+        not_after,
+        unfit,
+        covers_selftest,
     }))
 }

@@ -9,7 +9,8 @@ use rustls::ServerConfig;
 use rustls::server::ProducesTickets;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
-use super::{Ca, CaError, make};
+use super::signer::Signer;
+use super::{CaError, make};
 
 /// How long a leaf is valid.
 const LIFE: Duration = Duration::from_secs(7 * 24 * 3600);
@@ -22,7 +23,7 @@ const MAX_PROTOCOLS: usize = 8;
 
 /// Cache by name and protocol, bounded both ways.
 pub(super) struct Cache {
-    entries: Mutex<HashMap<String, Leaf>>,
+    entries: Mutex<HashMap<String, Entry>>,
     /// One for all configurations; a ticket holds no secret of any certificate.
     tickets: Arc<dyn ProducesTickets>,
 }
@@ -33,13 +34,18 @@ impl fmt::Debug for Cache {
     }
 }
 
+struct Entry {
+    made: SystemTime,
+    /// `Err`: the CA does not cover this name, and need not be asked again for a while.
+    leaf: Result<Leaf, rustls::Error>,
+}
+
 struct Leaf {
     resolver: Arc<SingleCertAndKey>,
-    made: SystemTime,
     configs: Vec<(Option<Vec<u8>>, Arc<ServerConfig>)>,
 }
 
-impl Leaf {
+impl Entry {
     fn is_fresh(&self, now: SystemTime) -> bool {
         match now.duration_since(self.made) {
             Ok(age) => age < KEEP,
@@ -58,7 +64,7 @@ impl Cache {
 
     pub(super) fn config(
         &self,
-        ca: &Ca,
+        ca: &Signer,
         name: &str,
         alpn: Option<&[u8]>,
         now: SystemTime,
@@ -67,12 +73,17 @@ impl Cache {
         // Minting under the lock (about 0.2 ms, once a day per name) keeps a burst of first
         // connections from making a leaf each.
         let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
-        if !entries.get(&name).is_some_and(|leaf| leaf.is_fresh(now)) {
-            let leaf = mint(ca, &name, now)?;
+        if !entries.get(&name).is_some_and(|entry| entry.is_fresh(now)) {
+            let leaf = match mint(ca, &name, now) {
+                Ok(leaf) => Ok(leaf),
+                Err(CaError::NotCovered(e)) => Err(e),
+                Err(e) => return Err(e),
+            };
             make_room(&mut entries, now);
-            entries.insert(name.clone(), leaf);
+            entries.insert(name.clone(), Entry { made: now, leaf });
         }
-        let leaf = entries.get_mut(&name).ok_or(CaError::BadName)?;
+        let entry = entries.get_mut(&name).ok_or(CaError::BadName)?;
+        let leaf = entry.leaf.as_mut().map_err(|e| CaError::NotCovered(e.clone()))?;
         if let Some((_, config)) = leaf.configs.iter().find(|(p, _)| p.as_deref() == alpn) {
             return Ok(Arc::clone(config));
         }
@@ -85,7 +96,7 @@ impl Cache {
 
     fn build(
         &self,
-        ca: &Ca,
+        ca: &Signer,
         resolver: Arc<SingleCertAndKey>,
         alpn: Option<&[u8]>,
     ) -> Result<Arc<ServerConfig>, CaError> {
@@ -99,7 +110,7 @@ impl Cache {
     }
 }
 
-fn mint(ca: &Ca, name: &str, now: SystemTime) -> Result<Leaf, CaError> {
+fn mint(ca: &Signer, name: &str, now: SystemTime) -> Result<Leaf, CaError> {
     if !ca.is_valid_at(now) {
         return Err(CaError::NotValidNow);
     }
@@ -107,14 +118,14 @@ fn mint(ca: &Ca, name: &str, now: SystemTime) -> Result<Leaf, CaError> {
     ca.verify(&certificate, name, now).map_err(CaError::NotCovered)?;
     let key = ca.provider.key_provider.load_private_key(key)?;
     let resolver = Arc::new(SingleCertAndKey::from(CertifiedKey::new(vec![certificate], key)));
-    Ok(Leaf { resolver, made: now, configs: Vec::new() })
+    Ok(Leaf { resolver, configs: Vec::new() })
 }
 
-fn make_room(entries: &mut HashMap<String, Leaf>, now: SystemTime) {
+fn make_room(entries: &mut HashMap<String, Entry>, now: SystemTime) {
     if entries.len() < MAX_NAMES {
         return;
     }
-    entries.retain(|_, leaf| leaf.is_fresh(now));
+    entries.retain(|_, entry| entry.is_fresh(now));
     if entries.len() >= MAX_NAMES
         && let Some(oldest) = entries.iter().min_by_key(|(_, l)| l.made).map(|(n, _)| n.clone())
     {

@@ -1,5 +1,10 @@
-use rustls::pki_types::PrivateKeyDer;
+use std::time::Duration;
 
+use rcgen::KeyPair;
+use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+
+use super::signer::{Found, RENEW_BEFORE};
 use super::*;
 use crate::config::SELFTEST_HOST;
 
@@ -71,35 +76,179 @@ fn configurations_are_kept_by_name_and_protocol() {
     // A day later, and after a clock step back, there is a new leaf.
     let now = SystemTime::now();
     for at in [now + Duration::from_secs(25 * 3600), now - Duration::from_secs(7200)] {
-        let later = ca.leaves.config(&ca, "a.example.com", Some(b"h2"), at).unwrap();
+        let later = ca.server_config_at("a.example.com", Some(b"h2"), at).unwrap();
         assert!(!Arc::ptr_eq(&one, &later));
     }
     // Years later the CA itself has expired: better raw than a certificate nobody accepts.
     let late = now + Duration::from_secs(6 * 365 * 24 * 3600);
-    assert!(matches!(
-        ca.leaves.config(&ca, "a.example.com", None, late),
-        Err(CaError::NotValidNow)
-    ));
-    assert!(matches!(ca.examine(&[], late).unwrap(), Some(Unfit::Expired)));
+    let end = ca.server_config_at("a.example.com", None, late);
+    assert!(matches!(end, Err(CaError::NotValidNow)));
+    assert!(matches!(ca.current.examine(&[], late).unwrap(), Found::Unfit(Unfit::Expired)));
+}
+
+fn retired(home: &Home) -> Vec<CertificateDer<'static>> {
+    let files = files(home);
+    let retired = files.iter().filter(|p| ![home.ca_cert(), home.next_ca_cert()].contains(p));
+    retired.map(|p| CertificateDer::from_pem_file(p).unwrap()).collect()
+}
+
+fn issuers(ca: &Ca, name: &str, at: SystemTime) -> &'static str {
+    let by = |signer: &Signer| signer.server_config(name, None, at).ok();
+    let config = ca.server_config_at(name, None, at).unwrap();
+    let is = |signer| by(signer).is_some_and(|theirs| Arc::ptr_eq(&theirs, &config));
+    match (is(&ca.current), ca.next.as_ref().is_some_and(is)) {
+        (true, _) => "current",
+        (false, true) => "next",
+        (false, false) => panic!("neither"),
+    }
 }
 
 #[test]
-fn a_longer_host_list_makes_a_new_authority_and_keeps_the_old_certificate() {
+fn a_longer_host_list_makes_a_next_authority_for_what_the_old_one_cannot_sign() {
     let (_dir, home) = home();
     let old = Ca::load_or_create(&home, &hosts(&["a.example"]), &log()).unwrap();
-    let new = Ca::load_or_create(&home, &hosts(&["a.example", "b.example"]), &log()).unwrap();
-    assert_ne!(old.certificate(), new.certificate());
-    new.server_config("b.example", None).unwrap();
-    let kept: Vec<_> = fs::read_dir(home.ca_dir())
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .filter(|p| p.file_name().unwrap().to_str().unwrap().starts_with("retired-"))
-        .collect();
-    let [kept] = &kept[..] else { panic!("{kept:?}") };
-    assert_eq!(&CertificateDer::from_pem_file(kept).unwrap(), old.certificate());
-    // A shorter list is still covered: nothing changes.
-    let same = Ca::load_or_create(&home, &hosts(&["b.example"]), &log()).unwrap();
-    assert_eq!(same.certificate(), new.certificate());
+    let longer = hosts(&["a.example", "b.example"]);
+    assert!(inspect(&home, &longer).unwrap().unwrap().unfit.unwrap().contains("does not cover"));
+    let both = Ca::load_or_create(&home, &longer, &log()).unwrap();
+    // Running programs know the old one only.
+    assert_eq!(old.certificate(), both.certificate());
+    let now = SystemTime::now();
+    assert_eq!(issuers(&both, "a.example", now), "current");
+    assert_eq!(issuers(&both, "b.example", now), "next");
+    assert!(both.server_config("c.example", None).is_err());
+    let found = inspect(&home, &longer).unwrap().unwrap();
+    assert_eq!((found.unfit, found.next.as_ref()), (None, both.certificates().next()));
+    // Again, from the disk.
+    let same = Ca::load_or_create(&home, &longer, &log()).unwrap();
+    assert!(same.certificates().eq(both.certificates()) && retired(&home).is_empty());
+    // Longer still: the next one is replaced, its certificate stays known.
+    let more = hosts(&["a.example", "b.example", "c.example"]);
+    let third = Ca::load_or_create(&home, &more, &log()).unwrap();
+    assert_eq!(third.certificate(), old.certificate());
+    assert_eq!(issuers(&third, "c.example", now), "next");
+    assert_eq!(retired(&home), [both.certificates().next().unwrap().clone()]);
+}
+
+#[test]
+fn a_rotation_publishes_first_and_changes_over_then() {
+    let (_dir, home) = home();
+    let list = hosts(&["a.example"]);
+    let load = || Ca::load_or_create(&home, &list, &log()).unwrap();
+    let old = load();
+    assert!(matches!(rotate::finish(&home, &list), Err(CaError::NoNext)));
+    assert_eq!(rotate::waiting(&home), None);
+    rotate::begin(&home, &list).unwrap();
+    assert!(rotate::waiting(&home).is_some());
+    let both = load();
+    rotate::begin(&home, &list).unwrap();
+    assert!(load().certificates().eq(both.certificates()), "begun twice is begun once");
+    assert_eq!(issuers(&both, "a.example", SystemTime::now()), "current");
+    both.write_bundle(&home, &[]).unwrap();
+    let read = || crate::meter::trust::read_certificates(&home.ca_bundle());
+    assert!(both.certificates().all(|c| read().contains(c)));
+
+    rotate::finish(&home, &list).unwrap();
+    let new = load();
+    assert_eq!(Some(new.certificate()), both.certificates().next());
+    assert_eq!((new.certificates().count(), rotate::waiting(&home)), (1, None));
+    assert_eq!(retired(&home), [old.certificate().clone()]);
+    new.write_bundle(&home, &[]).unwrap();
+    assert!(read().contains(new.certificate()) && !read().contains(old.certificate()));
+    let system = crate::meter::trust::system_roots(&home);
+    assert!(!system.contains(old.certificate()), "the old one is no root of the system's");
+}
+
+#[test]
+fn a_change_over_that_is_cut_short_is_finished_by_whoever_loads() {
+    let list = hosts(&["a.example"]);
+    for written in 0..=4 {
+        let (_dir, home) = home();
+        let old = Ca::load_or_create(&home, &list, &log()).unwrap();
+        rotate::begin(&home, &list).unwrap();
+        let next = CertificateDer::from_pem_file(home.next_ca_cert()).unwrap();
+        let copy = |from: PathBuf, to: PathBuf| {
+            fs::copy(from, to).unwrap();
+        };
+        // What `promote` does, up to a point.
+        let steps: [&dyn Fn(); 4] = [
+            &|| copy(home.ca_cert(), home.ca_dir().join("retired-1.pem")),
+            &|| copy(home.next_ca_key(), home.ca_key()),
+            &|| copy(home.next_ca_cert(), home.ca_cert()),
+            &|| fs::remove_file(home.next_ca_cert()).unwrap(),
+        ];
+        steps.iter().take(written).for_each(|step| step());
+        let ca = Ca::load_or_create(&home, &list, &log()).unwrap();
+        ca.server_config("a.example", None).unwrap();
+        if written < 2 {
+            assert_eq!(ca.certificate(), old.certificate(), "{written}: not begun");
+        } else {
+            assert_eq!(ca.certificate(), &next, "{written}: gone through with");
+            assert!(retired(&home).contains(old.certificate()), "{written}");
+        }
+        // And from any of these a rotation comes to its end.
+        rotate::begin(&home, &list).unwrap();
+        rotate::finish(&home, &list).unwrap();
+        let last = Ca::load_or_create(&home, &list, &log()).unwrap();
+        assert_ne!(last.certificate(), old.certificate(), "{written}");
+        last.server_config("a.example", None).unwrap();
+    }
+}
+
+#[test]
+fn one_that_expires_soon_gets_a_next_one_which_takes_over_in_time() {
+    let (_dir, home) = home();
+    let list = hosts(&["a.example"]);
+    let day = Duration::from_secs(24 * 3600);
+    let life = 5 * 365 * day;
+    // Made long ago, so that it has twenty days, or one, to go.
+    for (left, signs) in [(20 * day, "old"), (day, "new")] {
+        Place::current(&home).clear().unwrap();
+        Place::next(&home).clear().unwrap();
+        let made = SystemTime::now() - life + left;
+        let old = Signer::create(&Place::current(&home), &list, made).unwrap();
+        let ca = Ca::load_or_create(&home, &list, &log()).unwrap();
+        assert_eq!(ca.certificate() == old.certificate(), signs == "old", "{left:?}");
+        assert_eq!(ca.next.is_some(), signs == "old", "{left:?}");
+        ca.server_config("a.example", None).unwrap();
+        if let Some(next) = &ca.next {
+            assert!(!matches!(
+                Signer::load(&Place::next(&home), &list, SystemTime::now() + 25 * day).unwrap(),
+                Found::Limited(..)
+            ));
+            // The present one gives out: the next one signs without a file being touched.
+            let late = SystemTime::now() + left + day;
+            assert_eq!(issuers(&ca, "a.example", late), "next");
+            assert_eq!(next.certificate(), ca.certificates().next().unwrap());
+        }
+    }
+}
+
+#[test]
+fn unions_get_both_certificates_and_keep_what_is_theirs() {
+    let (dir, home) = home();
+    let list = hosts(&["a.example"]);
+    let own = dir.path().join("corp.pem");
+    fs::write(&own, "# ours at Corp\nTHEIRS").unwrap();
+    assert_eq!(union_bundle(&home, &own), None, "nothing to unite with yet");
+    let pem = |path: PathBuf| fs::read_to_string(path).unwrap().trim().to_owned();
+    Ca::load_or_create(&home, &list, &log()).unwrap();
+    let old = pem(home.ca_cert());
+    let union = union_bundle(&home, &own).unwrap();
+    let text = || fs::read_to_string(&union).unwrap();
+    assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{old}\n"));
+    rotate::begin(&home, &list).unwrap();
+    let rewrite = || {
+        let ca = Ca::load_or_create(&home, &list, &log()).unwrap();
+        ca.write_bundle(&home, &[]).unwrap();
+    };
+    rewrite();
+    let next = pem(home.next_ca_cert());
+    assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{old}\n{next}\n"));
+    assert_eq!(union_bundle(&home, &own).as_ref(), Some(&union));
+    rotate::finish(&home, &list).unwrap();
+    rewrite();
+    assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{next}\n"));
+    assert_eq!(union_bundle(&home, &dir.path().join("none")), None);
 }
 
 #[test]
@@ -156,8 +305,6 @@ fn one_of_an_earlier_version_without_the_self_tests_host_stays() {
     assert_eq!(ca.certificate(), certificate.der());
     let found = inspect(&home, &list).unwrap().unwrap();
     assert_eq!((found.unfit, found.covers_selftest), (None, false));
-    let longer = inspect(&home, &hosts(&["a.example", "b.example"])).unwrap().unwrap();
-    assert!(longer.unfit.unwrap().contains("does not cover"));
 }
 
 #[test]
@@ -168,10 +315,10 @@ fn a_stolen_key_cannot_impersonate_another_host() {
     // Signed with the CA's own key, without any of our checks; also with a metered name beside it.
     for names in [&["bank.test"][..], &["api.example.com", "bank.test"]] {
         let names: Vec<String> = names.iter().map(|n| (*n).to_owned()).collect();
-        let (leaf, key) = make::leaf(&ca.issuer, &names, now, RENEW_BEFORE).unwrap();
+        let (leaf, key) = make::leaf(&ca.current.issuer, &names, now, RENEW_BEFORE).unwrap();
         assert!(matches!(key, PrivateKeyDer::Pkcs8(_)));
         for name in &names {
-            assert!(ca.verify(&leaf, name, now).is_err(), "{name}");
+            assert!(ca.current.verify(&leaf, name, now).is_err(), "{name}");
         }
     }
 }

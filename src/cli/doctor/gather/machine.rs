@@ -102,8 +102,9 @@ pub(super) fn stranded(ctx: &Context, edge_answers: bool) -> Vec<(String, Socket
     let before = SystemState::read(&ctx.home).and_then(|state| state.edge);
     let ports = [Some(now).filter(|_| !edge_answers), before.filter(|addr| *addr != now)];
     let dead = |addr: &SocketAddr| TcpStream::connect_timeout(addr, NEAR).is_err();
-    let at =
-        |addr: SocketAddr| platform::programs_pointing_at(addr).into_iter().map(move |p| (p, addr));
+    let at = |addr: SocketAddr| {
+        platform::programs_pointing_at(addr).into_iter().map(move |p| (p.to_string(), addr))
+    };
     ports.into_iter().flatten().filter(dead).flat_map(at).collect()
 }
 

@@ -1,0 +1,165 @@
+//! What a frame shows: the daemon's word on what is open, the ledger's on the rest.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, ZonedDateTime};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::super::client::{self, Tree};
+use super::super::range::RangeArgs;
+use super::super::status::{self, State};
+use super::super::{Context, live};
+use crate::meter::budget::{self, Standing};
+use crate::meter::ledger::{Coverage, GroupBy, Grouping, Ledger, Quota, ReportQuery, Totals};
+use crate::meter::row::{Completeness, PublicRow, Row};
+
+/// For an answer of a process of ours.
+const ASK: Duration = Duration::from_millis(500);
+/// Who began earlier is not looked for among those that run.
+const RECENT: SignedDuration = SignedDuration::from_hours(2);
+const ROWS: usize = 200;
+/// What "now" is for a rate.
+const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+/// Finished requests in the document.
+const LAST: usize = 30;
+
+/// See `docs/json.md`.
+#[derive(Clone, Debug, Serialize)]
+pub struct Frame {
+    pub at: Timestamp,
+    pub state: State,
+    /// Why nothing is metered, if the daemon says so.
+    pub reasons: Vec<String>,
+    /// Tunnels and metered connections; `None`: nobody answers who would know.
+    pub open_connections: Option<u64>,
+    pub metered_connections: Option<u64>,
+    pub today: Totals,
+    pub last_minute: Minute,
+    /// Requests without an end yet, the oldest first.
+    pub running: Vec<PublicRow>,
+    /// The latest that have ended.
+    pub last: Vec<PublicRow>,
+    /// Today, by project, model and client.
+    pub groupings: Vec<Grouping>,
+    /// Today's.
+    pub coverage: Coverage,
+    pub quotas: Vec<Quota>,
+    pub budgets: Vec<Standing>,
+}
+
+/// What ended within the last minute.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Minute {
+    pub requests: u64,
+    pub input_tokens: u64,
+    pub output_tokens: u64,
+    pub cost_nanousd: Option<i64>,
+    /// Output in a second, on the average of the minute.
+    pub output_tokens_per_second: u64,
+}
+
+impl Frame {
+    pub fn look(ctx: &Context, now: &ZonedDateTime) -> anyhow::Result<Self> {
+        let tree = Tree::look(ctx, ASK);
+        let state = status::state_of(ctx, &tree);
+        // Nothing but the daemon knows of what is open in it.
+        let tap = tree.daemon.and_then(|_| client::api(ctx, "/v1/actors", ASK).ok());
+        let ledger = Ledger::open(&ctx.home)?;
+        let report = ledger.report(&ReportQuery {
+            window: RangeArgs::default().window("today", now)?,
+            by: vec![GroupBy::Project, GroupBy::Model, GroupBy::Client],
+            project: None,
+            zone: now.time_zone().clone(),
+            vs_previous: false,
+        })?;
+        let at = now.timestamp();
+        let since = at.checked_sub(RECENT).unwrap_or(Timestamp::MIN);
+        let rows = live::rows(&ctx.home, since, ROWS)?;
+        let last_minute = Minute::of(&rows, at);
+        let (mut running, mut last): (Vec<Row>, Vec<Row>) =
+            rows.into_iter().partition(|row| row.completeness == Completeness::Open);
+        // What a daemon that is gone had in hand has ended, whoever has to say so still.
+        running.retain(|_| tree.daemon.is_some());
+        running.reverse();
+        last.sort_by_key(|row| std::cmp::Reverse(row.ended_at));
+        last.truncate(LAST);
+        let public = |row| PublicRow::new(row, false);
+        Ok(Self {
+            at,
+            state,
+            reasons: status::reasons(&tree.health),
+            open_connections: tree
+                .edge_answer
+                .as_ref()
+                .and_then(|answer| answer.pointer("/tunnels/open")?.as_u64()),
+            metered_connections: tap.as_ref().and_then(open_in_tap),
+            today: report.summary,
+            last_minute,
+            running: running.into_iter().map(public).collect(),
+            last: last.into_iter().map(public).collect(),
+            groupings: report.groupings,
+            coverage: report.coverage,
+            quotas: ledger.quotas()?,
+            budgets: budget::standings(&ctx.home, now).unwrap_or_default(),
+        })
+    }
+}
+
+fn open_in_tap(answer: &Value) -> Option<u64> {
+    let actors = answer.get("actors")?.as_array()?;
+    actors.iter().find_map(|actor| actor.pointer("/observed/tap/open")?.as_u64())
+}
+
+impl Minute {
+    fn of(rows: &[Row], now: Timestamp) -> Self {
+        let since = now.checked_sub(MINUTE).unwrap_or(Timestamp::MIN);
+        let mut minute = Self::default();
+        for row in rows.iter().filter(|row| row.ended_at.is_some_and(|end| end >= since)) {
+            minute.requests += 1;
+            minute.input_tokens += row.tokens.total_input();
+            minute.output_tokens += row.tokens.output.unwrap_or(0);
+            if let Some(cost) = row.cost_nanousd {
+                minute.cost_nanousd = Some(minute.cost_nanousd.unwrap_or(0).saturating_add(cost));
+            }
+        }
+        minute.output_tokens_per_second = minute.output_tokens / MINUTE.as_secs().unsigned_abs();
+        minute
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture::{at, row};
+
+    #[test]
+    fn a_minute_is_what_ended_in_it() {
+        let ended = |n, end: Option<&str>| {
+            let mut row = row(n, "2026-11-25T11:00:00Z");
+            row.ended_at = end.map(at);
+            row.tokens.output = Some(600);
+            row
+        };
+        let rows = [
+            ended(1, Some("2026-11-25T11:59:30Z")),
+            ended(2, Some("2026-11-25T11:59:00Z")),
+            ended(3, Some("2026-11-25T11:58:59Z")),
+            ended(4, None),
+        ];
+        let minute = Minute::of(&rows, at("2026-11-25T12:00:00Z"));
+        assert_eq!((minute.requests, minute.output_tokens_per_second), (2, 20));
+        assert_eq!(minute.cost_nanousd, Some(24_600_000));
+        assert_eq!(Minute::of(&[], at("2026-11-25T12:00:00Z")), Minute::default());
+    }
+
+    #[test]
+    fn the_taps_connections_are_found_in_whatever_order_actors_come() {
+        let answer = serde_json::json!({"actors": [
+            {"id": "health", "observed": null},
+            {"id": "meter.tap", "observed": {"fault": null, "tap": {"open": 3}}},
+        ]});
+        assert_eq!(open_in_tap(&answer), Some(3));
+        assert_eq!(open_in_tap(&serde_json::json!({})), None);
+    }
+}

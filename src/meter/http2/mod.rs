@@ -127,8 +127,8 @@ impl Http2 {
                     half.frames.reuse(block);
                     match side {
                         _ if promise => {}
-                        Side::Client => self.request(stream, fields, end_stream, sink)?,
-                        Side::Server => self.response(stream, fields, end_stream, sink)?,
+                        Side::Client => self.request(stream, &fields, end_stream, sink)?,
+                        Side::Server => self.response(stream, &fields, end_stream, sink)?,
                     }
                 }
                 Some(Seen::TableSize(size)) => match side {
@@ -156,7 +156,7 @@ impl Http2 {
     fn request(
         &mut self,
         stream: u32,
-        fields: Headers,
+        fields: &Headers,
         end: bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), GaveUp> {
@@ -171,7 +171,7 @@ impl Http2 {
             return Err(GaveUp::TooManyStreams);
         }
         self.opened = stream;
-        let head = request_head(&fields).ok_or(GaveUp::BadHead)?;
+        let head = request_head(fields).ok_or(GaveUp::BadHead)?;
         let connect = head.method == "CONNECT";
         self.streams.insert(stream, Stream { connect, ..Stream::default() });
         sink(HttpEvent::Request { stream: StreamId::from(stream), head });
@@ -188,7 +188,7 @@ impl Http2 {
     fn response(
         &mut self,
         stream: u32,
-        fields: Headers,
+        fields: &Headers,
         end: bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), GaveUp> {
@@ -196,7 +196,7 @@ impl Http2 {
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         let id = StreamId::from(stream);
         if !state.responded {
-            let head = response_head(&fields).ok_or(GaveUp::BadHead)?;
+            let head = response_head(fields).ok_or(GaveUp::BadHead)?;
             let status = head.status;
             if (100..200).contains(&status) {
                 sink(HttpEvent::Informational { stream: id, status });

@@ -9,6 +9,7 @@ mod exchange;
 mod files;
 mod follow;
 mod machine;
+mod ours;
 mod redact;
 mod sockets;
 mod text;
@@ -84,6 +85,11 @@ targets! {
     prices = files: 16 KiB, 16 MiB;
     lines = files: 32 KiB, 4 MiB;
     places = files: 8 KiB, 1 MiB;
+    certificates = ours: 8 KiB, 4 MiB;
+    takeover = ours: 16 KiB, 16 MiB;
+    rollups = ours: 16 KiB, 16 MiB;
+    budgets = ours: 8 KiB, 4 MiB;
+    names = ours: 8 KiB, 4 MiB;
     processes = machine: 8 KiB, 1 MiB;
     macos = machine: 8 KiB, 1 MiB;
 }

@@ -23,14 +23,16 @@ from decimal import Decimal
 
 from pricesources import (PINS, PROVIDERS, PUBLISHED, fetch, fast_rates, first, genai_model, genai_says, held,
                           in_force, litellm_ids, litellm_rates, litellm_says, member, names_of,
-                          owner, read_genai, read_litellm, third_says, whole)
+                          litellm_image_fees, litellm_regions, owner, read_genai, read_litellm,
+                          third_says, whole)
 
 BOOK_DATE = "2026-11-24"
 CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "config")
 BOOK = os.path.join(CONFIG, "prices.json")
 SOURCES = os.path.join(CONFIG, "price-sources.json")
 COMPARED = ["anthropic", "google", "openai", "xai"]
-RATE_ORDER = ["in", "cr", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi", "ws", "fees", "rq"]
+RATE_ORDER = ["in", "cr", "ca", "ci", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi", "ws",
+              "fees", "rq"]
 
 
 def overlay(model, entry, rates, new):
@@ -43,7 +45,7 @@ def overlay(model, entry, rates, new):
         theirs = {"in": first(base.get("in")), "out": first(base.get("out", base.get("oi")))}
         if any(first(current.get(k)) != rate for k, rate in theirs.items()):
             return
-        for key in ("w12", "ia", "ii", "oa", "oi", "w1", "ws", "cr", "w5"):
+        for key in ("w12", "ia", "ii", "oa", "oi", "w1", "ws", "cr", "w5", "ca", "ci"):
             if key in base and key not in current:
                 for price in model["prices"]:
                     # What it says of today is no word on what cost more, or less, before.
@@ -67,7 +69,7 @@ def overlay(model, entry, rates, new):
                     for key in ("in", "out"):
                         if isinstance(current.get(key), list) and price[key] == first(extra[key]):
                             price[key] = extra[key]  # the base forgets the steps of a tier
-                    for key in ("w12", "w1", "cr", "w5"):
+                    for key in ("w12", "w1", "cr", "w5", "ca", "ci"):
                         if key in extra and key not in price:
                             price[key] = extra[key]
     special = entry.get("provider_specific_entry") or {}
@@ -200,9 +202,42 @@ def build(genai, litellm, third):
                 ours["litellm " + ref] = model
         if provider in COMPARED:
             fill_from_third(provider, third, models, ours)
+        for name, fees in litellm_image_fees(provider, litellm).items():
+            by_image(provider, name, fees, ours)
         book += ours.values()
+    book += regional_bedrock(litellm)
     book.sort(key=lambda m: (m["p"], m["m"]))
     return book
+
+
+def by_image(provider, name, fees, ours):
+    """What one image costs, for answers that tell no tokens."""
+    known = [m for m in ours.values() if name in [n.rstrip("*") for n in m.get("names", [m["m"]])]]
+    if known and provider == "azure":
+        return  # by the pixel, at odds with its own price by the token
+    if not known:
+        known = [{"p": provider, "m": name, "src": "l", "prices": [{}]}]
+        ours["litellm image " + name] = known[0]
+    for price in known[0]["prices"]:
+        price["fees"] = {**fees, **price.get("fees", {})}
+
+
+def regional_bedrock(litellm):
+    """Bedrock's prices in a region. Regions where a model costs the same share a line."""
+    together = {}
+    for ref, entry in litellm_regions(litellm):
+        rates = litellm_rates(entry, "bedrock")
+        if first(rates.get(None, {}).get("in")):
+            same = repr([ref.split("/")[1], rates])
+            together.setdefault(same, []).append((ref, entry, rates))
+    for found in together.values():
+        refs = sorted(ref for ref, _, _ in found)
+        _, entry, rates = found[0]
+        model = {"p": "bedrock", "m": refs[0], "src": "l", "prices": [rates[None]]}
+        if len(refs) > 1:
+            model["names"] = refs
+        overlay(model, entry, rates, new=True)
+        yield model
 
 
 def ordered(rates):

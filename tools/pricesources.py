@@ -21,8 +21,8 @@ PINS = {"genai-prices": "0.2.3", "litellm": "1.109.1", "model-prices": "0.0.5"}
 PUBLISHED = {"genai-prices": "2026-11", "litellm": "2026-11", "model-prices": "2026-10-26"}
 
 # our provider: (genai-prices id, litellm providers, litellm key prefixes, model-prices id)
-# A genai-prices id of None: litellm's table alone. Its region-bound names (`us-east-1/...`) are left
-# out: the wire does not tell the region in the model's name.
+# A genai-prices id of None: litellm's table alone. Of its region-bound names (`us-east-1/...`) only
+# Bedrock's are taken: there the host tells the region.
 PROVIDERS = {
     "azure": (None, ["azure"], ["azure/"], None),
     "bedrock": (None, ["bedrock", "bedrock_converse"], [""], None),
@@ -52,6 +52,8 @@ GENAI_RATES = {
     "input_mtok": "in",
     "output_mtok": "out",
     "cache_read_mtok": "cr",
+    "cache_audio_read_mtok": "ca",
+    "cache_image_read_mtok": "ci",
     "cache_write_mtok": "w5",
     "cache_write_5m_mtok": "w5",
     "cache_write_1h_mtok": "w1",
@@ -65,6 +67,8 @@ LITELLM_RATES = {
     "input_cost_per_token": "in",
     "output_cost_per_token": "out",
     "cache_read_input_token_cost": "cr",
+    "cache_read_input_audio_token_cost": "ca",
+    "cache_read_input_image_token_cost": "ci",
     "cache_creation_input_token_cost": "w5",
     "input_cost_per_audio_token": "ia",
     "output_cost_per_audio_token": "oa",
@@ -82,6 +86,9 @@ LITELLM_KEY = re.compile(
     "^(" + "|".join(LITELLM_RATES) + ")(_above_1hr|_above_12hr)?"
     r"(?:_above_(\d+)k_tokens)?(?:_(batches|flex|priority|ultrafast|balanced))?$"
 )
+# What an image costs by its quality and size: `azure/hd/1024-x-1792/dall-e-3`.
+SIZED = re.compile(r"^(low|medium|high|standard|hd)/(\d+)-x-(\d+)/([^/]+)$")
+REGION = re.compile(r"^bedrock/([a-z]+(?:-gov)?-[a-z]+-\d)/([a-z0-9]+\.[^/]+)$")
 SNAPSHOTS = ["-20250514", "-20260601", "@20260601", "-2026-06-01"]
 
 
@@ -337,6 +344,32 @@ def litellm_rates(entry, provider):
             out[None]["ws"] = whole(Decimal(per_query.pop()) * 10**9)
     return out
 
+
+def litellm_image_fees(provider, litellm):
+    """{model: {images_QUALITY_SIZE: nano-dollars for one}}."""
+    fees = {}
+    for ref, entry in litellm_ids(provider, litellm):
+        match = SIZED.match(ref)
+        if not match:
+            continue
+        quality, width, height, model = match.groups()
+        pixels = Decimal(entry.get("input_cost_per_pixel") or 0) * int(width) * int(height)
+        # The price by the pixel is that by the image, divided and rounded: to a thousandth of a cent.
+        price = Decimal(entry.get("input_cost_per_image") or round(pixels, 5))
+        if price:
+            name = f"images_{quality}_{width}x{height}"
+            fees.setdefault(model, {})[name] = whole(price * 10**9)
+    return fees
+
+
+def litellm_regions(litellm):
+    """Bedrock's models by region: `us-gov-west-1/anthropic.claude-sonnet-5`."""
+    for key, entry in litellm.items():
+        match = REGION.match(key)
+        if match and entry.get("litellm_provider") in PROVIDERS["bedrock"][1]:
+            yield f"{match[1]}/{match[2]}".lower(), entry
+
+
 def first(rate):
     return rate[0] if isinstance(rate, list) else rate
 
@@ -374,7 +407,7 @@ def in_force(prices, day):
 
 # ---------------------------------------------------------------- what a source says on a day
 
-RATES = ["in", "out", "cr", "w5", "w1", "w12", "ia", "oa", "ii", "oi"]
+RATES = ["in", "out", "cr", "w5", "w1", "w12", "ia", "oa", "ii", "oi", "ca", "ci"]
 
 
 def only_rates(tiers):

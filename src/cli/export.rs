@@ -2,6 +2,7 @@
 //! out as they are read, so that memory does not depend on how many there are.
 
 mod focus;
+mod split;
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
@@ -11,6 +12,7 @@ use std::path::{Path, PathBuf};
 use jiff::ZonedDateTime;
 
 use super::output::{csv_count, csv_text, csv_usd, finish, write_csv};
+use super::pricing::book;
 use super::range::RangeArgs;
 use super::{Context, Exit, Failure};
 use crate::home::Home;
@@ -28,7 +30,7 @@ pub enum Format {
     Csv,
     /// One document with the rows of `requests --json`
     Json,
-    /// CSV with the columns of FOCUS 1.2: a line for each UTC day, project, provider and model
+    /// CSV with the columns of FOCUS 1.2: a line for each UTC day, project, model and kind of token
     Focus,
 }
 
@@ -108,7 +110,7 @@ enum Writer {
 }
 
 impl Writer {
-    fn begin(format: Format, home: &Home, out: &mut dyn Write) -> io::Result<Self> {
+    fn begin(format: Format, home: &Home, out: &mut dyn Write) -> anyhow::Result<Self> {
         Ok(match format {
             Format::Csv => {
                 write_csv(out, &COLUMNS.map(|(name, _)| name.to_owned()))?;
@@ -120,7 +122,7 @@ impl Writer {
             }
             Format::Focus => {
                 focus::header(out)?;
-                Self::Focus(Focus::default())
+                Self::Focus(Focus::new(book(home)?))
             }
         })
     }

@@ -7,7 +7,7 @@ mod ca;
 mod client;
 mod config;
 mod dashboard;
-mod doctor;
+pub(crate) mod doctor;
 mod env;
 mod events;
 mod exit;

@@ -281,6 +281,9 @@ mod tests {
         store(&home, std::slice::from_ref(&billed));
         let (sound, text) = said(&home, &["check"]).unwrap();
         assert!(sound && text.contains("openrouter: $2.00") && text.contains("$1.50"), "{text}");
+        assert!(text.lines().count() < 50 && text.contains("explained "), "{text}");
+        let (_, each) = said(&home, &["check", "--verbose"]).unwrap();
+        assert!(each.lines().count() > 200 && each.contains(": list "), "{each}");
         store(&home, &[Row { model: Some("gpt-99".to_owned()), cost_nanousd: None, ..fresh(2) }]);
         let (sound, text) = said(&home, &["check"]).unwrap();
         assert!(!sound && text.contains("gpt-99: 1 request"), "{text}");

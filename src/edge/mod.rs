@@ -21,7 +21,7 @@ mod signals;
 mod socket;
 pub mod spool;
 pub mod status;
-mod takeover;
+pub(crate) mod takeover;
 pub mod tunnel;
 pub mod tunnels;
 pub mod upgrade;

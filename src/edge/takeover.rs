@@ -5,7 +5,7 @@
 //! goes on.
 
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -100,11 +100,13 @@ impl State {
         }
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let state = Self { format: FORMAT, version, image, listener, lock, totals, connections };
-        let document = serde_json::to_vec(&state)?;
-        let mut all = (document.len() as u64).to_le_bytes().to_vec();
-        all.extend_from_slice(&document);
-        all.append(&mut blobs);
-        Ok(all)
+        state.written(&blobs)
+    }
+
+    fn written(&self, blobs: &[u8]) -> io::Result<Vec<u8>> {
+        let document = serde_json::to_vec(self)?;
+        let length = (document.len() as u64).to_le_bytes();
+        Ok([&length[..], &document, blobs].concat())
     }
 
     /// Reads what [`State::pack`] wrote: the state, and the connections as stages to go on from.
@@ -113,6 +115,10 @@ impl State {
     /// # Errors
     /// When it is not the state of an edge of this format.
     pub fn unpack(content: &[u8]) -> io::Result<(Self, Vec<Stage>, usize)> {
+        Self::unpack_with(content, &mut inherit::take)
+    }
+
+    fn unpack_with(content: &[u8], take: Take<'_>) -> io::Result<(Self, Vec<Stage>, usize)> {
         let broken = || io::Error::other("not the state of an edge");
         let (length, rest) = content.split_first_chunk::<8>().ok_or_else(broken)?;
         let length = usize::try_from(u64::from_le_bytes(*length)).map_err(io::Error::other)?;
@@ -124,7 +130,7 @@ impl State {
         let connections = std::mem::take(&mut state.connections);
         let all = connections.len();
         let stages: Vec<_> =
-            connections.into_iter().filter_map(|c| unpack_stage(c, blobs).ok()).collect();
+            connections.into_iter().filter_map(|c| unpack_stage(c, blobs, take).ok()).collect();
         let left_out = all - stages.len();
         Ok((state, stages, left_out))
     }
@@ -200,27 +206,27 @@ fn pack_tunnel(
     })
 }
 
-fn unpack_stage(connection: Connection, blobs: &[u8]) -> io::Result<Stage> {
+fn unpack_stage(connection: Connection, blobs: &[u8], take: Take<'_>) -> io::Result<Stage> {
     Ok(match connection {
         Connection::Head { client, taken } => Stage::Head(Box::new(Head {
-            client: socket(client)?,
+            client: socket(client, take)?,
             reader: Reader::resume(get(blobs, taken)?),
         })),
         Connection::Asked { client, target, forward } => Stage::Asked(Box::new(Asked {
-            client: socket(client)?,
+            client: socket(client, take)?,
             request: match forward {
                 Some(head) => Request::Forward { target, head: get(blobs, head)? },
                 None => Request::Connect(target),
             },
         })),
         Connection::Metered { client, target, started } => Stage::Metered(Box::new(Metered {
-            client: socket(client)?,
+            client: socket(client, take)?,
             target,
             started: started.into(),
             head: None,
         })),
         Connection::Tunnel { client, server, tunnel, passed } => {
-            let (client, server) = (plain_socket(client)?, plain_socket(server)?);
+            let (client, server) = (plain_socket(client, take)?, plain_socket(server, take)?);
             let packed = tunnel.try_map(|blob| get(blobs, blob))?;
             let tunnel = Tunnel::unpack(client, server, packed);
             Stage::Tunnel(Box::new(Raw { tunnel, passed: passed.and_then(PassedBy::read) }))
@@ -228,12 +234,15 @@ fn unpack_stage(connection: Connection, blobs: &[u8]) -> io::Result<Stage> {
     })
 }
 
-fn socket(number: Number) -> io::Result<TcpStream> {
-    TcpStream::from_std(plain_socket(number)?)
+/// Turns a number that the last image left into a descriptor.
+type Take<'a> = &'a mut dyn FnMut(Number) -> io::Result<OwnedFd>;
+
+fn socket(number: Number, take: Take<'_>) -> io::Result<TcpStream> {
+    TcpStream::from_std(plain_socket(number, take)?)
 }
 
-fn plain_socket(number: Number) -> io::Result<std::net::TcpStream> {
-    let socket = std::net::TcpStream::from(inherit::take(number)?);
+fn plain_socket(number: Number, take: Take<'_>) -> io::Result<std::net::TcpStream> {
+    let socket = std::net::TcpStream::from(take(number)?);
     socket.set_nonblocking(true)?;
     Ok(socket)
 }
@@ -248,6 +257,26 @@ fn get(blobs: &[u8], blob: Blob) -> io::Result<Vec<u8>> {
     let end = blob.at.checked_add(blob.len);
     let bytes = end.and_then(|end| blobs.get(blob.at..end));
     bytes.map(<[u8]>::to_vec).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
+}
+
+/// Reads a state and writes it down again, then lets its connections go on a bit, for the fuzzer.
+/// `take` stands for what `execve` left.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn again(content: &[u8], take: Take<'_>) -> io::Result<Vec<u8>> {
+    let (mut state, mut stages, _) = State::unpack_with(content, take)?;
+    let mut blobs = Vec::new();
+    for stage in &mut stages {
+        state.connections.extend(pack_stage(stage, &mut blobs)?);
+    }
+    let written = state.written(&blobs)?;
+    for stage in stages {
+        match stage {
+            Stage::Head(mut head) => drop(head.reader.feed(b"\r\n\r\n")),
+            Stage::Tunnel(mut raw) => drop(raw.tunnel.run()),
+            Stage::Asked(_) | Stage::Metered(_) | Stage::Over => {}
+        }
+    }
+    Ok(written)
 }
 
 impl From<Started> for Moment {

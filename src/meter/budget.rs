@@ -1,14 +1,14 @@
 //! Budgets: what somebody means to spend. They warn; they never stand in a request's way.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use jiff::{Timestamp, ToSpan, ZonedDateTime};
 use serde::{Deserialize, Serialize};
 
 use super::ledger::{GroupBy, Ledger, LedgerError, ReportQuery, Totals, Window};
-use super::price::{Dollars, OwnError};
-use crate::home::{Home, write_atomic};
+use super::own_file::{self, OwnError};
+use super::price::Dollars;
+use crate::home::Home;
 
 mod told;
 pub mod webhook;
@@ -69,25 +69,21 @@ struct File {
 /// # Errors
 /// Names the file, and what is wrong in it.
 pub fn read(path: &Path) -> Result<Vec<Budget>, OwnError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(OwnError::Io { path: path.to_path_buf(), source }),
-    };
-    let file: Result<File, _> = toml::from_str(&text);
-    file.map(|file| file.budget).map_err(|e| OwnError::Toml {
-        path: path.to_path_buf(),
-        message: e.to_string().trim_end().to_owned(),
-    })
+    own_file::read(path, parse)
+}
+
+pub(crate) fn parse(text: &str) -> Result<Vec<Budget>, toml::de::Error> {
+    toml::from_str(text).map(|file: File| file.budget)
 }
 
 /// # Errors
 /// When the file can't be written.
 pub fn write(path: &Path, budgets: &[Budget]) -> Result<(), OwnError> {
-    let text = toml::to_string(&File { budget: budgets.to_vec() })
-        .map_err(|e| OwnError::Toml { path: path.to_path_buf(), message: e.to_string() })?;
-    write_atomic(path, text.as_bytes())
-        .map_err(|source| OwnError::Io { path: path.to_path_buf(), source })
+    own_file::write(path, print(budgets))
+}
+
+pub(crate) fn print(budgets: &[Budget]) -> Result<String, toml::ser::Error> {
+    toml::to_string(&File { budget: budgets.to_vec() })
 }
 
 /// How each budget stands now.
@@ -162,7 +158,7 @@ impl Budget {
         Ok(self.stands(window, totals.as_ref()))
     }
 
-    fn stands(&self, window: Window, totals: Option<&Totals>) -> Standing {
+    pub(crate) fn stands(&self, window: Window, totals: Option<&Totals>) -> Standing {
         let paid = totals.and_then(|t| t.cost_nanousd).unwrap_or(0);
         let covered = totals.and_then(|t| t.subscription_nanousd).filter(|_| self.covered);
         Standing {

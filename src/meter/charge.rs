@@ -1,6 +1,8 @@
 //! What a row costs: the same for the row that is being written and for one that is priced again.
 
-use super::price::{Book, Query, Quote};
+use std::borrow::Cow;
+
+use super::price::{Book, Item, Query, Quote};
 use super::row::{Completeness, Row};
 use super::surface::{Kind, LOCAL};
 use super::usage::{Usage, UsageState};
@@ -14,8 +16,7 @@ pub const PROVIDER_REPORTED: &str = "provider-reported";
 
 /// Fills in everything that the row says of money.
 pub fn charge(row: &mut Row, book: &Book) {
-    let usage = usage(row);
-    let list = list_price(row, &usage, book);
+    let list = list_price(row, book).0;
     // What the provider says that it charged beats the list, which is kept beside it.
     let charged = row.provider_cost_nanousd.filter(|_| is_due(row));
     row.list_nanousd = charged.and(list.cost_nanousd);
@@ -34,6 +35,13 @@ pub fn charge(row: &mut Row, book: &Book) {
     row.cost_reason = quote.reason;
 }
 
+/// What the list says of a row, and what that is made of.
+#[must_use]
+pub fn itemised(row: &Row, book: &Book) -> (Option<i64>, Vec<Item>) {
+    let (quote, items) = list_price(row, book);
+    (quote.cost_nanousd, items)
+}
+
 /// What can be priced at all.
 fn is_due(row: &Row) -> bool {
     row.billable && row.completeness != Completeness::Open
@@ -48,6 +56,7 @@ fn usage(row: &Row) -> Usage {
         tier: row.tier.clone(),
         speed: row.speed.clone(),
         cache_ttl: row.detail.cache_ttl.clone(),
+        cached: row.detail.cached,
         geo: row.geo.clone(),
         web_searches: row.web_searches,
         counts: row.detail.counts.clone(),
@@ -70,12 +79,14 @@ fn also(reason: Option<String>, more: &str) -> String {
 
 /// By the book. An error without usage costs nothing that we know of, which is no riddle that needs
 /// a reason.
-fn list_price(row: &Row, usage: &Usage, book: &Book) -> Quote {
+fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
+    let usage = usage(row);
     let unusable = usage.state == UsageState::Absent && row.error_class.is_some();
     if !is_due(row) || unusable {
-        return Quote::default();
+        return (Quote::default(), Vec::new());
     }
-    let reason = |why: &str| Quote { reason: Some(why.to_owned()), ..Quote::default() };
+    let reason =
+        |why: &str| (Quote { reason: Some(why.to_owned()), ..Quote::default() }, Vec::new());
     let kind = row.surface.as_deref().and_then(Kind::named);
     if kind == Some(Kind::Cursor) && usage.state == UsageState::Absent {
         return reason("Cursor does not say what it uses in a form that is published");
@@ -95,8 +106,13 @@ fn list_price(row: &Row, usage: &Usage, book: &Book) -> Quote {
         return reason("the model is not known");
     };
     if row.provider == LOCAL && !book.knows(LOCAL, model) {
-        return free_of_charge(&[Some(model), requested]);
+        return (free_of_charge(&[Some(model), requested]), Vec::new());
     }
+    let (model, unlisted) = match row.provider.as_str() {
+        "bedrock" => in_region(&row.host, model, book),
+        _ => (Cow::Borrowed(model), None),
+    };
+    let model = model.as_ref();
     let known = book.knows(&row.provider, model) || book.knows_provider(&row.provider);
     // Cursor sells the models of others under their names, and its own.
     let maker = (kind == Some(Kind::Cursor))
@@ -104,15 +120,49 @@ fn list_price(row: &Row, usage: &Usage, book: &Book) -> Quote {
         .flatten();
     let family = kind.and_then(Kind::family).or(maker).filter(|_| !known);
     let provider = family.unwrap_or(&row.provider);
-    let mut quote = book.quote(&Query { provider, model, at: row.started_at, usage });
+    let (mut quote, items) =
+        book.itemised(&Query { provider, model, at: row.started_at, usage: &usage });
+    if let Some(region) = unlisted
+        && quote.cost_nanousd.is_some()
+    {
+        let note = format!("no price for {region}: that of the United States is used");
+        quote.reason = Some(also(quote.reason.take(), &note));
+        quote.estimated = true;
+    }
     if family.is_some() && quote.cost_nanousd.is_some() {
         // A gateway's own price list is not known to us.
         let note = format!("list price of {provider}; what {} charges is not known", row.host);
         quote.reason = Some(also(quote.reason.take(), &note));
         quote.estimated = true;
     }
-    quote
+    (quote, items)
 }
+
+/// What Bedrock's model is called in the list, in the region of this host; and the region, if the list
+/// has no price for it. What a profile over regions costs is in its own name.
+fn in_region<'a>(host: &'a str, model: &'a str, book: &Book) -> (Cow<'a, str>, Option<&'a str>) {
+    let general = (Cow::Borrowed(model), None);
+    let mut labels = host.split('.').skip(1);
+    let Some(region) = labels.next().filter(|label| label.contains('-')) else { return general };
+    let own = book.is_own("bedrock", model);
+    // `us.`, `global.` … stand before the maker's name.
+    let over_regions = model.matches('.').count() > 1
+        && model.split('.').next().is_some_and(|area| PROFILES.contains(&area));
+    if own || (over_regions && (book.knows("bedrock", model) || !model.starts_with(GOVERNMENT))) {
+        return general;
+    }
+    let here = format!("{region}/{}", model.strip_prefix(GOVERNMENT).unwrap_or(model));
+    if book.knows("bedrock", &here) {
+        return (Cow::Owned(here), None);
+    }
+    (Cow::Borrowed(model), (!LIST_REGIONS.contains(&region)).then_some(region))
+}
+
+/// Areas of inference profiles.
+const PROFILES: &[&str] = &["us", "eu", "apac", "jp", "au", "ca", "global", "us-gov"];
+const GOVERNMENT: &str = "us-gov.";
+/// Where the list's own prices hold.
+const LIST_REGIONS: &[&str] = &["us-east-1", "us-east-2", "us-west-2"];
 
 /// A model of the user's own; but not one that the server only passes on to Ollama's cloud.
 fn free_of_charge(names: &[Option<&str>]) -> Quote {
@@ -122,4 +172,61 @@ fn free_of_charge(names: &[Option<&str>]) -> Quote {
         return Quote { reason: Some(reason), ..Quote::default() };
     }
     Quote { cost_nanousd: Some(0), rule: Some(LOCAL_RULE.to_owned()), ..Quote::default() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture::row;
+    use crate::meter::price::OwnPrice;
+    use crate::meter::usage::Tokens;
+
+    fn bedrock(region: &str, model: &str, book: &Book) -> Row {
+        let mut row = Row {
+            host: format!("bedrock-runtime.{region}.amazonaws.com"),
+            provider: "bedrock".to_owned(),
+            model_requested: Some(model.to_owned()),
+            model: None,
+            tokens: Tokens { input: Some(1_000_000), ..Tokens::default() },
+            ..row(1, "2026-11-24T12:00:00Z")
+        };
+        charge(&mut row, book);
+        row
+    }
+
+    #[test]
+    fn bedrocks_prices_are_those_of_the_region() {
+        let book = Book::builtin();
+        let priced = |region: &str, model: &str| {
+            let row = bedrock(region, model, &book);
+            (row.cost_nanousd.unwrap() / 10_000_000, row.cost_estimated)
+        };
+        // In cents for a million tokens.
+        assert_eq!(priced("us-east-1", "anthropic.claude-sonnet-5"), (200, false));
+        assert_eq!(priced("us-gov-west-1", "anthropic.claude-sonnet-5"), (240, false));
+        assert_eq!(priced("us-gov-east-1", "us-gov.anthropic.claude-sonnet-5"), (240, false));
+        let haiku = "anthropic.claude-haiku-4-5-20251001-v1:0";
+        assert_eq!(priced("us-gov-west-1", &format!("us-gov.{haiku}")), (120, false));
+        assert_eq!(priced("eu-west-2", "qwen.qwen3-coder-next"), (78, false));
+        // Not in the list: said, and what a profile costs is in its name.
+        assert_eq!(priced("eu-west-2", "anthropic.claude-sonnet-5"), (200, true));
+        let unknown = bedrock("eu-west-2", "anthropic.claude-sonnet-5", &book);
+        assert!(unknown.cost_reason.unwrap().contains("no price for eu-west-2"));
+        assert_eq!(priced("eu-west-2", "global.anthropic.claude-sonnet-5"), (200, false));
+        let eu = priced("eu-west-2", "eu.anthropic.claude-sonnet-5");
+        assert_eq!(eu, (220, false));
+    }
+
+    #[test]
+    fn a_price_of_the_users_own_holds_in_every_region() {
+        let mut own: OwnPrice = OwnPrice {
+            provider: "bedrock".to_owned(),
+            model: "anthropic.claude-sonnet-5".to_owned(),
+            ..OwnPrice::default()
+        };
+        own.rates.input = "1.5".parse().ok();
+        let book = Book::builtin().with_own(&[own]);
+        let row = bedrock("us-gov-west-1", "anthropic.claude-sonnet-5", &book);
+        assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(1_500_000_000), false));
+    }
 }

@@ -20,6 +20,7 @@ pub mod http1;
 pub mod http2;
 pub mod ledger;
 pub mod observer;
+mod own_file;
 pub mod plain;
 pub mod price;
 pub mod projects;

@@ -5,13 +5,11 @@
 //! what will be, costs nothing, and can be taken back (docs/adr/0017-project-names.md).
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::price::OwnError;
-use crate::home::write_atomic;
+use super::own_file::{self, OwnError};
 
 /// What names are shown as. Those that are not here are shown as they are.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -27,27 +25,23 @@ pub struct Names {
 /// # Errors
 /// Names the file, and what is wrong in it.
 pub fn read(path: &Path) -> Result<Names, OwnError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Names::default()),
-        Err(source) => return Err(OwnError::Io { path: path.to_path_buf(), source }),
-    };
-    let names: Names = toml::from_str(&text).map_err(|e| OwnError::Toml {
-        path: path.to_path_buf(),
-        message: e.to_string().trim_end().to_owned(),
-    })?;
-    Ok(names.resolved())
+    own_file::read(path, parse)
+}
+
+pub(crate) fn parse(text: &str) -> Result<Names, toml::de::Error> {
+    toml::from_str(text).map(|names: Names| names.resolved())
 }
 
 /// # Errors
 /// When the file can't be written.
 pub fn write(path: &Path, names: &Names) -> Result<(), OwnError> {
-    let text = toml::to_string(names)
-        .map_err(|e| OwnError::Toml { path: path.to_path_buf(), message: e.to_string() })?;
+    own_file::write(path, print(names))
+}
+
+pub(crate) fn print(names: &Names) -> Result<String, toml::ser::Error> {
     let head = "# What projects are shown as. `halton-meter project rename`, `merge` and `restore` write \
         this file.\n\n";
-    write_atomic(path, format!("{head}{text}").as_bytes())
-        .map_err(|source| OwnError::Io { path: path.to_path_buf(), source })
+    toml::to_string(names).map(|text| format!("{head}{text}"))
 }
 
 impl Names {

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::quota::Window;
-use super::usage::{Caveat, Counts, Tokens, UsagePart, UsageState};
+use super::usage::{Cached, Caveat, Counts, Tokens, UsagePart, UsageState};
 
 /// Protocol of the exchange as the client spoke it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
@@ -82,6 +82,9 @@ pub struct Detail {
     /// The lifetime that was asked for, of cache writes that the response does not split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_ttl: Option<String>,
+    /// The parts of the cache reads that were audio or images.
+    #[serde(skip_serializing_if = "Cached::is_empty")]
+    pub cached: Cached,
     /// What is billed by count: `file_searches`, `audio_seconds`, `pages` …
     #[serde(skip_serializing_if = "Counts::is_empty")]
     #[schema(value_type = std::collections::BTreeMap<String, u64>)]

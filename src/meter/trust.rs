@@ -82,8 +82,11 @@ pub fn is_system_file(path: &Path) -> bool {
 /// Certificates of a PEM file; what can't be read is not there.
 #[must_use]
 pub fn read_certificates(path: &Path) -> Vec<CertificateDer<'static>> {
-    let Ok(certificates) = CertificateDer::pem_file_iter(path) else { return Vec::new() };
-    certificates.filter_map(Result::ok).collect()
+    std::fs::read(path).map(|content| certificates(&content)).unwrap_or_default()
+}
+
+pub(crate) fn certificates(content: &[u8]) -> Vec<CertificateDer<'static>> {
+    CertificateDer::pem_slice_iter(content).filter_map(Result::ok).collect()
 }
 
 /// Client configurations for connections to providers.

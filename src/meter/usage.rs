@@ -43,6 +43,27 @@ impl Tokens {
         .fold(0, u64::saturating_add)
     }
 
+    /// Each token once, by what is priced alike: what is audio or an image is not text too.
+    #[must_use]
+    pub fn by_kind(&self) -> [(&'static str, Option<u64>); 10] {
+        let less = |whole: Option<u64>, parts: [Option<u64>; 2]| {
+            let parts = parts.into_iter().flatten().fold(0, u64::saturating_add);
+            whole.map(|whole| whole.saturating_sub(parts))
+        };
+        [
+            ("input", less(self.input, [self.audio_input, self.image_input])),
+            ("audio_input", self.audio_input),
+            ("image_input", self.image_input),
+            ("cache_read", self.cache_read),
+            ("cache_write_5m", self.cache_write_5m),
+            ("cache_write_1h", self.cache_write_1h),
+            ("cache_write_other", self.cache_write_other),
+            ("output", less(self.output, [self.audio_output, self.image_output])),
+            ("audio_output", self.audio_output),
+            ("image_output", self.image_output),
+        ]
+    }
+
     /// Both together, by class; what is absent in both stays absent.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
@@ -129,6 +150,23 @@ pub struct UsagePart {
     pub tokens: Tokens,
 }
 
+/// The parts of `cache_read` that were no text, where the provider tells.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
+#[serde(default)]
+pub struct Cached {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub audio: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<u64>,
+}
+
+impl Cached {
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
 /// What is billed by count besides tokens and web searches, by name: `file_searches`, `code_runs`,
 /// `images`, `audio_seconds`, `search_units`, `pages`, `characters`.
 pub type Counts = BTreeMap<String, u64>;
@@ -148,6 +186,8 @@ pub struct Usage {
     /// The lifetime that the request asked for (`12h`), for cache writes that the response does not
     /// split.
     pub cache_ttl: Option<String>,
+    /// The parts of the cache reads that were audio or images.
+    pub cached: Cached,
     /// Where inference ran, when it changes the price.
     pub geo: Option<String>,
     /// Server-side tool calls that are billed by count.

@@ -1,6 +1,6 @@
-"""usage: live_sdk.py MODEL PROMPT
+"""usage: live_sdk.py MODEL PROMPT [TOKEN]
 
-Three turns of one Live session."""
+Three turns of one Live session; TOKEN is an ephemeral one, for which the SDK asks elsewhere."""
 import asyncio
 import json
 import sys
@@ -8,10 +8,12 @@ import sys
 from google import genai
 
 model, prompt = sys.argv[1:3]
+token = sys.argv[3] if len(sys.argv) > 3 else None
 
 
 async def main():
-    client = genai.Client(api_key="dummy-key")
+    options = {"api_version": "v1alpha"} if token else None
+    client = genai.Client(api_key=token or "dummy-key", http_options=options)
     texts = []
     async with client.aio.live.connect(model=model, config={"response_modalities": ["TEXT"]}) as session:
         for _ in range(3):

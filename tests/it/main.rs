@@ -37,6 +37,7 @@ mod macos_tools;
 mod origin_itself;
 mod plain;
 mod projects;
+mod recompute;
 mod sdks;
 mod selftest;
 mod services;

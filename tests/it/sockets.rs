@@ -86,6 +86,44 @@ fn google_genai_live() {
 }
 
 #[test]
+fn google_genai_live_with_an_ephemeral_token() {
+    let token = "auth_tokens/dummy-0123456789abcdef";
+    let stand = three(&programs::python("live_sdk.py", &[LIVE, PROMPT, token]));
+    let path = &stand.origin.served()[0].path;
+    assert!(path.ends_with(".BidiGenerateContentConstrained"), "{path}");
+    for row in stand.wait_rows(3) {
+        let seen = (&row["surface"], &row["model_requested"], &row["billable"]);
+        assert_eq!(seen, (&json!("gemini.live"), &json!(LIVE), &json!(true)), "{row:#}");
+        assert_eq!(row["path"], path.as_str(), "{row:#}");
+    }
+    assert_eq!(others(&stand).len(), 1);
+    assert!(!format!("{:?}{}", stand.rows(), stand.logs()).contains("dummy-0123456789abcdef"));
+}
+
+#[test]
+fn cursors_agent_over_http2_both_ways_at_once() {
+    let stand = Stand::new();
+    // Not metered unless somebody wants it.
+    let cursor = "[meter]\nextra_hosts = [\"*.cursor.sh\"]\n";
+    stand.configure(stand.origin.addr(), cursor);
+    let output = stand.run(&programs::node("cursor.mjs", &[GPT]));
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    // The second text comes when the second message has arrived: nothing is held back either way.
+    assert_eq!(answer(&output)["texts"], json!(["one", "two"]), "{}", show(&output));
+    let [row] = &stand.wait_rows(1)[..] else { panic!("one row") };
+    assert_eq!((&row["provider"], &row["surface"]), (&json!("cursor"), &json!("cursor.agent")));
+    assert_eq!((&row["protocol"], &row["completeness"]), (&json!("h2"), &json!("complete")));
+    assert_eq!((&row["usage"], &row["model_requested"]), (&json!("reported"), &json!(GPT)));
+    let tokens = &row["tokens"];
+    assert_eq!((&tokens["input"], &tokens["cache_read"]), (&json!(600), &json!(400)), "{row:#}");
+    assert_eq!((&tokens["output"], &tokens["reasoning"]), (&json!(70), &json!(30)), "{row:#}");
+    assert_eq!(row["detail"]["caveat"], "unverified", "{row:#}");
+    assert_eq!(row["cost_estimated"], true, "{row:#}");
+    assert!(row["cost_reason"].as_str().is_some_and(|why| why.contains("unverified")), "{row:#}");
+    assert_eq!(stand.origin.requests()[0].proto, Proto::H2);
+}
+
+#[test]
 fn refused_responses_are_rows_and_the_socket_goes_on() {
     let stand = Stand::new();
     let prompt = "hi [[status=429]]";

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::Stand;
 use crate::programs::{curl, show};
+use crate::recompute;
 
 struct Shape {
     url: &'static str,
@@ -178,6 +179,7 @@ fn rows_say_what_the_providers_said() {
     assert_eq!(told, expected);
 
     money(&stand);
+    recompute::follows_prices_set_for_the_past(&stand);
 }
 
 /// A price of the user's own, for now and for the past.

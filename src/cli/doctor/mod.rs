@@ -3,7 +3,7 @@
 mod facts;
 mod fix;
 mod gather;
-mod inspectors;
+pub(crate) mod inspectors;
 mod judge;
 
 use std::io::Write;

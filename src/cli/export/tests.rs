@@ -1,8 +1,15 @@
+use std::collections::BTreeMap;
+
 use clap::Parser;
+use jiff::Timestamp;
 
 use super::*;
+use crate::meter::charge::charge;
 use crate::meter::ledger::fixture::{home, row, store};
+use crate::meter::ledger::{GroupBy, ReportQuery, Window};
+use crate::meter::price::{Book, nano_from_decimal};
 use crate::meter::row::Billing;
+use crate::meter::usage::Tokens;
 
 #[derive(Debug, Parser)]
 struct Cli {
@@ -59,48 +66,141 @@ fn no_text_is_a_formula_or_breaks_a_line() {
     assert!(csv.contains(",'-1+1,") && csv.contains("\"a,\"\"b\"\"\nc\""), "{csv}");
 }
 
-#[test]
-fn focus_adds_up_by_day_and_bills_nothing_that_a_plan_covers_or_nobody_prices() {
-    let (_dir, home) = home();
-    let covered = |n| Row { billing: Billing::Subscription, ..row(n, "2026-11-23T23:59:59Z") };
-    let unpriced = Row {
-        cost_nanousd: None,
-        model: Some("gpt-99".to_owned()),
-        ..row(4, "2026-11-24T01:00:00Z")
+/// The lines of FOCUS by the names of its columns.
+fn focus(home: &Home) -> Vec<BTreeMap<String, String>> {
+    let csv = exported(home, &["focus"]);
+    let mut lines = csv.lines().map(|line| line.split(',').map(str::to_owned).collect::<Vec<_>>());
+    let names = lines.next().unwrap();
+    let line = |line: Vec<String>| {
+        assert_eq!(line.len(), names.len(), "{csv}");
+        names.iter().cloned().zip(line).collect()
     };
+    lines.map(line).collect()
+}
+
+fn priced(n: u128, at: &str, provider: &str, model: &str, tokens: Tokens) -> Row {
+    let (provider, model) = (provider.to_owned(), Some(model.to_owned()));
+    let mut row = Row { provider, model, tokens, provider_cost_nanousd: None, ..row(n, at) };
+    charge(&mut row, &Book::builtin());
+    row
+}
+
+#[test]
+fn focus_has_a_line_for_each_day_model_and_kind_of_token() {
+    let (_dir, home) = home();
+    let tokens = Tokens {
+        input: Some(1000),
+        cache_read: Some(5000),
+        output: Some(100),
+        ..Tokens::default()
+    };
+    let one = |n, at| priced(n, at, "openai", "gpt-4o-mini", tokens);
+    let covered = Row { billing: Billing::Subscription, ..one(3, "2026-11-23T23:59:59Z") };
+    let unpriced = priced(4, "2026-11-24T01:00:00Z", "openai", "gpt-99", tokens);
+    assert_eq!(unpriced.cost_nanousd, None);
     store(
         &home,
-        &[row(1, "2026-11-24T00:00:00Z"), row(2, "2026-11-24T23:00:00Z"), covered(3), unpriced],
+        &[one(1, "2026-11-24T00:00:00Z"), one(2, "2026-11-24T23:00:00Z"), covered, unpriced],
     );
-    let csv = exported(&home, &["focus"]);
-    let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
-    assert_eq!(lines.len(), 4, "{csv}");
-    assert!(lines.iter().all(|line| line.len() == lines[0].len()), "{csv}");
-    let value = |line: &[&str], column: &str| {
-        let at = lines[0].iter().position(|name| *name == column).unwrap();
-        line[at].to_owned()
+    let lines = focus(&home);
+    let found = |day: &str, model: &str, kind: &str, columns: &[&str]| {
+        let is = |line: &&BTreeMap<String, String>| {
+            line["ChargePeriodStart"].starts_with(day)
+                && line["x_Model"] == model
+                && line["x_TokenType"] == kind
+        };
+        let line = lines.iter().find(is).unwrap();
+        columns.iter().map(|column| line[*column].clone()).collect::<Vec<_>>()
     };
-    let find = |column, is| lines[1..].iter().find(|line| value(line, column) == is).unwrap();
-    let two = find("x_Requests", "2");
+    assert_eq!(lines.len(), 9);
+    let money = ["ConsumedQuantity", "ListUnitPrice", "BilledCost", "ListCost", "x_Requests"];
+    let of = |kind| found("2026-11-24", "gpt-4o-mini", kind, &money);
+    assert_eq!(of("input"), ["2000", "0.00000015", "0.0003", "0.0003", "2"]);
+    assert_eq!(of("cache_read"), ["10000", "0.000000075", "0.00075", "0.00075", "2"]);
+    assert_eq!(of("output"), ["200", "0.0000006", "0.00012", "0.00012", "2"]);
+    let names = ["ConsumedUnit", "SkuId", "ChargeDescription", "BillingPeriodEnd"];
     assert_eq!(
-        (value(two, "BilledCost"), value(two, "ListCost")),
-        ("0.0246".into(), "0.0246".into())
+        found("2026-11-24", "gpt-4o-mini", "cache_read", &names),
+        [
+            "Tokens",
+            "openai/gpt-4o-mini/cache_read",
+            "Requests to gpt-4o-mini cache read",
+            "2026-12-01T00:00:00Z",
+        ]
     );
-    assert_eq!(value(two, "ConsumedQuantity"), "300");
-    assert_eq!(value(two, "ChargePeriodStart"), "2026-11-24T00:00:00Z");
-    assert_eq!(value(two, "BillingPeriodEnd"), "2026-12-01T00:00:00Z");
-    let unpriced = find("x_Model", "gpt-99");
+    let unpriced =
+        ["ConsumedQuantity", "PricingQuantity", "BilledCost", "ListUnitPrice", "x_Unpriced"];
+    assert_eq!(found("2026-11-24", "gpt-99", "input", &unpriced), ["1000", "", "", "", "1"]);
+    let plan = ["BilledCost", "ListCost", "x_Billing", "ChargePeriodEnd"];
     assert_eq!(
-        (value(unpriced, "BilledCost"), value(unpriced, "PricingQuantity")),
-        (String::new(), String::new())
+        found("2026-11-23", "gpt-4o-mini", "input", &plan),
+        ["0.00", "0.00015", "subscription", "2026-11-24T00:00:00Z"]
     );
-    assert_eq!(value(unpriced, "x_Unpriced"), "1");
-    let covered = find("x_Billing", "subscription");
-    assert_eq!(
-        (value(covered, "BilledCost").as_str(), value(covered, "ListCost").as_str()),
-        ("0.00", "0.0123")
-    );
-    assert_eq!(value(covered, "ChargePeriodEnd"), "2026-11-24T00:00:00Z");
+}
+
+#[test]
+fn focus_adds_up_to_what_the_report_says_whoever_named_the_cost() {
+    let (_dir, home) = home();
+    let models = [
+        ("openai", "gpt-4o-mini"),
+        ("anthropic", "claude-sonnet-4-5"),
+        ("google", "gemini-2.5-flash"),
+        ("openrouter", "somebody/unheard-of"),
+        ("local", "llama3"),
+        ("openai", "gpt-99"),
+    ];
+    let rows: Vec<Row> = (1..400_u32)
+        .map(|n| {
+            let (provider, model) = models[n as usize % models.len()];
+            let some = |factor: u32| Some(u64::from(n * factor % 10_007));
+            let tokens = Tokens {
+                input: some(7919),
+                cache_read: some(104_729),
+                cache_write_5m: some(31).filter(|_| provider == "anthropic"),
+                output: some(1_299_709),
+                reasoning: some(3),
+                ..Tokens::default()
+            };
+            let at = format!("2026-11-{:02}T{:02}:00:00Z", 1 + n % 20, n % 24);
+            let mut row = priced(u128::from(n), &at, provider, model, tokens);
+            if n % 5 == 0 || provider == "openrouter" {
+                row.provider_cost_nanousd = Some(i64::from(n) * 12_345_677 % 100_003);
+            }
+            if n % 7 == 0 {
+                row.billing = Billing::Subscription;
+            }
+            row.web_searches = (n % 11 == 0).then_some(u64::from(n % 3));
+            charge(&mut row, &Book::builtin());
+            if n % 13 == 0 {
+                // Priced by an earlier list.
+                row.cost_nanousd = row.cost_nanousd.map(|cost| cost / 3 + 1);
+            }
+            row
+        })
+        .collect();
+    store(&home, &rows);
+    let query = ReportQuery {
+        window: Window { from: Timestamp::MIN, to: Timestamp::MAX },
+        by: vec![GroupBy::Model],
+        project: None,
+        zone: jiff::tz::TimeZone::UTC,
+        vs_previous: false,
+    };
+    let report = Ledger::open(&home).unwrap().report(&query).unwrap();
+    let lines = focus(&home);
+    for group in &report.groupings[0].groups {
+        let of_model = || lines.iter().filter(|line| Some(&line["x_Model"]) == group.key.as_ref());
+        let nano = |text: &str| nano_from_decimal(text).unwrap_or(0);
+        let billed: i64 = of_model().map(|line| nano(&line["BilledCost"])).sum();
+        assert_eq!(billed, group.totals.cost_nanousd.unwrap_or(0), "{:?}", group.key);
+        let tokens: u64 = of_model()
+            .filter(|line| line["ConsumedUnit"] == "Tokens")
+            .map(|line| line["ConsumedQuantity"].parse::<u64>().unwrap())
+            .sum();
+        let told = group.totals.tokens;
+        assert_eq!(tokens, told.total_input() + told.output.unwrap(), "{:?}", group.key);
+    }
+    assert_eq!(report.groupings[0].groups.len(), models.len());
 }
 
 #[test]

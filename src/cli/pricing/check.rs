@@ -23,6 +23,9 @@ pub struct CheckArgs {
     /// How far back the ledger is looked at
     #[arg(long, value_name = "WHEN", default_value = "30d")]
     since: String,
+    /// Every difference between the sources, also those that are explained
+    #[arg(long)]
+    verbose: bool,
     /// One JSON document (docs/json.md)
     #[arg(long)]
     json: bool,
@@ -128,15 +131,15 @@ pub(super) fn check(
             counted(compared.requests, "request"),
         )?;
     }
-    tell_sources(&checked.sources, out)?;
+    tell_sources(&checked.sources, args.verbose, out)?;
     if sound {
         writeln!(out, "ok: everything that was used since {} has a price", args.since)?;
     }
     Ok(sound)
 }
 
-/// What differs, under the reason why it does; what nobody explains last, where it is seen.
-fn tell_sources(compared: &Comparison, out: &mut dyn Write) -> anyhow::Result<()> {
+/// The reasons why rates differ, if wanted with the rates; what nobody explains last, where it is seen.
+fn tell_sources(compared: &Comparison, verbose: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     let names: Vec<&str> = compared.providers.iter().map(String::as_str).collect();
     writeln!(
         out,
@@ -154,10 +157,13 @@ fn tell_sources(compared: &Comparison, out: &mut dyn Write) -> anyhow::Result<()
         }
     }
     for (reason, differences) in by_reason {
-        writeln!(out, "explained {reason}")?;
-        for difference in differences {
+        writeln!(out, "explained {}: {reason}", counted(differences.len() as u64, "rate"))?;
+        for difference in differences.into_iter().filter(|_| verbose) {
             writeln!(out, "          {}", line(difference))?;
         }
+    }
+    if !verbose && compared.differences.iter().any(|d| d.explanation.is_some()) {
+        writeln!(out, "          each of them: --verbose")?;
     }
     for difference in compared.unexplained() {
         writeln!(out, "disputed  {}", line(difference))?;

@@ -28,14 +28,24 @@ pub struct Inspected {
 /// # Errors
 /// When a file can't be read.
 pub fn inspect(home: &Home, hosts: &[HostPattern]) -> Result<Result<Inspected, String>, CaError> {
-    let now = SystemTime::now();
-    let current = match Signer::open(&Place::current(home))? {
-        Ok(current) => current,
-        Err(unfit) => return Ok(Err(unfit.to_string())),
-    };
-    let next = match Signer::open(&Place::next(home))? {
-        Ok(next) => next.examine(hosts, now)?.fit(),
-        Err(_) => None,
+    match Signer::open(&Place::current(home))? {
+        Ok(current) => {
+            let next = Signer::open(&Place::next(home))?.ok();
+            look(current, next, hosts, SystemTime::now()).map(Ok)
+        }
+        Err(unfit) => Ok(Err(unfit.to_string())),
+    }
+}
+
+fn look(
+    current: Signer,
+    next: Option<Signer>,
+    hosts: &[HostPattern],
+    now: SystemTime,
+) -> Result<Inspected, CaError> {
+    let next = match next {
+        Some(next) => next.examine(hosts, now)?.fit(),
+        None => None,
     };
     let signers = [Some(&current), next.as_ref()];
     let covers_selftest =
@@ -47,11 +57,23 @@ pub fn inspect(home: &Home, hosts: &[HostPattern]) -> Result<Result<Inspected, S
         Found::Limited(..) | Found::Unfit(_) if next.is_some() => None,
         Found::Limited(_, unfit) | Found::Unfit(unfit) => Some(unfit.to_string()),
     };
-    Ok(Ok(Inspected {
+    Ok(Inspected {
         certificate,
         next: next.map(|next| next.certificate().clone()),
         not_after,
         unfit,
         covers_selftest,
-    }))
+    })
+}
+
+/// Looks at what two files of these contents hold, for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn inspect_files(
+    cert: &[u8],
+    key: &[u8],
+    hosts: &[HostPattern],
+    now: SystemTime,
+) -> Option<Inspected> {
+    let [current, next] = [(); 2].map(|()| Signer::parse(cert, key));
+    look(current?, next, hosts, now).ok()
 }

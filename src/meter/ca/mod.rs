@@ -29,6 +29,8 @@ use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 
 pub use bundle::{Bundle, union_bundle};
+#[cfg(any(test, fuzzing))]
+pub(crate) use inspect::inspect_files;
 pub use inspect::{Inspected, inspect};
 
 use crate::config::HostPattern;

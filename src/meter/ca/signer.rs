@@ -136,18 +136,17 @@ impl Signer {
         let (Some(cert), Some(key)) = (read(&place.certificate)?, read(&place.key)?) else {
             return Ok(Err(Unfit::Missing));
         };
-        let Ok(der) = CertificateDer::from_pem_slice(&cert) else {
-            return Ok(Err(Unfit::Damaged));
-        };
-        let key = std::str::from_utf8(&key).ok().and_then(|pem| KeyPair::from_pem(pem).ok());
-        let Some(key) = key else { return Ok(Err(Unfit::Damaged)) };
+        Ok(Self::parse(&cert, &key).ok_or(Unfit::Damaged))
+    }
+
+    /// Of the two files' contents.
+    pub(super) fn parse(cert: &[u8], key: &[u8]) -> Option<Self> {
+        let der = CertificateDer::from_pem_slice(cert).ok()?;
+        let key = KeyPair::from_pem(std::str::from_utf8(key).ok()?).ok()?;
         let public = key.subject_public_key_info();
-        let Ok(issuer) = Issuer::from_ca_cert_der(&der, key) else {
-            return Ok(Err(Unfit::Damaged));
-        };
+        let issuer = Issuer::from_ca_cert_der(&der, key).ok()?;
         let is_its = |signer: &Self| signer.public_key() == Some(public);
-        let signer = Self::assemble(der, issuer).ok().filter(is_its);
-        Ok(signer.ok_or(Unfit::Damaged))
+        Self::assemble(der, issuer).ok().filter(is_its)
     }
 
     pub(super) fn create(

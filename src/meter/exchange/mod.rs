@@ -373,6 +373,7 @@ impl Exchange {
             detail: Detail {
                 parts: usage.parts,
                 cache_ttl: usage.cache_ttl,
+                cached: usage.cached,
                 counts: usage.counts,
                 caveat: usage.caveat,
             },

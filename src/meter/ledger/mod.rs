@@ -47,12 +47,18 @@ pub use silent::Silent;
 pub use tally::{Latency, Totals, UnpricedModel};
 pub use writer::{Writer, WriterConfig, start_writer};
 
-use super::price::OwnError;
+use super::own_file::OwnError;
 
 /// What spool and register say in a file of these bytes, for the fuzzer.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn said_in_file(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
     (passed::said_in(bytes), register::said_in(bytes))
+}
+
+/// What is written of a roll-up that is read, for the fuzzer.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn rolled_up_again(bytes: &[u8]) -> Option<Vec<u8>> {
+    rollup::again(bytes)
 }
 
 /// What can go wrong with the ledger's file.

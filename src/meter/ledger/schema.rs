@@ -18,6 +18,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("004_charge.sql")),
     M::up(include_str!("005_projects.sql")),
     M::up(include_str!("006_accounts.sql")),
+    M::up(include_str!("007_handshakes.sql")),
 ];
 pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 
@@ -127,6 +128,44 @@ mod tests {
         let mut conn = Connection::open_in_memory().unwrap();
         MIGRATIONS.to_latest(&mut conn).unwrap();
         assert_eq!(version(&conn).unwrap(), VERSION);
+    }
+
+    #[test]
+    fn refused_handshakes_of_before_are_no_requests_any_more() {
+        let mut conn = Connection::open_in_memory().unwrap();
+        MIGRATIONS.to_version(&mut conn, 6).unwrap();
+        // id, method, protocol, usage, cost, status, error, completeness
+        let rows = [
+            "1, 'GET', 'h1', 'absent', NULL, 426, 'bad_request', 'complete'",
+            "2, 'CONNECT', 'h2', 'absent', NULL, 401, 'auth', 'complete'",
+            "3, 'GET', 'h1', 'absent', NULL, NULL, 'network', 'interrupted'",
+            // Not these: refused within a socket, running, answered, no handshake.
+            "4, 'GET', 'ws', 'absent', NULL, 429, 'rate_limit', 'complete'",
+            "5, 'GET', 'h1', 'absent', NULL, NULL, NULL, 'open'",
+            "6, 'GET', 'h1', 'absent', NULL, 200, NULL, 'complete'",
+            "7, 'POST', 'h1', 'absent', NULL, 429, 'rate_limit', 'complete'",
+            "8, 'GET', 'h1', 'reported', 5, 500, 'in_stream', 'complete'",
+        ];
+        for row in rows {
+            let sql = format!(
+                "INSERT INTO requests (id, method, protocol, usage, cost_nanousd, status, error_class, \
+                 completeness, billable, started_at, host, path, provider, cost_estimated, billing) \
+                 SELECT CAST(column1 AS BLOB), column2, column3, column4, column5, column6, column7, \
+                 column8, 1, 0, 'h', '/', 'p', 0, 'metered' FROM (VALUES ({row}))"
+            );
+            conn.execute(&sql, []).unwrap();
+        }
+        conn.execute("INSERT INTO rollups VALUES (0, 1, x'00', x'00')", []).unwrap();
+        MIGRATIONS.to_latest(&mut conn).unwrap();
+        let mut stmt = conn
+            .prepare("SELECT CAST(id AS TEXT) FROM requests WHERE billable ORDER BY 1")
+            .unwrap();
+        let left: Vec<String> =
+            stmt.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        assert_eq!(left, ["4", "5", "6", "7", "8"]);
+        let rolled: i64 =
+            conn.query_row("SELECT count(*) FROM rollups", [], |row| row.get(0)).unwrap();
+        assert_eq!(rolled, 0, "what was added up before is not true any more");
     }
 
     #[test]

@@ -98,6 +98,13 @@ impl Book {
         self.find(provider, model).is_some()
     }
 
+    /// Whether the user gave this very model a price.
+    #[must_use]
+    pub fn is_own(&self, provider: &str, model: &str) -> bool {
+        let prices = |model: &Model| model.prices.iter().any(|entry| entry.own);
+        self.find(provider, model).is_some_and(|found| prices(found.model))
+    }
+
     /// Takes another model in, under its id alone.
     pub(super) fn add(&mut self, model: Model) -> usize {
         let index = self.models.len();
@@ -215,6 +222,11 @@ pub(super) struct Entry {
     pub(super) output: Option<Rate>,
     #[serde(rename = "cr")]
     pub(super) cache_read: Option<Rate>,
+    /// Of audio and of images that are read from a cache.
+    #[serde(rename = "ca")]
+    pub(super) cache_read_audio: Option<Rate>,
+    #[serde(rename = "ci")]
+    pub(super) cache_read_image: Option<Rate>,
     #[serde(rename = "w5")]
     pub(super) write_5m: Option<Rate>,
     #[serde(rename = "w1")]

@@ -1,6 +1,8 @@
 //! What a request costs: a dated book of list prices, and the arithmetic on it in integers.
 
 mod book;
+mod charges;
+mod items;
 mod list;
 mod money;
 mod own;
@@ -10,11 +12,12 @@ mod sources;
 mod tests;
 
 pub use book::{Book, BookError};
+pub use items::{Item, spread};
 pub use list::ListPrice;
 pub(crate) use money::shifted;
 pub use money::{nano_from_decimal, usd};
 #[cfg(any(test, fuzzing))]
 pub(crate) use own::parse_own;
-pub use own::{Dollars, OwnError, OwnPrice, OwnRates, read_own, write_own};
+pub use own::{Dollars, OwnPrice, OwnRates, read_own, write_own};
 pub use quote::{Query, Quote};
 pub use sources::{Comparison, Difference, SourcesError};

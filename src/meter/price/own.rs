@@ -2,8 +2,7 @@
 //! home directory and go before the book's.
 
 use std::fmt;
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::civil::Date;
 use serde::de::{self, Visitor};
@@ -11,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::book::{Book, Entry, Model, Rate};
 use super::money::{nano_from_decimal, usd};
-use crate::home::write_atomic;
+use crate::meter::own_file::{self, OwnError};
 
 /// A price that goes before the book's. What it does not name stays as it is there.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -77,15 +76,6 @@ pub struct OwnRates {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Dollars(u64);
 
-/// Why the user's prices can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum OwnError {
-    #[error("cannot use {path}: {source}")]
-    Io { path: PathBuf, source: std::io::Error },
-    #[error("{path}: {message}")]
-    Toml { path: PathBuf, message: String },
-}
-
 #[derive(Default, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -98,15 +88,7 @@ struct File {
 /// # Errors
 /// Names the file, and the line of what is wrong in it.
 pub fn read_own(path: &Path) -> Result<Vec<OwnPrice>, OwnError> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(OwnError::Io { path: path.to_path_buf(), source }),
-    };
-    parse_own(&text).map_err(|e| OwnError::Toml {
-        path: path.to_path_buf(),
-        message: e.to_string().trim_end().to_owned(),
-    })
+    own_file::read(path, parse_own)
 }
 
 pub(crate) fn parse_own(text: &str) -> Result<Vec<OwnPrice>, toml::de::Error> {
@@ -118,12 +100,10 @@ pub(crate) fn parse_own(text: &str) -> Result<Vec<OwnPrice>, toml::de::Error> {
 /// # Errors
 /// When the file can't be written.
 pub fn write_own(path: &Path, prices: &[OwnPrice]) -> Result<(), OwnError> {
-    let text = toml::to_string(&File { price: prices.to_vec() })
-        .map_err(|e| OwnError::Toml { path: path.to_path_buf(), message: e.to_string() })?;
     let head = "# Your own prices in dollars per million tokens. `halton-meter pricing set` writes \
         this file;\n# `halton-meter recompute-costs` applies it to what is in the ledger.\n\n";
-    write_atomic(path, format!("{head}{text}").as_bytes())
-        .map_err(|source| OwnError::Io { path: path.to_path_buf(), source })
+    let text = toml::to_string(&File { price: prices.to_vec() });
+    own_file::write(path, text.map(|text| format!("{head}{text}")))
 }
 
 impl OwnPrice {

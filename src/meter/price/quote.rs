@@ -3,6 +3,8 @@
 use jiff::Timestamp;
 
 use super::book::{Book, Entry, Model, Rate, in_force};
+use super::charges::charges;
+use super::items::Item;
 use super::money::{SCALE, round_half_up};
 use crate::meter::usage::{Tokens, Usage, UsageState};
 
@@ -33,13 +35,19 @@ impl Book {
     /// makes the quote an estimate and is named in its reason.
     #[must_use]
     pub fn quote(&self, query: &Query<'_>) -> Quote {
+        self.itemised(query).0
+    }
+
+    /// The same, and what it is made of.
+    #[must_use]
+    pub fn itemised(&self, query: &Query<'_>) -> (Quote, Vec<Item>) {
         match self.total(query) {
-            Ok(quote) => quote,
-            Err(reason) => Quote { reason: Some(reason), ..Quote::default() },
+            Ok(priced) => priced,
+            Err(reason) => (Quote { reason: Some(reason), ..Quote::default() }, Vec::new()),
         }
     }
 
-    fn total(&self, query: &Query<'_>) -> Result<Quote, String> {
+    fn total(&self, query: &Query<'_>) -> Result<(Quote, Vec<Item>), String> {
         let usage = query.usage;
         let untold = usage.state == UsageState::Absent && usage.caveat.is_none();
         if untold || no_counts(usage) {
@@ -85,12 +93,13 @@ impl Book {
         let cost = sum.scaled.ok_or("the cost is out of range")?;
         let cost = round_half_up(cost).ok_or("the cost is out of range")?;
         notes.dedup();
-        Ok(Quote {
+        let quote = Quote {
             cost_nanousd: Some(cost),
             rule: Some(format!("{}:{}", self.date, rules.join(","))),
             estimated: !notes.is_empty(),
             reason: (!notes.is_empty()).then(|| notes.join("; ")),
-        })
+        };
+        Ok((quote, sum.items))
     }
 }
 
@@ -120,7 +129,7 @@ fn variant(usage: &Usage) -> Result<Option<&str>, String> {
 }
 
 /// One model's rates at one moment.
-struct Rates<'a> {
+pub(super) struct Rates<'a> {
     model: &'a Model,
     plain: &'a Entry,
     variant: Option<(&'a str, &'a Entry)>,
@@ -143,7 +152,7 @@ impl<'a> Rates<'a> {
     }
 
     /// The rate of a class; the flag says that the variant does not name it, so the plain one is used.
-    fn get(&self, class: fn(&Entry) -> Option<&Rate>) -> (Option<&'a Rate>, bool) {
+    pub(super) fn get(&self, class: fn(&Entry) -> Option<&Rate>) -> (Option<&'a Rate>, bool) {
         let plain = class(self.plain);
         match self.variant {
             None => (plain, false),
@@ -155,14 +164,14 @@ impl<'a> Rates<'a> {
     }
 
     /// The same for caches: batch price lists leave out what of these is not discounted.
-    fn of_cache(&self, class: fn(&Entry) -> Option<&Rate>) -> (Option<&'a Rate>, bool) {
+    pub(super) fn of_cache(&self, class: fn(&Entry) -> Option<&Rate>) -> (Option<&'a Rate>, bool) {
         let (rate, plain) = self.get(class);
         let batch = self.variant.is_some_and(|(name, _)| name.eq_ignore_ascii_case("batch"));
         (rate, plain && !batch)
     }
 
     /// Image input is billed as text unless the book says otherwise.
-    fn image_input(&self) -> (Option<&'a Rate>, bool) {
+    pub(super) fn image_input(&self) -> (Option<&'a Rate>, bool) {
         let as_text = self.plain.image_input == self.plain.input;
         match self.get(|e| e.image_input.as_ref()) {
             (rate, plain) if rate.is_none() || (plain && as_text) => {
@@ -197,11 +206,12 @@ impl<'a> Rates<'a> {
 /// `Σ units × rate × factor`, exact; `None` once it is out of range.
 struct Sum {
     scaled: Option<i128>,
+    items: Vec<Item>,
 }
 
 impl Default for Sum {
     fn default() -> Self {
-        Self { scaled: Some(0) }
+        Self { scaled: Some(0), items: Vec::new() }
     }
 }
 
@@ -222,7 +232,8 @@ impl Sum {
                 continue;
             }
             let Some(rate) = charge.rate else {
-                return Err(format!("no rate for {} of {}", charge.class, rates.model.id));
+                let kind = charge.kind.replace('_', " ");
+                return Err(format!("no rate for {kind} of {}", rates.model.id));
             };
             let (nano, step) = rate.at(total_input);
             passed = passed.max(step);
@@ -236,43 +247,40 @@ impl Sum {
             if let Some(assumed) = charge.assumed {
                 notes.push(assumed.to_owned());
             }
-            let amount = i128::from(charge.tokens)
-                .checked_mul(i128::from(nano))
-                .and_then(|amount| amount.checked_mul(factor));
-            self.plus(amount);
+            self.plus(charge.kind, charge.tokens, i128::from(nano).checked_mul(factor));
         }
         Ok(passed)
     }
 
     fn add_fees(&mut self, rates: &Rates<'_>, usage: &Usage, notes: &mut Vec<String>) {
+        let each = |fee: u64| i128::from(fee).checked_mul(SCALE);
         if let Some(fee) = rates.plain.request {
-            self.plus(i128::from(fee).checked_mul(SCALE));
+            self.plus("request", 1, each(fee));
         }
         let searches = usage.web_searches.unwrap_or(0);
         if searches > 0 && matches!(rates.model.provider.as_str(), "google" | "vertex") {
             notes.push("a free allowance of searches is not deducted".to_owned());
         }
         match rates.plain.web_search {
-            Some(fee) => {
-                let fees = i128::from(fee).checked_mul(i128::from(searches));
-                self.plus(fees.and_then(|fees| fees.checked_mul(SCALE)));
-            }
+            Some(fee) => self.plus("web_searches", searches, each(fee)),
             None if searches > 0 => notes.push("no price for web searches".to_owned()),
             None => {}
         }
         for (name, count) in usage.counts.iter().filter(|(_, count)| **count > 0) {
             match rates.plain.fees.get(name) {
-                Some(fee) => {
-                    let fees = i128::from(*fee).checked_mul(i128::from(*count));
-                    self.plus(fees.and_then(|fees| fees.checked_mul(SCALE)));
-                }
+                Some(fee) => self.plus(name, *count, each(*fee)),
                 None => notes.push(format!("no price for {}", name.replace('_', " "))),
             }
         }
     }
 
-    fn plus(&mut self, amount: Option<i128>) {
+    /// So many of a kind, each at `rate`.
+    fn plus(&mut self, kind: &str, quantity: u64, rate: Option<i128>) {
+        let amount = rate.and_then(|rate| i128::from(quantity).checked_mul(rate));
         self.scaled = self.scaled.zip(amount).and_then(|(sum, amount)| sum.checked_add(amount));
+        if let Some(rate) = rate.filter(|_| quantity > 0) {
+            self.items.push(Item { kind: kind.to_owned(), quantity, rate });
+        }
     }
 }
 
@@ -287,120 +295,3 @@ fn factor(model: &Model, usage: &Usage, notes: &mut Vec<String>) -> i128 {
         }
     }
 }
-
-struct Charge<'a> {
-    class: &'static str,
-    tokens: u64,
-    rate: Option<&'a Rate>,
-    /// Set when the rate is not the class's own.
-    assumed: Option<&'static str>,
-}
-
-/// Splits the tokens into what has a rate of its own.
-fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> [Charge<'a>; 11] {
-    let count = |n: Option<u64>| n.unwrap_or(0);
-    let (audio_in, image_in) = (count(tokens.audio_input), count(tokens.image_input));
-    let (audio_out, image_out) = (count(tokens.audio_output), count(tokens.image_output));
-    let (input, _) = rates.get(|e| e.input.as_ref());
-    let (output, _) = rates.get(|e| e.output.as_ref());
-    let (write_5m, plain_5m) = rates.of_cache(|e| e.write_5m.as_ref());
-    let (write_1h, plain_1h) = rates.of_cache(|e| e.write_1h.as_ref());
-    let (write_12h, plain_12h) = rates.of_cache(|e| e.write_12h.as_ref());
-    let (cache_read, plain_read) = rates.of_cache(|e| e.cache_read.as_ref());
-    // Without a rate of its own, reasoning is output like any other.
-    let (reasoning, _) = rates.get(|e| e.reasoning.as_ref());
-    let thought = if reasoning.is_some() { count(tokens.reasoning) } else { 0 };
-    let own = |class, tokens, rate| Charge { class, tokens, rate, assumed: None };
-    let or_else = |class, tokens, (rate, plain): (Option<&'a Rate>, bool), other, note, tier| {
-        let assumed = if rate.is_none() { Some(note) } else { plain.then_some(tier) };
-        Charge { class, tokens, rate: rate.or(other), assumed }
-    };
-    let other = match (usage.cache_ttl.as_deref(), write_12h, write_1h) {
-        (Some("12h"), Some(rate), _) => (Some(rate), plain_12h.then_some(TIER_WRITE)),
-        // One kind of write only, or the default of two was asked for: no doubt about the rate.
-        (None | Some("30m"), Some(_), None) | (_, None, None) => {
-            (write_5m, plain_5m.then_some(TIER_WRITE))
-        }
-        _ => (write_5m, Some("cache writes of unknown lifetime priced as 5-minute ones")),
-    };
-    [
-        own("input", count(tokens.input).saturating_sub(audio_in).saturating_sub(image_in), input),
-        or_else(
-            "audio input",
-            audio_in,
-            rates.get(|e| e.audio_input.as_ref()),
-            input,
-            "audio input priced as text",
-            "this tier names no rate for audio input",
-        ),
-        or_else(
-            "image input",
-            image_in,
-            rates.image_input(),
-            None,
-            "image input priced as text",
-            "this tier names no rate for image input",
-        ),
-        or_else(
-            "cache reads",
-            count(tokens.cache_read),
-            (cache_read, plain_read),
-            input,
-            "no rate for cache reads: priced as input",
-            "this tier names no rate for cache reads",
-        ),
-        or_else(
-            "cache writes",
-            count(tokens.cache_write_5m),
-            (write_5m, plain_5m),
-            input,
-            "no rate for cache writes: priced as input",
-            TIER_WRITE,
-        ),
-        or_else(
-            "1-hour cache writes",
-            count(tokens.cache_write_1h),
-            (write_1h, plain_1h),
-            write_5m.or(input),
-            "no rate for 1-hour cache writes",
-            TIER_WRITE,
-        ),
-        Charge {
-            class: "cache writes",
-            tokens: count(tokens.cache_write_other),
-            rate: other.0.or(input),
-            assumed: if other.0.is_none() {
-                Some("no rate for cache writes: priced as input")
-            } else {
-                other.1
-            },
-        },
-        own(
-            "output",
-            count(tokens.output)
-                .saturating_sub(audio_out)
-                .saturating_sub(image_out)
-                .saturating_sub(thought),
-            output,
-        ),
-        own("reasoning", thought, reasoning),
-        or_else(
-            "audio output",
-            audio_out,
-            rates.get(|e| e.audio_output.as_ref()),
-            output,
-            "audio output priced as text",
-            "this tier names no rate for audio output",
-        ),
-        or_else(
-            "image output",
-            image_out,
-            rates.get(|e| e.image_output.as_ref()),
-            output,
-            "image output priced as text",
-            "this tier names no rate for image output",
-        ),
-    ]
-}
-
-const TIER_WRITE: &str = "this tier names no rate for these cache writes";

@@ -167,7 +167,7 @@ fn odd_ones<'a>(
 
 type RateOf = fn(&Entry) -> Option<&Rate>;
 
-const RATES: [(&str, RateOf); 10] = [
+const RATES: [(&str, RateOf); 12] = [
     ("input", |e| e.input.as_ref()),
     ("output", |e| e.output.as_ref()),
     ("cache_read", |e| e.cache_read.as_ref()),
@@ -178,6 +178,8 @@ const RATES: [(&str, RateOf); 10] = [
     ("audio_output", |e| e.audio_output.as_ref()),
     ("image_input", |e| e.image_input.as_ref()),
     ("image_output", |e| e.image_output.as_ref()),
+    ("cache_read_audio", |e| e.cache_read_audio.as_ref()),
+    ("cache_read_image", |e| e.cache_read_image.as_ref()),
 ];
 
 fn listed<'a>(

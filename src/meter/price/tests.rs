@@ -1,7 +1,7 @@
 use jiff::Timestamp;
 
 use super::*;
-use crate::meter::usage::{Tokens, Usage, UsagePart, UsageState};
+use crate::meter::usage::{Cached, Tokens, Usage, UsagePart, UsageState};
 
 const NOW: &str = "2026-11-24T12:00:00Z";
 
@@ -247,6 +247,48 @@ fn a_tier_without_a_rate_for_audio_or_images_makes_an_estimate() {
         assert_eq!(said.is_some_and(|r| reason.is_some_and(|w| r.contains(w))), reason.is_some());
         assert_eq!(quote.estimated, reason.is_some(), "{quote:?}");
     }
+}
+
+#[test]
+fn audio_out_of_a_cache_has_a_rate_of_its_own() {
+    let read = Tokens { cache_read: Some(3000), ..tokens(0, 0) };
+    let with = |audio, image| Usage { cached: Cached { audio, image }, ..usage(read) };
+    let mini = |usage: &Usage| cost("openai", "gpt-realtime-mini", usage);
+    // 0.06, of audio 0.30, of images 0.08.
+    assert_eq!(mini(&with(None, None)), Some(180_000));
+    assert_eq!(mini(&with(Some(1000), None)), Some(420_000));
+    assert_eq!(mini(&with(Some(1000), Some(1000))), Some(440_000));
+    assert_eq!(cost("google", "gemini-2.5-flash", &with(Some(3000), None)), Some(300_000));
+    assert!(!quote("google", "gemini-2.5-flash", &with(Some(3000), None)).estimated);
+    // Where audio costs what text does, so does what is read of it; else it is said.
+    let plain = quote("google", "gemini-2.5-pro", &with(Some(3000), None));
+    assert_eq!((plain.cost_nanousd, plain.estimated), (Some(375_000), false), "{plain:?}");
+    let book = Book::parse(
+        r#"{"schema":1,"book":"t","models":[{"p":"x","m":"m","prices":[
+            {"in":1000000000,"cr":100000000,"out":1,"ia":3000000000}]}]}"#,
+    )
+    .unwrap();
+    let usage = with(Some(1000), None);
+    let unknown = book.quote(&Query { provider: "x", model: "m", at: at(NOW), usage: &usage });
+    assert_eq!((unknown.cost_nanousd, unknown.estimated), (Some(300_000), true), "{unknown:?}");
+    assert!(unknown.reason.unwrap().contains("cached audio"));
+}
+
+#[test]
+fn an_image_whose_answer_tells_no_tokens_costs_what_its_size_does() {
+    let images = |name: &str| Usage {
+        caveat: Some(crate::meter::usage::Caveat::FromRequest),
+        counts: [(name.to_owned(), 2)].into(),
+        ..Usage::default()
+    };
+    assert_eq!(cost("azure", "dall-e-3", &images("images_hd_1024x1792")), Some(264_000_000));
+    assert_eq!(
+        cost("openai", "gpt-image-1.5", &images("images_high_1024x1024")),
+        Some(266_000_000)
+    );
+    let unknown = quote("openai", "gpt-image-1.5", &images("images_auto_auto"));
+    assert_eq!(unknown.reason.as_deref(), Some("no price for images auto auto"));
+    assert_eq!(unknown.cost_nanousd, None);
 }
 
 #[test]

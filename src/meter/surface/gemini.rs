@@ -6,7 +6,7 @@ use super::count::{count, minus, plus, text};
 use super::error::in_stream;
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
-use crate::meter::usage::{Tokens, Usage};
+use crate::meter::usage::{Cached, Tokens, Usage};
 
 /// Every chunk has running totals: the last one wins as a whole.
 #[derive(Debug, Default)]
@@ -82,6 +82,7 @@ impl Reader for Gemini {
             usage: Usage {
                 state: state(usage.is_some(), self.settled),
                 tokens: usage.map(|usage| tokens(usage, self.live)).unwrap_or_default(),
+                cached: usage.map(cached).unwrap_or_default(),
                 tier: usage.and_then(tier),
                 web_searches: self.billed_searches(),
                 ..Usage::default()
@@ -110,31 +111,38 @@ pub(super) fn tokens(usage: &Value, live: bool) -> Tokens {
         }
         _ => plus(candidates.or(response), thoughts),
     };
-    let modality = |list: &str, wanted: &[&str]| {
-        let entries = usage.get(list)?.as_array()?.iter();
-        entries
-            .filter(|entry| text(entry, &["modality"]).is_some_and(|name| wanted.contains(&name)))
-            .fold(None, |sum, entry| plus(sum, count(entry, &["tokenCount"])))
-    };
-    let fresh = |wanted| {
-        minus(modality("promptTokensDetails", wanted), modality("cacheTokensDetails", wanted))
-    };
+    let of = |list, wanted| modality(usage, list, wanted);
+    let fresh = |wanted| minus(of("promptTokensDetails", wanted), of("cacheTokensDetails", wanted));
     let said = |wanted| {
-        modality("candidatesTokensDetails", wanted)
-            .or_else(|| modality("responseTokensDetails", wanted))
+        of("candidatesTokensDetails", wanted).or_else(|| of("responseTokensDetails", wanted))
     };
     Tokens {
         input: plus(minus(prompt, cached), tools),
         cache_read: cached,
         output,
         reasoning: thoughts,
-        audio_input: fresh(&["AUDIO"]),
-        // The frames of a video cost what images do.
-        image_input: fresh(&["IMAGE", "VIDEO"]),
-        audio_output: said(&["AUDIO"]),
-        image_output: said(&["IMAGE", "VIDEO"]),
+        audio_input: fresh(AUDIO),
+        image_input: fresh(IMAGES),
+        audio_output: said(AUDIO),
+        image_output: said(IMAGES),
         ..Tokens::default()
     }
+}
+
+fn cached(usage: &Value) -> Cached {
+    let of = |wanted| modality(usage, "cacheTokensDetails", wanted);
+    Cached { audio: of(AUDIO), image: of(IMAGES) }
+}
+
+const AUDIO: &[&str] = &["AUDIO"];
+/// The frames of a video cost what images do.
+const IMAGES: &[&str] = &["IMAGE", "VIDEO"];
+
+fn modality(usage: &Value, list: &str, wanted: &[&str]) -> Option<u64> {
+    let entries = usage.get(list)?.as_array()?.iter();
+    entries
+        .filter(|entry| text(entry, &["modality"]).is_some_and(|name| wanted.contains(&name)))
+        .fold(None, |sum, entry| plus(sum, count(entry, &["tokenCount"])))
 }
 
 fn tier(usage: &Value) -> Option<String> {

@@ -8,7 +8,7 @@ use super::openai_chat::{copilot_cost, cost};
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
 use crate::meter::quota;
-use crate::meter::usage::{Counts, Tokens, Usage};
+use crate::meter::usage::{Cached, Counts, Tokens, Usage};
 
 /// Usage comes with the terminal event, or in the document.
 #[derive(Debug, Default)]
@@ -96,6 +96,7 @@ impl Reader for Responses {
             usage: Usage {
                 state: state(usage.is_some(), true),
                 tokens,
+                cached: usage.map(cached_parts).unwrap_or_default(),
                 tier: self
                     .tier
                     .clone()
@@ -152,17 +153,21 @@ impl Responses {
     }
 }
 
+/// Realtime says which part of what came out of the cache was no text.
+fn cached_parts(usage: &Value) -> Cached {
+    let of = |field| count(usage, &["input_token_details", "cached_tokens_details", field]);
+    Cached { audio: of("audio_tokens"), image: of("image_tokens") }
+}
+
 pub(super) fn tokens(usage: &Value) -> Tokens {
     // Audio and images write `token_details`, Responses `tokens_details`.
     let details = |side: &str, field: &str| {
         count(usage, &[&format!("{side}_tokens_details"), field])
             .or_else(|| count(usage, &[&format!("{side}_token_details"), field]))
     };
-    // Of what is not in the cache; Realtime says which part is.
-    let fresh = |field: &str| {
-        let path = ["input_token_details", "cached_tokens_details", field];
-        minus(details("input", field), count(usage, &path))
-    };
+    // Of what is not in the cache.
+    let Cached { audio, image } = cached_parts(usage);
+    let fresh = |field: &str, cached| minus(details("input", field), cached);
     let cached = details("input", "cached_tokens");
     let written = details("input", "cache_write_tokens");
     Tokens {
@@ -171,9 +176,9 @@ pub(super) fn tokens(usage: &Value) -> Tokens {
         cache_write_other: written,
         output: count(usage, &["output_tokens"]),
         reasoning: details("output", "reasoning_tokens"),
-        audio_input: fresh("audio_tokens"),
+        audio_input: fresh("audio_tokens", audio),
         audio_output: details("output", "audio_tokens"),
-        image_input: fresh("image_tokens"),
+        image_input: fresh("image_tokens", image),
         image_output: details("output", "image_tokens"),
         ..Tokens::default()
     }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::Notify;
 
 use super::answer::{Cut, Reply};
-use super::{Proto, Request, Shared};
+use super::{Proto, Request, Shared, cursor};
 
 pub async fn serve<S>(io: S, connection: u64, shared: Arc<Shared>)
 where
@@ -57,12 +57,26 @@ async fn exchange(
     cut: &Cutter,
 ) -> Option<()> {
     let (head, mut stream) = request.into_parts();
+    if head.uri.path() == cursor::PATH {
+        shared.answer(recorded(&head, connection, Vec::new()));
+        return cursor::run(stream, respond).await;
+    }
     let mut body = Vec::new();
     while let Some(data) = stream.data().await {
         let data = data.ok()?;
         body.extend_from_slice(&data);
         stream.flow_control().release_capacity(data.len()).ok()?;
     }
+    let reply = shared.answer(recorded(&head, connection, body));
+    let mut response = http::Response::builder().status(reply.status);
+    for (name, value) in &reply.headers {
+        response = response.header(name, value);
+    }
+    let mut out = respond.send_response(response.body(()).ok()?, false).ok()?;
+    send_body(&mut out, &reply, shared, cut).await
+}
+
+fn recorded(head: &http::request::Parts, connection: u64, body: Vec<u8>) -> Request {
     let mut headers: Vec<(String, String)> = head
         .headers
         .iter()
@@ -71,7 +85,7 @@ async fn exchange(
     if let Some(authority) = head.uri.authority() {
         headers.insert(0, (":authority".to_owned(), authority.to_string()));
     }
-    let reply = shared.answer(Request {
+    Request {
         connection,
         proto: Proto::H2,
         method: head.method.to_string(),
@@ -79,13 +93,7 @@ async fn exchange(
         headers,
         body,
         raw: Vec::new(),
-    });
-    let mut response = http::Response::builder().status(reply.status);
-    for (name, value) in &reply.headers {
-        response = response.header(name, value);
     }
-    let mut out = respond.send_response(response.body(()).ok()?, false).ok()?;
-    send_body(&mut out, &reply, shared, cut).await
 }
 
 async fn send_body(

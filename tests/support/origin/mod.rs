@@ -10,6 +10,7 @@ mod anthropic;
 mod bedrock;
 mod coding;
 mod cohere;
+mod cursor;
 mod gemini;
 mod h1;
 mod http2;

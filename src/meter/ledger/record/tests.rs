@@ -1,7 +1,7 @@
 use super::*;
 use crate::meter::ledger::fixture;
 use crate::meter::ledger::schema::MIGRATIONS;
-use crate::meter::usage::{Caveat, UsagePart};
+use crate::meter::usage::{Cached, Caveat, UsagePart};
 
 fn database() -> Connection {
     let mut conn = Connection::open_in_memory().unwrap();
@@ -61,6 +61,7 @@ fn full() -> Row {
         detail: Detail {
             parts: vec![UsagePart { model: some("part"), tokens: Tokens::default() }],
             cache_ttl: some("12h"),
+            cached: Cached { audio: Some(1), image: None },
             counts: [("pages".to_owned(), 21)].into(),
             caveat: Some(Caveat::FromRequest),
         },

@@ -14,6 +14,8 @@ use std::ops::Range;
 use rusqlite::{Connection, params};
 use uuid::Uuid;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use codec::again;
 pub(super) use codec::{decode, decode_head};
 pub(super) use roller::Roller;
 pub use roller::roll_up;

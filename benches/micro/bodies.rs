@@ -5,7 +5,7 @@ use std::io::Write as _;
 
 use halton_meter::meter::coding::Decoder;
 use halton_meter::meter::exchange::{Exchange, ExchangeStart};
-use halton_meter::meter::http::{Headers, RequestHead, ResponseHead};
+use halton_meter::meter::http::{RequestHead, ResponseHead};
 use halton_meter::meter::price::Book;
 use halton_meter::meter::sse::Parser;
 use jiff::Timestamp;
@@ -92,8 +92,8 @@ fn answer(
 ) -> Case {
     let book = Book::builtin();
     let request = RequestHead { target: path.to_owned(), ..head() };
-    let kind = ("content-type".to_owned(), b"text/event-stream".to_vec());
-    let response = ResponseHead { status: 200, headers: Headers(vec![kind]) };
+    let headers = [("content-type", "text/event-stream")].into_iter().collect();
+    let response = ResponseHead { status: 200, headers };
     Case::new(name, "event", EVENTS as u64, move || {
         let at = Timestamp::now();
         let start = ExchangeStart { host: host.to_owned(), ..start() };

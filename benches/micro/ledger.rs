@@ -63,6 +63,21 @@ pub(crate) fn request() -> Case {
     })
 }
 
+/// The same for one that was over before it could be written: most of them.
+pub(crate) fn request_at_once() -> Case {
+    let mut made: Option<(Intake, Writer, Stand)> = None;
+    let done = Row { completeness: Completeness::Complete, status: Some(200), ..row() };
+    Case::new("ledger-once", "request", REQUESTS, move || {
+        let (intake, _, _) = made.get_or_insert_with(|| {
+            let stand = Stand::new();
+            let (intake, writer) = writer(&stand);
+            (intake, writer, stand)
+        });
+        (0..REQUESTS).for_each(|_| intake.record(Row { id: Uuid::now_v7(), ..done.clone() }));
+        assert!(intake.flush(Instant::now() + Duration::from_secs(60)));
+    })
+}
+
 /// 30 days out of 400, rolled up.
 pub(crate) fn report() -> Case {
     let mut made: Option<Stand> = None;

@@ -9,6 +9,7 @@ mod bodies;
 mod generate;
 mod http;
 mod ledger;
+mod observer;
 mod pieces;
 
 use std::hint::black_box;
@@ -56,7 +57,9 @@ const CASES: &[fn() -> Case] = &[
     pieces::row,
     pieces::owner_known,
     pieces::owner_unknown,
+    observer::request,
     ledger::request,
+    ledger::request_at_once,
     ledger::report,
 ];
 

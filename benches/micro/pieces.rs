@@ -10,7 +10,7 @@ use halton_meter::edge::connect::{Reader, Step};
 use halton_meter::meter::attribution::Attributor;
 use halton_meter::meter::exchange::{Exchange, ExchangeStart};
 use halton_meter::meter::feed::{Budget, feed};
-use halton_meter::meter::http::{Headers, RequestHead, Side};
+use halton_meter::meter::http::{RequestHead, Side};
 use halton_meter::meter::price::{Book, Query};
 use halton_meter::meter::row::Protocol;
 use halton_meter::meter::usage::{Tokens, Usage, UsageState};
@@ -128,15 +128,13 @@ pub(crate) fn start() -> ExchangeStart {
 }
 
 pub(crate) fn head() -> RequestHead {
-    let field = |name: &str, value: &str| (name.to_owned(), value.as_bytes().to_vec());
     RequestHead {
         method: "POST".to_owned(),
         target: "/v1/messages?beta=true".to_owned(),
         authority: Some("api.anthropic.com".to_owned()),
         protocol: None,
-        headers: Headers(vec![
-            field("user-agent", "claude-cli/2.1"),
-            field("content-type", "application/json"),
-        ]),
+        headers: [("user-agent", "claude-cli/2.1"), ("content-type", "application/json")]
+            .into_iter()
+            .collect(),
     }
 }

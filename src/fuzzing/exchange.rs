@@ -103,22 +103,16 @@ pub fn exchange(data: &[u8]) {
 
 /// The heads of a request and of its answer: a line for the request, its fields, an empty line, the
 /// answer's fields.
-fn headers_of(text: &str) -> (RequestHead, Headers) {
+fn headers_of<'a>(text: &'a str) -> (RequestHead, Headers) {
     let mut lines = text.split('\n');
     let first = lines.next().unwrap_or_default();
     let mut words = first.splitn(3, ' ').map(str::to_owned);
     let (method, target) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let mut field = |line: &str| {
-        let (name, value) = line.split_once(':')?;
-        Some((name.to_ascii_lowercase(), value.trim().as_bytes().to_vec()))
-    };
-    let asked = lines.by_ref().take_while(|line| !line.is_empty()).filter_map(&mut field).collect();
-    let answered = Headers(lines.filter_map(field).collect());
+    let field = |line: &'a str| line.split_once(':').map(|(name, value)| (name, value.trim()));
+    let asked = lines.by_ref().take_while(|line| !line.is_empty()).filter_map(field).collect();
+    let answered = lines.filter_map(field).collect();
     let protocol = words.next();
-    (
-        RequestHead { method, target, headers: Headers(asked), protocol, ..RequestHead::default() },
-        answered,
-    )
+    (RequestHead { method, target, headers: asked, protocol, ..RequestHead::default() }, answered)
 }
 
 /// The first byte chooses where it goes; see [`headers_of`] for the rest.
@@ -263,6 +257,5 @@ fn at(ms: i64) -> Timestamp {
 }
 
 fn headers_from<const N: usize>(pairs: [(&str, &str); N]) -> Headers {
-    let said = pairs.into_iter().filter(|(_, value)| !value.is_empty());
-    Headers(said.map(|(name, value)| (name.to_owned(), value.as_bytes().to_vec())).collect())
+    pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect()
 }

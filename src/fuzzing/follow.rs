@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{pieces, same};
-use crate::meter::http::{Follower, HttpEvent, Side, StreamId};
+use crate::meter::http::{Follower, Headers, HttpEvent, Side, StreamId};
 use crate::meter::{http1, http2};
 
 pub fn http1(data: &[u8]) {
@@ -109,7 +109,7 @@ impl Transcript {
             HttpEvent::Request { stream, ref head } => {
                 let before = self.streams.insert(stream, Promises::default());
                 assert!(before.is_none(), "a second request: {event:?}");
-                let fields = fields(&head.headers.0);
+                let fields = fields(&head.headers);
                 let authority = head.authority.as_deref().unwrap_or("-");
                 let protocol = head.protocol.as_deref().unwrap_or("-");
                 format!(
@@ -130,7 +130,7 @@ impl Transcript {
             HttpEvent::Response { stream, ref head } => {
                 let promises = self.stream(stream);
                 assert!(!std::mem::replace(&mut promises.responded, true), "{event:?}");
-                format!("{stream} response {} [{}]", head.status, fields(&head.headers.0))
+                format!("{stream} response {} [{}]", head.status, fields(&head.headers))
             }
             HttpEvent::ResponseEnd { stream } => {
                 let promises = self.stream(stream);
@@ -187,8 +187,9 @@ impl Transcript {
     }
 }
 
-fn fields(fields: &[(String, Vec<u8>)]) -> String {
-    let fields: Vec<_> =
-        fields.iter().map(|(name, value)| format!("{name}: {}", value.escape_ascii())).collect();
-    fields.join("; ")
+fn fields(fields: &Headers) -> String {
+    let field = |(name, value): (&[u8], &[u8])| {
+        format!("{}: {}", name.escape_ascii(), value.escape_ascii())
+    };
+    fields.iter().map(field).collect::<Vec<_>>().join("; ")
 }

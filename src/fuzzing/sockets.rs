@@ -107,7 +107,7 @@ pub fn turns(data: &[u8]) {
 
 fn headers(choice: u8) -> Headers {
     let value = EXTENSIONS.get(usize::from(choice) % EXTENSIONS.len()).copied().unwrap_or_default();
-    Headers(vec![("sec-websocket-extensions".to_owned(), value.as_bytes().to_vec())])
+    [("sec-websocket-extensions", value)].into_iter().collect()
 }
 
 /// Of those that speak of models on a WebSocket.
@@ -133,7 +133,7 @@ fn handshake(host: &str, path: &str) -> Exchange {
     let head = RequestHead {
         method: "GET".to_owned(),
         target: path.to_owned(),
-        headers: Headers(vec![("upgrade".to_owned(), b"websocket".to_vec())]),
+        headers: [("upgrade", "websocket")].into_iter().collect(),
         ..RequestHead::default()
     };
     Exchange::new(start, &head)

@@ -1,5 +1,7 @@
 //! What the HTTP followers say they saw, the same for HTTP/1.1 and HTTP/2.
 
+use std::fmt;
+
 /// Which peer sent the bytes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Side {
@@ -12,15 +14,75 @@ pub enum Side {
 /// Names an exchange within its connection: the HTTP/2 stream id, or 0, 1, 2 … on HTTP/1.1.
 pub type StreamId = u64;
 
-/// Header fields in the order they came; names lower-cased, values as bytes.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct Headers(pub Vec<(String, Vec<u8>)>);
+/// Header fields in the order they came; names lower-cased. All of them in one piece: a head has some
+/// twenty, and most are looked at by nobody.
+#[derive(Clone, Default, Eq, PartialEq)]
+pub struct Headers {
+    /// Name, value, name, value …
+    bytes: Vec<u8>,
+    /// Where the name and the value of each end.
+    ends: Vec<(usize, usize)>,
+}
 
 impl Headers {
+    /// For so many fields, of so many bytes in all.
+    #[must_use]
+    pub fn with_capacity(fields: usize, bytes: usize) -> Self {
+        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(fields) }
+    }
+
+    pub fn push(&mut self, name: &[u8], value: &[u8]) {
+        self.bytes.extend(name.iter().map(u8::to_ascii_lowercase));
+        let name = self.bytes.len();
+        self.bytes.extend_from_slice(value);
+        self.ends.push((name, self.bytes.len()));
+    }
+
     /// First value of `name` (lower-case) as text; `None` when absent or not UTF-8.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.0.iter().find(|(n, _)| n == name).and_then(|(_, v)| std::str::from_utf8(v).ok())
+        self.all(name).next().and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    /// All values of `name` (lower-case).
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
+        self.iter().filter(move |(n, _)| *n == name.as_bytes()).map(|(_, value)| value)
+    }
+
+    /// Names and values.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        let mut begin = 0;
+        self.ends.iter().map(move |&(name, end)| {
+            let from = std::mem::replace(&mut begin, end);
+            let part = |from, to| self.bytes.get(from..to).unwrap_or_default();
+            (part(from, name), part(name, end))
+        })
+    }
+
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+}
+
+impl<N: AsRef<[u8]>, V: AsRef<[u8]>> FromIterator<(N, V)> for Headers {
+    fn from_iter<T: IntoIterator<Item = (N, V)>>(fields: T) -> Self {
+        let mut headers = Self::default();
+        fields.into_iter().for_each(|(name, value)| headers.push(name.as_ref(), value.as_ref()));
+        headers
+    }
+}
+
+impl fmt::Debug for Headers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fields =
+            self.iter().map(|(n, v)| (String::from_utf8_lossy(n), String::from_utf8_lossy(v)));
+        f.debug_map().entries(fields).finish()
     }
 }
 

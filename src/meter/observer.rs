@@ -1,7 +1,7 @@
 //! Turns copies of a connection's bytes into ledger rows. Holds no socket: it can't alter or delay
 //! a byte, and its panics end here.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -113,7 +113,7 @@ struct Observer {
     progress: Arc<Progress>,
     follower: Option<Box<dyn Follower>>,
     first: First,
-    streams: HashMap<StreamId, Tracked>,
+    streams: BTreeMap<StreamId, Tracked>,
     /// Said about exchanges that end because the connection does.
     closing: Option<Closing>,
     /// What ends now does so because its bytes stopped, not because anybody said so.
@@ -141,7 +141,7 @@ impl Observer {
             progress,
             follower: None,
             first: First::default(),
-            streams: HashMap::new(),
+            streams: BTreeMap::new(),
             closing: None,
             broken_off: false,
             over: false,
@@ -380,8 +380,7 @@ impl Observer {
         self.observed.lossy = Some(reason);
         self.progress.set_lossy();
         let now = self.moment(at);
-        let mut streams: Vec<StreamId> = self.streams.keys().copied().collect();
-        streams.sort_unstable();
+        let streams: Vec<StreamId> = self.streams.keys().copied().collect();
         if streams.is_empty() {
             let mut exchange = Exchange::new(self.start(now), &RequestHead::default());
             exchange.lossy(reason, now);

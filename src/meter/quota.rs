@@ -34,8 +34,9 @@ const MAX_TEXT: usize = 64;
 #[must_use]
 pub fn from_headers(headers: &Headers, at: Timestamp) -> Vec<Window> {
     let mut windows = Vec::new();
-    for (name, value) in &headers.0 {
-        let Ok(value) = std::str::from_utf8(value) else { continue };
+    for (name, value) in headers.iter() {
+        let text = std::str::from_utf8;
+        let (Ok(name), Ok(value)) = (text(name), text(value)) else { continue };
         if let Some(rest) = name.strip_prefix("anthropic-ratelimit-unified-") {
             anthropic(&mut windows, rest, value);
         } else if let Some(rest) = name.strip_prefix("x-codex-") {
@@ -186,7 +187,7 @@ mod tests {
     use super::*;
 
     fn headers(pairs: &[(&str, &str)]) -> Headers {
-        Headers(pairs.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect())
+        pairs.iter().copied().collect()
     }
 
     fn at(text: &str) -> Timestamp {

@@ -104,10 +104,11 @@ fn the_dashboard_shows_the_ledger_and_no_markup_of_others() {
     let stand = used();
     // Names from the wire that would be markup.
     const NASTY: &str = "<script>alert(1)</script>";
+    const PROJECT: &str = "<img src=x onerror=alert(1)>";
     let body = format!(r#"{{"model":"{NASTY}","max_tokens":9,"messages":[]}}"#);
     let mut program = programs::curl_messages("--http1.1", "hi", false);
     *program.argv.last_mut().unwrap() = body;
-    stand.run(&program);
+    stand.run(&program.env("HALTON_PROJECT", PROJECT));
     let rows = stand.wait_rows(2);
     assert!(
         rows[1].to_string().contains("<script>"),
@@ -157,6 +158,7 @@ fn the_dashboard_shows_the_ledger_and_no_markup_of_others() {
         assert!(all.contains(said), "{said}: {seen:#}");
     }
     assert!(seen["text"]["requests"].as_str().unwrap().contains(NASTY), "{seen:#}");
+    assert!(seen["text"]["by-project"].as_str().unwrap().contains(PROJECT), "{seen:#}");
     for wrong in ["undefined", "NaN", "[object"] {
         assert!(!all.contains(wrong), "{wrong}: {seen:#}");
     }

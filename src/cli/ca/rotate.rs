@@ -8,9 +8,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::super::{Context, Exit, Failure, apply, env, lifecycle, say};
+use super::super::{Context, Exit, Failure, apply, client, env, lifecycle, say};
 use crate::home::PidLock;
 use crate::meter::ca::{CaError, rotate};
 use crate::platform::{self, Running};
@@ -19,6 +19,10 @@ use crate::trust_store::{Authority, Change, Plan};
 
 /// Clocks of programs and of files are not exactly the same.
 const MARGIN: Duration = Duration::from_secs(2);
+
+/// For the daemon's answer, and how often it is told.
+const ASK: Duration = Duration::from_secs(2);
+const ATTEMPTS: u32 = 3;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -66,11 +70,18 @@ pub fn run(ctx: &Context, args: &RotateArgs, out: &mut impl Write) -> Result<(),
         Some(waits) if !args.now => tell(waits),
         Some(_) | None => {
             rotate::finish(&ctx.home, &ctx.loaded.config.meter.hosts).map_err(failed)?;
-            // First who signs, then the bundle without the old one.
-            lifecycle::reload(ctx);
-            env::prepare_ca(ctx)?;
-            say("the new CA signs from now on; the old one's key is gone");
-            forget_old(ctx, &lock, args.yes)?;
+            // First who signs, then the bundle and the trust store without the old one.
+            let taken = (0..ATTEMPTS).any(|_| {
+                lifecycle::reload(ctx);
+                signs(ctx)
+            });
+            if taken {
+                env::prepare_ca(ctx)?;
+                say("the new CA signs from now on; the old one's key is gone");
+                forget_old(ctx, &lock, args.yes)?;
+            } else {
+                say("the running daemon has not taken the new CA over: `halton-meter restart`");
+            }
         }
     }
     if args.json {
@@ -88,6 +99,14 @@ pub fn run(ctx: &Context, args: &RotateArgs, out: &mut impl Write) -> Result<(),
         writeln!(out, "{document:#}")?;
     }
     Ok(())
+}
+
+/// Whether nobody signs with the old CA any more: a daemon that says nothing signs nothing.
+fn signs(ctx: &Context) -> bool {
+    let Ok(status) = client::api(ctx, "/v1/status", ASK) else { return true };
+    let in_use = status.get("authority").and_then(Value::as_str);
+    let ours = Authority::read(&ctx.home.ca_cert()).map(|ours| ours.fingerprint());
+    in_use.is_none() || in_use == ours.as_deref()
 }
 
 /// Programs of this user that may have read the bundle before the next CA was in it.

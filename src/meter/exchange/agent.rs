@@ -50,8 +50,7 @@ mod tests {
     use super::*;
 
     fn agent(fields: &[(&str, &str)]) -> [Option<String>; 3] {
-        let fields = fields.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect();
-        let Agent { id, parent, kind } = Agent::of(&Headers(fields));
+        let Agent { id, parent, kind } = Agent::of(&fields.iter().copied().collect());
         [id, parent, kind]
     }
 

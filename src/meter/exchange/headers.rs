@@ -5,14 +5,12 @@ use crate::meter::usage::Tokens;
 
 /// Bedrock's own count, for models whose answers have none.
 pub(super) fn bedrock_tokens(headers: &Headers) -> Tokens {
-    let count = |what: &str| {
-        headers.get(&format!("x-amzn-bedrock-{what}-token-count"))?.trim().parse().ok()
-    };
+    let count = |name| headers.get(name)?.trim().parse().ok();
     Tokens {
-        input: count("input"),
-        output: count("output"),
-        cache_read: count("cache-read-input"),
-        cache_write_other: count("cache-write-input"),
+        input: count("x-amzn-bedrock-input-token-count"),
+        output: count("x-amzn-bedrock-output-token-count"),
+        cache_read: count("x-amzn-bedrock-cache-read-input-token-count"),
+        cache_write_other: count("x-amzn-bedrock-cache-write-input-token-count"),
         ..Tokens::default()
     }
 }

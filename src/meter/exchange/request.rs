@@ -326,7 +326,7 @@ mod tests {
             ("(odd)", None),
             ("", None),
         ] {
-            let headers = Headers(vec![("user-agent".to_owned(), agent.as_bytes().to_vec())]);
+            let headers = [("user-agent", agent)].into_iter().collect();
             assert_eq!(client(&headers).as_deref(), expected, "{agent}");
         }
     }
@@ -334,7 +334,7 @@ mod tests {
     #[test]
     fn sessions_by_header() {
         for name in SESSIONS {
-            let headers = Headers(vec![((*name).to_owned(), b"s-1".to_vec())]);
+            let headers = [(name, "s-1")].into_iter().collect();
             let head = RequestHead { headers, ..RequestHead::default() };
             assert_eq!(Request::new(&head).session.as_deref(), Some("s-1"), "{name}");
         }

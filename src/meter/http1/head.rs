@@ -194,7 +194,10 @@ fn unfold(raw: &[u8]) -> Cow<'_, [u8]> {
 }
 
 fn copy(fields: &[httparse::Header<'_>]) -> Headers {
-    Headers(fields.iter().map(|f| (f.name.to_ascii_lowercase(), f.value.to_vec())).collect())
+    let bytes = fields.iter().map(|f| f.name.len() + f.value.len()).sum();
+    let mut headers = Headers::with_capacity(fields.len(), bytes);
+    fields.iter().for_each(|f| headers.push(f.name.as_bytes(), f.value));
+    headers
 }
 
 /// Absolute-form targets carry the authority; the other forms are left as they are.
@@ -252,10 +255,8 @@ fn has_token(headers: &Headers, name: &str, token: &str) -> bool {
 /// Comma-separated members of every field called `name`.
 fn tokens<'h>(headers: &'h Headers, name: &str) -> impl Iterator<Item = &'h [u8]> {
     headers
-        .0
-        .iter()
-        .filter(move |(n, _)| n == name)
-        .flat_map(|(_, value)| value.split(|&byte| byte == b','))
+        .all(name)
+        .flat_map(|value| value.split(|&byte| byte == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|token| !token.is_empty())
 }

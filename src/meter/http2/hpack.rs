@@ -41,9 +41,9 @@ impl Hpack {
 
     /// Decodes one whole header block.
     pub(super) fn decode(&mut self, block: &[u8]) -> Result<Headers, GaveUp> {
-        let mut list = List { fields: Vec::new(), left: MAX_LIST, fits: true };
+        let mut list = List { fields: Headers::default(), left: MAX_LIST, fits: true };
         match self.take(block, &mut list) {
-            Some(()) => Ok(Headers(list.fields)),
+            Some(()) => Ok(list.fields),
             None if list.fits => Err(GaveUp::BadHeaderBlock),
             None => Err(GaveUp::HeadTooLarge),
         }
@@ -96,7 +96,7 @@ impl fmt::Debug for Hpack {
 
 /// What a block says, as long as it is not too much.
 struct List {
-    fields: Vec<(String, Vec<u8>)>,
+    fields: Headers,
     left: usize,
     fits: bool,
 }
@@ -106,9 +106,7 @@ impl List {
         let left = self.left.checked_sub(name.len() + value.len());
         self.fits = left.is_some() && self.fields.len() < MAX_FIELDS;
         self.left = left.filter(|_| self.fits)?;
-        let mut name = String::from_utf8_lossy(name).into_owned();
-        name.make_ascii_lowercase();
-        self.fields.push((name, value.to_vec()));
+        self.fields.push(name, value);
         Some(())
     }
 }

@@ -127,8 +127,8 @@ impl Http2 {
                     half.frames.reuse(block);
                     match side {
                         _ if promise => {}
-                        Side::Client => self.request(stream, fields, end_stream, sink)?,
-                        Side::Server => self.response(stream, fields, end_stream, sink)?,
+                        Side::Client => self.request(stream, &fields, end_stream, sink)?,
+                        Side::Server => self.response(stream, &fields, end_stream, sink)?,
                     }
                 }
                 Some(Seen::TableSize(size)) => match side {
@@ -156,7 +156,7 @@ impl Http2 {
     fn request(
         &mut self,
         stream: u32,
-        fields: Headers,
+        fields: &Headers,
         end: bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), GaveUp> {
@@ -188,7 +188,7 @@ impl Http2 {
     fn response(
         &mut self,
         stream: u32,
-        fields: Headers,
+        fields: &Headers,
         end: bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), GaveUp> {
@@ -261,35 +261,28 @@ impl Http2 {
     }
 }
 
-fn request_head(fields: Headers) -> Option<RequestHead> {
+fn request_head(fields: &Headers) -> Option<RequestHead> {
     let mut head = RequestHead::default();
-    let mut host = None;
-    for (name, value) in fields.0 {
-        match name.as_str() {
-            ":method" => head.method = text(value),
-            ":path" => head.target = text(value),
-            ":authority" => head.authority = Some(text(value)),
-            ":protocol" => head.protocol = Some(text(value)),
-            name if name.starts_with(':') => {}
-            _ => {
-                if name == "host" && host.is_none() {
-                    host = Some(text(value.clone()));
-                }
-                head.headers.0.push((name, value));
-            }
+    for (name, value) in fields.iter() {
+        match name {
+            b":method" => head.method = text(value),
+            b":path" => head.target = text(value),
+            b":authority" => head.authority = Some(text(value)),
+            b":protocol" => head.protocol = Some(text(value)),
+            [b':', ..] => {}
+            [..] => head.headers.push(name, value),
         }
     }
-    head.authority = head.authority.or(host);
+    head.authority = head.authority.or_else(|| head.headers.get("host").map(str::to_owned));
     (!head.method.is_empty()).then_some(head)
 }
 
-fn response_head(fields: Headers) -> Option<ResponseHead> {
+fn response_head(fields: &Headers) -> Option<ResponseHead> {
     let status = fields.get(":status")?.parse().ok()?;
-    let headers = fields.0.into_iter().filter(|(name, _)| !name.starts_with(':')).collect();
-    Some(ResponseHead { status, headers: Headers(headers) })
+    let headers = fields.iter().filter(|(name, _)| !name.starts_with(b":")).collect();
+    Some(ResponseHead { status, headers })
 }
 
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8(bytes)
-        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned())
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
 }

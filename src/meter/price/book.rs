@@ -1,5 +1,6 @@
 //! The price book: `config/prices.json`, looked up by provider, model and time.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, OnceLock};
@@ -21,8 +22,9 @@ const SCHEMA: u32 = 1;
 pub struct Book {
     pub(super) date: String,
     pub(super) models: Vec<Model>,
-    /// `provider/name` → model.
-    names: HashMap<String, Name>,
+    /// By provider, then by name.
+    names: HashMap<String, HashMap<String, Name>>,
+    /// Those that the book lists; the user's own prices make none.
     providers: Vec<String>,
 }
 
@@ -66,10 +68,11 @@ impl Book {
             let names = if model.names.is_empty() { &own[..] } else { &model.names[..] };
             for name in names {
                 let snapshots = name.ends_with('*');
-                let key =
-                    format!("{}/{}", model.provider, name.trim_end_matches('*').replace('@', "-"));
-                if book.names.insert(key.clone(), Name { model: index, snapshots }).is_some() {
-                    return Err(BookError::Duplicate { name: key });
+                let plain = name.trim_end_matches('*');
+                if book.name(&model.provider, plain, Name { model: index, snapshots }).is_some() {
+                    return Err(BookError::Duplicate {
+                        name: format!("{}/{plain}", model.provider),
+                    });
                 }
             }
         }
@@ -104,28 +107,37 @@ impl Book {
 
     /// Takes another model in, under its id alone.
     pub(super) fn add(&mut self, model: Model) -> usize {
-        let key = format!("{}/{}", model.provider, model.id.replace('@', "-"));
         let index = self.models.len();
+        self.name(&model.provider, &model.id, Name { model: index, snapshots: false });
         self.models.push(Model { names: Vec::new(), ..model });
-        self.names.insert(key, Name { model: index, snapshots: false });
         index
+    }
+
+    /// Returns what had the name before.
+    fn name(&mut self, provider: &str, name: &str, of: Name) -> Option<Name> {
+        self.names.entry(provider.to_owned()).or_default().insert(name.replace('@', "-"), of)
     }
 
     /// The model that `name` is, by the exact name or as a dated snapshot of one.
     ///
     /// Nothing looser: tomorrow's `gpt-9-mini` must be unpriced, not sold at the price of `gpt-9`.
     pub(super) fn find(&self, provider: &str, name: &str) -> Option<Found<'_>> {
+        let names = self.names.get(provider)?;
         // Vertex sets a snapshot off by `@`.
-        let name = name.to_ascii_lowercase().replace('@', "-");
+        let plain = |byte: u8| byte != b'@' && !byte.is_ascii_uppercase();
+        let name = match name.bytes().all(plain) {
+            true => Cow::Borrowed(name),
+            false => Cow::Owned(name.to_ascii_lowercase().replace('@', "-")),
+        };
         let name = name.strip_prefix("models/").unwrap_or(&name);
         // Fine-tuned: `ft:gpt-4o-2024-08-06:owner:name:id`.
         let tuned = name.match_indices(':').nth(1).filter(|_| name.starts_with("ft:"));
         let name = tuned.and_then(|(end, _)| name.get(..end)).unwrap_or(name);
-        if let Some(known) = self.names.get(&format!("{provider}/{name}")) {
+        if let Some(known) = names.get(name) {
             return self.models.get(known.model).map(|model| Found { model, guessed: false });
         }
         let base = without_snapshot(provider, name)?;
-        let known = self.names.get(&format!("{provider}/{base}"))?;
+        let known = names.get(base)?;
         self.models.get(known.model).map(|model| Found { model, guessed: !known.snapshots })
     }
 }

@@ -31,8 +31,7 @@ impl Extensions {
     #[must_use]
     pub fn agreed(response: &Headers) -> Option<Self> {
         let mut agreed = Self::default();
-        let named = |(name, _): &&(String, Vec<u8>)| name == "sec-websocket-extensions";
-        for (_, value) in response.0.iter().filter(named) {
+        for value in response.all("sec-websocket-extensions") {
             let value = std::str::from_utf8(value).ok()?;
             for extension in value.split(',').map(str::trim).filter(|text| !text.is_empty()) {
                 let deflate = Takeover::parse(extension)?;

@@ -2,7 +2,6 @@ use flate2::{Compress, Compression, FlushCompress};
 use proptest::prelude::*;
 
 use super::*;
-use crate::meter::http::Headers;
 
 const TEXT: u8 = 1;
 const PING: u8 = 9;
@@ -78,8 +77,7 @@ impl Deflater {
 }
 
 pub(crate) fn agreed(value: &str) -> Option<Extensions> {
-    let field = ("sec-websocket-extensions".to_owned(), value.as_bytes().to_vec());
-    Extensions::agreed(&Headers(vec![field]))
+    Extensions::agreed(&[("sec-websocket-extensions", value)].into_iter().collect())
 }
 
 /// One line for each message, close and end of following. What a lost message handed out before it

@@ -46,7 +46,7 @@ fn at(ms: i64) -> Timestamp {
 }
 
 fn headers(pairs: &[(&str, &str)]) -> Headers {
-    Headers(pairs.iter().map(|(n, v)| ((*n).to_owned(), v.as_bytes().to_vec())).collect())
+    pairs.iter().copied().collect()
 }
 
 impl Case {

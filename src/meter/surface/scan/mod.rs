@@ -22,59 +22,92 @@ const MAX_TOTAL: usize = 1024 * 1024;
 const MAX_KEY: usize = 128;
 /// Wanted paths are at most this deep.
 const MAX_DEPTH: usize = 8;
+/// Longest capture whose room is kept for the next.
+const MAX_SPARE: usize = 4096;
 
-/// What to pick: paths like `usage`, `response.usage`, `output[].type`.
-#[derive(Clone, Debug)]
-pub struct Paths(Vec<Vec<Step>>);
+/// What to pick: paths like `usage`, `response.usage`, `output[].type`, as a tree.
+#[derive(Debug)]
+pub struct Paths(Vec<Node>);
 
-#[derive(Clone, Debug, Eq, PartialEq)]
-enum Step {
-    Key(&'static str),
-    Each,
+/// A place in documents that wanted paths lead through or end at.
+#[derive(Debug, Default)]
+struct Node {
+    /// An object's members, the short names first.
+    keys: Vec<(&'static str, Place)>,
+    /// An array's elements.
+    each: Option<Place>,
+    /// The path that ends here.
+    path: Option<usize>,
 }
 
-/// The paths of a [`Paths`], as a set of bits.
-type Set = u128;
+/// The number of a [`Node`].
+type Place = usize;
+
+/// A whole document.
+const ROOT: Place = 0;
 
 impl Paths {
-    /// At most 128 paths; no path may be a prefix of another (the shorter one would take its value).
+    /// No path may be a prefix of another (the shorter one would take its value).
     #[must_use]
     pub fn new(paths: &[&'static str]) -> Arc<Self> {
-        let compile = |path: &&'static str| {
-            path.split('.')
-                .flat_map(|part| {
-                    let each = part.ends_with("[]").then_some(Step::Each);
-                    [Some(Step::Key(part.trim_end_matches("[]"))), each]
-                })
-                .flatten()
-                .collect()
-        };
-        Arc::new(Self(paths.iter().take(Set::BITS as usize).map(compile).collect()))
+        let mut tree = Self(vec![Node::default()]);
+        for (number, path) in paths.iter().enumerate() {
+            let mut at = ROOT;
+            for part in path.split('.') {
+                at = tree.key_or_new(at, part.trim_end_matches("[]"));
+                if part.ends_with("[]") {
+                    at = tree.each_or_new(at);
+                }
+            }
+            tree.at(at).path = Some(number);
+        }
+        tree.0.iter_mut().for_each(|node| node.keys.sort_unstable_by_key(|(key, _)| order(key)));
+        Arc::new(tree)
     }
 
-    fn all(&self) -> Set {
-        (0..self.0.len()).fold(0, |set, i| set | 1 << i)
+    fn key_or_new(&mut self, at: Place, key: &'static str) -> Place {
+        let new = self.0.len();
+        let keys = &mut self.at(at).keys;
+        if let Some((_, place)) = keys.iter().find(|(known, _)| *known == key) {
+            return *place;
+        }
+        keys.push((key, new));
+        self.0.push(Node::default());
+        new
     }
 
-    /// Of `from` (paths that led here), those whose step at `depth` is the one taken.
-    fn narrow(&self, from: Set, depth: usize, taken: impl Fn(&Step) -> bool) -> Set {
-        let goes = |i: &usize| self.0.get(*i).and_then(|path| path.get(depth)).is_some_and(&taken);
-        members(from).filter(goes).fold(0, |set, i| set | 1 << i)
+    fn each_or_new(&mut self, at: Place) -> Place {
+        let new = self.0.len();
+        let each = *self.at(at).each.get_or_insert(new);
+        if each == new {
+            self.0.push(Node::default());
+        }
+        each
     }
 
-    /// The path of `set` that ends at `depth`.
-    fn complete(&self, set: Set, depth: usize) -> Option<usize> {
-        members(set).find(|i| self.0.get(*i).is_some_and(|path| path.len() == depth))
+    #[expect(clippy::indexing_slicing, reason = "places are given out by this tree only")]
+    fn at(&mut self, place: Place) -> &mut Node {
+        &mut self.0[place]
+    }
+
+    fn key(&self, at: Place, key: &str) -> Option<Place> {
+        let keys = &self.0.get(at)?.keys;
+        let found = keys.binary_search_by_key(&order(key), |(known, _)| order(known)).ok()?;
+        keys.get(found).map(|(_, place)| *place)
+    }
+
+    fn each(&self, at: Place) -> Option<Place> {
+        self.0.get(at)?.each
+    }
+
+    fn path(&self, at: Place) -> Option<usize> {
+        self.0.get(at)?.path
     }
 }
 
-/// The numbers of a set's paths.
-fn members(mut set: Set) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let next = (set != 0).then_some(set.trailing_zeros() as usize);
-        set &= set.wrapping_sub(1);
-        next
-    })
+/// Most keys differ in their length from those that are looked for.
+fn order(key: &str) -> (usize, &str) {
+    (key.len(), key)
 }
 
 /// The values found in one document, in order.
@@ -109,6 +142,8 @@ pub struct Scanner {
     lexer: Lexer,
     key: Key,
     capture: Option<Capture>,
+    /// The room of an earlier capture.
+    spare: Vec<u8>,
     found: Found,
     total: usize,
     /// Something of the current document has been seen.
@@ -131,10 +166,9 @@ struct Frame {
     object: bool,
     /// An object's next string is a key.
     key_next: bool,
-    /// Paths that lead into this container.
-    live: Set,
-    /// Paths that lead to the value which comes next.
-    value: Set,
+    place: Place,
+    /// Of the value that comes next; `None`: nothing in it is wanted.
+    value: Option<Place>,
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +196,7 @@ impl Scanner {
             lexer: Lexer::Between,
             key: Key::default(),
             capture: None,
+            spare: Vec::new(),
             found: Found::default(),
             total: 0,
             begun: false,
@@ -199,16 +234,16 @@ impl Scanner {
                         }
                     }
                 }
-                Lexer::Bare
-                    if !matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t') =>
-                {
-                    self.keep(&[byte], false);
-                    rest = after;
-                }
                 Lexer::Bare => {
-                    // The delimiter is not part of the value: looked at again below.
-                    self.lexer = Lexer::Between;
-                    self.end_scalar(sink);
+                    let end = rest.iter().position(|&b| ends_bare(b)).unwrap_or(rest.len());
+                    let (text, tail) = rest.split_at(end);
+                    self.keep(text, false);
+                    rest = tail;
+                    if !tail.is_empty() {
+                        // The delimiter is not part of the value: looked at again below.
+                        self.lexer = Lexer::Between;
+                        self.end_scalar(sink);
+                    }
                 }
                 Lexer::Between => {
                     self.between(byte, sink);
@@ -293,19 +328,13 @@ impl Scanner {
             capture.push(&[byte]);
             return;
         }
-        let live = self.wanted();
-        if live == 0 || self.stack.len() >= MAX_DEPTH {
+        let Some(place) = self.next_place().filter(|_| self.stack.len() < MAX_DEPTH) else {
             self.skipped = 1;
             return;
-        }
-        let object = byte == b'{';
-        let value = if object {
-            0
-        } else {
-            // Every open container took one step of the path.
-            self.paths.narrow(live, self.stack.len(), |step| *step == Step::Each)
         };
-        self.stack.push(Frame { object, key_next: object, live, value });
+        let object = byte == b'{';
+        let value = if object { None } else { self.paths.each(place) };
+        self.stack.push(Frame { object, key_next: object, place, value });
     }
 
     fn close(&mut self, byte: u8, sink: &mut dyn FnMut(Found)) {
@@ -335,13 +364,12 @@ impl Scanner {
         if self.capture.is_some() || self.skipped > 0 {
             return;
         }
-        let set = self.wanted();
         let full = self.found.0.len() >= MAX_VALUES || self.total >= MAX_TOTAL;
-        if let Some(path) = self.paths.complete(set, self.stack.len())
-            && !self.stack.is_empty()
+        if let Some(path) = self.next_place().and_then(|place| self.paths.path(place))
             && !full
         {
-            self.capture = Some(Capture { path, bytes: Vec::new(), depth: 0, overflow: false });
+            let bytes = std::mem::take(&mut self.spare);
+            self.capture = Some(Capture { path, bytes, depth: 0, overflow: false });
         }
     }
 
@@ -353,16 +381,20 @@ impl Scanner {
     }
 
     fn end_value(&mut self, sink: &mut dyn FnMut(Found)) {
-        if let Some(capture) = self.capture.take() {
+        if let Some(mut capture) = self.capture.take() {
             self.total += capture.bytes.len();
             if !capture.overflow
                 && let Ok(value) = serde_json::from_slice(&capture.bytes)
             {
                 self.found.0.push((capture.path, value));
             }
+            if capture.bytes.capacity() <= MAX_SPARE {
+                capture.bytes.clear();
+                self.spare = capture.bytes;
+            }
         }
         match self.stack.last_mut() {
-            Some(frame) if frame.object => frame.value = 0,
+            Some(frame) if frame.object => frame.value = None,
             Some(_) => {}
             None => self.end_document(sink),
         }
@@ -375,22 +407,15 @@ impl Scanner {
     }
 
     fn end_key(&mut self) {
-        let depth = self.stack.len().saturating_sub(1);
         let key = self.key.text();
         let Some(frame) = self.stack.last_mut() else { return };
         frame.key_next = false;
-        frame.value = match key {
-            Some(key) => self.paths.narrow(frame.live, depth, |step| match step {
-                Step::Key(wanted) => *wanted == key,
-                Step::Each => false,
-            }),
-            None => 0,
-        };
+        frame.value = key.and_then(|key| self.paths.key(frame.place, &key));
     }
 
-    /// Paths that lead to the value which comes next.
-    fn wanted(&self) -> Set {
-        self.stack.last().map_or_else(|| self.paths.all(), |frame| frame.value)
+    /// Where the value that comes next is.
+    fn next_place(&self) -> Option<Place> {
+        self.stack.last().map_or(Some(ROOT), |frame| frame.value)
     }
 
     fn keep(&mut self, bytes: &[u8], key: bool) {
@@ -406,6 +431,11 @@ impl Scanner {
             capture.push(bytes);
         }
     }
+}
+
+/// What follows a number, `true`, `false` or `null`.
+const fn ends_bare(byte: u8) -> bool {
+    matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')
 }
 
 impl Key {

@@ -78,8 +78,8 @@ fn lasts(token: &str) -> bool {
 fn name(salt: &Salt, what: &str) -> Option<String> {
     let hash = TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
     let digest = hash.hash(&[&salt[..], what.as_bytes()].concat());
-    let short = digest.as_ref().get(..4)?;
-    Some(short.iter().map(|byte| format!("{byte:02x}")).collect())
+    let (short, _) = digest.as_ref().split_first_chunk()?;
+    Some(format!("{:08x}", u32::from_be_bytes(*short)))
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{pieces, same, text};
 use crate::meter::bodies::{Capture, Room};
+use crate::meter::coding;
 use crate::meter::exchange::{Exchange, ExchangeStart};
 use crate::meter::feed::{Closing, Seen};
 use crate::meter::http::{Cut, Headers, RequestHead, ResponseHead, Side};
@@ -63,12 +64,15 @@ pub fn exchange(data: &[u8]) {
     let Some((&[place, media, coding, status], script)) = data.split_first_chunk() else { return };
     let (host, target) = of(&PLACES, place);
     let book = Book::builtin();
+    let codings = [of(&CODINGS, coding >> 4), of(&CODINGS, coding & 15)];
+    let whole = !readable(codings, media, script);
     rows_alike(|size| {
+        let size = if whole { usize::MAX } else { size };
         let method = if place & 0x80 == 0 { "POST" } else { "GET" };
         let head = RequestHead {
             method: method.to_owned(),
             target: target.to_owned(),
-            headers: headers_from([("content-encoding", of(&CODINGS, coding >> 4))]),
+            headers: headers_from([("content-encoding", codings[0])]),
             ..RequestHead::default()
         };
         let mut exchange = Exchange::new(start(host), &head);
@@ -99,6 +103,22 @@ pub fn exchange(data: &[u8]) {
         let _ = exchange.captured();
         vec![exchange.row(&book)]
     });
+}
+
+/// Whether the bodies of both sides are what their codings say. How much of a corrupt one comes out
+/// before the error depends on the pieces.
+fn readable([asked, answered]: [&str; 2], media: u8, script: &[u8]) -> bool {
+    let (mut request, mut response) = (Vec::new(), Vec::new());
+    pieces(script, usize::MAX, |side, piece| match (side, piece) {
+        (Side::Client, Some(piece)) => request.extend_from_slice(piece),
+        (Side::Server, Some(piece)) if media & 0x80 != 0 => response.extend(text::message(piece)),
+        (Side::Server, Some(piece)) => response.extend_from_slice(piece),
+        (Side::Client | Side::Server, None) => {}
+    });
+    [(asked, request), (answered, response)].iter().all(|(name, body)| {
+        let mut decoder = coding::Decoder::new(name, 1 << 30).expect("a known coding");
+        decoder.feed(body, &mut |_| {}).is_ok()
+    })
 }
 
 /// The heads of a request and of its answer: a line for the request, its fields, an empty line, the

@@ -241,7 +241,10 @@ mod tests {
         assert!(listed(&["list", "openai/gpt-4o-mini"]).contains("0.15"));
         listed(&["set", "OpenAI/GPT-4o-mini", "--input", "0.123", "--from", "2026-01-01"]);
         listed(&["set", "openai/gpt-4o-mini", "--input", "0.124", "--from", "2026-01-01"]);
-        listed(&["set", "corp.example/x/y", "--output", "$2"]);
+        let cached = ["--cache-read-audio", "0.3", "--cache-read-image", "0.4"];
+        listed(&[&["set", "corp.example/x/y", "--output", "$2"][..], &cached].concat());
+        let kept = std::fs::read_to_string(home.prices_file()).unwrap();
+        assert!(kept.contains("cache_read_audio = \"0.3\"\ncache_read_image = \"0.4\""), "{kept}");
         let mine = listed(&["list", "--own"]);
         assert!(mine.contains("0.124") && !mine.contains("0.123"), "{mine}");
         assert!(mine.contains("corp.example/x/y") && mine.contains("yours"), "{mine}");

@@ -1,8 +1,12 @@
 //! What our CA's key is good for: the metered hosts, and nothing else, in every TLS library.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+
+use serde_json::Value;
 
 use crate::harness::Stand;
 use crate::origin::{Origin, Root, Setup};
@@ -123,7 +127,11 @@ fn a_rotation_fails_nobody_and_waits_for_who_knows_only_the_old_one() {
         .unwrap();
     let rotate = || stand.json(&["ca", "rotate"]);
     let state = rotate();
-    assert_eq!(state["state"], "waiting", "{state:#}");
+    assert_eq!(
+        (&state["state"], &state["taken_over"]),
+        (&"waiting".into(), &Value::Null),
+        "{state:#}"
+    );
     let expected = serde_json::json!([{ "pid": early.id(), "name": "cat" }]);
     assert_eq!(state["programs"], expected, "{state:#}");
     let between = copy("between.pem");
@@ -141,6 +149,7 @@ fn a_rotation_fails_nobody_and_waits_for_who_knows_only_the_old_one() {
     early.wait().unwrap();
     let state = rotate();
     assert_eq!(state["state"], "done", "{state:#}{}", stand.logs());
+    assert_eq!(state["taken_over"], true, "{state:#}{}", stand.logs());
     assert_ne!(certificate(), old);
     assert!(!stand.home.next_ca_key().exists() && !stand.home.next_ca_cert().exists());
     ask(&stand, &between);
@@ -170,4 +179,26 @@ fn at_once_means_at_once() {
     let bundle = fs::read_to_string(stand.home.ca_bundle()).unwrap();
     let inside = |pem: &[u8]| bundle.contains(String::from_utf8_lossy(pem).trim());
     assert!(!inside(&old) && inside(&fs::read(stand.home.ca_cert()).unwrap()));
+}
+
+/// The daemon's API is played by the test: it goes on naming a CA that is no more.
+#[test]
+fn a_daemon_that_has_not_taken_the_new_ca_over_is_told_of() {
+    let stand = Stand::new();
+    stand.must(&["ca", "bundle"]);
+    fs::write(stand.home.token_file(), "token").unwrap();
+    let api = TcpListener::bind(stand.api).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in api.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let body = r#"{"authority":"of-before"}"#;
+            let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", body.len());
+            let _ = write!(stream, "{head}Connection: close\r\n\r\n{body}");
+        }
+    });
+    let output = stand.must(&["ca", "rotate", "--now", "--json"]);
+    let state: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&state["state"], &state["taken_over"]), (&"done".into(), &false.into()));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("has not taken the new CA over"), "{said}");
 }

@@ -66,6 +66,7 @@ pub fn run(ctx: &Context, args: &RotateArgs, out: &mut impl Write) -> Result<(),
         None => Some(holders(ctx)).filter(|held| !held.is_empty()).map(Waits::For),
     };
     let done = waits.is_none() || args.now;
+    let mut taken_over = None;
     match &waits {
         Some(waits) if !args.now => tell(waits),
         Some(_) | None => {
@@ -75,6 +76,7 @@ pub fn run(ctx: &Context, args: &RotateArgs, out: &mut impl Write) -> Result<(),
                 lifecycle::reload(ctx);
                 signs(ctx)
             });
+            taken_over = Some(taken);
             if taken {
                 env::prepare_ca(ctx)?;
                 say("the new CA signs from now on; the old one's key is gone");
@@ -91,6 +93,7 @@ pub fn run(ctx: &Context, args: &RotateArgs, out: &mut impl Write) -> Result<(),
         };
         let document = json!({
             "state": if done { "done" } else { "waiting" },
+            "taken_over": taken_over,
             "certificate": ctx.home.ca_cert(),
             "next_certificate": (!done).then(|| ctx.home.next_ca_cert()),
             "trust_store_lacks_next": matches!(waits, Some(Waits::TrustStore(_))) && !done,

@@ -38,6 +38,14 @@ pub struct OwnRates {
     #[arg(long, value_name = "USD")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cache_read: Option<Dollars>,
+    /// Audio that is read from a cache
+    #[arg(long, value_name = "USD")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_read_audio: Option<Dollars>,
+    /// Images that are read from a cache
+    #[arg(long, value_name = "USD")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_read_image: Option<Dollars>,
     /// Cache writes that live 5 minutes
     #[arg(long, value_name = "USD")]
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -131,6 +139,8 @@ impl OwnRates {
         for (own, slot) in [
             (self.input, &mut entry.input),
             (self.cache_read, &mut entry.cache_read),
+            (self.cache_read_audio, &mut entry.cache_read_audio),
+            (self.cache_read_image, &mut entry.cache_read_image),
             (self.cache_write_5m, &mut entry.write_5m),
             (self.cache_write_1h, &mut entry.write_1h),
             (self.cache_write_12h, &mut entry.write_12h),
@@ -278,7 +288,7 @@ mod tests {
     use super::*;
     use crate::meter::price::Query;
     use crate::meter::price::book::in_force;
-    use crate::meter::usage::{Tokens, Usage, UsageState};
+    use crate::meter::usage::{Cached, Tokens, Usage, UsageState};
 
     fn cost(
         book: &Book,
@@ -374,6 +384,30 @@ mod tests {
         assert_eq!(output("02:00:00").base(), 2 * output("05:00:00").base());
         let input = |time| in_force(&model.prices, at(time)).unwrap().input.clone().unwrap();
         assert_eq!((input("02:00:00").base(), input("05:00:00").base()), (299, 299));
+    }
+
+    #[test]
+    fn audio_and_images_out_of_a_cache_have_rates_of_their_own() {
+        let rate = |words: &str| {
+            own(&format!("[[price]]\nprovider='openai'\nmodel='gpt-realtime-mini'\n{words}\n"))
+        };
+        let usage = Usage {
+            state: UsageState::Reported,
+            tokens: Tokens { cache_read: Some(3000), ..Tokens::default() },
+            cached: Cached { audio: Some(1000), image: Some(1000) },
+            ..Usage::default()
+        };
+        let cost = |words: &str| {
+            let (provider, model) = ("openai", "gpt-realtime-mini");
+            let at = "2026-11-24T00:00:00Z".parse().unwrap();
+            let book = Book::builtin().with_own(&rate(words));
+            book.quote(&Query { provider, model, at, usage: &usage }).cost_nanousd
+        };
+        // The list: 0.06, of audio 0.30, of images 0.08.
+        assert_eq!(cost("output = 1"), Some(440_000));
+        assert_eq!(cost("cache_read_audio = 1"), Some(1_140_000));
+        assert_eq!(cost("cache_read_image = 2"), Some(2_360_000));
+        assert_eq!(cost("cache_read_audio = 1\ncache_read_image = 2"), Some(3_060_000));
     }
 
     #[test]

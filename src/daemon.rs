@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -23,6 +23,7 @@ use crate::actors::admin::{Api, Port};
 use crate::actors::meter::Meter;
 use crate::actors::tap::Door;
 use crate::actors::{edge_monitor, health, system_proxy, tree};
+use crate::beat;
 use crate::config::{self, Config, Loaded, Problem};
 use crate::home::{Home, PidLock, write_atomic};
 use crate::meter::account;
@@ -57,9 +58,10 @@ const LAST_ROWS: Duration = Duration::from_secs(2);
 /// For the last bodies.
 const LAST_BODIES: Duration = Duration::from_secs(1);
 
-const BEAT: Duration = Duration::from_secs(1);
+/// As often as the root looks.
+const BEAT: Duration = Duration::from_secs(2);
 /// By this beat all that only starting needs has run.
-const STARTED: u64 = 3;
+const STARTED: u64 = 2;
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
 const EXIT_OK: u8 = 0;
@@ -97,7 +99,7 @@ pub fn main(opts: DaemonOptions) -> u8 {
     let (send, orders) = unbounded_channel();
     obey_signals(send, &opts.log);
     let code = actix::System::new().block_on(async {
-        actix_rt::spawn(beat(Arc::clone(&lock)));
+        actix_rt::spawn(live(Arc::clone(&lock)));
         run(opts, orders).await
     });
     drop(lock);
@@ -105,13 +107,13 @@ pub fn main(opts: DaemonOptions) -> u8 {
 }
 
 /// The root watches this: a daemon that does not beat any more is frozen.
-async fn beat(lock: Arc<PidLock>) {
+async fn live(lock: Arc<PidLock>) {
     for beats in 0_u64.. {
         lock.beat();
         if beats == STARTED {
             platform::release_startup_code();
         }
-        tokio::time::sleep(BEAT).await;
+        tokio::time::sleep(beat::until(BEAT)).await;
     }
 }
 
@@ -214,6 +216,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
         config_problems: Arc::clone(&problems),
         port: AtomicU16::new(api_addr.port()),
         streams: Arc::new(AtomicUsize::new(0)),
+        answered: AtomicU64::new(0),
     });
     let edge = in_force.edge.addr();
     let keeper = actix_rt::spawn(system_proxy::keep(home.clone(), edge, api.edge.clone(), {

@@ -33,6 +33,7 @@
 //! by row, is `docs/architecture.md`.
 
 pub mod actors;
+pub mod beat;
 pub mod cli;
 pub mod config;
 pub mod daemon;

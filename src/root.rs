@@ -23,7 +23,7 @@ pub use upgrade::FORMAT;
 use launcher::Launcher;
 use port::Port;
 
-use crate::actors::process::{ProcessActor, ProcessSpec, Question};
+use crate::actors::process::{Asker, ProcessActor, ProcessSpec, Question};
 use crate::config::Loaded;
 use crate::home::{self, Home, PidLock};
 use crate::inherit;
@@ -147,6 +147,7 @@ async fn run(
     if upgraded {
         journal.append(Note::new("upgraded"));
     }
+    let asker = Asker::default();
     let process = |name: &'static str, listener: Option<Arc<Port>>, alive: Question| {
         let spec = ProcessSpec {
             pid_file: home.pid_file(name),
@@ -155,6 +156,7 @@ async fn run(
                 Arc::new(move || launcher.start(name, listener.as_deref()))
             },
             alive,
+            asker: asker.clone(),
         };
         ChildSpec::actor(name, Slot::default(), move |birth| ProcessActor::new(birth, spec.clone()))
             .start_deadline(Duration::from_secs(20))
@@ -172,7 +174,7 @@ async fn run(
         )
     };
     if edge_only {
-        ward::watch(&home, &log, &journal);
+        ward::watch(&home, &log, &journal, &asker);
     }
     let stopped = home.user_stopped();
     let mut metering: Option<Supervisor> = None;

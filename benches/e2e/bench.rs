@@ -135,6 +135,7 @@ impl Bench<'_> {
                     "tunnels": held.tunnels, "rss_before": held.before, "rss_at_n": held.at_n,
                     "rss_after": held.after,
                     "cpu_per_s_before": held.cpu_before, "cpu_per_s_at_n": held.cpu_at_n,
+                    "wakeups_per_s_at_n": held.wakeups_at_n,
                 }))?;
                 table.push((side, target, held));
             }

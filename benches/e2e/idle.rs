@@ -19,6 +19,8 @@ pub struct Held {
     /// CPU time per second of the whole process tree: without them, and with them.
     pub cpu_before: f64,
     pub cpu_at_n: f64,
+    /// Wakeups per second of the same processes with them.
+    pub wakeups_at_n: Option<f64>,
 }
 
 /// How often it is looked again when there still is something to do, at most.
@@ -33,19 +35,20 @@ pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> 
     let memory = || resident(holder).context("the process is gone");
     // What is done behind the answers has an end; then nothing is left to do.
     let cpu = async || {
-        let mut share = 1.0;
+        let (mut share, mut wakeups) = (1.0, None);
         for _ in 0..LOOKS {
             let start = Sample::take(&subject.pids, subject.origin);
             tokio::time::sleep(watch).await;
             let used = start.until(&Sample::take(&subject.pids, subject.origin));
             share = used.target.as_secs_f64() / used.wall.as_secs_f64();
+            wakeups = used.wakeups.map(|n| n as f64 / used.wall.as_secs_f64());
             if share < QUIET {
                 break;
             }
         }
-        share
+        (share, wakeups)
     };
-    let cpu_before = cpu().await;
+    let (cpu_before, _) = cpu().await;
     let before = memory()?;
     let mut openers = JoinSet::new();
     for opener in 0..OPENERS {
@@ -67,11 +70,11 @@ pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> 
     while let Some(opened) = openers.join_next().await {
         open.extend(opened??);
     }
-    let cpu_at_n = cpu().await;
+    let (cpu_at_n, wakeups_at_n) = cpu().await;
     let at_n = memory()?;
     let tunnels = open.len() as u64;
     drop(open);
     tokio::time::sleep(Duration::from_millis(800)).await;
     let after = memory()?;
-    Ok(Held { tunnels, before, at_n, after, cpu_before, cpu_at_n })
+    Ok(Held { tunnels, before, at_n, after, cpu_before, cpu_at_n, wakeups_at_n })
 }

@@ -33,6 +33,18 @@ pub fn cpu(pid: u32) -> Option<Duration> {
     system.process(pid).map(|p| Duration::from_millis(p.accumulated_cpu_time()))
 }
 
+/// How often the threads of a process stopped to wait for something; none where nobody counts it.
+pub fn waits(pid: u32) -> Option<u64> {
+    let mut sum = 0;
+    for thread in std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
+        // It may have ended.
+        let Ok(status) = std::fs::read_to_string(thread.path().join("status")) else { continue };
+        let count = status.lines().find_map(|l| l.strip_prefix("voluntary_ctxt_switches:"))?;
+        sum += count.trim().parse::<u64>().ok()?;
+    }
+    Some(sum)
+}
+
 /// Resident memory of a process.
 pub fn resident(pid: u32) -> Option<u64> {
     let pid = sysinfo::Pid::from_u32(pid);

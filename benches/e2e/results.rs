@@ -162,6 +162,7 @@ pub fn idle_table(held: &[(Side, Target, Held)]) -> String {
                 figure(each / held.tunnels as f64),
                 figure(held.cpu_before * 1e3),
                 figure(held.cpu_at_n * 1e3),
+                maybe(held.wakeups_at_n),
             ]
         })
         .collect();
@@ -175,6 +176,7 @@ pub fn idle_table(held: &[(Side, Target, Held)]) -> String {
         "KiB each",
         "CPU ms/s before",
         "CPU ms/s with them",
+        "wakeups/s",
     ];
     table(2, &head, &rows)
 }

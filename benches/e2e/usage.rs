@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::platform::{cpu, machine_busy};
+use crate::platform::{cpu, machine_busy, waits};
 
 /// Taken before and after.
 #[derive(Clone, Debug)]
@@ -11,6 +11,7 @@ pub struct Sample {
     target: Duration,
     ours: Duration,
     machine: Option<Duration>,
+    waits: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +20,8 @@ pub struct Used {
     pub target: Duration,
     /// Cores that neither target nor origin nor we used: above 0.2 or so, the cell was disturbed.
     pub foreign: Option<f64>,
+    /// How often a thread of the target's had to be woken.
+    pub wakeups: Option<u64>,
 }
 
 impl Sample {
@@ -29,6 +32,7 @@ impl Sample {
             target: sum(target),
             ours: sum(&[origin, std::process::id()]),
             machine: machine_busy(),
+            waits: target.iter().map(|pid| waits(*pid)).sum(),
         }
     }
 
@@ -40,6 +44,7 @@ impl Sample {
             let rest = after.saturating_sub(before).saturating_sub(target + ours);
             rest.as_secs_f64() / wall.as_secs_f64()
         });
-        Used { wall, target, foreign }
+        let wakeups = self.waits.zip(later.waits).map(|(a, b)| b.saturating_sub(a));
+        Used { wall, target, foreign, wakeups }
     }
 }

@@ -9,6 +9,11 @@ use tokio::net::TcpStream;
 
 use crate::home::{Home, PidLock};
 
+/// Whether connections are metered right now.
+pub const HEALTH: &str = "/health";
+/// The same as it is known, without a look: enough to see that there is anybody.
+pub const KNOWN: &str = "/health?known";
+
 /// What an answer may weigh.
 const CAP: u64 = 64 * 1024;
 
@@ -34,14 +39,15 @@ pub async fn get(
     tokio::time::timeout(patience, exchange(addr, path)).await.unwrap_or(Err(AskError::Timeout))
 }
 
-/// `/health` of our daemon: of the very process that holds its lock and that wrote its instance down,
+/// The last known `/health` of our daemon: of the very process that holds its lock and that wrote its instance down,
 /// not of another program that has its port.
 pub async fn daemon(
     home: &Home,
     addr: SocketAddr,
     patience: Duration,
 ) -> Result<(u16, Value), AskError> {
-    let answer = get(addr, "/health", patience).await?;
+    // Whether it can meter right now is not what is asked: no reason to have it look.
+    let answer = get(addr, KNOWN, patience).await?;
     let pid = PidLock::holder(&home.pid_file("daemon")).ok().flatten();
     let instance = std::fs::read_to_string(home.instance_file()).ok();
     if speaks_for(pid, instance.as_deref(), &answer.1) {
@@ -60,10 +66,15 @@ fn speaks_for(pid: Option<u32>, instance: Option<&str>, body: &Value) -> bool {
         && instance.is_none_or(|instance| says_instance == Some(instance.trim()))
 }
 
+/// What goes over the wire.
+#[must_use]
+pub fn question(addr: SocketAddr, path: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n")
+}
+
 async fn exchange(addr: SocketAddr, path: &str) -> Result<(u16, Value), AskError> {
     let mut stream = TcpStream::connect(addr).await.map_err(|_| AskError::Refused)?;
-    let request = format!("GET {path} HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).await.map_err(|_| AskError::Broken)?;
+    stream.write_all(question(addr, path).as_bytes()).await.map_err(|_| AskError::Broken)?;
     let mut answer = Vec::with_capacity(1024);
     stream.take(CAP).read_to_end(&mut answer).await.map_err(|_| AskError::Broken)?;
     parse(&answer).ok_or(AskError::Foreign)

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use slog::Logger;
 
 use super::meter::Meter;
+use crate::beat;
 use crate::config::Config;
 use crate::home::Home;
 use crate::meter::budget::webhook::{self, Hook};
@@ -148,7 +149,7 @@ impl Actor for Budgets {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(LOOKS, Self::look);
+        beat::keep(ctx, LOOKS, Self::look);
         self.birth.ready();
     }
 }

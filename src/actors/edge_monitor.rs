@@ -10,13 +10,20 @@ use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::ask::{self, AskError};
+use super::wish::Wish;
+use crate::beat;
 use crate::home::{Home, PidLock};
 use crate::supervisor::{Birth, Child};
 
-const INTERVAL: Duration = Duration::from_secs(2);
+/// Between two looks as long as nobody wants to know; more often while it does not answer.
+const INTERVAL: Duration = Duration::from_secs(10);
+const INTERVAL_WHEN_WRONG: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(1);
+/// How long who wants to know waits for a look.
+const RENEWAL: Duration = Duration::from_millis(250);
 
 /// What was seen of the edge last.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -31,12 +38,21 @@ pub struct EdgeSeen {
 
 /// Where the actor publishes. Clones share.
 #[derive(Clone, Debug, Default)]
-pub struct Board(Arc<ArcSwap<EdgeSeen>>);
+pub struct Board {
+    seen: Arc<ArcSwap<EdgeSeen>>,
+    wish: Arc<Wish>,
+}
 
 impl Board {
     #[must_use]
     pub fn read(&self) -> Arc<EdgeSeen> {
-        self.0.load_full()
+        self.seen.load_full()
+    }
+
+    /// What a look right now sees, unless the edge takes too long.
+    pub async fn renewed(&self) -> Arc<EdgeSeen> {
+        self.wish.renew(RENEWAL).await;
+        self.read()
     }
 }
 
@@ -66,32 +82,34 @@ pub struct EdgeMonitor {
     board: Board,
     home: Home,
     addr: SocketAddr,
-    asking: bool,
 }
 
 impl EdgeMonitor {
     #[must_use]
     pub fn new(birth: Birth, board: Board, home: Home, addr: SocketAddr) -> Self {
-        Self { birth, board, home, addr, asking: false }
+        Self { birth, board, home, addr }
     }
 
     fn look(&mut self, ctx: &mut Context<Self>) {
-        if self.asking {
-            return;
-        }
-        self.asking = true;
         let (lock, addr) = (self.home.pid_file("edge"), self.addr);
         let question = async move {
             let answer = ask::get(addr, "/health", PATIENCE).await;
             fold(PidLock::holder(&lock).ok().flatten(), answer, Timestamp::now())
         };
-        ctx.spawn(question.into_actor(self).map(|seen, actor, _| {
-            actor.asking = false;
-            let before = actor.board.0.swap(Arc::new(seen.clone()));
+        ctx.spawn(question.into_actor(self).map(|seen, actor, ctx| {
+            let before = actor.board.seen.swap(Arc::new(seen.clone()));
+            actor.board.wish.fulfil();
             if (before.pid, &before.fault) != (seen.pid, &seen.fault) {
                 slog::info!(actor.birth.log(), "edge"; "pid" => seen.pid, "fault" => &seen.fault);
             }
+            actor.rest(if seen.fault.is_none() { INTERVAL } else { INTERVAL_WHEN_WRONG }, ctx);
         }));
+    }
+
+    fn rest(&mut self, time: Duration, ctx: &mut Context<Self>) {
+        let board = self.board.clone();
+        let rest = async move { board.wish.rest(Instant::now() + beat::until(time)).await };
+        ctx.spawn(rest.into_actor(self).map(|(), actor, ctx| actor.look(ctx)));
     }
 }
 
@@ -101,14 +119,13 @@ impl Actor for EdgeMonitor {
     fn started(&mut self, ctx: &mut Self::Context) {
         self.birth.ready();
         self.look(ctx);
-        ctx.run_interval(INTERVAL, |actor, ctx| actor.look(ctx));
     }
 }
 
 impl Child for EdgeMonitor {
     fn observe(&self) -> Value {
         let seen = self.board.read();
-        json!({ "pid": seen.pid, "fault": seen.fault, "asking": self.asking })
+        json!({ "pid": seen.pid, "fault": seen.fault })
     }
 }
 

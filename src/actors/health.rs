@@ -1,8 +1,9 @@
 //! Folds what is known of the meter into one answer: could a connection be metered right now?
 //!
-//! The actor asks the tap through its real accept path twice a second and reads the heartbeats of
-//! the others; `/health` only reads what it published last, so it answers from memory. If the actor
-//! itself falls silent, its last word is not believed for long.
+//! The actor asks the tap through its real accept path and reads the heartbeats of the others.
+//! `/health` reads what it published last; what is older than half a second is renewed first, which
+//! takes a round trip. So nothing is asked while nobody wants to know, but for a look now and then. If
+//! the actor itself falls silent, its last word is not believed for long.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,11 +16,18 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::meter::Meter;
+use super::wish::Wish;
+use crate::beat;
 use crate::supervisor::{Birth, Child};
 
-/// How often the tap is asked; more often while something is wrong, to notice its end early.
-const INTERVAL: Duration = Duration::from_millis(500);
+/// How often the tap is asked when nobody wants to know: a lost control socket is noticed by it. More
+/// often while something is wrong, to notice its end early.
+const INTERVAL: Duration = Duration::from_secs(2);
 const INTERVAL_WHEN_WRONG: Duration = Duration::from_millis(100);
+/// What is older is renewed before it is told.
+const FRESH: Duration = Duration::from_millis(500);
+/// How long who wants to know waits for that: less than the edge waits for its answer.
+const RENEWAL: Duration = Duration::from_millis(200);
 /// How long it may take to answer.
 const PATIENCE: Duration = Duration::from_millis(400);
 /// How long a published answer is believed.
@@ -91,6 +99,7 @@ pub fn fold(seen: &Observed) -> Vec<Check> {
 pub struct Board {
     latest: Arc<ArcSwap<Published>>,
     draining: Arc<AtomicBool>,
+    wish: Arc<Wish>,
 }
 
 #[derive(Debug)]
@@ -102,13 +111,15 @@ struct Published {
 impl Default for Board {
     fn default() -> Self {
         let nothing = Published { at: None, checks: Vec::new() };
-        Self { latest: Arc::new(ArcSwap::from_pointee(nothing)), draining: Arc::default() }
+        let latest = Arc::new(ArcSwap::from_pointee(nothing));
+        Self { latest, draining: Arc::default(), wish: Arc::default() }
     }
 }
 
 impl Board {
     pub fn publish(&self, checks: Vec<Check>, at: Instant) {
         self.latest.store(Arc::new(Published { at: Some(at), checks }));
+        self.wish.fulfil();
     }
 
     /// From now on the answer is "draining", whatever else is known.
@@ -121,14 +132,34 @@ impl Board {
         self.draining.load(Ordering::Acquire)
     }
 
-    /// The published checks, and one of our own: that they are fresh.
+    /// As [`read`](Self::read), of half a second ago at most: the actor looks again if it has to.
+    pub async fn renewed(&self) -> Vec<Check> {
+        let age = self.latest.load().at.map(|at| at.elapsed());
+        if age.is_none_or(|age| age > FRESH) {
+            self.wish.renew(RENEWAL).await;
+        }
+        self.read(Instant::now(), STALE)
+    }
+
+    /// Until the next look.
+    async fn rest(&self, fine: bool) {
+        let time = if fine { beat::until(INTERVAL) } else { INTERVAL_WHEN_WRONG };
+        self.wish.rest(Instant::now() + time).await;
+    }
+
+    /// What is known without a look: for who only wants to know whether there is anybody.
     #[must_use]
-    pub fn read(&self, now: Instant) -> Vec<Check> {
+    pub fn known(&self) -> Vec<Check> {
+        self.read(Instant::now(), INTERVAL + STALE)
+    }
+
+    /// The published checks, and one of our own: that they are not older than that.
+    fn read(&self, now: Instant, stale: Duration) -> Vec<Check> {
         let latest = self.latest.load();
         let mut checks = latest.checks.clone();
         let fault = match latest.at.map(|at| now.saturating_duration_since(at)) {
             None => Some("nothing is known yet".to_owned()),
-            Some(age) if age > STALE => Some(format!("silent for {} ms", age.as_millis())),
+            Some(age) if age > stale => Some(format!("silent for {} ms", age.as_millis())),
             Some(_) => None,
         };
         checks.push(Check { name: "health", fault });
@@ -176,11 +207,20 @@ impl Health {
             }
         };
         ctx.spawn(question.into_actor(self).map(|seen, actor, ctx| {
+            if matches!(seen, TapSeen::Failed(_)) && actor.meter.tap().is_some() {
+                // Whose it is looks at once, and does something about it.
+                actor.meter.suspect_tap();
+            }
             actor.tap = seen;
             actor.publish();
-            let fine = actor.last.is_empty();
-            ctx.run_later(if fine { INTERVAL } else { INTERVAL_WHEN_WRONG }, Self::ask);
+            actor.rest(ctx);
         }));
+    }
+
+    fn rest(&mut self, ctx: &mut Context<Self>) {
+        let (board, fine) = (self.board.clone(), self.last.is_empty());
+        let rest = async move { board.rest(fine).await };
+        ctx.spawn(rest.into_actor(self).map(|(), actor, ctx| actor.ask(ctx)));
     }
 
     fn publish(&mut self) {
@@ -281,11 +321,11 @@ mod tests {
     fn a_silent_actor_is_not_believed() {
         let board = Board::default();
         let now = Instant::now();
-        assert_eq!(reasons(&board.read(now)), ["health: nothing is known yet"]);
+        assert_eq!(reasons(&board.read(now, STALE)), ["health: nothing is known yet"]);
         board.publish(fold(&fine()), now);
-        assert!(reasons(&board.read(now + STALE)).is_empty());
+        assert!(reasons(&board.read(now + STALE, STALE)).is_empty());
         let late = now + STALE + Duration::from_millis(1);
-        assert_eq!(reasons(&board.read(late)), ["health: silent for 1501 ms"]);
+        assert_eq!(reasons(&board.read(late, STALE)), ["health: silent for 1501 ms"]);
     }
 
     #[test]
@@ -294,6 +334,42 @@ mod tests {
         let now = Instant::now();
         board.publish(fold(&fine()), now);
         board.drain();
-        assert_eq!(reasons(&board.read(now)), ["draining: shutting down"]);
+        assert_eq!(reasons(&board.read(now, STALE)), ["draining: shutting down"]);
+    }
+
+    /// At rest it is asked rarely; who wants to know is told nothing old; and what can't be had in
+    /// time is not told as if it were fine.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_told_was_looked_at_just_now() {
+        const MS: Duration = Duration::from_millis(1);
+        let board = Board::default();
+        let looks = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let actor = tokio::spawn({
+            let (board, looks) = (board.clone(), Arc::clone(&looks));
+            async move {
+                loop {
+                    looks.fetch_add(1, Ordering::Relaxed);
+                    tokio::time::sleep(MS * 10).await;
+                    board.publish(fold(&fine()), Instant::now());
+                    board.rest(true).await;
+                }
+            }
+        });
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert!((29..=32).contains(&looks.swap(0, Ordering::Relaxed)), "at rest");
+        for _ in 0..600 {
+            tokio::time::sleep(MS * 100).await;
+            assert_eq!(reasons(&board.renewed().await), [""; 0]);
+            let age = board.latest.load().at.unwrap().elapsed();
+            assert!(age <= FRESH, "{age:?}");
+            assert_eq!(reasons(&board.known()), [""; 0]);
+        }
+        let many = looks.swap(0, Ordering::Relaxed);
+        assert!((90..=150).contains(&many), "one for all within half a second: {many}");
+        actor.abort();
+        tokio::time::sleep(STALE).await;
+        let asked = Instant::now();
+        assert_eq!(reasons(&board.renewed().await).len(), 1);
+        assert_eq!(asked.elapsed(), RENEWAL);
     }
 }

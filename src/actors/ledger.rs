@@ -9,11 +9,12 @@ use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFutu
 use serde_json::{Value, json};
 
 use super::meter::Meter;
+use crate::beat;
 use crate::supervisor::{Birth, Child};
 
 /// What the flush at the end may take. What is not written by then is the writer's to spill.
 const FLUSH: Duration = Duration::from_secs(2);
-const LOOK: Duration = Duration::from_secs(1);
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The actor.
 #[derive(Debug)]
@@ -56,7 +57,7 @@ impl Actor for Ledger {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        ctx.run_interval(LOOK, Self::look);
+        beat::keep(ctx, LOOK, Self::look);
         self.birth.ready();
     }
 }

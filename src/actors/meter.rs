@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use slog::Logger;
+use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::home::Home;
@@ -29,6 +30,7 @@ struct Shared {
     prices_loaded: AtomicBool,
     keys: OnceLock<Keys>,
     tap: ArcSwapOption<Tap>,
+    suspected: Notify,
     /// Taps that were given up; their connections live as long as they do.
     retired: Mutex<Vec<Arc<Tap>>>,
 }
@@ -52,6 +54,7 @@ impl Meter {
             prices_loaded: AtomicBool::new(false),
             keys: OnceLock::new(),
             tap: ArcSwapOption::empty(),
+            suspected: Notify::new(),
             retired: Mutex::default(),
         }))
     }
@@ -122,6 +125,16 @@ impl Meter {
 
     pub fn publish_tap(&self, tap: Arc<Tap>) {
         self.0.tap.store(Some(tap));
+    }
+
+    /// It did not answer.
+    pub fn suspect_tap(&self) {
+        self.0.suspected.notify_one();
+    }
+
+    /// Waits until somebody had no answer from the tap.
+    pub async fn tap_suspected(&self) {
+        self.0.suspected.notified().await;
     }
 
     /// A tap that does not accept any more: the next one is made afresh, its connections go on.

@@ -12,3 +12,4 @@ pub mod process;
 pub mod system_proxy;
 pub mod tap;
 pub mod tree;
+pub mod wish;

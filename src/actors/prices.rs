@@ -5,11 +5,12 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use actix::{Actor, AsyncContext, Context};
+use actix::{Actor, Context};
 use serde_json::{Value, json};
 use slog::Logger;
 
 use super::meter::Meter;
+use crate::beat;
 use crate::home::Home;
 use crate::meter::price::{Book, read_own};
 use crate::supervisor::{Birth, Child};
@@ -72,7 +73,7 @@ impl Actor for Prices {
             self.meter.publish_book(Book::builtin());
         }
         self.look();
-        ctx.run_interval(LOOKS, |prices, _| prices.look());
+        beat::keep(ctx, LOOKS, |prices: &mut Self, _| prices.look());
         self.birth.ready();
     }
 }

@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::PathBuf;
 use std::process::{Child as OsChild, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use rustix::process::{
@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use crate::home::PidLock;
 use crate::supervisor::{Birth, Child};
 
-pub use alive::{Answer, PERIOD, Patience, Question};
+pub use alive::{Answer, Asker, Question};
 
 /// How often a process that was started is looked at until it holds its lock.
 const LOOK: Duration = Duration::from_millis(3);
@@ -37,6 +37,7 @@ pub struct ProcessSpec {
     pub start: Arc<dyn Fn() -> io::Result<OsChild> + Send + Sync>,
     /// Whether it still does anything.
     pub alive: Question,
+    pub asker: Asker,
 }
 
 impl fmt::Debug for ProcessSpec {
@@ -87,21 +88,12 @@ pub struct ProcessActor {
     adopted: bool,
     ready: bool,
     stopping: bool,
-    patience: Patience,
 }
 
 impl ProcessActor {
     #[must_use]
     pub fn new(birth: Birth, spec: ProcessSpec) -> Self {
-        Self {
-            birth,
-            spec,
-            pid: Alive::default(),
-            adopted: false,
-            ready: false,
-            stopping: false,
-            patience: Patience::default(),
-        }
+        Self { birth, spec, pid: Alive::default(), adopted: false, ready: false, stopping: false }
     }
 
     fn adopt(&mut self, pid: u32, ctx: &mut Context<Self>) {
@@ -118,7 +110,7 @@ impl ProcessActor {
             }
             reap(pid)
         });
-        self.ask_later(ctx);
+        self.watch(ctx);
     }
 
     fn start(&mut self, ctx: &mut Context<Self>) {
@@ -150,32 +142,28 @@ impl ProcessActor {
         if held.is_some() && held == self.pid.get() {
             self.ready = true;
             self.birth.ready();
-            self.ask_later(ctx);
+            self.watch(ctx);
         } else {
             ctx.run_later(LOOK, |actor, ctx| actor.look(ctx));
         }
     }
 
-    fn ask_later(&mut self, ctx: &mut Context<Self>) {
-        ctx.run_later(PERIOD, Self::ask);
-    }
-
-    /// Asks whether it does anything yet; one that is silent for long is ended, and so restarted.
-    fn ask(&mut self, ctx: &mut Context<Self>) {
-        let question = Arc::clone(&self.spec.alive);
-        let asked = Instant::now();
-        let answer = tokio::task::spawn_blocking(move || question());
-        ctx.spawn(answer.into_actor(self).map(move |answer, actor, ctx| {
-            let answer = answer.unwrap_or(Answer::Unknown);
-            if actor.stopping {
-                // How long that may take is another deadline's business.
-            } else if actor.patience.step(answer, asked.elapsed()) {
-                actor.birth.fail("it does not answer any more");
-                actor.signal(Signal::KILL);
-            } else {
-                actor.ask_later(ctx);
+    /// One that says nothing for long is ended, and so restarted.
+    fn watch(&mut self, ctx: &mut Context<Self>) {
+        match self.spec.asker.watch(Arc::clone(&self.spec.alive)) {
+            Ok(frozen) => {
+                ctx.spawn(frozen.into_actor(self).map(|frozen, actor, _| {
+                    // How long its end may take is another deadline's business.
+                    if frozen.is_ok() && !actor.stopping {
+                        actor.birth.fail("it does not answer any more");
+                        actor.signal(Signal::KILL);
+                    }
+                }));
             }
-        }));
+            Err(e) => {
+                slog::error!(self.birth.log(), "nobody asks whether it is frozen"; "error" => %e);
+            }
+        }
     }
 
     /// Waits for the end on a thread of its own: no polling, and nothing else is held up.

@@ -99,7 +99,8 @@ fn identity(path: &Path) -> io::Result<(u64, u64)> {
 /// Between two attempts to set the tap up.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(10);
-/// How often the actor asks its own tap, and how many misses mean that it is stuck.
+/// How often the actor asks its own tap once it is suspected, and how many misses mean that it is
+/// stuck.
 const SELF_CHECK: Duration = Duration::from_secs(2);
 const SELF_PATIENCE: Duration = Duration::from_secs(1);
 const SELF_MISSES: u32 = 3;
@@ -190,9 +191,16 @@ impl TapActor {
         self.accepting = Some(ctx.spawn(serve));
     }
 
+    /// The health actor asks the tap anyhow, at least every 2 s: at rest its failures are enough.
+    fn await_suspicion(&mut self, ctx: &mut Context<Self>) {
+        let meter = self.parts.meter.clone();
+        let suspected = async move { meter.tap_suspected().await };
+        ctx.spawn(suspected.into_actor(self).map(|(), actor, ctx| actor.check_self(ctx)));
+    }
+
     /// A tap that does not accept any more is as good as a crashed one.
     fn check_self(&mut self, ctx: &mut Context<Self>) {
-        let Some(tap) = self.parts.meter.tap() else { return };
+        let Some(tap) = self.parts.meter.tap() else { return self.await_suspicion(ctx) };
         let door = self.parts.door.clone();
         let question = async move {
             if tap.probe(SELF_PATIENCE).await.is_ok() {
@@ -202,7 +210,10 @@ impl TapActor {
             if open { Found::Stuck } else { Found::NoSocket }
         };
         ctx.spawn(question.into_actor(self).map(|found, actor, ctx| match found {
-            Found::Fine => actor.misses = 0,
+            Found::Fine => {
+                actor.misses = 0;
+                actor.await_suspicion(ctx);
+            }
             // Somebody emptied the run directory: no reason to wait, or to lose the tap.
             Found::NoSocket => {
                 slog::warn!(actor.birth.log(), "the control socket's file is gone: bound anew");
@@ -210,9 +221,11 @@ impl TapActor {
                     ctx.cancel_future(accepting);
                 }
                 actor.set_up(ctx);
+                ctx.run_later(SELF_CHECK, Self::check_self);
             }
             Found::Stuck => {
                 actor.misses += 1;
+                ctx.run_later(SELF_CHECK, Self::check_self);
                 if actor.misses == SELF_MISSES {
                     actor.parts.meter.retire_tap();
                     actor.birth.fail("its accept path does not answer");
@@ -236,7 +249,7 @@ impl Actor for TapActor {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.set_up(ctx);
-        ctx.run_interval(SELF_CHECK, Self::check_self);
+        self.await_suspicion(ctx);
     }
 }
 

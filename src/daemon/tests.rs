@@ -161,6 +161,7 @@ async fn a_restart_of_the_meter_keeps_its_tap() {
         config_problems: Arc::default(),
         port: AtomicU16::new(0),
         streams: Arc::default(),
+        answered: AtomicU64::new(0),
     });
     let config = config::load_from(None, |_| None, &[]).config;
     let parts = tree::Parts {
@@ -184,7 +185,7 @@ async fn a_restart_of_the_meter_keeps_its_tap() {
         tokio::task::yield_now().await;
     }
     let tap = meter.tap().unwrap();
-    assert!(health::reasons(&health.read(Instant::now())).is_empty());
+    assert!(health::reasons(&health.renewed().await).is_empty());
 
     supervisor.restart("meter");
     while generation("meter").await != 2 {

@@ -6,13 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context as TaskContext, Poll};
-use std::time::Duration;
 
 use actix::fut::ActorFuture;
 use actix::{ActorContext, AsyncContext, Context};
 use serde_json::Value;
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use super::birth::{Birth, Slot};
 use super::event::{Cause, Event, Exit};
@@ -26,6 +24,8 @@ pub(super) enum Control {
     Stop,
     /// [`Birth::fail`] was called.
     Fail,
+    /// Are you there? A child whose context is polled beats its pulse.
+    Beat,
     Observe(oneshot::Sender<Value>),
     /// In the child of this path below, itself if that is empty.
     #[cfg(debug_assertions)]
@@ -59,7 +59,6 @@ pub(super) struct Launch {
     pub report: Report,
     pub control: mpsc::UnboundedReceiver<Control>,
     pub kill: oneshot::Receiver<()>,
-    pub beat: Option<Duration>,
     pub lane: Lane,
     // for nested supervisors
     pub process: &'static str,
@@ -87,7 +86,7 @@ async fn run_actor<A: Child>(
     slot: Slot<A>,
     factory: Arc<impl Fn(Birth) -> A + 'static>,
 ) {
-    let Launch { birth, report, control, kill, beat, .. } = launch;
+    let Launch { birth, report, control, kill, .. } = launch;
     let generation = birth.generation();
     let inner = {
         let (birth, slot) = (birth.clone(), slot.clone());
@@ -95,7 +94,7 @@ async fn run_actor<A: Child>(
             let mut ctx = Context::<A>::new();
             let addr = ctx.address();
             birth.on_ready(move || slot.put(generation, addr.clone()));
-            ctx.spawn(Link { control, beat: beat.map(heart), birth: birth.clone() });
+            ctx.spawn(Link { control, birth: birth.clone() });
             let actor = factory(birth);
             ctx.into_future(actor).await;
         }
@@ -137,6 +136,7 @@ pub(super) fn tree(
                 }
                 order = control.recv() => match order {
                     Some(Control::Stop | Control::Fail) | None => tree.request_shutdown(),
+                    Some(Control::Beat) => birth.pulse().beat(),
                     Some(Control::Observe(reply)) => {
                         let tree = tree.clone();
                         actix_rt::spawn(async move {
@@ -209,17 +209,10 @@ async fn noting_panics(inner: impl Future<Output = ()>) {
     .await;
 }
 
-fn heart(period: Duration) -> Interval {
-    let mut heart = interval(period.max(Duration::from_millis(1)));
-    heart.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    heart
-}
-
 /// Lives inside the child's context: beats its pulse and carries out what the supervisor says,
 /// with the actor at hand.
 struct Link {
     control: mpsc::UnboundedReceiver<Control>,
-    beat: Option<Interval>,
     birth: Birth,
 }
 
@@ -233,16 +226,11 @@ impl<A: Child> ActorFuture<A> for Link {
         task: &mut TaskContext<'_>,
     ) -> Poll<()> {
         let this = &mut *self;
-        if let Some(beat) = &mut this.beat {
-            let pulse = this.birth.pulse();
-            while beat.poll_tick(task).is_ready() {
-                pulse.beat();
-            }
-        }
         while let Poll::Ready(order) = this.control.poll_recv(task) {
             match order {
                 Some(Control::Stop) => actor.stop(ctx),
                 Some(Control::Fail) | None => ctx.stop(),
+                Some(Control::Beat) => this.birth.pulse().beat(),
                 Some(Control::Observe(reply)) => {
                     let _ = reply.send(actor.observe());
                 }

@@ -19,6 +19,7 @@ use super::launch::{Control, Launch, Report};
 use super::liveness::{self, Pulse};
 use super::spec::TreeSpec;
 use super::step::{Phase, Plan, State, step};
+use crate::beat;
 
 /// How long `observe` waits for a child's own state.
 const OBSERVE_DEADLINE: Duration = Duration::from_millis(250);
@@ -328,18 +329,16 @@ impl Runner {
         let report = Report { child, generation, events: self.events.clone() };
         let birth =
             Birth::new(spec.id, generation, log, pulse.clone(), report.clone(), control.clone());
-        if let Some(period) = spec.heartbeat {
-            let alarm = Alarm::Heartbeat { child, generation, period };
-            self.alarms.push((Instant::now() + period, alarm));
-        }
         let live = Live { generation, control, kill: Some(kill), pulse, seen: 0 };
         self.live.insert(child, live);
+        if let Some(period) = spec.heartbeat {
+            self.ask_for_beat(child, generation, period);
+        }
         (spec.spawn)(Launch {
             birth,
             report,
             control: orders,
             kill: killed,
-            beat: spec.heartbeat.map(|h| h / 4),
             lane: spec.lane,
             process: self.tree.process,
             path: self.name(spec.id),
@@ -380,13 +379,21 @@ impl Runner {
                 let beats = live.pulse.beats();
                 let alive = beats != std::mem::replace(&mut live.seen, beats);
                 if alive || live.pulse.is_protected() || !fair {
-                    let alarm = Alarm::Heartbeat { child, generation, period };
-                    self.alarms.push((now + period, alarm));
+                    self.ask_for_beat(child, generation, period);
                     return false;
                 }
                 self.handle(Event::HeartbeatMissed { child, generation })
             }
         }
+    }
+
+    /// Whether it answered is looked at in a period from now, a tenth more or less, so that all
+    /// children are looked at, and asked, in one go.
+    fn ask_for_beat(&mut self, child: usize, generation: u64, period: Duration) {
+        let Some(live) = self.live(child, generation) else { return };
+        let _ = live.control.send(Control::Beat);
+        let at = beat::next(Instant::now() + period * 9 / 10, period / 5);
+        self.alarms.push((at, Alarm::Heartbeat { child, generation, period }));
     }
 
     fn observe(&self, reply: oneshot::Sender<Vec<ChildStatus>>) {

@@ -38,6 +38,7 @@ mod origin_itself;
 mod plain;
 mod projects;
 mod recompute;
+mod rest;
 mod sdks;
 mod selftest;
 mod services;

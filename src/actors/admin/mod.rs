@@ -13,6 +13,7 @@ pub mod problem;
 mod projects;
 pub mod routes;
 mod rows;
+mod server;
 pub mod session;
 pub mod sse;
 #[cfg(test)]
@@ -21,24 +22,26 @@ mod tests;
 use std::io;
 use std::net::TcpListener;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
-use actix_web::HttpServer;
-use actix_web::dev::ServerHandle;
 use serde_json::{Value, json};
 
 pub use port::Port;
 pub use routes::Api;
+use server::Server;
 
 use super::ask;
+use crate::beat;
 use crate::supervisor::journal::Note;
 use crate::supervisor::{Birth, Child};
 
 /// Between two attempts to bind a port that somebody else holds.
 const RETRY_FIRST: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(5);
-/// How often the actor asks its own port, and how many misses mean that the server is stuck.
+/// How often the actor asks its own port, unless somebody has been answered meanwhile, and how many
+/// misses mean that the server is stuck.
 const SELF_CHECK: Duration = Duration::from_secs(5);
 const SELF_PATIENCE: Duration = Duration::from_secs(2);
 const SELF_MISSES: u32 = 3;
@@ -48,10 +51,13 @@ pub struct Admin {
     birth: Birth,
     api: Arc<Api>,
     port: Port,
-    server: Option<ServerHandle>,
+    server: Option<Server>,
+    stopping: bool,
     retry: Duration,
     fault: Option<String>,
     misses: u32,
+    /// Answers at the last look.
+    answered: u64,
 }
 
 impl std::fmt::Debug for Admin {
@@ -63,7 +69,17 @@ impl std::fmt::Debug for Admin {
 impl Admin {
     #[must_use]
     pub fn new(birth: Birth, api: Arc<Api>, port: Port) -> Self {
-        Self { birth, api, port, server: None, retry: RETRY_FIRST, fault: None, misses: 0 }
+        Self {
+            birth,
+            api,
+            port,
+            server: None,
+            stopping: false,
+            retry: RETRY_FIRST,
+            fault: None,
+            misses: 0,
+            answered: 0,
+        }
     }
 
     fn listen(&mut self, ctx: &mut Context<Self>) {
@@ -95,22 +111,12 @@ impl Admin {
 
     fn serve(&mut self, listener: TcpListener, ctx: &mut Context<Self>) -> io::Result<()> {
         self.api.set_port(self.port.addr().port());
-        let api = Arc::clone(&self.api);
-        let server = HttpServer::new(move || routes::app(Arc::clone(&api)))
-            .workers(1)
-            .worker_max_blocking_threads(4)
-            .max_connections(256)
-            .client_request_timeout(Duration::from_secs(5))
-            .shutdown_timeout(1)
-            .disable_signals()
-            .listen(listener)?
-            .run();
-        self.server = Some(server.handle());
-        // Not in the actor's own context: were it dropped with the actor, its threads would stay.
-        let ended = actix::spawn(server);
-        ctx.spawn(ended.into_actor(self).map(|_, actor, _| {
-            // Not when we ended it ourselves.
-            if actor.server.take().is_some() {
+        let (server, ended) = Server::start(listener, Arc::clone(&self.api))?;
+        self.server = Some(server);
+        ctx.spawn(ended.into_actor(self).map(|_, actor, ctx| {
+            if actor.stopping {
+                ctx.stop();
+            } else {
                 actor.birth.fail("the HTTP server ended");
             }
         }));
@@ -118,7 +124,10 @@ impl Admin {
     }
 
     fn check_self(&mut self, ctx: &mut Context<Self>) {
-        if self.server.is_none() {
+        let answered = self.api.answered.load(Ordering::Relaxed);
+        let busy = std::mem::replace(&mut self.answered, answered) != answered;
+        if self.server.is_none() || busy {
+            self.misses = 0;
             return;
         }
         let question = ask::get(self.port.addr(), "/health", SELF_PATIENCE);
@@ -136,7 +145,7 @@ impl Actor for Admin {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.listen(ctx);
-        ctx.run_interval(SELF_CHECK, Self::check_self);
+        beat::keep(ctx, SELF_CHECK, Self::check_self);
         self.birth.ready();
     }
 }
@@ -147,20 +156,10 @@ impl Child for Admin {
     }
 
     fn stop(&mut self, ctx: &mut Context<Self>) {
-        match self.server.take() {
-            Some(server) => {
-                ctx.spawn(server.stop(true).into_actor(self).map(|(), _, ctx| ctx.stop()));
-            }
+        self.stopping = true;
+        match &self.server {
+            Some(server) => server.stop(),
             None => ctx.stop(),
-        }
-    }
-}
-
-impl Drop for Admin {
-    fn drop(&mut self) {
-        // After a panic or a kill: the next generation's server takes over.
-        if let Some(server) = self.server.take() {
-            drop(server.stop(false));
         }
     }
 }

@@ -1,11 +1,12 @@
 //! The resources of the admin API.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
 use actix_web::{App, Error, HttpResponse, Resource, Route, web};
@@ -50,6 +51,8 @@ pub struct Api {
     pub config_problems: Arc<arc_swap::ArcSwap<Vec<String>>>,
     pub port: AtomicU16,
     pub streams: Arc<AtomicUsize>,
+    /// How many requests were answered.
+    pub answered: AtomicU64,
     pub journal: Journal,
 }
 
@@ -59,9 +62,18 @@ impl Api {
         self.port.store(port, Ordering::Relaxed);
     }
 
-    fn health(&self) -> (HealthAnswer, Vec<CheckAnswer>) {
-        let checks = self.health.read(Instant::now());
-        let reasons = health::reasons(&checks);
+    /// With the status to answer with. `known`: without a look.
+    pub async fn asked_health(&self, known: bool) -> (StatusCode, HealthAnswer) {
+        let checks = if known { self.health.known() } else { self.health.renewed().await };
+        let (answer, _) = self.health(&checks);
+        match answer.status {
+            HealthStatus::Ok => (StatusCode::OK, answer),
+            HealthStatus::Degraded => (StatusCode::SERVICE_UNAVAILABLE, answer),
+        }
+    }
+
+    fn health(&self, checks: &[health::Check]) -> (HealthAnswer, Vec<CheckAnswer>) {
+        let reasons = health::reasons(checks);
         let status = if reasons.is_empty() { HealthStatus::Ok } else { HealthStatus::Degraded };
         let answer = HealthAnswer {
             status,
@@ -209,8 +221,11 @@ async fn guard(
         Some(api) => auth::judge(asked, &api.token, api.port.load(Ordering::Relaxed)),
         None => Err(Problem::unavailable("starting")),
     };
+    let api = api.cloned();
     verdict?;
-    next.call(request).await
+    let answer = next.call(request).await;
+    api.inspect(|api| _ = api.answered.fetch_add(1, Ordering::Relaxed));
+    answer
 }
 
 /// The value of a field that comes exactly once.
@@ -222,10 +237,12 @@ pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
     }
 }
 
-/// Whether connections are metered right now. From memory.
+/// Whether connections are metered right now, as was found within the last half second. With the query
+/// `known` it is what was found last: enough to see that there is a daemon.
 #[utoipa::path(
     get,
     path = "/health",
+    params(("known" = Option<String>, Query, description = "without a look")),
     responses(
         (status = 200, description = "connections are metered", body = HealthAnswer),
         (status = 503, description = "connections pass raw; see `reasons`", body = HealthAnswer),
@@ -233,12 +250,9 @@ pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
             content_type = "application/problem+json"),
     )
 )]
-async fn get_health(api: web::Data<Api>) -> HttpResponse {
-    let (answer, _) = api.health();
-    match answer.status {
-        HealthStatus::Ok => HttpResponse::Ok().json(answer),
-        HealthStatus::Degraded => HttpResponse::ServiceUnavailable().json(answer),
-    }
+async fn get_health(api: web::Data<Api>, request: actix_web::HttpRequest) -> HttpResponse {
+    let (status, answer) = api.asked_health(request.query_string() == "known").await;
+    HttpResponse::build(status).json(answer)
 }
 
 /// The conditions of metering, one by one.
@@ -254,7 +268,7 @@ async fn get_health(api: web::Data<Api>) -> HttpResponse {
     )
 )]
 async fn get_ready(api: web::Data<Api>) -> HttpResponse {
-    let (answer, checks) = api.health();
+    let (answer, checks) = api.health(&api.health.renewed().await);
     let ready = answer.status == HealthStatus::Ok;
     let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
     response.json(ReadyAnswer { ready, checks })
@@ -283,8 +297,8 @@ async fn get_openapi() -> HttpResponse {
     )
 )]
 async fn get_status(api: web::Data<Api>) -> HttpResponse {
-    let (health, checks) = api.health();
-    let edge = api.edge.read();
+    let (checks, edge) = tokio::join!(api.health.renewed(), api.edge.renewed());
+    let (health, checks) = api.health(&checks);
     let ledger = api.meter.intake().stats();
     HttpResponse::Ok().json(StatusAnswer {
         health,

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU16, AtomicUsize};
+use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize};
 use std::time::Duration;
 
 use actix_web::body::MessageBody;
@@ -28,13 +28,13 @@ use crate::meter::price::Book;
 use crate::meter::row::Row;
 use crate::supervisor::Journal;
 
-struct Bench {
-    api: Arc<Api>,
+pub(super) struct Bench {
+    pub(super) api: Arc<Api>,
     _writer: Writer,
     _dir: TempDir,
 }
 
-fn bench() -> Bench {
+pub(super) fn bench() -> Bench {
     let (dir, home) = fixture::home();
     let (intake, writer) = start_writer(WriterConfig::new(&home, crate::log::silent())).unwrap();
     let api = Arc::new(Api {
@@ -51,6 +51,7 @@ fn bench() -> Bench {
         config_problems: Arc::default(),
         port: AtomicU16::new(8765),
         streams: Arc::new(AtomicUsize::new(0)),
+        answered: AtomicU64::new(0),
         journal: Journal::disabled(),
     });
     Bench { api, _writer: writer, _dir: dir }

@@ -68,6 +68,7 @@ impl Bench {
             (self.pid_file.clone(), Arc::clone(&self.starts), Arc::clone(&self.input));
         let spec = ProcessSpec {
             alive: Arc::new(|| Answer::Alive),
+            asker: Asker::default(),
             pid_file: self.pid_file.clone(),
             start: Arc::new(move || {
                 starts.fetch_add(1, Ordering::Relaxed);
@@ -201,6 +202,7 @@ fn a_program_that_can_not_be_started_is_tried_again() {
     let counted = Arc::clone(&tries);
     let spec = ProcessSpec {
         alive: Arc::new(|| Answer::Alive),
+        asker: Asker::default(),
         pid_file: bench.pid_file.clone(),
         start: Arc::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);

@@ -23,8 +23,6 @@ use crate::meter::usage::UsagePart;
 
 /// How often the writer looks at the queue while the database can't be written.
 pub(super) const POLL: Duration = Duration::from_millis(50);
-/// How often it shows that it lives while there is nothing to write.
-const IDLE: Duration = Duration::from_millis(250);
 /// From the first row to the transaction that holds it.
 const GATHER: Duration = Duration::from_millis(5);
 /// The same while rows come at some hundred per second: a row in a large transaction costs a third
@@ -246,8 +244,13 @@ impl Shared {
     }
 
     /// The writer's turn: waits for rows (not at all when someone flushes or stops), then takes what
-    /// is queued. After a failure (`failing`) the wait is a whole one, whoever calls.
-    pub(super) fn take(&self, failing: bool, into: &mut impl Extend<Box<Queued>>) -> Orders {
+    /// is queued. Without rows it is a `rest`. After a failure (`failing`) the wait is a whole one, whoever calls.
+    pub(super) fn take(
+        &self,
+        failing: bool,
+        rest: Duration,
+        into: &mut impl Extend<Box<Queued>>,
+    ) -> Orders {
         let mut state = self.lock();
         if failing {
             state = self
@@ -261,7 +264,7 @@ impl Shared {
             state.idle = state.ready && state.rows.is_empty() && !called(&state);
             if state.idle {
                 let awake = |state: &mut State| state.idle && !called(state);
-                let waited = self.to_writer.wait_timeout_while(state, IDLE, awake);
+                let waited = self.to_writer.wait_timeout_while(state, rest, awake);
                 state = waited.unwrap_or_else(PoisonError::into_inner).0;
                 state.idle = false;
             }

@@ -18,6 +18,7 @@ use super::intake::{Intake, Limits, Queued, Shared};
 use super::rollup::Roller;
 use super::schema::{self, FileId};
 use super::{LedgerError, passed, record, spill, unfinished};
+use crate::beat;
 use crate::home::Home;
 
 /// What the writer needs.
@@ -108,6 +109,9 @@ const REMEMBERED: usize = 4096;
 /// How often the edge's spool is looked at, and the file's identity checked.
 const ROUNDS: Duration = Duration::from_secs(1);
 
+/// How often it shows that it lives while there is nothing to write.
+const IDLE: Duration = Duration::from_secs(2);
+
 /// How often the file is looked at while rows are written, and at most one part of so many of the
 /// time.
 const LOOKS: Duration = Duration::from_secs(2);
@@ -184,7 +188,7 @@ impl Worker {
     fn run(&mut self) {
         let mut failing = false;
         loop {
-            let orders = self.shared.take(failing, &mut self.pending);
+            let orders = self.shared.take(failing, self.rest(), &mut self.pending);
             self.shared.beat();
             let now = Instant::now();
             if self.backoff.due(now) || orders.flush || orders.stop.is_some() {
@@ -231,6 +235,11 @@ impl Worker {
             self.next_round = now + ROUNDS;
         }
         Ok(())
+    }
+
+    /// How long without rows until it goes round: what was written last is still to be looked at.
+    fn rest(&self) -> Duration {
+        if self.shared.written() == self.looked_at { beat::until(IDLE) } else { LOOKS }
     }
 
     /// Whether others can read what was written since the last look. Only damage counts: a lock or
@@ -402,7 +411,7 @@ impl Worker {
     fn end(&mut self) {
         self.ending = true;
         self.shared.close();
-        let _ = self.shared.take(false, &mut self.pending);
+        let _ = self.shared.take(false, Duration::ZERO, &mut self.pending);
         if self.pending.is_empty() || (self.db.is_some() && self.turn(Instant::now()).is_ok()) {
             return;
         }

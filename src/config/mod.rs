@@ -120,6 +120,12 @@ impl Upstream {
     pub fn proxy_for(&self, host: &str, port: u16) -> Option<&UpstreamProxy> {
         self.proxy.as_ref().filter(|_| !self.no_proxy.covers(host, port))
     }
+
+    /// Whether the connection is made to this very port.
+    #[must_use]
+    pub fn keeps_port(&self, host: &str, port: u16) -> bool {
+        self.connect_override(host, port).is_none() && self.proxy_for(host, port).is_none()
+    }
 }
 
 /// Who is told when a budget passes a threshold.

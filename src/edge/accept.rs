@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustix::net::sockopt::set_tcp_nodelay;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slog::Logger;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -69,6 +70,12 @@ pub fn raise_descriptor_limit() {
     }
 }
 
+/// Has what is accepted from here on send at once.
+pub fn send_at_once(listener: &TcpListener) {
+    // A failure costs latency only.
+    let _ = set_tcp_nodelay(listener, true);
+}
+
 /// Accepts for ever. Drop the future to stop.
 pub async fn accept_all(listener: Rc<TcpListener>, shared: Rc<Shared>) {
     let mut reserve = File::open("/dev/null").ok();
@@ -77,7 +84,6 @@ pub async fn accept_all(listener: Rc<TcpListener>, shared: Rc<Shared>) {
         match listener.accept().await {
             Ok((client, _)) => {
                 short_since = None;
-                let _ = client.set_nodelay(true);
                 let stage = Stage::Head(Box::new(Head::new(client)));
                 tokio::task::spawn_local(serve(Rc::clone(&shared), stage));
             }

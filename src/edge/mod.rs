@@ -36,6 +36,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use slog::Logger;
 use tokio::net::TcpListener;
+use tokio::runtime::{Builder, LocalOptions};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 use uuid::Uuid;
@@ -77,7 +78,15 @@ pub struct EdgeOptions {
 /// Runs the edge until it is asked to end; the process's exit code.
 #[must_use]
 pub fn main(opts: EdgeOptions) -> u8 {
-    actix::System::new().block_on(run(opts))
+    // Not actix's own, whose set of local tasks wakes itself through the kernel at each event.
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    match runtime {
+        Ok(runtime) => runtime.block_on(run(opts)),
+        Err(e) => {
+            slog::error!(opts.log, "no runtime"; "error" => %e);
+            FAILED
+        }
+    }
 }
 
 async fn run(opts: EdgeOptions) -> u8 {
@@ -268,6 +277,7 @@ impl Edge {
     }
 
     fn accept(&self, listener: &Rc<TcpListener>) -> JoinHandle<()> {
+        accept::send_at_once(listener);
         let loop_ = accept::accept_all(Rc::clone(listener), Rc::clone(&self.shared));
         tokio::task::spawn_local(loop_)
     }

@@ -60,7 +60,8 @@ pub enum Reason {
 }
 
 impl OwnPorts {
-    fn has(self, port: u16) -> bool {
+    #[must_use]
+    pub fn has(self, port: u16) -> bool {
         port == self.edge || port == self.api
     }
 }

@@ -281,11 +281,13 @@ async fn connect(shared: &Shared, target: &Target) -> Result<TcpStream, ConnectE
             dialled => break dialled?,
         }
     };
-    // However the name was spelled or resolved.
-    match server.peer_addr() {
-        Ok(peer) if route::leads_back(own, peer) => Err(ConnectError::Loop),
-        Ok(_) | Err(_) => Ok(server),
+    // However the name was spelled or resolved; but to another port nothing leads back.
+    let kept = origin.is_none() && config.upstream.keeps_port(&target.host, target.port);
+    let back = |peer| route::leads_back(own, peer);
+    if (own.has(target.port) || !kept) && server.peer_addr().is_ok_and(back) {
+        return Err(ConnectError::Loop);
     }
+    Ok(server)
 }
 
 async fn turn_away(place: &Place, error: &ConnectError) {

@@ -47,6 +47,7 @@ async fn a_committed_connection_is_the_daemons_from_the_first_byte() {
             let mut channel = daemon.accept().await;
             let (offer, fd) = next_offer(&mut channel).await;
             assert_eq!((offer.host.as_str(), offer.port), ("api.anthropic.com", 443));
+            assert!(rustix::net::sockopt::tcp_nodelay(&fd).unwrap());
             channel.send(&ToEdge::Commit { id: offer.id }, None).await.unwrap();
             assert_eq!(verdict(&mut channel).await, (offer.id, true));
             (socket(fd), channel, offer)

@@ -152,6 +152,11 @@ impl Tunnel {
         self
     }
 
+    #[must_use]
+    pub fn is_client_shared(&self) -> bool {
+        self.shared_client
+    }
+
     /// Bytes for the server before the client's own.
     #[must_use]
     pub fn with_request_head(mut self, head: Vec<u8>) -> Self {

@@ -281,10 +281,10 @@ impl Table {
     }
 
     fn end(&self, key: usize, entry: &mut Entry, summary: Summary) {
-        let (client, server) = entry.tunnel.sockets();
-        for socket in [client, server] {
+        if entry.tunnel.is_client_shared() {
             // Closing is not enough when another process holds a copy of the descriptor.
-            let _ = self.registry.deregister(&mut SourceFd(&socket.as_raw_fd()));
+            let (client, _) = entry.tunnel.sockets();
+            let _ = self.registry.deregister(&mut SourceFd(&client.as_raw_fd()));
         }
         (self.ended)(summary, entry.passed.take().map(|passed| *passed));
         let mut all = lock(&self.all);

@@ -94,10 +94,10 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
     let requested = row.model_requested.as_deref();
     // Bedrock's price hangs on the profile that was asked for; the answer names the bare model. So it
     // does behind Copilot, whose own names are spelt otherwise.
-    let answered = row.model.as_deref().is_some_and(|name| book.knows(&row.provider, name));
+    let answered = || row.model.as_deref().is_some_and(|name| book.knows("copilot", name));
     let profile = requested.filter(|name| match row.provider.as_str() {
         "bedrock" => book.knows("bedrock", name),
-        "copilot" => !answered && book.knows("copilot", name),
+        "copilot" => !answered() && book.knows("copilot", name),
         _ => false,
     });
     let each_model_named = !usage.parts.is_empty() && usage.parts.iter().all(|p| p.model.is_some());
@@ -113,7 +113,7 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
         _ => (Cow::Borrowed(model), None),
     };
     let model = model.as_ref();
-    let known = book.knows(&row.provider, model) || book.knows_provider(&row.provider);
+    let known = book.knows_provider(&row.provider) || book.knows(&row.provider, model);
     // Cursor sells the models of others under their names, and its own.
     let maker = (kind == Some(Kind::Cursor))
         .then(|| MAKERS.iter().copied().find(|maker| book.knows(maker, model)))

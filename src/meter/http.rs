@@ -20,53 +20,87 @@ pub type StreamId = u64;
 pub struct Headers {
     /// Name, value, name, value …
     bytes: Vec<u8>,
-    /// Where the name and the value of each end.
-    ends: Vec<(usize, usize)>,
+    fields: Vec<Field>,
+}
+
+#[derive(Clone, Copy, Eq, PartialEq)]
+struct Field {
+    tag: Tag,
+    /// Where the name and the value end.
+    name: usize,
+    value: usize,
+}
+
+/// Tells most names apart: some thirty are looked for in each head.
+#[derive(Clone, Copy, Eq, PartialEq)]
+struct Tag([u8; 4]);
+
+impl Tag {
+    #[inline]
+    #[expect(clippy::cast_possible_truncation, reason = "a hint")]
+    fn of(name: &[u8]) -> Self {
+        let at = |place: usize| name.get(place).copied().unwrap_or_default();
+        let length = name.len();
+        Self([length as u8, at(0), at(length / 2), at(length.saturating_sub(1))])
+    }
 }
 
 impl Headers {
     /// For so many fields, of so many bytes in all.
     #[must_use]
     pub fn with_capacity(fields: usize, bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), ends: Vec::with_capacity(fields) }
+        Self { bytes: Vec::with_capacity(bytes), fields: Vec::with_capacity(fields) }
     }
 
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
-        self.bytes.extend(name.iter().map(u8::to_ascii_lowercase));
+        let begin = self.bytes.len();
+        self.bytes.extend_from_slice(name);
+        let lower = self.bytes.get_mut(begin..).unwrap_or_default();
+        lower.make_ascii_lowercase();
+        let tag = Tag::of(lower);
         let name = self.bytes.len();
         self.bytes.extend_from_slice(value);
-        self.ends.push((name, self.bytes.len()));
+        self.fields.push(Field { tag, name, value: self.bytes.len() });
     }
 
     /// First value of `name` (lower-case) as text; `None` when absent or not UTF-8.
     #[must_use]
+    #[inline]
     pub fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next().and_then(|value| std::str::from_utf8(value).ok())
     }
 
     /// All values of `name` (lower-case).
+    #[inline]
     pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
-        self.iter().filter(move |(n, _)| *n == name.as_bytes()).map(|(_, value)| value)
+        let tag = Tag::of(name.as_bytes());
+        let alike = self.fields.iter().enumerate().filter(move |(_, field)| field.tag == tag);
+        alike
+            .map(|(place, field)| self.field(place, field))
+            .filter(move |(n, _)| *n == name.as_bytes())
+            .map(|(_, value)| value)
     }
 
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let mut begin = 0;
-        self.ends.iter().map(move |&(name, end)| {
-            let from = std::mem::replace(&mut begin, end);
-            let part = |from, to| self.bytes.get(from..to).unwrap_or_default();
-            (part(from, name), part(name, end))
-        })
+        self.fields.iter().enumerate().map(|(place, field)| self.field(place, field))
+    }
+
+    fn field(&self, place: usize, field: &Field) -> (&[u8], &[u8]) {
+        let before = place.checked_sub(1).and_then(|before| self.fields.get(before));
+        let part = |from, to| self.bytes.get(from..to).unwrap_or_default();
+        let begin = before.map_or(0, |before| before.value);
+        (part(begin, field.name), part(field.name, field.value))
     }
 
     #[must_use]
     pub fn len(&self) -> usize {
-        self.ends.len()
+        self.fields.len()
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.ends.is_empty()
+        self.fields.is_empty()
     }
 }
 

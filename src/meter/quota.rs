@@ -29,6 +29,8 @@ pub struct Window {
 /// More than any provider sends.
 const MAX_WINDOWS: usize = 32;
 const MAX_TEXT: usize = 64;
+/// What the headers' names begin with.
+const STARTS: &[&[u8]] = &[b"anthropic-ratelimit-unified-", b"x-codex-", b"x-quota-snapshot-"];
 
 /// The windows that a response's headers tell at `at`.
 #[must_use]
@@ -36,6 +38,9 @@ pub fn from_headers(headers: &Headers, at: Timestamp) -> Vec<Window> {
     let mut windows = Vec::new();
     for (name, value) in headers.iter() {
         let text = std::str::from_utf8;
+        if !STARTS.iter().any(|start| name.starts_with(start)) {
+            continue;
+        }
         let (Ok(name), Ok(value)) = (text(name), text(value)) else { continue };
         if let Some(rest) = name.strip_prefix("anthropic-ratelimit-unified-") {
             anthropic(&mut windows, rest, value);

@@ -1,6 +1,7 @@
 //! Message heads of HTTP/1.x: collecting them, parsing them, what they say about the body.
 
 use std::borrow::Cow;
+use std::mem::MaybeUninit;
 
 use memchr::{memchr, memchr_iter};
 
@@ -103,12 +104,25 @@ fn find_end(bytes: &[u8], from: usize) -> Result<usize, usize> {
 }
 
 pub(super) fn request(raw: &[u8]) -> Result<Request, GaveUp> {
-    let raw = unfold(raw);
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Request::new(&mut fields);
+    or_unfolded(raw, read_request)
+}
+
+pub(super) fn response(raw: &[u8], to: Method) -> Result<Response, GaveUp> {
+    or_unfolded(raw, |raw| read_response(raw, to))
+}
+
+/// Old senders continue a field on the next line, which the parser refuses; the standard lets a reader
+/// make it one line.
+fn or_unfolded<T>(raw: &[u8], read: impl Fn(&[u8]) -> Result<T, GaveUp>) -> Result<T, GaveUp> {
+    read(raw).or_else(|why| unfold(raw).map_or(Err(why), |line| read(&line)))
+}
+
+fn read_request(raw: &[u8]) -> Result<Request, GaveUp> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Request::new(&mut []);
     let mut config = httparse::ParserConfig::default();
     config.allow_multiple_spaces_in_request_line_delimiters(true);
-    complete(config.parse_request(&mut parsed, &raw))?;
+    complete(config.parse_request_with_uninit_headers(&mut parsed, raw, &mut fields))?;
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
         return Err(GaveUp::BadHead);
     };
@@ -144,14 +158,13 @@ pub(super) fn request(raw: &[u8]) -> Result<Request, GaveUp> {
     })
 }
 
-pub(super) fn response(raw: &[u8], to: Method) -> Result<Response, GaveUp> {
-    let raw = unfold(raw);
-    let mut fields = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut parsed = httparse::Response::new(&mut fields);
+fn read_response(raw: &[u8], to: Method) -> Result<Response, GaveUp> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut parsed = httparse::Response::new(&mut []);
     let mut config = httparse::ParserConfig::default();
     config.allow_multiple_spaces_in_response_status_delimiters(true);
     config.allow_spaces_after_header_name_in_responses(true);
-    complete(config.parse_response(&mut parsed, &raw))?;
+    complete(config.parse_response_with_uninit_headers(&mut parsed, raw, &mut fields))?;
     let status = parsed.code.ok_or(GaveUp::BadHead)?;
     let headers = copy(parsed.headers);
     let framing = Framing::of(&headers)?;
@@ -176,21 +189,19 @@ fn complete(result: httparse::Result<usize>) -> Result<(), GaveUp> {
     }
 }
 
-/// Old senders continue a field on the next line; the standard lets a reader make it one line.
-fn unfold(raw: &[u8]) -> Cow<'_, [u8]> {
+/// With the lines of each field made one; `None`: they are.
+fn unfold(raw: &[u8]) -> Option<Vec<u8>> {
     let folds = |at: usize| matches!(raw.get(at + 1), Some(b' ' | b'\t'));
-    if !memchr_iter(b'\n', raw).any(folds) {
-        return Cow::Borrowed(raw);
-    }
-    let mut line = raw.to_vec();
+    let mut line = None;
     for at in memchr_iter(b'\n', raw).filter(|&at| folds(at)) {
+        let line = line.get_or_insert_with(|| raw.to_vec());
         for byte in line.iter_mut().take(at + 1).skip(at.saturating_sub(1)) {
             if matches!(byte, b'\r' | b'\n') {
                 *byte = b' ';
             }
         }
     }
-    Cow::Owned(line)
+    line
 }
 
 fn copy(fields: &[httparse::Header<'_>]) -> Headers {

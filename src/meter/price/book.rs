@@ -142,7 +142,7 @@ impl Book {
     }
 }
 
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Found<'a> {
     pub(super) model: &'a Model,
     /// A snapshot of a model whose snapshots have had prices of their own.

@@ -67,10 +67,10 @@ impl Book {
             usage.parts.iter().map(|p| (p.model.as_deref().unwrap_or(query.model), &p.tokens));
         let each: Vec<_> = if usage.parts.is_empty() { whole.to_vec() } else { parts.collect() };
         let mut rules: Vec<String> = Vec::new();
+        let asked = self.find(query.provider, query.model);
         for (name, tokens) in each {
-            let found = self
-                .find(query.provider, name)
-                .ok_or_else(|| format!("model {name} is not in the price book"))?;
+            let found = if name == query.model { asked } else { self.find(query.provider, name) };
+            let found = found.ok_or_else(|| format!("model {name} is not in the price book"))?;
             if found.guessed {
                 notes.push(format!("{name} is taken for a snapshot of {}", found.model.id));
             }
@@ -82,7 +82,7 @@ impl Book {
             }
         }
         // Fees by count are the exchange's, at the rate of the model that was asked.
-        if let Some(found) = self.find(query.provider, query.model) {
+        if let Some(found) = asked {
             let rates = Rates::resolve(found.model, variant, query.at)?;
             sum.add_fees(&rates, usage, &mut notes);
         }

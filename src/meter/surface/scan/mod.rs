@@ -22,6 +22,8 @@ const MAX_TOTAL: usize = 1024 * 1024;
 const MAX_KEY: usize = 128;
 /// Wanted paths are at most this deep.
 const MAX_DEPTH: usize = 8;
+/// Most of the values and keys that are wanted are not longer.
+const SHORT: usize = 64;
 /// Longest capture whose room is kept for the next.
 const MAX_SPARE: usize = 4096;
 
@@ -207,6 +209,10 @@ impl Scanner {
     pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Found)) {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
+            if self.whole() > 0 {
+                rest = self.read_on(rest, sink);
+                continue;
+            }
             match self.lexer {
                 Lexer::Text { escaped: true, key } => {
                     self.keep(&[byte], key);
@@ -230,7 +236,7 @@ impl Scanner {
                             self.end_key();
                         } else {
                             self.keep(&[stop], false);
-                            self.end_scalar(sink);
+                            self.end_value(sink);
                         }
                     }
                 }
@@ -242,7 +248,7 @@ impl Scanner {
                     if !tail.is_empty() {
                         // The delimiter is not part of the value: looked at again below.
                         self.lexer = Lexer::Between;
-                        self.end_scalar(sink);
+                        self.end_value(sink);
                     }
                 }
                 Lexer::Between => {
@@ -257,7 +263,7 @@ impl Scanner {
     pub fn finish(&mut self, sink: &mut dyn FnMut(Found)) {
         if self.lexer == Lexer::Bare {
             self.lexer = Lexer::Between;
-            self.end_scalar(sink);
+            self.end_value(sink);
         }
         if self.begun {
             self.end_document(sink);
@@ -268,19 +274,61 @@ impl Scanner {
         self.lexer = Lexer::Between;
     }
 
+    /// Containers open in the value that is picked or passed over as a whole.
+    fn whole(&self) -> usize {
+        self.capture.as_ref().map_or(self.skipped, |capture| capture.depth)
+    }
+
+    /// Reads such a value, to its end if that is among these bytes; returns what is behind.
+    fn read_on<'b>(&mut self, bytes: &'b [u8], sink: &mut dyn FnMut(Found)) -> &'b [u8] {
+        let mut depth = self.whole();
+        let mut rest = bytes;
+        while depth > 0 && !rest.is_empty() {
+            let stop;
+            (stop, rest) = match self.lexer {
+                Lexer::Text { escaped: true, .. } => behind(rest, Some(0)),
+                Lexer::Text { escaped: false, .. } => behind(rest, memchr2(b'"', b'\\', rest)),
+                Lexer::Between | Lexer::Bare => {
+                    behind(rest, rest.iter().position(|&b| begins_or_ends(b)))
+                }
+            };
+            let text = |escaped| Lexer::Text { escaped, key: false };
+            self.lexer = match (self.lexer, stop) {
+                (Lexer::Text { escaped: true, .. }, _) => text(false),
+                (Lexer::Text { escaped: false, .. }, Some(b'\\')) => text(true),
+                (Lexer::Text { escaped: false, .. }, None)
+                | (Lexer::Between | Lexer::Bare, Some(b'"')) => text(false),
+                (Lexer::Between | Lexer::Bare, Some(b'{' | b'[')) => {
+                    depth += 1;
+                    Lexer::Between
+                }
+                (Lexer::Between | Lexer::Bare, Some(_)) => {
+                    depth -= 1;
+                    Lexer::Between
+                }
+                (Lexer::Text { escaped: false, .. }, Some(_))
+                | (Lexer::Between | Lexer::Bare, None) => Lexer::Between,
+            };
+        }
+        let read = bytes.len() - rest.len();
+        match &mut self.capture {
+            Some(capture) => {
+                capture.push(bytes.get(..read).unwrap_or_default());
+                capture.depth = depth;
+            }
+            None => self.skipped = depth,
+        }
+        if depth == 0 {
+            self.end_value(sink);
+        }
+        rest
+    }
+
     fn between(&mut self, byte: u8, sink: &mut dyn FnMut(Found)) {
         match byte {
-            b' ' | b'\n' | b'\r' | b'\t' => {
-                if let Some(capture) = &mut self.capture
-                    && !capture.bytes.is_empty()
-                {
-                    capture.push(&[byte]);
-                }
-            }
+            b' ' | b'\n' | b'\r' | b'\t' => {}
             b'"' => {
-                let key = self.capture.is_none()
-                    && self.skipped == 0
-                    && self.stack.last().is_some_and(|frame| frame.object && frame.key_next);
+                let key = self.stack.last().is_some_and(|frame| frame.object && frame.key_next);
                 if key {
                     self.key.clear();
                 } else {
@@ -290,14 +338,14 @@ impl Scanner {
                 self.lexer = Lexer::Text { escaped: false, key };
             }
             b'{' | b'[' => self.open(byte),
-            b'}' | b']' => self.close(byte, sink),
-            b',' | b':' => {
-                if self.capture.is_some() {
-                    self.keep(&[byte], false);
-                } else if self.skipped == 0
-                    && byte == b','
-                    && let Some(frame) = self.stack.last_mut()
-                {
+            b'}' | b']' => {
+                if self.stack.pop().is_some() {
+                    self.end_value(sink);
+                }
+            }
+            b':' => {}
+            b',' => {
+                if let Some(frame) = self.stack.last_mut() {
                     frame.key_next = frame.object;
                 }
             }
@@ -310,15 +358,6 @@ impl Scanner {
     }
 
     fn open(&mut self, byte: u8) {
-        if let Some(capture) = &mut self.capture {
-            capture.depth += 1;
-            capture.push(&[byte]);
-            return;
-        }
-        if self.skipped > 0 {
-            self.skipped += 1;
-            return;
-        }
         if self.stack.is_empty() && !self.begun && byte == b'[' {
             return; // The elements of a top-level array are the documents.
         }
@@ -337,46 +376,16 @@ impl Scanner {
         self.stack.push(Frame { object, key_next: object, place, value });
     }
 
-    fn close(&mut self, byte: u8, sink: &mut dyn FnMut(Found)) {
-        if let Some(capture) = &mut self.capture
-            && capture.depth > 0
-        {
-            capture.push(&[byte]);
-            capture.depth -= 1;
-            if capture.depth == 0 {
-                self.end_value(sink);
-            }
-            return;
-        }
-        if self.skipped > 0 {
-            self.skipped -= 1;
-            if self.skipped == 0 {
-                self.end_value(sink);
-            }
-        } else if self.stack.pop().is_some() {
-            self.end_value(sink);
-        }
-    }
-
     /// A value starts here; is it one that is wanted?
     fn begin_value(&mut self) {
         self.begun = true;
-        if self.capture.is_some() || self.skipped > 0 {
-            return;
-        }
         let full = self.found.0.len() >= MAX_VALUES || self.total >= MAX_TOTAL;
         if let Some(path) = self.next_place().and_then(|place| self.paths.path(place))
             && !full
         {
-            let bytes = std::mem::take(&mut self.spare);
+            let mut bytes = std::mem::take(&mut self.spare);
+            bytes.reserve(SHORT);
             self.capture = Some(Capture { path, bytes, depth: 0, overflow: false });
-        }
-    }
-
-    fn end_scalar(&mut self, sink: &mut dyn FnMut(Found)) {
-        let open = self.capture.as_ref().is_some_and(|capture| capture.depth > 0);
-        if !open && self.skipped == 0 {
-            self.end_value(sink);
         }
     }
 
@@ -433,6 +442,19 @@ impl Scanner {
     }
 }
 
+/// The byte at a place and what is behind it; nowhere: all has been passed.
+fn behind(bytes: &[u8], place: Option<usize>) -> (Option<u8>, &[u8]) {
+    let Some((byte, rest)) = place.and_then(|place| bytes.get(place..)?.split_first()) else {
+        return (None, &[]);
+    };
+    (Some(*byte), rest)
+}
+
+/// A string, or a container.
+const fn begins_or_ends(byte: u8) -> bool {
+    matches!(byte, b'"' | b'{' | b'}' | b'[' | b']')
+}
+
 /// What follows a number, `true`, `false` or `null`.
 const fn ends_bare(byte: u8) -> bool {
     matches!(byte, b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t')
@@ -441,6 +463,7 @@ const fn ends_bare(byte: u8) -> bool {
 impl Key {
     fn clear(&mut self) {
         self.bytes.clear();
+        self.bytes.reserve(SHORT);
         self.escapes = false;
     }
 

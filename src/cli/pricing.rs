@@ -19,7 +19,7 @@ pub enum PricingCommand {
     /// The prices in force, in dollars per million tokens.
     List(ListArgs),
     /// Set a price of your own, also for the past.
-    Set(SetArgs),
+    Set(Box<SetArgs>),
     /// Take prices of your own back.
     Reset(ResetArgs),
     /// Whether what was used has a price, the provider's bill agrees with the list, and the list's

@@ -8,7 +8,7 @@ use super::route::Reason;
 use crate::handover::Decline;
 
 /// Silence for this long about an offer ends it: with what comes after, its bytes flow within 250 ms.
-pub const SILENCE: Duration = Duration::from_millis(240);
+pub const SILENCE: Duration = Duration::from_millis(235);
 /// Progress or not, after this the edge goes on by itself.
 pub const LIMIT: Duration = Duration::from_secs(30);
 
@@ -111,11 +111,11 @@ mod tests {
         let lost = Reason::Daemon(Cause::ChannelLost);
 
         assert_eq!(
-            step(open, Event::Commit, at(239)),
+            step(open, Event::Commit, at(234)),
             (State::Granted, effect(Some(true), Some(Outcome::Granted)))
         );
         assert_eq!(
-            step(open, Event::Commit, at(240)),
+            step(open, Event::Commit, at(235)),
             (State::Raw, effect(Some(false), raw(Reason::NoAnswer)))
         );
         assert_eq!(
@@ -123,14 +123,14 @@ mod tests {
             (State::Raw, effect(None, raw(declined)))
         );
         assert_eq!(step(open, Event::Lost(lost), at(1)), (State::Raw, effect(None, raw(lost))));
-        assert_eq!(step(open, Event::Tick, at(239)), (open, effect(None, None)));
+        assert_eq!(step(open, Event::Tick, at(234)), (open, effect(None, None)));
         assert_eq!(
-            step(open, Event::Tick, at(240)),
+            step(open, Event::Tick, at(235)),
             (State::Raw, effect(None, raw(Reason::NoAnswer)))
         );
         let (extended, _) = step(open, Event::Progress, at(200));
-        assert_eq!(extended.deadline(), Some(at(440)));
-        assert_eq!(step(extended, Event::Commit, at(439)).0, State::Granted);
+        assert_eq!(extended.deadline(), Some(at(435)));
+        assert_eq!(step(extended, Event::Commit, at(434)).0, State::Granted);
         for over in [State::Granted, State::Raw] {
             assert_eq!(step(over, Event::Commit, at(1)), (over, effect(Some(false), None)));
             assert_eq!(step(over, Event::Tick, at(9999)), (over, effect(None, None)));

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::io;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -114,7 +115,9 @@ fn round(watched: Vec<Watched>) -> (Vec<Watched>, Vec<Answer>) {
     let (mut left, mut answers) = (Vec::new(), Vec::new());
     for mut one in watched.into_iter().filter(|one| !one.frozen.is_closed()) {
         let asked = Instant::now();
-        let answer = (one.question)();
+        // A panic must not leave the others without anybody who asks.
+        let answer = catch_unwind(AssertUnwindSafe(|| (one.question)()));
+        let answer = answer.unwrap_or(Answer::Unknown);
         answers.push(answer);
         if one.patience.step(answer, asked.elapsed()) {
             let _ = one.frozen.send(());
@@ -176,5 +179,15 @@ mod tests {
         assert_eq!((watched.len(), ill_told.try_recv()), (1, Ok(())));
         assert!(round(watched).1 == [Answer::Alive]);
         drop(well_told);
+    }
+
+    #[test]
+    fn a_question_that_panics_is_asked_again() {
+        let (frozen, told) = oneshot::channel();
+        let question: Question = Arc::new(|| panic!("a test's"));
+        let watched = vec![Watched { question, patience: Patience::default(), frozen }];
+        let (watched, answers) = round(watched);
+        assert_eq!((watched.len(), answers), (1, vec![Answer::Unknown]));
+        drop(told);
     }
 }

@@ -42,7 +42,9 @@ impl Meter {
     pub fn install(program: &Path, dir: &Path, name: &str, origin: SocketAddr) -> Result<Self> {
         let home = Home::at(dir.join(name));
         home.create()?;
-        let (edge, api) = (free_port()?, free_port()?);
+        // Held until both are found, so that none is found twice.
+        let (edge, api) = (held_port()?, held_port()?);
+        let (edge, api) = (edge.local_addr()?, api.local_addr()?);
         let config = format!(
             "[edge]\nport = {}\n[daemon]\napi_port = {}\n[upstream]\nextra_ca_file = {:?}\n\
              connect = {{ \"{HOST}:443\" = \"{origin}\" }}\n",
@@ -228,14 +230,14 @@ pub fn stand_guard(home: &Path) {
 }
 
 /// Below the range of outgoing connections, so that nobody's takes it before its use.
-fn free_port() -> Result<SocketAddr> {
+fn held_port() -> Result<TcpListener> {
     for _ in 0..200 {
         let mut random = [0; 2];
         getrandom::fill(&mut random).map_err(|e| anyhow::anyhow!("{e}"))?;
         let addr =
             SocketAddr::from((Ipv4Addr::LOCALHOST, 12_000 + u16::from_ne_bytes(random) % 18_000));
-        if TcpListener::bind(addr).is_ok() {
-            return Ok(addr);
+        if let Ok(held) = TcpListener::bind(addr) {
+            return Ok(held);
         }
     }
     bail!("no free port")

@@ -27,7 +27,8 @@ fn start_at(api_port: u16, prepare: impl FnOnce(&Home)) -> Running {
     home.create().unwrap();
     prepare(&home);
     let file = home.config_file();
-    let text = format!("[daemon]\napi_port = {api_port}\n[edge]\nport = {}\n", free_port());
+    let edge = std::iter::repeat_with(free_port).find(|port| *port != api_port).unwrap();
+    let text = format!("[daemon]\napi_port = {api_port}\n[edge]\nport = {edge}\n");
     std::fs::write(&file, text).unwrap();
     let config = config::load(&file, &[]);
     assert!(config.problems.is_empty(), "{:?}", config.problems);

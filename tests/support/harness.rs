@@ -46,14 +46,8 @@ impl Stand {
         let dir = TempDir::new().expect("temporary directory");
         let home = Home::at(dir.path().join("halton"));
         fs::create_dir(home.path()).expect("home");
-        let stand = Self {
-            guard: guard(home.path()),
-            edge: free_port(),
-            api: free_port(),
-            home,
-            origin,
-            dir,
-        };
+        let [edge, api] = free_ports();
+        let stand = Self { guard: guard(home.path()), edge, api, home, origin, dir };
         fs::write(stand.root_pem(), stand.origin.root_pem()).expect("root certificate");
         stand.configure(stand.origin.addr(), "");
         stand
@@ -321,13 +315,23 @@ fn guard(home: &Path) -> Child {
 /// Below the range that the kernel hands out for outgoing connections, so that no client of a
 /// parallel test takes it between here and its use.
 pub fn free_port() -> SocketAddr {
+    let [port] = free_ports();
+    port
+}
+
+/// Each is held until all are found, so that none is found twice.
+pub fn free_ports<const N: usize>() -> [SocketAddr; N] {
+    [(); N].map(|()| held_port()).map(|held| held.local_addr().expect("its address"))
+}
+
+fn held_port() -> TcpListener {
     for _ in 0..200 {
         let mut random = [0; 2];
         getrandom::fill(&mut random).expect("random");
         let port = 12_000 + u16::from_ne_bytes(random) % 18_000;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if TcpListener::bind(addr).is_ok() {
-            return addr;
+        if let Ok(held) = TcpListener::bind(addr) {
+            return held;
         }
     }
     panic!("no free port");

@@ -81,6 +81,9 @@ fn play(role: &str, dir: &Path) -> Result<()> {
         return Ok(());
     }
     role::end_with_parent();
+    if role != stage::ORIGIN {
+        role::leave_session();
+    }
     match role {
         // One thread each for origin and client: they are to take as little of the machine as they can.
         stage::ORIGIN => one_thread()?.block_on(origin::run(dir)),

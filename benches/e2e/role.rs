@@ -59,6 +59,12 @@ pub fn end_with_parent() {
     });
 }
 
+/// In a baseline's process: a session of its own, as our processes have. Where the scheduler groups by
+/// session, who belongs to the load's own group is preempted far less by those whom it wakes.
+pub fn leave_session() {
+    let _ = rustix::process::setsid();
+}
+
 /// Returns when whoever holds the other end of stdin is gone.
 pub fn wait_for_parent() {
     let _ = std::io::stdin().read_to_end(&mut Vec::new());

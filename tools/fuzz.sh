@@ -39,12 +39,12 @@ dictionary() { # TARGET
 }
 
 run() { # TARGET LONGEST SECONDS
-  local log=fuzz/work/$1.log code=0 executed took
-  fuzzer "$1" "-max_len=$2" "-max_total_time=$3" -print_final_stats=1 $(dictionary "$1") \
-    "fuzz/work/$1" "fuzz/corpus/$1" >"$log" 2>&1 || code=$?
+  local log=fuzz/work/$1.log code=0 executed took TIMEFORMAT='%U %S'
+  took=$( { time fuzzer "$1" "-max_len=$2" "-max_total_time=$3" -print_final_stats=1 $(dictionary "$1") \
+    "fuzz/work/$1" "fuzz/corpus/$1" >"$log" 2>&1; } 2>&1) || code=$?
   executed=$(awk '/^stat::number_of_executed_units/{print $2}' "$log")
-  # Its own word: whoever wraps it may have waited. One that failed counts for nothing.
-  took=$(awk '/^Done [0-9]+ runs in/{print $5}' "$log")
+  # Of a core: beside other work, or under a wrap, it waits. One that failed counts for nothing.
+  took=$(awk -v code="$code" '{print code ? 0 : int($1 + $2)}' <<<"$took")
   note "$1" "${executed:-0}" "${took:-0}"
   printf '%-12s %9s runs %4s s  %s\n' "$1" "${executed:-0}" "${took:-0}" "$(awk '/ cov: /{at=$0} END{sub(/^#[0-9]+[ \t]+[A-Za-z]+ +/,"",at); sub(/ lim:.*/,"",at); print at}' "$log")"
   [ "$code" -eq 0 ] || { tail -n 40 "$log" | grep -vE '^(stat|==)' >&2; return 1; }
@@ -52,12 +52,15 @@ run() { # TARGET LONGEST SECONDS
 
 # Adds to what the target has had in all.
 note() { # TARGET EXECUTIONS SECONDS
+  exec 9>fuzz/work/hours.lock
+  flock 9 2>/dev/null || true # where there is none, one at a time
   local commit new
   commit=$(git rev-parse --short HEAD)
   new=$(awk -v t="$1" -v n="$2" -v s="$3" -v c="$commit" 'BEGIN{FS=OFS="\t"}
     $1==t{$2+=n; $3+=s; $4=c; seen=1} {print} END{if(!seen) print t,n,s,c}' "$hours")
   { head -n 1 <<<"$new"; tail -n +2 <<<"$new" | sort; } >"$hours.new"
   mv "$hours.new" "$hours"
+  exec 9>&-
 }
 
 shrink() { # TARGET LONGEST

@@ -30,7 +30,7 @@ pub fn scan(data: &[u8]) {
     same(|size| {
         let mut out = Vec::new();
         let mut scanner = Scanner::new(Arc::clone(&paths));
-        let mut sink = |found: Found| out.push(format!("{found:?}"));
+        let mut sink = |found: &mut Found| out.push(format!("{found:?}"));
         for piece in data.chunks(size) {
             scanner.feed(piece, &mut sink);
         }

@@ -113,7 +113,8 @@ struct Observer {
     progress: Arc<Progress>,
     follower: Option<Box<dyn Follower>>,
     first: First,
-    streams: BTreeMap<StreamId, Tracked>,
+    /// Boxed: a map keeps room for several, of some 2 KiB each, also when it is empty.
+    streams: BTreeMap<StreamId, Box<Tracked>>,
     /// Said about exchanges that end because the connection does.
     closing: Option<Closing>,
     /// What ends now does so because its bytes stopped, not because anybody said so.
@@ -304,7 +305,7 @@ impl Observer {
             response_ended: false,
             news: true,
         };
-        self.streams.insert(stream, tracked);
+        self.streams.insert(stream, Box::new(tracked));
     }
 
     /// Applies what was seen, notes whether it is worth a row, writes that at once when it is the
@@ -332,11 +333,8 @@ impl Observer {
         stream: StreamId,
         apply: impl FnOnce(&mut Turns, &Exchange, &mut turns::Sink<'_>),
     ) {
-        let Some(Tracked { exchange: opened, turns: Some(turns), .. }) =
-            self.streams.get_mut(&stream)
-        else {
-            return;
-        };
+        let Some(tracked) = self.streams.get_mut(&stream) else { return };
+        let Tracked { exchange: opened, turns: Some(turns), .. } = &mut **tracked else { return };
         let mut news = Vec::new();
         apply(turns, opened, &mut |exchange, what| {
             let row = rows::row_of(exchange, &self.book.load(), self.closing);

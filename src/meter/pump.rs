@@ -60,6 +60,16 @@ impl Peer for server::TlsStream<TcpStream> {
     }
 }
 
+impl<P: Peer> Peer for Box<P> {
+    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_bare_close(cx)
+    }
+
+    fn abort(&mut self) {
+        (**self).abort();
+    }
+}
+
 /// What the tap wants of its connections.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Stage {

@@ -22,7 +22,8 @@ use crate::handover::Decline;
 /// An established connection to a provider that passed our check.
 #[derive(Debug)]
 pub struct Upstream {
-    pub tls: TlsStream<TcpStream>,
+    /// Boxed: it stays where it is when the future that holds it changes hands.
+    pub tls: Box<TlsStream<TcpStream>>,
     /// What the provider chose of the client's list.
     pub alpn: Option<Vec<u8>>,
 }
@@ -91,7 +92,7 @@ pub async fn connect(
     }
     let tls = result.map_err(UpstreamError::Tls)?;
     let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
-    Ok(Upstream { tls, alpn })
+    Ok(Upstream { tls: Box::new(tls), alpn })
 }
 
 /// Drives a handshake and says whether the server asked for a client certificate in it.

@@ -146,7 +146,7 @@ impl Request {
                 Some(parser) => parser.feed(plain, &mut |envelope| {
                     *model = model.take().or_else(|| asked_model(envelope.payload));
                 }),
-                None => scanner.feed(plain, &mut |found| documents.push(found)),
+                None => scanner.feed(plain, &mut |found| documents.push(std::mem::take(found))),
             }
             if let Some(capture) = &mut capture {
                 capture.request(plain);
@@ -164,7 +164,7 @@ impl Request {
     pub(super) fn end(&mut self) {
         self.decoder = None;
         let mut documents = Vec::new();
-        self.scanner.finish(&mut |found| documents.push(found));
+        self.scanner.finish(&mut |found| documents.push(std::mem::take(found)));
         documents.iter().for_each(|found| self.take(found));
     }
 

@@ -211,7 +211,7 @@ impl Framing {
                     reader.binary(envelope.payload);
                 }
             }),
-            Self::Json(scanner) => scanner.feed(plain, &mut |found| reader.unit(None, &found)),
+            Self::Json(scanner) => scanner.feed(plain, &mut |found| reader.unit(None, found)),
             Self::Undecided | Self::Opaque => {}
         }
         truncated.then_some("an event was over the size cap")
@@ -224,7 +224,7 @@ impl Framing {
             Self::Events(parser, scanner) => {
                 parser.finish(&mut |event| one_event(&event, scanner, reader));
             }
-            Self::Json(scanner) => scanner.finish(&mut |found| reader.unit(None, &found)),
+            Self::Json(scanner) => scanner.finish(&mut |found| reader.unit(None, found)),
             Self::Amazon(..) | Self::Envelopes(..) | Self::Undecided | Self::Opaque => {}
         }
     }
@@ -261,6 +261,6 @@ fn write_message(message: &eventstream::Message<'_>, capture: &mut Capture) {
 }
 
 fn one_unit(name: &str, json: &[u8], scanner: &mut Scanner, reader: &mut dyn Reader) {
-    scanner.feed(json, &mut |found| reader.unit(Some(name), &found));
-    scanner.finish(&mut |found| reader.unit(Some(name), &found));
+    scanner.feed(json, &mut |found| reader.unit(Some(name), found));
+    scanner.finish(&mut |found| reader.unit(Some(name), found));
 }

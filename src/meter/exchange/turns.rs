@@ -412,7 +412,7 @@ impl Heard {
         let held = data.len().min(hold.saturating_sub(self.text.len()));
         self.text.extend_from_slice(data.get(..held).unwrap_or_default());
         let found = &mut self.found;
-        self.scanner.feed(data, &mut |document| *found = Some(document));
+        self.scanner.feed(data, &mut |document| *found = Some(std::mem::take(document)));
     }
 
     /// What the message said. How much came of one that could not be read is by chance, and does
@@ -421,7 +421,7 @@ impl Heard {
         let size = std::mem::take(&mut self.size);
         self.bytes = self.bytes.saturating_add(if whole { size } else { 0 });
         let found = &mut self.found;
-        self.scanner.finish(&mut |document| *found = Some(document));
+        self.scanner.finish(&mut |document| *found = Some(std::mem::take(document)));
         self.found.take().unwrap_or_default()
     }
 }

@@ -11,7 +11,7 @@ use rustls::{AlertDescription, ServerConfig};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant as Moment, interval_at, timeout};
-use tokio_rustls::{TlsAcceptor, server};
+use tokio_rustls::{TlsAcceptor, client, server};
 
 use super::bypass::Strike;
 use super::channel::Link;
@@ -24,7 +24,7 @@ use crate::meter::attribution::Attribution;
 use crate::meter::feed::feed;
 use crate::meter::hello::{Hello, HelloError, peek};
 use crate::meter::ledger::Entry;
-use crate::meter::observer::{Attributed, Observed, Subject, observe};
+use crate::meter::observer::{Attributed, Observed, RowSink, Subject, observe};
 use crate::meter::plain::Plain;
 use crate::meter::pump::{self, Peer};
 use crate::meter::upstream::{Target, Upstream, connect};
@@ -51,48 +51,80 @@ struct Ready {
 
 enum Way {
     Tls {
-        upstream: Box<Upstream>,
+        upstream: Upstream,
         config: Arc<ServerConfig>,
     },
     /// Without TLS, on both sides.
     Plain(TcpStream),
 }
 
-pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, mut link: Link) {
-    let attribution = look_up(&tap, &offer);
-    let means = Means::of(&tap, &offer.host).await;
+/// A connection that is ours, and nothing left to do but to move its bytes.
+struct Begun {
+    peers: Peers,
+    subject: Subject,
+    sink: Arc<dyn RowSink>,
+}
+
+/// Boxed, all of them, so that what holds them stays small.
+enum Peers {
+    Tls(Box<server::TlsStream<TcpStream>>, Box<client::TlsStream<TcpStream>>),
+    Plain(Box<Plain>, Box<Plain>),
+}
+
+pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, link: Link) {
+    // A task is as large as its largest step, for as long as the connection stays: what comes
+    // before the bytes has a box of its own, which is gone by then.
+    let Some((entry, begun)) = Box::pin(begin(&tap, offer, fd, link)).await else { return };
+    if let Some(Begun { peers, subject, sink }) = begun {
+        match peers {
+            Peers::Tls(client, server) => pump_between(&tap, sink, client, server, subject).await,
+            Peers::Plain(client, server) => pump_between(&tap, sink, client, server, subject).await,
+        }
+    }
+    tap.deps.sink.when_kept(Box::new(move || entry.leave()));
+    drop(slot);
+}
+
+/// `None`: it is the edge's, as before. With an entry but nothing begun it was ours, and has ended.
+async fn begin(
+    tap: &Arc<Tap>,
+    offer: Offer,
+    fd: OwnedFd,
+    mut link: Link,
+) -> Option<(Entry, Option<Begun>)> {
+    let attribution = look_up(tap, &offer);
+    let means = Means::of(tap, &offer.host).await;
     let prepared = match (socket(fd), &means) {
         (Ok(socket), Some(means)) => {
-            prepare_visibly(&tap, means, &offer, socket, &attribution, &link).await
+            // If the channel broke, the edge has gone on by itself, and so has its copy.
+            prepare_visibly(tap, means, &offer, socket, &attribution, &link)
+                .await?
+                .map(|(socket, ready)| (socket, ready, means))
         }
-        (Ok(_), None) => Some(Err(Decline::NotMetered)),
-        (Err(_), _) => Some(Err(Decline::Internal)),
+        (Ok(_), None) => Err(Decline::NotMetered),
+        (Err(_), _) => Err(Decline::Internal),
     };
-    let (socket, ready) = match prepared {
-        // The channel broke: the edge has gone on by itself, and so has its copy.
-        None => return,
-        Some(Err(reason)) => {
+    let (socket, ready, means) = match prepared {
+        Err(reason) => {
             tap.counters.declined(reason);
             slog::debug!(tap.deps.log, "left a connection to the edge";
                 "host" => &offer.host, "reason" => name(reason));
-            return link.decline(reason);
+            link.decline(reason);
+            return None;
         }
-        Some(Ok(both)) => both,
+        Ok(all) => all,
     };
     // Before we ask: from the edge's yes on, nobody else knows of this connection.
     let entry = tap.deps.register.enter(offer.connection, Timestamp::now(), &ready.name).await;
     if !link.commit().await {
         entry.leave();
         add(&tap.counters.refused, 1);
-        return;
+        return None;
     }
     drop(link);
     add(&tap.counters.commits, 1);
-    if let Some(means) = means {
-        meter(&tap, &means, offer, socket, ready, attribution, &entry).await;
-    }
-    tap.deps.sink.when_kept(Box::new(move || entry.leave()));
-    drop(slot);
+    let begun = open(tap, means, offer, socket, ready, attribution, &entry).await;
+    Some((entry, begun))
 }
 
 fn socket(fd: OwnedFd) -> io::Result<TcpStream> {
@@ -236,7 +268,7 @@ async fn prepare_tls(
         slog::debug!(tap.deps.log, "no certificate for a host"; "host" => &name, "error" => %e);
         Decline::Internal
     })?;
-    Ok(Ready { name, way: Way::Tls { upstream: Box::new(upstream), config } })
+    Ok(Ready { name, way: Way::Tls { upstream, config } })
 }
 
 async fn provider(
@@ -258,8 +290,8 @@ async fn provider(
     })
 }
 
-/// From here on the connection is ours.
-async fn meter(
+/// From here on the connection is ours. `None`: the client would not have us in between.
+async fn open(
     tap: &Arc<Tap>,
     means: &Means,
     offer: Offer,
@@ -267,61 +299,60 @@ async fn meter(
     ready: Ready,
     attribution: Attributed,
     entry: &Entry,
-) {
+) -> Option<Begun> {
     let Ready { name, way } = ready;
-    let local = means.config.meter.is_local(&offer.host, offer.port);
-    let subject = |alpn| Subject {
-        entry: entry.clone(),
-        host: name.clone(),
-        port: offer.port,
-        local,
-        alpn,
-        since: (Timestamp::now(), Instant::now()),
-        attribution: attribution.clone(),
-    };
-    match way {
+    let (peers, alpn) = match way {
         Way::Plain(server) => {
             let (mut client, mut server) = (Plain::new(socket), Plain::new(server));
             if let Some(head) = offer.head {
                 client = client.with_front(head.into_bytes());
                 server = server.with_gate();
             }
-            Box::pin(pump_between(tap, means, client, server, subject(None))).await;
+            (Peers::Plain(Box::new(client), Box::new(server)), None)
         }
-        Way::Tls { mut upstream, config } => {
-            // Boxed, and so is what follows: a task is as large as its largest step, for as long as
-            // the connection stays.
-            let accept = Box::pin(TlsAcceptor::from(config).accept(socket));
-            let accept = timeout(tap.deps.limits.handshake, accept);
-            let client: server::TlsStream<TcpStream> = match accept.await {
-                Ok(Ok(client)) => client,
-                Ok(Err(e)) => return rejected(tap, means, &name, strike(&e), &attribution).await,
+        Way::Tls { upstream, config } => {
+            let accept = TlsAcceptor::from(config).accept(socket);
+            let client = match timeout(tap.deps.limits.handshake, accept).await {
+                Ok(Ok(client)) => Box::new(client),
+                Ok(Err(e)) => {
+                    rejected(tap, means, &name, strike(&e), &attribution).await;
+                    return None;
+                }
                 Err(_) => {
-                    return rejected(tap, means, &name, Some(Strike::Vanished), &attribution).await;
+                    rejected(tap, means, &name, Some(Strike::Vanished), &attribution).await;
+                    return None;
                 }
             };
             if means.bypass.knows(&name) {
                 let who = attribution.borrow().clone();
                 means.bypass.forgive(&name, program(who.as_deref()));
             }
-            let subject = subject(upstream.alpn.take());
-            Box::pin(pump_between(tap, means, client, upstream.tls, subject)).await;
+            (Peers::Tls(client, upstream.tls), upstream.alpn)
         }
-    }
+    };
+    let subject = Subject {
+        entry: entry.clone(),
+        host: name,
+        port: offer.port,
+        local: means.config.meter.is_local(&offer.host, offer.port),
+        alpn,
+        since: (Timestamp::now(), Instant::now()),
+        attribution,
+    };
+    Some(Begun { peers, subject, sink: Arc::clone(&means.sink) })
 }
 
 /// Moves the bytes and watches them until both sides have ended.
 async fn pump_between<C: Peer, S: Peer>(
     tap: &Arc<Tap>,
-    means: &Means,
+    sink: Arc<dyn RowSink>,
     mut client: C,
     mut server: S,
     subject: Subject,
 ) {
     let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes, &tap.pulse);
-    let (sink, book) = (Arc::clone(&means.sink), Arc::clone(&tap.deps.book));
     // Not aborted with this task: what it has seen becomes rows in any case.
-    let observer = observe(watch, subject, sink, book, tap.make_follower);
+    let observer = observe(watch, subject, sink, Arc::clone(&tap.deps.book), tap.make_follower);
     let observer = tap.observers.spawn(observer);
     let mut stage = tap.stage.subscribe();
     let ended = pump::run(&mut client, &mut server, &mut feed, &mut stage).await;
@@ -415,4 +446,19 @@ async fn who(attribution: &Attributed, deadline: Duration) -> Option<Arc<Attribu
 
 fn program(who: Option<&Attribution>) -> Option<&str> {
     who.and_then(|a| a.program.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn size<A, B, C, D, E, F>(_: impl FnOnce(A, B, C, D, E) -> F) -> usize {
+        size_of::<F>()
+    }
+
+    #[test]
+    fn a_connection_holds_a_small_task() {
+        // Thousands may stay open: what only the handshakes need must not stay with them.
+        assert!(size(serve) <= 1536, "{} bytes", size(serve));
+    }
 }

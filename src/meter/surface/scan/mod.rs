@@ -24,6 +24,8 @@ const MAX_KEY: usize = 128;
 const MAX_DEPTH: usize = 8;
 /// Most of the values and keys that are wanted are not longer.
 const SHORT: usize = 64;
+/// Most documents have not more of them.
+const FEW: usize = 16;
 /// Longest capture whose room is kept for the next.
 const MAX_SPARE: usize = 4096;
 
@@ -205,8 +207,8 @@ impl Scanner {
         }
     }
 
-    /// Feeds bytes; `sink` gets the finds of each document that ends in them.
-    pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Found)) {
+    /// Feeds bytes; `sink` gets the finds of each document that ends in them, and may take them away.
+    pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(&mut Found)) {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
             if self.whole() > 0 {
@@ -260,7 +262,7 @@ impl Scanner {
     }
 
     /// No more bytes: hands out what was found of a document that was cut off.
-    pub fn finish(&mut self, sink: &mut dyn FnMut(Found)) {
+    pub fn finish(&mut self, sink: &mut dyn FnMut(&mut Found)) {
         if self.lexer == Lexer::Bare {
             self.lexer = Lexer::Between;
             self.end_value(sink);
@@ -280,7 +282,7 @@ impl Scanner {
     }
 
     /// Reads such a value, to its end if that is among these bytes; returns what is behind.
-    fn read_on<'b>(&mut self, bytes: &'b [u8], sink: &mut dyn FnMut(Found)) -> &'b [u8] {
+    fn read_on<'b>(&mut self, bytes: &'b [u8], sink: &mut dyn FnMut(&mut Found)) -> &'b [u8] {
         let mut depth = self.whole();
         let mut rest = bytes;
         while depth > 0 && !rest.is_empty() {
@@ -324,7 +326,7 @@ impl Scanner {
         rest
     }
 
-    fn between(&mut self, byte: u8, sink: &mut dyn FnMut(Found)) {
+    fn between(&mut self, byte: u8, sink: &mut dyn FnMut(&mut Found)) {
         match byte {
             b' ' | b'\n' | b'\r' | b'\t' => {}
             b'"' => {
@@ -389,11 +391,11 @@ impl Scanner {
         }
     }
 
-    fn end_value(&mut self, sink: &mut dyn FnMut(Found)) {
+    fn end_value(&mut self, sink: &mut dyn FnMut(&mut Found)) {
         if let Some(mut capture) = self.capture.take() {
             self.total += capture.bytes.len();
             if !capture.overflow
-                && let Ok(value) = serde_json::from_slice(&capture.bytes)
+                && let Some(value) = value(&capture.bytes)
             {
                 self.found.0.push((capture.path, value));
             }
@@ -409,10 +411,12 @@ impl Scanner {
         }
     }
 
-    fn end_document(&mut self, sink: &mut dyn FnMut(Found)) {
+    fn end_document(&mut self, sink: &mut dyn FnMut(&mut Found)) {
         self.begun = false;
         self.total = 0;
-        sink(std::mem::take(&mut self.found));
+        sink(&mut self.found);
+        self.found.0.clear();
+        self.found.0.shrink_to(FEW);
     }
 
     fn end_key(&mut self) {
@@ -439,6 +443,18 @@ impl Scanner {
         } else if let Some(capture) = &mut self.capture {
             capture.push(bytes);
         }
+    }
+}
+
+/// Most are short strings, of which each event of a stream repeats some.
+fn value(json: &[u8]) -> Option<Value> {
+    let plain = |byte: &u8| !matches!(byte, b'\\' | b'"' | 0..0x20);
+    match json {
+        b"null" => Some(Value::Null),
+        [b'"', text @ .., b'"'] if text.iter().all(plain) => {
+            std::str::from_utf8(text).ok().map(Value::from)
+        }
+        _ => serde_json::from_slice(json).ok(),
     }
 }
 

@@ -7,9 +7,9 @@ fn scan(paths: &[&'static str], chunks: &[&[u8]]) -> Vec<Vec<(usize, Value)>> {
     let mut scanner = Scanner::new(Paths::new(paths));
     let mut documents = Vec::new();
     for chunk in chunks {
-        scanner.feed(chunk, &mut |found| documents.push(found.0));
+        scanner.feed(chunk, &mut |found| documents.push(std::mem::take(&mut found.0)));
     }
-    scanner.finish(&mut |found| documents.push(found.0));
+    scanner.finish(&mut |found| documents.push(std::mem::take(&mut found.0)));
     documents
 }
 

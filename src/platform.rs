@@ -335,6 +335,23 @@ pub fn activated_socket() -> io::Result<Option<TcpListener>> {
     Ok(None)
 }
 
+/// A process and the descriptor by which it holds a socket.
+pub type Holder = (u32, i32);
+
+/// Where the next sockets of some processes are looked for, most recent holders first, before all of
+/// their descriptors are: a new one is the lowest that is free.
+pub fn neighbours(recent: &[Holder]) -> impl Iterator<Item = Holder> {
+    const AFTER: i32 = 16;
+    const BEFORE: i32 = 8;
+    const PROCESSES: usize = 4;
+    recent.iter().take(PROCESSES).flat_map(|&(pid, last)| {
+        let around = (1..=AFTER).chain((1..=BEFORE).map(|n| -n));
+        around
+            .map(move |n| (pid, last.saturating_add(n)))
+            .filter(|(_, descriptor)| *descriptor >= 0)
+    })
+}
+
 /// Starting is over: gives back the memory of what only it needed, where that can be done. Within a
 /// runtime, which does so once more a while later.
 pub fn release_startup_code() {

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::procinfo::Ends;
 use super::{libproc, procinfo};
+use crate::platform::{Holder, neighbours};
 
 /// Whether this platform can tell at all.
 pub const AVAILABLE: bool = cfg!(target_os = "macos");
@@ -17,9 +18,6 @@ pub const AVAILABLE: bool = cfg!(target_os = "macos");
 const MAX_ARGUMENTS: usize = 64;
 /// Sockets that are remembered.
 const SEEN: usize = 16 * 1024;
-
-/// A process and the descriptor by which it holds a socket.
-pub type Holder = (u32, i32);
 
 /// Which process holds which socket, as far as it was come by.
 #[derive(Debug, Default)]
@@ -30,8 +28,8 @@ pub struct Sockets {
 
 impl Sockets {
     /// The process that holds the socket whose own address is `client` and whose peer is `local`.
-    /// `recent` holders are asked first, each for the same descriptor before all of its others: a
-    /// scan of every process costs milliseconds.
+    /// `recent` holders are asked first, each for the same descriptor and those around it before all of
+    /// its others: a scan of every process costs milliseconds.
     #[must_use]
     pub fn holder(
         &self,
@@ -43,6 +41,9 @@ impl Sockets {
         let holds = |(pid, fd): &Holder| ends(*pid, *fd) == Some(wanted);
         if let Some(holder) = recent.iter().find(|holder| holds(holder)) {
             return Some(*holder);
+        }
+        if let Some(holder) = neighbours(recent).find(holds) {
+            return Some(holder);
         }
         // One search at a time: what it comes by is what the next ones look for.
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);

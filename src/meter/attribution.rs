@@ -22,7 +22,8 @@ pub use mark::{NAME as FILE_NAME, Problem, name_in};
 pub use place::{Method, Place, of_directory};
 
 use super::row::Row;
-use crate::platform::owner::{self, Holder, Sockets};
+use crate::platform::Holder;
+use crate::platform::owner::{self, Sockets};
 
 /// Processes whose unchanging facts are remembered.
 const REMEMBERED: usize = 512;

@@ -111,7 +111,7 @@ async fn live(lock: Arc<PidLock>) {
     for beats in 0_u64.. {
         lock.beat();
         if beats == STARTED {
-            platform::release_startup_code();
+            platform::release_when_quiet();
         }
         tokio::time::sleep(beat::until(BEAT)).await;
     }

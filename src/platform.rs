@@ -352,11 +352,11 @@ pub fn neighbours(recent: &[Holder]) -> impl Iterator<Item = Holder> {
     })
 }
 
-/// Starting is over: gives back the memory of what only it needed, where that can be done. Within a
-/// runtime, which does so once more a while later.
-pub fn release_startup_code() {
+/// Starting is over: from now on gives back what memory is not in use, where that can be done, by a
+/// task of the runtime it is called in.
+pub fn release_when_quiet() {
     #[cfg(target_os = "linux")]
-    tokio::spawn(crate::linux::resident::release_startup_code());
+    tokio::spawn(crate::linux::resident::release_when_quiet());
 }
 
 /// Reads bytes as what Linux says of sockets' owners, for the fuzzer; elsewhere nothing does.

@@ -179,7 +179,7 @@ async fn run(
     let stopped = home.user_stopped();
     let mut metering: Option<Supervisor> = None;
     let mut code = OK;
-    platform::release_startup_code();
+    platform::release_when_quiet();
     loop {
         match &metering {
             None if !edge_only && !stopped.exists() => metering = Some(start_metering()),

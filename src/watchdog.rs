@@ -158,7 +158,7 @@ impl Actor for Watchdog {
 
     fn started(&mut self, ctx: &mut Self::Context) {
         self.birth.ready();
-        platform::release_startup_code();
+        platform::release_when_quiet();
         self.probe(ctx);
     }
 }

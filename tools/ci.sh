@@ -14,6 +14,8 @@ RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locke
 
 step dependencies
 tools/deny.sh
+# The fuzz targets have a lock file of their own; it must follow.
+cargo metadata --locked --format-version 1 --manifest-path fuzz/Cargo.toml >/dev/null
 
 step prices
 # The data is what the sources say; `pricing check`, below, says whether they agree.

@@ -127,7 +127,7 @@ async fn run(opts: EdgeOptions) -> u8 {
     let listener = Rc::new(listener);
     let mut serving = edge.accept(&listener);
     let door = edge.open_door(&home, &listener);
-    platform::release_startup_code();
+    platform::release_when_quiet();
     slog::info!(log, "edge serves"; "port" => edge.shared.edge_port, "image" => image);
     loop {
         match signals.next().await {

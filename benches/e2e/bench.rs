@@ -125,7 +125,9 @@ impl Bench<'_> {
             for target in side.targets().into_iter().filter(|t| *t != Target::Direct) {
                 let subject = self.stage.plain_subject(&cast, side, target);
                 let holder = self.stage.holder(&cast, side, target)?;
-                let idle = idle::idle(&subject, holder, n, self.scale.idle_watch);
+                let settle =
+                    if target == Target::Meter { self.scale.idle_settle } else { Duration::ZERO };
+                let idle = idle::idle(&subject, holder, n, self.scale.idle_watch, settle);
                 let held = self
                     .runtime
                     .block_on(idle)

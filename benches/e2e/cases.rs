@@ -152,6 +152,8 @@ pub struct Scale {
     pub idle_raw: usize,
     pub idle_tls: usize,
     pub idle_watch: Duration,
+    /// How long the product has for giving memory back: it looks every 10 s. The baselines don't.
+    pub idle_settle: Duration,
     pub fault: Duration,
     pub starts: usize,
 }
@@ -168,6 +170,7 @@ impl Scale {
         idle_raw: 9_900,
         idle_tls: 1_000,
         idle_watch: Duration::from_secs(2),
+        idle_settle: Duration::from_secs(22),
         fault: Duration::from_secs(9),
         starts: 7,
     };
@@ -183,6 +186,7 @@ impl Scale {
         idle_raw: 200,
         idle_tls: 100,
         idle_watch: Duration::from_millis(500),
+        idle_settle: Duration::ZERO,
         fault: Duration::from_secs(3),
         starts: 2,
     };

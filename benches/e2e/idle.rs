@@ -29,10 +29,19 @@ const LOOKS: usize = 8;
 const QUIET: f64 = 0.01;
 
 /// Opens `n` connections with one request each, leaves them alone, closes them. `holder` is the
-/// process whose memory is looked at.
-pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> Result<Held> {
+/// process whose memory is looked at, each time after `settle`.
+pub async fn idle(
+    subject: &Subject,
+    holder: u32,
+    n: usize,
+    watch: Duration,
+    settle: Duration,
+) -> Result<Held> {
     const OPENERS: usize = 8;
-    let memory = || resident(holder).context("the process is gone");
+    let memory = async || {
+        tokio::time::sleep(settle).await;
+        resident(holder).context("the process is gone")
+    };
     // What is done behind the answers has an end; then nothing is left to do.
     let cpu = async || {
         let (mut share, mut wakeups) = (1.0, None);
@@ -49,7 +58,7 @@ pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> 
         (share, wakeups)
     };
     let (cpu_before, _) = cpu().await;
-    let before = memory()?;
+    let before = memory().await?;
     let mut openers = JoinSet::new();
     for opener in 0..OPENERS {
         let net = subject.net.clone();
@@ -71,10 +80,10 @@ pub async fn idle(subject: &Subject, holder: u32, n: usize, watch: Duration) -> 
         open.extend(opened??);
     }
     let (cpu_at_n, wakeups_at_n) = cpu().await;
-    let at_n = memory()?;
+    let at_n = memory().await?;
     let tunnels = open.len() as u64;
     drop(open);
     tokio::time::sleep(Duration::from_millis(800)).await;
-    let after = memory()?;
+    let after = memory().await?;
     Ok(Held { tunnels, before, at_n, after, cpu_before, cpu_at_n, wakeups_at_n })
 }

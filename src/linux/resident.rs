@@ -53,14 +53,16 @@ impl Usage {
 /// When it is time.
 #[derive(Debug, Default)]
 struct Quiet {
+    /// CPU time at the last look and at the last release.
     cpu: u64,
+    cpu_then: u64,
     /// Faults up to the first look after the last release: what is always in use is back by then.
     settled: Option<u64>,
     released: bool,
 }
 
 impl Quiet {
-    /// More than this in a period is work.
+    /// More than this in a period is work; after so much in all there is something to free.
     const CPU: u64 = 5;
     /// A fault maps up to sixteen pages: fewer are not worth it.
     const FAULTS: u64 = 64;
@@ -72,8 +74,12 @@ impl Quiet {
         if self.released {
             self.settled = Some(now.faults);
         }
-        self.released =
-            !busy && now.faults.saturating_sub(self.settled.unwrap_or(0)) >= Self::FAULTS;
+        let mapped = now.faults.saturating_sub(self.settled.unwrap_or(0)) >= Self::FAULTS;
+        let worked = now.cpu.saturating_sub(self.cpu_then) >= Self::CPU;
+        self.released = !busy && (mapped || worked);
+        if self.released {
+            self.cpu_then = now.cpu;
+        }
         self.released
     }
 }
@@ -161,6 +167,9 @@ mod tests {
         assert!(!step(3200, 403));
         assert!(!step(3263, 404), "too little");
         assert!(step(3264, 405));
+        assert!(!step(3300, 406));
+        assert!(!step(3301, 409));
+        assert!(step(3301, 410), "what was freed makes no faults");
     }
 
     #[test]

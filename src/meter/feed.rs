@@ -1,8 +1,9 @@
 //! The way from the byte path to the observer: copies of the bytes, within a budget, never waited
 //! for.
 //!
-//! What does not fit is not queued: the connection becomes lossy and its observer gets no more.
-//! Header compression, chunks and content codings can't be followed across a gap.
+//! What does not fit is not queued: the connection becomes lossy, and its observer gets no more until
+//! a request of HTTP/1.1 begins and there is room again. Header compression, chunks and content codings
+//! can't be followed across a gap.
 
 mod queue;
 
@@ -14,6 +15,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::http::Side;
+use super::http1::begins_request;
 use super::pulse::Pulse;
 use queue::{Block, Blocks, What};
 
@@ -67,6 +69,10 @@ pub enum Seen<'a> {
         at: Instant,
         bytes: &'a [u8],
     },
+    /// What comes next does not follow on what came before; it begins with a request, if it does.
+    Gap {
+        at: Instant,
+    },
     /// `side` sends no more; `clean`: and said so.
     End {
         side: Side,
@@ -107,9 +113,9 @@ impl Progress {
         self.lossy.load(Ordering::Acquire)
     }
 
-    /// From now on the observer can't tell where exchanges begin and end.
-    pub fn set_lossy(&self) {
-        self.lossy.store(true, Ordering::Release);
+    /// Whether the observer can't tell where exchanges begin and end.
+    pub fn set_lossy(&self, lossy: bool) {
+        self.lossy.store(lossy, Ordering::Release);
     }
 
     pub fn set_open(&self, exchanges: usize) {
@@ -163,6 +169,8 @@ pub struct Feed {
     way: Arc<Way>,
     pulse: Arc<Pulse>,
     offered: u64,
+    /// Something did not fit, and what follows is left out; who spoke last.
+    gap: Option<Side>,
     /// Nothing more will be said.
     over: bool,
 }
@@ -187,26 +195,32 @@ pub fn feed(shared: &Arc<Budget>, limit: usize, pulse: &Arc<Pulse>) -> (Feed, Wa
         own: Budget::of(limit),
         shared: Arc::clone(shared),
     });
-    let feed = Feed { way: Arc::clone(&way), pulse: Arc::clone(pulse), offered: 0, over: false };
+    let feed = Feed {
+        way: Arc::clone(&way),
+        pulse: Arc::clone(pulse),
+        offered: 0,
+        gap: None,
+        over: false,
+    };
     (feed, Watch { way, block: Block::default() })
 }
 
 impl Feed {
-    /// Copies `bytes` for the observer, or gives it up.
+    /// Copies `bytes` for the observer, or leaves a gap.
     pub fn bytes(&mut self, side: Side, bytes: &[u8]) {
-        self.offered = self.offered.saturating_add(bytes.len() as u64);
-        if self.over {
+        if self.over || !self.goes_on(side, bytes) {
             return;
         }
         let way = &self.way;
         let cost = bytes.len().saturating_add(OVERHEAD);
         if !way.take(cost) {
-            return self.give_up();
+            return self.leave_gap(side);
         }
         if !way.waiting.push(What::Bytes(side), Instant::now(), bytes) {
             way.give_back(cost);
             return self.give_up();
         }
+        self.offered = self.offered.saturating_add(bytes.len() as u64);
         if way.own.used() > way.own.limit / URGENT_PART {
             way.news.notify_one();
         } else if !way.told.swap(true, Ordering::AcqRel) {
@@ -223,9 +237,10 @@ impl Feed {
         self.finish();
     }
 
+    /// Whether exchanges can't be told apart at the moment.
     #[must_use]
     pub fn is_lossy(&self) -> bool {
-        self.way.progress.is_lossy()
+        self.gap.is_some() || self.way.progress.is_lossy()
     }
 
     #[must_use]
@@ -254,8 +269,29 @@ impl Feed {
         self.way.news.notify_one();
     }
 
+    /// Whether there is no gap, or it ends with these bytes: who has read an answer asks again.
+    fn goes_on(&mut self, side: Side, bytes: &[u8]) -> bool {
+        let Some(last) = self.gap.replace(side) else {
+            self.gap = None;
+            return true;
+        };
+        let room = self.way.own.used() <= self.way.own.limit / 2;
+        let again = last == Side::Server && side == Side::Client && room && begins_request(bytes);
+        if again {
+            self.gap = None;
+        }
+        again
+    }
+
+    fn leave_gap(&mut self, side: Side) {
+        self.way.progress.set_lossy(true);
+        self.note(What::Gap);
+        self.gap = Some(side);
+    }
+
+    /// Nobody takes anything any more.
     fn give_up(&mut self) {
-        self.way.progress.set_lossy();
+        self.way.progress.set_lossy(true);
         self.finish();
     }
 
@@ -273,8 +309,7 @@ impl Drop for Feed {
 }
 
 impl Watch {
-    /// The next thing; `None` when the connection is over or was given up (see
-    /// [`Progress::is_lossy`]). `handle` has run when its bytes count as observed. Cancel-safe.
+    /// The next thing; `None` when the connection is over. `handle` has run when its bytes count as observed. Cancel-safe.
     pub async fn next<T>(&mut self, handle: impl FnOnce(Seen<'_>) -> T) -> Option<T> {
         tokio::task::consume_budget().await;
         while self.block.is_empty() {
@@ -339,10 +374,44 @@ mod tests {
         assert!(feed.is_lossy());
         feed.bytes(Side::Client, &[1; 1]);
         assert_eq!(shared.used(), 500 + OVERHEAD, "only what is queued is taken");
+        drop(feed);
         assert!(watch.next(|_| ()).await.is_some());
+        assert_eq!(watch.next(|seen| matches!(seen, Seen::Gap { .. })).await, Some(true));
         assert!(watch.next(|_| ()).await.is_none());
         assert!(watch.progress().is_lossy());
         assert_eq!(shared.used(), 0);
+    }
+
+    #[tokio::test]
+    async fn a_gap_ends_where_a_client_that_has_its_answer_asks_again() {
+        const ASK: &[u8] = b"POST /v1/x HTTP/1.1\r\n\r\n";
+        let (mut feed, mut watch) = super::feed(&Budget::new(10_000), 1_000, &Arc::default());
+        let progress = watch.progress();
+        let mut take = async || {
+            let seen = watch.next(|seen| match seen {
+                Seen::Bytes { bytes, .. } => bytes.to_vec(),
+                Seen::Gap { .. } => b"gap".to_vec(),
+                Seen::End { .. } | Seen::Closed { .. } => Vec::new(),
+            });
+            seen.await.expect("is not over")
+        };
+        feed.bytes(Side::Client, &[b'a'; 800]);
+        feed.bytes(Side::Server, &[b'b'; 800]);
+        feed.bytes(Side::Client, ASK);
+        assert_eq!(feed.boundary(), Boundary::Unknown);
+        assert_eq!(take().await, vec![b'a'; 800]);
+        feed.bytes(Side::Client, ASK);
+        feed.bytes(Side::Server, ASK);
+        feed.bytes(Side::Client, b"more of a body");
+        feed.bytes(Side::Client, ASK);
+        assert_eq!(take().await, b"gap", "no room, or not after an answer");
+        feed.bytes(Side::Server, b"HTTP/1.1 200 OK\r\n\r\n");
+        feed.bytes(Side::Client, ASK);
+        assert_eq!(take().await, ASK);
+        feed.bytes(Side::Client, b"body");
+        assert_eq!(take().await, b"body");
+        progress.set_lossy(false);
+        assert_eq!(feed.boundary(), Boundary::Between);
     }
 
     #[tokio::test]

@@ -16,6 +16,7 @@ use super::exchange::turns::{self, News, Turns};
 use super::exchange::{Exchange, ExchangeStart};
 use super::feed::{Closing, Progress, Seen, Watch};
 use super::http::{Cut, Follower, GaveUp, HttpEvent, RequestHead, Side, StreamId};
+use super::http1::begins_request;
 use super::ledger::Entry;
 use super::price::Book;
 use super::row::{Protocol, Row};
@@ -119,6 +120,10 @@ struct Observer {
     closing: Option<Closing>,
     /// What ends now does so because its bytes stopped, not because anybody said so.
     broken_off: bool,
+    /// Lost sight: nothing is followed until [`Observer::finds_its_way`].
+    lost: bool,
+    /// Who spoke last, as far as that is known.
+    last: Option<Side>,
     over: bool,
     unattributed: Vec<Row>,
     /// Exchanges that the register does not know of yet.
@@ -145,6 +150,8 @@ impl Observer {
             streams: BTreeMap::new(),
             closing: None,
             broken_off: false,
+            lost: false,
+            last: None,
             over: false,
             unattributed: Vec::new(),
             unregistered: 0,
@@ -165,7 +172,19 @@ impl Observer {
 
     fn look(&mut self, seen: Seen<'_>) {
         match seen {
-            Seen::Bytes { side, at, bytes } => self.bytes(side, at, bytes),
+            Seen::Bytes { side, at, bytes } => {
+                let last = self.last.replace(side);
+                if !self.lost || self.finds_its_way(last, side, bytes) {
+                    self.bytes(side, at, bytes);
+                }
+            }
+            Seen::Gap { at } => {
+                if !self.lost {
+                    self.give_up(GaveUp::Overrun, at);
+                }
+                // The feed goes on at such a place only.
+                self.last = Some(Side::Server);
+            }
             Seen::End { side, clean, at } => {
                 self.broken_off = !clean;
                 self.finish(&[side], at);
@@ -183,6 +202,16 @@ impl Observer {
                 self.over = true;
             }
         }
+    }
+
+    /// Whether what was lost can be left behind: a client of HTTP/1.1 that has its answer asks again.
+    fn finds_its_way(&mut self, last: Option<Side>, side: Side, bytes: &[u8]) -> bool {
+        let found = last == Some(Side::Server) && side == Side::Client && begins_request(bytes);
+        if found {
+            self.lost = false;
+            self.progress.set_lossy(false);
+        }
+        found
     }
 
     fn bytes(&mut self, side: Side, at: Instant, bytes: &[u8]) {
@@ -208,6 +237,7 @@ impl Observer {
         self.follower = (self.make)(self.subject.alpn.as_deref(), first);
         if self.follower.is_none() {
             self.give_up(GaveUp::UnknownProtocol, at);
+            self.over = true;
         } else if !first.is_empty() {
             self.follow(at, |follower, sink| follower.feed(Side::Client, first, sink));
         }
@@ -373,10 +403,11 @@ impl Observer {
 
     /// Ends everything that is open; each exchange is a row, and so is a connection without one.
     fn give_up(&mut self, reason: GaveUp, at: Instant) {
-        self.over = true;
+        self.lost = true;
         self.follower = None;
+        self.first.take();
         self.observed.lossy = Some(reason);
-        self.progress.set_lossy();
+        self.progress.set_lossy(true);
         let now = self.moment(at);
         let streams: Vec<StreamId> = self.streams.keys().copied().collect();
         if streams.is_empty() {
@@ -409,12 +440,8 @@ impl Observer {
         if self.over {
             return;
         }
-        if self.progress.is_lossy() {
-            self.give_up(GaveUp::Overrun, Instant::now());
-        } else {
-            // The pump's task was dropped in the middle.
-            self.see(Seen::Closed { how: Closing::Ours, at: Instant::now() });
-        }
+        // The pump's task was dropped in the middle.
+        self.see(Seen::Closed { how: Closing::Ours, at: Instant::now() });
     }
 
     fn start(&self, at: Timestamp) -> ExchangeStart {

@@ -15,6 +15,7 @@ const FULL: usize = 32 << 10;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum What {
     Bytes(Side),
+    Gap,
     End(Side, bool),
     Closed(Closing),
 }
@@ -49,6 +50,7 @@ impl Block {
             What::Bytes(side) => {
                 Seen::Bytes { side, at, bytes: self.bytes.get(from..from + length)? }
             }
+            What::Gap => Seen::Gap { at },
             What::End(side, clean) => Seen::End { side, clean, at },
             What::Closed(how) => Seen::Closed { how, at },
         };

@@ -45,6 +45,17 @@ impl Http1 {
     }
 }
 
+/// Whether a request begins there, for who has lost its place: its whole first line is.
+#[must_use]
+pub fn begins_request(bytes: &[u8]) -> bool {
+    let line = memchr::memchr(b'\n', bytes).and_then(|end| bytes.get(..end)).unwrap_or_default();
+    let Some(line) = line.strip_suffix(b"\r") else { return false };
+    let words: Vec<&[u8]> = line.splitn(4, |byte| *byte == b' ').collect();
+    let [method, target, b"HTTP/1.1" | b"HTTP/1.0"] = words[..] else { return false };
+    let known = (3..=7).contains(&method.len()) && method.iter().all(u8::is_ascii_uppercase);
+    known && target.starts_with(b"/")
+}
+
 #[derive(Debug)]
 struct Pending {
     stream: StreamId,

@@ -237,6 +237,31 @@ async fn a_feed_that_overflowed_ends_open_rows() {
 }
 
 #[tokio::test]
+async fn after_a_gap_the_next_request_has_its_row() {
+    const ANSWER: &[u8] = b"HTTP/1.1 204 No Content\r\n\r\n";
+    let bodied = b"POST /v1/long HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n";
+    let second = b"POST /v1/second HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+    for broken in [&[b'x'; 2 << 20][..], b"no such protocol\r\n\r\n"] {
+        let (rows, observed) = observed(None, nobody(), |feed| {
+            feed.bytes(Side::Client, bodied);
+            feed.bytes(Side::Server, broken);
+            feed.bytes(Side::Client, b"the body\n");
+            feed.bytes(Side::Client, second);
+            feed.bytes(Side::Server, b"rest of the first answer");
+            feed.bytes(Side::Client, second);
+            feed.bytes(Side::Server, ANSWER);
+            feed.closed(Closing::Orderly);
+        })
+        .await;
+        let told: Vec<_> = rows.iter().map(|row| (row.path.as_str(), row.completeness)).collect();
+        let expected = [("/v1/long", Completeness::Lossy), ("/v1/second", Completeness::Complete)];
+        assert_eq!(told, expected);
+        assert_eq!(observed.exchanges, 2);
+        assert!(observed.lossy.is_some());
+    }
+}
+
+#[tokio::test]
 async fn an_owner_found_late_is_written_all_the_same() {
     let (found, attribution) = watch::channel(None);
     let known = Attribution {

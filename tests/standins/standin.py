@@ -159,9 +159,15 @@ class Call:
             return default
 
     def _write(self, name, value):
-        path = os.path.join(self.dir, name)
+        path, text = os.path.join(self.dir, name), json.dumps(value)
+        try:
+            with open(path) as file:
+                if file.read() == text:
+                    return  # most calls only ask, and a file that is replaced waits for the disk
+        except FileNotFoundError:
+            pass
         with open(path + ".tmp", "w") as file:
-            json.dump(value, file, indent=1)
+            file.write(text)
         os.replace(path + ".tmp", path)
 
 

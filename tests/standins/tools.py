@@ -1,5 +1,5 @@
-"""Answers the calls of DIR/bin (see `call` and standin.py), each in a process of its own. Ends with its
-standard input.
+"""Answers the calls of DIR/bin (see `call` and standin.py), one after the other; where one is to hang,
+each in a process of its own. Ends with its standard input.
 
 A call is NUL-ended strings: how many follow, the tool, the caller's pid, some variables, the arguments.
 The answer is three: exit code, standard output, standard error.
@@ -12,6 +12,7 @@ import select
 import socket
 import sys
 import traceback
+from contextlib import redirect_stderr, redirect_stdout
 
 from standin import Call
 
@@ -29,13 +30,22 @@ def main(directory):
         readable, _, _ = select.select([listener, sys.stdin], [], [])
         if sys.stdin in readable:
             return
-        connection = listener.accept()[0]
-        if os.fork() == 0:
-            listener.close()
-            answer(directory, connection)
-            os._exit(0)
-        connection.close()
+        with listener.accept()[0] as connection:
+            if not may_hang(directory):
+                answer(directory, connection)
+            elif os.fork() == 0:
+                listener.close()
+                answer(directory, connection)
+                os._exit(0)
         reap()
+
+
+def may_hang(directory):
+    try:
+        with open(os.path.join(directory, "settings.json")) as file:
+            return '"hang"' in file.read()
+    except FileNotFoundError:
+        return False
 
 
 def reap():
@@ -47,25 +57,29 @@ def reap():
 
 
 def answer(directory, connection):
-    tool, caller, *rest = received(connection)
+    asked = received(connection)
+    if asked is None:
+        return  # whoever asked is gone
+    tool, caller, *rest = asked
     for name, value in zip(VARIABLES, rest):
         os.environ.pop(name, None)
         if value:
             os.environ[name] = value
-    sys.stdout, sys.stderr = io.StringIO(), io.StringIO()
+    said = io.StringIO(), io.StringIO()
     module, code = TOOLS[tool], 1
+    with redirect_stdout(said[0]), redirect_stderr(said[1]):
+        try:
+            call = Call(directory, tool, rest[len(VARIABLES):], int(caller), module.failure)
+            code = call.run(module.main, lambda: gone(connection))
+        except SystemExit as end:
+            print(end, file=sys.stderr)
+        except BaseException:
+            traceback.print_exc()
+    parts = (str(code), *(text.getvalue() for text in said))
     try:
-        call = Call(directory, tool, rest[len(VARIABLES):], int(caller), module.failure)
-        code = call.run(module.main, lambda: gone(connection))
-    except SystemExit as end:
-        print(end, file=sys.stderr)
-    except BaseException:
-        traceback.print_exc()
-    said = (str(code), sys.stdout.getvalue(), sys.stderr.getvalue())
-    try:
-        connection.sendall("".join(part + "\0" for part in said).encode())
+        connection.sendall("".join(part + "\0" for part in parts).encode())
     except OSError:
-        pass  # whoever asked is gone
+        pass  # likewise
 
 
 def gone(connection):
@@ -80,7 +94,7 @@ def received(connection):
     while b"\0" not in data or data.count(b"\0") <= int(data[: data.index(b"\0")]):
         more = connection.recv(65536)
         if not more:
-            os._exit(0)
+            return None
         data += more
     return [part.decode() for part in data.split(b"\0")[1:-1]]
 

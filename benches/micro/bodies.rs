@@ -69,6 +69,25 @@ pub(crate) fn gzip_mib() -> Case {
     decode("gzip", "gzip", encoder.finish().unwrap(), text.len() as u64)
 }
 
+/// A stream whose sender flushes each event, as they come.
+pub(crate) fn gzip_event() -> Case {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let mut pieces = Vec::new();
+    for event in stream(EVENTS).split_inclusive("\n\n") {
+        encoder.write_all(event.as_bytes()).unwrap();
+        encoder.flush().unwrap();
+        pieces.push(std::mem::take(encoder.get_mut()));
+    }
+    Case::new("gzip-event", "event", EVENTS as u64, move || {
+        let mut decoder = Decoder::new("gzip", 64 << 20).unwrap();
+        let mut length = 0;
+        for piece in &pieces {
+            decoder.feed(piece, &mut |bytes| length += bytes.len()).unwrap();
+        }
+        length
+    })
+}
+
 pub(crate) fn brotli_mib() -> Case {
     let text = stream(7000);
     let mut encoded = Vec::new();

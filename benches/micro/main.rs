@@ -47,6 +47,7 @@ const CASES: &[fn() -> Case] = &[
     bodies::sse_event,
     bodies::sse_mib,
     bodies::gzip_mib,
+    bodies::gzip_event,
     bodies::brotli_mib,
     bodies::zstd_mib,
     bodies::anthropic_event,

@@ -31,6 +31,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -224,7 +225,7 @@ impl Default for Start {
 #[derive(Debug)]
 pub struct Edge {
     pub shared: Rc<Shared>,
-    spooler: JoinHandle<()>,
+    spooler: Option<thread::JoinHandle<()>>,
     tree: supervisor::Supervisor,
     journal: Journal,
 }
@@ -245,7 +246,8 @@ impl Edge {
         let tree = tree(&health, &home.control_socket(), journal.clone(), &log);
         health.supervised_by(tree.clone());
         let (spool, write) = Spool::new(home.passthrough_spool());
-        let spooler = tokio::spawn(write);
+        // Without it lines are dropped and counted.
+        let spooler = thread::Builder::new().name("spool".to_owned()).spawn(write).ok();
         let counters = Arc::new(Counters::resume(start.totals));
         let tunnels = Tunnels::new(account(&counters, &spool))?;
         let shared = Rc::new(Shared {
@@ -347,7 +349,7 @@ impl Edge {
         let Self { shared, spooler, tree, journal } = self;
         if let Ok(shared) = Rc::try_unwrap(shared) {
             drop(shared);
-            let _ = spooler.await;
+            let _ = tokio::task::spawn_blocking(|| spooler.map(thread::JoinHandle::join)).await;
         }
         let _ = timeout(LAST, tree.shutdown()).await;
         journal.flush(LAST);

@@ -1,7 +1,8 @@
 //! What was not metered: raw tunnels to metered hosts, one line when one begins and one when it
 //! ends, for the daemon to ingest. The second tells all that the first did, so either will do.
 //!
-//! Written in batches on a blocking thread. A tunnel waits for the line of its beginning, so that a
+//! Written in batches by a thread of its own, which is there before it is needed: the first tunnel
+//! after the daemon's death is not to wait for one. A tunnel waits for the line of its beginning, so that a
 //! killed edge leaves none unaccounted; but only for a moment, and not at all while the file is slow.
 //! No trouble with the file is ever the traffic's: lines are dropped and counted instead.
 
@@ -80,32 +81,26 @@ struct State {
 }
 
 impl Spool {
-    /// The handle, and the task that writes until every handle is gone.
-    pub fn new(path: PathBuf) -> (Self, impl Future<Output = ()> + Send + 'static) {
+    /// The handle, and what writes until every handle is gone.
+    pub fn new(path: PathBuf) -> (Self, impl FnOnce() + Send + 'static) {
         let (queue, mut lines) = mpsc::channel::<Queued>(QUEUE);
         let state = Arc::new(State::default());
         let spool = Self { queue, state: Arc::clone(&state) };
-        let write = async move {
+        let write = move || {
             let mut file = Writer { path, file: None, told: 0, told_since: 0 };
             let mut batch = Vec::new();
-            while lines.recv_many(&mut batch, BATCH).await > 0 {
+            while lines.blocking_recv_many(&mut batch, BATCH) > 0 {
                 let count = batch.len() as u64;
                 let text = encode(batch.iter().map(|queued| &queued.line));
-                let dropped = state.dropped.load(Ordering::Relaxed);
-                let written = tokio::task::spawn_blocking(move || {
-                    let written = file.append(&text, MAX_FILE);
-                    file.tell(if written { dropped } else { dropped + count }, written);
-                    (file, written)
-                });
-                let Ok((back, ok)) = written.await else { return };
-                file = back;
-                if !ok {
+                let written = file.append(&text, MAX_FILE);
+                if !written {
                     state.dropped.fetch_add(count, Ordering::Relaxed);
                 }
                 state.slow.store(false, Ordering::Relaxed);
                 for done in batch.drain(..).filter_map(|queued| queued.done) {
                     let _ = done.send(());
                 }
+                file.tell(state.dropped.load(Ordering::Relaxed), written);
                 state.unwritten.fetch_sub(count, Ordering::Relaxed);
             }
         };
@@ -291,7 +286,7 @@ mod tests {
         }
         assert_eq!(spool.dropped(), 0);
         drop(spool);
-        write.await;
+        std::thread::spawn(write).join().unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 1000);
     }
 
@@ -302,7 +297,7 @@ mod tests {
         spool.record(line("a"));
         let state = Arc::clone(&spool.state);
         drop(spool);
-        write.await;
+        std::thread::spawn(write).join().unwrap();
         assert_eq!(state.dropped.load(Ordering::Relaxed), 1);
     }
 
@@ -311,7 +306,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("p.jsonl");
         let (spool, write) = Spool::new(path.clone());
-        tokio::spawn(write);
+        std::thread::spawn(write);
         spool.begin(begun("a")).await;
         assert!(spool.state.slow.load(Ordering::Relaxed) || path.exists());
     }
@@ -327,7 +322,7 @@ mod tests {
         }
         assert_eq!(start.elapsed(), PATIENCE);
         drop(spool);
-        write.await;
+        std::thread::spawn(write).join().unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("p.jsonl")).unwrap().lines().count(), 100);
     }
 

@@ -258,3 +258,14 @@ proptest! {
         let _ = decode(ALL[which].0, 4 * MIB, encoded.chunks(piece));
     }
 }
+
+/// A decoder that looks into its window before anything is in it makes something up instead.
+#[test]
+fn what_refers_to_before_the_beginning_is_corrupt() {
+    let far = [0x78, 0x9c, 0x6a, 0xd0, 0x14, 0x47, 0x47, 0x47, 0x47, 0x47, 0x41, 0x47, 0x47, 0x47];
+    for size in [1, 5, far.len()] {
+        let mut decoder = Decoder::new("deflate", 1 << 20).expect("is known");
+        let fed = far.chunks(size).try_for_each(|piece| decoder.feed(piece, &mut |_| {}));
+        assert_eq!(fed, Err(Error::Corrupt), "in pieces of {size}");
+    }
+}

@@ -54,6 +54,10 @@ impl Deflater {
     pub(crate) fn payload(&mut self, message: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(message.len() * 2 + 128);
         self.compress.compress_vec(message, &mut out, FlushCompress::Sync).unwrap();
+        if out.is_empty() {
+            // zlib doesn't flush twice without anything between; an empty block says as much.
+            out.extend([0, 0, 0, 0xff, 0xff]);
+        }
         assert!(out.ends_with(&[0, 0, 0xff, 0xff]));
         out.truncate(out.len() - 4);
         if !self.takeover {

@@ -271,15 +271,10 @@ impl Feed {
 
     /// Whether there is no gap, or it ends with these bytes: who has read an answer asks again.
     fn goes_on(&mut self, side: Side, bytes: &[u8]) -> bool {
-        let Some(last) = self.gap.replace(side) else {
-            self.gap = None;
-            return true;
-        };
+        let Some(last) = self.gap else { return true };
         let room = self.way.own.used() <= self.way.own.limit / 2;
         let again = last == Side::Server && side == Side::Client && room && begins_request(bytes);
-        if again {
-            self.gap = None;
-        }
+        self.gap = (!again).then_some(side);
         again
     }
 

@@ -5,9 +5,10 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use rustls::ServerConfig;
+use rustls::crypto::{CryptoProvider, ring};
 use rustls::server::ProducesTickets;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{CipherSuite, ServerConfig};
 
 use super::signer::Signer;
 use super::{CaError, make};
@@ -56,10 +57,7 @@ impl Entry {
 
 impl Cache {
     pub(super) fn new() -> Result<Self, CaError> {
-        Ok(Self {
-            entries: Mutex::new(HashMap::new()),
-            tickets: rustls::crypto::ring::Ticketer::new()?,
-        })
+        Ok(Self { entries: Mutex::new(HashMap::new()), tickets: ring::Ticketer::new()? })
     }
 
     pub(super) fn config(
@@ -106,8 +104,34 @@ impl Cache {
             .with_cert_resolver(resolver);
         config.alpn_protocols = alpn.map(<[u8]>::to_vec).into_iter().collect();
         config.ticketer = Arc::clone(&self.tickets);
+        // Where AES is slow, so it is for the client, which says so by its order.
+        config.ignore_client_order = aes_in_hardware();
         Ok(Arc::new(config))
     }
+}
+
+/// AES-128 before AES-256: between two programs of one machine it protects as well, and its SHA-256
+/// costs a fraction of SHA-384 where only that has instructions.
+pub(super) fn provider() -> CryptoProvider {
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.sort_by_key(|suite| {
+        !matches!(
+            suite.suite(),
+            CipherSuite::TLS13_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256
+                | CipherSuite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256
+        )
+    });
+    provider
+}
+
+pub(super) fn aes_in_hardware() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("aes");
+    #[cfg(target_arch = "aarch64")]
+    return std::arch::is_aarch64_feature_detected!("aes");
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    false
 }
 
 fn mint(ca: &Signer, name: &str, now: SystemTime) -> Result<Leaf, CaError> {

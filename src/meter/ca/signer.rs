@@ -169,7 +169,7 @@ impl Signer {
         der: CertificateDer<'static>,
         issuer: Issuer<'static, KeyPair>,
     ) -> Result<Self, CaError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let provider = Arc::new(leaf::provider());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(der.clone())?;
         let verifier =

@@ -1,8 +1,10 @@
 use std::time::Duration;
 
 use rcgen::KeyPair;
+use rustls::crypto::ring;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::{CipherSuite, ClientConnection, ServerConnection};
 
 use super::signer::{Found, RENEW_BEFORE};
 use super::*;
@@ -84,6 +86,56 @@ fn configurations_are_kept_by_name_and_protocol() {
     let end = ca.server_config_at("a.example.com", None, late);
     assert!(matches!(end, Err(CaError::NotValidNow)));
     assert!(matches!(ca.current.examine(&[], late).unwrap(), Found::Unfit(Unfit::Expired)));
+}
+
+/// What a client that offers these, in this order, and the tap agree on.
+fn agreed(ca: &Ca, offer: &[CipherSuite]) -> Option<CipherSuite> {
+    let mut provider = ring::default_provider();
+    provider.cipher_suites.retain(|suite| offer.contains(&suite.suite()));
+    provider.cipher_suites.sort_by_key(|s| offer.iter().position(|o| *o == s.suite()));
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(ca.certificate().clone()).unwrap();
+    let config = rustls::ClientConfig::builder_with_provider(Arc::new(provider))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = "api.example.com";
+    let mut client = ClientConnection::new(config.into(), name.try_into().unwrap()).unwrap();
+    let mut server = ServerConnection::new(ca.server_config(name, None).unwrap()).unwrap();
+    while client.is_handshaking() || server.is_handshaking() {
+        let mut wire = Vec::new();
+        while client.wants_write() {
+            client.write_tls(&mut wire).unwrap();
+        }
+        server.read_tls(&mut &wire[..]).unwrap();
+        server.process_new_packets().unwrap();
+        wire.clear();
+        while server.wants_write() {
+            server.write_tls(&mut wire).unwrap();
+        }
+        client.read_tls(&mut &wire[..]).unwrap();
+        client.process_new_packets().unwrap();
+    }
+    client.negotiated_cipher_suite().map(|suite| suite.suite())
+}
+
+#[test]
+fn the_cheapest_cipher_that_the_client_has_is_taken() {
+    use CipherSuite::*;
+    let (_dir, home) = home();
+    let ca = Ca::load_or_create(&home, &hosts(&["api.example.com"]), &log()).unwrap();
+    let all = [TLS13_CHACHA20_POLY1305_SHA256, TLS13_AES_256_GCM_SHA384, TLS13_AES_128_GCM_SHA256];
+    let old = [TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256];
+    if leaf::aes_in_hardware() {
+        assert_eq!(agreed(&ca, &all), Some(all[2]));
+        assert_eq!(agreed(&ca, &old), Some(old[1]));
+    } else {
+        assert_eq!(agreed(&ca, &all), Some(all[0]));
+    }
+    for only in all.into_iter().chain(old) {
+        assert_eq!(agreed(&ca, &[only]), Some(only));
+    }
 }
 
 fn retired(home: &Home) -> Vec<CertificateDer<'static>> {

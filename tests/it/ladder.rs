@@ -1,10 +1,12 @@
 //! More rungs of the failure ladder, under live traffic: exhausted limits, a control socket that is
 //! gone or another's, providers that misbehave, a daemon that freezes at the worst moment.
 
+use std::collections::HashSet;
 use std::fs;
 use std::io::Write;
 use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Barrier;
 
@@ -42,6 +44,12 @@ fn descriptors(pid: u32) -> u64 {
     all.filter_map(|fd| number(fd.file_name())).filter(|n| *n < 200).count() as u64
 }
 
+fn sockets(pid: u32) -> HashSet<PathBuf> {
+    let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let links = all.filter_map(|fd| fs::read_link(fd.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).collect()
+}
+
 /// Limits of another process are Linux's.
 fn can_limit() -> bool {
     let can = Command::new("prlimit").arg("--version").output().is_ok();
@@ -73,14 +81,16 @@ fn an_edge_out_of_descriptors_serves_late_but_serves() {
     let mut idle = Vec::new();
     stand.wait("a full table", || {
         // One at a time, as none may wait in the queue; half a head, as that causes no probe.
-        let before = descriptors(edge);
-        if before < most {
+        let before = sockets(edge);
+        let full = descriptors(edge) >= most;
+        if !full {
             let mut tcp = TcpStream::connect(stand.edge).unwrap();
             tcp.write_all(b"CONNECT api.").unwrap();
             idle.push(tcp);
-            stand.wait("its descriptor", || descriptors(edge) > before);
+            // Not by their number: something else may close meanwhile.
+            stand.wait("its descriptor", || !sockets(edge).is_subset(&before));
         }
-        before == most
+        full
     });
     // Room for one client, and none for its provider.
     idle.pop();

@@ -3,6 +3,8 @@ mod table;
 
 use std::sync::Mutex;
 
+use proptest::prelude::*;
+
 use super::*;
 use crate::meter::attribution::Method;
 use crate::meter::feed::{Budget, Feed, feed};
@@ -258,6 +260,34 @@ async fn after_a_gap_the_next_request_has_its_row() {
         assert_eq!(told, expected);
         assert_eq!(observed.exchanges, 2);
         assert!(observed.lossy.is_some());
+    }
+}
+
+proptest! {
+    /// In whatever pieces, and whichever answer is too much.
+    #[test]
+    fn a_gap_costs_one_row(asked in 1_usize..6, lost in 0_usize..5, piece in 1_usize..200) {
+        let lost = lost % asked;
+        let script = |feed: &mut Feed| {
+            for n in 0..asked {
+                let ask = format!("POST /v1/{n} HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc");
+                let (line, rest) = ask.split_at(ask.find('\n').unwrap() + 1);
+                feed.bytes(Side::Client, line.as_bytes());
+                rest.as_bytes().chunks(piece).for_each(|bytes| feed.bytes(Side::Client, bytes));
+                let length = if n == lost { 2 << 20 } else { 5 };
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+                head.as_bytes().chunks(piece).for_each(|bytes| feed.bytes(Side::Server, bytes));
+                feed.bytes(Side::Server, &vec![b'x'; length]);
+            }
+            feed.closed(Closing::Orderly);
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (rows, _) = runtime.block_on(observed(None, nobody(), script));
+        let told: Vec<_> = rows.iter().map(|row| (row.path.clone(), row.completeness)).collect();
+        let expected: Vec<_> = (0..asked)
+            .map(|n| (format!("/v1/{n}"), if n == lost { Completeness::Lossy } else { Completeness::Complete }))
+            .collect();
+        prop_assert_eq!(told, expected);
     }
 }
 

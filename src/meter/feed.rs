@@ -15,7 +15,7 @@ use std::time::Instant;
 use tokio::sync::Notify;
 
 use super::http::Side;
-use super::http1::begins_request;
+use super::http1::asks_again;
 use super::pulse::Pulse;
 use queue::{Block, Blocks, What};
 
@@ -273,7 +273,7 @@ impl Feed {
     fn goes_on(&mut self, side: Side, bytes: &[u8]) -> bool {
         let Some(last) = self.gap else { return true };
         let room = self.way.own.used() <= self.way.own.limit / 2;
-        let again = last == Side::Server && side == Side::Client && room && begins_request(bytes);
+        let again = room && asks_again(Some(last), side, bytes);
         self.gap = (!again).then_some(side);
         again
     }

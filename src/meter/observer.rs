@@ -16,7 +16,7 @@ use super::exchange::turns::{self, News, Turns};
 use super::exchange::{Exchange, ExchangeStart};
 use super::feed::{Closing, Progress, Seen, Watch};
 use super::http::{Cut, Follower, GaveUp, HttpEvent, RequestHead, Side, StreamId};
-use super::http1::begins_request;
+use super::http1::asks_again;
 use super::ledger::Entry;
 use super::price::Book;
 use super::row::{Protocol, Row};
@@ -206,7 +206,7 @@ impl Observer {
 
     /// Whether what was lost can be left behind: a client of HTTP/1.1 that has its answer asks again.
     fn finds_its_way(&mut self, last: Option<Side>, side: Side, bytes: &[u8]) -> bool {
-        let found = last == Some(Side::Server) && side == Side::Client && begins_request(bytes);
+        let found = asks_again(last, side, bytes);
         if found {
             self.lost = false;
             self.progress.set_lossy(false);

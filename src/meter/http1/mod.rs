@@ -45,9 +45,15 @@ impl Http1 {
     }
 }
 
-/// Whether a request begins there, for who has lost its place: its whole first line is.
+/// Whether a client that has its answer asks again with these bytes, where `last` spoke before: there
+/// whoever has lost its place finds it again.
 #[must_use]
-pub fn begins_request(bytes: &[u8]) -> bool {
+pub fn asks_again(last: Option<Side>, side: Side, bytes: &[u8]) -> bool {
+    last == Some(Side::Server) && side == Side::Client && begins_request(bytes)
+}
+
+/// Whether the whole first line of a request is there.
+fn begins_request(bytes: &[u8]) -> bool {
     let line = memchr::memchr(b'\n', bytes).and_then(|end| bytes.get(..end)).unwrap_or_default();
     let Some(line) = line.strip_suffix(b"\r") else { return false };
     let words: Vec<&[u8]> = line.splitn(4, |byte| *byte == b' ').collect();

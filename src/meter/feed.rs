@@ -21,7 +21,7 @@ use queue::{Block, Blocks, What};
 
 /// What something that waits costs besides its bytes.
 const OVERHEAD: usize = 64;
-/// The part of the own budget at which the observer is told at once.
+/// The part of a budget, the own or the shared one, at which the observer is told at once.
 const URGENT_PART: usize = 8;
 
 /// A bound on bytes that wait; one for the process, one for each connection.
@@ -44,6 +44,10 @@ impl Budget {
     #[must_use]
     pub fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    fn is_urgent(&self) -> bool {
+        self.used() > self.limit / URGENT_PART
     }
 
     /// All of it or nothing.
@@ -221,7 +225,7 @@ impl Feed {
             return self.give_up();
         }
         self.offered = self.offered.saturating_add(bytes.len() as u64);
-        if way.own.used() > way.own.limit / URGENT_PART {
+        if way.own.is_urgent() || way.shared.is_urgent() {
             way.news.notify_one();
         } else if !way.told.swap(true, Ordering::AcqRel) {
             self.pulse.news(&way.news);
@@ -235,6 +239,11 @@ impl Feed {
     pub fn closed(&mut self, how: Closing) {
         self.note(What::Closed(how));
         self.finish();
+    }
+
+    /// The observer looks now, not when the pulse says so: somebody waits for [`boundary`](Self::boundary).
+    pub fn hurry(&self) {
+        self.way.news.notify_one();
     }
 
     /// Whether exchanges can't be told apart at the moment.
@@ -357,6 +366,10 @@ impl Drop for Watch {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
     use super::*;
 
     #[tokio::test]
@@ -421,6 +434,26 @@ mod tests {
         assert_eq!(shared.used(), 0);
         one.bytes(Side::Server, &[0; 1]);
         assert!(one.is_lossy());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn much_that_waits_and_haste_do_not_wait_for_the_pulse() {
+        let pulse = Pulse::start(&tokio::runtime::Handle::current());
+        let shared = Budget::new(8_000);
+        let (mut one, first) = super::feed(&shared, 8_000, &pulse);
+        let (mut two, second) = super::feed(&shared, 8_000, &pulse);
+        let start = Instant::now();
+        one.bytes(Side::Client, b"the pulse rests from now on");
+        first.way.news.notified().await;
+        two.bytes(Side::Client, &[0; 100]);
+        second.way.news.notified().await;
+        let rested = Instant::now();
+        assert!(rested > start, "a little waits");
+        two.bytes(Side::Client, &[0; 900]);
+        second.way.news.notified().await;
+        one.hurry();
+        first.way.news.notified().await;
+        assert_eq!(rested.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test]

@@ -178,6 +178,7 @@ async fn settle(meter: &Meter, deadline: Instant) -> bool {
             return false;
         }
         let busy = meter.tap().is_some_and(|tap| {
+            tap.hurry();
             let now = tap.snapshot();
             now.observer_bytes > 0 || now.closing > 0
         });

@@ -254,6 +254,11 @@ impl Tap {
         }
     }
 
+    /// Observers look at what waits for them now: somebody waits for their rows.
+    pub fn hurry(&self) {
+        self.pulse.hurry();
+    }
+
     #[must_use]
     pub fn snapshot(&self) -> TapSnapshot {
         let mut snapshot = self.counters.snapshot();

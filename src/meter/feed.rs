@@ -227,8 +227,8 @@ impl Feed {
         self.offered = self.offered.saturating_add(bytes.len() as u64);
         if way.own.is_urgent() || way.shared.is_urgent() {
             way.news.notify_one();
-        } else if !way.told.swap(true, Ordering::AcqRel) {
-            self.pulse.news(&way.news);
+        } else {
+            self.tell();
         }
     }
 
@@ -239,11 +239,6 @@ impl Feed {
     pub fn closed(&mut self, how: Closing) {
         self.note(What::Closed(how));
         self.finish();
-    }
-
-    /// The observer looks now, not when the pulse says so: somebody waits for [`boundary`](Self::boundary).
-    pub fn hurry(&self) {
-        self.way.news.notify_one();
     }
 
     /// Whether exchanges can't be told apart at the moment.
@@ -275,7 +270,14 @@ impl Feed {
         if !self.way.waiting.push(what, Instant::now(), &[]) {
             return self.give_up();
         }
-        self.way.news.notify_one();
+        self.tell();
+    }
+
+    /// The observer looks when the pulse says so.
+    fn tell(&self) {
+        if !self.way.told.swap(true, Ordering::AcqRel) {
+            self.pulse.news(&self.way.news);
+        }
     }
 
     /// Whether there is no gap, or it ends with these bytes: who has read an answer asks again.
@@ -302,7 +304,7 @@ impl Feed {
     fn finish(&mut self) {
         self.over = true;
         self.way.waiting.finish();
-        self.way.news.notify_one();
+        self.tell();
     }
 }
 
@@ -437,7 +439,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn much_that_waits_and_haste_do_not_wait_for_the_pulse() {
+    async fn much_that_waits_does_not_wait_for_the_pulse() {
         let pulse = Pulse::start(&tokio::runtime::Handle::current());
         let shared = Budget::new(8_000);
         let (mut one, first) = super::feed(&shared, 8_000, &pulse);
@@ -445,14 +447,13 @@ mod tests {
         let start = Instant::now();
         one.bytes(Side::Client, b"the pulse rests from now on");
         first.way.news.notified().await;
+        assert_eq!(start.elapsed(), Duration::ZERO);
         two.bytes(Side::Client, &[0; 100]);
         second.way.news.notified().await;
         let rested = Instant::now();
         assert!(rested > start, "a little waits");
         two.bytes(Side::Client, &[0; 900]);
         second.way.news.notified().await;
-        one.hurry();
-        first.way.news.notified().await;
         assert_eq!(rested.elapsed(), Duration::ZERO);
     }
 

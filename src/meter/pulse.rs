@@ -5,9 +5,11 @@
 //! of its bytes costs more than what it does then. So the first news after a quiet while wakes its
 //! observer; what comes in the rest after that waits for the end of the rest, when every observer
 //! with news is told in one go: a longer rest makes an event of a stream and a request cheaper, as more
-//! of them are dealt with at a time. Who can't wait for it says [`Pulse::hurry`].
+//! of them are dealt with at a time, and the ledger's writer gets their rows at a time too. Who can't
+//! wait for it says [`Pulse::hurry`].
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -32,6 +34,8 @@ struct Beat {
 #[derive(Debug, Default)]
 struct State {
     resting: bool,
+    /// No rests any more.
+    awake: bool,
     /// To be told at the end of the rest.
     due: Vec<Arc<Notify>>,
 }
@@ -54,7 +58,10 @@ impl Pulse {
     pub fn news(&self, observer: &Arc<Notify>) {
         let Some(beat) = &self.beat else { return observer.notify_one() };
         {
-            let mut state = beat.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut state = beat.lock();
+            if state.awake {
+                return observer.notify_one();
+            }
             if state.resting {
                 return state.due.push(Arc::clone(observer));
             }
@@ -66,12 +73,17 @@ impl Pulse {
 
     /// All that have news look now; the rest goes on.
     pub fn hurry(&self) {
-        let Some(beat) = &self.beat else { return };
-        let due = {
-            let mut state = beat.state.lock().unwrap_or_else(PoisonError::into_inner);
-            std::mem::take(&mut state.due)
-        };
-        due.iter().for_each(|observer| observer.notify_one());
+        if let Some(beat) = &self.beat {
+            Beat::tell(&beat.due());
+        }
+    }
+
+    /// From now on everybody looks at once.
+    pub fn stay_awake(&self) {
+        if let Some(beat) = &self.beat {
+            beat.lock().awake = true;
+            self.hurry();
+        }
     }
 }
 
@@ -81,20 +93,32 @@ impl Beat {
             self.begun.notified().await;
             loop {
                 sleep(REST).await;
-                let due = self.due();
+                let due = self.end_of_rest();
                 if due.is_empty() {
                     break;
                 }
-                due.iter().for_each(|observer| observer.notify_one());
+                Self::tell(&due);
             }
         }
     }
 
     /// Those that have news; without any the rest is over.
-    fn due(&self) -> Vec<Arc<Notify>> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+    fn end_of_rest(&self) -> Vec<Arc<Notify>> {
+        let mut state = self.lock();
         state.resting = !state.due.is_empty();
-        std::mem::take(&mut state.due)
+        mem::take(&mut state.due)
+    }
+
+    fn due(&self) -> Vec<Arc<Notify>> {
+        mem::take(&mut self.lock().due)
+    }
+
+    fn tell(due: &[Arc<Notify>]) {
+        due.iter().for_each(|observer| observer.notify_one());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,6 +162,13 @@ mod tests {
         observers[1].notified().await;
         assert_eq!(start.elapsed(), Duration::ZERO);
         // The rest goes on.
+        pulse.news(&observers[1]);
+        observers[1].notified().await;
+        assert_eq!(start.elapsed(), REST);
+        // Until there are none any more.
+        pulse.news(&observers[0]);
+        pulse.stay_awake();
+        observers[0].notified().await;
         pulse.news(&observers[1]);
         observers[1].notified().await;
         assert_eq!(start.elapsed(), REST);

@@ -146,7 +146,6 @@ async fn drain<C: Peer, S: Peer>(
         }
         quiet = if flow.moved() == moved { quiet + 1 } else { 0 };
         moved = flow.moved();
-        feed.hurry();
         let enough = match feed.boundary() {
             Boundary::Between => QUIET_BETWEEN,
             Boundary::Fresh => QUIET_FRESH,

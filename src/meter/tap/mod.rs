@@ -219,6 +219,8 @@ impl Tap {
             }
             Stage::Draining | Stage::Cut => false,
         });
+        // Who wants to close a connection waits for what was seen of it.
+        self.pulse.stay_awake();
         let mut open = self.open.subscribe();
         if timeout(deadline, open.wait_for(|n| *n == 0)).await.is_ok() {
             return true;

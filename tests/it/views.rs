@@ -68,7 +68,8 @@ fn on_a_terminal(stand: &Stand, keys: &str, args: &[&str]) -> Value {
     clean(&mut command, stand.scratch());
     command.envs(top.get_envs().filter_map(|(k, v)| Some((k, v?)))).env("TERM", "xterm");
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/on_terminal.py");
-    command.args([script, "tokens/s", keys]).arg(binary()).args(args);
+    // Shown last: Ctrl-C has the terminal forget what nobody has read of it.
+    command.args([script, "q ends", keys]).arg(binary()).args(args);
     let output = command.output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", show(&output)))
 }

@@ -81,7 +81,10 @@ pub async fn observe(
                     observer.settle();
                 }
             }
-            Ok(()) = attribution.changed() => observer.attribute(),
+            // Else it would look before its time, at half of what there is to see by then.
+            Ok(()) = attribution.changed(), if !observer.unattributed.is_empty() => {
+                observer.attribute();
+            }
         }
     }
     observer.end();

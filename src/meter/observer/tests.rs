@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::meter::attribution::Method;
 use crate::meter::feed::{Budget, Feed, feed};
+use crate::meter::pulse::Pulse;
 use crate::meter::row::Completeness;
 use crate::meter::websocket::tests::text;
 
@@ -318,6 +319,32 @@ async fn an_owner_found_late_is_written_all_the_same() {
         (row.project.as_deref(), row.project_source.as_deref()),
         (Some("shop"), Some("git"))
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_owner_found_in_a_rest_does_not_end_it() {
+    let pulse = Pulse::start(&tokio::runtime::Handle::current());
+    pulse.news(&Arc::default());
+    let (mut feed, watch) = feed(&Budget::new(1 << 20), 1 << 20, &pulse);
+    let (found, attribution) = watch::channel(None);
+    let rows = Arc::new(Rows::default());
+    let book = Arc::new(ArcSwap::from(Book::builtin()));
+    let sink: Arc<dyn RowSink> = rows.clone();
+    let observer = tokio::spawn(observe(watch, subject(None, attribution), sink, book, follower));
+    let others = async || {
+        for _ in 0..9 {
+            tokio::task::yield_now().await;
+        }
+    };
+    others().await;
+    feed.bytes(Side::Client, REQUEST);
+    found.send_replace(Some(Arc::default()));
+    others().await;
+    feed.bytes(Side::Server, b"HTTP/1.1 204 No Content\r\n\r\n");
+    feed.closed(Closing::Orderly);
+    observer.await.unwrap();
+    let rows = rows.0.lock().unwrap();
+    assert_eq!(rows.iter().map(|row| row.status).collect::<Vec<_>>(), [Some(204)]);
 }
 
 /// The search for the owner ends on another thread, at any moment.

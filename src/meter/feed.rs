@@ -185,6 +185,9 @@ pub struct Watch {
     way: Arc<Way>,
     /// What was taken out of the queue, to be dealt with one by one.
     block: Block,
+    /// The queue is not looked into before there was news: who polls, for whatever reason, does not
+    /// look before the pulse.
+    waits: bool,
 }
 
 /// A feed whose bytes count against `shared` and a limit of its own, and whose observer looks when
@@ -206,7 +209,7 @@ pub fn feed(shared: &Arc<Budget>, limit: usize, pulse: &Arc<Pulse>) -> (Feed, Wa
         gap: None,
         over: false,
     };
-    (feed, Watch { way, block: Block::default() })
+    (feed, Watch { way, block: Block::default(), waits: true })
 }
 
 impl Feed {
@@ -319,14 +322,18 @@ impl Watch {
     pub async fn next<T>(&mut self, handle: impl FnOnce(Seen<'_>) -> T) -> Option<T> {
         tokio::task::consume_budget().await;
         while self.block.is_empty() {
+            if self.waits {
+                self.way.news.notified().await;
+                self.waits = false;
+                // Before the look: what comes after it is told again.
+                self.way.told.store(false, Ordering::Release);
+            }
             match self.way.waiting.take() {
                 queue::Taken::Block(block) => self.block = block,
                 queue::Taken::Over => return None,
                 queue::Taken::Nothing => {
                     self.block = Block::default();
-                    self.way.news.notified().await;
-                    // Before the next look: what comes after it is told again.
-                    self.way.told.store(false, Ordering::Release);
+                    self.waits = true;
                 }
             }
         }

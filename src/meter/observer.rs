@@ -81,10 +81,7 @@ pub async fn observe(
                     observer.settle();
                 }
             }
-            // Else it would look before its time, at half of what there is to see by then.
-            Ok(()) = attribution.changed(), if !observer.unattributed.is_empty() => {
-                observer.attribute();
-            }
+            Ok(()) = attribution.changed() => observer.attribute(),
         }
     }
     observer.end();

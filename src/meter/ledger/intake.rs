@@ -2,8 +2,8 @@
 //!
 //! `record` takes one short lock; only the first row after a pause wakes the writer, which then
 //! gathers what comes within [`GATHER`], or [`CROWD`] while there is much. So a row is on disk
-//! milliseconds after it was recorded, and little is lost with a killed process. The row is boxed before the lock, so a growing queue moves
-//! pointers only.
+//! milliseconds after it was recorded, and little is lost with a killed process. The row is boxed before
+//! the lock, so a growing queue moves pointers only.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;

@@ -53,11 +53,16 @@ pub fn clean_up(home: &Home) {
     let _ = fs::remove_dir_all(home.selftest().path());
 }
 
-/// Runs everything; `said` is called with each check as it is done.
+/// Runs everything; `said` is called with each check as it is done, `hurry` when the daemon should
+/// not wait any longer to look at what it has seen.
 ///
 /// # Errors
 /// When it could not even begin.
-pub fn run(subject: &Subject, said: &mut dyn FnMut(&Check)) -> Result<Report, Problem> {
+pub fn run(
+    subject: &Subject,
+    hurry: &dyn Fn(),
+    said: &mut dyn FnMut(&Check),
+) -> Result<Report, Problem> {
     let home = &subject.home;
     let io = |source| Problem::Io { home: home.clone(), source };
     let _lock = Notice::lock(home).map_err(io)?.ok_or(Problem::Busy)?;
@@ -77,7 +82,7 @@ pub fn run(subject: &Subject, said: &mut dyn FnMut(&Check)) -> Result<Report, Pr
         until: Timestamp::now().checked_add(LIFE).unwrap_or(Timestamp::MAX),
     };
     notice.write(home).map_err(io)?;
-    let mut bench = Bench { subject, origin, checks: Vec::new(), said, metered: 0 };
+    let mut bench = Bench { subject, origin, checks: Vec::new(), hurry, said, metered: 0 };
     bench.all();
     Ok(Report::new(bench.checks))
 }
@@ -94,6 +99,7 @@ struct Bench<'a> {
     subject: &'a Subject,
     origin: Origin,
     checks: Vec<Check>,
+    hurry: &'a dyn Fn(),
     said: &'a mut dyn FnMut(&Check),
     /// Requests that went by way of the daemon.
     metered: usize,
@@ -203,6 +209,7 @@ impl Bench<'_> {
         let served = self.origin.served();
         // The last ones: the raw tunnel's requests were before them.
         let sent = served.get(served.len().saturating_sub(self.metered)..).unwrap_or_default();
+        (self.hurry)();
         let end = Instant::now() + ROWS;
         let found = loop {
             let rows = self.rows();

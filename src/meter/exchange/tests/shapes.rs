@@ -228,6 +228,19 @@ pub(in crate::meter) fn shapes() -> Vec<Shape> {
             tokens: Tokens { image_input: Some(40), image_output: Some(30), ..tokens(50, 30) },
             surface: "openai.images",
         },
+        Shape {
+            name: "images, streamed",
+            case: streamed(
+                "api.openai.com",
+                "/v1/images/edits",
+                &[
+                    r#"{"type":"image_edit.partial_image","b64_json":"AA","partial_image_index":0,"size":"1024x1024"}"#,
+                    r#"{"type":"image_edit.completed","b64_json":"AAAA","quality":"high","usage":{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":30,"total_tokens":80}}"#,
+                ],
+            ),
+            tokens: Tokens { image_input: Some(40), image_output: Some(30), ..tokens(50, 30) },
+            surface: "openai.images",
+        },
     ]
 }
 

@@ -200,7 +200,7 @@ fn unit(kind: &str) -> &'static str {
     match kind {
         "request" => "Requests",
         "web_searches" | "file_searches" => "Searches",
-        "audio_seconds" => "Seconds",
+        "audio_seconds" | "prompt_audio_seconds" => "Seconds",
         "characters" => "Characters",
         "pages" => "Pages",
         kind if of_tokens.iter().any(|part| kind.contains(part)) => "Tokens",

@@ -181,6 +181,14 @@ impl<'a> Rates<'a> {
         }
     }
 
+    /// The model is billed by what was counted (seconds of audio); its tokens are told and cost nothing.
+    fn only_count(&self, usage: &Usage) -> bool {
+        let Entry { input, output, fees, .. } = self.plain;
+        input.is_none()
+            && output.is_none()
+            && usage.counts.iter().any(|(name, count)| *count > 0 && fees.contains_key(name))
+    }
+
     fn rule(&self, step: Option<u64>) -> String {
         let mut rule = self.model.label();
         let entry = self.variant.map_or(self.plain, |(_, entry)| entry);
@@ -224,6 +232,9 @@ impl Sum {
         usage: &Usage,
         notes: &mut Vec<String>,
     ) -> Result<Option<u64>, String> {
+        if rates.only_count(usage) {
+            return Ok(None);
+        }
         let total_input = tokens.total_input();
         let factor = factor(rates.model, usage, notes);
         let mut passed = None;

@@ -8,7 +8,7 @@ use super::error::in_stream;
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
 use crate::meter::price::nano_from_decimal;
-use crate::meter::usage::{Tokens, Usage, UsagePart};
+use crate::meter::usage::{Counts, Tokens, Usage, UsagePart};
 
 /// Usage comes once, in the document or in one of the last chunks, if it comes at all.
 #[derive(Debug, Default)]
@@ -53,6 +53,12 @@ impl Reader for Chat {
     fn reading(&self) -> Reading {
         let usage = self.usage.as_ref();
         let parts = self.parts();
+        let mut counts = Counts::default();
+        // Mistral bills what was said to it by the second, at another rate than a transcription.
+        let seconds = usage.and_then(|usage| count(usage, &["prompt_audio_seconds"]));
+        if let Some(seconds) = seconds.filter(|seconds| *seconds > 0) {
+            counts.insert("prompt_audio_seconds".to_owned(), seconds);
+        }
         Reading {
             model: self.model.clone(),
             id: self.id.clone(),
@@ -60,6 +66,7 @@ impl Reader for Chat {
                 state: state(usage.is_some(), self.over || self.finished),
                 tokens: usage.map(tokens).unwrap_or_default(),
                 parts,
+                counts,
                 tier: self
                     .tier
                     .clone()

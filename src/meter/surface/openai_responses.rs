@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::count::{count, minus, text};
 use super::error::in_stream;
-use super::openai_chat::{copilot_cost, cost};
+use super::openai_chat::{self, copilot_cost, cost};
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
 use crate::meter::quota;
@@ -86,8 +86,10 @@ impl Reader for Responses {
             tokens.image_output = tokens.image_output.or(tokens.output);
         }
         let mut counts = self.counts.clone();
-        // Transcriptions are billed by one or the other.
-        if let Some(seconds) = usage.and_then(|usage| count(usage, &["seconds"])) {
+        // Transcriptions are billed by one or the other; Mistral tells both, and bills seconds.
+        let seconds =
+            |usage| count(usage, &["seconds"]).or(count(usage, &["prompt_audio_seconds"]));
+        if let Some(seconds) = usage.and_then(seconds) {
             counts.insert("audio_seconds".to_owned(), seconds);
         }
         Reading {
@@ -160,6 +162,10 @@ fn cached_parts(usage: &Value) -> Cached {
 }
 
 pub(super) fn tokens(usage: &Value) -> Tokens {
+    if usage.get("input_tokens").is_none() && usage.get("prompt_tokens").is_some() {
+        // Others' audio says it like a chat.
+        return openai_chat::tokens(usage);
+    }
     // Audio and images write `token_details`, Responses `tokens_details`.
     let details = |side: &str, field: &str| {
         count(usage, &[&format!("{side}_tokens_details"), field])

@@ -2,11 +2,14 @@
 
 use serde_json::Value;
 
-use super::count::count;
+use super::count::{count, plus};
 use super::error::in_stream;
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
 use crate::meter::usage::{Tokens, Usage};
+
+/// What is billed and is no token.
+const COUNTED: [&str; 3] = ["search_units", "classifications", "images"];
 
 /// v2 (`usage`, `delta.usage`), v1 (`meta`, `response.meta`).
 #[derive(Debug, Default)]
@@ -34,17 +37,18 @@ impl Reader for Cohere {
 
     fn reading(&self) -> Reading {
         let field = |name| count(self.billed.as_ref()?, &[name]);
+        let counted = COUNTED.into_iter().filter_map(|name| Some((name.to_owned(), field(name)?)));
+        // Billed apart from text, at a rate of their own; ours are within the input.
+        let image = field("image_tokens");
         Reading {
             model: None,
             id: self.id.clone(),
             usage: Usage {
-                counts: field("search_units")
-                    .map(|units| ("search_units".to_owned(), units))
-                    .into_iter()
-                    .collect(),
+                counts: counted.collect(),
                 state: state(self.billed.is_some(), true),
                 tokens: Tokens {
-                    input: field("input_tokens"),
+                    input: plus(field("input_tokens"), image),
+                    image_input: image,
                     output: field("output_tokens"),
                     ..Tokens::default()
                 },

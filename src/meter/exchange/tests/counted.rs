@@ -1,4 +1,4 @@
-//! What is told later, or not at all and counted by the request.
+//! What is told later, or not at all and counted by the request; what is billed and is no token.
 
 use super::shapes::{case, streamed};
 use super::*;
@@ -75,4 +75,81 @@ fn what_no_answer_tells_is_counted_by_the_request_and_says_so() {
     assert_eq!(row.detail.counts.get("images_auto_auto"), Some(&1), "{:?}", row.detail);
     let odd = r#"{"model":"m","n":"x","size":"<script>"}"#;
     assert!(images(odd, none).row().detail.counts.is_empty());
+}
+
+#[test]
+fn what_is_billed_by_count_is_counted() {
+    let rerank = case(
+        "api.cohere.com",
+        "/v2/rerank",
+        r#"{"id":"r","results":[],"meta":{"billed_units":{"search_units":2.0}}}"#,
+    );
+    let rerank = Case { request: br#"{"model":"rerank-v3.5"}"#.to_vec(), ..rerank };
+    let embedded = |billed: &str| Case {
+        request: br#"{"model":"embed-v4.0"}"#.to_vec(),
+        ..case(
+            "api.cohere.com",
+            "/v2/embed",
+            &format!(r#"{{"id":"e","embeddings":{{}},"meta":{{"billed_units":{{{billed}}}}}}}"#),
+        )
+    };
+    let seen = embedded(r#""input_tokens":100,"image_tokens":1000"#).row();
+    assert_eq!((seen.tokens.input, seen.tokens.image_input), (Some(1100), Some(1000)));
+    // 0.12 and 0.47 dollars per million.
+    assert_eq!((seen.cost_nanousd, seen.cost_estimated), (Some(482_000), false), "{seen:?}");
+    let counted = embedded(r#""input_tokens":null,"images":1"#).row();
+    assert_eq!(counted.detail.counts.get("images"), Some(&1));
+    assert_eq!(counted.cost_nanousd, None, "what an image costs no source says");
+    let ocr = case(
+        "api.mistral.ai",
+        "/v1/ocr",
+        r#"{"pages":[],"model":"mistral-ocr-latest","usage_info":{"pages_processed":7}}"#,
+    );
+    let whisper = case(
+        "api.openai.com",
+        "/v1/audio/transcriptions",
+        r#"{"text":"x","usage":{"type":"duration","seconds":13}}"#,
+    );
+    let tools = case(
+        "api.openai.com",
+        "/v1/responses",
+        r#"{"object":"response","status":"completed","model":"gpt-4o-mini","output":[{"type":"file_search_call"},{"type":"file_search_call"},{"type":"code_interpreter_call"},{"type":"message"}],"usage":{"input_tokens":1,"output_tokens":1}}"#,
+    );
+    let whisper = Case { request: br#"{"model":"whisper-1"}"#.to_vec(), ..whisper };
+    let usage = r#""usage":{"prompt_audio_seconds":203,"prompt_tokens":4,"completion_tokens":635,"total_tokens":3264}"#;
+    let voxtral = case(
+        "api.mistral.ai",
+        "/v1/audio/transcriptions",
+        &format!(r#"{{"model":"voxtral-mini-latest","text":"x","segments":[],{usage}}}"#),
+    );
+    assert_eq!(
+        voxtral.row().tokens,
+        Tokens { input: Some(4), output: Some(635), ..Tokens::default() }
+    );
+    // Asked about by a chat, it costs something else.
+    let spoken = case(
+        "api.mistral.ai",
+        "/v1/chat/completions",
+        &format!(
+            r#"{{"model":"voxtral-mini-latest","choices":[{{"finish_reason":"stop"}}],{usage}}}"#
+        ),
+    )
+    .row();
+    assert_eq!((spoken.tokens.output, spoken.cost_nanousd), (Some(635), None), "{spoken:?}");
+    assert_eq!(spoken.detail.counts.get("prompt_audio_seconds"), Some(&203));
+    for (case, expected, cost, estimated) in [
+        (rerank, vec![("search_units", 2)], 4_000_000, false),
+        (ocr, vec![("pages", 7)], 28_000_000, false),
+        (whisper, vec![("audio_seconds", 13)], 1_300_000, false),
+        (voxtral, vec![("audio_seconds", 203)], 10_150_000, false),
+        // What has no price (the run) is said, and the rest is priced: 0.15 + 0.60 dollars per million,
+        // and 2.50 dollars per thousand searches.
+        (tools, vec![("code_runs", 1), ("file_searches", 2)], 5_000_750, true),
+    ] {
+        let row = case.row();
+        let found: Vec<_> = row.detail.counts.iter().map(|(k, v)| (k.as_str(), *v)).collect();
+        assert_eq!(found, expected);
+        assert_eq!(row.usage, UsageState::Reported);
+        assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(cost), estimated), "{row:?}");
+    }
 }

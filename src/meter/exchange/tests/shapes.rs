@@ -401,65 +401,6 @@ fn bedrock_names_its_requests() {
 }
 
 #[test]
-fn what_is_billed_by_count_is_counted() {
-    let rerank = case(
-        "api.cohere.com",
-        "/v2/rerank",
-        r#"{"id":"r","results":[],"meta":{"billed_units":{"search_units":2.0}}}"#,
-    );
-    let rerank = Case { request: br#"{"model":"rerank-v3.5"}"#.to_vec(), ..rerank };
-    let ocr = case(
-        "api.mistral.ai",
-        "/v1/ocr",
-        r#"{"pages":[],"model":"mistral-ocr-latest","usage_info":{"pages_processed":7}}"#,
-    );
-    let whisper = case(
-        "api.openai.com",
-        "/v1/audio/transcriptions",
-        r#"{"text":"x","usage":{"type":"duration","seconds":13}}"#,
-    );
-    let tools = case(
-        "api.openai.com",
-        "/v1/responses",
-        r#"{"object":"response","status":"completed","model":"gpt-4o-mini","output":[{"type":"file_search_call"},{"type":"file_search_call"},{"type":"code_interpreter_call"},{"type":"message"}],"usage":{"input_tokens":1,"output_tokens":1}}"#,
-    );
-    let whisper = Case { request: br#"{"model":"whisper-1"}"#.to_vec(), ..whisper };
-    let usage = r#""usage":{"prompt_audio_seconds":203,"prompt_tokens":4,"completion_tokens":635,"total_tokens":3264}"#;
-    let voxtral = case(
-        "api.mistral.ai",
-        "/v1/audio/transcriptions",
-        &format!(r#"{{"model":"voxtral-mini-latest","text":"x","segments":[],{usage}}}"#),
-    );
-    assert_eq!(voxtral.row().tokens, tokens(4, 635));
-    // Asked about by a chat, it costs something else.
-    let spoken = case(
-        "api.mistral.ai",
-        "/v1/chat/completions",
-        &format!(
-            r#"{{"model":"voxtral-mini-latest","choices":[{{"finish_reason":"stop"}}],{usage}}}"#
-        ),
-    )
-    .row();
-    assert_eq!((spoken.tokens.output, spoken.cost_nanousd), (Some(635), None), "{spoken:?}");
-    assert_eq!(spoken.detail.counts.get("prompt_audio_seconds"), Some(&203));
-    for (case, expected, cost, estimated) in [
-        (rerank, vec![("search_units", 2)], 4_000_000, false),
-        (ocr, vec![("pages", 7)], 28_000_000, false),
-        (whisper, vec![("audio_seconds", 13)], 1_300_000, false),
-        (voxtral, vec![("audio_seconds", 203)], 10_150_000, false),
-        // What has no price (the run) is said, and the rest is priced: 0.15 + 0.60 dollars per million,
-        // and 2.50 dollars per thousand searches.
-        (tools, vec![("code_runs", 1), ("file_searches", 2)], 5_000_750, true),
-    ] {
-        let row = case.row();
-        let found: Vec<_> = row.detail.counts.iter().map(|(k, v)| (k.as_str(), *v)).collect();
-        assert_eq!(found, expected);
-        assert_eq!(row.usage, UsageState::Reported);
-        assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(cost), estimated), "{row:?}");
-    }
-}
-
-#[test]
 fn quotas_come_in_headers_and_in_frames() {
     let mut claude = anthropic_stream();
     claude.response_headers = vec![("anthropic-ratelimit-unified-5h-utilization", "0.42")];

@@ -43,7 +43,14 @@ impl Reader for Chat {
             self.error = Some(in_stream(error));
         }
         self.finished |= found.field(Field::ChoiceFinish).is_some();
-        self.over |= event.is_none() && (self.usage.is_some() || self.finished);
+        self.over |= match event {
+            None => self.usage.is_some() || self.finished,
+            // Mistral's conversations name their events.
+            Some(name) => name == "conversation.response.done",
+        };
+        if event == Some("conversation.response.error") {
+            self.error = self.error.or(Some("in_stream"));
+        }
     }
 
     fn done(&mut self) {
@@ -54,6 +61,13 @@ impl Reader for Chat {
         let usage = self.usage.as_ref();
         let parts = self.parts();
         let mut counts = Counts::default();
+        let connector = |name| count(usage?, &["connectors", name]).filter(|count| *count > 0);
+        if let Some(runs) = connector("code_interpreter") {
+            counts.insert("code_runs".to_owned(), runs);
+        }
+        if let Some(images) = connector("image_generation") {
+            counts.insert("images".to_owned(), images);
+        }
         // Mistral bills what was said to it by the second, at another rate than a transcription.
         let seconds = usage.and_then(|usage| count(usage, &["prompt_audio_seconds"]));
         if let Some(seconds) = seconds.filter(|seconds| *seconds > 0) {
@@ -67,6 +81,7 @@ impl Reader for Chat {
                 tokens: usage.map(tokens).unwrap_or_default(),
                 parts,
                 counts,
+                web_searches: plus(connector("web_search"), connector("web_search_premium")),
                 tier: self
                     .tier
                     .clone()
@@ -111,8 +126,11 @@ pub(super) fn tokens(usage: &Value) -> Tokens {
     let total = count(usage, &["total_tokens"]);
     let beside = plus(plus(prompt, completion), reasoning);
     let outside = reasoning.is_some_and(|r| r > 0) && total.is_some() && total == beside;
+    // What Mistral's connectors gave the model to read; in the total and in nothing else.
+    let read = count(usage, &["connector_tokens"])
+        .filter(|read| total == plus(plus(prompt, completion), Some(*read)));
     Tokens {
-        input: minus(minus(prompt, cached), written)
+        input: plus(minus(minus(prompt, cached), written), read)
             .or_else(|| count(usage, &["prompt_cache_miss_tokens"])),
         cache_read: cached,
         cache_write_other: written,

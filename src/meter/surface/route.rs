@@ -90,7 +90,6 @@ const ENDS: &[(&str, Kind)] = &[
     ("/v1/messages", Kind::Messages),
     ("/chat/completions", Kind::Chat),
     ("/completions", Kind::Completions),
-    ("/v1/conversations", Kind::Chat),
     ("/responses/input_tokens", Kind::InputTokens),
     ("/responses", Kind::Responses),
     ("/responses/compact", Kind::Responses),
@@ -112,6 +111,7 @@ const OWN_ENDS: &[(&str, &str, Kind)] = &[
     ("cohere", "/embed", Kind::Cohere),
     ("cohere", "/rerank", Kind::Cohere),
     ("mistral", "/v1/ocr", Kind::Ocr),
+    ("mistral", "/v1/conversations", Kind::Chat),
     ("google", "/interactions", Kind::Interactions),
     // Elsewhere such paths are anybody's.
     ("ollama", "/api/chat", Kind::Ollama),
@@ -137,6 +137,10 @@ fn classify(provider: Option<&str>, path: &str) -> Class {
         && let Some((model, action)) = rest.rsplit_once('/')
     {
         return bedrock(model, action);
+    }
+    if provider == Some("mistral") && path.contains("/v1/conversations/") {
+        // Goes on with one, or begins it anew from somewhere.
+        return Kind::Chat.into();
     }
     let own = OWN_ENDS
         .iter()
@@ -276,6 +280,11 @@ mod tests {
             ("api.githubcopilot.com", "POST", "/v1/messages", Some(Kind::Messages), true),
             ("api.githubcopilot.com", "POST", "/mcp/readonly", None, false),
             ("api.mistral.ai", "POST", "/v1/ocr", Some(Kind::Ocr), true),
+            ("api.mistral.ai", "POST", "/v1/conversations", Some(Kind::Chat), true),
+            ("api.mistral.ai", "POST", "/v1/conversations/conv_1", Some(Kind::Chat), true),
+            ("api.mistral.ai", "POST", "/v1/conversations/conv_1/restart", Some(Kind::Chat), true),
+            ("api.mistral.ai", "GET", "/v1/conversations/conv_1", None, false),
+            ("api.openai.com", "POST", "/v1/conversations", None, false),
             ("api.mistral.ai", "POST", "/v1/fim/completions", Some(Kind::Completions), true),
             (
                 "generativelanguage.googleapis.com",

@@ -153,3 +153,33 @@ fn what_is_billed_by_count_is_counted() {
         assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(cost), estimated), "{row:?}");
     }
 }
+
+#[test]
+fn what_the_connectors_of_a_conversation_read_is_input() {
+    let usage = r#""usage":{"prompt_tokens":188,"completion_tokens":55,"total_tokens":7355,"connector_tokens":7112,"connectors":{"web_search":2,"code_interpreter":1}}"#;
+    let whole = case(
+        "api.mistral.ai",
+        "/v1/conversations/conv_1",
+        &format!(
+            r#"{{"object":"conversation.response","conversation_id":"conv_1","outputs":[],{usage}}}"#
+        ),
+    );
+    let events = format!(
+        "event: conversation.response.started\ndata: {{\"type\":\"conversation.response.started\",\"conversation_id\":\"conv_1\"}}\n\n\
+         event: message.output.delta\ndata: {{\"type\":\"message.output.delta\",\"model\":\"mistral-medium-latest\",\"content\":\"x\"}}\n\n\
+         event: conversation.response.done\ndata: {{\"type\":\"conversation.response.done\",{usage}}}\n\n"
+    );
+    let stream =
+        Case { media: "text/event-stream", ..case("api.mistral.ai", "/v1/conversations", &events) };
+    for case in [whole, stream] {
+        let case = Case { request: br#"{"model":"mistral-medium-latest"}"#.to_vec(), ..case };
+        let row = case.row();
+        assert_eq!((row.tokens.input, row.tokens.output), (Some(7300), Some(55)));
+        assert_eq!((row.usage, row.web_searches), (UsageState::Reported, Some(2)), "{row:?}");
+        assert_eq!(row.detail.counts.get("code_runs"), Some(&1));
+        assert!(
+            row.billable && row.cost_estimated,
+            "what no source has a price of is said: {row:?}"
+        );
+    }
+}

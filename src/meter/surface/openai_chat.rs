@@ -8,7 +8,15 @@ use super::error::in_stream;
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
 use crate::meter::price::nano_from_decimal;
-use crate::meter::usage::{Counts, Tokens, Usage, UsagePart};
+use crate::meter::usage::{Tokens, Usage, UsagePart};
+
+/// What Mistral bills besides tokens. What was said to a chat is billed by the second, at another rate
+/// than a transcription.
+const COUNTED: [(&str, &[&str]); 3] = [
+    ("code_runs", &["connectors", "code_interpreter"]),
+    ("images", &["connectors", "image_generation"]),
+    ("prompt_audio_seconds", &["prompt_audio_seconds"]),
+];
 
 /// Usage comes once, in the document or in one of the last chunks, if it comes at all.
 #[derive(Debug, Default)]
@@ -60,19 +68,9 @@ impl Reader for Chat {
     fn reading(&self) -> Reading {
         let usage = self.usage.as_ref();
         let parts = self.parts();
-        let mut counts = Counts::default();
-        let connector = |name| count(usage?, &["connectors", name]).filter(|count| *count > 0);
-        if let Some(runs) = connector("code_interpreter") {
-            counts.insert("code_runs".to_owned(), runs);
-        }
-        if let Some(images) = connector("image_generation") {
-            counts.insert("images".to_owned(), images);
-        }
-        // Mistral bills what was said to it by the second, at another rate than a transcription.
-        let seconds = usage.and_then(|usage| count(usage, &["prompt_audio_seconds"]));
-        if let Some(seconds) = seconds.filter(|seconds| *seconds > 0) {
-            counts.insert("prompt_audio_seconds".to_owned(), seconds);
-        }
+        let some = |path: &[&str]| count(usage?, path).filter(|count| *count > 0);
+        let counts =
+            COUNTED.iter().filter_map(|(name, path)| Some(((*name).to_owned(), some(path)?)));
         Reading {
             model: self.model.clone(),
             id: self.id.clone(),
@@ -80,8 +78,11 @@ impl Reader for Chat {
                 state: state(usage.is_some(), self.over || self.finished),
                 tokens: usage.map(tokens).unwrap_or_default(),
                 parts,
-                counts,
-                web_searches: plus(connector("web_search"), connector("web_search_premium")),
+                counts: counts.collect(),
+                web_searches: plus(
+                    some(&["connectors", "web_search"]),
+                    some(&["connectors", "web_search_premium"]),
+                ),
                 tier: self
                     .tier
                     .clone()

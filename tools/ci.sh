@@ -2,6 +2,8 @@
 # Everything that CI checks, in the order in which it fails fastest. `just ci` and .ci/run call this.
 set -euo pipefail
 cd "$(dirname "$0")/.."
+# Nothing is built twice from changed files, and nobody reads a debugger's tables here: less to write.
+export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 
 step() { printf '\n== %s (after %s s)\n' "$*" "$SECONDS"; }
 

@@ -159,13 +159,13 @@ unset RUSTUP_TOOLCHAIN
 case $mode in
   clippy | check)
     empty_tools
-    CARGO_TARGET_DIR=target/macos exec cargo "$mode" --target "$target" "$@"
+    exec cargo "$mode" --target "$target" "$@"
     ;;
   link)
     zig_tools
     # It never runs: dependencies need no optimising.
-    CARGO_TARGET_DIR=target/macos-link cargo build --config 'profile.dev.package."*".opt-level=0' --target "$target" "$@"
-    file target/macos-link/$target/*/halton-meter | tee -a /dev/stderr | grep -q 'Mach-O 64-bit arm64 executable'
+    cargo build --config 'profile.dev.package."*".opt-level=0' --target "$target" "$@"
+    file "${CARGO_TARGET_DIR:-target}/$target"/*/halton-meter | tee -a /dev/stderr | grep -q 'Mach-O 64-bit arm64 executable'
     ;;
   *)
     echo "usage: $0 [clippy|check|link|externs] [cargo arguments]" >&2

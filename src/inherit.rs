@@ -165,6 +165,21 @@ pub fn take(number: Number) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Whether this process was started with `signal` ignored (`nohup`, `trap ''`, a script's background
+/// job): what it starts in its place must not be ended by it either.
+#[must_use]
+#[expect(unsafe_code, reason = "no safe call reads a disposition without changing it")]
+pub fn ignored(signal: i32) -> bool {
+    let mut now = std::mem::MaybeUninit::<nix::libc::sigaction>::zeroed();
+    // SAFETY: no new disposition is given, so nothing changes; `now` has room for the present one, and
+    // all of its zeroes are one, too.
+    let now = unsafe {
+        nix::libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr());
+        now.assume_init()
+    };
+    now.sa_sigaction == nix::libc::SIG_IGN
+}
+
 /// Closes what the program that started us left open: a pipe of its own, say, whose other end waits for
 /// its close. Call it before this process opens anything.
 pub fn close_strays() {

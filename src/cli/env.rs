@@ -1,6 +1,7 @@
 //! The variables that send a program through the meter: for `run`, and for shells by `env`.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -16,6 +17,9 @@ use crate::meter::trust;
 
 /// Proxy variables; tools differ in which case they read.
 pub const PROXY_VARS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+/// Where a request to an `https://` address goes: tools look at the first of these that they know.
+const WAYS_OUT: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"];
 pub const NO_PROXY_VARS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// Variables that name a file of trusted roots. All but `NODE_EXTRA_CA_CERTS` and `DENO_CERT`
 /// *replace* a tool's own store, hence the bundle with the system's roots in it.
@@ -68,7 +72,7 @@ enum Shell {
 }
 
 pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, Failure> {
-    let present: BTreeMap<String, String> = std::env::vars().collect();
+    let present = present();
     let edge = ctx.loaded.config.edge.addr();
     let down = args.if_up && !answers(ctx);
     if args.unset || down {
@@ -107,6 +111,16 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
         }
     }
     Ok(Exit::OK)
+}
+
+/// The variables of this process, without those whose name or value is no text: no such one says
+/// anything to us.
+#[must_use]
+pub fn present() -> BTreeMap<String, String> {
+    let text = |(name, value): (OsString, OsString)| {
+        Some((name.into_string().ok()?, value.into_string().ok()?))
+    };
+    std::env::vars_os().filter_map(text).collect()
 }
 
 /// Every variable that we set.
@@ -195,7 +209,7 @@ pub fn foreign_proxy(
             p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host, p.port)
         })
     };
-    PROXY_VARS
+    WAYS_OUT
         .iter()
         .filter_map(|v| present.get(*v))
         .map(String::as_str)
@@ -250,5 +264,11 @@ mod tests {
             foreign_proxy(&map(&[("https_proxy", "http://proxy.corp:3128")]), edge),
             Some("http://proxy.corp:3128")
         );
+        let socks = ("ALL_PROXY", "socks5://proxy.corp:1080");
+        assert_eq!(foreign_proxy(&map(&[socks]), edge), Some(socks.1));
+        let both = map(&[socks, ("HTTP_PROXY", "http://plain.corp:3128")]);
+        assert_eq!(foreign_proxy(&both, edge), Some(socks.1));
+        let both = map(&[socks, ("https_proxy", "http://proxy.corp:3128")]);
+        assert_eq!(foreign_proxy(&both, edge), Some("http://proxy.corp:3128"));
     }
 }

@@ -172,7 +172,7 @@ impl ConfigFile {
         if ctx.loaded.config.upstream.proxy.is_some() {
             return;
         }
-        let present = std::env::vars().collect();
+        let present = env::present();
         let edge = ctx.loaded.config.edge.addr();
         let found = upstream::of_environment(&present, edge).or_else(|| upstream::of_system(edge));
         let Some(found) = found.filter(upstream::Found::usable) else { return };
@@ -191,7 +191,7 @@ impl ConfigFile {
 
     /// The same of a file of roots.
     fn keep_roots(&mut self, ctx: &Context) {
-        let present = std::env::vars().collect();
+        let present = env::present();
         if ctx.loaded.config.upstream.extra_ca_file.is_none()
             && let Some(file) = upstream::extra_roots(&present, &ctx.home)
         {

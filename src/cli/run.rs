@@ -62,7 +62,7 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
         Ready::NoEdge(why) => say(format_args!("not metered, running without the proxy: {why}")),
     }
     if !matches!(ready, Ready::NoEdge(_)) {
-        let present: BTreeMap<_, _> = std::env::vars().collect();
+        let present = env::present();
         let vars =
             env::variables(&present, ctx.loaded.config.edge.addr(), &ctx.home, &env::union_bundle);
         command.envs(vars).env(env::RUN_VAR, run_id.to_string());
@@ -104,7 +104,7 @@ fn prepare(ctx: &Context) -> Ready {
 /// A user behind a proxy that the running edge does not go through, or is not let through by, is better
 /// off with that proxy than with us: without it the edge may not reach anything.
 fn better_without_us(ctx: &Context) -> Option<String> {
-    let present = std::env::vars().collect();
+    let present = env::present();
     let own = upstream::of_environment(&present, ctx.loaded.config.edge.addr())?;
     if !own.usable() {
         return Some(format!(
@@ -121,7 +121,9 @@ fn better_without_us(ctx: &Context) -> Option<String> {
 
 /// Starts the command and waits; signals that are sent to us alone go on to it.
 fn wait_for(command: &mut Command) -> io::Result<ExitStatus> {
-    let mut signals = Signals::new([SIGINT, SIGQUIT, SIGTERM, SIGHUP])?;
+    // A handler of ours would end with us: what was ignored would kill the command.
+    let heard = [SIGINT, SIGQUIT, SIGTERM, SIGHUP].into_iter().filter(|s| !inherit::ignored(*s));
+    let mut signals = Signals::new(heard)?;
     let handle = signals.handle();
     let mut child = command.spawn()?;
     let pid = child.id();

@@ -133,7 +133,7 @@ pub struct UpstreamProxy {
 }
 
 impl UpstreamProxy {
-    /// `http://[user[:password]@]host[:port][/]`.
+    /// `http://[user[:password]@]host[:port][/]`; without a port it is 80, as for the tools' own use.
     #[must_use]
     pub fn parse(url: &str) -> Option<Self> {
         let rest = url.strip_prefix("http://").or_else(|| (!url.contains("://")).then_some(url))?;
@@ -145,7 +145,7 @@ impl UpstreamProxy {
         let (host, port) = split_port(addr)?;
         is_host(host).then(|| Self {
             host: host.to_ascii_lowercase(),
-            port: port.unwrap_or(8080),
+            port: port.unwrap_or(80),
             authorization: user.map(|u| {
                 let pair = if u.contains(':') { u.to_owned() } else { format!("{u}:") };
                 let decoded = percent_decode(&pair);

@@ -74,6 +74,8 @@ impl Reader for Messages {
                 }
                 self.over = true;
             }
+            // Of the text completions before Messages, which count nothing.
+            "completion" => keep(&mut self.model, found.text(Field::Model)),
             // `ping`, content blocks, and whatever comes next. Gateways write errors of their own.
             _ => {
                 if let Some(error) = found.field(Field::Error) {

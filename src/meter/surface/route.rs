@@ -107,6 +107,7 @@ const ENDS: &[(&str, Kind)] = &[
 
 /// Surfaces that only their provider speaks at these paths.
 const OWN_ENDS: &[(&str, &str, Kind)] = &[
+    ("anthropic", "/v1/complete", Kind::Messages),
     ("cohere", "/chat", Kind::Cohere),
     ("cohere", "/embed", Kind::Cohere),
     ("cohere", "/rerank", Kind::Cohere),

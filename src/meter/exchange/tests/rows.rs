@@ -176,6 +176,22 @@ fn groq_says_its_usage_twice() {
 }
 
 #[test]
+fn text_completions_of_before_messages_are_rows_without_usage() {
+    let whole = r#"{"type":"completion","id":"compl_1","completion":" Hi","stop_reason":"stop_sequence","model":"claude-2.1"}"#;
+    let begun = r#"{"type":"completion","id":"compl_1","completion":" Hi","stop_reason":null,"model":"claude-2.1"}"#;
+    for case in [
+        case("api.anthropic.com", "/v1/complete", whole),
+        streamed("api.anthropic.com", "/v1/complete", &[begun, r#"{"type":"ping"}"#, whole]),
+    ] {
+        let row = case.row();
+        assert_eq!(row.surface.as_deref(), Some("anthropic.messages"));
+        assert_eq!(row.model.as_deref(), Some("claude-2.1"));
+        assert_eq!((row.usage, row.outcome), (UsageState::Absent, Outcome::Complete));
+        assert!(row.billable);
+    }
+}
+
+#[test]
 fn a_stream_without_usage_is_absent_not_zero() {
     let mut case = chat_stream();
     case.body = sse(&[

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use rustix::fs::{Access, access};
 
 use super::super::super::client::Tree;
-use super::super::super::{Context, upstream};
+use super::super::super::{Context, env, upstream};
 use super::super::facts::{Keeper, Kept, Upstream};
 use super::super::inspectors;
 use super::ASK;

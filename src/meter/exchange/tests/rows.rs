@@ -1,5 +1,6 @@
 //! What is read from responses of each shape.
 
+use super::shapes::{case, streamed};
 use super::*;
 
 #[test]
@@ -186,7 +187,7 @@ fn text_completions_of_before_messages_are_rows_without_usage() {
         let row = case.row();
         assert_eq!(row.surface.as_deref(), Some("anthropic.messages"));
         assert_eq!(row.model.as_deref(), Some("claude-2.1"));
-        assert_eq!((row.usage, row.outcome), (UsageState::Absent, Outcome::Complete));
+        assert_eq!((row.usage, row.completeness), (UsageState::Absent, Completeness::Complete));
         assert!(row.billable);
     }
 }

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use rustix::net::RecvFlags;
+use rustix::net::{RecvFlags, sockopt};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
@@ -20,6 +20,8 @@ use crate::config::{Upstream, UpstreamProxy};
 
 /// Wait before the next address is tried beside the one under way (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
+/// A probe after so much silence: less than what any router on the way forgets a connection after.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 const MAX_ADDRESSES: usize = 8;
 const MAX_PROXY_HEAD: usize = 16 * 1024;
 
@@ -101,7 +103,16 @@ pub async fn dial(
     })??;
     // A failure here costs latency only.
     let _ = stream.set_nodelay(true);
+    keep_alive(&stream);
     Ok(stream)
+}
+
+/// A client's own keepalive ends at its connection to us. Without one of ours a router on the way
+/// forgets a provider that thinks for minutes, and nobody ever notices a peer that is gone.
+fn keep_alive(stream: &TcpStream) {
+    // A failure here costs what a client without keepalive never had.
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE);
 }
 
 /// Where the end of a message head is: after the first empty line. Sans-IO.
@@ -390,8 +401,11 @@ mod tests {
             "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\
              Proxy-Authorization: Basic dTpw\r\n\r\n"
         );
+        let mut dialled = dialled.unwrap();
+        assert!(sockopt::socket_keepalive(&dialled).unwrap());
+        assert_eq!(sockopt::tcp_keepidle(&dialled).unwrap(), KEEPALIVE);
         let mut first = [0; 11];
-        dialled.unwrap().read_exact(&mut first).await.unwrap();
+        dialled.read_exact(&mut first).await.unwrap();
         assert_eq!(&first, b"first words");
     }
 

@@ -1,6 +1,5 @@
 //! `run`: the main job. Nothing of ours keeps the command from running.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
@@ -15,9 +14,11 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use uuid::Uuid;
 
-use super::client::{self, Tree};
+use super::client;
 use super::lifecycle::{self, Ready};
 use super::{Context, Exit, Failure, budget, env, report, say, upstream};
+use crate::home::PidLock;
+use crate::inherit;
 
 /// The command runs unmetered if the daemon is not ready by then.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -102,17 +103,27 @@ fn prepare(ctx: &Context) -> Ready {
 }
 
 /// A user behind a proxy that the running edge does not go through, or is not let through by, is better
-/// off with that proxy than with us: without it the edge may not reach anything.
+/// off with that proxy than with us: without it the edge may not reach anything. So is one whose edge
+/// still goes through the proxy of another network.
 fn better_without_us(ctx: &Context) -> Option<String> {
     let present = env::present();
-    let own = upstream::of_environment(&present, ctx.loaded.config.edge.addr())?;
-    if !own.usable() {
+    let own = upstream::of_environment(&present, ctx.loaded.config.edge.addr());
+    let unusable = own.as_ref().filter(|own| !own.usable());
+    if let Some(own) = unusable {
         return Some(format!(
             "we can't go through your own proxy ({own}), only through http:// ones"
         ));
     }
-    let status = Tree::look(ctx, PATIENCE).edge_answer?;
-    if status.get("upstream_proxy").is_none_or(Value::is_null) {
+    let pid = PidLock::holder(&ctx.home.pid_file("edge")).ok()??;
+    let status = client::edge_status(ctx, pid, PATIENCE)?;
+    let edges = status.get("upstream_proxy").and_then(Value::as_str);
+    let configured = ctx.loaded.config.upstream.proxy.is_some();
+    let of_a_shell = edges.filter(|_| !configured);
+    if let Some(why) = of_a_shell.and_then(|e| upstream::left_behind(ctx, e, own.as_ref())) {
+        return Some(why);
+    }
+    let own = own?;
+    if edges.is_none() {
         let known = "`halton-meter config path` says where to";
         return Some(format!("your own proxy ({own}) is not set as upstream.proxy; {known}"));
     }

@@ -123,6 +123,25 @@ pub fn refusal(ctx: &Context, found: &Found) -> Option<String> {
     }
 }
 
+/// Why the running edge's own proxy (`HOST:PORT`, as it says) is a dead end; `None` also when this shell
+/// would go there without us. An edge keeps the proxy of the network that it was started in.
+#[must_use]
+pub fn left_behind(ctx: &Context, edges: &str, own: Option<&Found>) -> Option<String> {
+    let place = UpstreamProxy::parse(edges)?;
+    let ours = own.and_then(|found| UpstreamProxy::parse(&found.url));
+    if ours.is_some_and(|ours| (&ours.host, ours.port) == (&place.host, place.port)) {
+        return None;
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
+    let direct = Upstream { proxy: None, ..ctx.loaded.config.upstream.clone() };
+    runtime.block_on(dial(&direct, &place.host, place.port, PATIENCE)).err().map(|e| {
+        format!(
+            "the edge goes through {edges}, the proxy of the shell that started it, which can't be \
+             reached ({e}); after `halton-meter edge stop` the next run starts one for this network"
+        )
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use rustix::net::{RecvFlags, recv};
 use rustls::server::{Acceptor, ClientHello};
-use rustls::{NamedGroup, SignatureScheme};
+use rustls::{NamedGroup, SignatureScheme, SupportedCipherSuite};
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -126,12 +126,18 @@ fn read(hello: &ClientHello<'_>) -> Hello {
     }
 }
 
+/// What a leaf of ours signs with.
+const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
+
 /// Whether our handshake can succeed: leaves are P-256, key exchange is what ring has.
 fn servable(hello: &ClientHello<'_>) -> bool {
-    let provider = rustls::crypto::ring::DEFAULT_CIPHER_SUITES;
-    let suite = hello.cipher_suites().iter().any(|s| provider.iter().any(|p| p.suite() == *s));
-    let scheme = hello.signature_schemes().contains(&SignatureScheme::ECDSA_NISTP256_SHA256);
-    let group = hello.named_groups().is_none_or(|groups| {
+    let ours = rustls::crypto::ring::DEFAULT_CIPHER_SUITES.iter().filter(|suite| match suite {
+        SupportedCipherSuite::Tls12(suite) => suite.sign.contains(&SCHEME),
+        SupportedCipherSuite::Tls13(_) => true,
+    });
+    let suite = ours.into_iter().any(|suite| hello.cipher_suites().contains(&suite.suite()));
+    let scheme = hello.signature_schemes().contains(&SCHEME);
+    let group = hello.named_groups().is_some_and(|groups| {
         [NamedGroup::X25519, NamedGroup::secp256r1, NamedGroup::secp384r1]
             .iter()
             .any(|g| groups.contains(g))
@@ -143,6 +149,7 @@ fn servable(hello: &ClientHello<'_>) -> bool {
 mod tests {
     use std::sync::Arc;
 
+    use rustls::crypto::CryptoProvider;
     use rustls::pki_types::ServerName;
     use rustls::{ClientConfig, ClientConnection, RootCertStore};
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -151,12 +158,15 @@ mod tests {
     use super::*;
 
     fn client_hello(name: &'static str, alpn: &[&[u8]]) -> Vec<u8> {
-        let mut config =
-            ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
-                .with_safe_default_protocol_versions()
-                .unwrap()
-                .with_root_certificates(RootCertStore::empty())
-                .with_no_client_auth();
+        hello_of(rustls::crypto::ring::default_provider(), name, alpn)
+    }
+
+    fn hello_of(provider: CryptoProvider, name: &'static str, alpn: &[&[u8]]) -> Vec<u8> {
+        let mut config = ClientConfig::builder_with_provider(Arc::new(provider))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
         config.alpn_protocols = alpn.iter().map(|p| p.to_vec()).collect();
         let name = ServerName::try_from(name).unwrap();
         let mut connection = ClientConnection::new(Arc::new(config), name).unwrap();
@@ -189,6 +199,23 @@ mod tests {
         broken[9] ^= 0xff;
         broken[5] = 7;
         assert_eq!(look(&broken), Look::NotTls);
+    }
+
+    #[test]
+    fn who_takes_no_certificate_of_ours_stays_raw() {
+        use rustls::crypto::ring::cipher_suite::{
+            TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256 as ECDSA,
+            TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256 as RSA,
+        };
+        let with = |suites: &[SupportedCipherSuite]| {
+            let provider = CryptoProvider {
+                cipher_suites: suites.to_vec(),
+                ..rustls::crypto::ring::default_provider()
+            };
+            look(&hello_of(provider, "a.example", &[]))
+        };
+        assert_eq!(with(&[RSA]), Look::NotTls);
+        assert!(matches!(with(&[RSA, ECDSA]), Look::Whole(_)));
     }
 
     #[tokio::test]

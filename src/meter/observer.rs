@@ -106,6 +106,13 @@ struct Tracked {
     news: bool,
 }
 
+impl Tracked {
+    /// A WebSocket that is not in the middle of anything.
+    fn is_between(&self) -> bool {
+        self.turns.as_ref().is_some_and(Turns::is_between)
+    }
+}
+
 struct Observer {
     subject: Subject,
     sink: Arc<dyn RowSink>,
@@ -167,7 +174,9 @@ impl Observer {
         if catch_unwind(AssertUnwindSafe(|| self.look(seen))).is_err() {
             self.give_up(GaveUp::Panicked, Instant::now());
         }
-        self.progress.set_open(self.streams.len());
+        // Of several on one connection none is a WebSocket, or hardly ever.
+        let between = self.streams.len() == 1 && self.streams.values().all(|t| t.is_between());
+        self.progress.set_open(if between { 0 } else { self.streams.len() });
     }
 
     fn look(&mut self, seen: Seen<'_>) {

@@ -1,8 +1,11 @@
 //! The commands that read, and the admin API's door.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::ffi::OsStrExt;
+use std::process::Command;
 
 use serde_json::Value;
 
@@ -58,6 +61,43 @@ fn a_proxy_of_the_users_own_is_never_lost() {
     assert_eq!(output.stdout, b"http://me:secret@127.0.0.1:1", "{}", show(&output));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("127.0.0.1:1") && !said.contains("secret"), "{said}");
+
+    // The only way out of a network may have this name only, and speak what we don't.
+    let mut command = stand.command(&["run", "--", "sh", "-c", "printf %s \"$https_proxy\""]);
+    let output = command.env("ALL_PROXY", "socks5://127.0.0.1:1").output().unwrap();
+    assert_eq!(output.stdout, b"", "{}", show(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("socks5://127.0.0.1:1"));
+}
+
+#[test]
+fn an_edge_that_goes_through_the_proxy_of_another_network_is_left_out() {
+    let stand = Stand::new();
+    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let run = || stand.command(&["run", "--", "sh", "-c", "printf %s \"$https_proxy\""]);
+    let there = run().env("https_proxy", format!("http://{closed}")).output().unwrap();
+    let edge = format!("http://{}", stand.edge);
+    assert_eq!(there.stdout, edge.as_bytes(), "where it is the user's own: {}", show(&there));
+    let elsewhere = run().output().unwrap();
+    assert_eq!(elsewhere.stdout, b"", "{}", show(&elsewhere));
+    assert!(String::from_utf8_lossy(&elsewhere.stderr).contains("edge stop"));
+}
+
+#[test]
+fn what_the_caller_left_to_the_command_reaches_it() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    let mut command = stand.command(&["run", "--", "true"]);
+    let latin = OsStr::from_bytes(b"/home/m\xfcller");
+    let output = command.env("OLDPWD", latin).output().unwrap();
+    assert!(output.status.success(), "no text: {}", show(&output));
+
+    // As `nohup` has it.
+    let meter = stand.command(&["run", "--", "sh", "-c", "kill -HUP $$; echo alive"]);
+    let mut command = Command::new("sh");
+    command.args(["-c", "trap '' HUP; exec \"$@\"", "sh"]).arg(meter.get_program());
+    command.args(meter.get_args()).envs(meter.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    let output = command.output().unwrap();
+    assert_eq!(output.stdout, b"alive\n", "{}", show(&output));
 }
 
 #[test]

@@ -157,6 +157,18 @@ impl Turns {
         self.talk.lose(&why.to_string(), at, sink);
     }
 
+    /// Nobody is speaking or waited for, and a client that opens another loses nothing. The state of a
+    /// spoken session is lost with its socket, so that is never between.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        let Talk { kind, client, server, open, gave_up, .. } = &self.talk;
+        *kind == Kind::Responses
+            && !gave_up
+            && client.size == 0
+            && server.size == 0
+            && open.iter().all(|turn| turn.over.is_some())
+    }
+
     /// Nothing more is read of it, though it goes on.
     #[must_use]
     pub fn gave_up(&self) -> Option<&'static str> {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustls::{AlertDescription, ServerConfig};
+use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant as Moment, interval_at, timeout};
@@ -35,6 +36,9 @@ const WHO_DEADLINE: Duration = Duration::from_millis(200);
 const WHO_PLAIN: Duration = Duration::from_millis(50);
 /// After a failed handshake there is time to find out.
 const WHO_LATER: Duration = Duration::from_secs(2);
+
+/// For a client that judges our certificate after the handshake.
+const JUDGEMENT: Duration = Duration::from_secs(1);
 
 /// The first sign of life comes after this part of the time between two.
 const FIRST_PROGRESS_PART: u32 = 8;
@@ -65,9 +69,11 @@ struct Begun {
     sink: Arc<dyn RowSink>,
 }
 
+type TlsClient = server::TlsStream<TcpStream>;
+
 /// Boxed, all of them, so that what holds them stays small.
 enum Peers {
-    Tls(Box<server::TlsStream<TcpStream>>, Box<client::TlsStream<TcpStream>>),
+    Tls(Box<TlsClient>, Box<client::TlsStream<TcpStream>>),
     Plain(Box<Plain>, Box<Plain>),
 }
 
@@ -313,13 +319,14 @@ async fn open(
         Way::Tls { upstream, config } => {
             let accept = TlsAcceptor::from(config).accept(socket);
             let client = match timeout(tap.deps.limits.handshake, accept).await {
-                Ok(Ok(client)) => Box::new(client),
-                Ok(Err(e)) => {
-                    rejected(tap, means, &name, strike(&e), &attribution).await;
-                    return None;
-                }
-                Err(_) => {
-                    rejected(tap, means, &name, Some(Strike::Vanished), &attribution).await;
+                Ok(Ok(client)) => judged(Box::new(client)).await,
+                Ok(Err(e)) => Err(strike(&e)),
+                Err(_) => Err(Strike::Vanished),
+            };
+            let client = match client {
+                Ok(client) => client,
+                Err(strike) => {
+                    rejected(tap, means, &name, strike, &attribution).await;
                     return None;
                 }
             };
@@ -394,17 +401,17 @@ fn note(tap: &Tap, observed: Observed, lossy: bool) {
     }
 }
 
-async fn rejected(
-    tap: &Tap,
-    means: &Means,
-    host: &str,
-    strike: Option<Strike>,
-    attribution: &Attributed,
-) {
-    let Some(strike) = strike else {
-        slog::debug!(tap.deps.log, "a client's handshake failed"; "host" => host);
-        return;
-    };
+/// Some look at our certificate only when the handshake is over (Bun), and leave without a word. Nothing
+/// is taken from the client meanwhile, and a client has nothing to wait for.
+async fn judged(mut client: Box<TlsClient>) -> Result<Box<TlsClient>, Strike> {
+    match timeout(JUDGEMENT, client.fill_buf()).await {
+        Ok(Ok([])) => Err(Strike::Vanished),
+        Ok(Err(e)) => Err(strike(&e)),
+        Ok(Ok(_)) | Err(_) => Ok(client),
+    }
+}
+
+async fn rejected(tap: &Tap, means: &Means, host: &str, strike: Strike, attribution: &Attributed) {
     add(&tap.counters.rejected, 1);
     let who = who(attribution, WHO_LATER).await;
     let program = program(who.as_deref());
@@ -413,28 +420,13 @@ async fn rejected(
         "host" => host, "client" => program.unwrap_or("unknown"));
 }
 
-/// Whether the way a handshake failed says that the client won't have our certificate.
-fn strike(error: &io::Error) -> Option<Strike> {
-    let tls = error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>());
-    match (tls, error.kind()) {
-        (Some(rustls::Error::AlertReceived(alert)), _) => matches!(
-            alert,
-            AlertDescription::UnknownCA
-                | AlertDescription::BadCertificate
-                | AlertDescription::CertificateUnknown
-                | AlertDescription::CertificateExpired
-                | AlertDescription::CertificateRevoked
-                | AlertDescription::UnsupportedCertificate
-                | AlertDescription::AccessDenied
-                | AlertDescription::DecryptError
-                | AlertDescription::InternalError
-                | AlertDescription::HandshakeFailure
-        )
-        .then_some(Strike::Refused),
-        (None, io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-            Some(Strike::Vanished)
-        }
-        (Some(_) | None, _) => None,
+/// What the way a handshake failed says of the client. Whatever it is, the next try would end like it.
+fn strike(error: &io::Error) -> Strike {
+    use AlertDescription::{CloseNotify, UserCanceled};
+    match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
+        // Of a user who gave up, maybe.
+        Some(rustls::Error::AlertReceived(CloseNotify | UserCanceled)) | None => Strike::Vanished,
+        Some(_) => Strike::Refused,
     }
 }
 

@@ -423,6 +423,19 @@ async fn a_client_that_refuses_our_certificate_is_left_alone_next_time() {
 }
 
 #[tokio::test]
+async fn a_client_that_leaves_after_the_handshake_is_left_alone_in_the_end() {
+    let origin = http_origin();
+    let mut world = World::new(&origin).await;
+    for leaves in 1..=2 {
+        let mut client = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+        client.shutdown().await.unwrap();
+        world.wait(|s| s.rejected_by_client == leaves).await;
+    }
+    let mut offered = world.offer("api.example.com", &[]).await;
+    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::Bypassed));
+}
+
+#[tokio::test]
 async fn sessions_resume_on_both_sides() {
     let origin = http_origin();
     let mut world = World::new(&origin).await;

@@ -173,6 +173,19 @@ fn the_socket_itself_is_no_request_to_a_model() {
 }
 
 #[test]
+fn a_socket_is_between_two_responses_when_nobody_speaks_or_waits() {
+    let mut socket = Socket::responses();
+    assert!(socket.turns.is_between());
+    let asked = text(CLIENT, &create("gpt-5").to_string());
+    let (begun, rest) = asked.split_at(asked.len() - 1);
+    assert!(!socket.feed(CLIENT, begun).turns.is_between());
+    assert!(!socket.feed(CLIENT, rest).turns.is_between());
+    assert!(!socket.say(&created("r1")).turns.is_between());
+    assert!(socket.say(&completed("r1", 1000, 50)).turns.is_between());
+    assert!(!Socket::realtime().turns.is_between(), "its state ends with it");
+}
+
+#[test]
 fn a_socket_that_breaks_off_leaves_what_was_known() {
     let closing = |first: Option<Side>, by| {
         let mut socket = Socket::responses();

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -52,6 +53,8 @@ pub enum UpstreamError {
     TlsTimeout,
     #[error("the provider asks for a client certificate")]
     ClientCertificate,
+    #[error("the handshake was given up")]
+    GivenUp,
 }
 
 impl UpstreamError {
@@ -60,7 +63,7 @@ impl UpstreamError {
         match self {
             Self::Dial(_) => Decline::DialFailed,
             Self::BadName => Decline::NotTls,
-            Self::NoTrust => Decline::Internal,
+            Self::NoTrust | Self::GivenUp => Decline::Internal,
             Self::Tls(_) | Self::TlsTimeout => Decline::UpstreamTls,
             Self::ClientCertificate => Decline::ClientCertificate,
         }
@@ -83,8 +86,9 @@ pub async fn connect(
         trust.client_config(&hello.alpn, hello.sni.is_some()).ok_or(UpstreamError::NoTrust)?;
     let tcp = dial(config, target.host, target.port, target.dial_deadline).await?;
     let handshake = noting(TlsConnector::from(client).connect(name, tcp));
-    let (result, asked) =
-        timeout(target.tls_deadline, handshake).await.map_err(|_| UpstreamError::TlsTimeout)?;
+    let handshake = timeout(target.tls_deadline, handshake);
+    let done = if SYSTEM_JUDGES { elsewhere(handshake).await? } else { handshake.await };
+    let (result, asked) = done.map_err(|_| UpstreamError::TlsTimeout)?;
     // Asked and refused, or asked and let through without one: in both cases a client that has a
     // certificate must be able to show it.
     if asked {
@@ -93,6 +97,18 @@ pub async fn connect(
     let tls = result.map_err(UpstreamError::Tls)?;
     let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     Ok(Upstream { tls: Box::new(tls), alpn })
+}
+
+/// macOS asks a service about each certificate, which may ask the network.
+const SYSTEM_JUDGES: bool = cfg!(target_os = "macos");
+
+/// Runs what may block on a thread of its own: the streams of this one go on meanwhile.
+async fn elsewhere<T: Send + 'static>(
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, UpstreamError> {
+    let runtime = Handle::current();
+    let done = tokio::task::spawn_blocking(move || runtime.block_on(work)).await;
+    done.map_err(|_| UpstreamError::GivenUp)
 }
 
 /// Drives a handshake and says whether the server asked for a client certificate in it.
@@ -108,4 +124,36 @@ async fn noting<T>(handshake: impl Future<Output = T>) -> (T, bool) {
         }
     })
     .await
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_blocks_elsewhere_holds_up_nobody_here() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut near, _) = listener.accept().await.unwrap();
+        let (go, wait) = mpsc::channel();
+        let judging = elsewhere(async move {
+            let mut far = far;
+            wait.recv().unwrap();
+            // Its sockets are still served by this thread.
+            far.write_all(b"x").await.unwrap();
+            far.read_u8().await.unwrap()
+        });
+        let here = async {
+            go.send(()).unwrap();
+            let heard = near.read_u8().await.unwrap();
+            near.write_all(&[heard]).await.unwrap();
+        };
+        let (judged, ()) = tokio::join!(judging, here);
+        assert_eq!(judged.unwrap(), b'x');
+    }
 }

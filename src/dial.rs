@@ -5,6 +5,7 @@
 
 mod names;
 
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsFd;
@@ -51,13 +52,15 @@ impl DialError {
     /// Out of descriptors: those in use will be given back.
     #[must_use]
     pub fn is_shortage(&self) -> bool {
-        use rustix::io::Errno;
         match self {
-            Self::Connect(e) | Self::Proxy(e) => {
-                matches!(Errno::from_io_error(e), Some(Errno::MFILE | Errno::NFILE))
+            Self::Connect(e) => is_shortage(e),
+            // The C library's resolver opens files and sockets, and does not always say what failed.
+            Self::Resolve(e) | Self::Proxy(e) => {
+                is_shortage(e)
+                    || (e.raw_os_error().is_none()
+                        && File::open("/dev/null").is_err_and(|e| is_shortage(&e)))
             }
-            Self::Resolve(_)
-            | Self::NoAddress
+            Self::NoAddress
             | Self::Timeout
             | Self::ProxyStatus(_)
             | Self::ProxyLogin(_)
@@ -79,6 +82,13 @@ impl DialError {
             | Self::ProxyAnswer => 502,
         }
     }
+}
+
+/// Out of descriptors, we or the whole machine.
+#[must_use]
+pub fn is_shortage(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Connects to `host:port` as the configuration says; `TCP_NODELAY` is set.
@@ -370,6 +380,27 @@ mod tests {
         drop(gone);
         let rest = [addr];
         let (stream, _) = tokio::join!(race(dead, &rest), listener.accept());
+    #[test]
+    fn out_of_descriptors_is_told_from_other_failures() {
+        let short = || io::Error::from(rustix::io::Errno::MFILE);
+        let hidden = || io::Error::other("failed to lookup address information");
+        let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+        for error in
+            [DialError::Connect(short()), DialError::Resolve(short()), DialError::Proxy(short())]
+        {
+            assert!(error.is_shortage(), "{error:?}");
+        }
+        // There are descriptors, so it is what it says.
+        for error in [
+            DialError::Resolve(hidden()),
+            DialError::Proxy(hidden()),
+            DialError::Connect(refused()),
+            DialError::Timeout,
+        ] {
+            assert!(!error.is_shortage(), "{error:?}");
+        }
+    }
+
         assert_eq!(stream.unwrap().peer_addr().unwrap(), addr);
         assert!(matches!(race(dead, &[dead]).await, Err(DialError::Connect(_))));
     }

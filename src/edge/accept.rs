@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep};
 
 use super::live::{Head, Stage};
 use super::serve::{Shared, serve};
+use crate::dial::is_shortage;
 
 /// Lets the edge listen on another address than loopback, at the user's own risk.
 pub const NON_LOOPBACK_VAR: &str = "HALTON_METER_ALLOW_NON_LOOPBACK";
@@ -78,7 +79,7 @@ pub fn send_at_once(listener: &TcpListener) {
 
 /// Accepts for ever. Drop the future to stop.
 pub async fn accept_all(listener: Rc<TcpListener>, shared: Rc<Shared>) {
-    let mut reserve = File::open("/dev/null").ok();
+    let mut reserve = Reserve::new();
     let mut short_since = None;
     loop {
         match listener.accept().await {
@@ -97,18 +98,37 @@ pub async fn accept_all(listener: Rc<TcpListener>, shared: Rc<Shared>) {
                     sleep(BACKOFF).await;
                 }
                 Trouble::Shed => {
-                    drop(reserve.take());
                     // Not a wait: the queue may be empty (the kernel looks for a descriptor first),
                     // and who comes later may find room again.
-                    let next = poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await;
-                    if let Poll::Ready(Ok((client, _))) = next {
-                        shed(&client);
-                    }
-                    reserve = File::open("/dev/null").ok();
+                    poll_fn(|cx| {
+                        reserve.lend(|| {
+                            if let Poll::Ready(Ok((client, _))) = listener.poll_accept(cx) {
+                                shed(&client);
+                            }
+                        });
+                        Poll::Ready(())
+                    })
+                    .await;
                     sleep(BACKOFF).await;
                 }
             },
         }
+    }
+}
+
+/// A descriptor kept for when there is no other.
+pub(super) struct Reserve(Option<File>);
+
+impl Reserve {
+    pub(super) fn new() -> Self {
+        Self(File::open("/dev/null").ok())
+    }
+
+    /// There is one to be had during `work`, which must give it back.
+    pub(super) fn lend(&mut self, work: impl FnOnce()) {
+        drop(self.0.take());
+        work();
+        *self = Self::new();
     }
 }
 
@@ -127,12 +147,11 @@ fn trouble(error: &io::Error, short_since: Option<Instant>, now: Instant) -> Tro
     use rustix::io::Errno;
     let errno = Errno::from_io_error(error);
     let left = [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::PERM, Errno::CONNRESET];
-    let short = [Errno::MFILE, Errno::NFILE];
     if errno.is_some_and(|e| left.contains(&e)) {
         return Trouble::ThisClient;
     }
     let lasts = short_since.is_some_and(|since| now.duration_since(since) >= PATIENCE);
-    if lasts && errno.is_some_and(|e| short.contains(&e)) { Trouble::Shed } else { Trouble::Wait }
+    if lasts && is_shortage(error) { Trouble::Shed } else { Trouble::Wait }
 }
 
 fn shed(client: &TcpStream) {

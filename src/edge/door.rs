@@ -5,6 +5,7 @@
 //! edge that hands it out is alive.
 
 use std::fs::{self, Permissions};
+use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::TcpListener as StdListener;
@@ -12,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
+use std::task::Poll;
 use std::time::Duration;
 
 use rustix::net::{
@@ -20,6 +22,9 @@ use rustix::net::{
 };
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::sleep;
+
+use super::accept::Reserve;
+use crate::dial::is_shortage;
 
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -37,15 +42,27 @@ pub fn open(path: &Path) -> io::Result<UnixListener> {
     Ok(door)
 }
 
-/// Hands out copies of `listener` until the future is dropped.
+/// Hands out copies of `listener` until the future is dropped. Out of descriptors who asks is hung up
+/// on: that is no silence, by which he would take us for frozen.
 pub async fn serve(door: UnixListener, listener: impl AsFd) {
+    let mut reserve = Reserve::new();
     loop {
         match door.accept().await {
             Ok((peer, _)) => {
                 // One that does not take it has left.
                 let _ = hand_out(&peer, listener.as_fd());
             }
-            Err(_) => sleep(PAUSE).await,
+            Err(e) => {
+                if is_shortage(&e) {
+                    // Who waits is closed at once.
+                    poll_fn(|cx| {
+                        reserve.lend(|| drop(door.poll_accept(cx)));
+                        Poll::Ready(())
+                    })
+                    .await;
+                }
+                sleep(PAUSE).await;
+            }
         }
     }
 }

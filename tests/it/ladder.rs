@@ -3,13 +3,15 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Barrier;
+use std::time::Duration;
 
+use halton_meter::edge::door;
 use rustix::process::Signal;
 
 use crate::harness::{DEADLINE, Stand, send};
@@ -92,10 +94,18 @@ fn an_edge_out_of_descriptors_serves_late_but_serves() {
         }
         full
     });
-    // Room for one client, and none for its provider.
-    idle.pop();
-    stand.wait("room for one", || descriptors(edge) < most);
+    // The root is hung up on: it must not take the edge for frozen.
+    let asked = door::ask(&stand.home.edge_socket(), Duration::from_secs(10)).unwrap_err();
+    assert_eq!(asked.kind(), ErrorKind::UnexpectedEof, "{asked}");
+    // Room for two clients, and none for their providers, nor for a look at where they are.
+    idle.truncate(idle.len() - 2);
+    stand.wait("room for two", || descriptors(edge) < most - 1);
     let first = Wire::open(&stand).unwrap();
+    let mut named = TcpStream::connect(stand.edge).unwrap();
+    named.write_all(b"CONNECT no.such.name.invalid:443 HTTP/1.1\r\n\r\n").unwrap();
+    named.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    let waits = named.read(&mut [0]).expect_err("turned away at once").kind();
+    assert_eq!(waits, ErrorKind::WouldBlock);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| Wire::handshake(&stand, first).map(|mut wire| wire.get()));
         stand.wait("its first byte at the edge", || stand.logs().contains("\"msg\":\"raw\""));

@@ -107,22 +107,12 @@ pub async fn dial(
             None => direct(host, port).await,
         }
     };
-    let stream = timeout(deadline, attempt).await.map_err(|_| {
-        names::forget(host);
-        DialError::Timeout
-    })??;
-    // A failure here costs latency only.
-    let _ = stream.set_nodelay(true);
-    keep_alive(&stream);
-    Ok(stream)
+    within(deadline, host, attempt).await
 }
 
-/// A client's own keepalive ends at its connection to us. Without one of ours a router on the way
-/// forgets a provider that thinks for minutes, and nobody ever notices a peer that is gone.
-fn keep_alive(stream: &TcpStream) {
-    // A failure here costs what a client without keepalive never had.
-    let _ = sockopt::set_socket_keepalive(stream, true);
-    let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE);
+/// Connects to the upstream proxy itself, for a request that is meant for it.
+pub async fn dial_proxy(proxy: &UpstreamProxy, deadline: Duration) -> Result<TcpStream, DialError> {
+    within(deadline, &proxy.host, to_proxy(proxy)).await
 }
 
 /// Where the end of a message head is: after the first empty line. Sans-IO.
@@ -173,6 +163,29 @@ pub fn take_now(stream: &TcpStream, mut count: usize) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+async fn within(
+    deadline: Duration,
+    host: &str,
+    attempt: impl Future<Output = Result<TcpStream, DialError>>,
+) -> Result<TcpStream, DialError> {
+    let stream = timeout(deadline, attempt).await.map_err(|_| {
+        names::forget(host);
+        DialError::Timeout
+    })??;
+    // A failure here costs latency only.
+    let _ = stream.set_nodelay(true);
+    keep_alive(&stream);
+    Ok(stream)
+}
+
+/// A client's own keepalive ends at its connection to us. Without one of ours a router on the way
+/// forgets a provider that thinks for minutes, and nobody ever notices a peer that is gone.
+fn keep_alive(stream: &TcpStream) {
+    // A failure here costs what a client without keepalive never had.
+    let _ = sockopt::set_socket_keepalive(stream, true);
+    let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE);
 }
 
 async fn direct(host: &str, port: u16) -> Result<TcpStream, DialError> {
@@ -246,12 +259,15 @@ async fn race(first: SocketAddr, rest: &[SocketAddr]) -> Result<TcpStream, DialE
     }
 }
 
+async fn to_proxy(proxy: &UpstreamProxy) -> Result<TcpStream, DialError> {
+    direct(&proxy.host, proxy.port).await.map_err(|e| match e {
+        DialError::Connect(e) | DialError::Resolve(e) => DialError::Proxy(e),
+        e => e,
+    })
+}
+
 async fn through(proxy: &UpstreamProxy, host: &str, port: u16) -> Result<TcpStream, DialError> {
-    let mut stream = match direct(&proxy.host, proxy.port).await {
-        Ok(stream) => stream,
-        Err(DialError::Connect(e) | DialError::Resolve(e)) => return Err(DialError::Proxy(e)),
-        Err(e) => return Err(e),
-    };
+    let mut stream = to_proxy(proxy).await?;
     let _ = stream.set_nodelay(true);
     stream.write_all(&connect_request(proxy, host, port)).await.map_err(DialError::Proxy)?;
     let head = read_head(&stream).await?;
@@ -364,22 +380,6 @@ mod tests {
         accepted.unwrap();
     }
 
-    #[tokio::test]
-    async fn refusal_is_a_502() {
-        let (listener, addr) = listener().await;
-        drop(listener);
-        let error = dial(&upstream(), "127.0.0.1", addr.port(), SOON).await.unwrap_err();
-        assert!(matches!(error, DialError::Connect(_)), "{error:?}");
-        assert_eq!(error.status(), 502);
-    }
-
-    #[tokio::test]
-    async fn the_next_address_is_tried_when_one_refuses() {
-        let (listener, addr) = listener().await;
-        let (gone, dead) = self::listener().await;
-        drop(gone);
-        let rest = [addr];
-        let (stream, _) = tokio::join!(race(dead, &rest), listener.accept());
     #[test]
     fn out_of_descriptors_is_told_from_other_failures() {
         let short = || io::Error::from(rustix::io::Errno::MFILE);
@@ -401,6 +401,22 @@ mod tests {
         }
     }
 
+    #[tokio::test]
+    async fn refusal_is_a_502() {
+        let (listener, addr) = listener().await;
+        drop(listener);
+        let error = dial(&upstream(), "127.0.0.1", addr.port(), SOON).await.unwrap_err();
+        assert!(matches!(error, DialError::Connect(_)), "{error:?}");
+        assert_eq!(error.status(), 502);
+    }
+
+    #[tokio::test]
+    async fn the_next_address_is_tried_when_one_refuses() {
+        let (listener, addr) = listener().await;
+        let (gone, dead) = self::listener().await;
+        drop(gone);
+        let rest = [addr];
+        let (stream, _) = tokio::join!(race(dead, &rest), listener.accept());
         assert_eq!(stream.unwrap().peer_addr().unwrap(), addr);
         assert!(matches!(race(dead, &[dead]).await, Err(DialError::Connect(_))));
     }

@@ -121,6 +121,13 @@ impl Upstream {
         self.proxy.as_ref().filter(|_| !self.no_proxy.covers(host, port))
     }
 
+    /// The proxy that a request which was asked in absolute form goes to in the same form, if any: few
+    /// proxies take a `CONNECT` to a port of plain HTTP.
+    #[must_use]
+    pub fn forwards_to(&self, host: &str, port: u16) -> Option<&UpstreamProxy> {
+        self.proxy_for(host, port).filter(|_| self.connect_override(host, port).is_none())
+    }
+
     /// Whether the connection is made to this very port.
     #[must_use]
     pub fn keeps_port(&self, host: &str, port: u16) -> bool {

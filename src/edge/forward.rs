@@ -22,6 +22,26 @@ pub fn request_head(
     head
 }
 
+/// What [`request_head`] made, for a proxy that comes before the origin: in absolute form, with the
+/// log-in that it wants.
+#[must_use]
+pub fn for_proxy(head: &[u8], authorization: Option<&str>) -> Vec<u8> {
+    let rewritten = || {
+        let (line, rest) = split_line(head)?;
+        let (host, fields) = split_line(rest)?;
+        let (method, rest) = line.split_once(' ')?;
+        // Of `*` nothing is left.
+        let rest = rest.strip_prefix('*').unwrap_or(rest);
+        let authority = host.strip_prefix("Host: ")?;
+        let mut head = format!("{method} http://{authority}{rest}\r\n{host}\r\n");
+        if let Some(authorization) = authorization {
+            head = format!("{head}Proxy-Authorization: {authorization}\r\n");
+        }
+        Some([head.as_bytes(), fields].concat())
+    };
+    rewritten().unwrap_or_else(|| head.to_vec())
+}
+
 /// What [`ResponseGate::feed`] says.
 #[derive(Debug, Default, Eq, PartialEq)]
 pub struct Passed {
@@ -91,6 +111,12 @@ enum Head {
     },
     /// Not HTTP/1, or switching away from it.
     Foreign,
+}
+
+fn split_line(head: &[u8]) -> Option<(&str, &[u8])> {
+    let end = head.windows(2).position(|pair| pair == b"\r\n")?;
+    let (line, rest) = head.split_at_checked(end)?;
+    Some((str::from_utf8(line).ok()?, rest.get(2..)?))
 }
 
 fn rewrite(held: &[u8]) -> Head {
@@ -202,6 +228,23 @@ mod tests {
             for size in [1, 7, input.len()] {
                 assert_eq!(through(input, size).0, input);
             }
+        }
+    }
+
+    #[test]
+    fn a_proxy_gets_the_absolute_form() {
+        let header = httparse::Header { name: "X-Y", value: b"\xff" };
+        for (method, path, wanted) in [
+            ("GET", "/a?b", "GET http://h:8080/a?b HTTP/1.1"),
+            ("OPTIONS", "*", "OPTIONS http://h:8080 HTTP/1.1"),
+        ] {
+            let head = request_head(method, path, "h:8080", 1, &[header]);
+            let rest = b"X-Y: \xff\r\nConnection: close\r\n\r\n".as_slice();
+            let (host, login) = ("Host: h:8080\r\n", "Proxy-Authorization: Basic eA==\r\n");
+            let with = for_proxy(&head, Some("Basic eA=="));
+            assert_eq!(with, [format!("{wanted}\r\n{host}{login}").as_bytes(), rest].concat());
+            let without = for_proxy(&head, None);
+            assert_eq!(without, [format!("{wanted}\r\n{host}").as_bytes(), rest].concat());
         }
     }
 

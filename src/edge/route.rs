@@ -55,7 +55,8 @@ pub enum Reason {
     /// The daemon works, but said nothing about this connection.
     NoAnswer,
     Declined(Decline),
-    /// Plain HTTP to a host that is metered over TLS only, or with a head too long to hand over.
+    /// Plain HTTP to a host that is metered over TLS only, with a head too long to hand over, or that
+    /// an upstream proxy gets in absolute form.
     PlainHttp,
 }
 
@@ -73,6 +74,9 @@ pub fn route(config: &Config, own: OwnPorts, target: &Target, asked: Asked) -> R
         return Route::Own;
     }
     match (config.meter.is_plain(host, port), config.meter.is_metered(host, port), asked) {
+        (true, _, Asked::Forward) if config.upstream.forwards_to(host, port).is_some() => {
+            Route::Raw(Some(Reason::PlainHttp))
+        }
         (true, _, _) | (_, true, Asked::Tunnel) => Route::Metered,
         (false, true, Asked::Forward) => Route::Raw(Some(Reason::PlainHttp)),
         (false, false, _) => Route::Raw(None),
@@ -186,7 +190,7 @@ fn old_ipv4(host: &str) -> Option<Ipv4Addr> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::load_from;
+    use crate::config::{NoProxy, UpstreamProxy, load_from};
 
     const OWN: OwnPorts = OwnPorts { edge: 8081, api: 8765 };
 
@@ -218,6 +222,18 @@ mod tests {
         assert_eq!(asked("api.anthropic.com", 443, Asked::Forward), passed);
         assert_eq!(asked("api.anthropic.com", 80, Asked::Forward), Route::Raw(None));
         assert_eq!(asked("localhost", 8081, Asked::Forward), Route::Own);
+    }
+
+    #[test]
+    fn a_proxys_request_in_absolute_form_is_not_offered() {
+        let mut config = load_from(None, |_| None, &[]).config;
+        config.upstream.proxy = UpstreamProxy::parse("http://proxy.corp.example:3128");
+        config.upstream.no_proxy = NoProxy::new(["near".to_owned()]);
+        let asked =
+            |host: &str, how| route(&config, OWN, &Target { host: host.into(), port: 11434 }, how);
+        assert_eq!(asked("far", Asked::Forward), Route::Raw(Some(Reason::PlainHttp)));
+        assert_eq!(asked("far", Asked::Tunnel), Route::Metered);
+        assert_eq!(asked("near", Asked::Forward), Route::Metered);
     }
 
     #[test]

@@ -16,6 +16,7 @@ use uuid::Uuid;
 use super::answer::{establish, refuse, respond};
 use super::cache::Health;
 use super::connect::{Request, Target};
+use super::forward;
 use super::health::Cause;
 use super::live::{Asked, Live, Metered, Passed, Place, Raw, Stage, Started};
 use super::offer::Outcome;
@@ -25,7 +26,7 @@ use super::status::{self, Counters};
 use super::tunnel::Tunnel;
 use super::tunnels::Tunnels;
 use super::upgrade;
-use crate::config::{self, Config};
+use crate::config::{self, Config, UpstreamProxy};
 use crate::dial::{self, DialError};
 use crate::handover::RequestHead;
 use crate::home::Home;
@@ -133,7 +134,7 @@ async fn begin(shared: &Shared, place: &Place) {
                 started: Started::now(),
                 reason,
             });
-            match connect(shared, &target).await {
+            match connect(shared, &target, how).await {
                 Ok(server) => begin_tunnel(shared, place, server, passed).await,
                 Err(e) => turn_away(place, &e).await,
             }
@@ -142,7 +143,7 @@ async fn begin(shared: &Shared, place: &Place) {
 }
 
 /// The server is there: the client is told, or its request sent on.
-async fn begin_tunnel(shared: &Shared, place: &Place, server: TcpStream, passed: Option<Passed>) {
+async fn begin_tunnel(shared: &Shared, place: &Place, server: Server, passed: Option<Passed>) {
     let Stage::Asked(asked) = place.take() else { return };
     let Ok((client, head)) = answer(*asked) else { return };
     let Ok(tunnel) = tunnel(client, server, head) else { return };
@@ -160,8 +161,12 @@ fn answer(asked: Asked) -> io::Result<(TcpStream, Option<Vec<u8>>)> {
 
 /// Two sockets for a tunnel: the runtime has nothing to do with them any more. With the head of a
 /// request that is forwarded.
-fn tunnel(client: TcpStream, server: TcpStream, head: Option<Vec<u8>>) -> io::Result<Tunnel> {
-    let tunnel = Tunnel::new(client.into_std()?, server.into_std()?);
+fn tunnel(client: TcpStream, server: Server, head: Option<Vec<u8>>) -> io::Result<Tunnel> {
+    let tunnel = Tunnel::new(client.into_std()?, server.stream.into_std()?);
+    let head = head.map(|head| match server.proxy {
+        Some(proxy) => forward::for_proxy(&head, proxy.authorization.as_deref()),
+        None => head,
+    });
     Ok(match head {
         Some(head) => tunnel.with_request_head(head).with_response_gate(),
         None => tunnel,
@@ -199,9 +204,14 @@ async fn chain(shared: &Shared, place: &Place) {
             }
         }
     };
-    let Some(target) = metered(place, |m| m.target.clone()) else { return };
+    let Some((target, how)) = metered(place, |m| {
+        let how = if m.head.is_some() { route::Asked::Forward } else { route::Asked::Tunnel };
+        (m.target.clone(), how)
+    }) else {
+        return;
+    };
     slog::debug!(shared.log, "raw"; "host" => &*target.host, "reason" => reason.as_str());
-    let server = connect(shared, &target).await;
+    let server = connect(shared, &target, how).await;
     let Stage::Metered(metered) = place.take() else { return };
     let Metered { client, target, started, head } = *metered;
     match server {
@@ -265,15 +275,35 @@ impl ConnectError {
     }
 }
 
-async fn connect(shared: &Shared, target: &Target) -> Result<TcpStream, ConnectError> {
+/// Who gets the client's bytes.
+struct Server {
+    stream: TcpStream,
+    /// It is this one, and the request's head is for it.
+    proxy: Option<UpstreamProxy>,
+}
+
+async fn connect(
+    shared: &Shared,
+    target: &Target,
+    how: route::Asked,
+) -> Result<Server, ConnectError> {
     let config = shared.config.load_full();
     let own = shared.own_ports();
     let origin = notice::origin_for(&shared.home, &target.host).await;
+    let proxy = match how {
+        route::Asked::Forward if origin.is_none() => {
+            config.upstream.forwards_to(&target.host, target.port)
+        }
+        route::Asked::Forward | route::Asked::Tunnel => None,
+    };
     let end = Instant::now() + SHORTAGE;
-    let server = loop {
-        let dialled = match origin {
-            Some(origin) => TcpStream::connect(origin).await.map_err(DialError::Connect),
-            None => dial::dial(&config.upstream, &target.host, target.port, DIAL_DEADLINE).await,
+    let stream = loop {
+        let dialled = match (origin, proxy) {
+            (Some(origin), _) => TcpStream::connect(origin).await.map_err(DialError::Connect),
+            (None, Some(proxy)) => dial::dial_proxy(proxy, DIAL_DEADLINE).await,
+            (None, None) => {
+                dial::dial(&config.upstream, &target.host, target.port, DIAL_DEADLINE).await
+            }
         };
         match dialled {
             // The client has its `200`, or waits for it: better late than not at all.
@@ -284,10 +314,10 @@ async fn connect(shared: &Shared, target: &Target) -> Result<TcpStream, ConnectE
     // However the name was spelled or resolved; but to another port nothing leads back.
     let kept = origin.is_none() && config.upstream.keeps_port(&target.host, target.port);
     let back = |peer| route::leads_back(own, peer);
-    if (own.has(target.port) || !kept) && server.peer_addr().is_ok_and(back) {
+    if (own.has(target.port) || !kept) && stream.peer_addr().is_ok_and(back) {
         return Err(ConnectError::Loop);
     }
-    Ok(server)
+    Ok(Server { stream, proxy: proxy.cloned() })
 }
 
 async fn turn_away(place: &Place, error: &ConnectError) {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::harness::Stand;
+use crate::origin::{Origin, Root, Setup, Transport};
 use crate::programs::{self, Program, TEXT, show};
 use crate::proxy::{Login, Proxy};
 
@@ -80,6 +81,24 @@ fn the_users_proxy_becomes_our_upstream_with_its_password_and_its_exceptions() {
     }
     for secret in [PASSWORD, AUTHORIZATION.trim_start_matches("Basic ")] {
         assert!(!said.contains(secret), "{secret} is said somewhere");
+    }
+}
+
+#[test]
+fn plain_http_goes_to_the_proxy_in_absolute_form() {
+    let stand = Stand::new();
+    stand.configure_hosts(&[], "");
+    let setup = Setup { transport: Transport::Plain, ..Setup::default() };
+    let mirror = Origin::with(&setup, &Root::new("Unused"));
+    let proxy = Proxy::new(Login::Basic(AUTHORIZATION), mirror.addr());
+    let url = format!("http://me:{PASSWORD}@{}", proxy.addr);
+    let edge = format!("http://{}", stand.edge);
+    for host in ["mirror.example", "gpu-box.example:11434"] {
+        let address = format!("http://{host}/plain");
+        let program = programs::curl(&["--noproxy", "", "--proxy", &edge, &address]);
+        let output = run(&stand, &url, &program).output().unwrap();
+        assert_eq!(output.stdout, b"plain answer\n", "{}{}", show(&output), stand.logs());
+        assert!(proxy.targets().contains(&address), "{:?}", proxy.targets());
     }
 }
 

@@ -1,4 +1,5 @@
-//! A corporate network's proxy: CONNECT only, names lead to the origin, and it may want a log-in.
+//! A corporate network's proxy: CONNECT but to the port of plain HTTP, which it takes in absolute
+//! form; names lead to the origin, and it may want a log-in.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -76,9 +77,23 @@ fn serve(
             )?;
             continue;
         }
+        let method = first.split(' ').next().unwrap_or_default();
+        if method == "CONNECT" && target.ends_with(":80") {
+            client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")?;
+            continue;
+        }
         asked.lock().unwrap().push(target.clone());
-        let server = TcpStream::connect(target.parse().unwrap_or(origin))?;
-        client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?;
+        let mut server = TcpStream::connect(target.parse().unwrap_or(origin))?;
+        match target.strip_prefix("http://").and_then(|rest| rest.split_once('/')) {
+            Some((_, path)) => {
+                write!(server, "{method} /{path} HTTP/1.1\r\n")?;
+                for line in head.iter().skip(1).filter(|line| !line.starts_with("Proxy-")) {
+                    write!(server, "{line}\r\n")?;
+                }
+                server.write_all(b"\r\n")?;
+            }
+            None => client.write_all(b"HTTP/1.1 200 Connection established\r\n\r\n")?,
+        }
         let (up, down) = (server.try_clone()?, client.try_clone()?);
         let back = std::thread::spawn(move || copy(server, down));
         copy(reader, up)?;

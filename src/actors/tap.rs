@@ -120,6 +120,8 @@ pub struct TapActor {
     retry: Duration,
     fault: Option<String>,
     accepting: Option<SpawnHandle>,
+    /// A set-up is under way, or the next attempt at one is due.
+    setting_up: bool,
     misses: u32,
 }
 
@@ -135,8 +137,9 @@ pub struct TapParts {
 
 impl TapParts {
     /// The socket, and the tap of the last generation if there is one: its connections live on.
-    /// Reads files.
+    /// Reads files. Somebody may have deleted all of them, directories too.
     fn make(&self) -> Result<(Arc<Tap>, UnixListener), String> {
+        self.home.create().map_err(|e| e.to_string())?;
         let socket = self.door.take().map_err(|e| format!("control socket: {e}"))?;
         if let Some(tap) = self.meter.tap() {
             return Ok((tap, socket));
@@ -162,11 +165,22 @@ impl TapParts {
 impl TapActor {
     #[must_use]
     pub fn new(birth: Birth, parts: TapParts) -> Self {
-        Self { birth, parts, retry: RETRY_FIRST, fault: None, accepting: None, misses: 0 }
+        Self {
+            birth,
+            parts,
+            retry: RETRY_FIRST,
+            fault: None,
+            accepting: None,
+            setting_up: false,
+            misses: 0,
+        }
     }
 
-    /// Not on this thread, as it reads files.
+    /// Not on this thread, as it reads files. One at a time, however many reasons there are.
     fn set_up(&mut self, ctx: &mut Context<Self>) {
+        if std::mem::replace(&mut self.setting_up, true) {
+            return;
+        }
         let parts = self.parts.clone();
         let made = tokio::task::spawn_blocking(move || parts.make());
         ctx.spawn(made.into_actor(self).map(|made, actor, ctx| {
@@ -179,7 +193,7 @@ impl TapActor {
     }
 
     fn serve(&mut self, tap: Arc<Tap>, socket: UnixListener, ctx: &mut Context<Self>) {
-        self.fault = None;
+        (self.fault, self.retry, self.setting_up) = (None, RETRY_FIRST, false);
         self.parts.meter.publish_tap(Arc::clone(&tap));
         let serve =
             tap.serve(socket).into_actor(self).map(|ended, actor, _: &mut Context<Self>| {
@@ -216,8 +230,11 @@ impl TapActor {
             }
             // Somebody emptied the run directory: no reason to wait, or to lose the tap.
             Found::NoSocket => {
-                slog::warn!(actor.birth.log(), "the control socket's file is gone: bound anew");
                 if let Some(accepting) = actor.accepting.take() {
+                    slog::warn!(
+                        actor.birth.log(),
+                        "the control socket's file is gone, binding anew"
+                    );
                     ctx.cancel_future(accepting);
                 }
                 actor.set_up(ctx);
@@ -239,7 +256,10 @@ impl TapActor {
             slog::error!(self.birth.log(), "no tap; requests pass, unmetered"; "fault" => &fault);
             self.fault = Some(fault);
         }
-        ctx.run_later(self.retry, Self::set_up);
+        ctx.run_later(self.retry, |actor, ctx| {
+            actor.setting_up = false;
+            actor.set_up(ctx);
+        });
         self.retry = (self.retry * 2).min(RETRY_MAX);
     }
 }

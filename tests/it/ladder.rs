@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Barrier;
@@ -170,6 +170,40 @@ fn a_control_socket_that_is_deleted_comes_back() {
     });
     stand.wait_metering();
     stand.wait_metered(&hello());
+}
+
+/// The run directory, for as long as another one is in its place.
+struct Aside(PathBuf, PathBuf);
+
+impl Aside {
+    fn put(run: PathBuf) -> Self {
+        let aside = run.with_extension("aside");
+        fs::rename(&run, &aside).unwrap();
+        Self(run, aside)
+    }
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        // With the locks by which the processes are found and ended.
+        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::rename(&self.1, &self.0);
+    }
+}
+
+#[test]
+fn a_run_directory_that_is_lost_comes_back() {
+    let stand = started();
+    let run = stand.home.run_dir();
+    let aside = Aside::put(run.clone());
+    fs::write(&run, "no directory").unwrap();
+    stand.wait("a tap that is away", || stand.logs().contains("no tap; requests pass"));
+    Wire::connect(&stand).unwrap().get();
+    fs::remove_file(&run).unwrap();
+    let socket = stand.home.control_socket();
+    stand.wait("a new socket", || UnixStream::connect(&socket).is_ok());
+    assert_eq!(stand.logs().matches("file is gone, binding anew").count(), 1, "{}", stand.logs());
+    drop(aside);
 }
 
 /// Somebody else answers where the daemon should: with silence, then with nonsense.

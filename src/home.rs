@@ -305,8 +305,10 @@ impl PidLock {
         if !lock_exclusively(&file)? {
             return Ok(None);
         }
-        file.set_len(0)?;
-        writeln!(file, "{}", std::process::id())?;
+        // Over what lies there, and cut off after it: a full disk has room for that, as a rule.
+        let pid = format!("{}\n", std::process::id());
+        file.write_all(pid.as_bytes())?;
+        file.set_len(pid.len() as u64)?;
         Ok(Some(Self { file }))
     }
 
@@ -347,6 +349,16 @@ impl PidLock {
         let mut text = String::new();
         file.read_to_string(&mut text)?;
         Ok(text.trim().parse().ok())
+    }
+
+    /// Whether a process of this user can hold the lock: not in a home that is read-only or another
+    /// user's, on a full disk, or where the file system knows no locks.
+    #[must_use]
+    pub fn can_be_held(path: &Path) -> bool {
+        let Ok(file) = Self::open(path) else { return false };
+        let room = rustix::fs::fstatvfs(&file).is_ok_and(|fs| fs.f_bavail > 0);
+        let lock = flock(&file, FlockOperation::NonBlockingLockShared);
+        room && matches!(lock, Ok(()) | Err(rustix::io::Errno::WOULDBLOCK))
     }
 
     /// Blocks until no process holds the lock.
@@ -406,6 +418,29 @@ mod tests {
         };
         assert!(PidLock::acquire_waiting(&path, release).unwrap().is_some());
         assert_eq!(PidLock::holder(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_longer_pid_of_before_leaves_nothing_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edge.pid");
+        fs::write(&path, "12345678901\n").unwrap();
+        let _lock = PidLock::acquire(&path).unwrap().expect("free");
+        assert_eq!(PidLock::holder(&path).unwrap(), Some(std::process::id()));
+    }
+
+    #[test]
+    fn a_lock_that_cannot_be_held_is_known_as_such() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edge.pid");
+        assert!(PidLock::can_be_held(&path));
+        let _lock = PidLock::acquire(&path).unwrap().expect("a look leaves it free");
+        assert!(PidLock::can_be_held(&path), "by whoever");
+        // As a home's that is another user's, for root too: it can't be opened for writing.
+        let path = dir.path().join("root.pid");
+        fs::create_dir(&path).unwrap();
+        assert!(!PidLock::can_be_held(&path) && PidLock::acquire(&path).is_err());
+        assert!(!PidLock::can_be_held(&dir.path().join("none/edge.pid")));
     }
 
     #[test]

@@ -90,12 +90,14 @@ pub fn state_file(directory: &Path) -> io::Result<File> {
 }
 
 /// Replaces this process's image. Returns only if that failed, with everything as it was but the
-/// descriptors that [`leave`] was called for.
+/// descriptors that [`leave`] was called for. It fails if this image was `told` something that the
+/// next one would never learn of.
 pub fn replace(
     program: &Path,
     arguments: impl IntoIterator<Item = OsString>,
     state: &mut File,
     content: &[u8],
+    told: impl FnOnce() -> bool,
 ) -> io::Error {
     let attempt = || -> io::Result<Infallible> {
         state.rewind()?;
@@ -116,10 +118,14 @@ pub fn replace(
         // A signal that comes before the next image listens would end it: it waits till then. (And
         // std's own `exec` changes how signals are handled, also when it fails.)
         let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK)?;
-        let failed = nix::unistd::execve(&program, &argv, &variables);
+        let failed = if told() {
+            Err(io::Error::other("told something else meanwhile"))
+        } else {
+            nix::unistd::execve(&program, &argv, &variables).map_err(io::Error::from)
+        };
         before.thread_set_mask()?;
         leave(&*state, false)?;
-        Ok(failed?)
+        failed
     };
     match attempt() {
         Ok(never) => match never {},
@@ -285,8 +291,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let mut file = state_file(dir.path()).unwrap();
         let before = SigSet::thread_get_mask().unwrap();
-        let error = replace(&dir.path().join("nothing"), [], &mut file, b"state");
-        assert_eq!(error.kind(), io::ErrorKind::NotFound);
+        let mut try_it = |told: bool| {
+            replace(&dir.path().join("nothing"), [], &mut file, b"state", || told).kind()
+        };
+        assert_eq!(try_it(false), io::ErrorKind::NotFound);
+        assert_eq!(try_it(true), io::ErrorKind::Other, "nothing is tried");
         assert_eq!(SigSet::thread_get_mask().unwrap(), before);
         assert!(fcntl_getfd(&file).unwrap().contains(FdFlags::CLOEXEC));
     }

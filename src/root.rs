@@ -87,18 +87,25 @@ pub fn main(opts: RootOptions) -> u8 {
         }
     };
     let upgraded = inherited.is_some();
+    let edge_only = opts.edge_only;
     let lock = match inherited {
         Some(lock) => Ok(Some(lock)),
         // A tree without services may still be there: the service's turn comes when it ends.
         None => PidLock::acquire_waiting(&opts.home.pid_file("root"), || {
-            opts.edge_only && orders.try_recv() != Ok(Order::End)
+            edge_only && orders.try_recv() != Ok(Order::End)
         }),
     };
     let lock = match lock {
-        Ok(Some(lock)) => lock,
+        Ok(Some(lock)) => Some(lock),
         Ok(None) => {
             slog::info!(opts.log, "already running");
             return OK;
+        }
+        // An unusable home costs the metering, not the traffic: the service manager's socket is for one
+        // root at a time all the same.
+        Err(e) if edge_only => {
+            slog::error!(opts.log, "no lock, serving without it"; "error" => %e);
+            None
         }
         Err(e) => {
             slog::crit!(opts.log, "cannot take the lock"; "error" => %e);
@@ -111,7 +118,7 @@ pub fn main(opts: RootOptions) -> u8 {
             "port" => port.addr.port(), "held_by" => by, "error" => %e);
         return BUSY;
     }
-    let code = actix::System::new().block_on(run(opts, port, orders, &lock, upgraded));
+    let code = actix::System::new().block_on(run(opts, port, orders, lock.as_ref(), upgraded));
     drop(lock);
     code
 }
@@ -137,7 +144,7 @@ async fn run(
     opts: RootOptions,
     port: Arc<Port>,
     mut orders: UnboundedReceiver<Order>,
-    lock: &PidLock,
+    lock: Option<&PidLock>,
     upgraded: bool,
 ) -> u8 {
     let RootOptions { home, log, foreground, edge_only, .. } = opts;
@@ -197,7 +204,7 @@ async fn run(
                     }
                 }
                 Some(Order::Upgrade) => {
-                    let why = upgrade::run(&home, &port, lock, &journal).await;
+                    let why = upgrade::run(&home, &port, lock, &journal, &orders).await;
                     slog::error!(log, "no upgrade, going on as before"; "why" => &why);
                     journal.append(Note::new("upgrade_refused").cause(&why));
                 }

@@ -135,7 +135,7 @@ async fn run(opts: EdgeOptions) -> u8 {
             Signal::End => break,
             Signal::Reload => edge.reload(&home),
             Signal::Upgrade => {
-                serving = edge.upgrade(&home, &listener, lock.as_ref(), serving).await;
+                serving = edge.upgrade(&home, &listener, lock.as_ref(), &signals, serving).await;
             }
         }
     }
@@ -302,6 +302,7 @@ impl Edge {
         home: &Home,
         listener: &Rc<TcpListener>,
         lock: Option<&PidLock>,
+        signals: &Signals,
         serving: JoinHandle<()>,
     ) -> JoinHandle<()> {
         let program = match inherit::requested(home) {
@@ -316,8 +317,9 @@ impl Edge {
                 self.journal.flush(LAST);
                 serving.abort();
                 let _ = serving.await;
+                let listening = listener.as_fd();
                 let why =
-                    upgrade::replace(&self.shared, home, &program, listener.as_fd(), lock).await;
+                    upgrade::replace(&self.shared, home, &program, listening, lock, signals).await;
                 (why, self.accept(listener))
             }
         };

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::net::UnixStream as StdUnixStream;
 
+use rustix::net::RecvFlags;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use tokio::io::AsyncReadExt;
 use tokio::net::UnixStream;
@@ -38,6 +39,12 @@ impl Signals {
             reload: listen(&[SIGHUP])?,
             upgrade: listen(&[SIGUSR2])?,
         })
+    }
+
+    /// Whether [`Signals::next`] would say so, without taking it.
+    pub fn is_end_pending(&self) -> bool {
+        rustix::net::recv(&self.end, &mut [0], RecvFlags::PEEK | RecvFlags::DONTWAIT)
+            .is_ok_and(|(seen, _)| seen > 0)
     }
 
     pub async fn next(&mut self) -> Signal {

@@ -19,6 +19,7 @@ use serde::Serialize;
 use tokio::time::{Instant, sleep, timeout};
 
 use super::serve::Shared;
+use super::signals::Signals;
 pub use super::takeover::FORMAT;
 use super::takeover::{self, State};
 use super::tunnels::Rest;
@@ -85,6 +86,7 @@ pub async fn replace(
     program: &Path,
     listener: BorrowedFd<'_>,
     lock: Option<&PidLock>,
+    signals: &Signals,
 ) -> String {
     let mut state = match inherit::state_file(&home.run_dir()) {
         Ok(file) => file,
@@ -93,7 +95,7 @@ pub async fn replace(
     shared.health.withdraw();
     let error = if settle(shared).await {
         let tunnels = shared.tunnels.rest();
-        let error = exec(shared, &tunnels, program, listener, lock, &mut state);
+        let error = exec(shared, &tunnels, program, listener, lock, &mut state, signals);
         takeover::keep(&shared.live, &tunnels);
         error.to_string()
     } else {
@@ -129,6 +131,7 @@ fn exec(
     listener: BorrowedFd<'_>,
     lock: Option<&PidLock>,
     state: &mut File,
+    signals: &Signals,
 ) -> io::Error {
     let packed = (|| {
         let listener = inherit::leave(listener, true)?;
@@ -138,7 +141,10 @@ fn exec(
         State::pack(listener, lock, image, totals, &shared.live, tunnels)
     })();
     match packed {
-        Ok(content) => inherit::replace(program, std::env::args_os().skip(1), state, &content),
+        Ok(content) => {
+            let told = || signals.is_end_pending();
+            inherit::replace(program, std::env::args_os().skip(1), state, &content, told)
+        }
         Err(e) => e,
     }
 }

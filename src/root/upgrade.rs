@@ -6,7 +6,9 @@ use std::net::TcpListener;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::Order;
 use super::port::Port;
 use crate::home::{Home, PidLock};
 use crate::inherit::{self, Number};
@@ -23,8 +25,15 @@ struct State {
     lock: Number,
 }
 
-/// Replaces the image; returns why that was not done.
-pub(super) async fn run(home: &Home, port: &Port, lock: &PidLock, journal: &Journal) -> String {
+/// Replaces the image, unless another order comes meanwhile; returns why that was not done.
+pub(super) async fn run(
+    home: &Home,
+    port: &Port,
+    lock: Option<&PidLock>,
+    journal: &Journal,
+    orders: &UnboundedReceiver<Order>,
+) -> String {
+    let Some(lock) = lock else { return "there is no lock to hand on".to_owned() };
     let program = match inherit::requested(home) {
         Ok(program) => program,
         Err(e) => return e.to_string(),
@@ -41,7 +50,8 @@ pub(super) async fn run(home: &Home, port: &Port, lock: &PidLock, journal: &Jour
         let lock = inherit::leave(lock, true)?;
         let state = State { format: FORMAT, listener: port.leave(true)?, lock };
         let content = serde_json::to_vec(&state)?;
-        Err::<(), _>(inherit::replace(&program, std::env::args_os().skip(1), &mut file, &content))
+        let (arguments, told) = (std::env::args_os().skip(1), || !orders.is_empty());
+        Err::<(), _>(inherit::replace(&program, arguments, &mut file, &content, told))
     })();
     let _ = inherit::leave(lock, false);
     let _ = port.leave(false);

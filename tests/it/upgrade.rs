@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use rustix::process::Signal;
 
-use crate::harness::{DEADLINE, Stand, send};
+use crate::harness::{DEADLINE, Stand, binary, send};
 use crate::programs::{self, TEXT, show};
 
 /// Sends `size` patterned bytes to whoever connects, each time `next` allows another part.
@@ -151,6 +151,35 @@ fn a_program_that_fails_its_preflight_is_refused() {
 }
 
 /// Connections that are refused, until `stop` is dropped.
+/// What is asked to end while it changes to another program ends: the new one would never hear of it.
+#[test]
+fn an_end_during_an_upgrade_is_not_lost() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    let [begun, go] = ["begun", "go"].map(|name| stand.scratch().join(name));
+    let slow = stand.scratch().join("slow");
+    let script = format!(
+        "#!/bin/sh\nif [ $1 = preflight ]; then touch {begun:?}\n\
+         while [ ! -e {go:?} ]; do sleep 0.01; done; fi\nexec {:?} \"$@\"\n",
+        binary()
+    );
+    fs::write(&slow, script).unwrap();
+    fs::set_permissions(&slow, fs::Permissions::from_mode(0o755)).unwrap();
+    for process in ["edge", "root"] {
+        let pid = stand.pid(process);
+        fs::write(stand.home.upgrade_request(), slow.display().to_string()).unwrap();
+        stand.signal(process, Signal::USR2);
+        stand.wait("its preflight", || begun.exists());
+        stand.signal(process, Signal::TERM);
+        fs::write(&go, "").unwrap();
+        stand.wait(&format!("the end of the {process}"), || stand.pid(process) != pid);
+        for file in [&begun, &go] {
+            fs::remove_file(file).unwrap();
+        }
+    }
+}
+
 pub(crate) fn count_refusals(
     stand: &Stand,
 ) -> (std::sync::mpsc::Sender<()>, JoinHandle<(u64, u64)>) {

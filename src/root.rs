@@ -158,6 +158,7 @@ async fn run(
     let process = |name: &'static str, listener: Option<Arc<Port>>, alive: Question| {
         let spec = ProcessSpec {
             pid_file: home.pid_file(name),
+            drains: listener.is_some(),
             start: {
                 let launcher = Arc::clone(&launcher);
                 Arc::new(move || launcher.start(name, listener.as_deref()))

@@ -9,16 +9,17 @@ mod alive;
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child as OsChild, ExitStatus};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::{Actor, ActorContext, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, waitid, waitpid,
 };
 use serde_json::{Value, json};
+use tokio::sync::oneshot;
 
 use crate::home::PidLock;
 use crate::supervisor::{Birth, Child};
@@ -27,6 +28,10 @@ pub use alive::{Answer, Asker, Question};
 
 /// How often a process that was started is looked at until it holds its lock.
 const LOOK: Duration = Duration::from_millis(3);
+/// One that can't serve has ended by then.
+const SETTLED: Duration = Duration::from_secs(1);
+/// Between the lock of a process that crashes and its exit status.
+const STATUS: Duration = Duration::from_millis(100);
 
 /// How to start one process.
 #[derive(Clone)]
@@ -38,6 +43,9 @@ pub struct ProcessSpec {
     /// Whether it still does anything.
     pub alive: Question,
     pub asker: Asker,
+    /// Asked to end, it lets go of its lock at once, for the next one, and lives on for its
+    /// connections.
+    pub drains: bool,
 }
 
 impl fmt::Debug for ProcessSpec {
@@ -75,6 +83,12 @@ fn reap(pid: u32) -> Ended {
     status.map_or(Ended::Unseen, |(_, status)| Ended::Status(ExitStatus::from_raw(status.as_raw())))
 }
 
+fn wait_released(lock: &Path) {
+    while PidLock::wait_released(lock).is_err() {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
 fn raw(pid: u32) -> Option<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw)
 }
@@ -103,13 +117,14 @@ impl ProcessActor {
         slog::info!(self.birth.log(), "adopted"; "pid" => pid);
         self.birth.ready();
         let path = self.spec.pid_file.clone();
+        let (let_go, released) = oneshot::channel();
         self.when_gone(ctx, move || {
             // Only its lock tells of the end of a process that is not our child.
-            while PidLock::wait_released(&path).is_err() {
-                std::thread::sleep(Duration::from_secs(1));
-            }
+            wait_released(&path);
+            let _ = let_go.send(());
             reap(pid)
         });
+        self.when_released(released, ctx);
         self.watch(ctx);
     }
 
@@ -133,18 +148,27 @@ impl ProcessActor {
             alive.set(None);
             process.wait().map_or(Ended::Unseen, Ended::Status)
         });
-        self.look(ctx);
+        self.look(Instant::now(), ctx);
     }
 
-    /// Ready once it holds its lock.
-    fn look(&mut self, ctx: &mut Context<Self>) {
-        let held = PidLock::holder(&self.spec.pid_file).ok().flatten();
-        if held.is_some() && held == self.pid.get() {
+    /// Ready once it holds its lock, or, where there can be none, once it has lived for a while: an
+    /// edge serves without.
+    fn look(&mut self, born: Instant, ctx: &mut Context<Self>) {
+        let (pid, path) = (self.pid.get(), &self.spec.pid_file);
+        let held = PidLock::holder(path).ok().flatten();
+        let serves = match held {
+            Some(_) => held == pid,
+            None => pid.is_some() && born.elapsed() >= SETTLED && !PidLock::can_be_held(path),
+        };
+        if serves {
             self.ready = true;
             self.birth.ready();
             self.watch(ctx);
+            if held.is_some() && self.spec.drains {
+                self.await_release(ctx);
+            }
         } else {
-            ctx.run_later(LOOK, |actor, ctx| actor.look(ctx));
+            ctx.run_later(LOOK, move |actor, ctx| actor.look(born, ctx));
         }
     }
 
@@ -166,15 +190,52 @@ impl ProcessActor {
         }
     }
 
-    /// Waits for the end on a thread of its own: no polling, and nothing else is held up.
+    fn await_release(&self, ctx: &mut Context<Self>) {
+        let path = self.spec.pid_file.clone();
+        let (let_go, released) = oneshot::channel();
+        let waiting = self.wait("lock", move || {
+            wait_released(&path);
+            let _ = let_go.send(());
+        });
+        match waiting {
+            Ok(()) => self.when_released(released, ctx),
+            Err(e) => {
+                slog::error!(self.birth.log(), "replaced only after its end"; "error" => %e);
+            }
+        }
+    }
+
+    /// What drains is replaced before it ends; whoever waits for its end reaps it. One that crashed has
+    /// let go of its lock too, and its status comes first.
+    fn when_released(&self, released: oneshot::Receiver<()>, ctx: &mut Context<Self>) {
+        if !self.spec.drains {
+            return;
+        }
+        ctx.spawn(released.into_actor(self).map(|released, _, ctx| {
+            if released.is_ok() {
+                ctx.run_later(STATUS, |actor, ctx| {
+                    if !actor.stopping {
+                        actor.birth.fail("it let go of its lock, to end after its connections");
+                        ctx.stop();
+                    }
+                });
+            }
+        }));
+    }
+
+    /// On a thread of its own: no polling, and nothing else is held up.
+    fn wait(&self, what: &str, work: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let name = format!("{what}-{}", self.birth.id());
+        let thread = std::thread::Builder::new().name(name).stack_size(64 * 1024);
+        thread.spawn(work).map(drop)
+    }
+
     fn when_gone(&self, ctx: &mut Context<Self>, wait: impl FnOnce() -> Ended + Send + 'static) {
-        let (send, gone) = tokio::sync::oneshot::channel();
-        let name = format!("wait-{}", self.birth.id());
-        let thread =
-            std::thread::Builder::new().name(name).stack_size(64 * 1024).spawn(move || {
-                let _ = send.send(wait());
-            });
-        if let Err(e) = thread {
+        let (send, gone) = oneshot::channel();
+        let waiting = self.wait("wait", move || {
+            let _ = send.send(wait());
+        });
+        if let Err(e) = waiting {
             self.birth.fail(format!("cannot be watched: {e}"));
             ctx.stop();
             return;

@@ -4,10 +4,11 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
+use serde_json::Value;
 
 use crate::expected::assert_row;
 use crate::harness::{DEADLINE, Stand, send};
@@ -127,6 +128,45 @@ fn edge_killed() {
         assert!(tcp.is_ok(), "round {round}: {tcp:?}{}", stand.logs());
         assert_served(&stand, &format!("round {round}"));
     }
+}
+
+/// Ends with the test.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        send(self.0.id(), Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// A home in which nobody can have a lock; the service manager starts the root.
+#[test]
+fn home_that_cannot_be_written() {
+    let stand = Stand::new();
+    stand.home.create().unwrap();
+    for process in ["root", "edge"] {
+        fs::create_dir(stand.home.pid_file(process)).unwrap();
+    }
+    let _root = Service(stand.command(&["supervise", "--edge-only"]).spawn().unwrap());
+    let edge = || {
+        let mut answer = String::new();
+        let mut tcp = TcpStream::connect(stand.edge).ok()?;
+        tcp.write_all(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
+        tcp.read_to_string(&mut answer).ok()?;
+        let body: Value = serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()?;
+        u32::try_from(body["pid"].as_u64()?).ok()
+    };
+    stand.wait("an edge", || edge().is_some());
+    let first = edge().unwrap();
+    send(first, Signal::KILL);
+    stand.wait("the next edge", || edge().is_some_and(|pid| pid != first));
+    // The root lets it serve, although it sees no lock.
+    stand.wait("the root's consent", || {
+        let events = fs::read_to_string(stand.home.journal_file()).unwrap_or_default();
+        let mut events = events.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.any(|e| e["child"] == "edge" && e["event"] == "ready" && e["generation"] == 2)
+    });
 }
 
 #[test]
@@ -356,7 +396,7 @@ fn broken_configuration() {
             show(&output)
         );
         if words == ["requests", "--json"] {
-            assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok());
+            assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok());
         }
     }
     assert_eq!(stand.halton(&["start"]).status.code(), Some(78));

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::thread::JoinHandle;
 
@@ -150,7 +151,6 @@ fn a_program_that_fails_its_preflight_is_refused() {
     assert!(events.contains("upgrade_refused"), "{events}");
 }
 
-/// Connections that are refused, until `stop` is dropped.
 /// What is asked to end while it changes to another program ends: the new one would never hear of it.
 #[test]
 fn an_end_during_an_upgrade_is_not_lost() {
@@ -180,6 +180,7 @@ fn an_end_during_an_upgrade_is_not_lost() {
     }
 }
 
+/// Connections that are refused, until `stop` is dropped.
 pub(crate) fn count_refusals(
     stand: &Stand,
 ) -> (std::sync::mpsc::Sender<()>, JoinHandle<(u64, u64)>) {
@@ -219,6 +220,32 @@ fn a_root_that_adopted_an_edge_keeps_its_port() {
     let (made, refused) = counting.join().unwrap();
     assert!(made > 0);
     assert_eq!(refused, 0, "of {made} {}", stand.logs());
+}
+
+/// The next edge accepts while the last one still has connections.
+#[test]
+fn edge_that_is_asked_to_end() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    let far = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut tunnel = connect(&stand, far.local_addr().unwrap());
+    let (mut server, _) = far.accept().unwrap();
+    let old = stand.pid("edge");
+    stand.signal("edge", Signal::TERM);
+    stand.wait("the next edge", || stand.pid("edge").is_some_and(|pid| Some(pid) != old));
+    let output = stand.run_trusting(&programs::curl_messages("--http1.1", "hi", false));
+    assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
+    tunnel.write_all(b"still there?").unwrap();
+    let mut said = [0; 12];
+    server.read_exact(&mut said).unwrap();
+    server.write_all(b"still there!").unwrap();
+    tunnel.read_exact(&mut said).unwrap();
+    assert_eq!(&said, b"still there!");
+    let old = PathBuf::from(format!("/proc/{}", old.unwrap()));
+    assert!(!cfg!(target_os = "linux") || old.exists(), "it was the last edge's");
+    drop((tunnel, server));
+    stand.wait("its end, with nothing left of it", || !old.exists());
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::io::{Read, Write};
 use std::process::{ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use rustix::process::test_kill_process;
 use slog::Logger;
 
 use super::*;
@@ -15,6 +16,8 @@ use crate::supervisor::{
 };
 
 const LOCK_VAR: &str = "HALTON_METER_TEST_LOCK";
+/// Lets go of the lock, and waits for another word.
+const DRAIN: [u8; 1] = *b"d";
 const DEAF_VAR: &str = "HALTON_METER_TEST_DEAF";
 
 /// Not a test: what the processes below do.
@@ -25,9 +28,14 @@ fn stand_in() {
         let ignored = Arc::new(std::sync::atomic::AtomicBool::new(false));
         signal_hook::flag::register(signal_hook::consts::SIGTERM, ignored).unwrap();
     }
-    let _lock = PidLock::acquire(path.as_ref()).unwrap().expect("the lock is free");
+    let lock = PidLock::acquire(path.as_ref());
+    assert!(!matches!(lock, Ok(None)), "the lock is not free");
     let mut code = [b'0'];
     let _ = std::io::stdin().read(&mut code);
+    if code == DRAIN {
+        drop(lock);
+        let _ = std::io::stdin().read(&mut code);
+    }
     std::process::exit(i32::from(code[0] - b'0'));
 }
 
@@ -69,6 +77,7 @@ impl Bench {
         let spec = ProcessSpec {
             alive: Arc::new(|| Answer::Alive),
             asker: Asker::default(),
+            drains: true,
             pid_file: self.pid_file.clone(),
             start: Arc::new(move || {
                 starts.fetch_add(1, Ordering::Relaxed);
@@ -93,6 +102,12 @@ impl Bench {
     fn tell(&self, code: u8) {
         let mut input = self.input.lock().unwrap();
         input.as_mut().unwrap().write_all(&[b'0' + code]).unwrap();
+    }
+
+    fn drain(&self) -> ChildStdin {
+        let mut input = self.input.lock().unwrap().take().unwrap();
+        input.write_all(&DRAIN).unwrap();
+        input
     }
 
     fn holder(&self) -> Option<u32> {
@@ -135,6 +150,44 @@ fn an_exit_is_typed_and_a_new_process_comes() {
     });
     assert_eq!((bench.holder(), bench.starts.load(Ordering::Relaxed)), (None, 3));
     replay(&bench.entries()).unwrap();
+}
+
+#[test]
+fn one_that_serves_without_a_lock_where_there_can_be_none_is_let_serve() {
+    let bench = Bench::new();
+    std::fs::create_dir(&bench.pid_file).unwrap();
+    actix_rt::System::new().block_on(async {
+        let tree = bench.start(false, LONG);
+        ready(&tree, 1).await;
+        bench.tell(7);
+        let status = ready(&tree, 2).await;
+        assert_eq!(status.last_exit.as_deref(), Some("failed: process ended: exit status: 7"));
+        tree.shutdown().await;
+    });
+    assert_eq!(bench.starts.load(Ordering::Relaxed), 2);
+}
+
+#[test]
+fn one_that_drains_is_replaced_meanwhile_and_reaped_in_the_end() {
+    let bench = Bench::new();
+    actix_rt::System::new().block_on(async {
+        let tree = bench.start(false, LONG);
+        ready(&tree, 1).await;
+        let old = bench.holder().unwrap();
+        let connections = bench.drain();
+        let status = ready(&tree, 2).await;
+        assert!(status.last_exit.unwrap().contains("let go of its lock"));
+        let new = bench.holder().unwrap();
+        assert_ne!(new, old);
+        test_kill_process(raw(old).unwrap()).expect("it lives on");
+        drop(connections);
+        while test_kill_process(raw(old).unwrap()).is_ok() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert_eq!(bench.holder(), Some(new), "its end is nothing to the next one");
+        tree.shutdown().await;
+    });
+    assert_eq!(bench.starts.load(Ordering::Relaxed), 2);
 }
 
 #[test]
@@ -203,6 +256,7 @@ fn a_program_that_can_not_be_started_is_tried_again() {
     let spec = ProcessSpec {
         alive: Arc::new(|| Answer::Alive),
         asker: Asker::default(),
+        drains: false,
         pid_file: bench.pid_file.clone(),
         start: Arc::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);

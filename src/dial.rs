@@ -260,10 +260,10 @@ async fn race(first: SocketAddr, rest: &[SocketAddr]) -> Result<TcpStream, DialE
 }
 
 async fn to_proxy(proxy: &UpstreamProxy) -> Result<TcpStream, DialError> {
-    direct(&proxy.host, proxy.port).await.map_err(|e| match e {
-        DialError::Connect(e) | DialError::Resolve(e) => DialError::Proxy(e),
-        e => e,
-    })
+    match direct(&proxy.host, proxy.port).await {
+        Err(DialError::Connect(e) | DialError::Resolve(e)) => Err(DialError::Proxy(e)),
+        outcome @ (Ok(_) | Err(_)) => outcome,
+    }
 }
 
 async fn through(proxy: &UpstreamProxy, host: &str, port: u16) -> Result<TcpStream, DialError> {

@@ -169,25 +169,37 @@ fn one_that_serves_without_a_lock_where_there_can_be_none_is_let_serve() {
 
 #[test]
 fn one_that_drains_is_replaced_meanwhile_and_reaped_in_the_end() {
-    let bench = Bench::new();
-    actix_rt::System::new().block_on(async {
-        let tree = bench.start(false, LONG);
-        ready(&tree, 1).await;
-        let old = bench.holder().unwrap();
-        let connections = bench.drain();
-        let status = ready(&tree, 2).await;
-        assert!(status.last_exit.unwrap().contains("let go of its lock"));
-        let new = bench.holder().unwrap();
-        assert_ne!(new, old);
-        test_kill_process(raw(old).unwrap()).expect("it lives on");
-        drop(connections);
-        while test_kill_process(raw(old).unwrap()).is_ok() {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-        assert_eq!(bench.holder(), Some(new), "its end is nothing to the next one");
-        tree.shutdown().await;
-    });
-    assert_eq!(bench.starts.load(Ordering::Relaxed), 2);
+    // Adopted it is a child all the same, after a change of the root's program in place.
+    for adopted in [false, true] {
+        let bench = Bench::new();
+        let orphan = adopted.then(|| {
+            let mut orphan = spawn_stand_in(&bench.pid_file, false).unwrap();
+            *bench.input.lock().unwrap() = orphan.stdin.take();
+            while bench.holder() != Some(orphan.id()) {
+                std::thread::yield_now();
+            }
+            orphan
+        });
+        actix_rt::System::new().block_on(async {
+            let tree = bench.start(false, LONG);
+            assert_eq!(ready(&tree, 1).await.observed["adopted"], adopted);
+            let old = bench.holder().unwrap();
+            let connections = bench.drain();
+            let status = ready(&tree, 2).await;
+            assert!(status.last_exit.unwrap().contains("let go of its lock"));
+            let new = bench.holder().unwrap();
+            assert_ne!(new, old);
+            test_kill_process(raw(old).unwrap()).expect("it lives on");
+            drop(connections);
+            while test_kill_process(raw(old).unwrap()).is_ok() {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            assert_eq!(bench.holder(), Some(new), "its end is nothing to the next one");
+            tree.shutdown().await;
+        });
+        assert_eq!(bench.starts.load(Ordering::Relaxed), 2 - u32::from(adopted));
+        orphan.into_iter().for_each(assert_reaped);
+    }
 }
 
 #[test]

@@ -15,6 +15,12 @@ pub(super) fn bedrock_tokens(headers: &Headers) -> Tokens {
     }
 }
 
+/// Bedrock's tier for a model that is asked in its own way: asked for and answered by one name.
+pub(super) const BEDROCK_TIER: &str = "x-amzn-bedrock-service-tier";
+
+/// Headers with the tier that the answer was made in.
+pub(super) const TIERS: &[&str] = &[BEDROCK_TIER, "x-gemini-service-tier"];
+
 /// Headers with the provider's id of the request, the most telling first.
 pub(super) const REQUEST_IDS: &[&str] = &[
     "request-id",

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use self::headers::{REQUEST_IDS, bedrock_tokens};
+use self::headers::{BEDROCK_TIER, REQUEST_IDS, TIERS, bedrock_tokens};
 use self::request::{
     Asks, Request, asks_for_websocket, client, model_of_query, oauth_subscription, path, short,
 };
@@ -62,7 +62,7 @@ pub struct Exchange {
     status: Option<u16>,
     /// The provider's id of the request, as a header.
     request_id: Option<String>,
-    /// A tier that only a header names.
+    /// The tier by a header: of the response, else what the request asks for.
     header_tier: Option<String>,
     /// Tokens that only headers tell.
     header_tokens: Tokens,
@@ -130,7 +130,7 @@ impl Exchange {
             route,
             status: None,
             request_id: None,
-            header_tier: None,
+            header_tier: headers.get(BEDROCK_TIER).and_then(short),
             header_tokens: Tokens::default(),
             quota: Vec::new(),
             account: account::of_request(headers),
@@ -175,7 +175,7 @@ impl Exchange {
         self.responded_at = Some(at);
         let named = |names: &[&str]| names.iter().find_map(|name| head.headers.get(name));
         self.request_id = named(REQUEST_IDS).and_then(short);
-        self.header_tier = named(&["x-gemini-service-tier"]).and_then(short);
+        self.header_tier = named(TIERS).and_then(short).or(self.header_tier.take());
         self.header_tokens = bedrock_tokens(&head.headers);
         self.quota = quota::from_headers(&head.headers, at);
         self.account = account::of_response(&head.headers).or(self.account.take());
@@ -415,8 +415,8 @@ impl Exchange {
             usage.counts = self.request.counts.clone();
             usage.caveat = Some(Caveat::FromRequest);
         }
-        usage.tier = usage.tier.or_else(|| self.header_tier.clone());
-        usage.tier = usage.tier.as_deref().and_then(short);
+        // On Bedrock a body is the model maker's, who knows nothing of Bedrock's tiers.
+        usage.tier = self.header_tier.clone().or_else(|| usage.tier.as_deref().and_then(short));
         // Only writes whose lifetime the response leaves open need it.
         let open = usage.tokens.cache_write_other.is_some();
         usage.cache_ttl = self.request.cache_ttl.clone().filter(|_| open);

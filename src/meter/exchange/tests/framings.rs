@@ -45,6 +45,44 @@ fn events_of_a_model_inside_amazons() {
 }
 
 #[test]
+fn bedrocks_tier_is_in_a_header_and_is_no_model_makers() {
+    const TIER: &str = "x-amzn-bedrock-service-tier";
+    let told = |case: Case, asked: Option<&'static str>, answered: Option<&'static str>| {
+        let header = |tier: Option<&'static str>| tier.map(|tier| (TIER, tier));
+        let row = Case {
+            request_headers: header(asked).into_iter().collect(),
+            response_headers: header(answered).into_iter().collect(),
+            ..case
+        }
+        .row();
+        (row.tier, row.cost_nanousd, row.cost_estimated)
+    };
+    let nova = |action: &'static str| Case {
+        media: "application/json",
+        ..bedrock(
+            action,
+            br#"{"output":{},"usage":{"inputTokens":1000,"outputTokens":100}}"#.to_vec(),
+        )
+    };
+    let nova = || nova("/model/amazon.nova-pro-v1%3A0/invoke");
+    // 0.80 and 3.20 dollars per million, half of it, and 1.75 times as much.
+    assert_eq!(told(nova(), None, None), (None, Some(1_120_000), false));
+    for (tier, cost) in [("flex", 560_000), ("priority", 1_960_000)] {
+        let expected = (Some(tier.to_owned()), Some(cost), false);
+        assert_eq!(told(nova(), Some("default"), Some(tier)), expected);
+        assert_eq!(told(nova(), Some(tier), None), expected);
+    }
+    // Claude says `standard`, which is Anthropic's; the list has no other tier of it on Bedrock.
+    let plain = told(invoke(), None, None);
+    assert!(plain.1.is_some() && !plain.2, "{plain:?}");
+    assert_eq!(told(invoke(), Some("priority"), Some("default")).1, plain.1);
+    for (asked, answered) in [(None, Some("priority")), (Some("priority"), None)] {
+        let expected = (Some("priority".to_owned()), None, false);
+        assert_eq!(told(invoke(), asked, answered), expected);
+    }
+}
+
+#[test]
 fn a_stream_that_makes_no_sense_is_lossy() {
     let mut case = invoke();
     let middle = case.body.len() / 2;

@@ -26,6 +26,13 @@ pub struct Window {
     pub status: Option<String>,
 }
 
+impl Window {
+    /// It is one, and says something.
+    fn tells(&self) -> bool {
+        !self.name.is_empty() && (self.used_bp.is_some() || self.status.is_some())
+    }
+}
+
 /// More than any provider sends.
 const MAX_WINDOWS: usize = 32;
 const MAX_TEXT: usize = 64;
@@ -52,28 +59,53 @@ pub fn from_headers(headers: &Headers, at: Timestamp) -> Vec<Window> {
     }
     let plan = headers.get("x-codex-plan-type").and_then(short);
     windows.truncate(MAX_WINDOWS);
-    windows.retain(|w| !w.name.is_empty() && (w.used_bp.is_some() || w.status.is_some()));
+    windows.retain(Window::tells);
     windows.iter_mut().for_each(|w| w.plan = w.plan.take().or_else(|| plan.clone()));
     by_length(&mut windows);
     windows
 }
 
 /// `codex.rate_limits` of a stream or socket.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CodexFrame<'a> {
+    pub limits: Option<&'a Value>,
+    pub credits: Option<&'a Value>,
+    pub plan: Option<&'a str>,
+    /// Whose limits these are; `None`: those that headers tell too.
+    pub bucket: Option<&'a str>,
+}
+
+/// The windows that such a frame tells.
 #[must_use]
-pub fn from_codex_frame(rate_limits: &Value, plan: Option<&str>) -> Vec<Window> {
-    let read = |role: &&str| {
-        let limit = rate_limits.get(*role)?;
+pub fn from_codex_frame(frame: &CodexFrame<'_>) -> Vec<Window> {
+    // That of a single model has windows of the same lengths.
+    let bucket = frame.bucket.and_then(short).filter(|bucket| bucket != "codex");
+    let read = |role: &str| {
+        let limit = frame.limits?.get(role)?;
         let number = |key: &str| limit.get(key).filter(|v| v.is_number()).map(Value::to_string);
         let minutes = number("window_minutes").and_then(|m| m.parse().ok());
+        let name = minutes.map_or_else(|| role.to_owned(), length);
         Some(Window {
-            name: minutes.map_or_else(|| (*role).to_owned(), length),
-            plan: plan.and_then(short),
+            name: bucket.as_ref().map_or_else(|| name.clone(), |of| format!("{of}_{name}")),
             used_bp: number("used_percent").and_then(|p| basis_points(&p, 2)),
             resets_at: number("reset_at").or_else(|| number("resets_at")).and_then(|s| unix(&s)),
             ..Window::default()
         })
     };
-    ["primary", "secondary"].iter().filter_map(read).collect()
+    let balance = frame.credits.and_then(|credits| credits.get("balance")?.as_str());
+    let credits =
+        Window { name: "credits".to_owned(), status: balance.and_then(short), ..Window::default() };
+    let all = [read("primary"), read("secondary"), Some(credits)];
+    let mut windows: Vec<Window> = all.into_iter().flatten().filter(Window::tells).collect();
+    windows.iter_mut().for_each(|w| w.plan = frame.plan.and_then(short));
+    windows
+}
+
+/// Takes in what was told later: of each window the last word counts.
+pub fn renew(known: &mut Vec<Window>, told: Vec<Window>) {
+    known.retain(|old| told.iter().all(|new| new.name != old.name));
+    known.extend(told);
+    known.drain(..known.len().saturating_sub(MAX_WINDOWS));
 }
 
 /// `buckets` of Code Assist's answer to "how much is left".
@@ -257,17 +289,60 @@ mod tests {
                 entry("credits", None, Some("12.30"), None),
             ]
         );
+    }
+
+    #[test]
+    fn codex_frames_tell_what_headers_tell() {
+        let read = |frame: &Value, bucket: Option<&str>| {
+            let frame = CodexFrame {
+                limits: frame.get("rate_limits"),
+                credits: frame.get("credits"),
+                plan: Some("plus"),
+                bucket,
+            };
+            let windows = from_codex_frame(&frame);
+            assert!(windows.iter().all(|w| w.plan.as_deref() == Some("plus")));
+            let seen =
+                |w: Window| (w.name, w.used_bp, w.status, w.resets_at.map(|t| t.to_string()));
+            windows.into_iter().map(seen).collect::<Vec<Seen>>()
+        };
         let frame = serde_json::json!({
-            "primary": {"used_percent": 12.5, "window_minutes": 300, "reset_at": 1_795_608_060},
-            "secondary": {"used_percent": 100, "window_minutes": 10080, "reset_at": 1_795_608_000},
-            "other": 1,
+            "rate_limits": {
+                "primary": {"used_percent": 12.5, "window_minutes": 300, "reset_at": 1_795_608_060},
+                "secondary": {"used_percent": 100, "window_minutes": 10080, "reset_at": 1_795_608_000},
+                "other": 1,
+            },
+            "credits": {"has_credits": true, "unlimited": false, "balance": "12.30"},
         });
-        let windows = from_codex_frame(&frame, Some("plus"));
-        assert_eq!(windows[0].name, "5h");
-        assert_eq!(windows[0].used_bp, Some(1250));
-        assert_eq!(windows[1].plan.as_deref(), Some("plus"));
-        assert_eq!(windows[1].resets_at, Some(at("2026-11-25T12:00:00Z")));
-        assert_eq!(from_codex_frame(&Value::Null, None), []);
+        let expected = [
+            entry("5h", Some(1250), None, Some("2026-11-25T12:01:00Z")),
+            entry("7d", Some(10_000), None, Some("2026-11-25T12:00:00Z")),
+            entry("credits", None, Some("12.30"), None),
+        ];
+        assert_eq!(read(&frame, None), expected);
+        assert_eq!(read(&frame, Some("codex")), expected);
+        // A model with limits of its own does not stand in for the plan's.
+        let one = serde_json::json!({
+            "rate_limits": {"primary": {"used_percent": 2, "window_minutes": 10080}, "secondary": null},
+            "credits": {"has_credits": false, "unlimited": false, "balance": null},
+        });
+        assert_eq!(
+            read(&one, Some("codex_bengalfox")),
+            [entry("codex_bengalfox_7d", Some(200), None, None)]
+        );
+        assert_eq!(read(&Value::Null, None), []);
+    }
+
+    #[test]
+    fn the_last_word_on_a_window_counts() {
+        let told = |name: String, used| Window { name, used_bp: Some(used), ..Window::default() };
+        let mut known = vec![told("5h".to_owned(), 1), told("7d".to_owned(), 2)];
+        renew(&mut known, vec![told("5h".to_owned(), 3)]);
+        assert_eq!(known, [told("7d".to_owned(), 2), told("5h".to_owned(), 3)]);
+        for n in 0..100 {
+            renew(&mut known, vec![told(format!("m{n}"), n)]);
+        }
+        assert_eq!((known.len(), known.last()), (MAX_WINDOWS, Some(&told("m99".to_owned(), 99))));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::Exchange;
 use super::request::PATHS;
 use crate::meter::http::{Cut, GaveUp, Side};
-use crate::meter::quota::Window;
+use crate::meter::quota::{Window, renew};
 use crate::meter::surface::Kind;
 use crate::meter::surface::scan::{Found, Paths, Scanner};
 use crate::meter::surface::socket::{self, Asked, CLIENT_PATHS, Said, Step};
@@ -244,7 +244,7 @@ impl Talk {
         self.answering = said.model.map(str::to_owned).or(self.answering.take());
         let turn = match said.step {
             Step::Quota => {
-                self.quota = socket::quota(found);
+                renew(&mut self.quota, socket::quota(found));
                 return;
             }
             Step::Transcribed => return self.transcribed(found, bytes, opened, at, sink),

@@ -21,10 +21,14 @@ impl Reader for Interactions {
     fn unit(&mut self, _event: Option<&str>, found: &Found) {
         let either = |plain, inner| found.field(inner).or_else(|| found.field(plain));
         let name = |plain, inner| found.text(inner).or_else(|| found.text(plain));
-        keep(&mut self.model, name(Field::Model, Field::InteractionModel));
+        // An agent chooses its models itself, and is billed under its own name.
+        let agent = name(Field::Agent, Field::InteractionAgent);
+        keep(&mut self.model, name(Field::Model, Field::InteractionModel).or(agent));
         keep(&mut self.id, name(Field::Id, Field::InteractionId));
+        let status = name(Field::Status, Field::InteractionStatus);
         if let Some(usage) = either(Field::Usage, Field::InteractionUsage)
             && usage.is_object()
+            && !matches!(status, Some("in_progress" | "queued"))
         {
             self.usage = Some(usage.clone());
         }
@@ -46,6 +50,9 @@ impl Reader for Interactions {
             },
             error: self.error,
             over: usage.is_some(),
+            // Nothing in it says that it ran in the background: whether it was told before is the
+            // ledger's to know, by its id.
+            deferred: usage.is_some() && self.id.is_some(),
             ..Reading::default()
         }
     }

@@ -2,13 +2,16 @@
 
 use serde_json::Value;
 
-use super::count::{count, minus, text};
+use super::count::{count, minus, plus, text};
 use super::error::in_stream;
 use super::openai_chat::{self, copilot_cost, cost};
 use super::scan::Found;
-use super::{Field, Reader, Reading, keep, state};
+use super::{Field, Reader, Reading, keep, socket, state};
 use crate::meter::quota;
 use crate::meter::usage::{Cached, Counts, Tokens, Usage};
+
+/// What a web search call does besides searching; no other tool's action is called so.
+const PAGE_ACTIONS: [&str; 3] = ["open_page", "find_in_page", "find"];
 
 /// Usage comes with the terminal event, or in the document.
 #[derive(Debug, Default)]
@@ -45,8 +48,9 @@ impl Reader for Responses {
                 // Only here the tier is the one that was billed.
                 keep(&mut self.tier, found.text(Field::ResponseTier));
                 self.take(found.field(Field::ResponseUsage));
-                self.tools(found, Field::ResponseOutputType);
-                self.copilot_cost = copilot_cost(found);
+                self.tools(found, Field::ResponseOutputType, Field::ResponseActionType);
+                self.copilot_cost = copilot_cost(found).or(self.copilot_cost);
+                self.note_background(found.field(Field::ResponseBackground));
                 self.over = true;
                 match (kind, found.field(Field::ResponseError)) {
                     (_, Some(error)) => self.error = Some(in_stream(error)),
@@ -60,11 +64,7 @@ impl Reader for Responses {
                     _ => {}
                 }
             }
-            "codex.rate_limits" => {
-                if let Some(limits) = found.field(Field::RateLimits) {
-                    self.quota = quota::from_codex_frame(limits, found.text(Field::PlanType));
-                }
-            }
+            "codex.rate_limits" => quota::renew(&mut self.quota, socket::quota(found)),
             "error" => {
                 let error = found.field(Field::Error).or_else(|| found.field(Field::Code));
                 self.error = Some(error.map_or("in_stream", in_stream));
@@ -122,9 +122,9 @@ impl Responses {
         keep(&mut self.id, found.text(Field::Id));
         keep(&mut self.tier, found.text(Field::ServiceTier));
         self.take(found.field(Field::Usage));
-        self.tools(found, Field::OutputType);
-        self.copilot_cost = copilot_cost(found);
-        self.background |= found.field(Field::Background).and_then(Value::as_bool) == Some(true);
+        self.tools(found, Field::OutputType, Field::ActionType);
+        self.copilot_cost = copilot_cost(found).or(self.copilot_cost);
+        self.note_background(found.field(Field::Background));
         if let Some(error) = found.field(Field::Error) {
             self.error = Some(in_stream(error));
         } else if found.text(Field::Status) == Some("failed") {
@@ -138,20 +138,30 @@ impl Responses {
         }
     }
 
+    fn note_background(&mut self, flag: Option<&Value>) {
+        self.background |= flag.and_then(Value::as_bool) == Some(true);
+    }
+
     /// Tool calls that are billed by count.
-    fn tools(&mut self, found: &Found, outputs: Field) {
-        for kind in found.all(outputs as usize).filter_map(Value::as_str) {
+    fn tools(&mut self, found: &Found, outputs: Field, actions: Field) {
+        let texts = |field: Field| found.all(field as usize).filter_map(Value::as_str);
+        let mut searches = 0_u64;
+        for kind in texts(outputs) {
             let name = match kind {
                 "web_search_call" => {
-                    self.searches = Some(self.searches.unwrap_or(0) + 1);
+                    searches += 1;
                     continue;
                 }
                 "file_search_call" => "file_searches",
                 "code_interpreter_call" => "code_runs",
+                "image_generation_call" => "images",
                 _ => continue,
             };
             *self.counts.entry(name.to_owned()).or_default() += 1;
         }
+        // A page that is read is such a call too; what is billed is the search.
+        let read = texts(actions).filter(|action| PAGE_ACTIONS.contains(action)).count() as u64;
+        self.searches = plus(self.searches, Some(searches.saturating_sub(read)).filter(|n| *n > 0));
     }
 }
 

@@ -58,8 +58,8 @@ pub fn route(host: &str, local: bool, method: &str, path: &str, upgrade: bool) -
 
 fn geo(host: &str, path: &str) -> Option<&'static str> {
     match host {
-        "us.api.openai.com" => Some("us"),
-        "eu.api.openai.com" => Some("eu"),
+        "us.api.openai.com" | "api.us.mistral.ai" => Some("us"),
+        "eu.api.openai.com" | "api.eu.mistral.ai" => Some("eu"),
         "aiplatform.googleapis.com" | "aiplatform.mtls.googleapis.com" => None,
         // Vertex's own models cost the same everywhere.
         _ if path.contains("/publishers/anthropic/") && host.contains("aiplatform.") => {
@@ -121,7 +121,6 @@ const OWN_ENDS: &[(&str, &str, Kind)] = &[
     (LOCAL, "/api/chat", Kind::Ollama),
     (LOCAL, "/api/generate", Kind::Ollama),
     (LOCAL, "/api/embed", Kind::Ollama),
-    ("copilot", "/v1/engines/copilot-codex/completions", Kind::Completions),
     ("cursor", "/agent.v1.AgentService/Run", Kind::Cursor),
     ("cursor", "/agent.v1.AgentService/RunSSE", Kind::Cursor),
     ("cursor", "/aiserver.v1.ChatService/StreamUnifiedChatWithTools", Kind::Cursor),
@@ -165,6 +164,9 @@ fn read_back(provider: Option<&str>, path: &str) -> Class {
             Class { subject: Some((*id).to_owned()), ..Kind::GeminiBatch.into() }
         }
         [.., "responses", id] if !id.is_empty() => Kind::Responses.into(),
+        [.., "interactions", id] if provider == Some("google") && !id.is_empty() => {
+            Kind::Interactions.into()
+        }
         _ => Class::default(),
     }
 }
@@ -280,6 +282,13 @@ mod tests {
             ("api.githubcopilot.com", "POST", "/responses", Some(Kind::Responses), true),
             ("api.githubcopilot.com", "POST", "/v1/messages", Some(Kind::Messages), true),
             ("api.githubcopilot.com", "POST", "/mcp/readonly", None, false),
+            (
+                "copilot-proxy.githubusercontent.com",
+                "POST",
+                "/v1/engines/copilot-codex/completions",
+                Some(Kind::Completions),
+                true,
+            ),
             ("api.mistral.ai", "POST", "/v1/ocr", Some(Kind::Ocr), true),
             ("api.mistral.ai", "POST", "/v1/conversations", Some(Kind::Chat), true),
             ("api.mistral.ai", "POST", "/v1/conversations/conv_1", Some(Kind::Chat), true),
@@ -403,6 +412,41 @@ mod tests {
             let route = route("api.openai.com", false, "GET", path, false);
             assert_eq!((route.kind, route.subject.as_deref()), (Some(kind), subject), "{path}");
             assert_eq!((route.billable, route.reread), (false, true), "{path}");
+        }
+    }
+
+    #[test]
+    fn interactions_are_read_back_where_they_are_known() {
+        let read = |host, path| route(host, false, "GET", path, false);
+        let google = "generativelanguage.googleapis.com";
+        let known = read(google, "/v1beta/interactions/v1_a");
+        assert_eq!((known.kind, known.reread), (Some(Kind::Interactions), true));
+        for (host, path) in
+            [(google, "/v1beta/interactions"), ("api.openai.com", "/v1/interactions/v1_a")]
+        {
+            assert_eq!(read(host, path).kind, None, "{host}{path}");
+        }
+    }
+
+    #[test]
+    fn a_host_with_more_than_models_counts_the_models_only() {
+        let host = "corp.cognitiveservices.azure.com";
+        let chat = "/openai/deployments/gpt/chat/completions";
+        assert!(route(host, false, "POST", chat, false).billable);
+        for path in [
+            "/speechtotext/transcriptions:transcribe",
+            "/language/:analyze-text",
+            "/documentintelligence/documentModels/prebuilt-layout:analyze",
+            "/contentsafety/text:analyze",
+            "/vision/v3.2/analyze",
+            "/translator/text/v3.0/translate",
+            "/stt/speech/universal/v2",
+            "/tts/cognitiveservices/v1",
+        ] {
+            for (method, upgrade) in [("POST", false), ("GET", false), ("GET", true)] {
+                let other = route(host, false, method, path, upgrade);
+                assert_eq!((other.kind, other.billable), (None, false), "{method} {path}");
+            }
         }
     }
 

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::count::text;
 use super::scan::{Found, Paths};
 use super::{Field, Kind, RESPONSE_PATHS};
-use crate::meter::quota::{Window, from_codex_frame};
+use crate::meter::quota::{CodexFrame, Window, from_codex_frame};
 
 /// Behind those of every response.
 const EXTRA: &[&str] = &[
@@ -168,6 +168,10 @@ fn bare(model: &str) -> &str {
 
 /// What `codex.rate_limits` tells of the plan's limits.
 pub(in crate::meter) fn quota(found: &Found) -> Vec<Window> {
-    let limits = found.field(Field::RateLimits);
-    limits.map(|l| from_codex_frame(l, found.text(Field::PlanType))).unwrap_or_default()
+    from_codex_frame(&CodexFrame {
+        limits: found.field(Field::RateLimits),
+        credits: found.field(Field::Credits),
+        plan: found.text(Field::PlanType),
+        bucket: found.text(Field::MeteredLimit).or_else(|| found.text(Field::LimitName)),
+    })
 }

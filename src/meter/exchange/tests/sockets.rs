@@ -366,7 +366,10 @@ fn a_quota_goes_with_the_next_row() {
     let mut socket = Socket::responses();
     socket.say(&json!({"type": "codex.rate_limits", "plan_type": "plus",
         "rate_limits": {"primary": {"used_percent": 12.5, "window_minutes": 300, "reset_at": 1}},
-        "credits": null}));
+        "credits": {"has_credits": true, "balance": "3"}}));
+    // A model's own limits are no news of the plan's.
+    socket.say(&json!({"type": "codex.rate_limits", "metered_limit_name": "codex_bengalfox",
+        "rate_limits": {"primary": {"used_percent": 2, "window_minutes": 300}, "secondary": null}}));
     for id in ["r1", "r2"] {
         socket.ask(&create("gpt-5")).say(&created(id)).say(&completed(id, 20, 5));
     }
@@ -374,6 +377,8 @@ fn a_quota_goes_with_the_next_row() {
     let told = &rows[0].quota[0];
     assert_eq!((told.name.as_str(), told.used_bp), ("5h", Some(1250)));
     assert_eq!(told.plan.as_deref(), Some("plus"));
+    let names: Vec<&str> = rows[0].quota.iter().map(|window| window.name.as_str()).collect();
+    assert_eq!(names, ["5h", "credits", "codex_bengalfox_5h"]);
     assert_eq!(rows[1].quota, [], "once");
 }
 

@@ -14,6 +14,7 @@ threshold; null = nobody says what it costs there. A variant entry without `in` 
 """
 
 import argparse
+import copy
 import json
 import os
 import re
@@ -204,6 +205,7 @@ def build(genai, litellm, third):
             fill_from_third(provider, third, models, ours)
         for name, fees in litellm_image_fees(provider, litellm).items():
             by_image(provider, name, fees, ours)
+        searching_apart(entries, ours)
         book += ours.values()
     book += regional_bedrock(litellm)
     book.sort(key=lambda m: (m["p"], m["m"]))
@@ -220,6 +222,25 @@ def by_image(provider, name, fees, ours):
         ours["litellm image " + name] = known[0]
     for price in known[0]["prices"]:
         price["fees"] = {**fees, **price.get("fees", {})}
+
+
+def searching_apart(entries, ours):
+    """The base has a model that always searches under the name of one that never does, and with the
+    fee of that one's tool; OpenAI's page has another fee for it, as litellm says."""
+    for key, model in list(ours.items()):
+        apart = [n for n in model.get("names", []) if "-search-" in n and "-search-" not in model["m"]]
+        rates = [litellm_rates(entries[n], model["p"]) for n in apart if n in entries]
+        fees = {r[None]["ws"] for r in rates if "ws" in r.get(None, {})}
+        if len(fees) != 1:
+            continue
+        model["names"] = [n for n in model["names"] if n not in apart]
+        searching = copy.deepcopy({k: v for k, v in model.items() if k != "names"})
+        searching.update(m=min(apart, key=len), names=apart)
+        for price in searching["prices"]:
+            price["ws"] = max(fees)
+        if model["names"] == [model["m"]]:
+            del model["names"]
+        ours[f"{key} searching"] = searching
 
 
 def regional_bedrock(litellm):
@@ -263,9 +284,12 @@ def tool_fees(model):
             price.setdefault("fees", {})["file_searches"] = 2_500_000
 
 
-def regional_vertex(model):
-    """Claude from Sonnet 4.5 on costs a tenth more at Vertex's regional and multi-regional hosts, as
-    Anthropic's page on Vertex says; earlier models don't. The sources have the global price only."""
+def regional_factors(model):
+    """Of hosts that stand for a region; the sources have the global price only. Mistral's cost a tenth
+    more for every token, as its page on regional inference says. So does Claude from Sonnet 4.5 on at
+    Vertex's regional and multi-regional hosts, as Anthropic's page on Vertex says; earlier models don't."""
+    if model["p"] == "mistral":
+        return {"eu": 1100, "us": 1100}
     if model["p"] != "vertex" or not model["m"].startswith("claude-"):
         return None
     early = re.match(r"claude-(3|[a-z]+-4(-1)?(@|$))", model["m"])
@@ -277,7 +301,7 @@ def render(book):
     for model in book:
         by_another_name(model)
         tool_fees(model)
-        regional = regional_vertex(model)
+        regional = regional_factors(model)
         if regional:
             model["geo"] = {**model.get("geo", {}), **regional}
         line = {"p": model["p"], "m": model["m"]}

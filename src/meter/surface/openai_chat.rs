@@ -18,6 +18,10 @@ const COUNTED: [(&str, &[&str]); 3] = [
     ("prompt_audio_seconds", &["prompt_audio_seconds"]),
 ];
 
+/// Models that search the web before each answer, which tells nothing of it; and their snapshots.
+const ALWAYS_SEARCH: [&str; 3] =
+    ["gpt-4o-search-preview", "gpt-4o-mini-search-preview", "gpt-5-search-api"];
+
 /// Usage comes once, in the document or in one of the last chunks, if it comes at all.
 #[derive(Debug, Default)]
 pub(super) struct Chat {
@@ -82,7 +86,8 @@ impl Reader for Chat {
                 web_searches: plus(
                     some(&["connectors", "web_search"]),
                     some(&["connectors", "web_search_premium"]),
-                ),
+                )
+                .or(usage.and(self.searched())),
                 tier: self
                     .tier
                     .clone()
@@ -98,6 +103,11 @@ impl Reader for Chat {
 }
 
 impl Chat {
+    fn searched(&self) -> Option<u64> {
+        let model = self.model.as_deref()?;
+        ALWAYS_SEARCH.iter().any(|name| model.starts_with(name)).then_some(1)
+    }
+
     /// Groq's compound systems run several models for one answer.
     fn parts(&self) -> Vec<UsagePart> {
         let Some(models) = self.models.as_ref().and_then(Value::as_array) else {

@@ -113,7 +113,7 @@ fn what_is_billed_by_count_is_counted() {
     let tools = case(
         "api.openai.com",
         "/v1/responses",
-        r#"{"object":"response","status":"completed","model":"gpt-4o-mini","output":[{"type":"file_search_call"},{"type":"file_search_call"},{"type":"code_interpreter_call"},{"type":"message"}],"usage":{"input_tokens":1,"output_tokens":1}}"#,
+        r#"{"object":"response","status":"completed","model":"gpt-4o-mini","output":[{"type":"file_search_call"},{"type":"file_search_call"},{"type":"code_interpreter_call"},{"type":"image_generation_call","result":"iVBO"},{"type":"message"}],"usage":{"input_tokens":1,"output_tokens":1}}"#,
     );
     let whisper = Case { request: br#"{"model":"whisper-1"}"#.to_vec(), ..whisper };
     let usage = r#""usage":{"prompt_audio_seconds":203,"prompt_tokens":4,"completion_tokens":635,"total_tokens":3264}"#;
@@ -142,9 +142,9 @@ fn what_is_billed_by_count_is_counted() {
         (ocr, vec![("pages", 7)], 28_000_000, false),
         (whisper, vec![("audio_seconds", 13)], 1_300_000, false),
         (voxtral, vec![("audio_seconds", 203)], 10_150_000, false),
-        // What has no price (the run) is said, and the rest is priced: 0.15 + 0.60 dollars per million,
-        // and 2.50 dollars per thousand searches.
-        (tools, vec![("code_runs", 1), ("file_searches", 2)], 5_000_750, true),
+        // What has no price (the run, the image) is said, and the rest is priced: 0.15 + 0.60 dollars
+        // per million, and 2.50 dollars per thousand searches.
+        (tools, vec![("code_runs", 1), ("file_searches", 2), ("images", 1)], 5_000_750, true),
     ] {
         let row = case.row();
         let found: Vec<_> = row.detail.counts.iter().map(|(k, v)| (k.as_str(), *v)).collect();
@@ -182,4 +182,81 @@ fn what_the_connectors_of_a_conversation_read_is_input() {
             "what no source has a price of is said: {row:?}"
         );
     }
+}
+
+#[test]
+fn a_page_that_is_opened_is_no_search() {
+    let told = |output: &str| {
+        let response = format!(
+            r#"{{"id":"r","object":"response","status":"completed","model":"gpt-5","output":[{output}],"usage":{{"input_tokens":1000,"output_tokens":100}}}}"#
+        );
+        let whole = case("api.openai.com", "/v1/responses", &response);
+        let last = format!(r#"{{"type":"response.completed","response":{response}}}"#);
+        let stream = streamed("api.openai.com", "/v1/responses", &[&last]);
+        let (whole, stream) = (whole.row(), stream.row());
+        assert_eq!(
+            (whole.web_searches, whole.cost_nanousd),
+            (stream.web_searches, stream.cost_nanousd)
+        );
+        (whole.web_searches, whole.cost_nanousd)
+    };
+    let action =
+        |kind: &str| format!(r#"{{"type":"web_search_call","action":{{"type":"{kind}"}}}}"#);
+    let pages = [action("open_page"), action("find_in_page")].join(",");
+    // 1.25 and 10 dollars per million.
+    assert_eq!(told(&pages), (None, Some(2_250_000)));
+    let others = r#"{"action":{"type":"search","query":"q"},"type":"web_search_call"},{"type":"web_search_call"},{"type":"computer_call","action":{"type":"click"}}"#;
+    // … and two cents.
+    assert_eq!(told(&format!("{pages},{others}")), (Some(2), Some(22_250_000)));
+}
+
+#[test]
+fn models_that_always_search_are_billed_for_it() {
+    for (model, searches, cost) in [
+        ("gpt-4o-search-preview-2025-03-11", Some(1), 3_500_000 + 25_000_000),
+        ("gpt-4o-mini-search-preview-2025-03-11", Some(1), 210_000 + 25_000_000),
+        ("gpt-5-search-api-2025-10-14", Some(1), 2_250_000 + 10_000_000),
+        ("gpt-4o-mini-2024-07-18", None, 210_000),
+    ] {
+        let answer = format!(
+            r#"{{"object":"chat.completion","model":"{model}","choices":[{{"finish_reason":"stop"}}],"usage":{{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}}}"#
+        );
+        let row = case("api.openai.com", "/v1/chat/completions", &answer).row();
+        assert_eq!(
+            (row.web_searches, row.cost_nanousd, row.cost_estimated),
+            (searches, Some(cost), false),
+            "{model}"
+        );
+    }
+}
+
+#[test]
+fn an_interaction_in_the_background_counts_where_it_is_told() {
+    const USAGE: &str = r#""usage":{"total_input_tokens":1000,"total_output_tokens":100,"total_thought_tokens":20}"#;
+    let host = "generativelanguage.googleapis.com";
+    let read = |interaction: &str| {
+        let target = "/v1beta/interactions/v1_a";
+        Case { method: "GET", request: Vec::new(), ..case(host, target, interaction) }
+    };
+    let research = r#""id":"v1_a","agent":"deep-research-pro-preview-12-2025""#;
+    let row = read(&format!(r#"{{{research},"status":"completed",{USAGE}}}"#)).row();
+    assert!(row.billable);
+    assert_eq!(row.response_id.as_deref(), Some("v1_a"));
+    assert_eq!((row.tokens.input, row.tokens.output), (Some(1000), Some(120)));
+    // 2 and 12 dollars per million.
+    assert_eq!(row.cost_nanousd, Some(3_440_000), "{row:?}");
+    let resumed = format!(
+        r#"{{"event_type":"interaction.completed","interaction":{{{research},"status":"completed",{USAGE}}}}}"#
+    );
+    let stream = Case { media: "text/event-stream", body: sse(&[&resumed]), ..read("") }.row();
+    assert_eq!((stream.billable, stream.cost_nanousd), (true, Some(3_440_000)));
+    // What is not over tells no last word, neither to who asks nor to who polls.
+    for status in ["queued", "in_progress"] {
+        let pending = read(&format!(r#"{{{research},"status":"{status}",{USAGE}}}"#));
+        assert!(!pending.row().billable, "{status}");
+        let asked = Case { method: "POST", target: "/v1beta/interactions", ..pending }.row();
+        assert_eq!((asked.billable, asked.usage), (true, UsageState::Absent), "{status}");
+    }
+    // Nothing would tell it from the next poll.
+    assert!(!read(&format!(r#"{{"status":"completed",{USAGE}}}"#)).row().billable);
 }

@@ -11,6 +11,8 @@ use super::usage::{Usage, UsageState};
 pub const LOCAL_RULE: &str = "local";
 /// Whose models an agent of nobody's in particular may run.
 const MAKERS: &[&str] = &["anthropic", "openai", "google", "xai"];
+/// Clouds that sell the models of others under the names that these gave them.
+const RESELLERS: &[&str] = &["azure", "vertex"];
 /// The rule of a cost that the provider itself named.
 pub const PROVIDER_REPORTED: &str = "provider-reported";
 
@@ -110,15 +112,24 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
     }
     let (model, unlisted) = match row.provider.as_str() {
         "bedrock" => in_region(&row.host, model, book),
+        // Its endpoint in OpenAI's shape wants the maker before the name.
+        "vertex" if !book.knows("vertex", model) => {
+            (Cow::Borrowed(model.strip_prefix("google/").unwrap_or(model)), None)
+        }
         _ => (Cow::Borrowed(model), None),
     };
     let model = model.as_ref();
-    let known = book.knows_provider(&row.provider) || book.knows(&row.provider, model);
+    let listed = book.knows(&row.provider, model);
+    let unknown = !book.knows_provider(&row.provider);
+    let resells = RESELLERS.contains(&&*row.provider);
     // Cursor sells the models of others under their names, and its own.
     let maker = (kind == Some(Kind::Cursor))
         .then(|| MAKERS.iter().copied().find(|maker| book.knows(maker, model)))
         .flatten();
-    let family = kind.and_then(Kind::family).or(maker).filter(|_| !known);
+    let family = kind
+        .and_then(Kind::family)
+        .or(maker)
+        .filter(|family| !listed && (unknown || (resells && book.knows(family, model))));
     let provider = family.unwrap_or(&row.provider);
     let (mut quote, items) =
         book.itemised(&Query { provider, model, at: row.started_at, usage: &usage });
@@ -215,6 +226,43 @@ mod tests {
         assert_eq!(priced("eu-west-2", "global.anthropic.claude-sonnet-5"), (200, false));
         let eu = priced("eu-west-2", "eu.anthropic.claude-sonnet-5");
         assert_eq!(eu, (220, false));
+    }
+
+    #[test]
+    fn what_a_cloud_resells_is_an_estimate_by_the_makers_list() {
+        let book = Book::builtin();
+        let priced = |host: &str, provider: &str, kind: Kind, model: &str| {
+            let mut row = Row {
+                host: host.to_owned(),
+                provider: provider.to_owned(),
+                surface: kind.name().map(str::to_owned),
+                model: Some(model.to_owned()),
+                tokens: Tokens { input: Some(100_000), ..Tokens::default() },
+                ..row(1, "2026-11-24T12:00:00Z")
+            };
+            charge(&mut row, &book);
+            (row.cost_nanousd.map(|cost| cost / 1_000_000), row.cost_estimated, row.cost_reason)
+        };
+        let foundry = "corp.services.ai.azure.com";
+        let (cost, estimated, reason) =
+            priced(foundry, "azure", Kind::Messages, "claude-sonnet-4-5-20250929");
+        assert_eq!((cost, estimated), (Some(300), true));
+        let reason = reason.unwrap();
+        assert!(reason.contains("list price of anthropic; what corp.services"), "{reason}");
+        for (provider, model) in [
+            ("azure", "claude-that-nobody-knows"),
+            // Who answers to a name of another's may be anyone.
+            ("deepseek", "claude-sonnet-4-5-20250929"),
+        ] {
+            let (cost, _, reason) = priced("h", provider, Kind::Messages, model);
+            assert_eq!(cost, None);
+            assert!(reason.unwrap().contains("is not in the price book"), "{provider}");
+        }
+        // A name in Vertex's other spelling is the same model, at Vertex's own price.
+        let host = "us-central1-aiplatform.googleapis.com";
+        for model in ["gemini-2.5-flash", "google/gemini-2.5-flash"] {
+            assert_eq!(priced(host, "vertex", Kind::Chat, model), (Some(30), false, None));
+        }
     }
 
     #[test]

@@ -331,6 +331,11 @@ mod tests {
             "us-east5-aiplatform.googleapis.com",
             "corp.openai.azure.com",
             "api.individual.githubcopilot.com",
+            "aws-external-anthropic.us-east-1.api.aws",
+            "claude.googleapis.com",
+            "bedrock-runtime-fips.us-gov-west-1.amazonaws.com",
+            "corp.cognitiveservices.azure.com",
+            "api.eu.mistral.ai",
         ] {
             assert!(loaded.config.meter.is_metered(cloud, 443), "{cloud}");
         }

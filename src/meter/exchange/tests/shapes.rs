@@ -345,6 +345,17 @@ fn a_background_response_counts_where_it_is_told() {
     assert_eq!(told.response_id.as_deref(), Some("resp_1"));
     assert!(!answer("in_progress", true, "null").row().billable, "not yet told");
     assert!(!answer("completed", false, usage).row().billable, "told to whoever asked");
+    // The same, read as the rest of a stream.
+    let resumed = |background: bool| {
+        let event = format!(
+            r#"{{"type":"response.completed","response":{{"id":"resp_1","background":{background},"status":"completed","model":"gpt-4o-mini","usage":{usage}}}}}"#
+        );
+        let target = "/v1/responses/resp_1?stream=true&starting_after=7";
+        Case { method: "GET", request: Vec::new(), ..streamed("api.openai.com", target, &[&event]) }
+    };
+    assert_eq!(resumed(true).row().cost_nanousd, Some(210_000));
+    assert_eq!(resumed(true).row().response_id.as_deref(), Some("resp_1"));
+    assert!(!resumed(false).row().billable);
 }
 
 #[test]
@@ -366,6 +377,11 @@ fn copilot_says_what_it_took() {
     assert_eq!(row.provider_cost_nanousd, Some(2_500_000));
     assert_eq!(row.cost_nanousd, Some(2_500_000));
     assert_eq!(row.quota[0].used_bp, Some(5000));
+    // What comes behind it takes nothing back.
+    let told = r#"{"type":"response.completed","response":{"id":"r","model":"gpt-5","usage":{"input_tokens":1,"output_tokens":1}},"copilot_usage":{"total_nano_aiu":250000000}}"#;
+    let events = [told, r#"{"type":"copilot.notice"}"#];
+    let row = streamed("api.individual.githubcopilot.com", "/responses", &events).row();
+    assert_eq!(row.provider_cost_nanousd, Some(2_500_000));
 }
 
 #[test]
@@ -388,6 +404,18 @@ fn claude_in_a_region_of_vertex_costs_a_tenth_more() {
     ] {
         assert_eq!(case(host, path, answer).row().cost_nanousd, Some(cost), "{host}");
     }
+}
+
+#[test]
+fn mistrals_regional_hosts_cost_a_tenth_more() {
+    let answer = r#"{"object":"chat.completion","model":"mistral-large-latest","choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}"#;
+    let [global, eu, us] =
+        ["api.mistral.ai", "api.eu.mistral.ai", "api.us.mistral.ai"].map(|host| {
+            let row = case(host, "/v1/chat/completions", answer).row();
+            assert!(!row.cost_estimated, "{row:?}");
+            row.cost_nanousd.unwrap()
+        });
+    assert_eq!((eu * 10, us * 10), (global * 11, global * 11));
 }
 
 #[test]

@@ -27,7 +27,7 @@ mod protocol;
 mod rows;
 mod sink;
 
-use protocol::First;
+use protocol::{First, spoken};
 pub use protocol::{MakeFollower, follower};
 pub use sink::{Recorder, RowSink};
 
@@ -121,6 +121,7 @@ struct Observer {
     progress: Arc<Progress>,
     follower: Option<Box<dyn Follower>>,
     first: First,
+    protocol: Protocol,
     /// Boxed: a map keeps room for several, of some 2 KiB each, also when it is empty.
     streams: BTreeMap<StreamId, Box<Tracked>>,
     /// Said about exchanges that end because the connection does.
@@ -146,6 +147,7 @@ impl Observer {
         make: MakeFollower,
         progress: Arc<Progress>,
     ) -> Self {
+        let protocol = spoken(subject.alpn.as_deref(), &[]).unwrap_or(Protocol::H1);
         Self {
             subject,
             sink,
@@ -154,6 +156,7 @@ impl Observer {
             progress,
             follower: None,
             first: First::default(),
+            protocol,
             streams: BTreeMap::new(),
             closing: None,
             broken_off: false,
@@ -243,6 +246,7 @@ impl Observer {
 
     /// Chooses the follower by the client's first bytes.
     fn begin(&mut self, first: &[u8], at: Instant) {
+        self.protocol = spoken(self.subject.alpn.as_deref(), first).unwrap_or(self.protocol);
         self.follower = (self.make)(self.subject.alpn.as_deref(), first);
         if self.follower.is_none() {
             self.give_up(GaveUp::UnknownProtocol, at);
@@ -454,17 +458,13 @@ impl Observer {
     }
 
     fn start(&self, at: Timestamp) -> ExchangeStart {
-        let protocol = match self.subject.alpn.as_deref() {
-            Some(b"h2") => Protocol::H2,
-            Some(_) | None => Protocol::H1,
-        };
         ExchangeStart {
             id: Uuid::now_v7(),
             at,
             host: self.subject.host.clone(),
             port: self.subject.port,
             local: self.subject.local,
-            protocol,
+            protocol: self.protocol,
         }
     }
 

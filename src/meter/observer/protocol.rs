@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use crate::meter::http::Follower;
 use crate::meter::http1::Http1;
 use crate::meter::http2::Http2;
+use crate::meter::row::Protocol;
 
 const H2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n";
 
@@ -14,10 +15,19 @@ pub type MakeFollower = fn(alpn: Option<&[u8]>, first: &[u8]) -> Option<Box<dyn 
 /// The follower that the protocol asks for; `None`: none is known.
 #[must_use]
 pub fn follower(alpn: Option<&[u8]>, first: &[u8]) -> Option<Box<dyn Follower>> {
+    match spoken(alpn, first)? {
+        Protocol::H2 => Some(Box::new(Http2::new())),
+        // A WebSocket begins as HTTP.
+        Protocol::H1 | Protocol::Ws => Some(Box::new(Http1::new())),
+    }
+}
+
+/// The protocol itself. Clients that know their server speak HTTP/2 without asking.
+pub(super) fn spoken(alpn: Option<&[u8]>, first: &[u8]) -> Option<Protocol> {
     match alpn {
-        Some(b"h2") => Some(Box::new(Http2::new())),
-        None if first.starts_with(H2_PREFACE) => Some(Box::new(Http2::new())),
-        None | Some(b"http/1.1" | b"http/1.0") => Some(Box::new(Http1::new())),
+        Some(b"h2") => Some(Protocol::H2),
+        None if first.starts_with(H2_PREFACE) => Some(Protocol::H2),
+        None | Some(b"http/1.1" | b"http/1.0") => Some(Protocol::H1),
         Some(_) => None,
     }
 }

@@ -123,10 +123,10 @@ async fn the_protocol_is_told_by_first_bytes_in_any_pieces() {
     let head = block(&[(":method", "POST"), (":path", "/v1/messages"), (":authority", "h")]);
     let h2 =
         [&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &frame(4, 0, 0, &[]), &frame(1, 5, 1, &head)];
-    for (said, path) in [
-        (h2.concat(), "/v1/messages"),
-        (REQUEST.to_vec(), "/v1/x"),
-        (b"PRIX /x HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(), "/x"),
+    for (said, path, protocol) in [
+        (h2.concat(), "/v1/messages", Protocol::H2),
+        (REQUEST.to_vec(), "/v1/x", Protocol::H1),
+        (b"PRIX /x HTTP/1.1\r\nHost: h\r\n\r\n".to_vec(), "/x", Protocol::H1),
     ] {
         for size in [1, 2, 15, 16, said.len()] {
             let (rows, _) = observed(None, nobody(), |feed| {
@@ -134,8 +134,8 @@ async fn the_protocol_is_told_by_first_bytes_in_any_pieces() {
                 feed.closed(Closing::Orderly);
             })
             .await;
-            let paths: Vec<&str> = rows.iter().map(|row| row.path.as_str()).collect();
-            assert_eq!(paths, [path], "in pieces of {size}");
+            let seen: Vec<_> = rows.iter().map(|row| (row.path.as_str(), row.protocol)).collect();
+            assert_eq!(seen, [(path, protocol)], "in pieces of {size}");
         }
     }
 }

@@ -76,7 +76,7 @@ impl Billing {
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(default)]
 pub struct Detail {
-    /// The models that worked on it, when it was not one alone.
+    /// What is priced apart, when it was not one request to one model.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<UsagePart>,
     /// The lifetime that was asked for, of cache writes that the response does not split.

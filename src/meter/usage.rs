@@ -141,13 +141,51 @@ impl Caveat {
     }
 }
 
-/// A part of the request that ran on a model of its own or outside the top-level totals
-/// (Anthropic `iterations`: compaction, advisor, fallback).
+/// What of the exchange has a price of its own: another model, outside the top-level totals
+/// (Anthropic `iterations`: compaction, advisor, fallback), or lines of a batch that are priced alike.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 pub struct UsagePart {
     /// `None`: the model of the exchange.
     pub model: Option<String>,
     pub tokens: Tokens,
+    /// All input of the longest of several requests that are added up here. `None`: it is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub longest: Option<u64>,
+    /// Where it ran. `None`: where the exchange did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub geo: Option<String>,
+}
+
+/// Total inputs above which some model of the price list costs more. Kept here, so that what is added
+/// up needs no prices; a test says when the list has another one.
+pub const STEPS: [u64; 6] = [100_000, 128_000, 199_999, 200_000, 272_000, 512_000];
+
+impl UsagePart {
+    /// All input of one request, the longest in it: what long-context price steps look at.
+    #[must_use]
+    pub fn total_input(&self) -> u64 {
+        self.longest.unwrap_or_else(|| self.tokens.total_input())
+    }
+
+    /// How many of [`STEPS`] its requests are above.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        STEPS.iter().filter(|step| self.total_input() > **step).count()
+    }
+
+    /// Adds it to the one that is priced alike, if there is one.
+    pub fn add_to(self, parts: &mut Vec<Self>) {
+        let alike = |known: &&mut Self| {
+            known.model == self.model && known.geo == self.geo && known.steps() == self.steps()
+        };
+        match parts.iter_mut().find(alike) {
+            Some(known) => {
+                known.longest = Some(known.total_input().max(self.total_input()));
+                known.tokens = known.tokens.plus(&self.tokens);
+            }
+            None => parts.push(self),
+        }
+    }
 }
 
 /// The parts of `cache_read` that were no text, where the provider tells.
@@ -177,7 +215,7 @@ pub struct Usage {
     pub state: UsageState,
     /// Sum over everything that is billed.
     pub tokens: Tokens,
-    /// Empty when everything ran on one model; else the parts that add up to `tokens`.
+    /// Empty when all of it is one request to one model; else the parts that add up to `tokens`.
     pub parts: Vec<UsagePart>,
     /// Service tier as the *response* names it (`priority`, `flex`, `batch` …).
     pub tier: Option<String>,

@@ -1,12 +1,14 @@
 //! The arithmetic: tokens by class × the rates in force, rounded once.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::book::{Book, Entry, Model, Rate, in_force};
 use super::charges::charges;
 use super::items::Item;
 use super::money::{SCALE, round_half_up};
-use crate::meter::usage::{Tokens, Usage, UsageState};
+use crate::meter::usage::{Tokens, Usage, UsagePart, UsageState};
 
 /// What is to be priced.
 #[derive(Clone, Copy, Debug)]
@@ -62,27 +64,28 @@ impl Book {
             notes.push("only a part of the usage is known".to_owned());
         }
         let mut sum = Sum::default();
-        let whole = [(query.model, &usage.tokens)];
-        let parts =
-            usage.parts.iter().map(|p| (p.model.as_deref().unwrap_or(query.model), &p.tokens));
-        let each: Vec<_> = if usage.parts.is_empty() { whole.to_vec() } else { parts.collect() };
+        let whole = [UsagePart { tokens: usage.tokens, ..UsagePart::default() }];
+        let parts = if usage.parts.is_empty() { &whole[..] } else { &usage.parts[..] };
         let mut rules: Vec<String> = Vec::new();
         let asked = self.find(query.provider, query.model);
-        for (name, tokens) in each {
+        let mut first = None;
+        for part in parts {
+            let name = part.model.as_deref().unwrap_or(query.model);
             let found = if name == query.model { asked } else { self.find(query.provider, name) };
             let found = found.ok_or_else(|| format!("model {name} is not in the price book"))?;
             if found.guessed {
                 notes.push(format!("{name} is taken for a snapshot of {}", found.model.id));
             }
             let rates = Rates::resolve(found.model, variant, query.at)?;
-            let step = sum.add(&rates, tokens, usage, &mut notes)?;
+            let step = sum.add(&rates, part, usage, &mut notes)?;
             let rule = rates.rule(step);
             if !rules.contains(&rule) {
                 rules.push(rule);
             }
+            first = first.or(Some(found));
         }
-        // Fees by count are the exchange's, at the rate of the model that was asked.
-        if let Some(found) = asked {
+        // Fees by count are the exchange's, at the rate of the model that was asked; a batch asks none.
+        if let Some(found) = asked.or(first) {
             let rates = Rates::resolve(found.model, variant, query.at)?;
             sum.add_fees(&rates, usage, &mut notes);
         }
@@ -92,7 +95,8 @@ impl Book {
         }
         let cost = sum.scaled.ok_or("the cost is out of range")?;
         let cost = round_half_up(cost).ok_or("the cost is out of range")?;
-        notes.dedup();
+        let mut told = BTreeSet::new();
+        notes.retain(|note| told.insert(note.clone()));
         let quote = Quote {
             cost_nanousd: Some(cost),
             rule: Some(format!("{}:{}", self.date, rules.join(","))),
@@ -228,17 +232,17 @@ impl Sum {
     fn add(
         &mut self,
         rates: &Rates<'_>,
-        tokens: &Tokens,
+        part: &UsagePart,
         usage: &Usage,
         notes: &mut Vec<String>,
     ) -> Result<Option<u64>, String> {
         if rates.only_count(usage) {
             return Ok(None);
         }
-        let total_input = tokens.total_input();
-        let factor = factor(rates.model, usage, notes);
+        let total_input = part.total_input();
+        let factor = factor(rates.model, part.geo.as_ref().or(usage.geo.as_ref()), notes);
         let mut passed = None;
-        for charge in charges(rates, tokens, usage) {
+        for charge in charges(rates, &part.tokens, usage) {
             if charge.tokens == 0 {
                 continue;
             }
@@ -296,8 +300,8 @@ impl Sum {
 }
 
 /// Per mille, by where inference ran.
-fn factor(model: &Model, usage: &Usage, notes: &mut Vec<String>) -> i128 {
-    let Some(geo) = usage.geo.as_deref() else { return 1000 };
+fn factor(model: &Model, geo: Option<&String>, notes: &mut Vec<String>) -> i128 {
+    let Some(geo) = geo else { return 1000 };
     match model.geo.get(&geo.to_ascii_lowercase()) {
         Some(factor) => i128::from(*factor),
         None => {

@@ -1,7 +1,9 @@
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::*;
-use crate::meter::usage::{Cached, Tokens, Usage, UsagePart, UsageState};
+use crate::meter::usage::{Cached, STEPS, Tokens, Usage, UsagePart, UsageState};
 
 const NOW: &str = "2026-11-24T12:00:00Z";
 
@@ -32,6 +34,28 @@ fn the_book_that_is_shipped_parses() {
     for provider in ["anthropic", "openai", "google", "xai", "groq", "mistral", "deepseek"] {
         assert!(book.knows_provider(provider), "{provider}");
     }
+}
+
+#[test]
+fn the_steps_of_the_list_are_those_that_lines_of_a_batch_are_told_apart_by() {
+    let file: serde_json::Value =
+        serde_json::from_str(include_str!("../../../config/prices.json")).unwrap();
+    // A rate with steps: `[rate, threshold, rate, …]`.
+    fn steps(value: &serde_json::Value, found: &mut BTreeSet<u64>) {
+        match value.as_array() {
+            Some(list) if list.first().is_some_and(serde_json::Value::is_u64) => {
+                found.extend(list.iter().skip(1).step_by(2).filter_map(serde_json::Value::as_u64));
+            }
+            Some(list) => list.iter().for_each(|value| steps(value, found)),
+            None => {
+                let members = value.as_object().into_iter().flatten();
+                members.for_each(|(_, value)| steps(value, found));
+            }
+        }
+    }
+    let mut found = BTreeSet::new();
+    steps(&file, &mut found);
+    assert_eq!(found.into_iter().collect::<Vec<_>>(), STEPS);
 }
 
 #[test]
@@ -196,6 +220,7 @@ fn parts_run_on_models_of_their_own() {
     let part = |model: Option<&str>, input| UsagePart {
         model: model.map(str::to_owned),
         tokens: tokens(input, 0),
+        ..UsagePart::default()
     };
     let two = Usage {
         parts: vec![part(None, 1000), part(Some("claude-haiku-4-5"), 500)],

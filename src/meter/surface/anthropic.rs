@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::count::{count, plus, text};
 use super::error::in_stream;
+use super::openai_chat::{copilot_cost, cost};
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
 use crate::meter::usage::{Tokens, Usage, UsagePart};
@@ -18,6 +19,8 @@ pub(super) struct Messages {
     speed: Option<String>,
     geo: Option<String>,
     iterations: Option<Value>,
+    /// What a gateway says that it charged.
+    cost: Option<i64>,
     seen: bool,
     /// The last figures of the response have come.
     settled: bool,
@@ -27,7 +30,7 @@ pub(super) struct Messages {
 
 /// As the provider counts; every field is the last one that came.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Counts {
+struct Counts {
     input: Option<u64>,
     cache_read: Option<u64>,
     cache_write: Option<u64>,
@@ -40,6 +43,7 @@ pub(super) struct Counts {
 
 impl Reader for Messages {
     fn unit(&mut self, event: Option<&str>, found: &Found) {
+        self.cost = copilot_cost(found).or(self.cost);
         // The name of the event says the same, and is there when the data is cut short.
         match found.text(Field::Type).or(event).unwrap_or_default() {
             "message_start" => {
@@ -89,7 +93,10 @@ impl Reader for Messages {
         let mut tokens = self.counts.tokens();
         let parts = self.parts(&tokens);
         if !parts.is_empty() {
+            let thought = tokens.reasoning;
             tokens = parts.iter().fold(Tokens::default(), |sum, part| sum.plus(&part.tokens));
+            // The entries tell none.
+            tokens.reasoning = tokens.reasoning.or(thought);
         }
         Reading {
             model: self.model.clone(),
@@ -102,6 +109,7 @@ impl Reader for Messages {
                 speed: self.speed.clone(),
                 geo: self.geo.clone(),
                 web_searches: self.counts.searches,
+                provider_cost_nanousd: self.cost,
                 ..Usage::default()
             },
             error: self.error,
@@ -112,6 +120,13 @@ impl Reader for Messages {
 }
 
 impl Messages {
+    /// The message of a batch's line.
+    pub(super) fn of_line(model: Option<&str>, usage: &Value) -> Self {
+        let mut line = Self { model: model.map(str::to_owned), ..Self::default() };
+        line.usage(usage, true);
+        line
+    }
+
     /// Takes over what `usage` says. The output of `message_start` is a placeholder, a lower bound of
     /// no use: until a delta comes, the output is unknown.
     fn usage(&mut self, usage: &Value, output: bool) {
@@ -120,7 +135,9 @@ impl Messages {
         }
         self.seen = true;
         let mut counts = Counts::read(usage);
-        if !output {
+        if output {
+            self.cost = cost(usage).or(self.cost);
+        } else {
             counts.output = None;
         }
         self.counts.update(counts);
@@ -133,7 +150,8 @@ impl Messages {
         }
     }
 
-    /// The parts of a request that ran on several models or outside the top-level figures.
+    /// The parts of a request that ran on several models, outside the top-level figures, or one after
+    /// the other below a price step that their sum is above.
     ///
     /// Compaction is outside of them, an advisor and a fallback run on another model. The entries
     /// are only trusted with the whole when those of type `message` add up to the top level; if not,
@@ -145,6 +163,7 @@ impl Messages {
         let part = |entry: &Value| UsagePart {
             model: text(entry, &["model"]).map(str::to_owned),
             tokens: Counts::read(entry).tokens(),
+            ..UsagePart::default()
         };
         let kind = |entry: &Value| text(entry, &["type"]).unwrap_or("message").to_owned();
         let sum = |wanted: &[&str]| {
@@ -157,26 +176,30 @@ impl Messages {
             kind(entry) == "message"
                 && text(entry, &["model"]).is_none_or(|m| Some(m) == self.model.as_deref())
         });
-        if plain {
-            return Vec::new();
-        }
+        let whole = UsagePart { tokens: *top, ..UsagePart::default() };
         let adds_up = |sum: Tokens| {
             sum.total_input() == top.total_input()
                 && sum.output.unwrap_or(0) == top.output.unwrap_or(0)
         };
         if adds_up(sum(&["message"])) || adds_up(sum(&["message", "fallback_message"])) {
-            return entries.iter().map(part).collect();
+            let mut parts = Vec::new();
+            entries.iter().for_each(|entry| part(entry).add_to(&mut parts));
+            // Priced alike, the top level says it better: it splits cache writes in any case.
+            let alike = plain && parts.iter().all(|part| part.steps() == whole.steps());
+            return if alike { Vec::new() } else { parts };
+        }
+        if plain {
+            return Vec::new();
         }
         let outside = entries
             .iter()
             .filter(|entry| matches!(kind(entry).as_str(), "compaction" | "advisor_message"));
-        let whole = UsagePart { model: None, tokens: *top };
         std::iter::once(whole).chain(outside.map(part)).collect()
     }
 }
 
 impl Counts {
-    pub(super) fn read(usage: &Value) -> Self {
+    fn read(usage: &Value) -> Self {
         Self {
             input: count(usage, &["input_tokens"]),
             cache_read: count(usage, &["cache_read_input_tokens"]),
@@ -205,7 +228,7 @@ impl Counts {
         }
     }
 
-    pub(super) fn tokens(&self) -> Tokens {
+    fn tokens(&self) -> Tokens {
         let split = plus(self.write_5m, self.write_1h);
         // The split comes with the start only; writes beyond it have no lifetime that we know.
         let other = self

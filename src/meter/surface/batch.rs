@@ -2,43 +2,66 @@
 
 use serde_json::Value;
 
-use super::anthropic::Counts;
+use super::anthropic::Messages;
+use super::count::plus;
 use super::scan::Found;
 use super::{Field, Reader, Reading, gemini, openai_chat, openai_responses, state};
 use crate::meter::usage::{Tokens, Usage, UsagePart};
 
-/// Adds up the lines by model. How often they are downloaded is the ledger's to know: it counts what
-/// the path names once.
+/// More models in more price steps are in no batch that is one.
+const MAX_PARTS: usize = 128;
+
+/// Adds up the lines that are priced alike: each is a request of its own. How often they are downloaded
+/// is the ledger's to know: it counts what the path names once.
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     parts: Vec<UsagePart>,
+    searches: Option<u64>,
+    /// There were more than [`MAX_PARTS`].
+    cut: bool,
+}
+
+impl Batch {
+    fn add(&mut self, part: UsagePart) {
+        part.add_to(&mut self.parts);
+        if self.parts.len() > MAX_PARTS {
+            self.parts.pop();
+            self.cut = true;
+        }
+    }
+
+    /// What all parts agree on.
+    fn common(&self, of: fn(&UsagePart) -> &Option<String>) -> Option<String> {
+        let first = of(self.parts.first()?);
+        first.clone().filter(|_| self.parts.iter().all(|part| of(part) == first))
+    }
 }
 
 impl Reader for Batch {
     fn unit(&mut self, _event: Option<&str>, found: &Found) {
-        let messages = found.field(Field::ResultUsage).map(|usage| Counts::read(usage).tokens());
-        let line = messages.or_else(|| found.field(Field::BodyUsage).map(openai));
-        let model = found.text(Field::ResultModel).or_else(|| found.text(Field::BodyModel));
-        let Some(tokens) = line else { return };
-        match self.parts.iter_mut().find(|part| part.model.as_deref() == model) {
-            Some(part) => part.tokens = part.tokens.plus(&tokens),
-            None => self.parts.push(UsagePart { model: model.map(str::to_owned), tokens }),
+        if let Some(usage) = found.field(Field::ResultUsage) {
+            let model = found.text(Field::ResultModel);
+            let line = Messages::of_line(model, usage).reading().usage;
+            let whole = UsagePart { tokens: line.tokens, ..UsagePart::default() };
+            let parts = if line.parts.is_empty() { vec![whole] } else { line.parts };
+            for part in parts {
+                let model = part.model.or_else(|| model.map(str::to_owned));
+                self.add(UsagePart { model, geo: line.geo.clone(), ..part });
+            }
+            self.searches = plus(self.searches, line.web_searches);
+        } else if let Some(usage) = found.field(Field::BodyUsage) {
+            let model = found.text(Field::BodyModel).map(str::to_owned);
+            self.add(UsagePart { model, tokens: openai(usage), ..UsagePart::default() });
         }
     }
 
     fn reading(&self) -> Reading {
-        let only = match self.parts.as_slice() {
-            [one] => one.model.clone(),
-            _ => None,
-        };
         Reading {
-            model: only,
+            model: self.common(|part| &part.model),
             usage: Usage {
-                state: state(!self.parts.is_empty(), true),
-                tokens: self.parts.iter().fold(Tokens::default(), |sum, p| sum.plus(&p.tokens)),
-                parts: self.parts.clone(),
-                tier: Some("batch".to_owned()).filter(|_| !self.parts.is_empty()),
-                ..Usage::default()
+                geo: self.common(|part| &part.geo),
+                web_searches: self.searches,
+                ..of_parts(&self.parts, !self.cut)
             },
             deferred: !self.parts.is_empty(),
             ..Reading::default()
@@ -50,7 +73,7 @@ impl Reader for Batch {
 #[derive(Debug, Default)]
 pub(super) struct Inline {
     model: Option<String>,
-    tokens: Option<Tokens>,
+    parts: Vec<UsagePart>,
 }
 
 impl Reader for Inline {
@@ -58,25 +81,36 @@ impl Reader for Inline {
         let model = found.text(Field::InlineModel);
         self.model = model.map(|name| name.trim_start_matches("models/").to_owned());
         // Told in two places, the same in both.
-        let sum = |place: Field| {
+        self.parts.clear();
+        for place in [Field::InlineUsage, Field::DoneUsage] {
             let each = found.all(place as usize).filter(|usage| usage.is_object());
-            each.map(|usage| gemini::tokens(usage, false)).reduce(|sum, one| sum.plus(&one))
-        };
-        self.tokens = sum(Field::InlineUsage).or_else(|| sum(Field::DoneUsage));
+            if self.parts.is_empty() {
+                each.for_each(|usage| {
+                    let tokens = gemini::tokens(usage, false);
+                    UsagePart { tokens, ..UsagePart::default() }.add_to(&mut self.parts);
+                });
+            }
+        }
     }
 
     fn reading(&self) -> Reading {
         Reading {
             model: self.model.clone(),
-            usage: Usage {
-                state: state(self.tokens.is_some(), true),
-                tokens: self.tokens.unwrap_or_default(),
-                tier: self.tokens.map(|_| "batch".to_owned()),
-                ..Usage::default()
-            },
-            deferred: self.tokens.is_some(),
+            usage: of_parts(&self.parts, true),
+            deferred: !self.parts.is_empty(),
             ..Reading::default()
         }
+    }
+}
+
+/// `whole`: nothing had to be left out.
+fn of_parts(parts: &[UsagePart], whole: bool) -> Usage {
+    Usage {
+        state: state(!parts.is_empty(), whole),
+        tokens: parts.iter().fold(Tokens::default(), |sum, part| sum.plus(&part.tokens)),
+        parts: parts.to_vec(),
+        tier: (!parts.is_empty()).then(|| "batch".to_owned()),
+        ..Usage::default()
     }
 }
 

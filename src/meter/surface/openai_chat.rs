@@ -117,6 +117,7 @@ impl Chat {
             Some(UsagePart {
                 model: Some(text(entry, &["model"])?.to_owned()),
                 tokens: tokens(entry.get("usage")?),
+                ..UsagePart::default()
             })
         };
         models.iter().filter_map(part).collect()

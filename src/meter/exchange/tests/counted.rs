@@ -1,35 +1,8 @@
-//! What is told later, or not at all and counted by the request; what is billed and is no token.
+//! What is not told and counted by the request; what is billed and is no token.
 
 use super::shapes::{case, streamed};
 use super::*;
 use crate::meter::usage::Caveat;
-
-#[test]
-fn a_batch_of_geminis_counts_where_its_answers_are() {
-    let answers = r#"{"inlinedResponses":{"inlinedResponses":[
-        {"response":{"candidates":[],"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":100,"totalTokenCount":1130,"thoughtsTokenCount":30},"modelVersion":"gemini-2.5-flash"},"metadata":{"key":"a"}},
-        {"error":{"code":400,"message":"m"}},
-        {"response":{"usageMetadata":{"promptTokenCount":500,"candidatesTokenCount":50,"totalTokenCount":550}}}]}}"#;
-    let poll = |output: &str, response: &str| {
-        let body = format!(
-            r#"{{"name":"batches/b1","metadata":{{"model":"models/gemini-2.5-flash","state":"x"{output}}}{response}}}"#
-        );
-        let host = "generativelanguage.googleapis.com";
-        Case { method: "GET", request: Vec::new(), ..case(host, "/v1beta/batches/b1", &body) }
-    };
-    assert!(!poll("", "").row().billable, "not there yet");
-    let (output, response) = (format!(",\"output\":{answers}"), format!(",\"response\":{answers}"));
-    for told in [poll(&output, &response), poll(&output, ""), poll("", &response)] {
-        let row = told.row();
-        assert!(row.billable);
-        assert_eq!((row.tokens.input, row.tokens.output), (Some(1500), Some(180)));
-        assert_eq!((row.response_id.as_deref(), row.tier.as_deref()), (Some("b1"), Some("batch")));
-        // Half of $0.30 and $2.50.
-        assert_eq!(row.cost_nanousd, Some(450_000), "{row:?}");
-    }
-    let other = Case { host: "api.openai.com", ..poll(&output, "") };
-    assert!(!other.row().billable);
-}
 
 #[test]
 fn what_no_answer_tells_is_counted_by_the_request_and_says_so() {

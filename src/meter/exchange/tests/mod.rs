@@ -1,3 +1,4 @@
+mod batches;
 mod counted;
 mod ends;
 pub(in crate::meter) mod framings;

@@ -160,6 +160,40 @@ fn what_the_provider_charged_beats_the_list() {
 }
 
 #[test]
+fn what_a_gateway_charged_for_claude_beats_the_list() {
+    let usage = |output: u32, cost: &str| {
+        format!(r#""usage":{{"input_tokens":8,"output_tokens":{output},"cost":{cost}}}"#)
+    };
+    let whole = format!(
+        r#"{{"type":"message","id":"m","model":"anthropic/claude-opus-5.5",{}}}"#,
+        usage(3, r#"0.00001,"is_byok":true,"cost_details":{"upstream_inference_cost":0.00122}"#)
+    );
+    let begun = format!(
+        r#"{{"type":"message_start","message":{{"id":"m","model":"anthropic/claude-opus-5.5",{}}}}}"#,
+        usage(1, "0")
+    );
+    let last = format!(
+        r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},{}}}"#,
+        usage(3, "0.00123")
+    );
+    let credits = r#"{"type":"message","id":"m","model":"claude-opus-5.5","usage":{"input_tokens":8,"output_tokens":3},"copilot_usage":{"total_nano_aiu":123000000}}"#;
+    let (router, messages) = ("openrouter.ai", "/api/v1/messages");
+    for case in [
+        case(router, messages, &whole),
+        streamed(router, messages, &[&begun, &last, r#"{"type":"message_stop"}"#]),
+        case("api.individual.githubcopilot.com", "/v1/messages", credits),
+    ] {
+        let row = case.row();
+        assert_eq!(row.provider_cost_nanousd, Some(1_230_000), "{row:?}");
+        assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(1_230_000), false));
+        assert_eq!(row.price_rule.as_deref(), Some("provider-reported"));
+    }
+    // What the beginning says is no bill.
+    let cut = streamed(router, messages, &[&begun]).row();
+    assert_eq!(cut.provider_cost_nanousd, None, "{cut:?}");
+}
+
+#[test]
 fn groq_says_its_usage_twice() {
     let usage = r#"{"prompt_tokens":8,"completion_tokens":3,"total_tokens":11}"#;
     let mut case = chat_stream();
@@ -228,6 +262,35 @@ fn anthropic_iterations_are_priced_by_model() {
     let odd = r#"{"type":"message","input_tokens":1,"output_tokens":1}"#;
     assert_eq!(cost(&format!("[{odd},{compaction}]")), (Some(1500), Some(8_200_000)));
     assert_eq!(cost("[{}, null, 3]").0, Some(1000));
+}
+
+#[test]
+fn anthropic_iterations_are_below_or_above_a_price_step_each() {
+    let row = |inputs: &[u64]| {
+        let each =
+            |input| format!(r#"{{"type":"message","input_tokens":{input},"output_tokens":100}}"#);
+        let iterations = inputs.iter().map(each).collect::<Vec<_>>().join(",");
+        let body = format!(
+            r#"{{"type":"message","model":"claude-haiku-5-5","usage":{{"input_tokens":{},"output_tokens":{},"output_tokens_details":{{"thinking_tokens":7}},"iterations":[{iterations}]}}}}"#,
+            inputs.iter().sum::<u64>(),
+            inputs.len() * 100,
+        );
+        Case { body: body.into_bytes(), ..Case::default() }.row()
+    };
+    // 0.10 and 0.50 a million up to 100 000 of input, five times that above.
+    for (inputs, cost, parts) in [
+        (&[45_000, 45_000, 45_000][..], 13_500_000 + 150_000, 1),
+        (&[45_000, 100_001], 4_500_000 + 50_000 + 50_000_500 + 250_000, 2),
+        // Nothing to tell apart.
+        (&[10, 20], 3_000 + 100_000, 0),
+        (&[135_000], 67_500_000 + 250_000, 0),
+    ] {
+        let row = row(inputs);
+        assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(cost), false), "{row:?}");
+        assert_eq!(row.detail.parts.len(), parts, "{row:?}");
+        assert_eq!(row.tokens.input, Some(inputs.iter().sum()));
+        assert_eq!(row.tokens.reasoning, Some(7));
+    }
 }
 
 #[test]

@@ -282,48 +282,6 @@ fn what_is_asked_in_the_path_is_the_model() {
 }
 
 #[test]
-fn batches_are_read_back_line_by_line() {
-    let line = |id: &str, model: &str| {
-        format!(
-            r#"{{"custom_id":"{id}","result":{{"type":"succeeded","message":{{"id":"m_{id}","type":"message","model":"{model}","usage":{{"input_tokens":1000,"output_tokens":100,"service_tier":"batch"}}}}}}}}"#
-        )
-    };
-    let failed = r#"{"custom_id":"3","result":{"type":"errored","error":{"type":"error","error":{"type":"x"}}}}"#;
-    let (sonnet, haiku) = ("claude-sonnet-4-5-20250929", "claude-haiku-4-5-20251001");
-    let lines = [line("1", sonnet), line("2", haiku), failed.to_owned(), line("4", sonnet)];
-    let case = Case {
-        method: "GET",
-        target: "/v1/messages/batches/msgbatch_1/results",
-        media: "application/x-jsonl",
-        request: Vec::new(),
-        body: lines.join("\n").into_bytes(),
-        ..Case::default()
-    };
-    let row = case.row();
-    assert!(row.billable);
-    assert_eq!((row.tokens.input, row.tokens.output), (Some(3000), Some(300)));
-    assert_eq!(row.response_id.as_deref(), Some("msgbatch_1"));
-    assert_eq!((row.model.as_deref(), row.detail.parts.len()), (None, 2));
-    // Half of (2000×3 + 200×15) + (1000×1 + 100×5).
-    assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(5_250_000), false), "{row:?}");
-
-    let file = Case {
-        host: "api.openai.com",
-        target: "/v1/files/file-1/content",
-        media: "application/octet-stream",
-        body: br#"{"id":"b1","custom_id":"1","response":{"status_code":200,"body":{"id":"c","object":"chat.completion","model":"gpt-4o-mini-2024-07-18","usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}},"error":null}"#.to_vec(),
-        ..case
-    };
-    let row = file.row();
-    assert_eq!((row.tokens.input, row.tokens.output), (Some(1000), Some(100)));
-    assert_eq!(row.response_id.as_deref(), Some("file-1"));
-    // Half of 1000×0.15 + 100×0.60.
-    assert_eq!(row.cost_nanousd, Some(105_000), "{row:?}");
-    let other = Case { body: b"any other file\n{}".to_vec(), ..file };
-    assert!(!other.row().billable);
-}
-
-#[test]
 fn a_background_response_counts_where_it_is_told() {
     let answer = |status: &str, background: bool, usage: &str| {
         Case {

@@ -59,7 +59,12 @@ fn full() -> Row {
         provider_cost_nanousd: Some(14),
         list_nanousd: Some(20),
         detail: Detail {
-            parts: vec![UsagePart { model: some("part"), tokens: Tokens::default() }],
+            parts: vec![UsagePart {
+                model: some("part"),
+                longest: Some(7),
+                geo: some("us"),
+                ..UsagePart::default()
+            }],
             cache_ttl: some("12h"),
             cached: Cached { audio: Some(1), image: None },
             counts: [("pages".to_owned(), 21)].into(),

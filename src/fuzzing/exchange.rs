@@ -72,7 +72,10 @@ pub fn exchange(data: &[u8]) {
         let head = RequestHead {
             method: method.to_owned(),
             target: target.to_owned(),
-            headers: headers_from([("content-encoding", codings[0])]),
+            headers: headers_from([
+                ("content-encoding", codings[0]),
+                ("content-type", asked(target)),
+            ]),
             ..RequestHead::default()
         };
         let mut exchange = Exchange::new(start(host), &head);
@@ -103,6 +106,11 @@ pub fn exchange(data: &[u8]) {
         let _ = exchange.captured();
         vec![exchange.row(&book)]
     });
+}
+
+/// How a request is written: to some places with a file.
+fn asked(target: &str) -> &'static str {
+    if target.ends_with("/transcriptions") { "multipart/form-data; boundary=b" } else { "" }
 }
 
 /// Whether the bodies of both sides are what their codings say. How much of a corrupt one comes out

@@ -19,6 +19,7 @@ pub mod http;
 pub mod http1;
 pub mod http2;
 pub mod ledger;
+pub mod multipart;
 pub mod observer;
 mod own_file;
 pub mod plain;

@@ -10,7 +10,7 @@ use crate::meter::http::{Headers, RequestHead};
 use crate::meter::surface::cursor::asked_model;
 use crate::meter::surface::scan::{Found, Paths, Scanner};
 use crate::meter::usage::Counts;
-use crate::meter::{coding, connect};
+use crate::meter::{coding, connect, multipart};
 
 /// Decoded request bytes that are looked at; what is behind is passed over.
 const MAX_DECODED: u64 = 1024 * 1024 * 1024;
@@ -49,7 +49,16 @@ pub(super) enum Asks {
     Images,
 }
 
-/// Behind [`PATHS`].
+impl Asks {
+    /// Behind [`PATHS`].
+    const fn paths(self) -> &'static [&'static str] {
+        match self {
+            Self::Speech => SPEECH_PATHS,
+            Self::Images => IMAGE_PATHS,
+        }
+    }
+}
+
 const SPEECH_PATHS: &[&str] = &["input"];
 const IMAGE_PATHS: &[&str] = &["n", "size", "quality"];
 
@@ -62,13 +71,21 @@ const SESSIONS: &[&str] = &[
     "x-client-session-id",
 ];
 
+/// How a body says what it asks for.
+#[derive(Debug)]
+enum Shape {
+    Json(Scanner),
+    /// With files: of its fields those that [`PATHS`] and what else is looked for name.
+    Form(multipart::Parser, Found),
+    /// Messages that are no JSON.
+    Envelopes(connect::Parser),
+}
+
 /// Follows the request's body. It is scanned as it streams by, in whatever coding it has.
 #[derive(Debug)]
 pub(super) struct Request {
     decoder: Option<coding::Decoder>,
-    scanner: Scanner,
-    /// The body is messages that are no JSON.
-    envelopes: Option<connect::Parser>,
+    shape: Shape,
     pub(super) bytes: u64,
     pub(super) model: Option<String>,
     pub(super) stream: Option<bool>,
@@ -87,11 +104,14 @@ pub(super) struct Request {
 impl Request {
     pub(super) fn new(head: &RequestHead) -> Self {
         let coding = head.headers.get("content-encoding").unwrap_or_default();
+        let form = head.headers.get("content-type").and_then(multipart::Parser::new);
         Self {
             // A body that can't be decoded only means that the model is not known from it.
             decoder: coding::Decoder::new(coding, MAX_DECODED).ok(),
-            scanner: Scanner::new(paths()),
-            envelopes: None,
+            shape: match form {
+                Some(parser) => Shape::Form(parser, Found::default()),
+                None => Shape::Json(Scanner::new(paths())),
+            },
             bytes: 0,
             model: None,
             stream: None,
@@ -107,17 +127,15 @@ impl Request {
 
     /// Looks for what is asked for, too.
     pub(super) fn count(&mut self, asks: Asks) {
-        let more = match asks {
-            Asks::Speech => SPEECH_PATHS,
-            Asks::Images => IMAGE_PATHS,
-        };
         self.asks = Some(asks);
-        self.scanner = Scanner::new(Paths::new(&[PATHS, more].concat()));
+        if let Shape::Json(scanner) = &mut self.shape {
+            *scanner = Scanner::new(Paths::new(&[PATHS, asks.paths()].concat()));
+        }
     }
 
     /// Its body is Cursor's messages.
     pub(super) fn read_envelopes(&mut self) {
-        self.envelopes = Some(connect::Parser::new(MAX_MESSAGE));
+        self.shape = Shape::Envelopes(connect::Parser::new(MAX_MESSAGE));
     }
 
     /// A request that is a message on the WebSocket that this one opened.
@@ -140,13 +158,21 @@ impl Request {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let Some(mut decoder) = self.decoder.take() else { return };
         let mut documents = Vec::new();
-        let (scanner, envelopes, model) = (&mut self.scanner, &mut self.envelopes, &mut self.model);
+        let (shape, model, more) = (&mut self.shape, &mut self.model, self.asks.map(Asks::paths));
         let result = decoder.feed(data, &mut |plain| {
-            match envelopes {
-                Some(parser) => parser.feed(plain, &mut |envelope| {
+            match shape {
+                Shape::Json(scanner) => {
+                    scanner.feed(plain, &mut |found| documents.push(std::mem::take(found)));
+                }
+                Shape::Form(parser, found) => parser.feed(plain, &mut |name, value| {
+                    let mut paths = PATHS.iter().chain(more.unwrap_or_default());
+                    if let Some(path) = paths.position(|path| *path == name) {
+                        found.set(path, of_field(value));
+                    }
+                }),
+                Shape::Envelopes(parser) => parser.feed(plain, &mut |envelope| {
                     *model = model.take().or_else(|| asked_model(envelope.payload));
                 }),
-                None => scanner.feed(plain, &mut |found| documents.push(std::mem::take(found))),
             }
             if let Some(capture) = &mut capture {
                 capture.request(plain);
@@ -164,7 +190,13 @@ impl Request {
     pub(super) fn end(&mut self) {
         self.decoder = None;
         let mut documents = Vec::new();
-        self.scanner.finish(&mut |found| documents.push(std::mem::take(found)));
+        match &mut self.shape {
+            Shape::Json(scanner) => {
+                scanner.finish(&mut |found| documents.push(std::mem::take(found)));
+            }
+            Shape::Form(_, found) if !found.is_empty() => documents.push(std::mem::take(found)),
+            Shape::Form(..) | Shape::Envelopes(_) => {}
+        }
         documents.iter().for_each(|found| self.take(found));
     }
 
@@ -191,6 +223,12 @@ impl Request {
 fn paths() -> Arc<Paths> {
     static COMPILED: LazyLock<Arc<Paths>> = LazyLock::new(|| Paths::new(PATHS));
     Arc::clone(&COMPILED)
+}
+
+/// A form's fields are text, whatever they mean.
+fn of_field(text: &str) -> Value {
+    let json: Option<Value> = serde_json::from_str(text).ok();
+    json.filter(|json| json.is_u64() || json.is_boolean()).unwrap_or_else(|| text.into())
 }
 
 fn characters(found: &Found) -> Counts {

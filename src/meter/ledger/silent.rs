@@ -78,7 +78,10 @@ fn remedy(kind: Option<Kind>, stream: bool, completeness: Completeness) -> &'sta
         Some(Kind::Chat | Kind::Completions) if stream => {
             "ask for it: \"stream_options\": {\"include_usage\": true}"
         }
-        Some(Kind::Audio) => "speech tells it in its event stream only: \"stream_format\": \"sse\"",
+        Some(Kind::Audio) => {
+            "speech tells it in its event stream only (\"stream_format\": \"sse\"), a transcription \
+             in JSON only (\"response_format\": \"json\")"
+        }
         Some(Kind::Images) => "older image models tell none; gpt-image models do",
         Some(Kind::Cursor) => "its format is not published; see Cursor's own usage page",
         Some(Kind::GeminiEmbed | Kind::GeminiPredict) => "Google mostly tells none for embeddings",
@@ -170,6 +173,9 @@ mod tests {
         assert!(found[0].2.contains("include_usage") && found[0].0 == 2, "{found:?}");
         assert!(found.iter().any(|(_, _, remedy)| remedy.starts_with("cut")), "{found:?}");
         assert!(found.iter().any(|(_, stream, remedy)| !stream && remedy.contains("sse")));
+        assert!(
+            found.iter().any(|(_, _, remedy)| remedy.contains("\"response_format\": \"json\""))
+        );
         assert_eq!(report.summary.without_usage, found.iter().map(|(n, ..)| n).sum::<u64>());
     }
 }

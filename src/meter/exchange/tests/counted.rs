@@ -88,7 +88,11 @@ fn what_is_billed_by_count_is_counted() {
         "/v1/responses",
         r#"{"object":"response","status":"completed","model":"gpt-4o-mini","output":[{"type":"file_search_call"},{"type":"file_search_call"},{"type":"code_interpreter_call"},{"type":"image_generation_call","result":"iVBO"},{"type":"message"}],"usage":{"input_tokens":1,"output_tokens":1}}"#,
     );
-    let whisper = Case { request: br#"{"model":"whisper-1"}"#.to_vec(), ..whisper };
+    let whisper = Case {
+        request: form(&[("model", "whisper-1"), ("response_format", "json")]),
+        request_headers: vec![("content-type", FORM)],
+        ..whisper
+    };
     let usage = r#""usage":{"prompt_audio_seconds":203,"prompt_tokens":4,"completion_tokens":635,"total_tokens":3264}"#;
     let voxtral = case(
         "api.mistral.ai",
@@ -125,6 +129,56 @@ fn what_is_billed_by_count_is_counted() {
         assert_eq!(row.usage, UsageState::Reported);
         assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(cost), estimated), "{row:?}");
     }
+}
+
+const FORM: &str = "multipart/form-data; boundary=xYz";
+
+/// A file, and then the fields.
+fn form(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut body =
+        b"--xYz\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a.wav\"\r\n\
+        Content-Type: audio/wav\r\n\r\nRIFF\r\n--xY{\"model\":\"no\"}\0\xff\r\n"
+            .to_vec();
+    for (name, value) in fields {
+        let field =
+            format!("--xYz\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n");
+        body.extend_from_slice(field.as_bytes());
+    }
+    body.extend_from_slice(b"--xYz--\r\n");
+    body
+}
+
+#[test]
+fn what_is_asked_with_a_file_is_read_too() {
+    let asked = |target, fields: &[(&str, &str)], answer: Case| {
+        let request = form(fields);
+        let headers = vec![("content-type", FORM)];
+        Case { target, request, request_headers: headers, ..answer }.row()
+    };
+    let (host, path) = ("api.openai.com", "/v1/audio/transcriptions");
+    let usage = r#""usage":{"type":"tokens","input_tokens":1000,"input_token_details":{"text_tokens":0,"audio_tokens":1000},"output_tokens":100,"total_tokens":1100}"#;
+    let done = format!(r#"{{"type":"transcript.text.done","text":"x",{usage}}}"#);
+    let model = ("model", "gpt-4o-transcribe");
+    let whole = asked(path, &[model], case(host, path, &format!(r#"{{"text":"x",{usage}}}"#)));
+    let stream = asked(path, &[model, ("stream", "true")], streamed(host, path, &[&done]));
+    for (row, streams) in [(whole, false), (stream, true)] {
+        assert_eq!(row.model_requested.as_deref(), Some("gpt-4o-transcribe"));
+        assert_eq!(row.stream, Some(streams));
+        // 6 and 10 dollars a million.
+        assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(7_000_000), false), "{row:?}");
+    }
+
+    let path = "/v1/images/edits";
+    let none = case(host, path, r#"{"created":1,"data":[{"url":"u"},{"url":"u"}]}"#);
+    let fields =
+        [("model", "dall-e-2"), ("n", "2"), ("size", "1024x1024"), ("quality", "standard")];
+    let row = asked(path, &fields, none);
+    assert_eq!(row.model_requested.as_deref(), Some("dall-e-2"));
+    assert_eq!(row.detail.counts.get("images_standard_1024x1024"), Some(&2), "{:?}", row.detail);
+    let told = r#"{"data":[],"usage":{"input_tokens":50,"input_tokens_details":{"text_tokens":10,"image_tokens":40},"output_tokens":30,"total_tokens":80}}"#;
+    let row = asked(path, &[("model", "gpt-image-1")], case(host, path, told));
+    // 5 for text, 10 for images, 40 for what comes out.
+    assert_eq!(row.cost_nanousd, Some(50_000 + 400_000 + 1_200_000), "{row:?}");
 }
 
 #[test]

@@ -48,6 +48,12 @@ impl Found {
         self.0.iter().filter(move |(i, _)| *i == index).map(|(_, v)| v)
     }
 
+    /// Takes in what was found otherwise, in place of an earlier one.
+    pub fn set(&mut self, index: usize, value: Value) {
+        self.0.retain(|(known, _)| *known != index);
+        self.0.push((index, value));
+    }
+
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()

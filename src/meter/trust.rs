@@ -19,6 +19,7 @@ use rustls::sign::CertifiedKey;
 use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 
 use crate::home::Home;
+use crate::platform;
 
 /// Roots of the common systems, for when the environment points elsewhere.
 const ROOT_FILES: [&str; 6] = [
@@ -60,14 +61,23 @@ pub fn system_roots(home: &Home) -> Vec<CertificateDer<'static>> {
             return found;
         }
     }
-    let from_files = ROOT_FILES.iter().map(|file| read_certificates(Path::new(file)));
-    // Last of all the roots that an earlier bundle of ours holds.
+    roots_from_files(home, platform::is_macos())
+}
+
+/// On macOS (`keychain`) the earlier bundle comes first: it was made with the keychain's own roots,
+/// which no file has. Elsewhere the system's files are complete, and newer.
+fn roots_from_files(home: &Home, keychain: bool) -> Vec<CertificateDer<'static>> {
+    let bundle = home.ca_bundle();
+    let (first, last) = if keychain { (Some(bundle), None) } else { (None, Some(bundle)) };
+    let system = ROOT_FILES.iter().map(PathBuf::from);
     let ours: Vec<_> =
         super::ca::files(home).iter().flat_map(|file| read_certificates(file)).collect();
-    from_files
-        .chain([read_certificates(&home.ca_bundle())])
-        .map(|found| found.into_iter().filter(|c| !ours.contains(c)).collect::<Vec<_>>())
-        .find(|found| !found.is_empty())
+    first
+        .into_iter()
+        .chain(system)
+        .chain(last)
+        .map(|file| read_certificates(&file).into_iter().filter(|c| !ours.contains(c)).collect())
+        .find(|found: &Vec<_>| !found.is_empty())
         .unwrap_or_default()
 }
 
@@ -266,5 +276,25 @@ mod tests {
         assert!(with(link.join("ca/bundle.pem")), "through a link");
         assert!(!with(dir.path().join("corp.pem")));
         assert!(!points_home(&home, |_| None));
+    }
+
+    /// Else a shell that has our variables takes a company's root out of the bundle.
+    #[test]
+    fn the_keychains_roots_in_the_bundle_survive_an_environment_that_hides_the_keychain() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let pem = |byte: char| {
+            format!("-----BEGIN CERTIFICATE-----\n{byte}w==\n-----END CERTIFICATE-----\n")
+        };
+        let (private, ours) = (pem('A'), pem('B'));
+        let private_root = certificates(private.as_bytes());
+        std::fs::write(home.ca_cert(), &ours).unwrap();
+        std::fs::write(home.ca_bundle(), private + &ours).unwrap();
+        assert_eq!(roots_from_files(&home, true), private_root);
+        assert_ne!(roots_from_files(&home, false), private_root, "the system's files are complete");
+        std::fs::write(home.ca_bundle(), &ours).unwrap();
+        let system = roots_from_files(&home, true);
+        assert!(!system.is_empty() && system == roots_from_files(&home, false));
     }
 }

@@ -173,8 +173,8 @@ pub trait SessionEnvironment {
     ) -> Result<Vec<Step>, StepError>;
 }
 
-/// Tests name a file here; each call of [`SystemProxy::off`] then adds a line to it, and nothing
-/// else happens.
+/// Tests name a file here; each call that takes it off then adds a line to it, and nothing else
+/// happens.
 pub const RECORD_VAR: &str = "HALTON_METER_RECORD_SYSTEM_PROXY";
 
 /// Brings word of changes of the network, where there is a system proxy to see to.
@@ -196,14 +196,27 @@ pub trait SystemProxy: Send + Sync {
         Vec::new()
     }
 
-    /// Each active network service. `None`: this platform has no such setting.
-    fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
-        Ok(None)
+    /// Takes it off where it leads to the edge, and names those services; nobody else's is touched.
+    /// What can't be asked counts as leading there if `blind`.
+    fn off_where_it_leads_to(
+        &self,
+        _edge: SocketAddr,
+        _blind: bool,
+    ) -> Result<Vec<String>, SystemProxyError> {
+        Ok(Vec::new())
     }
 
-    /// Which set of network services is in use; others may have the same names.
-    fn place(&self) -> Result<String, SystemProxyError> {
-        Ok(String::new())
+    /// Each active network service. `None`: this platform has no such setting.
+    fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
+        self.read_those(&|_, _| true)
+    }
+
+    /// Those that are wanted, by place and name: each takes several calls of a tool.
+    fn read_those(
+        &self,
+        _wanted: &dyn Fn(&str, &str) -> bool,
+    ) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
+        Ok(None)
     }
 
     /// Every service of `found` that does not point at the edge does then. Pure.
@@ -211,8 +224,8 @@ pub trait SystemProxy: Send + Sync {
         Vec::new()
     }
 
-    /// Services of `found` that point at the edge are as in `was`, or off if they are not in it. What
-    /// does not point at the edge is somebody else's, and stays. Pure.
+    /// Services of `found` that point at the edge, or did until somebody switched them off, are as in
+    /// `was`, or off if they are not in it. What names another host is somebody else's, and stays. Pure.
     fn restore(
         &self,
         _edge: SocketAddr,
@@ -226,6 +239,10 @@ pub trait SystemProxy: Send + Sync {
 /// The proxies of a network service, as far as they are ours to change.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct NetworkService {
+    /// The set of services that it is of (macOS's network location): another one may have the same
+    /// names. Empty: saved by a version that did not know.
+    #[serde(default)]
+    pub place: String,
     pub name: String,
     pub http: ProxySetting,
     pub https: ProxySetting,
@@ -233,6 +250,15 @@ pub struct NetworkService {
     /// A proxy auto-configuration that is on. We never change it.
     #[serde(default)]
     pub auto: Option<String>,
+}
+
+impl NetworkService {
+    /// What `all` holds of this service, of whatever place if that was not saved.
+    #[must_use]
+    pub fn find_in<'a>(&self, all: &'a [Self]) -> Option<&'a Self> {
+        let of = |place: &str| all.iter().find(|s| s.name == self.name && s.place == place);
+        of(&self.place).or_else(|| of(""))
+    }
 }
 
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -249,9 +275,18 @@ impl ProxySetting {
     /// It is on and leads to us.
     #[must_use]
     pub fn is(&self, edge: SocketAddr) -> bool {
-        self.on
-            && self.port == edge.port()
-            && (self.host == "localhost" || self.host == edge.ip().to_string())
+        self.on && self.names(edge)
+    }
+
+    /// It leads to us when it is on. One that is off so is what is left of ours.
+    #[must_use]
+    pub fn names(&self, edge: SocketAddr) -> bool {
+        self.port == edge.port() && (self.host == "localhost" || self.host == edge.ip().to_string())
+    }
+
+    #[must_use]
+    pub fn names_any(&self, edges: &[SocketAddr]) -> bool {
+        edges.iter().any(|edge| self.names(*edge))
     }
 }
 
@@ -450,5 +485,13 @@ impl SystemProxy for Recording {
         use std::io::Write;
         crate::home::open_append(&self.0)?.write_all(b"off\n")?;
         Ok(Some(vec!["recorded".to_owned()]))
+    }
+
+    fn off_where_it_leads_to(
+        &self,
+        _edge: SocketAddr,
+        _blind: bool,
+    ) -> Result<Vec<String>, SystemProxyError> {
+        Ok(self.off()?.unwrap_or_default())
     }
 }

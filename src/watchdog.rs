@@ -1,5 +1,6 @@
 //! The watchdog process: the second line. It asks the daemon every 1.5 s; five misses in a row take
-//! the system proxy off, so that programs go to the internet directly. It never turns it on.
+//! the system proxy off where it leads to us, so that programs go to the internet directly. It never
+//! turns it on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -102,7 +103,8 @@ pub fn main(opts: WatchdogOptions) -> u8 {
 }
 
 async fn run(opts: WatchdogOptions, lock: Arc<PidLock>) -> u8 {
-    let (home, addr) = (opts.home.clone(), opts.config.config.daemon.api_addr());
+    let config = &opts.config.config;
+    let (home, addr, edge) = (opts.home.clone(), config.daemon.api_addr(), config.edge.addr());
     let journal = Journal::open(&opts.home.journal_file(), "watchdog");
     let (notes, written) = (journal.clone(), journal.clone());
     let tree = TreeSpec::new("watchdog", opts.log.clone(), journal).lanes(Lanes::current()).child(
@@ -110,6 +112,7 @@ async fn run(opts: WatchdogOptions, lock: Arc<PidLock>) -> u8 {
             birth,
             home: home.clone(),
             addr,
+            edge,
             lock: Arc::clone(&lock),
             journal: notes.clone(),
             counter: Counter::default(),
@@ -148,6 +151,7 @@ struct Watchdog {
     birth: Birth,
     home: Home,
     addr: SocketAddr,
+    edge: SocketAddr,
     lock: Arc<PidLock>,
     journal: Journal,
     counter: Counter,
@@ -197,9 +201,9 @@ impl Watchdog {
         if !act {
             return;
         }
-        slog::warn!(self.birth.log(), "daemon does not answer, system proxy goes off";
+        slog::warn!(self.birth.log(), "daemon does not answer, what leads to us of the system proxy goes off";
             "misses" => self.counter.misses);
-        let off = system_proxy::off(TOOL_PATIENCE);
+        let off = system_proxy::off(self.home.clone(), self.edge, TOOL_PATIENCE);
         ctx.spawn(off.into_actor(self).map(|off, actor, _| {
             // If the daemon has answered meanwhile, what was done does not count for its next end.
             actor.counter.off = off.is_ok() && actor.counter.misses > 0;

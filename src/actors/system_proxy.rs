@@ -8,7 +8,6 @@ mod looks;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -19,8 +18,8 @@ use tokio::time::{sleep, timeout};
 use looks::Looks;
 
 use super::edge_monitor;
-use crate::home::Home;
-use crate::platform;
+use crate::home::{Home, write_atomic};
+use crate::platform::{self, SystemProxy};
 use crate::setup::{self, Os, Step, SystemState};
 use crate::supervisor::journal::Note;
 
@@ -35,7 +34,7 @@ pub enum OffError {
     Thread(String),
 }
 
-/// The services it went off on; `None`: this platform has no such setting.
+/// The services it went off on; `None`: there was nothing to take off.
 pub type Off = Result<Option<Vec<String>>, OffError>;
 
 /// Between two looks whether the edge answers.
@@ -52,10 +51,22 @@ enum Turn {
     Ended,
 }
 
-/// Takes it off on every active network service.
-pub async fn off(patience: Duration) -> Off {
+/// For the watchdog: it goes off wherever it leads to the edge. What leads elsewhere was never ours, and
+/// nobody would put it back.
+pub async fn off(home: Home, edge: SocketAddr, patience: Duration) -> Off {
     static BUSY: AtomicBool = AtomicBool::new(false);
-    bounded(&BUSY, patience, || platform::system_proxy().off().map_err(|e| e.to_string())).await
+    bounded(&BUSY, patience, move || leave(&*platform::system_proxy(), &home, edge)).await
+}
+
+fn leave(
+    proxy: &dyn SystemProxy,
+    home: &Home,
+    edge: SocketAddr,
+) -> Result<Option<Vec<String>>, String> {
+    // A service that says nothing is ours if any is likely to be.
+    let blind = home.proxy_managed().exists() || proxy.leads_to().contains(&edge.to_string());
+    let off = proxy.off_where_it_leads_to(edge, blind).map_err(|e| e.to_string())?;
+    Ok(Some(off).filter(|services| !services.is_empty()))
 }
 
 /// For the daemon's way out: what leads to the edge is as `init` found it. Nothing is touched that
@@ -70,20 +81,24 @@ pub async fn take_back(home: Home, edge: SocketAddr, patience: Duration) -> Off 
         if !home.proxy_managed().exists() && !leads_here() {
             return Ok(None);
         }
-        // What we can't read we can't restore: then all of it goes off.
-        let Ok(Some(found)) = proxy.read() else { return proxy.off().map_err(|e| e.to_string()) };
-        let ours = found.iter().filter(|s| s.http.is(edge) || s.https.is(edge));
-        let names = ours.map(|s| s.name.clone()).collect();
+        // What we can't read we can't restore: then it goes off.
+        let Ok(Some(found)) = proxy.read() else { return leave(&*proxy, &home, edge) };
         let was = SystemState::read(&home).and_then(|s| s.proxy).unwrap_or_default();
-        match perform(&proxy.restore(edge, &was, &found)) {
-            Ok(()) => Ok(Some(names)),
-            Err(_) => proxy.off().map_err(|e| e.to_string()),
+        let (mut names, mut steps) = (Vec::new(), Vec::new());
+        for service in &found {
+            let back = proxy.restore(edge, &was, std::slice::from_ref(service));
+            names.extend((!back.is_empty()).then(|| service.name.clone()));
+            steps.extend(back);
+        }
+        match perform(&steps) {
+            Ok(()) => Ok(Some(names).filter(|names| !names.is_empty())),
+            Err(_) => leave(&*proxy, &home, edge),
         }
     })
     .await
 }
 
-/// A network service, in a place: another location has services of its own with the same names.
+/// A network service by place and name: another location has services of its own with the same names.
 type Known = BTreeSet<(String, String)>;
 
 /// As long as the daemon lives: each network service is led through the edge once, when it is first
@@ -99,8 +114,8 @@ pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell:
         while !home.proxy_managed().exists() || seen.read().status.is_none() {
             sleep(EDGE_LOOK).await;
         }
-        let (known, managed) = (Arc::clone(&known), home.proxy_managed());
-        let on = bounded(&BUSY, ON, move || turn_on(edge, &known, &managed)).await;
+        let (known, home) = (Arc::clone(&known), home.clone());
+        let on = bounded(&BUSY, ON, move || turn_on(edge, &known, &home)).await;
         let failure = on.as_ref().err().map(ToString::to_string);
         match &on {
             Ok(Some(services)) if !services.is_empty() => {
@@ -125,21 +140,29 @@ pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell:
 fn turn_on(
     edge: SocketAddr,
     known: &Mutex<Known>,
-    managed: &Path,
+    home: &Home,
 ) -> Result<Option<Vec<String>>, String> {
     let turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     if *turn == Turn::Ended {
         return Ok(None);
     }
-    let proxy = platform::system_proxy();
-    let place = proxy.place().map_err(|e| e.to_string())?;
-    let Some(mut new) = proxy.read().map_err(|e| e.to_string())? else { return Ok(None) };
+    let (proxy, managed) = (platform::system_proxy(), home.proxy_managed());
+    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+    let is_new = |place: &str, name: &str| !known.contains(&(place.to_owned(), name.to_owned()));
+    let Some(found) = proxy.read_those(&is_new).map_err(|e| e.to_string())? else {
+        return Ok(None);
+    };
     // It may be gone since: `init` and `uninstall` take it away first.
     if !managed.exists() {
         return Ok(None);
     }
-    let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-    new.retain(|service| !known.contains(&(place.clone(), service.name.clone())));
+    let seen: Vec<_> = found.iter().map(|s| (s.place.clone(), s.name.clone())).collect();
+    let before = SystemState::read(home).unwrap_or_default();
+    let (state, new) = before.claim(edge, found);
+    if state != before {
+        // What can't be put back is not changed.
+        write_atomic(&home.system_state(), &state.to_json()).map_err(|e| e.to_string())?;
+    }
     perform(&proxy.set(edge, &new))?;
     if !managed.exists() {
         // They took it away meanwhile, and may have been past some services before we were.
@@ -147,7 +170,7 @@ fn turn_on(
         perform(&proxy.restore(edge, &new, &found))?;
         return Ok(None);
     }
-    known.extend(new.iter().map(|service| (place.clone(), service.name.clone())));
+    known.extend(seen);
     Ok(Some(new.into_iter().map(|s| s.name).collect()))
 }
 
@@ -203,6 +226,47 @@ mod tests {
     use super::*;
 
     const MS: Duration = Duration::from_millis(1);
+
+    /// Leads to the edge or not; says what it was asked.
+    struct Asked {
+        leads: bool,
+        blind: Mutex<Vec<bool>>,
+    }
+
+    impl SystemProxy for Asked {
+        fn off(&self) -> Result<Option<Vec<String>>, platform::SystemProxyError> {
+            panic!("everybody's")
+        }
+
+        fn leads_to(&self) -> Vec<String> {
+            self.leads.then(|| "127.0.0.1:8081".to_owned()).into_iter().collect()
+        }
+
+        fn off_where_it_leads_to(
+            &self,
+            _edge: SocketAddr,
+            blind: bool,
+        ) -> Result<Vec<String>, platform::SystemProxyError> {
+            self.blind.lock().unwrap().push(blind);
+            Ok(Vec::new())
+        }
+    }
+
+    #[test]
+    fn only_who_is_in_charge_or_in_force_switches_off_what_says_nothing() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let edge = ([127, 0, 0, 1], 8081).into();
+        let asked = |leads| {
+            let proxy = Asked { leads, blind: Mutex::default() };
+            assert_eq!(leave(&proxy, &home, edge), Ok(None));
+            proxy.blind.into_inner().unwrap()
+        };
+        assert_eq!((asked(false), asked(true)), (vec![false], vec![true]));
+        std::fs::write(home.proxy_managed(), "").unwrap();
+        assert_eq!(asked(false), [true]);
+    }
 
     #[tokio::test]
     async fn a_tool_that_hangs_is_not_waited_for_and_not_called_twice() {

@@ -40,6 +40,8 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     let proxy = platform::system_proxy();
     let services = proxy.read().map_err(init::tool)?.unwrap_or_default();
     from.proxy = init::proxy_back(&*proxy, edge, &old, &services);
+    let elsewhere: Vec<_> =
+        old.elsewhere(&services).iter().map(|s| format!("{}: {}", s.place, s.name)).collect();
     if let Some(session) = platform::session_environment() {
         let names: Vec<&str> = env::names().collect();
         let was = old.session.unwrap_or_default();
@@ -72,6 +74,13 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
         remove(path)?;
     }
     tell(ctx, args, edge, trust.1);
+    if !elsewhere.is_empty() {
+        say(format_args!(
+            "network services of other locations may still lead to {edge}; there, run `halton-meter \
+             reset-proxy`:"
+        ));
+        elsewhere.iter().for_each(apply::detail);
+    }
     Ok(Exit::OK)
 }
 

@@ -23,16 +23,20 @@ pub struct NetworkSetup {
 
 impl SystemProxy for NetworkSetup {
     fn off(&self) -> Result<Option<Vec<String>>, SystemProxyError> {
-        let services = self.services()?;
-        let mut failure = None;
-        for service in &services {
-            for kind in Kind::ALL {
-                if let Err(e) = self.ask(&kind.switch(service, false).args) {
-                    failure.get_or_insert(e);
-                }
-            }
-        }
-        failure.map_or(Ok(Some(services)), Err)
+        self.switch_off(|_, _| true).map(Some)
+    }
+
+    fn off_where_it_leads_to(
+        &self,
+        edge: SocketAddr,
+        blind: bool,
+    ) -> Result<Vec<String>, SystemProxyError> {
+        self.switch_off(|kind, service| match self.ask(&kind.get(service)) {
+            Ok(said) => network::read_proxy(&said).is(edge),
+            // It went away since it was listed.
+            Err(SystemProxyError::Refused { code: network::UNKNOWN, .. }) => false,
+            Err(_) => blind,
+        })
     }
 
     fn leads_to(&self) -> Vec<String> {
@@ -40,14 +44,14 @@ impl SystemProxy for NetworkSetup {
         output.map(|o| network::effective(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
     }
 
-    fn place(&self) -> Result<String, SystemProxyError> {
-        Ok(self.ask(&["-getcurrentlocation"])?.trim().to_owned())
-    }
-
-    fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
+    fn read_those(
+        &self,
+        wanted: &dyn Fn(&str, &str) -> bool,
+    ) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
+        let place = self.ask(&["-getcurrentlocation"])?.trim().to_owned();
         let mut found = Vec::new();
-        for name in self.services()? {
-            match self.service(name) {
+        for name in self.services()?.into_iter().filter(|name| wanted(&place, name)) {
+            match self.service(place.clone(), name) {
                 Ok(service) => found.push(service),
                 // It went away since it was listed.
                 Err(SystemProxyError::Refused { code: network::UNKNOWN, .. }) => {}
@@ -70,8 +74,7 @@ impl SystemProxy for NetworkSetup {
     ) -> Vec<Step> {
         let nothing = NetworkService::default();
         let back = |service: &NetworkService| {
-            let was = was.iter().find(|w| w.name == service.name);
-            release(edge, was.unwrap_or(&nothing), service)
+            release(edge, service.find_in(was).unwrap_or(&nothing), service)
         };
         found.iter().flat_map(back).collect()
     }
@@ -82,12 +85,31 @@ impl NetworkSetup {
         Ok(network::active_services(&self.ask(&["-listallnetworkservices"])?))
     }
 
-    fn service(&self, name: String) -> Result<NetworkService, SystemProxyError> {
+    /// Each that is `meant`, even if one fails; the names of what was switched.
+    fn switch_off(
+        &self,
+        meant: impl Fn(Kind, &str) -> bool,
+    ) -> Result<Vec<String>, SystemProxyError> {
+        let mut services = self.services()?;
+        let mut failure = None;
+        services.retain(|service| {
+            let kinds: Vec<_> = Kind::ALL.into_iter().filter(|k| meant(*k, service)).collect();
+            for kind in &kinds {
+                if let Err(e) = self.ask(&kind.switch(service, false).args) {
+                    failure.get_or_insert(e);
+                }
+            }
+            !kinds.is_empty()
+        });
+        failure.map_or(Ok(services), Err)
+    }
+
+    fn service(&self, place: String, name: String) -> Result<NetworkService, SystemProxyError> {
         let http = network::read_proxy(&self.ask(&Kind::Http.get(&name))?);
         let https = network::read_proxy(&self.ask(&Kind::Https.get(&name))?);
         let bypass = network::read_bypass(&self.ask(&["-getproxybypassdomains", &name])?);
         let auto = network::read_auto(&self.ask(&["-getautoproxyurl", &name])?);
-        Ok(NetworkService { name, http, https, bypass, auto })
+        Ok(NetworkService { place, name, http, https, bypass, auto })
     }
 
     fn ask<S: AsRef<str>>(&self, args: &[S]) -> Result<String, SystemProxyError> {
@@ -142,19 +164,25 @@ fn lead(edge: SocketAddr, service: &NetworkService) -> Vec<Step> {
     steps
 }
 
-/// What of it leads to the edge does so no more. The rest is somebody else's by now.
+/// What of it leads to the edge, or would if it were on, does so no more. The rest is somebody else's by
+/// now.
 fn release(edge: SocketAddr, was: &NetworkService, service: &NetworkService) -> Vec<Step> {
     let name = &service.name;
     let mut steps = Vec::new();
-    for kind in Kind::ALL.into_iter().filter(|kind| kind.of(service).is(edge)) {
-        let was = kind.of(was);
+    let ours = || Kind::ALL.into_iter().filter(|kind| kind.of(service).names(edge));
+    for kind in ours() {
+        let (was, now) = (kind.of(was), kind.of(service));
         // Ours was never the user's.
         let off = ProxySetting::default();
-        let back = put(kind, name, if was.is(edge) { &off } else { was });
-        let again = kind.set(name, &edge.ip().to_string(), edge.port());
-        steps.extend(back.into_iter().map(|call| Step::Run(call.undo([again.clone()]))));
+        let was = if was.names(edge) { &off } else { was };
+        if !now.on && was.host.is_empty() {
+            // All that can be done: a host can't be taken out.
+            continue;
+        }
+        let back = put(kind, name, was).into_iter();
+        steps.extend(back.map(|call| Step::Run(call.undo(put(kind, name, now)))));
     }
-    if !steps.is_empty()
+    if ours().next().is_some()
         && service.bypass == with_local(&was.bypass)
         && service.bypass != was.bypass
     {

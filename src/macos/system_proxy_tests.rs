@@ -133,9 +133,62 @@ fn a_failure_anywhere_leaves_all_as_it_was() {
 #[test]
 fn another_location_is_another_place() {
     let mac = Mac::new();
-    assert_eq!(mac.proxy.place().unwrap(), "Automatic");
+    let was = mac.found();
+    assert!(was.iter().all(|s| s.place == "Automatic"));
+    mac.lived_in();
+    let home = mac.found();
     mac.tools.change(|state| state["location"] = json!("Office"));
-    assert_eq!(mac.proxy.place().unwrap(), "Office");
+    assert!(mac.found().iter().all(|s| s.place == "Office"));
+    mac.apply(&mac.set()).unwrap();
+    mac.apply(&mac.restore(&home)).unwrap();
+    assert_eq!(mac.proxy.leads_to(), [""; 0], "home's proxy is not the office's");
+}
+
+#[test]
+fn only_what_is_wanted_is_asked() {
+    let mac = Mac::new();
+    let all = mac.found();
+    let before = mac.tools.count();
+    let known: Vec<_> = all.iter().map(|s| (s.place.as_str(), s.name.as_str())).collect();
+    let is_new = |place: &str, name: &str| !known.contains(&(place, name));
+    assert_eq!(mac.proxy.read_those(&is_new).unwrap(), Some(Vec::new()));
+    assert_eq!(mac.tools.count() - before, 2, "where, and which there are");
+}
+
+#[test]
+fn the_watchdog_leaves_other_peoples_proxies_on() {
+    let mac = Mac::new();
+    let corp = json!({ "on": true, "server": "proxy.corp", "port": 3128 });
+    mac.found();
+    mac.tools.change(|state| state["network"][2]["secure"] = corp.clone());
+    let services = mac.found();
+    let ours: Vec<_> = services.into_iter().filter(|s| s.name != "Corp VPN (1)").collect();
+    mac.apply(&mac.proxy.set(EDGE.into(), &ours)).unwrap();
+    let off = |blind| mac.proxy.off_where_it_leads_to(EDGE.into(), blind);
+    mac.tools.set("fail", json!([{ "args": "^-get.*proxy Wi-Fi" }]));
+    assert_eq!(off(false).unwrap(), ["Thunderbolt Bridge"]);
+    assert_eq!(mac.tools.state()["network"][1]["web"]["on"], true, "it can't be told whose");
+    assert_eq!(off(true).unwrap(), ["Wi-Fi"]);
+    let state = mac.tools.state();
+    assert_eq!(state["network"][2]["secure"], corp);
+    assert_eq!(mac.proxy.leads_to(), [""; 0]);
+    mac.tools.set("fail", json!([]));
+    assert_eq!(off(true).unwrap(), [""; 0], "nothing of ours is on");
+}
+
+#[test]
+fn what_was_switched_off_is_still_put_back() {
+    let mac = Mac::new();
+    mac.lived_in();
+    let (before, was) = (mac.tools.settled(), mac.found());
+    mac.apply(&mac.set()).unwrap();
+    mac.proxy.off().unwrap();
+    let steps = mac.restore(&was);
+    mac.apply(&steps).unwrap();
+    let after = mac.tools.settled();
+    assert_eq!(after["network"][1], before["network"][1], "the corporate proxy");
+    assert_eq!(after["network"][2]["bypass"], json!([]));
+    assert_eq!(mac.restore(&was), [], "a host that was never set can't be taken out");
 }
 
 #[test]

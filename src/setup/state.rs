@@ -99,16 +99,69 @@ impl SystemState {
             old.and_then(|o| o.session.clone()).unwrap_or_else(foreign)
         });
         let proxy = proxy.filter(|_| mode == Mode::Full).map(|found| {
-            let mut kept = old.and_then(|o| o.proxy.clone()).unwrap_or_default();
-            for service in found {
-                if !kept.iter().any(|k| k.name == service.name) {
-                    kept.push(without_us(service, &edges));
-                }
-            }
-            kept
+            let kept = old.and_then(|o| o.proxy.clone()).unwrap_or_default();
+            found.iter().fold(kept, |kept, service| keep(kept, service, &edges))
         });
         Self { edge: Some(edge), session, proxy }
     }
+
+    /// For the daemon: what is to be kept before the services of `found` are led to the edge, and which of
+    /// them may be. One whose own proxy is on may only if `init` found it so, and led it here: that it
+    /// should, somebody has wanted. Another was set by somebody who does not know of us.
+    #[must_use]
+    pub fn claim(
+        &self,
+        edge: SocketAddr,
+        found: Vec<NetworkService>,
+    ) -> (Self, Vec<NetworkService>) {
+        let edges: Vec<_> = self.edge.into_iter().chain([edge]).collect();
+        let saved = self.proxy.as_deref().unwrap_or_default();
+        let may = |service: &NetworkService| {
+            let known = service.find_in(saved);
+            let free = |now: &ProxySetting, found: Option<&ProxySetting>| {
+                !now.on || now.names_any(&edges) || found == Some(now)
+            };
+            free(&service.http, known.map(|k| &k.http))
+                && free(&service.https, known.map(|k| &k.https))
+        };
+        let ours: Vec<_> = found.into_iter().filter(may).collect();
+        let proxy = ours.iter().fold(saved.to_vec(), |kept, s| keep(kept, s, &edges));
+        (Self { proxy: Some(proxy), ..self.clone() }, ours)
+    }
+
+    /// Services of other places that we led, and can't reach from where `found` is.
+    #[must_use]
+    pub fn elsewhere(&self, found: &[NetworkService]) -> Vec<&NetworkService> {
+        let here = found.first().map_or("", |service| &service.place);
+        let saved = self.proxy.iter().flatten();
+        saved.filter(|s| !s.place.is_empty() && s.place != here).collect()
+    }
+}
+
+/// What is there of a service is the user's, but for what is ours: of that the earlier record holds.
+fn keep(
+    mut kept: Vec<NetworkService>,
+    service: &NetworkService,
+    edges: &[SocketAddr],
+) -> Vec<NetworkService> {
+    let mut clean = without_us(service, edges);
+    if let Some(before) = service.find_in(&kept) {
+        let (http, https) = (service.http.names_any(edges), service.https.names_any(edges));
+        if http {
+            clean.http.clone_from(&before.http);
+        }
+        if https {
+            clean.https.clone_from(&before.https);
+        }
+        if http || https {
+            clean.bypass.clone_from(&before.bypass);
+        }
+    }
+    match kept.iter_mut().find(|k| (&k.place, &k.name) == (&clean.place, &clean.name)) {
+        Some(before) => *before = clean,
+        None => kept.push(clean),
+    }
+    kept
 }
 
 /// Whether a variable's value is one that we set.
@@ -118,9 +171,7 @@ fn is_ours(value: &str, home: &Path, edges: &[SocketAddr]) -> bool {
 
 fn without_us(service: &NetworkService, edges: &[SocketAddr]) -> NetworkService {
     let clean = |setting: &ProxySetting| {
-        // Also one that is off: that is what is left of ours after it was taken back.
-        let on = ProxySetting { on: true, ..setting.clone() };
-        let ours = edges.iter().any(|edge| on.is(*edge));
+        let ours = setting.names_any(edges);
         if ours { ProxySetting::default() } else { setting.clone() }
     };
     NetworkService { http: clean(&service.http), https: clean(&service.https), ..service.clone() }
@@ -188,6 +239,83 @@ mod tests {
         let apps = next(Some(&second), Mode::Apps, &[], &again);
         assert!(apps.proxy.is_none() && apps.session.is_some());
         assert_eq!(next(Some(&apps), Mode::EnvOnly, &[], &[]).session, None);
+    }
+
+    fn proxy(host: &str, on: bool) -> ProxySetting {
+        let (host, port) = host.rsplit_once(':').unwrap();
+        let port = port.parse().unwrap();
+        ProxySetting { on, host: host.to_owned(), port, authenticated: false }
+    }
+
+    fn service(place: &str, name: &str, https: ProxySetting) -> NetworkService {
+        let (place, name) = (place.to_owned(), name.to_owned());
+        NetworkService { place, name, https, ..NetworkService::default() }
+    }
+
+    #[test]
+    fn what_somebody_set_since_is_neither_led_nor_forgotten() {
+        let corp = proxy("proxy.corp:3128", true);
+        let saved = SystemState {
+            proxy: Some(vec![
+                service("Home", "Wi-Fi", corp.clone()),
+                service("Home", "LAN", corp.clone()),
+                service("Home", "VPN", corp.clone()),
+            ]),
+            ..SystemState::default()
+        };
+        // What is left of ours beside a proxy that was put back does not make it another one.
+        let residue = proxy(EDGE, false);
+        let wifi = NetworkService { http: residue, ..service("Home", "Wi-Fi", corp.clone()) };
+        let (new, off) = (proxy("new.corp:1", true), proxy("proxy.corp:3128", false));
+        let found = vec![
+            wifi,
+            service("Home", "LAN", new.clone()),
+            service("Home", "VPN", off.clone()),
+            service("Home", "Hotspot", ProxySetting::default()),
+            service("Home", "Guest", new.clone()),
+            service("Office", "Wi-Fi", new.clone()),
+            service("Office", "Bridge", proxy(EDGE, true)),
+        ];
+        let edge = EDGE.parse().unwrap();
+        let (state, ours) = saved.claim(edge, found);
+        let names: Vec<_> = ours.iter().map(|s| s.name.as_str()).collect();
+        assert_eq!(names, ["Wi-Fi", "VPN", "Hotspot", "Bridge"]);
+        let kept = state.proxy.clone().unwrap();
+        let expected = [
+            service("Home", "Wi-Fi", corp.clone()),
+            service("Home", "LAN", corp.clone()),
+            service("Home", "VPN", off),
+            service("Home", "Hotspot", ProxySetting::default()),
+            service("Office", "Bridge", ProxySetting::default()),
+        ];
+        assert_eq!(kept, expected);
+        assert_eq!(state.claim(edge, ours).0, state, "nothing new");
+        let elsewhere = state.elsewhere(&[service("Home", "Wi-Fi", corp.clone())]);
+        assert_eq!(elsewhere.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["Bridge"]);
+        // `init` is told to lead all: what is there by then is what will be put back.
+        let again = SystemState::next(
+            Some(&saved),
+            Mode::Full,
+            Path::new("/h"),
+            edge,
+            &BTreeMap::new(),
+            Some(&[service("Home", "LAN", new.clone())]),
+        );
+        assert_eq!(again.proxy.unwrap()[1].https, new);
+    }
+
+    #[test]
+    fn a_state_without_places_is_that_of_any_place() {
+        let old = br#"{"proxy":[{"name":"Wi-Fi","bypass":[],
+            "http":{"on":false,"host":"","port":0},"https":{"on":true,"host":"proxy.corp","port":3128}}]}"#;
+        let old: SystemState = serde_json::from_slice(old).unwrap();
+        let found = vec![service("Home", "Wi-Fi", proxy(EDGE, true))];
+        let (state, _) = old.claim(EDGE.parse().unwrap(), found);
+        let kept = state.proxy.unwrap();
+        assert_eq!(kept[1], service("Home", "Wi-Fi", proxy("proxy.corp:3128", true)));
+        let office = service("Office", "Wi-Fi", ProxySetting::default());
+        assert_eq!(office.find_in(&kept).unwrap().place, "");
+        assert_eq!(office.find_in(&kept[1..]), None, "another place's is not this one's");
     }
 
     #[test]

@@ -60,6 +60,10 @@ fn runtime_file(user: &User, unit: &str) -> PathBuf {
     run.join("systemd/user").join(unit)
 }
 
+fn any_file(user: &User) -> bool {
+    ALL.into_iter().any(|unit| file(user, unit).exists() || runtime_file(user, unit).exists())
+}
+
 impl ServiceManager for Systemd {
     fn name(&self) -> &'static str {
         "systemd"
@@ -100,7 +104,12 @@ impl ServiceManager for Systemd {
     }
 
     fn uninstall(&self, user: &User, keep_edge: bool) -> Result<Vec<Step>, StepError> {
-        Ok(uninstall(user, &self.find_all(user)?, keep_edge))
+        match self.find_all(user) {
+            Ok(found) => Ok(uninstall(user, &found, keep_edge)),
+            // Nobody can be asked here (a container, a login by `su`), nor was anybody ever told.
+            Err(_) if !any_file(user) => Ok(Vec::new()),
+            Err(e) => Err(e),
+        }
     }
 
     fn start(&self, _user: &User, services: &[Service]) -> Vec<Step> {
@@ -148,7 +157,10 @@ fn install(wanted: &Installation, texts: &[(&'static str, String)], found: &AllF
         steps.push(Step::Run(systemctl::reload()));
     }
     let differs = |unit: &str| changed.iter().any(|(name, _)| *name == unit);
-    let moved = differs(SOCKET) && is(SOCKET).shown.active;
+    let old = is(SOCKET).file;
+    let new = texts.iter().find(|(unit, _)| *unit == SOCKET).map(|(_, text)| text);
+    let port = |text: Option<&String>| text.and_then(|t| units::listens(t)).map(str::to_owned);
+    let moved = is(SOCKET).shown.active && port(old.as_ref()) != port(new);
     if moved {
         // Another port: both let go of the old one.
         let pair = [EDGE, SOCKET];

@@ -67,6 +67,11 @@ fn another_port_takes_socket_and_edge_down_and_up() {
     let steps = lines(&install(&other, &texts(&other), &installed()));
     let end = ["stop hm-edge.service hm-edge.socket", "start hm-edge.socket hm-edge.service"];
     assert!(steps.ends_with(&end.map(str::to_owned)), "{steps:?}");
+    // A socket unit that differs otherwise keeps its connections.
+    let mut found = installed();
+    found.get_mut(SOCKET).unwrap().file = Some("ListenStream=127.0.0.1:8081\n".to_owned());
+    let steps = lines(&install(&wanted(), &texts(&wanted()), &found));
+    assert_eq!(steps, ["daemon-reload", "write hm-edge.socket", "daemon-reload"]);
 }
 
 #[test]
@@ -145,4 +150,12 @@ fn a_machine_without_systemd_is_told_apart_from_a_login_without_one() {
     let path = format!("{}:/bin:/usr/bin", dir.path().display());
     let manager = Systemd { path: Some(path.into()) };
     assert!(manager.missing().unwrap().contains("No medium found"));
+
+    // There, the way out is free unless units of ours lie about.
+    let user = User { config: dir.path().join("config"), ..wanted().user };
+    assert_eq!(manager.uninstall(&user, false).unwrap(), []);
+    let unit = file(&user, EDGE);
+    fs::create_dir_all(unit.parent().unwrap()).unwrap();
+    fs::write(unit, "").unwrap();
+    manager.uninstall(&user, false).unwrap_err();
 }

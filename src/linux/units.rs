@@ -29,7 +29,7 @@ pub fn of(service: Service) -> &'static [&'static str] {
 /// All of them, by name. `None`: a path can't be written down in a unit.
 #[must_use]
 pub fn render(wanted: &Installation) -> Option<[(&'static str, String); 4]> {
-    let texts = [socket(wanted), edge(wanted)?, daemon(wanted)?, watchdog(wanted)?];
+    let texts = [socket(wanted)?, edge(wanted)?, daemon(wanted)?, watchdog(wanted)?];
     let mut texts = texts.into_iter();
     let units = ALL.map(|name| (name, texts.next().unwrap_or_default()));
     Some(units)
@@ -52,22 +52,39 @@ pub fn program(unit: &str) -> Option<String> {
     }
 }
 
-fn socket(wanted: &Installation) -> String {
-    format!(
+/// The address that a socket unit of ours listens on.
+#[must_use]
+pub fn listens(unit: &str) -> Option<&str> {
+    unit.lines().find_map(|l| l.strip_prefix("ListenStream="))
+}
+
+fn socket(wanted: &Installation) -> Option<String> {
+    Some(format!(
         "[Unit]\n\
          Description=Halton Meter: the port that tools connect to\n\
+         {}\
          \n\
          [Socket]\n\
          ListenStream={}\n\
          Backlog=1024\n\
          FileDescriptorName=proxy\n\
-         # Too many starts would close the port for good.\n\
-         TriggerLimitIntervalSec=0\n\
+         # Too many starts close the port for good. No crashing program starts so often: only one that is\n\
+         # not there, and then nobody must wait.\n\
+         TriggerLimitIntervalSec=2s\n\
+         TriggerLimitBurst=1000\n\
          \n\
          [Install]\n\
          WantedBy=sockets.target\n",
+        there(wanted)?,
         wanted.edge
-    )
+    ))
+}
+
+/// A port that nobody can serve is closed: a client that is refused fails at once, one that is let in
+/// hangs.
+fn there(wanted: &Installation) -> Option<String> {
+    let program = escaped(&wanted.program)?;
+    Some(format!("# Without its program it is not there.\nConditionFileIsExecutable={program}\n"))
 }
 
 fn edge(wanted: &Installation) -> Option<String> {
@@ -76,6 +93,7 @@ fn edge(wanted: &Installation) -> Option<String> {
          Description=Halton Meter: edge\n\
          Requires={SOCKET}\n\
          After={SOCKET}\n\
+         {}\
          # It never gives up: a failed service would close its socket.\n\
          StartLimitIntervalSec=0\n\
          \n\
@@ -97,6 +115,7 @@ fn edge(wanted: &Installation) -> Option<String> {
          \n\
          [Install]\n\
          WantedBy=default.target\n",
+        there(wanted)?,
         quoted(&wanted.program)?,
         environment(wanted)?,
         hardening(),
@@ -117,6 +136,7 @@ fn metering(wanted: &Installation, process: &str, what: &str, stop: u32) -> Opti
         "[Unit]\n\
          Description={what}\n\
          After={EDGE}\n\
+         {}\
          # After `halton-meter stop` it stays down.\n\
          ConditionPathExists=!{}\n\
          # Once a second at most, and for ever.\n\
@@ -134,6 +154,7 @@ fn metering(wanted: &Installation, process: &str, what: &str, stop: u32) -> Opti
          \n\
          [Install]\n\
          WantedBy=default.target\n",
+        there(wanted)?,
         escaped(&stopped(&wanted.home))?,
         quoted(&wanted.program)?,
         environment(wanted)?,

@@ -312,6 +312,27 @@ fn a_connection_starts_the_edge() {
     });
 }
 
+#[test]
+fn a_program_that_is_gone_leaves_no_port_that_hangs() {
+    under_systemd("systemd::a_program_that_is_gone_leaves_no_port_that_hangs", |s| {
+        s.init();
+        let pids = ["root", "edge"].map(|process| s.pid(process).unwrap());
+        fs::remove_file(&s.program).unwrap();
+        pids.into_iter().for_each(|pid| send(pid, Signal::KILL));
+        let refused = || TcpStream::connect(s.stand.edge).is_err();
+        s.stand.wait("a refusal", refused);
+        // As a login does it.
+        systemctl(&["stop", UNITS[0], UNITS[1], UNITS[2], UNITS[3]]);
+        systemctl(&["start", UNITS[0], UNITS[1], UNITS[2], UNITS[3]]);
+        assert!(refused() && !active(UNITS[0]) && !active(UNITS[1]));
+        // Back again, it serves again.
+        fs::copy(binary(), &s.program).unwrap();
+        s.must(&["init", "--yes"]);
+        s.request();
+        s.must(&["uninstall", "--yes"]);
+    });
+}
+
 /// A raw tunnel through the edge, and its far end.
 fn tunnel(s: &Session, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let target = listener.local_addr().unwrap();

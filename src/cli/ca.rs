@@ -84,6 +84,12 @@ fn change(ctx: &Context, change: Change, yes: bool) -> Result<(), Failure> {
         return Err(Failure::new(Exit::FAILED, "nothing was changed"));
     }
     apply::execute(ctx, &lock, &plan.steps)?;
+    let left = self::plan(change, &ctx.home).map_err(failure)?.steps;
+    if change == Change::Untrust && !left.is_empty() {
+        let steps: Vec<_> = left.iter().map(ToString::to_string).collect();
+        return Err(Failure::new(Exit::FAILED, format!("our CA is still in {store}"))
+            .hint(format!("at the screen, not by ssh: {}", steps.join("; "))));
+    }
     say(match change {
         Change::Trust => "done; programs that run already may need a restart to notice",
         Change::Untrust => "done",

@@ -9,9 +9,9 @@ use clap::Args;
 use super::apply::Leftover;
 use super::{Context, Exit, Failure, apply, ca, env, init, say};
 use crate::platform;
-use crate::setup::Step;
-use crate::setup::plan::{self, FromPlatform};
-use crate::trust_store::Change;
+use crate::setup::plan::{self, FromPlatform, Part};
+use crate::setup::{self, Step};
+use crate::trust_store::{Change, Plan};
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -48,17 +48,26 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
         from.session = session.unset(user, &names, &was).map_err(init::tool)?;
     }
     if let Some(manager) = platform::service_manager() {
-        from.services = manager.uninstall(user, args.graceful).map_err(init::tool)?;
+        let services = manager.uninstall(user, args.graceful);
+        from.services = services.map_err(|e| match manager.missing() {
+            Some(why) => {
+                init::tool(format!("services of ours are installed; {}: {why}", manager.name()))
+            }
+            None => init::tool(e),
+        })?;
     }
-    let trust = trusted(ctx);
-    from.trust = trust.0;
+    let trust = untrust(ctx);
     let parts = plan::uninstall(&installation, &found, from, args.graceful);
-    let purged = if args.purge { purgeable(ctx, args.graceful)? } else { Vec::new() };
-    if parts.is_empty() && purged.is_empty() {
+    let mut purged = if args.purge { purgeable(ctx, args.graceful)? } else { Vec::new() };
+    let untrusts = !trust.steps.is_empty() && !trust.needs_root;
+    if parts.is_empty() && !untrusts && purged.is_empty() {
         say("nothing to do: nothing of ours is installed");
         return Ok(Exit::OK);
     }
     apply::show(&parts);
+    if untrusts {
+        apply::show(&[Part { title: "Trust", steps: trust.steps.clone() }]);
+    }
     if !purged.is_empty() {
         say(
             "For good: the ledger with all that was metered, bodies that were kept, settings, certificate authority",
@@ -70,10 +79,20 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     }
     let steps: Vec<Step> = parts.into_iter().flat_map(|p| p.steps).collect();
     apply::execute(ctx, &lock, &steps)?;
+    // On its own and last: the person may refuse it, which is no reason to keep all the rest.
+    if untrusts && let Err(e) = apply::execute(ctx, &lock, &trust.steps) {
+        say(format_args!("our CA could not be taken out of the trust store: {e}"));
+    }
+    let still_trusted = by_hand(&untrust(ctx));
+    if still_trusted.is_some() {
+        // The command that takes it out reads the certificate.
+        let certificates = crate::meter::ca::files(&ctx.home);
+        purged.retain(|path| !certificates.contains(path));
+    }
     for path in &purged {
         remove(path)?;
     }
-    tell(ctx, args, edge, trust.1);
+    tell(ctx, args, edge, still_trusted);
     if !elsewhere.is_empty() {
         say(format_args!(
             "network services of other locations may still lead to {edge}; there, run `halton-meter \
@@ -84,16 +103,19 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     Ok(Exit::OK)
 }
 
-/// Steps that take our CA out of the system's trust store, or a command for root.
-fn trusted(ctx: &Context) -> (Vec<Step>, Option<String>) {
-    // Where there is no store that we know, nothing of ours is in it.
-    let Ok(plan) = platform::trust_store().plan(Change::Untrust, &ca::authorities(&ctx.home))
-    else {
-        return (Vec::new(), None);
-    };
-    match plan.needs_root {
-        true if !plan.steps.is_empty() => (Vec::new(), Some(crate::setup::as_root(&plan.steps))),
-        true | false => (plan.steps, None),
+/// What takes our CA out of the system's trust store. Where there is no store that we know, nothing of
+/// ours is in it.
+fn untrust(ctx: &Context) -> Plan {
+    let plan = platform::trust_store().plan(Change::Untrust, &ca::authorities(&ctx.home));
+    plan.unwrap_or_default()
+}
+
+fn by_hand(plan: &Plan) -> Option<String> {
+    let lines: Vec<_> = plan.steps.iter().map(ToString::to_string).collect();
+    match (lines.is_empty(), plan.needs_root) {
+        (true, _) => None,
+        (false, true) => Some(setup::as_root(&plan.steps)),
+        (false, false) => Some(lines.join("; ")),
     }
 }
 
@@ -128,7 +150,7 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// What is still to be done, by the user.
-fn tell(ctx: &Context, args: &UninstallArgs, edge: std::net::SocketAddr, as_root: Option<String>) {
+fn tell(ctx: &Context, args: &UninstallArgs, edge: std::net::SocketAddr, by_hand: Option<String>) {
     if args.graceful {
         say(format_args!(
             "the edge stays on {edge} until the next reboot and passes everything, unmetered"
@@ -157,8 +179,8 @@ fn tell(ctx: &Context, args: &UninstallArgs, edge: std::net::SocketAddr, as_root
             ctx.home.path().display()
         ));
     }
-    if let Some(command) = as_root {
-        say("our CA is still in the system's trust store, which is root's; this takes it out:");
+    if let Some(command) = by_hand {
+        say("our CA is still in the system's trust store; this takes it out:");
         apply::detail(command);
     }
 }

@@ -8,8 +8,6 @@ use crate::setup::{self, Answer, Call, Os, Said, Step, StepError};
 use crate::trust_store::{Authority, Change, Plan, TrustStore, TrustStoreError};
 
 const PROGRAM: &str = "security";
-/// What `remove-trusted-cert` says when there is nothing to remove.
-const NO_SETTINGS: &str = "No Trust Settings were found";
 /// What `delete-certificate` says when there is nothing to delete.
 const NOT_FOUND: &str = "Unable to delete certificate matching";
 
@@ -61,10 +59,13 @@ impl Keychain {
         vec![Step::Run(add), Step::Run(verify(authority))]
     }
 
-    fn untrust(&self, authority: &Authority) -> [Step; 2] {
+    /// `remove-trusted-cert` says 1 when there is nothing to remove, in the user's language, and when it
+    /// was refused. Which it was shows afterwards: there is still something to plan.
+    fn untrust(&self, authority: &Authority, held: bool) -> Vec<Step> {
         let remove = Self::call(&["remove-trusted-cert", &authority.file.display().to_string()]);
-        let remove = remove.tolerate([Answer::Says(NO_SETTINGS.to_owned())]);
-        [Step::Run(remove), Step::Run(self.delete(authority))]
+        let remove = remove.tolerate([Answer::Exit(1)]);
+        let delete = held.then(|| self.delete(authority));
+        [remove].into_iter().chain(delete).map(Step::Run).collect()
     }
 
     /// By the fingerprint: a name would match others as well.
@@ -81,9 +82,16 @@ impl TrustStore for Keychain {
             (Change::Trust, [current, ..]) if self.is_trusted(current)? => Vec::new(),
             (Change::Trust, [current, ..]) => self.trust(current),
             (Change::Untrust, all) => {
-                let held = self.held()?;
-                let ours = all.iter().filter(|a| held.contains(&a.fingerprint()));
-                ours.flat_map(|a| self.untrust(a)).collect()
+                let listed = self.held()?;
+                let mut steps = Vec::new();
+                for authority in all {
+                    let held = listed.contains(&authority.fingerprint());
+                    // Trust outlives the certificate's place in the keychain.
+                    if held || self.is_trusted(authority)? {
+                        steps.extend(self.untrust(authority, held));
+                    }
+                }
+                steps
             }
         };
         Ok(Plan { store: "login keychain".to_owned(), steps, needs_root: false })
@@ -189,6 +197,32 @@ mod tests {
         assert_eq!(mac.trusted(), Some(false));
         mac.apply(Change::Untrust).unwrap();
         assert_eq!(mac.trusted(), None);
+    }
+
+    #[test]
+    fn what_the_tool_says_in_any_language_is_no_obstacle() {
+        let mac = Mac::new();
+        let Step::Run(add) = &mac.plan(Change::Trust).steps[0] else { panic!("no call") };
+        mac.tools.set("consent", "lie");
+        mac.store.ask(add).unwrap();
+        let said = "Das Objekt wurde nicht im Schl\u{fc}sselbund gefunden.";
+        let fail = serde_json::json!([{ "args": "^remove-trusted-cert", "code": 1, "text": said }]);
+        mac.tools.set("fail", fail);
+        mac.apply(Change::Untrust).unwrap();
+        assert_eq!((mac.trusted(), mac.plan(Change::Untrust).steps), (None, Vec::new()));
+    }
+
+    #[test]
+    fn a_refusal_to_take_it_out_shows_afterwards() {
+        let mac = Mac::new();
+        mac.apply(Change::Trust).unwrap();
+        mac.tools.set("gui", false);
+        mac.apply(Change::Untrust).unwrap();
+        let left = mac.plan(Change::Untrust).steps;
+        assert_eq!(left.len(), 1, "it is trusted, but not in the keychain any more: {left:?}");
+        mac.tools.set("gui", true);
+        mac.apply(Change::Untrust).unwrap();
+        assert_eq!(mac.plan(Change::Untrust).steps, []);
     }
 
     #[test]

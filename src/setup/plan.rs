@@ -26,7 +26,6 @@ pub struct FromPlatform {
     pub services: Vec<Step>,
     pub session: Vec<Step>,
     pub proxy: Vec<Step>,
-    pub trust: Vec<Step>,
 }
 
 /// What is there of ours.
@@ -168,7 +167,6 @@ pub fn uninstall(
         ("System proxy", proxy),
         ("Programs that the session starts", session),
         ("Shells", found.sections(&[])),
-        ("Trust", from.trust),
         ("Services", services),
     ])
 }

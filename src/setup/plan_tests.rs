@@ -22,7 +22,6 @@ fn platform() -> FromPlatform {
         services: marker("services"),
         session: marker("session"),
         proxy: marker("proxy"),
-        trust: Vec::new(),
     }
 }
 

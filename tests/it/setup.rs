@@ -257,6 +257,48 @@ fn the_system_proxy_leads_here_only_while_the_daemon_lives() {
 }
 
 #[test]
+fn a_trust_store_that_keeps_our_ca_keeps_nothing_else() {
+    let mac = Host::mac();
+    mac.must(&["init", "--yes"]);
+    mac.must(&["ca", "trust", "--yes"]);
+    let refuses =
+        json!([{ "tool": "security", "args": "^(remove-trusted|delete)-cert", "code": 1 }]);
+    mac.tools.set("fail", refuses);
+    let said = mac.must(&["uninstall", "--yes", "--purge"]);
+    assert!(said.contains("still in the system's trust store"), "{said}");
+    let command = "security remove-trusted-cert ";
+    let (_, by_hand) = said.rsplit_once(command).unwrap();
+    let file = by_hand.split(';').next().unwrap();
+    assert!(Path::new(file).exists(), "{file}: the command reads it");
+    assert_eq!(mac.tools.loaded(), [""; 0]);
+    mac.tools.set("fail", json!([]));
+    mac.must(&["uninstall", "--yes", "--purge"]);
+    assert_eq!(mac.tools.state()["security"], json!({}));
+    assert!(!Path::new(file).exists());
+}
+
+/// What a person or an administrator set after `init` is theirs, whatever we do.
+#[test]
+fn a_proxy_that_was_set_since_is_neither_led_nor_lost() {
+    let mac = Host::mac();
+    mac.must(&["init", "--full", "--yes"]);
+    mac.must(&["stop"]);
+    mac.tool("networksetup", &["-setsecurewebproxy", "Wi-Fi", "10.0.0.2", "3128"]);
+    mac.tool("networksetup", &["-setsecurewebproxystate", "Corp VPN (1)", "off"]);
+    mac.must(&["start"]);
+    let led = || {
+        let state = mac.tools.state();
+        let services = state["network"].as_array().unwrap().clone();
+        services.into_iter().find(|s| s["name"] == "Corp VPN (1)").unwrap()["secure"]["on"] == true
+    };
+    mac.stand.wait("the proxy on", led);
+    assert_eq!(mac.proxy(), ("10.0.0.2:3128".to_owned(), true));
+    mac.must(&["reset-proxy"]);
+    mac.must(&["uninstall", "--yes"]);
+    assert_eq!(mac.proxy(), ("10.0.0.2:3128".to_owned(), false), "by `reset-proxy`, not by us");
+}
+
+#[test]
 fn a_port_that_another_program_holds_is_named() {
     let linux = Host::linux();
     let other = std::net::TcpListener::bind(linux.stand.edge).unwrap();

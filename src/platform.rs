@@ -110,7 +110,7 @@ impl Service {
 pub struct ServiceState {
     /// A definition of it is there; the program that it starts.
     pub program: Option<PathBuf>,
-    /// The manager knows it now, and at the next login.
+    /// The next login starts it.
     pub enabled: bool,
     pub pid: Option<u32>,
     /// How it ended last, if it is not running and the manager says so.
@@ -410,6 +410,20 @@ pub fn listener_on(addr: SocketAddr) -> Option<String> {
     return crate::linux::listener::on(addr);
     #[cfg(not(target_os = "linux"))]
     return crate::macos::listener::on(addr);
+}
+
+/// Binds a port that nobody has.
+///
+/// # Errors
+/// When somebody has it. macOS lets a local address be bound beside another program's socket on all
+/// addresses, which then gets no connection any more: so that one is asked for first.
+pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
+    if cfg!(target_os = "macos")
+        && let Some(who) = listener_on(addr)
+    {
+        return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{who} listens on {addr}")));
+    }
+    TcpListener::bind(addr)
 }
 
 /// A running program of this user's.

@@ -1,7 +1,6 @@
 //! `init`: services, and as far as wanted the user's shells, session and system proxy lead through us.
 
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -216,7 +215,7 @@ fn settle_port(
     // Whoever is installed holds it himself, or his service manager does.
     let tree = Tree::look(ctx, ASK);
     let ours = tree.edge.is_some() || tree.root.is_some() || Mode::installed(&ctx.home).is_some();
-    if ours || TcpListener::bind(addr).is_ok() {
+    if ours || platform::bind(addr).is_ok() {
         return Ok(installation);
     }
     let who = platform::listener_on(addr).unwrap_or_else(|| "another program".to_owned());
@@ -225,7 +224,7 @@ fn settle_port(
     let api = ctx.loaded.config.daemon.api_port;
     let free = ports
         .filter(|port| *port != api)
-        .find(|port| TcpListener::bind((addr.ip(), *port)).is_ok());
+        .find(|port| platform::bind((addr.ip(), *port).into()).is_ok());
     let hint = format!(
         "end that program, or set edge.port in {} to a free port{}",
         config.path.display(),

@@ -33,7 +33,7 @@ pub fn macos(data: &[u8]) {
     assert!(network::effective(&text).len() <= 2);
     let _ = launchctl::read_print(&text);
     assert!(launchctl::read_disabled(&text).all(|label| text.contains(label)));
-    let _ = listener::owner(&text);
+    let _ = listener::owner(&text, ([127, 0, 0, 1], 8081).into());
     // What we write is what we read.
     let own: Vec<plist::Value> = text.split('\n').map(plist::Value::from).collect();
     let root = plist::Value::Dict(vec![("ProgramArguments", plist::Value::Array(own))]);

@@ -7,21 +7,31 @@ use std::process::{Command, Stdio};
 #[must_use]
 pub fn on(addr: SocketAddr) -> Option<String> {
     let output = Command::new("/usr/sbin/lsof")
-        .args(["-nP", "-Fpc", "-sTCP:LISTEN"])
+        .args(["-nP", "-Fpcn", "-sTCP:LISTEN"])
         .arg(format!("-iTCP:{}", addr.port()))
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .output()
         .ok()?;
-    owner(&String::from_utf8_lossy(&output.stdout))
+    owner(&String::from_utf8_lossy(&output.stdout), addr)
 }
 
-/// The first process in `lsof -Fpc` output: a `pPID` line, then `cNAME`.
-pub(crate) fn owner(fields: &str) -> Option<String> {
-    let mut lines = fields.lines();
-    let pid = lines.find_map(|l| l.strip_prefix('p'))?;
-    let name = lines.find_map(|l| l.strip_prefix('c'))?;
-    Some(format!("{name}, pid {pid}"))
+/// The first process in `lsof -Fpcn` output whose socket takes connections to `addr`: a `pPID` line,
+/// then `cNAME`, then for each of its sockets `nADDRESS:PORT`.
+pub(crate) fn owner(fields: &str, addr: SocketAddr) -> Option<String> {
+    let takes = [addr.to_string(), format!("*:{}", addr.port())];
+    let (mut pid, mut name) = ("", "");
+    for line in fields.lines() {
+        match line.split_at_checked(1)? {
+            ("p", value) => pid = value,
+            ("c", value) => name = value,
+            ("n", value) if takes.iter().any(|address| address == value) => {
+                return Some(format!("{name}, pid {pid}"));
+            }
+            _ => {}
+        }
+    }
+    None
 }
 
 #[cfg(test)]
@@ -30,7 +40,12 @@ mod tests {
 
     #[test]
     fn field_output_is_read() {
-        assert_eq!(owner("p501\ncnginx\nf6\n"), Some("nginx, pid 501".to_owned()));
-        assert_eq!(owner(""), None);
+        let addr = ([127, 0, 0, 1], 8081).into();
+        let nginx = Some("nginx, pid 501".to_owned());
+        assert_eq!(owner("p501\ncnginx\nf6\nn127.0.0.1:8081\n", addr), nginx);
+        let metro = "p7\ncx\nf3\nn[::1]:8081\np501\ncnginx\nf5\nn10.0.0.1:8081\nf6\nn*:8081\n";
+        assert_eq!(owner(metro, addr), nginx, "whoever listens everywhere listens here");
+        assert_eq!(owner("p7\ncx\nf3\nn[::1]:8081\n", addr), None, "not in our way");
+        assert_eq!(owner("", addr), None);
     }
 }

@@ -65,7 +65,7 @@ impl Port {
         let listener = match held.take() {
             Some(listener) => listener,
             None => {
-                let own = TcpListener::bind(self.addr)?;
+                let own = platform::bind(self.addr)?;
                 // std's backlog is short; a second listen() on a socket of one's own is allowed.
                 rustix::net::listen(&own, BACKLOG)?;
                 own

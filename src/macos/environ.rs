@@ -1,63 +1,69 @@
-//! Which programs have a proxy of ours in their environment, by `ps -E`, which shows that of the user's
-//! own programs.
+//! Which programs have a proxy of ours in their environment: what the user's own were started with.
 
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::platform::Running;
+use super::{libproc, procinfo};
+use crate::platform::{Running, is_proxy_to};
 
-/// As `ps` lists them.
+/// By pid.
 #[must_use]
 pub fn pointing_at(addr: SocketAddr) -> Vec<Running> {
-    let mut ps = Command::new("ps");
-    ps.args(["-E", "-ww", "-x", "-o", "pid=,etime=,comm=,command="]).stdin(Stdio::null());
-    let output = ps.output().map(|o| o.stdout).unwrap_or_default();
-    programs(&String::from_utf8_lossy(&output), addr)
-}
-
-/// From lines of pid, time since the start, program, and arguments with the environment behind them.
-fn programs(listing: &str, addr: SocketAddr) -> Vec<Running> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     let own = std::process::id();
-    let lines = listing.lines().filter_map(|line| {
-        let mut words = line.split_ascii_whitespace();
-        let (pid, age, program) = (words.next()?.parse().ok()?, words.next()?, words.next()?);
-        let leads = words.any(|word| crate::platform::is_proxy_to(word, addr));
-        let name = program.rsplit('/').next().unwrap_or(program).to_owned();
-        (leads && pid != own).then(|| Running { pid, name, age: elapsed(age) })
-    });
-    lines.collect()
+    let pids = libproc::pids().into_iter().filter(|pid| *pid != own);
+    let mut found: Vec<_> = pids
+        .filter(|pid| leads_to(&libproc::arguments(*pid), addr))
+        .map(|pid| running(pid, &libproc::path(pid), &libproc::facts(pid), now))
+        .collect();
+    found.sort_unstable_by_key(|running| running.pid);
+    found
 }
 
-/// `[[days-]hours:]minutes:seconds`.
-fn elapsed(text: &str) -> Option<Duration> {
-    let (days, clock) = text.split_once('-').unwrap_or(("0", text));
-    let mut seconds: u64 = 0;
-    for part in clock.split(':') {
-        seconds = seconds.checked_mul(60)?.checked_add(part.parse().ok()?)?;
-    }
-    let days: u64 = days.parse().ok()?;
-    Some(Duration::from_secs(days.checked_mul(86_400)?.checked_add(seconds)?))
+fn leads_to(started_with: &[u8], addr: SocketAddr) -> bool {
+    let variables = procinfo::started_with(started_with).map(|with| with.environment);
+    variables
+        .into_iter()
+        .flatten()
+        .any(|variable| std::str::from_utf8(variable).is_ok_and(|text| is_proxy_to(text, addr)))
+}
+
+fn running(pid: u32, path: &[u8], facts: &[u8], now: Duration) -> Running {
+    let path = String::from_utf8_lossy(path);
+    let name = path.rsplit('/').next().unwrap_or_default().to_owned();
+    let started = procinfo::started(facts).map(Duration::from_micros);
+    Running { pid, name, age: started.and_then(|then| now.checked_sub(then)) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn started_with(argument: &str, variable: &str) -> Vec<u8> {
+        let mut block = 2_u32.to_ne_bytes().to_vec();
+        block.extend(format!("/bin/x\0\0x\0{argument}\0A=b\0{variable}\0\0").into_bytes());
+        block
+    }
+
     #[test]
-    fn variables_behind_the_arguments_are_seen() {
-        let listing = "  12 01:05 /usr/bin/node node a.js HTTPS_PROXY=http://127.0.0.1:8081 A=b\n  \
-            13 00:01 vim vim HTTPS_PROXY=http://127.0.0.1:80810\n  \
-            14 2-03:00:01 zsh -zsh https_proxy=http://localhost:8081/\n  \
-            15 x sh sh https_proxy=http://localhost:8081/\n";
-        let found = programs(listing, ([127, 0, 0, 1], 8081).into());
-        let shown: Vec<_> =
-            found.iter().map(|r| (r.to_string(), r.age.map(|age| age.as_secs()))).collect();
-        let expected = [
-            ("node, pid 12".to_owned(), Some(65)),
-            ("zsh, pid 14".to_owned(), Some(183_601)),
-            ("sh, pid 15".to_owned(), None),
-        ];
-        assert_eq!(shown, expected);
+    fn only_variables_count() {
+        let addr = ([127, 0, 0, 1], 8081).into();
+        let proxy = "HTTPS_PROXY=http://127.0.0.1:8081";
+        assert!(leads_to(&started_with("a.js", proxy), addr));
+        assert!(!leads_to(&started_with(proxy, "C=d"), addr), "an argument is none");
+        assert!(!leads_to(&started_with("", "HTTPS_PROXY=http://127.0.0.1:80810"), addr));
+        assert!(!leads_to(&[], addr), "another user's");
+    }
+
+    #[test]
+    fn a_program_is_called_by_its_whole_name() {
+        let path = b"/Applications/Visual Studio Code.app/Contents/MacOS/Code Helper (Plugin)";
+        let now = Duration::from_secs(100);
+        let mut facts = vec![0; procinfo::FACTS];
+        facts[120..128].copy_from_slice(&35_u64.to_ne_bytes());
+        let found = running(12, path, &facts, now);
+        assert_eq!(found.to_string(), "Code Helper (Plugin), pid 12");
+        assert_eq!(found.age, Some(Duration::from_secs(65)));
+        assert_eq!(running(12, path, &[], now).age, None);
     }
 }

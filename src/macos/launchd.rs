@@ -103,7 +103,8 @@ impl ServiceManager for Launchd {
         let found = self.find(user, label(service))?;
         let arguments = found.file.as_deref().map(|t| plist::strings(t, "ProgramArguments"));
         let program = arguments.map(|a| a.into_iter().next().unwrap_or_default());
-        let enabled = program.is_some() && found.loaded.is_some() && !found.disabled;
+        // After `stop` it is not loaded, and the next login loads it.
+        let enabled = program.is_some() && !found.disabled;
         let loaded = found.loaded.unwrap_or_default();
         Ok(ServiceState {
             program: program.map(PathBuf::from),

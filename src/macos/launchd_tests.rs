@@ -106,6 +106,8 @@ fn stop_and_start_are_about_what_they_name() {
     mac.tools.set("drain", 3);
     mac.apply(&launchd.stop(user, &Service::METERING)).unwrap();
     assert_eq!(mac.tools.loaded(), ["com.haltonlabs.meter.edge"]);
+    let stopped = launchd.state(user, Service::Daemon).unwrap();
+    assert!(stopped.enabled && stopped.pid.is_none(), "until the next login");
     mac.apply(&launchd.stop(user, &Service::METERING)).unwrap();
     mac.apply(&launchd.start(user, &Service::METERING)).unwrap();
     assert_eq!(mac.tools.loaded(), labels());

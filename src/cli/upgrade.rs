@@ -1,7 +1,7 @@
 //! `upgrade`: the running processes change to a new program. Edge and root do so in place, with
 //! their port and every live tunnel; daemon and watchdog are drained and started anew.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -14,6 +14,7 @@ use super::lifecycle::{self, signal};
 use super::{Context, Exit, Failure, say, services};
 use crate::home::{own_program, write_atomic};
 use crate::platform::Service;
+use crate::setup;
 use crate::supervisor::journal;
 
 /// A preflight takes 10 s at most, coming to rest 3 s.
@@ -55,20 +56,28 @@ pub fn run(ctx: &Context, args: &UpgradeArgs) -> Result<Exit, Failure> {
     if let Some(pid) = tree.root {
         root(ctx, pid, &program)?;
     }
-    if let Some(services) = services::installed(ctx)
-        && let Some(old) = services.state(Service::Edge).and_then(|s| s.program)
-        && old != program
-    {
-        say(format_args!(
-            "{} starts {} at the next login; `init` by the new program changes that",
-            services.name(),
-            old.display()
-        ));
+    if let Some(services) = services::installed(ctx) {
+        for (service, name) in [(Service::Edge, "edge"), (Service::Daemon, "metering")] {
+            let defined = services.state(service).and_then(|state| state.program);
+            if let Some(old) = defined.filter(|old| *old != program) {
+                say(stays(service, name, services.name(), &old, &program));
+            }
+        }
     }
     if ctx.home.user_stopped().exists() {
         return Ok(Exit::OK);
     }
     lifecycle::restart(ctx)
+}
+
+/// The manager restarts what its definition names.
+fn stays(service: Service, name: &str, manager: &str, old: &Path, new: &Path) -> String {
+    let when = match service {
+        Service::Edge => "from the next login on",
+        Service::Daemon | Service::Watchdog => "now",
+    };
+    let (old, new) = (old.display(), setup::quoted(new));
+    format!("{name}: {manager} starts {old} {when}, until `{new} init` changes that")
 }
 
 /// Asks the edge itself how it went.

@@ -290,7 +290,7 @@ mod tests {
         ];
         assert_eq!(kept, expected);
         assert_eq!(state.claim(edge, ours).0, state, "nothing new");
-        let elsewhere = state.elsewhere(&[service("Home", "Wi-Fi", corp.clone())]);
+        let elsewhere = state.elsewhere(&[service("Home", "Wi-Fi", corp)]);
         assert_eq!(elsewhere.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(), ["Bridge"]);
         // `init` is told to lead all: what is there by then is what will be put back.
         let again = SystemState::next(

@@ -19,7 +19,7 @@ def main(call):
         add(call, held, args)
     elif verb == "verify-cert":
         sha256, _ = hashes(args[args.index("-c") + 1])
-        if not held.get(sha256, {}).get("trusted") and sha256 not in orphans(call):
+        if not held.get(sha256, {}).get("trusted") and sha256 not in call.state["trusted"]:
             raise Failed(1, "Cert Verify Result: CSSMERR_TP_NOT_TRUSTED")
         print("...certificate verification successful.")
     elif verb == "find-certificate" and "-a" in args:
@@ -27,14 +27,14 @@ def main(call):
             print(f"SHA-256 hash: {sha256}\nSHA-1 hash: {certificate['sha1']}\nkeychain: \"login.keychain-db\"")
     elif verb == "remove-trusted-cert":
         sha256, _ = hashes(args[-1])
-        if not held.get(sha256, {}).get("trusted") and sha256 not in orphans(call):
+        if not held.get(sha256, {}).get("trusted") and sha256 not in call.state["trusted"]:
             raise Failed(1, NO_SETTINGS)
         if not call.settings["gui"]:
             raise Failed(1, REFUSED)
         if sha256 in held:
             held[sha256]["trusted"] = False
         else:
-            orphans(call).remove(sha256)
+            call.state["trusted"].remove(sha256)
     elif verb == "delete-certificate" and "-Z" in args:
         wanted = args[args.index("-Z") + 1].upper()
         found = [k for k, c in held.items() if wanted in (k, c["sha1"])]
@@ -42,14 +42,9 @@ def main(call):
             raise Failed(1, f'Unable to delete certificate matching "{wanted}"')
         # Its trust settings stay.
         if held.pop(found[0])["trusted"]:
-            orphans(call).append(found[0])
+            call.state["trusted"].append(found[0])
     else:
         raise Failed(2, f"Usage: {verb} ...")
-
-
-def orphans(call):
-    """Trusted, but in no keychain any more."""
-    return call.state.setdefault("trusted", [])
 
 
 def add(call, held, args):

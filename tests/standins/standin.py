@@ -72,6 +72,8 @@ def first_state():
         ],
         # By SHA-256: {"sha1", "trusted"}.
         "security": {},
+        # SHA-256 of what is trusted, but in no keychain any more.
+        "trusted": [],
     }
 
 

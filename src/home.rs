@@ -2,6 +2,7 @@
 //!
 //! Directories are 0700, files 0600. No other module builds a path of its own.
 
+use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -28,18 +29,23 @@ pub enum HomeError {
     Unknown,
     #[error("{path} belongs to another user (uid {uid})")]
     ForeignOwner { path: PathBuf, uid: u32 },
-    #[error("cannot write to {path}: {source}")]
+    #[error("cannot use {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
 }
 
 impl Home {
     /// `HALTON_METER_HOME`, else `~/.halton-meter`. Nothing is created.
     pub fn from_env() -> Result<Self, HomeError> {
-        let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-        set(HOME_VAR)
+        Self::from_vars(|name| std::env::var_os(name))
+    }
+
+    /// Absolute: its paths go into variables of programs that work in other directories.
+    fn from_vars(var: impl Fn(&str) -> Option<OsString>) -> Result<Self, HomeError> {
+        let set = |name| var(name).filter(|v| !v.is_empty()).map(PathBuf::from);
+        let path = set(HOME_VAR)
             .or_else(|| set("HOME").map(|h| h.join(".halton-meter")))
-            .map(Self)
-            .ok_or(HomeError::Unknown)
+            .ok_or(HomeError::Unknown)?;
+        std::path::absolute(&path).map(Self).map_err(|source| HomeError::Io { path, source })
     }
 
     #[must_use]
@@ -253,6 +259,15 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     })
 }
 
+/// The same for a file that people keep too: who links to it from somewhere else keeps the link.
+pub fn write_kept(path: &Path, content: &[u8]) -> io::Result<()> {
+    match fs::canonicalize(path) {
+        Ok(target) => write_atomic(&target, content),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => write_atomic(path, content),
+        Err(e) => Err(e),
+    }
+}
+
 /// Our own program, also after a newer one took its place on disk.
 pub fn own_program() -> io::Result<PathBuf> {
     let exe = std::env::current_exe()?;
@@ -391,6 +406,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_home_is_where_it_is_whatever_directory_one_works_in() {
+        let here = std::env::current_dir().unwrap();
+        let of = |home: &'static str, user: &'static str| {
+            Home::from_vars(|name| Some(if name == HOME_VAR { home } else { user }.into()))
+        };
+        assert_eq!(of("./hm", "/u").unwrap().path(), here.join("hm"));
+        assert_eq!(of("/hm", "/u").unwrap().path(), Path::new("/hm"));
+        assert_eq!(of("", "u").unwrap().path(), here.join("u/.halton-meter"));
+        assert!(matches!(of("", ""), Err(HomeError::Unknown)));
+    }
+
+    #[test]
     fn directories_are_private_and_tightened() {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path().join("h"));
@@ -452,5 +479,16 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"two");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_to_a_file_that_people_keep_stays_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+        write_kept(&real, b"one").unwrap();
+        std::os::unix::fs::symlink("real", &link).unwrap();
+        write_kept(&link, b"two").unwrap();
+        assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        assert_eq!(fs::read(&real).unwrap(), b"two");
     }
 }

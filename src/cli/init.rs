@@ -118,8 +118,7 @@ pub fn installation(ctx: &Context) -> Result<Installation, Failure> {
     let home = ctx.home.path();
     let mut environment = BTreeMap::new();
     if home != user.home.join(".halton-meter") {
-        let path = std::path::absolute(home)?;
-        environment.insert(HOME_VAR.to_owned(), path.display().to_string());
+        environment.insert(HOME_VAR.to_owned(), home.display().to_string());
     }
     Ok(Installation {
         program: own_program()?,

@@ -3,7 +3,7 @@
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::home::write_atomic;
+use crate::home::write_kept;
 
 /// Why such a file can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,6 @@ pub(super) fn read<T: Default>(
 pub(super) fn write(path: &Path, text: Result<String, toml::ser::Error>) -> Result<(), OwnError> {
     let text =
         text.map_err(|e| OwnError::Toml { path: path.to_path_buf(), message: e.to_string() })?;
-    write_atomic(path, text.as_bytes())
+    write_kept(path, text.as_bytes())
         .map_err(|source| OwnError::Io { path: path.to_path_buf(), source })
 }

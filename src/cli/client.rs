@@ -7,7 +7,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Context;
+use crate::edge::door;
 use crate::home::PidLock;
+
+/// For the edge to hand out its socket, which takes it no time.
+const NEAR: Duration = Duration::from_millis(300);
 
 /// How the daemon answered `/health`.
 #[derive(Clone, Debug)]
@@ -69,6 +73,20 @@ impl Tree {
         let verdict = self.edge_answer.as_ref().and_then(|a| a.get("verdict"));
         verdict.and_then(Value::as_str) == Some("healthy") && matches!(self.health, Health::Ok(_))
     }
+
+    /// Where our edge serves, if that is not where the configuration has it: it keeps the port that it
+    /// was started with.
+    pub fn edge_elsewhere(&self, ctx: &Context) -> Option<SocketAddr> {
+        if self.edge.is_none() || self.edge_answer.is_some() {
+            return None;
+        }
+        edge_serves(ctx).filter(|addr| *addr != ctx.loaded.config.edge.addr())
+    }
+}
+
+/// Where the running edge serves, by its own listening socket.
+pub fn edge_serves(ctx: &Context) -> Option<SocketAddr> {
+    door::ask(&ctx.home.edge_socket(), NEAR).ok()?.local_addr().ok()
 }
 
 /// What the edge with this pid says of itself.

@@ -8,9 +8,9 @@ use clap::Subcommand;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{Context, Exit, Failure, bodies, lifecycle, say};
+use super::{Context, Exit, Failure, bodies, client, lifecycle, say, services};
 use crate::config::{self, Key, Origin, Value};
-use crate::home::{PidLock, write_atomic};
+use crate::home::{PidLock, write_kept};
 
 /// For the daemon to take over what it was told.
 const TAKEN_OVER: Duration = Duration::from_secs(5);
@@ -80,7 +80,7 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
         Failure::new(Exit::CONFIG, format!("{} has a form that we don't change", path.display()))
             .hint(format!("set {name} there by hand"))
     })?;
-    write_atomic(&path, after.as_bytes())?;
+    write_kept(&path, after.as_bytes())?;
     let read = config::load(&path, &[]);
     let origin = read.values.iter().find(|(known, ..)| known.name == name).map(|(.., o)| o);
     if let Some(origin @ Origin::Environment { .. }) = origin {
@@ -97,8 +97,12 @@ fn tell(ctx: &Context, name: &str, value: &Value, out: &mut impl Write) -> Resul
     for pid in running("edge").into_iter().chain(daemon) {
         lifecycle::signal(pid, Signal::HUP)?;
     }
-    if matches!(name, "edge.port" | "daemon.api_port") {
-        writeln!(out, "Set. It counts from the next `halton-meter restart` on.")?;
+    if let (Value::Int(port), "edge.port") = (value, name) {
+        let services = services::installed(ctx).is_some();
+        let served = client::edge_serves(ctx).map(|addr| addr.port());
+        writeln!(out, "{}", port_set(*port, served, services))?;
+    } else if name == "daemon.api_port" && daemon.is_some() {
+        writeln!(out, "Set. Nothing is metered until `halton-meter restart`.")?;
     } else if let (Value::Bool(on), "bodies.enabled") = (value, name) {
         let end = Instant::now() + TAKEN_OVER;
         let obeyed = || bodies::Standing::look(ctx, bodies::of_daemon(ctx)).kept() == *on;
@@ -114,6 +118,19 @@ fn tell(ctx: &Context, name: &str, value: &Value, out: &mut impl Write) -> Resul
         writeln!(out, "Set. Running processes have been told.")?;
     }
     Ok(Exit::OK)
+}
+
+/// What is left to do for a new `edge.port`.
+fn port_set(port: i64, served: Option<u16>, services: bool) -> String {
+    let there = served.is_some_and(|served| i64::from(served) == port);
+    if there || (served.is_none() && !services) {
+        return "Set.".to_owned();
+    }
+    let how = lifecycle::move_edge(services);
+    format!(
+        "Set. The edge moves there with {how}; programs that point at the old port can't connect then. \
+         Until it has moved, `halton-meter run` goes without the meter."
+    )
 }
 
 fn show(ctx: &Context, origin: bool, json: bool, out: &mut impl Write) -> Result<Exit, Failure> {
@@ -158,4 +175,22 @@ fn show(ctx: &Context, origin: bool, json: bool, out: &mut impl Write) -> Result
     }
     ctx.checked()?;
     Ok(Exit::OK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_port_says_what_moves_the_edge() {
+        let said = |served, services| port_set(8082, served, services);
+        assert_eq!(said(None, false), "Set.");
+        assert_eq!(said(Some(8082), true), "Set.");
+        for (served, how) in
+            [(Some(8081), "edge stop`, then `halton-meter start`"), (None, "init`")]
+        {
+            let said = said(served, served.is_none());
+            assert!(said.contains(how) && !said.contains("restart"), "{said}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! `start`, `stop`, `restart`, `edge stop`, and what `run` needs of them.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,7 @@ use clap::Args;
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::client::{Health, Tree};
+use super::client::{self, Health, Tree};
 use super::{Context, Exit, Failure, env, say, services, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
 use crate::platform::Service;
@@ -114,6 +115,7 @@ pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
         services.stop(&Service::ALL);
     }
     let tree = Tree::look(ctx, ASK);
+    let served = client::edge_serves(ctx).unwrap_or_else(|| ctx.loaded.config.edge.addr());
     // The root goes first: it would start the edge again.
     let processes = [
         ("root", tree.root),
@@ -130,10 +132,7 @@ pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
         }
     }
-    say(format_args!(
-        "everything is down; programs that still point at {} can't connect",
-        ctx.loaded.config.edge.addr()
-    ));
+    say(format_args!("everything is down; programs that still point at {served} can't connect"));
     Ok(Exit::OK)
 }
 
@@ -159,6 +158,10 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     });
     if !by_services && let Err(why) = bring_up(ctx, &tree, stopped) {
         return Ready::NoEdge(why);
+    }
+    // No waiting brings it here.
+    if let Some(served) = tree.edge_elsewhere(ctx) {
+        return Ready::NoEdge(elsewhere(ctx, served));
     }
     let edge_deadline = deadline.max(Instant::now() + Duration::from_secs(1));
     let mut wait = Duration::from_millis(2);
@@ -223,6 +226,23 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
         )),
         Health::Silent => Ready::Passing("the daemon does not answer".to_owned()),
         Health::Down => Ready::Passing("the daemon is not running".to_owned()),
+    }
+}
+
+/// What to say of an edge that serves another port than the configured one.
+pub fn elsewhere(ctx: &Context, served: SocketAddr) -> String {
+    let port = ctx.loaded.config.edge.port;
+    let how = move_edge(services::installed(ctx).is_some());
+    format!("the edge serves {served} still, and edge.port is {port}: {how}")
+}
+
+/// What brings the edge to the configured port. Services have the old one in their definitions; the
+/// embedded root holds its socket for as long as it lives.
+pub const fn move_edge(services: bool) -> &'static str {
+    if services {
+        "`halton-meter init`"
+    } else {
+        "`halton-meter edge stop`, then `halton-meter start`"
     }
 }
 

@@ -1,6 +1,7 @@
 //! `status`: every process, asked itself; the ledger of the last day.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
@@ -8,7 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{self, Health, Tree};
-use super::{Context, Exit, Failure, bodies, budget, output, quota, services};
+use super::{Context, Exit, Failure, bodies, budget, lifecycle, output, quota, services};
 use crate::meter::ledger::Ledger;
 use crate::setup::Mode;
 
@@ -48,6 +49,7 @@ impl State {
 pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let tree = Tree::look(ctx, ASK);
     let state = state_of(ctx, &tree);
+    let elsewhere = tree.edge_elsewhere(ctx);
     let answers = matches!(tree.health, Health::Ok(_) | Health::Degraded(_));
     let actors = answers.then(|| client::api(ctx, "/v1/actors", ASK).ok()).flatten();
     let mode = Mode::installed(&ctx.home);
@@ -65,7 +67,12 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             "state": state.name(),
             "home": ctx.home.path(),
             "installed": mode.map(|m| m.to_string()),
-            "edge": { "pid": tree.edge, "address": ctx.loaded.config.edge.addr(), "status": tree.edge_answer },
+            "edge": {
+                "pid": tree.edge,
+                "address": ctx.loaded.config.edge.addr(),
+                "elsewhere": elsewhere,
+                "status": tree.edge_answer,
+            },
             "daemon": {
                 "pid": tree.daemon,
                 "address": ctx.loaded.config.daemon.api_addr(),
@@ -83,7 +90,7 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
     } else {
-        print(ctx, &tree, state, actors.as_ref(), out)?;
+        print(ctx, &tree, state, elsewhere, actors.as_ref(), out)?;
         if let Some(mode) = mode {
             let kept = services::installed(ctx).map_or("no service manager", |s| s.name());
             writeln!(out, "  installed {mode}; kept by {kept}")?;
@@ -119,27 +126,30 @@ fn print(
     ctx: &Context,
     tree: &Tree,
     state: State,
+    elsewhere: Option<SocketAddr>,
     actors: Option<&Value>,
     out: &mut impl Write,
 ) -> std::io::Result<()> {
-    let headline = match state {
-        State::Metering => "METERING",
-        State::Stopped => "STOPPED: requests pass, unmetered; `halton-meter start` resumes",
-        State::Passing => "PASSING: requests go through, unmetered",
-        State::Down => "DOWN: nothing runs; `halton-meter start` starts it",
+    let headline = match (state, elsewhere) {
+        (State::Metering, _) => "METERING",
+        (State::Stopped, _) => "STOPPED: requests pass, unmetered; `halton-meter start` resumes",
+        (State::Passing, _) => "PASSING: requests go through, unmetered",
+        (State::Down, None) => "DOWN: nothing runs; `halton-meter start` starts it",
+        (State::Down, Some(_)) => "DOWN: nobody serves the configured port",
     };
     writeln!(out, "{headline}")?;
     let pid =
         |pid: Option<u32>| pid.map_or_else(|| "not running".to_owned(), |p| format!("pid {p}"));
-    let edge_says = match (&tree.edge_answer, tree.edge) {
-        (Some(status), _) => format!(
+    let edge_says = match (&tree.edge_answer, elsewhere, tree.edge) {
+        (None, Some(served), _) => lifecycle::elsewhere(ctx, served),
+        (Some(status), _, _) => format!(
             "{}, {} open, daemon {}",
             ctx.loaded.config.edge.addr(),
             status.pointer("/tunnels/open").and_then(Value::as_u64).unwrap_or(0),
             status.get("verdict").and_then(Value::as_str).unwrap_or("unknown"),
         ),
-        (None, Some(_)) => "does not answer".to_owned(),
-        (None, None) => String::new(),
+        (None, None, Some(_)) => "does not answer".to_owned(),
+        (None, None, None) => String::new(),
     };
     writeln!(out, "  edge      {:<12} {edge_says}", pid(tree.edge))?;
     let mut daemon_says = health_name(&tree.health).to_owned();

@@ -8,8 +8,8 @@ use std::process::Command;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::{Stand, send};
-use crate::programs::show;
+use crate::harness::{Stand, free_port, send};
+use crate::programs::{Program, show};
 
 fn running() -> Stand {
     let stand = Stand::new();
@@ -129,6 +129,38 @@ fn a_port_that_another_program_holds_is_named() {
     let found = doctor(&stand, 2);
     assert_finds(&found, "edge", "broken", "edge.port");
     assert_finds(&found, "edge", "broken", &std::process::id().to_string());
+}
+
+#[test]
+fn an_edge_on_the_port_of_before_is_recognised_and_moved() {
+    let stand = running();
+    let (before, after) = (stand.edge, free_port());
+    let port = after.port().to_string();
+    let said = stand.must(&["config", "set", "edge.port", &port]);
+    let how = "`halton-meter edge stop`, then `halton-meter start`";
+    assert!(String::from_utf8_lossy(&said.stdout).contains(how), "{}", show(&said));
+
+    let found = doctor(&stand, 2);
+    assert_finds(&found, "edge", "broken", &before.to_string());
+    assert_finds(&found, "edge", "broken", how);
+    let status = stand.json(&["status"]);
+    assert_eq!(status["edge"]["elsewhere"], before.to_string(), "{status:#}");
+    let text = String::from_utf8(stand.halton(&["status"]).stdout).unwrap();
+    assert!(text.contains(how) && !text.contains("nothing runs"), "{text}");
+    let restart = stand.halton(&["restart"]);
+    assert_eq!(restart.status.code(), Some(69), "{}", show(&restart));
+    assert!(String::from_utf8_lossy(&restart.stderr).contains(how), "{}", show(&restart));
+    let run = stand.run(&Program::new(["sh", "-c", "echo proxy=$HTTPS_PROXY"]));
+    assert_eq!(run.stdout, b"proxy=\n", "{}", show(&run));
+    assert!(String::from_utf8_lossy(&run.stderr).contains(how), "{}", show(&run));
+
+    let stopped = stand.must(&["edge", "stop"]);
+    let said = String::from_utf8_lossy(&stopped.stderr).into_owned();
+    assert!(said.contains(&before.to_string()), "who points there: {said}");
+    stand.must(&["start"]);
+    stand.wait_metering();
+    assert_eq!(stand.json(&["status"])["edge"]["address"], after.to_string());
+    doctor(&stand, 0);
 }
 
 #[test]

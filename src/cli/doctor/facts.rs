@@ -118,6 +118,8 @@ pub struct Facts {
     pub api_addr: SocketAddr,
     /// The edge itself answers on its port.
     pub edge_answers: bool,
+    /// Where it serves instead of there.
+    pub edge_elsewhere: Option<SocketAddr>,
     /// Who listens there, if it is not our edge.
     pub edge_port_holder: Option<String>,
     /// The same for the admin API's, if it is not our daemon.

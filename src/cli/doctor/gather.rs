@@ -55,6 +55,7 @@ pub fn gather(ctx: &Context) -> Facts {
         edge_addr,
         api_addr: config.daemon.api_addr(),
         edge_answers,
+        edge_elsewhere: tree.edge_elsewhere(ctx),
         edge_port_holder: holder(edge_addr, tree.edge),
         api_port_holder: other_than(config.daemon.api_addr(), tree.daemon),
         keeper: machine::keeper(ctx),

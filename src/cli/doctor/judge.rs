@@ -4,6 +4,7 @@ mod machine;
 
 use std::path::PathBuf;
 
+use super::super::lifecycle::move_edge;
 use super::facts::{Facts, Process, ProxyVariable, Says};
 use crate::selftest::Level;
 
@@ -132,6 +133,13 @@ fn root(f: &Facts) -> Vec<Finding> {
 
 fn edge(f: &Facts) -> Vec<Finding> {
     let addr = f.edge_addr;
+    if let Some(served) = f.edge_elsewhere {
+        let what = format!(
+            "it serves {served}, and edge.port is {} now: nothing new is metered",
+            addr.port()
+        );
+        return vec![up(f, Finding::broken("edge", what), None)];
+    }
     vec![match (f.edge.pid, f.edge_answers, &f.edge_port_holder) {
         (Some(pid), true, _) => {
             let verdict = f.verdict.as_deref().unwrap_or("unknown");
@@ -223,6 +231,16 @@ fn watchdog(f: &Facts) -> Vec<Finding> {
     }]
 }
 
+/// What has the edge serve where it is looked for.
+fn up(f: &Facts, finding: Finding, instead: Option<&str>) -> Finding {
+    let instead = instead.map(|what| format!(", or {what}")).unwrap_or_default();
+    if f.edge_elsewhere.is_none() {
+        return finding.next(format!("{START}{instead}")).fix(Fix::Start);
+    }
+    let services = f.keeper.as_ref().is_some_and(|k| k.installed && k.unreachable.is_none());
+    finding.next(format!("{}{instead}", move_edge(services)))
+}
+
 fn not_started(layer: &'static str) -> Finding {
     Finding::skipped(layer, "not started yet")
 }
@@ -312,7 +330,7 @@ fn environment(f: &Facts) -> Vec<Finding> {
         let what = format!("{who} goes through {port}, where nobody listens: its requests fail");
         let finding = Finding::broken("environment", what);
         found.push(if *port == f.edge_addr {
-            finding.next(format!("{START}, or end that program")).fix(Fix::Start)
+            up(f, finding, Some("end that program"))
         } else {
             finding.next("end that program and start it again: our port was another one then")
         });
@@ -336,13 +354,17 @@ fn proxy_variable(f: &Facts, variable: &ProxyVariable) -> Option<Finding> {
     let port = (*local_port)?;
     let ours = f.edge_addr.port();
     let next = format!("unset {name}, or eval \"$(halton-meter env)\"");
+    // Where it is now it serves this shell.
+    if f.edge_elsewhere.is_some_and(|served| served.port() == port) {
+        return None;
+    }
     match (port == ours, *alive) {
         (true, true) => None,
-        (true, false) => Some(
-            Finding::broken("environment", format!("{name} points at our edge, which is down"))
-                .next(format!("{START}, or unset {name}"))
-                .fix(Fix::Start),
-        ),
+        (true, false) => {
+            let what = format!("{name} points at our edge, which is down");
+            let instead = format!("unset {name}");
+            Some(up(f, Finding::broken("environment", what), Some(&instead)))
+        }
         (false, false) => {
             let what = format!("{name} points at {shown}, where nobody listens");
             Some(Finding::broken("environment", what).next(next))

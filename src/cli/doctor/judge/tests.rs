@@ -20,6 +20,7 @@ fn fine() -> Facts {
         edge_addr: ([127, 0, 0, 1], 8081).into(),
         api_addr: ([127, 0, 0, 1], 8765).into(),
         edge_answers: true,
+        edge_elsewhere: None,
         edge_port_holder: None,
         api_port_holder: None,
         keeper: Some(keeper()),
@@ -66,6 +67,10 @@ fn edge_service(f: &mut Facts, change: fn(&mut Kept)) {
     f.keeper.iter_mut().flat_map(|k| k.services.first_mut()).for_each(change);
 }
 
+fn elsewhere(f: &mut Facts) {
+    (f.edge_answers, f.edge_elsewhere) = (false, Some(([127, 0, 0, 1], 8080).into()));
+}
+
 fn proxy(port: u16, alive: bool) -> Vec<ProxyVariable> {
     let shown = format!("127.0.0.1:{port}");
     vec![ProxyVariable { name: "HTTPS_PROXY", shown, local_port: Some(port), alive }]
@@ -93,6 +98,9 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| (f.edge_answers, f.edge.suspended) = (false, true), "edge", Broken, "kill -CONT 2", None),
         (|f| { (f.edge.pid, f.edge_answers) = (None, false); f.edge_port_holder = Some("nginx, pid 9".into()); },
             "edge", Broken, "edge.port", None),
+        (elsewhere, "edge", Broken, "halton-meter init", None),
+        (|f| { elsewhere(f); f.keeper = None; }, "edge", Broken, "edge stop`, then `halton-meter start", None),
+        (|f| { elsewhere(f); f.proxies = proxy(8081, false); }, "environment", Broken, "halton-meter init", None),
         (|f| f.verdict = Some("unhealthy".into()), "edge", Degraded, "restart", None),
         (|f| (f.says, f.daemon.pid) = (Says::Down, None), "daemon", Degraded, "start", start()),
         (|f| (f.says, f.daemon.pid, f.stopped) = (Says::Down, None, true), "daemon", Degraded, "start", None),

@@ -1,9 +1,12 @@
 //! `halton-meter statusline`: one line for an editor or for Claude Code's status line.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use jiff::{Timestamp, ZonedDateTime};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -16,7 +19,9 @@ use crate::meter::budget::Standing;
 use crate::meter::ledger::{Ledger, Quota, ReportQuery, Totals};
 
 /// Claude Code sends a few kilobytes.
-const MAX_INPUT: u64 = 1024 * 1024;
+const MAX_INPUT: usize = 1024 * 1024;
+/// It sends them at once; whoever else leaves our input open may never send anything.
+const PATIENCE: Duration = Duration::from_millis(200);
 
 /// One line: what the session and the day cost, what is left of the plan
 #[derive(Clone, Debug, clap::Args)]
@@ -41,11 +46,32 @@ pub fn run(ctx: &Context, args: &StatuslineArgs, out: &mut dyn Write) -> Result<
 /// What the caller tells; nothing at a terminal.
 fn stdin() -> Value {
     let stdin = std::io::stdin();
-    let mut text = String::new();
-    if stdin.is_terminal() || stdin.take(MAX_INPUT).read_to_string(&mut text).is_err() {
-        return Value::Null;
+    if stdin.is_terminal() { Value::Null } else { told(stdin.as_fd(), PATIENCE) }
+}
+
+/// The JSON object that comes within this time. Its end is the end of input too.
+fn told(from: BorrowedFd<'_>, patience: Duration) -> Value {
+    let end = Instant::now() + patience;
+    let mut text = Vec::new();
+    let mut piece = [0; 16 * 1024];
+    while text.len() < MAX_INPUT {
+        let left = Timespec::try_from(end.saturating_duration_since(Instant::now())).ok();
+        match poll(&mut [PollFd::from_borrowed_fd(from, PollFlags::IN)], left.as_ref()) {
+            Err(rustix::io::Errno::INTR) => continue,
+            Ok(0) | Err(_) => break,
+            Ok(_) => {}
+        }
+        match rustix::io::read(from, &mut piece) {
+            Ok(0) | Err(_) => break,
+            Ok(n) => text.extend_from_slice(piece.get(..n).unwrap_or_default()),
+        }
+        match serde_json::from_slice(&text) {
+            Ok(whole @ Value::Object(_)) => return whole,
+            Err(e) if e.is_eof() => {}
+            Ok(_) | Err(_) => break,
+        }
     }
-    serde_json::from_str(&text).unwrap_or_default()
+    Value::Null
 }
 
 /// `session_id`, else the name of the transcript, which is the same.
@@ -188,6 +214,23 @@ mod tests {
         let mut out = Vec::new();
         show(&home, None, false, &now, &mut out).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "$0.00 today\n");
+    }
+
+    #[test]
+    fn an_input_that_stays_open_is_not_waited_for() {
+        use std::io::Write;
+        use std::os::unix::net::UnixStream;
+        let (mut caller, input) = UnixStream::pair().unwrap();
+        let told = |patience| told(input.as_fd(), patience);
+        assert_eq!(told(Duration::from_millis(5)), Value::Null);
+        // The object is whole, so nobody waits for more.
+        let said = serde_json::json!({ "session_id": "a", "text": "x".repeat(40_000) });
+        caller.write_all(format!("{said}\n").as_bytes()).unwrap();
+        assert_eq!(told(Duration::from_secs(600)), said);
+        caller.write_all(b"{\"session_id\": ").unwrap();
+        assert_eq!(told(Duration::from_millis(5)), Value::Null);
+        caller.write_all(b"neither").unwrap();
+        assert_eq!(told(Duration::from_secs(600)), Value::Null);
     }
 
     #[test]

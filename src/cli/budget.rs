@@ -9,6 +9,7 @@ use super::output::{Column, Style, Table, UsageError, clean, finish, harmless, m
 use super::{Context, Exit, Failure};
 use crate::home::Home;
 use crate::meter::budget::{self, Budget, Channel, Per, Standing, standings};
+use crate::meter::ledger::Ledger;
 use crate::meter::price::Dollars;
 
 #[derive(Debug, Subcommand)]
@@ -46,7 +47,7 @@ pub struct SetArgs {
     /// Only this project
     #[arg(long)]
     project: Option<String>,
-    /// Only this model
+    /// Only this model; without the date in its name, all of that name
     #[arg(long)]
     model: Option<String>,
     /// What a subscription covers too, at list prices
@@ -83,16 +84,19 @@ fn act(
         BudgetCommand::Set(args) => {
             home.create()?;
             budgets.retain(|budget| budget.name != args.name);
-            budgets.push(Budget {
+            let budget = Budget {
                 name: args.name.clone(),
                 limit: args.limit,
                 per: args.per,
                 project: args.project.clone(),
                 model: args.model.clone(),
                 covered: args.covered,
-            });
+            };
+            let idle = of_nothing(home, &budget);
+            budgets.push(budget);
             budget::write(&path, &budgets)?;
             writeln!(out, "Set. It warns at 50, 80 and 100 %, and never holds a request back.")?;
+            idle.map_or(Ok(()), |said| writeln!(out, "{said}"))?;
         }
         BudgetCommand::Remove { name } => {
             let before = budgets.len();
@@ -105,6 +109,24 @@ fn act(
         }
     }
     Ok(())
+}
+
+/// Says so if nothing was ever asked that would count for it: a name may be mistyped.
+fn of_nothing(home: &Home, budget: &Budget) -> Option<String> {
+    let part =
+        |kind: &str, name: &Option<String>| Some(format!("{kind} {}", clean(name.as_ref()?)));
+    let parts = [part("project", &budget.project), part("model", &budget.model)];
+    let parts: Vec<String> = parts.into_iter().flatten().collect();
+    if parts.is_empty() {
+        return None;
+    }
+    // A ledger that can't be read is no reason to doubt the name.
+    let known = Ledger::open(home).and_then(|ledger| budget.is_of_something(&ledger));
+    let said = format!(
+        "The ledger has nothing of {} yet; `halton-meter report --by project --by model` shows the names.",
+        parts.join(", ")
+    );
+    (!known.unwrap_or(true)).then_some(said)
 }
 
 /// Thresholds that were passed and not told by `run` yet, in words; they are told now.
@@ -172,18 +194,24 @@ mod tests {
         };
         let list = BudgetCommand::List { json: false };
         assert!(said(&list).unwrap().starts_with("No budgets"));
-        said(&BudgetCommand::Set(SetArgs {
-            name: "all".to_owned(),
-            limit: "10".parse().unwrap(),
-            per: Per::Month,
-            project: None,
-            model: None,
-            covered: false,
-        }))
-        .unwrap();
+        let set = |model: Option<&str>| {
+            let args = SetArgs {
+                name: "all".to_owned(),
+                limit: "10".parse().unwrap(),
+                per: Per::Month,
+                project: None,
+                model: model.map(str::to_owned),
+                covered: false,
+            };
+            said(&BudgetCommand::Set(args)).unwrap()
+        };
+        assert!(set(Some("claude")).contains("nothing of model claude yet"));
+        assert!(!set(None).contains("nothing"));
         let rows = [Row { cost_nanousd: Some(8_400_000_000), ..row(1, "2026-11-24T00:00:00Z") }];
         store(&home, &rows);
         assert!(said(&list).unwrap().contains("84%"));
+        assert!(!set(Some("claude-sonnet-5")).contains("nothing"));
+        set(None);
         assert_eq!(
             news(&home, &now),
             ["budget all has passed 80%: $8.40 of $10.00 this month (84%)"]

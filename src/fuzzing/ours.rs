@@ -122,7 +122,7 @@ pub fn budgets(data: &[u8]) {
         for cost in [None, Some(i64::MIN), Some(5_000_000_000), Some(i64::MAX)] {
             let totals =
                 Totals { cost_nanousd: cost, subscription_nanousd: cost, ..Totals::default() };
-            let standing = budget.stands(window, Some(&totals));
+            let standing = budget.stands(window, &[totals]);
             let line = standing.line();
             assert!(line.chars().count() < 240 && !line.contains(char::is_control), "{line:?}");
             let news = told.news(Channel::Run, &standing, &now);

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
+use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, ZonedDateTime};
 use serde::{Deserialize, Serialize};
 
-use super::ledger::{GroupBy, Ledger, LedgerError, ReportQuery, Totals, Window};
+use super::ledger::{Group, GroupBy, Ledger, LedgerError, ReportQuery, Totals, Window};
 use super::own_file::{self, OwnError};
 use super::price::Dollars;
 use crate::home::Home;
@@ -140,34 +141,60 @@ impl Budget {
     /// When the ledger can't be read.
     pub fn standing(&self, ledger: &Ledger, now: &ZonedDateTime) -> Result<Standing, LedgerError> {
         let window = self.per.window(now);
+        Ok(self.stands(window, &self.counted(ledger, window)?))
+    }
+
+    /// Whether the ledger has anything that counts for it, of whatever time.
+    ///
+    /// # Errors
+    /// When the ledger can't be read.
+    pub fn is_of_something(&self, ledger: &Ledger) -> Result<bool, LedgerError> {
+        let ever = Window { from: Timestamp::UNIX_EPOCH, to: Timestamp::MAX };
+        Ok(self.counted(ledger, ever)?.iter().any(|totals| totals.requests > 0))
+    }
+
+    /// The sums that make up what was spent.
+    fn counted(&self, ledger: &Ledger, window: Window) -> Result<Vec<Totals>, LedgerError> {
         let query = ReportQuery {
             window,
             by: self.model.iter().map(|_| GroupBy::Model).collect(),
             project: self.project.clone(),
-            zone: now.time_zone().clone(),
+            zone: TimeZone::UTC,
             vs_previous: false,
         };
         let report = ledger.report(&query)?;
-        let totals = match &self.model {
-            None => Some(report.summary),
-            Some(model) => {
-                let groups = report.groupings.into_iter().flat_map(|grouping| grouping.groups);
-                groups.into_iter().find(|g| g.key.as_ref() == Some(model)).map(|g| g.totals)
-            }
-        };
-        Ok(self.stands(window, totals.as_ref()))
+        let Some(model) = &self.model else { return Ok(vec![report.summary]) };
+        let groups = report.groupings.into_iter().flat_map(|grouping| grouping.groups);
+        let called = |group: &Group| group.key.as_ref().is_some_and(|key| is_called(key, model));
+        Ok(groups.filter(called).map(|group| group.totals).collect())
     }
 
-    pub(crate) fn stands(&self, window: Window, totals: Option<&Totals>) -> Standing {
-        let paid = totals.and_then(|t| t.cost_nanousd).unwrap_or(0);
-        let covered = totals.and_then(|t| t.subscription_nanousd).filter(|_| self.covered);
+    pub(crate) fn stands(&self, window: Window, counted: &[Totals]) -> Standing {
+        let covered = |t: &Totals| t.subscription_nanousd.filter(|_| self.covered);
+        let spent = counted
+            .iter()
+            .flat_map(|t| [t.cost_nanousd, covered(t)])
+            .flatten()
+            .fold(0, i64::saturating_add);
         Standing {
             budget: self.clone(),
             window,
-            spent_nanousd: u64::try_from(paid.saturating_add(covered.unwrap_or(0))).unwrap_or(0),
-            unpriced: totals.map_or(0, |t| t.unpriced),
+            spent_nanousd: u64::try_from(spent).unwrap_or(0),
+            unpriced: counted.iter().map(|t| t.unpriced).sum(),
         }
     }
+}
+
+/// Whether people call the model that answered so: by its own name, or without the date that providers
+/// put behind it (`-20250929`, `-2025-09-29`, `@20250929`), for which `-latest` stands too.
+fn is_called(model: &str, name: &str) -> bool {
+    let plain = name.strip_suffix("-latest").unwrap_or(name);
+    let Some(rest) = model.strip_prefix(plain) else { return false };
+    let date = rest.strip_prefix(['-', '@']).unwrap_or_default();
+    let dashes: Vec<usize> = date.match_indices('-').map(|(at, _)| at).collect();
+    let digits = date.bytes().filter(u8::is_ascii_digit).count();
+    let is_date = digits == 8 && matches!((dashes.as_slice(), date.len()), ([], 8) | ([4, 7], 10));
+    rest.is_empty() || rest == "-latest" || is_date
 }
 
 impl Standing {
@@ -208,6 +235,7 @@ impl Standing {
 mod tests {
     use super::*;
     use crate::meter::ledger::fixture::{home, row, store};
+    use crate::meter::ledger::roll_up;
     use crate::meter::row::{Billing, Row};
 
     fn now() -> ZonedDateTime {
@@ -264,8 +292,69 @@ mod tests {
         assert_eq!(percent(&Budget { covered: true, ..day.clone() }), 70);
         let week = budget(Per::Week);
         assert_eq!(percent(&Budget { model: Some("gpt-9".to_owned()), ..week.clone() }), 30);
-        assert_eq!(percent(&Budget { model: Some("none".to_owned()), ..week }), 0);
+        assert_eq!(percent(&Budget { model: Some("none".to_owned()), ..week.clone() }), 0);
+        let of = |model: Option<&str>, project: Option<&str>| {
+            let part = |name: Option<&str>| name.map(str::to_owned);
+            let budget = Budget { model: part(model), project: part(project), ..week.clone() };
+            budget.is_of_something(&ledger).unwrap()
+        };
+        assert!(of(None, Some("other")) && of(Some("gpt-9"), Some("my-app")));
+        assert!(!of(None, Some("none")) && !of(Some("gpt-9"), Some("other")));
         assert_eq!(day.standing(&ledger, &now()).unwrap().unpriced, 1);
+    }
+
+    #[test]
+    fn a_model_is_called_by_its_name_without_the_date() {
+        let yes = [
+            ("claude-sonnet-4-5", "claude-sonnet-4-5"),
+            ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5"),
+            ("claude-sonnet-4-5-20250929", "claude-sonnet-4-5-20250929"),
+            ("claude-sonnet-4-5@20250929", "claude-sonnet-4-5"),
+            ("gpt-4o-2024-08-06", "gpt-4o"),
+            ("mistral-large-latest", "mistral-large"),
+            ("claude-3-5-sonnet-20241022", "claude-3-5-sonnet-latest"),
+        ];
+        let no = [
+            ("claude-sonnet-4-5-20250929", "claude-sonnet-4"),
+            ("claude-sonnet-4-20250514", "claude-sonnet-4-5"),
+            ("gpt-4o-mini", "gpt-4o"),
+            ("gpt-4o-mini-2024-07-18", "gpt-4o"),
+            ("gpt-4o-2024-0806", "gpt-4o"),
+            ("gpt-4o20240806", "gpt-4o"),
+            ("gpt-4", "gpt-4o"),
+        ];
+        for (served, name) in yes {
+            assert!(is_called(served, name), "{served} {name}");
+        }
+        for (served, name) in no {
+            assert!(!is_called(served, name), "{served} {name}");
+        }
+    }
+
+    #[test]
+    fn dated_models_of_one_name_add_up_by_rows_and_by_roll_ups() {
+        let (_dir, home) = home();
+        let of = |n, at: &str, model: &str| Row {
+            model: Some(model.to_owned()),
+            cost_nanousd: Some(2_000_000_000),
+            ..row(n, at)
+        };
+        store(
+            &home,
+            &[
+                of(1, "2026-11-25T08:00:00Z", "claude-sonnet-4-5-20250929"),
+                of(2, "2026-11-25T09:00:00Z", "claude-sonnet-4-5"),
+                of(3, "2026-11-25T09:30:00Z", "claude-sonnet-4-20250514"),
+            ],
+        );
+        let budget = Budget { model: Some("claude-sonnet-4-5".to_owned()), ..budget(Per::Day) };
+        let percent = || {
+            let ledger = Ledger::open(&home).unwrap();
+            budget.standing(&ledger, &now()).unwrap().percent()
+        };
+        assert_eq!(percent(), 40);
+        assert!(roll_up(&home.ledger_file(), now().timestamp()).unwrap() > 0);
+        assert_eq!(percent(), 40);
     }
 
     #[test]

@@ -13,7 +13,6 @@ use rustix::termios::{
 };
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use crate::home::Home;
 use crate::meter::ledger::{Ledger, LedgerError, RequestFilter};
 use crate::meter::row::Row;
 
@@ -36,10 +35,10 @@ impl Ended {
 }
 
 /// Requests to a model that began since then, newest first.
-pub fn rows(home: &Home, since: Timestamp, limit: usize) -> Result<Vec<Row>, LedgerError> {
+pub fn rows(ledger: &Ledger, since: Timestamp, limit: usize) -> Result<Vec<Row>, LedgerError> {
     let filter =
         RequestFilter { since: Some(since), limit: Some(limit), ..RequestFilter::default() };
-    Ok(Ledger::open(home)?.requests(&filter)?.rows)
+    Ok(ledger.requests(&filter)?.rows)
 }
 
 /// On: the other screen, no cursor. Off: as it was.

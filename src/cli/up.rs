@@ -14,10 +14,13 @@ use super::client::Tree;
 use super::lifecycle::{self, Ready};
 use super::live::{self, Ended};
 use super::{Context, Exit, Failure, env, output, requests as rows_of, say};
+use crate::meter::ledger::{Group, Ledger, Totals, Window};
 use crate::supervisor::journal;
 
 const TICK: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(5);
+/// Of the latest requests, for those that get a line of their own.
+const ROWS: usize = 200;
 
 pub fn run(ctx: &Context) -> Result<Exit, Failure> {
     ctx.home.create()?;
@@ -75,15 +78,16 @@ fn watch(ctx: &Context, mut journal: journal::Tail, ended: &Ended) -> std::io::R
     let live = out.is_terminal();
     let since = Timestamp::now();
     let mut shown = HashSet::new();
-    let (mut requests, mut nanousd) = (0u64, 0i128);
+    let mut totals = (0, 0);
     while !ended.yet() {
         let mut lines: Vec<String> = journal.poll().iter().map(ToString::to_string).collect();
-        let rows = live::rows(&ctx.home, since, 200).unwrap_or_default();
+        // What can't be read now is read the next time.
+        let ledger = Ledger::open(&ctx.home).ok();
+        let rows =
+            ledger.as_ref().and_then(|l| live::rows(l, since, ROWS).ok()).unwrap_or_default();
         // In the order of their ends: a long one may have begun before many that are shown.
         for row in rows.iter().rev().filter(|r| r.ended_at.is_some()) {
             if shown.insert(row.id) {
-                requests += 1;
-                nanousd += i128::from(row.cost_nanousd.unwrap_or(0));
                 lines.push(rows_of::line(row));
             }
         }
@@ -95,6 +99,10 @@ fn watch(ctx: &Context, mut journal: journal::Tail, ended: &Ended) -> std::io::R
             writeln!(out, "{line}")?;
         }
         if live {
+            let sums =
+                ledger.and_then(|l| l.by_provider(Window { from: since, to: Timestamp::MAX }).ok());
+            totals = sums.map_or(totals, |groups| all_of(&groups));
+            let (requests, nanousd) = totals;
             write!(out, "{requests} requests · {} · Ctrl-C ends", output::money(nanousd))?;
         }
         out.flush()?;
@@ -104,4 +112,34 @@ fn watch(ctx: &Context, mut journal: journal::Tail, ended: &Ended) -> std::io::R
         writeln!(out)?;
     }
     Ok(())
+}
+
+/// Requests that are over, and what they cost or would have.
+fn all_of(groups: &[Group]) -> (u64, i128) {
+    let money = |t: &Totals| [t.cost_nanousd, t.subscription_nanousd].into_iter().flatten();
+    let ended = groups.iter().map(|g| g.totals.requests - g.totals.open).sum();
+    (ended, groups.iter().flat_map(|g| money(&g.totals)).map(i128::from).sum())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::ledger::fixture::{at, home, row, store};
+    use crate::meter::row::{Billing, Completeness, Row};
+
+    #[test]
+    fn totals_are_of_all_requests() {
+        let (_dir, home) = home();
+        let began = "2026-11-25T11:00:00Z";
+        let mut rows: Vec<Row> = (1..=300).map(|n| row(n, began)).collect();
+        rows[0].completeness = Completeness::Open;
+        rows[0].cost_nanousd = None;
+        rows[1].billing = Billing::Subscription;
+        rows[2].provider = "openai".to_owned();
+        store(&home, &rows);
+        let ledger = Ledger::open(&home).unwrap();
+        let window = Window { from: at(began), to: Timestamp::MAX };
+        let groups = ledger.by_provider(window).unwrap();
+        assert_eq!(all_of(&groups), (299, 299 * 12_300_000));
+    }
 }

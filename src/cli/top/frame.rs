@@ -75,8 +75,9 @@ impl Frame {
         })?;
         let at = now.timestamp();
         let since = at.checked_sub(RECENT).unwrap_or(Timestamp::MIN);
-        let rows = live::rows(&ctx.home, since, ROWS)?;
-        let last_minute = Minute::of(&rows, at);
+        let rows = live::rows(&ledger, since, ROWS)?;
+        let ended = at.checked_sub(MINUTE).unwrap_or(Timestamp::MIN);
+        let last_minute = Minute::of(&ledger.totals_ended(since, ended)?);
         let (mut running, mut last): (Vec<Row>, Vec<Row>) =
             rows.into_iter().partition(|row| row.completeness == Completeness::Open);
         // What a daemon that is gone had in hand has ended, whoever has to say so still.
@@ -112,45 +113,51 @@ fn open_in_tap(answer: &Value) -> Option<u64> {
 }
 
 impl Minute {
-    fn of(rows: &[Row], now: Timestamp) -> Self {
-        let since = now.checked_sub(MINUTE).unwrap_or(Timestamp::MIN);
-        let mut minute = Self::default();
-        for row in rows.iter().filter(|row| row.ended_at.is_some_and(|end| end >= since)) {
-            minute.requests += 1;
-            minute.input_tokens += row.tokens.total_input();
-            minute.output_tokens += row.tokens.output.unwrap_or(0);
-            if let Some(cost) = row.cost_nanousd {
-                minute.cost_nanousd = Some(minute.cost_nanousd.unwrap_or(0).saturating_add(cost));
-            }
+    fn of(ended: &Totals) -> Self {
+        let output_tokens = ended.tokens.output.unwrap_or(0);
+        let costs = [ended.cost_nanousd, ended.subscription_nanousd];
+        Self {
+            requests: ended.requests,
+            input_tokens: ended.tokens.total_input(),
+            output_tokens,
+            cost_nanousd: costs.into_iter().flatten().reduce(i64::saturating_add),
+            output_tokens_per_second: output_tokens / MINUTE.as_secs().unsigned_abs(),
         }
-        minute.output_tokens_per_second = minute.output_tokens / MINUTE.as_secs().unsigned_abs();
-        minute
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::meter::ledger::fixture::{at, row};
+    use crate::meter::ledger::fixture::{at, home, row, store};
 
     #[test]
-    fn a_minute_is_what_ended_in_it() {
-        let ended = |n, end: Option<&str>| {
-            let mut row = row(n, "2026-11-25T11:00:00Z");
+    fn a_minute_is_all_that_ended_in_it() {
+        let (_dir, home) = home();
+        let ended = |n, began: &str, end: Option<&str>| {
+            let mut row = row(n, began);
             row.ended_at = end.map(at);
             row.tokens.output = Some(600);
             row
         };
         let rows = [
-            ended(1, Some("2026-11-25T11:59:30Z")),
-            ended(2, Some("2026-11-25T11:59:00Z")),
-            ended(3, Some("2026-11-25T11:58:59Z")),
-            ended(4, None),
+            ended(1, "2026-11-25T10:30:00Z", Some("2026-11-25T11:59:30Z")),
+            ended(2, "2026-11-25T11:00:00Z", Some("2026-11-25T11:59:00Z")),
+            ended(3, "2026-11-25T11:00:00Z", Some("2026-11-25T11:58:59Z")),
+            ended(4, "2026-11-25T11:00:00Z", None),
         ];
-        let minute = Minute::of(&rows, at("2026-11-25T12:00:00Z"));
-        assert_eq!((minute.requests, minute.output_tokens_per_second), (2, 20));
-        assert_eq!(minute.cost_nanousd, Some(24_600_000));
-        assert_eq!(Minute::of(&[], at("2026-11-25T12:00:00Z")), Minute::default());
+        store(&home, &rows);
+        let minute = || {
+            let ledger = Ledger::open(&home).unwrap();
+            let (began, end) = ("2026-11-25T10:00:00Z", "2026-11-25T11:59:00Z");
+            Minute::of(&ledger.totals_ended(at(began), at(end)).unwrap())
+        };
+        assert_eq!((minute().requests, minute().output_tokens_per_second), (2, 20));
+        assert_eq!(minute().cost_nanousd, Some(24_600_000));
+        let many = (5..305).map(|n| ended(n, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z")));
+        store(&home, &many.collect::<Vec<_>>());
+        assert_eq!(minute().requests, 302);
+        assert_eq!(Minute::of(&Totals::default()), Minute::default());
     }
 
     #[test]

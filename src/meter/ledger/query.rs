@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, params_from_iter};
+use rusqlite::{Connection, OpenFlags, Params, params_from_iter};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -166,7 +166,7 @@ impl Ledger {
 
     /// The sums of one session of a tool.
     pub fn totals_for_session(&self, session: &str) -> Result<Totals, LedgerError> {
-        self.totals_where("session = ?", session)
+        self.totals_where("session = ?", [session])
     }
 
     /// What providers themselves say they charged, against the list: provider, requests, charged and
@@ -188,11 +188,17 @@ impl Ledger {
         Ok(rows.collect::<rusqlite::Result<_>>()?)
     }
 
-    fn totals_where(&self, condition: &str, value: &str) -> Result<Totals, LedgerError> {
+    /// The sums of what began and ended no earlier than these.
+    pub fn totals_ended(&self, began: Timestamp, ended: Timestamp) -> Result<Totals, LedgerError> {
+        let since = [began, ended].map(Timestamp::as_microsecond);
+        self.totals_where("started_at >= ? AND ended_at >= ?", since)
+    }
+
+    fn totals_where(&self, condition: &str, values: impl Params) -> Result<Totals, LedgerError> {
         let mut tally = Tally::default();
         let sql = format!("SELECT {SAMPLE} FROM requests WHERE billable AND {condition}");
         let mut stmt = self.conn.prepare(&sql)?;
-        let mut rows = stmt.query([value])?;
+        let mut rows = stmt.query(values)?;
         while let Some(row) = rows.next()? {
             tally.add(&sample(&mut Columns::new(row))?);
         }
@@ -201,7 +207,7 @@ impl Ledger {
 
     /// The sums of one `halton-meter run`.
     pub fn totals_for_run(&self, run: &str) -> Result<RunTotals, LedgerError> {
-        let totals = self.totals_where("run = ?", run)?;
+        let totals = self.totals_where("run = ?", [run])?;
         let projects = self
             .conn
             .prepare(

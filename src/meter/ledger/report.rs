@@ -153,6 +153,19 @@ impl Ledger {
         })
     }
 
+    /// The sums by provider alone, as in a report.
+    pub fn by_provider(&self, window: Window) -> Result<Vec<Group>, LedgerError> {
+        let query = ReportQuery {
+            window,
+            by: vec![GroupBy::Provider],
+            project: None,
+            zone: TimeZone::UTC,
+            vs_previous: false,
+        };
+        let groups = self.tallies(&query, window)?.groups.into_iter();
+        Ok(groups.flat_map(|groups| ordered(GroupBy::Provider, groups.finish(), None)).collect())
+    }
+
     /// One pass for the sum and all groupings: over the roll-ups, and the rows that have none.
     fn tallies(&self, query: &ReportQuery, window: Window) -> Result<Tallies, LedgerError> {
         let mut sums = Tallies::default();

@@ -4,9 +4,6 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
-/// Set to `1` to allow an address that other machines can reach.
-pub const ALLOW_NON_LOOPBACK: &str = "HALTON_METER_ALLOW_NON_LOOPBACK";
-
 /// Clones share the socket.
 #[derive(Clone, Debug)]
 pub struct Port(Arc<Mutex<State>>);
@@ -36,11 +33,6 @@ impl Port {
         if let Some(socket) = &state.socket {
             return socket.try_clone();
         }
-        let allowed = std::env::var(ALLOW_NON_LOOPBACK).is_ok_and(|v| v == "1");
-        if !may_bind(state.addr, allowed) {
-            let message = format!("{} is not a loopback address", state.addr.ip());
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, message));
-        }
         let socket = TcpListener::bind(state.addr)?;
         socket.set_nonblocking(true)?;
         state.addr = socket.local_addr()?;
@@ -50,22 +42,9 @@ impl Port {
     }
 }
 
-fn may_bind(addr: SocketAddr, allowed: bool) -> bool {
-    addr.ip().is_loopback() || allowed
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_loopback_unless_the_user_insists() {
-        let local = SocketAddr::from(([127, 0, 0, 1], 0));
-        let open = SocketAddr::from(([0, 0, 0, 0], 0));
-        assert!(may_bind(local, false));
-        assert!(!may_bind(open, false));
-        assert!(may_bind(open, true));
-    }
 
     #[test]
     fn the_socket_is_bound_once_and_a_taken_port_is_an_error() {

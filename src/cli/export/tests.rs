@@ -213,3 +213,15 @@ fn the_file_is_the_users_alone_even_if_it_was_not() {
     assert_eq!(std::fs::read(&path).unwrap(), b"new");
     assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
 }
+
+#[test]
+fn what_is_no_file_keeps_its_mode() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("fifo");
+    assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    // Without a reader opening would wait for one.
+    let _reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+    private(&path).unwrap().write_all(b"new").unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+}

@@ -206,6 +206,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
         home: home.clone(),
         token,
         sessions: Default::default(),
+        peaks: Default::default(),
         journal: journal.clone(),
         health: health.clone(),
         edge: edge_monitor::Board::default(),

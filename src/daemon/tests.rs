@@ -152,6 +152,7 @@ async fn a_restart_of_the_meter_keeps_its_tap() {
         home: home.clone(),
         token: Token::random().unwrap(),
         sessions: Default::default(),
+        peaks: Default::default(),
         journal: Journal::disabled(),
         health: health.clone(),
         edge: edge_monitor::Board::default(),

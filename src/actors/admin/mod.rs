@@ -7,6 +7,7 @@ pub mod auth;
 mod bypass;
 mod dashboard;
 pub mod dto;
+pub mod metrics;
 mod money;
 mod port;
 pub mod problem;

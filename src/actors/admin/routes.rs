@@ -20,6 +20,7 @@ use super::dto::{
     ActorAnswer, ActorsAnswer, CheckAnswer, EdgeAnswer, EventsQuery, HealthAnswer, HealthStatus,
     LedgerAnswer, ReadyAnswer, StatusAnswer,
 };
+use super::metrics::{self, Peaks};
 use super::problem::Problem;
 use super::session::{COOKIE as COOKIE_NAME, KEY_HEADER, Sessions, cookie};
 use super::{bypass, dashboard, money, projects, rows, sse};
@@ -42,6 +43,7 @@ pub struct Api {
     pub home: Home,
     pub token: Token,
     pub sessions: Sessions,
+    pub peaks: Peaks,
     pub health: health::Board,
     pub edge: edge_monitor::Board,
     pub meter: Meter,
@@ -72,7 +74,7 @@ impl Api {
         }
     }
 
-    fn health(&self, checks: &[health::Check]) -> (HealthAnswer, Vec<CheckAnswer>) {
+    pub(super) fn health(&self, checks: &[health::Check]) -> (HealthAnswer, Vec<CheckAnswer>) {
         let reasons = health::reasons(checks);
         let status = if reasons.is_empty() { HealthStatus::Ok } else { HealthStatus::Degraded };
         let answer = HealthAnswer {
@@ -120,6 +122,7 @@ pub fn app(
         )
         .service(resource("/health", web::get().to(get_health)))
         .service(resource("/readyz", web::get().to(get_ready)))
+        .service(resource("/metrics", web::get().to(metrics::get_metrics)))
         .service(resource("/openapi.json", web::get().to(get_openapi)))
         .service(resource("/v1/status", web::get().to(get_status)))
         .service(resource("/v1/actors", web::get().to(get_actors)))
@@ -161,7 +164,7 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
         license(name = "Apache-2.0")
     ),
     paths(
-        get_health, get_ready, get_openapi, get_status, get_actors, rows::get_requests,
+        get_health, get_ready, metrics::get_metrics, get_openapi, get_status, get_actors, rows::get_requests,
         rows::get_stats, rows::get_coverage, rows::get_flush, get_events, bypass::get_bypass,
         bypass::delete_bypass, money::get_pricing, money::get_quotas, money::get_budgets, projects::get_projects,
         dashboard::post_code, dashboard::post_session, dashboard::delete_session

@@ -41,6 +41,7 @@ pub(super) fn bench() -> Bench {
         instance: Uuid::new_v4(),
         token: Token::load_or_create(&home).unwrap(),
         sessions: Default::default(),
+        peaks: Default::default(),
         home,
         health: Board::default(),
         edge: Default::default(),
@@ -212,6 +213,8 @@ async fn refusals_are_problem_documents() {
     let table = [
         (get("/v1/status"), 401, "unauthorized"),
         (get("/v1/nothing"), 401, "unauthorized"),
+        (get("/metrics"), 401, "unauthorized"),
+        (bench.authorized("/metrics").method(Method::POST), 405, "method"),
         (bench.authorized("/v1/nothing"), 404, "not-found"),
         (TestRequest::post().uri("/health").insert_header(("host", "localhost")), 405, "method"),
         (TestRequest::get().uri("/health"), 421, "foreign-host"),
@@ -303,6 +306,28 @@ async fn requests_come_newest_first_in_pages_that_fit_together() {
     let (_, _, status) = bench.ask(bench.authorized("/v1/status")).await;
     assert_eq!(status["ledger"]["queued"], 0);
     assert_eq!(status["ledger"]["lost"], 0);
+}
+
+#[actix_web::test]
+async fn metrics_go_up_with_each_request() {
+    let bench = bench();
+    let app = test::init_service(routes::app(Arc::clone(&bench.api))).await;
+    let requests = async || {
+        let response = app.call(bench.authorized("/metrics").to_request()).await.unwrap();
+        let kind = response.headers().get("content-type").unwrap().to_str().unwrap();
+        assert_eq!(kind, "text/plain; version=0.0.4; charset=utf-8");
+        let text = String::from_utf8(test::read_body(response).await.to_vec()).unwrap();
+        let sample = "halton_meter_requests_total{provider=\"anthropic\"} ";
+        text.lines().find_map(|line| line.strip_prefix(sample)?.parse::<u64>().ok())
+    };
+    assert_eq!(requests().await, None);
+    for n in 1..=2 {
+        let now = Timestamp::now();
+        bench.api.meter.intake().record(Row { started_at: now, ..row(n, true) });
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        assert!(bench.api.meter.intake().flush(deadline));
+        assert_eq!(requests().await, Some(n as u64));
+    }
 }
 
 #[actix_web::test]

@@ -65,8 +65,13 @@ fn leave(
 ) -> Result<Option<Vec<String>>, String> {
     // A service that says nothing is ours if any is likely to be.
     let blind = home.proxy_managed().exists() || proxy.leads_to().contains(&edge.to_string());
-    let off = proxy.off_where_it_leads_to(edge, blind).map_err(|e| e.to_string())?;
-    Ok(Some(off).filter(|services| !services.is_empty()))
+    // What `init` led to a port that is no longer the configured one is as dead.
+    let led = SystemState::read(home).and_then(|s| s.edge).filter(|led| *led != edge);
+    let mut off = BTreeSet::new();
+    for edge in [edge].into_iter().chain(led) {
+        off.extend(proxy.off_where_it_leads_to(edge, blind).map_err(|e| e.to_string())?);
+    }
+    Ok(Some(off.into_iter().collect()).filter(|services: &Vec<_>| !services.is_empty()))
 }
 
 /// For the daemon's way out: what leads to the edge is as `init` found it. Nothing is touched that
@@ -230,7 +235,7 @@ mod tests {
     /// Leads to the edge or not; says what it was asked.
     struct Asked {
         leads: bool,
-        blind: Mutex<Vec<bool>>,
+        asked: Mutex<Vec<(u16, bool)>>,
     }
 
     impl SystemProxy for Asked {
@@ -244,10 +249,10 @@ mod tests {
 
         fn off_where_it_leads_to(
             &self,
-            _edge: SocketAddr,
+            edge: SocketAddr,
             blind: bool,
         ) -> Result<Vec<String>, platform::SystemProxyError> {
-            self.blind.lock().unwrap().push(blind);
+            self.asked.lock().unwrap().push((edge.port(), blind));
             Ok(Vec::new())
         }
     }
@@ -259,13 +264,17 @@ mod tests {
         home.create().unwrap();
         let edge = ([127, 0, 0, 1], 8081).into();
         let asked = |leads| {
-            let proxy = Asked { leads, blind: Mutex::default() };
+            let proxy = Asked { leads, asked: Mutex::default() };
             assert_eq!(leave(&proxy, &home, edge), Ok(None));
-            proxy.blind.into_inner().unwrap()
+            proxy.asked.into_inner().unwrap()
         };
-        assert_eq!((asked(false), asked(true)), (vec![false], vec![true]));
+        assert_eq!(asked(false), [(8081, false)]);
+        assert_eq!(asked(true), [(8081, true)]);
         std::fs::write(home.proxy_managed(), "").unwrap();
-        assert_eq!(asked(false), [true]);
+        assert_eq!(asked(false), [(8081, true)]);
+        let led = SystemState { edge: Some(([127, 0, 0, 1], 9090).into()), ..Default::default() };
+        std::fs::write(home.system_state(), led.to_json()).unwrap();
+        assert_eq!(asked(false), [(8081, true), (9090, true)], "another port since");
     }
 
     #[tokio::test]

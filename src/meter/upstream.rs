@@ -19,6 +19,7 @@ use super::trust::{Trust, noting_certificate_request};
 use crate::config;
 use crate::dial::{DialError, dial};
 use crate::handover::Decline;
+use crate::platform;
 
 /// An established connection to a provider that passed our check.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ pub async fn connect(
     let tcp = dial(config, target.host, target.port, target.dial_deadline).await?;
     let handshake = noting(TlsConnector::from(client).connect(name, tcp));
     let handshake = timeout(target.tls_deadline, handshake);
-    let done = if SYSTEM_JUDGES { elsewhere(handshake).await? } else { handshake.await };
+    let done = if platform::is_macos() { elsewhere(handshake).await? } else { handshake.await };
     let (result, asked) = done.map_err(|_| UpstreamError::TlsTimeout)?;
     // Asked and refused, or asked and let through without one: in both cases a client that has a
     // certificate must be able to show it.
@@ -99,10 +100,8 @@ pub async fn connect(
     Ok(Upstream { tls: Box::new(tls), alpn })
 }
 
-/// macOS asks a service about each certificate, which may ask the network.
-const SYSTEM_JUDGES: bool = cfg!(target_os = "macos");
-
-/// Runs what may block on a thread of its own: the streams of this one go on meanwhile.
+/// Runs what may block on a thread of its own: the streams of this one go on meanwhile. macOS asks a
+/// service about each certificate, which may ask the network.
 async fn elsewhere<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, UpstreamError> {

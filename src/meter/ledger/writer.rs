@@ -116,6 +116,8 @@ const IDLE: Duration = Duration::from_secs(2);
 /// time.
 const LOOKS: Duration = Duration::from_secs(2);
 const LOOK_SHARE: u32 = 1000;
+/// On a machine that is too busy for that, too.
+const LOOKS_AT_LEAST: Duration = Duration::from_secs(20);
 
 struct Worker {
     config: WriterConfig,
@@ -250,7 +252,7 @@ impl Worker {
             return Ok(());
         }
         let seen = schema::look(&self.config.path);
-        self.next_look = now + LOOKS.max(now.elapsed() * LOOK_SHARE);
+        self.next_look = now + (now.elapsed() * LOOK_SHARE).clamp(LOOKS, LOOKS_AT_LEAST);
         match seen {
             Err(e) if Fault::of(&e) == Fault::Corrupt => Err(e),
             Ok(()) | Err(_) => Ok(()),

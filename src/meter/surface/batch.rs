@@ -74,29 +74,28 @@ impl Reader for Batch {
 pub(super) struct Inline {
     model: Option<String>,
     parts: Vec<UsagePart>,
+    cut: bool,
 }
 
 impl Reader for Inline {
     fn unit(&mut self, _event: Option<&str>, found: &Found) {
         let model = found.text(Field::InlineModel);
         self.model = model.map(|name| name.trim_start_matches("models/").to_owned());
-        // Told in two places, the same in both.
+        // Told in two places, the same in both: where the second has begun, the first is whole.
+        let [one, other] = [Field::InlineUsage, Field::DoneUsage]
+            .map(|place| found.all(place as usize).filter(|u| u.is_object()).collect::<Vec<_>>());
+        self.cut = found.is_cut() && (one.is_empty() || other.is_empty());
         self.parts.clear();
-        for place in [Field::InlineUsage, Field::DoneUsage] {
-            let each = found.all(place as usize).filter(|usage| usage.is_object());
-            if self.parts.is_empty() {
-                each.for_each(|usage| {
-                    let tokens = gemini::tokens(usage, false);
-                    UsagePart { tokens, ..UsagePart::default() }.add_to(&mut self.parts);
-                });
-            }
+        for usage in if other.len() > one.len() { other } else { one } {
+            let tokens = gemini::tokens(usage, false);
+            UsagePart { tokens, ..UsagePart::default() }.add_to(&mut self.parts);
         }
     }
 
     fn reading(&self) -> Reading {
         Reading {
             model: self.model.clone(),
-            usage: of_parts(&self.parts, true),
+            usage: of_parts(&self.parts, !self.cut),
             deferred: !self.parts.is_empty(),
             ..Reading::default()
         }

@@ -151,4 +151,18 @@ fn a_batch_of_geminis_counts_where_its_answers_are() {
     assert_eq!(long.row().cost_nanousd, Some(187_500_000), "{:?}", long.row());
     let other = Case { host: "api.openai.com", ..poll(&output, "") };
     assert!(!other.row().billable);
+    // More than is kept of a document: what is known is not all.
+    let one = r#"{"response":{"usageMetadata":{"promptTokenCount":1,"totalTokenCount":1}}}"#;
+    let many = |count| {
+        let all = vec![one; count].join(",");
+        format!("{{\"inlinedResponses\":{{\"inlinedResponses\":[{all}]}}}}")
+    };
+    let usage = |count, both: bool| {
+        let response = if both { format!(",\"response\":{}", many(count)) } else { String::new() };
+        let row = poll(&format!(",\"output\":{}", many(count)), &response).row();
+        (row.tokens.input, row.usage)
+    };
+    assert_eq!(usage(3000, true), (Some(3000), UsageState::Reported), "told twice, once wholly");
+    assert_eq!(usage(3000, false), (Some(3000), UsageState::Reported));
+    assert_eq!(usage(5000, false).1, UsageState::Partial);
 }

@@ -35,28 +35,37 @@ const MAX_SPARE: usize = 4096;
 
 /// The values found in one document, in order.
 #[derive(Clone, Debug, Default)]
-pub struct Found(Vec<(usize, Value)>);
+pub struct Found {
+    values: Vec<(usize, Value)>,
+    cut: bool,
+}
 
 impl Found {
     /// The last value at the path with this index in [`Paths::new`]; `null` counts as absent.
     #[must_use]
     pub fn last(&self, index: usize) -> Option<&Value> {
-        self.0.iter().rev().find(|(i, v)| *i == index && !v.is_null()).map(|(_, v)| v)
+        self.values.iter().rev().find(|(i, v)| *i == index && !v.is_null()).map(|(_, v)| v)
     }
 
     pub fn all(&self, index: usize) -> impl Iterator<Item = &Value> {
-        self.0.iter().filter(move |(i, _)| *i == index).map(|(_, v)| v)
+        self.values.iter().filter(move |(i, _)| *i == index).map(|(_, v)| v)
     }
 
     /// Takes in what was found otherwise, in place of an earlier one.
     pub fn set(&mut self, index: usize, value: Value) {
-        self.0.retain(|(known, _)| *known != index);
-        self.0.push((index, value));
+        self.values.retain(|(known, _)| *known != index);
+        self.values.push((index, value));
     }
 
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.values.is_empty()
+    }
+
+    /// There was more than is kept of one document.
+    #[must_use]
+    pub fn is_cut(&self) -> bool {
+        self.cut
     }
 }
 
@@ -306,10 +315,12 @@ impl Scanner {
     /// A value starts here; is it one that is wanted?
     fn begin_value(&mut self) {
         self.begun = true;
-        let full = self.found.0.len() >= MAX_VALUES || self.total >= MAX_TOTAL;
-        if let Some(path) = self.next_place().and_then(|place| self.paths.path(place))
-            && !full
-        {
+        let full = self.found.values.len() >= MAX_VALUES || self.total >= MAX_TOTAL;
+        if let Some(path) = self.next_place().and_then(|place| self.paths.path(place)) {
+            if full {
+                self.found.cut = true;
+                return;
+            }
             let mut bytes = std::mem::take(&mut self.spare);
             bytes.reserve(SHORT);
             self.capture = Some(Capture { path, bytes, depth: 0, overflow: false });
@@ -322,7 +333,7 @@ impl Scanner {
             if !capture.overflow
                 && let Some(value) = value(&capture.bytes)
             {
-                self.found.0.push((capture.path, value));
+                self.found.values.push((capture.path, value));
             }
             if capture.bytes.capacity() <= MAX_SPARE {
                 capture.bytes.clear();
@@ -340,8 +351,9 @@ impl Scanner {
         self.begun = false;
         self.total = 0;
         sink(&mut self.found);
-        self.found.0.clear();
-        self.found.0.shrink_to(FEW);
+        self.found.cut = false;
+        self.found.values.clear();
+        self.found.values.shrink_to(FEW);
     }
 
     fn end_key(&mut self) {

@@ -7,9 +7,9 @@ fn scan(paths: &[&'static str], chunks: &[&[u8]]) -> Vec<Vec<(usize, Value)>> {
     let mut scanner = Scanner::new(Paths::new(paths));
     let mut documents = Vec::new();
     for chunk in chunks {
-        scanner.feed(chunk, &mut |found| documents.push(std::mem::take(&mut found.0)));
+        scanner.feed(chunk, &mut |found| documents.push(std::mem::take(&mut found.values)));
     }
-    scanner.finish(&mut |found| documents.push(std::mem::take(&mut found.0)));
+    scanner.finish(&mut |found| documents.push(std::mem::take(&mut found.values)));
     documents
 }
 
@@ -64,6 +64,13 @@ fn values_and_keys_over_the_cap_are_left_out() {
 fn many_values_are_capped() {
     let text = format!("{{\"list\":[{}]}}", vec!["{\"t\":1}"; 2 * MAX_VALUES].join(","));
     assert_eq!(scan(PATHS, &[text.as_bytes()])[0].len(), MAX_VALUES);
+    let mut cut = Vec::new();
+    let mut scanner = Scanner::new(Paths::new(PATHS));
+    let next = b"{\"a\":1}";
+    for bytes in [next, text.as_bytes(), next] {
+        scanner.feed(bytes, &mut |found| cut.push(found.is_cut()));
+    }
+    assert_eq!(cut, [false, true, false]);
 }
 
 proptest! {

@@ -9,5 +9,7 @@ if ! cargo nextest --version >/dev/null 2>&1; then
   cargo install --quiet --locked cargo-nextest
 fi
 tools/clients.sh
-cargo nextest run --profile ci --locked "$@"
+# Many of them wait for a process or a deadline most of the time.
+threads=$(($(getconf _NPROCESSORS_ONLN) * 3 / 2))
+cargo nextest run --profile ci --locked --test-threads "$threads" "$@"
 [ $# -gt 0 ] || cargo test --locked --doc --quiet

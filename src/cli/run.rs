@@ -108,8 +108,7 @@ fn prepare(ctx: &Context) -> Ready {
 fn better_without_us(ctx: &Context) -> Option<String> {
     let present = env::present();
     let own = upstream::of_environment(&present, ctx.loaded.config.edge.addr());
-    let unusable = own.as_ref().filter(|own| !own.usable());
-    if let Some(own) = unusable {
+    if let Some(own) = own.as_ref().filter(|own| !own.usable()) {
         return Some(format!(
             "we can't go through your own proxy ({own}), only through http:// ones"
         ));

@@ -1,11 +1,16 @@
 """usage: sockets.py websockets|websockets-plain|responses|realtime MODEL PROMPT
 
-Three responses on one WebSocket, after a warm-up where there is such a thing."""
+Three responses on one WebSocket, after a warm-up where there is such a thing.
+
+Asynchronous: the libraries' blocking clients read and write one TLS session from two threads, which
+OpenSSL does not allow, and hang now and then, whatever they are connected to."""
+import asyncio
+import faulthandler
 import json
+import signal
 import sys
 
-import openai
-
+faulthandler.register(signal.SIGTERM, chain=True)
 mode, model, prompt = sys.argv[1:4]
 KEY = "dummy-key"
 
@@ -19,10 +24,10 @@ def create(previous=None, **more):
     return ask
 
 
-def listen(messages):
+async def listen(messages):
     """The text and the id of one response."""
     text = ""
-    for message in messages:
+    async for message in messages:
         kind = message["type"]
         if kind == "response.output_text.delta":
             text += message["delta"]
@@ -33,51 +38,63 @@ def listen(messages):
     return "closed", None
 
 
-def bare():
-    from websockets.sync.client import connect
+async def read(socket):
+    """Its messages; unlike an iterator of its own, this one may be left and taken up again."""
+    while True:
+        yield json.loads(await socket.recv())
+
+
+async def bare():
+    from websockets.asyncio.client import connect
 
     compression = None if mode.endswith("plain") else "deflate"
     url = "wss://api.openai.com/v1/responses"
     headers = {"Authorization": f"Bearer {KEY}"}
-    with connect(url, additional_headers=headers, compression=compression) as socket:
-        messages = (json.loads(message) for message in socket)
-        socket.send(json.dumps(create(generate=False)))
-        _, previous = listen(messages)
+    async with connect(url, additional_headers=headers, compression=compression) as socket:
+        await socket.send(json.dumps(create(generate=False)))
+        _, previous = await listen(read(socket))
         texts = []
         for turn in range(3):
             text = json.dumps(create(previous))
             # Once in fragments, with a ping before them.
             if turn == 1:
-                socket.ping().wait(60)
+                await asyncio.wait_for(await socket.ping(), 60)
                 third = len(text) // 3
-                socket.send(iter([text[:third], text[third : 2 * third], text[2 * third :]]))
+                await socket.send(iter([text[:third], text[third : 2 * third], text[2 * third :]]))
             else:
-                socket.send(text)
-            said, previous = listen(messages)
+                await socket.send(text)
+            said, previous = await listen(read(socket))
             texts.append(said)
         return texts
 
 
-def sdk():
-    client = openai.OpenAI(api_key=KEY, max_retries=0)
+async def events(connection):
+    while True:
+        yield (await connection.recv()).to_dict()
+
+
+async def sdk():
+    import openai
+
+    client = openai.AsyncOpenAI(api_key=KEY, max_retries=0)
     texts, previous = [], None
     if mode == "responses":
         connecting = client.responses.connect()
     else:
         connecting = client.realtime.connect(model=model)
-    with connecting as connection:
-        messages = (event.to_dict() for event in connection)
+    async with connecting as connection:
         for _ in range(3):
             if mode == "responses":
-                connection.send(create(previous))
+                await connection.send(create(previous))
             else:
                 content = [{"type": "input_text", "text": prompt}]
                 item = {"type": "message", "role": "user", "content": content}
-                connection.send({"type": "conversation.item.create", "item": item})
-                connection.send({"type": "response.create", "response": {}})
-            said, previous = listen(messages)
+                await connection.send({"type": "conversation.item.create", "item": item})
+                await connection.send({"type": "response.create", "response": {}})
+            said, previous = await listen(events(connection))
             texts.append(said)
     return texts
 
 
-print(json.dumps({"texts": bare() if mode.startswith("websockets") else sdk()}))
+texts = asyncio.run(bare() if mode.startswith("websockets") else sdk())
+print(json.dumps({"texts": texts}))

@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::origin::{Origin, Root, Setup};
-use crate::programs::{CA_VARS, Program, clean, show};
+use crate::programs::{CA_VARS, Program, clean, in_time, show};
 
 /// No test waits longer for one thing. Generous: it only bounds a failure.
 pub const DEADLINE: Duration = Duration::from_secs(40);
@@ -100,7 +100,7 @@ impl Stand {
     }
 
     pub fn halton(&self, args: &[&str]) -> Output {
-        self.command(args).output().expect("halton-meter runs")
+        in_time(&mut self.command(args))
     }
 
     /// Like `halton`, but it must succeed.
@@ -112,13 +112,13 @@ impl Stand {
 
     /// `halton-meter run -- PROGRAM`, in the environment of a user who set nothing.
     pub fn run(&self, program: &Program) -> Output {
-        self.run_command(program).output().expect("halton-meter runs")
+        in_time(&mut self.run_command(program))
     }
 
     /// The same for a user whose own CA variables name the origin's root, so that the client works
     /// unmetered too.
     pub fn run_trusting(&self, program: &Program) -> Output {
-        self.trusting(program).output().expect("halton-meter runs")
+        in_time(&mut self.trusting(program))
     }
 
     pub fn trusting(&self, program: &Program) -> Command {
@@ -324,11 +324,20 @@ pub fn free_ports<const N: usize>() -> [SocketAddr; N] {
     [(); N].map(|()| held_port()).map(|held| held.local_addr().expect("its address"))
 }
 
+/// Tests that run at the same time look in places of their own: a port of one of them may be unused
+/// for a while, between here and its use or while its process is started anew.
 fn held_port() -> TcpListener {
+    const SLOTS: u16 = 32;
+    const SLOT_PORTS: u16 = 18_000 / SLOTS;
+    let slot = std::env::var("NEXTEST_TEST_GLOBAL_SLOT").ok().and_then(|slot| slot.parse().ok());
+    let (first, ports) = match slot {
+        Some(slot @ 0..SLOTS) => (12_000 + slot * SLOT_PORTS, SLOT_PORTS),
+        Some(_) | None => (12_000, 18_000),
+    };
     for _ in 0..200 {
         let mut random = [0; 2];
         getrandom::fill(&mut random).expect("random");
-        let port = 12_000 + u16::from_ne_bytes(random) % 18_000;
+        let port = first + u16::from_ne_bytes(random) % ports;
         let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         if let Ok(held) = TcpListener::bind(addr) {
             return held;

@@ -1,8 +1,11 @@
 //! The real clients, as commands. None of them needs the product to run.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 /// Models whose prices the tests know.
@@ -22,6 +25,10 @@ pub const CA_VARS: [&str; 6] = [
 
 /// What the origin says, whichever provider it plays.
 pub const TEXT: &str = "Good day from the origin ✓";
+
+/// No program runs longer, curl's own limit included. Below the limit of a test, so that it can still
+/// say what was going on.
+const PATIENCE: Duration = Duration::from_secs(200);
 
 /// A program with its arguments, to be run directly or by the product.
 #[derive(Clone, Debug)]
@@ -62,8 +69,26 @@ impl Program {
             command.env(name, ca_file);
         }
         command.envs(self.env.iter().map(|(k, v)| (k, v)));
-        command.output().expect("the client runs")
+        in_time(&mut command)
     }
+}
+
+/// Runs it to its end. One that hangs is asked to end, which a client of ours answers with its stacks
+/// on stderr, and its status says so.
+pub fn in_time(command: &mut Command) -> Output {
+    let command = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().expect("the program runs");
+    let pid = i32::try_from(child.id()).ok().and_then(Pid::from_raw).expect("a pid");
+    let (ended, end) = channel::<()>();
+    let watcher = std::thread::spawn(move || {
+        if let Err(RecvTimeoutError::Timeout) = end.recv_timeout(PATIENCE) {
+            let _ = kill_process(pid, Signal::TERM);
+        }
+    });
+    let output = child.wait_with_output().expect("its output");
+    drop(ended);
+    watcher.join().expect("the watcher");
+    output
 }
 
 /// Nothing of the developer's own environment reaches a client but the search path.

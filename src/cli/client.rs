@@ -89,9 +89,14 @@ pub fn edge_serves(ctx: &Context) -> Option<SocketAddr> {
     door::ask(&ctx.home.edge_socket(), NEAR).ok()?.local_addr().ok()
 }
 
-/// What the edge with this pid says of itself.
+/// What the edge with this pid says of itself, on the configured port.
 pub fn edge_status(ctx: &Context, pid: u32, patience: Duration) -> Option<Value> {
-    let (_, body) = get(ctx.loaded.config.edge.addr(), "/health", None, patience).ok()?;
+    edge_status_at(ctx.loaded.config.edge.addr(), pid, patience)
+}
+
+/// The same for the edge that serves there.
+pub fn edge_status_at(edge: SocketAddr, pid: u32, patience: Duration) -> Option<Value> {
+    let (_, body) = get(edge, "/health", None, patience).ok()?;
     (body.get("pid").and_then(Value::as_u64) == Some(u64::from(pid))).then_some(body)
 }
 

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 
-use super::{Context, Exit, Failure, client, lifecycle};
+use super::{Context, Exit, Failure, client, lifecycle, say};
 use crate::config::NoProxy;
 use crate::home::{Home, PidLock};
 use crate::meter::ca::Ca;
@@ -73,13 +74,16 @@ enum Shell {
 
 pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let present = present();
-    let edge = ctx.loaded.config.edge.addr();
-    let down = args.if_up && !answers(ctx);
+    let configured = ctx.loaded.config.edge.addr();
+    // Nobody answers where an edge that was started earlier is going to be.
+    let edge = client::edge_serves(ctx).unwrap_or(configured);
+    let down = args.if_up && !answers(ctx, edge);
     if args.unset || down {
         // A shell that got ours from its session is better off without them; what else is there stays.
         let ours = |name: &&str| {
             let value = present.get(*name).map_or("", String::as_str);
-            value == format!("http://{edge}") || Path::new(value).starts_with(ctx.home.path())
+            [edge, configured].iter().any(|addr| value == format!("http://{addr}"))
+                || Path::new(value).starts_with(ctx.home.path())
         };
         for name in names().filter(|name| args.unset || ours(name)) {
             match args.shell {
@@ -93,6 +97,9 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
     ctx.home.create()?;
     prepare_ca(ctx)?;
     let vars = variables(&present, edge, &ctx.home, &union_bundle);
+    if edge != configured && !args.if_up {
+        say(lifecycle::elsewhere(ctx, edge));
+    }
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&vars).map_err(anyhow::Error::from)?)?;
         return Ok(Exit::OK);
@@ -129,9 +136,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 }
 
 /// Our edge lives, and says so at once.
-fn answers(ctx: &Context) -> bool {
+fn answers(ctx: &Context, edge: SocketAddr) -> bool {
     let pid = PidLock::holder(&ctx.home.pid_file("edge")).ok().flatten();
-    pid.is_some_and(|pid| client::edge_status(ctx, pid, IF_UP).is_some())
+    pid.is_some_and(|pid| client::edge_status_at(edge, pid, IF_UP).is_some())
 }
 
 /// Makes sure that the CA and the bundle are there before a program is pointed at them.
@@ -160,7 +167,7 @@ pub fn prepare_ca(ctx: &Context) -> Result<(), Failure> {
 /// the user's own setting stays).
 pub fn variables(
     present: &BTreeMap<String, String>,
-    edge: std::net::SocketAddr,
+    edge: SocketAddr,
     home: &Home,
     union: &dyn Fn(&Home, &Path) -> Option<PathBuf>,
 ) -> BTreeMap<String, String> {
@@ -200,10 +207,7 @@ pub fn variables(
 }
 
 /// The proxy that the user had before us, unless it is us.
-pub fn foreign_proxy(
-    present: &BTreeMap<String, String>,
-    edge: std::net::SocketAddr,
-) -> Option<&str> {
+pub fn foreign_proxy(present: &BTreeMap<String, String>, edge: SocketAddr) -> Option<&str> {
     let ours = |url: &str| {
         crate::config::UpstreamProxy::parse(url).is_some_and(|p| {
             p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host, p.port)

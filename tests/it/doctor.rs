@@ -154,6 +154,15 @@ fn an_edge_on_the_port_of_before_is_recognised_and_moved() {
     assert_eq!(run.stdout, b"proxy=\n", "{}", show(&run));
     assert!(String::from_utf8_lossy(&run.stderr).contains(how), "{}", show(&run));
 
+    // A shell goes where somebody answers.
+    for args in [&["env"][..], &["env", "--if-up"]] {
+        let env = stand.must(args);
+        let text = String::from_utf8_lossy(&env.stdout).into_owned();
+        assert!(text.contains(&format!("export HTTPS_PROXY='http://{before}'\n")), "{text}");
+        let said = String::from_utf8_lossy(&env.stderr);
+        assert_eq!(said.contains(how), args.len() == 1, "{said}");
+    }
+
     let stopped = stand.must(&["edge", "stop"]);
     let said = String::from_utf8_lossy(&stopped.stderr).into_owned();
     assert!(said.contains(&before.to_string()), "who points there: {said}");

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::anthropic::Messages;
 use super::count::plus;
 use super::scan::Found;
+use super::tools::ToolCalls;
 use super::{Field, Reader, Reading, gemini, openai_chat, openai_responses, state};
 use crate::meter::usage::{Tokens, Usage, UsagePart};
 
@@ -16,7 +17,7 @@ const MAX_PARTS: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     parts: Vec<UsagePart>,
-    searches: Option<u64>,
+    tools: ToolCalls,
     /// There were more than [`MAX_PARTS`].
     cut: bool,
 }
@@ -48,10 +49,11 @@ impl Reader for Batch {
                 let model = part.model.or_else(|| model.map(str::to_owned));
                 self.add(UsagePart { model, geo: line.geo.clone(), ..part });
             }
-            self.searches = plus(self.searches, line.web_searches);
+            self.tools.searches = plus(self.tools.searches, line.web_searches);
         } else if let Some(usage) = found.field(Field::BodyUsage) {
             let model = found.text(Field::BodyModel).map(str::to_owned);
             self.add(UsagePart { model, tokens: openai(usage), ..UsagePart::default() });
+            self.tools.add(found, Field::BodyOutputType, Field::BodyActionType);
         }
     }
 
@@ -60,7 +62,8 @@ impl Reader for Batch {
             model: self.common(|part| &part.model),
             usage: Usage {
                 geo: self.common(|part| &part.geo),
-                web_searches: self.searches,
+                web_searches: self.tools.searches,
+                counts: self.tools.counts.clone(),
                 ..of_parts(&self.parts, !self.cut)
             },
             deferred: !self.parts.is_empty(),

@@ -27,6 +27,7 @@ mod route;
 pub mod scan;
 mod sniff;
 pub(crate) mod socket;
+mod tools;
 
 pub use error::{class_of_error, class_of_status};
 pub use kind::Kind;
@@ -198,6 +199,8 @@ wanted! {
     ResultModel = "result.message.model",
     BodyUsage = "response.body.usage",
     BodyModel = "response.body.model",
+    BodyOutputType = "response.body.output[].type",
+    BodyActionType = "response.body.output[].action.type",
     Searches = "candidates[].groundingMetadata.webSearchQueries",
     WrappedSearches = "response.candidates[].groundingMetadata.webSearchQueries",
     Meta = "meta",

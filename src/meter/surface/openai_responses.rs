@@ -2,16 +2,14 @@
 
 use serde_json::Value;
 
-use super::count::{count, minus, plus, text};
+use super::count::{count, minus, text};
 use super::error::in_stream;
 use super::openai_chat::{self, copilot_cost, cost};
 use super::scan::Found;
+use super::tools::ToolCalls;
 use super::{Field, Reader, Reading, keep, socket, state};
 use crate::meter::quota;
-use crate::meter::usage::{Cached, Counts, Tokens, Usage};
-
-/// What a web search call does besides searching; no other tool's action is called so.
-const PAGE_ACTIONS: [&str; 3] = ["open_page", "find_in_page", "find"];
+use crate::meter::usage::{Cached, Tokens, Usage};
 
 /// Usage comes with the terminal event, or in the document.
 #[derive(Debug, Default)]
@@ -20,8 +18,7 @@ pub(super) struct Responses {
     id: Option<String>,
     tier: Option<String>,
     usage: Option<Value>,
-    searches: Option<u64>,
-    counts: Counts,
+    tools: ToolCalls,
     copilot_cost: Option<i64>,
     /// Asked for earlier, in the background: the usage is told to whoever reads it.
     background: bool,
@@ -48,7 +45,7 @@ impl Reader for Responses {
                 // Only here the tier is the one that was billed.
                 keep(&mut self.tier, found.text(Field::ResponseTier));
                 self.take(found.field(Field::ResponseUsage));
-                self.tools(found, Field::ResponseOutputType, Field::ResponseActionType);
+                self.tools.add(found, Field::ResponseOutputType, Field::ResponseActionType);
                 self.copilot_cost = copilot_cost(found).or(self.copilot_cost);
                 self.note_background(found.field(Field::ResponseBackground));
                 self.over = true;
@@ -85,7 +82,7 @@ impl Reader for Responses {
         if self.images {
             tokens.image_output = tokens.image_output.or(tokens.output);
         }
-        let mut counts = self.counts.clone();
+        let mut counts = self.tools.counts.clone();
         // Transcriptions are billed by one or the other; Mistral tells both, and bills seconds.
         let seconds =
             |usage| count(usage, &["seconds"]).or(count(usage, &["prompt_audio_seconds"]));
@@ -103,7 +100,7 @@ impl Reader for Responses {
                     .tier
                     .clone()
                     .or_else(|| text(usage?, &["service_tier"]).map(str::to_owned)),
-                web_searches: self.searches,
+                web_searches: self.tools.searches,
                 counts,
                 provider_cost_nanousd: self.copilot_cost.or_else(|| cost(usage?)),
                 ..Usage::default()
@@ -122,7 +119,7 @@ impl Responses {
         keep(&mut self.id, found.text(Field::Id));
         keep(&mut self.tier, found.text(Field::ServiceTier));
         self.take(found.field(Field::Usage));
-        self.tools(found, Field::OutputType, Field::ActionType);
+        self.tools.add(found, Field::OutputType, Field::ActionType);
         self.copilot_cost = copilot_cost(found).or(self.copilot_cost);
         self.note_background(found.field(Field::Background));
         if let Some(error) = found.field(Field::Error) {
@@ -140,28 +137,6 @@ impl Responses {
 
     fn note_background(&mut self, flag: Option<&Value>) {
         self.background |= flag.and_then(Value::as_bool) == Some(true);
-    }
-
-    /// Tool calls that are billed by count.
-    fn tools(&mut self, found: &Found, outputs: Field, actions: Field) {
-        let texts = |field: Field| found.all(field as usize).filter_map(Value::as_str);
-        let mut searches = 0_u64;
-        for kind in texts(outputs) {
-            let name = match kind {
-                "web_search_call" => {
-                    searches += 1;
-                    continue;
-                }
-                "file_search_call" => "file_searches",
-                "code_interpreter_call" => "code_runs",
-                "image_generation_call" => "images",
-                _ => continue,
-            };
-            *self.counts.entry(name.to_owned()).or_default() += 1;
-        }
-        // A page that is read is such a call too; what is billed is the search.
-        let read = texts(actions).filter(|action| PAGE_ACTIONS.contains(action)).count() as u64;
-        self.searches = plus(self.searches, Some(searches.saturating_sub(read)).filter(|n| *n > 0));
     }
 }
 

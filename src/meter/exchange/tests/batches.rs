@@ -108,6 +108,26 @@ fn a_line_of_a_batch_is_read_like_the_message_that_it_is() {
 }
 
 #[test]
+fn the_tools_that_a_batch_used_are_counted_as_everywhere() {
+    let line = |output: &str| {
+        format!(
+            r#"{{"id":"b","custom_id":"1","response":{{"body":{{"object":"response","model":"gpt-5.4","output":[{output}],"usage":{{"input_tokens":1000,"output_tokens":0,"total_tokens":1000}}}}}}}}"#
+        )
+    };
+    let search = r#"{"type":"web_search_call","action":{"type":"search"}},{"type":"web_search_call","action":{"type":"open_page"}}"#;
+    let files = r#"{"type":"file_search_call"},{"type":"message"}"#;
+    let lines = [line(search), line(files), line(&format!("{files},{search}")), line("")];
+    let file =
+        Case { host: "api.openai.com", target: "/v1/files/file-1/content", ..results(&lines) };
+    let row = file.row();
+    assert_eq!(row.web_searches, Some(2), "{row:?}");
+    assert_eq!(row.detail.counts.get("file_searches"), Some(&2), "{row:?}");
+    // Half of 2.50 a million; a search is a cent, one of files a quarter of it, in a batch too.
+    let fees = 20_000_000 + 5_000_000;
+    assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(5_000_000 + fees), false), "{row:?}");
+}
+
+#[test]
 fn what_is_kept_of_a_batch_is_bounded_and_says_so() {
     let lines: Vec<String> = (0..300)
         .map(|n| result(&format!("claude-opus-5-5-{}", 20_260_000 + n), r#""input_tokens":1"#))

@@ -132,6 +132,15 @@ pub fn csv_text(text: &str) -> String {
     format!("{quote}{text}")
 }
 
+/// What was paid, what a plan covers and what has no price, apart. Never `$0.00` for what has no price.
+#[must_use]
+pub fn spent(paid: Option<i64>, covered: Option<i64>, unpriced: u64) -> String {
+    let covered = covered.map(|cost| format!("≈{} covered", money(cost)));
+    let unpriced = (unpriced > 0).then(|| format!("{} unpriced", count(unpriced)));
+    let said: Vec<String> = [paid.map(money), covered, unpriced].into_iter().flatten().collect();
+    if said.is_empty() { "–".to_owned() } else { said.join(" + ") }
+}
+
 /// Dollars for people: cents get four decimals, less than a cent four digits that count.
 #[must_use]
 pub fn money(nanousd: impl Into<i128>) -> String {

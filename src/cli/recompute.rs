@@ -11,6 +11,7 @@ use super::range::RangeArgs;
 use super::{Context, Exit, Failure};
 use crate::home::Home;
 use crate::meter::ledger::{Repriced, reprice};
+use crate::meter::row::Billing;
 
 /// Price the requests in the ledger again, by the list and your own prices
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +39,9 @@ struct Change {
     requests: u64,
     before_nanousd: i64,
     after_nanousd: i64,
+    /// What a plan covers; nothing of it is in the other two.
+    before_covered_nanousd: i64,
+    after_covered_nanousd: i64,
     /// Had no price, or have none any more.
     newly_priced: u64,
     newly_unpriced: u64,
@@ -80,6 +84,7 @@ fn recompute(
             Column::number("REQUESTS", 1),
             Column::number("BEFORE", 0),
             Column::number("AFTER", 0),
+            Column::text("COVERED", 2),
             Column::number("NEWLY PRICED", 2),
             Column::number("UNPRICED", 2),
         ]);
@@ -89,6 +94,7 @@ fn recompute(
                 count(change.requests),
                 money(change.before_nanousd),
                 money(change.after_nanousd),
+                covered(change),
                 count(change.newly_priced),
                 count(change.newly_unpriced),
             ]);
@@ -105,13 +111,27 @@ fn recompute(
     Ok(())
 }
 
+fn covered(change: &Change) -> String {
+    let (before, after) = (change.before_covered_nanousd, change.after_covered_nanousd);
+    if (before, after) == (0, 0) {
+        return String::new();
+    }
+    format!("{} → {}", money(before), money(after))
+}
+
 fn note(models: &mut BTreeMap<String, Change>, row: &Repriced) {
     let (before, after) = (row.before.cost_nanousd, row.after.cost_nanousd);
     let model = row.after.model.as_ref().or(row.after.model_requested.as_ref());
     let change = models.entry(model.cloned().unwrap_or_default()).or_default();
     change.requests += 1;
-    change.before_nanousd = change.before_nanousd.saturating_add(before.unwrap_or(0));
-    change.after_nanousd = change.after_nanousd.saturating_add(after.unwrap_or(0));
+    let (was, is) = match row.after.billing {
+        Billing::Metered => (&mut change.before_nanousd, &mut change.after_nanousd),
+        Billing::Subscription => {
+            (&mut change.before_covered_nanousd, &mut change.after_covered_nanousd)
+        }
+    };
+    *was = was.saturating_add(before.unwrap_or(0));
+    *is = is.saturating_add(after.unwrap_or(0));
     change.newly_priced += u64::from(before.is_none() && after.is_some());
     change.newly_unpriced += u64::from(before.is_some() && after.is_none());
 }
@@ -130,6 +150,7 @@ mod tests {
                 provider: "openai".to_owned(),
                 model: Some("gpt-4o-mini".to_owned()),
                 cost_nanousd: if n == 3 { None } else { Some(1_000_000_000) },
+                billing: if n == 2 { Billing::Subscription } else { Billing::Metered },
                 ..row(n, "2026-11-24T00:00:00Z")
             })
             .collect();
@@ -142,7 +163,8 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         let dry = said(true);
-        assert!(dry.contains("gpt-4o-mini") && dry.contains("$2.00"), "{dry}");
+        assert!(dry.contains("gpt-4o-mini") && !dry.contains("$2.00"), "{dry}");
+        assert_eq!(dry.matches("$1.00").count(), 2, "paid and covered, apart: {dry}");
         assert!(dry.ends_with("3 of 3 requests would change.\n"), "{dry}");
         assert!(said(false).ends_with("3 of 3 requests changed.\n"));
         assert_eq!(said(false), "0 of 3 requests changed.\n");

@@ -78,7 +78,7 @@ fn watch(ctx: &Context, mut journal: journal::Tail, ended: &Ended) -> std::io::R
     let live = out.is_terminal();
     let since = Timestamp::now();
     let mut shown = HashSet::new();
-    let mut totals = (0, 0);
+    let mut totals = all_of(&[]);
     while !ended.yet() {
         let mut lines: Vec<String> = journal.poll().iter().map(ToString::to_string).collect();
         // What can't be read now is read the next time.
@@ -102,8 +102,7 @@ fn watch(ctx: &Context, mut journal: journal::Tail, ended: &Ended) -> std::io::R
             let sums =
                 ledger.and_then(|l| l.by_provider(Window { from: since, to: Timestamp::MAX }).ok());
             totals = sums.map_or(totals, |groups| all_of(&groups));
-            let (requests, nanousd) = totals;
-            write!(out, "{requests} requests · {} · Ctrl-C ends", output::money(nanousd))?;
+            write!(out, "{totals} · Ctrl-C ends")?;
         }
         out.flush()?;
         std::thread::sleep(TICK);
@@ -114,11 +113,14 @@ fn watch(ctx: &Context, mut journal: journal::Tail, ended: &Ended) -> std::io::R
     Ok(())
 }
 
-/// Requests that are over, and what they cost or would have.
-fn all_of(groups: &[Group]) -> (u64, i128) {
-    let money = |t: &Totals| [t.cost_nanousd, t.subscription_nanousd].into_iter().flatten();
-    let ended = groups.iter().map(|g| g.totals.requests - g.totals.open).sum();
-    (ended, groups.iter().flat_map(|g| money(&g.totals)).map(i128::from).sum())
+/// Requests that are over, and what they cost.
+fn all_of(groups: &[Group]) -> String {
+    let totals = || groups.iter().map(|group| &group.totals);
+    let sum = |of: fn(&Totals) -> Option<i64>| totals().filter_map(of).reduce(i64::saturating_add);
+    let ended = totals().map(|t| t.requests - t.open).sum();
+    let unpriced = totals().map(|t| t.unpriced).sum();
+    let spent = output::spent(sum(|t| t.cost_nanousd), sum(|t| t.subscription_nanousd), unpriced);
+    format!("{} · {spent}", output::counted(ended, "request"))
 }
 
 #[cfg(test)]
@@ -126,6 +128,7 @@ mod tests {
     use super::*;
     use crate::meter::ledger::fixture::{at, home, row, store};
     use crate::meter::row::{Billing, Completeness, Row};
+    use crate::meter::usage::UsageState;
 
     #[test]
     fn totals_are_of_all_requests() {
@@ -134,12 +137,14 @@ mod tests {
         let mut rows: Vec<Row> = (1..=300).map(|n| row(n, began)).collect();
         rows[0].completeness = Completeness::Open;
         rows[0].cost_nanousd = None;
+        rows[0].usage = UsageState::Absent;
         rows[1].billing = Billing::Subscription;
         rows[2].provider = "openai".to_owned();
         store(&home, &rows);
         let ledger = Ledger::open(&home).unwrap();
         let window = Window { from: at(began), to: Timestamp::MAX };
         let groups = ledger.by_provider(window).unwrap();
-        assert_eq!(all_of(&groups), (299, 299 * 12_300_000));
+        assert_eq!(all_of(&groups), "299 requests · $3.67 + ≈$0.0123 covered");
+        assert_eq!(all_of(&[]), "0 requests · –");
     }
 }

@@ -65,6 +65,13 @@ pub fn from_headers(headers: &Headers, at: Timestamp) -> Vec<Window> {
     windows
 }
 
+/// Whether a plan's limits are used up, and this answer was billed beside it.
+#[must_use]
+pub fn beyond_plan(headers: &Headers) -> bool {
+    let told = headers.get("anthropic-ratelimit-unified-overage-in-use");
+    told.is_some_and(|value| matches!(value.trim(), "true" | "1"))
+}
+
 /// `codex.rate_limits` of a stream or socket.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CodexFrame<'a> {

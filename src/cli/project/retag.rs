@@ -135,6 +135,7 @@ fn table(done: &Retagged, to: Option<&str>) -> Table {
         Column::text("TO", 0),
         Column::number("REQUESTS", 1),
         Column::number("COST", 1),
+        Column::number("COVERED", 2),
     ]);
     for (project, moved) in &done.projects {
         table.row(vec![
@@ -142,7 +143,13 @@ fn table(done: &Retagged, to: Option<&str>) -> Table {
             to.map_or_else(|| "(as before)".to_owned(), clean),
             count(moved.requests),
             money(moved.cost_nanousd),
+            some_money(moved.subscription_nanousd),
         ]);
     }
     table
+}
+
+/// Most people have no plan, or nothing else.
+fn some_money(nanousd: i64) -> String {
+    if nanousd == 0 { String::new() } else { money(nanousd) }
 }

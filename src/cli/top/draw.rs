@@ -3,11 +3,11 @@
 use jiff::{Timestamp, ZonedDateTime};
 
 use super::super::output::{
-    Column, Style, Table, all_input, clean, count, count_or_dash, counted, millis, money,
+    Column, Style, Table, all_input, clean, count, count_or_dash, counted, millis,
 };
 use super::super::status::State;
 use super::super::summary::gaps;
-use super::super::{budget, quota, requests};
+use super::super::{budget, output, quota, requests};
 use super::frame::Frame;
 use crate::meter::ledger::{Group, GroupBy, Totals};
 use crate::meter::row::Row;
@@ -88,7 +88,7 @@ fn head(frame: &Frame, now: &ZonedDateTime, style: Style) -> Vec<String> {
         counted(minute.requests, "request"),
         count(minute.output_tokens),
         count(minute.output_tokens_per_second),
-        money(minute.cost_nanousd.unwrap_or(0)),
+        output::spent(minute.cost_nanousd, minute.subscription_nanousd, minute.unpriced),
     );
     out.push(fit(&minute, style));
     for line in quota::lines(&frame.quotas, now.timestamp()) {
@@ -114,13 +114,8 @@ fn totals(totals: &Totals) -> String {
     parts.join(" · ")
 }
 
-/// Never `$0.00` for what has no price.
 fn spent(totals: &Totals) -> String {
-    let covered = totals.subscription_nanousd.map(|cost| format!("≈{} covered", money(cost)));
-    let unpriced = (totals.unpriced > 0).then(|| format!("{} unpriced", count(totals.unpriced)));
-    let paid = totals.cost_nanousd.map(money);
-    let said: Vec<String> = [paid, covered, unpriced].into_iter().flatten().collect();
-    if said.is_empty() { "–".to_owned() } else { said.join(" + ") }
+    output::spent(totals.cost_nanousd, totals.subscription_nanousd, totals.unpriced)
 }
 
 fn running(frame: &Frame, now: Timestamp) -> Table {

@@ -55,6 +55,9 @@ pub struct Minute {
     pub input_tokens: u64,
     pub output_tokens: u64,
     pub cost_nanousd: Option<i64>,
+    /// What a plan covers; nothing of it is in the cost.
+    pub subscription_nanousd: Option<i64>,
+    pub unpriced: u64,
     /// Output in a second, on the average of the minute.
     pub output_tokens_per_second: u64,
 }
@@ -115,12 +118,13 @@ fn open_in_tap(answer: &Value) -> Option<u64> {
 impl Minute {
     fn of(ended: &Totals) -> Self {
         let output_tokens = ended.tokens.output.unwrap_or(0);
-        let costs = [ended.cost_nanousd, ended.subscription_nanousd];
         Self {
             requests: ended.requests,
             input_tokens: ended.tokens.total_input(),
             output_tokens,
-            cost_nanousd: costs.into_iter().flatten().reduce(i64::saturating_add),
+            cost_nanousd: ended.cost_nanousd,
+            subscription_nanousd: ended.subscription_nanousd,
+            unpriced: ended.unpriced,
             output_tokens_per_second: output_tokens / MINUTE.as_secs().unsigned_abs(),
         }
     }
@@ -130,6 +134,7 @@ impl Minute {
 mod tests {
     use super::*;
     use crate::meter::ledger::fixture::{at, home, row, store};
+    use crate::meter::row::Billing;
 
     #[test]
     fn a_minute_is_all_that_ended_in_it() {
@@ -153,8 +158,20 @@ mod tests {
             Minute::of(&ledger.totals_ended(at(began), at(end)).unwrap())
         };
         assert_eq!((minute().requests, minute().output_tokens_per_second), (2, 20));
-        assert_eq!(minute().cost_nanousd, Some(24_600_000));
-        let many = (5..305).map(|n| ended(n, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z")));
+        assert_eq!(
+            (minute().cost_nanousd, minute().subscription_nanousd),
+            (Some(24_600_000), None)
+        );
+        let mut covered = ended(5, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z"));
+        covered.billing = Billing::Subscription;
+        let mut unpriced = ended(6, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z"));
+        unpriced.cost_nanousd = None;
+        store(&home, &[covered, unpriced]);
+        assert_eq!(
+            (minute().cost_nanousd, minute().subscription_nanousd, minute().unpriced),
+            (Some(24_600_000), Some(12_300_000), 1)
+        );
+        let many = (7..305).map(|n| ended(n, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z")));
         store(&home, &many.collect::<Vec<_>>());
         assert_eq!(minute().requests, 302);
         assert_eq!(Minute::of(&Totals::default()), Minute::default());

@@ -1,6 +1,7 @@
 //! What only the headers of a response tell.
 
 use crate::meter::http::Headers;
+use crate::meter::row::Billing;
 use crate::meter::usage::Tokens;
 
 /// Bedrock's own count, for models whose answers have none.
@@ -13,6 +14,12 @@ pub(super) fn bedrock_tokens(headers: &Headers) -> Tokens {
         cache_write_other: count("x-amzn-bedrock-cache-write-input-token-count"),
         ..Tokens::default()
     }
+}
+
+/// Who pays. Claude's plans cover no fast mode: it is billed from the first token.
+pub(super) fn billing(plan: bool, provider: &str, speed: Option<&str>) -> Billing {
+    let fast = provider == "anthropic" && speed == Some("fast");
+    if plan && !fast { Billing::Subscription } else { Billing::Metered }
 }
 
 /// Bedrock's tier for a model that is asked in its own way: asked for and answered by one name.

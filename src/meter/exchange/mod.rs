@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use self::headers::{BEDROCK_TIER, REQUEST_IDS, TIERS, bedrock_tokens};
+use self::headers::{BEDROCK_TIER, REQUEST_IDS, TIERS, bedrock_tokens, billing};
 use self::request::{
     Asks, Request, asks_for_websocket, client, model_of_query, oauth_subscription, path, short,
 };
@@ -18,7 +18,7 @@ use super::charge::charge;
 use super::http::{Cut, GaveUp, RequestHead, ResponseHead, Side};
 use super::price::Book;
 use super::quota;
-use super::row::{Billing, Completeness, Detail, Protocol, Row};
+use super::row::{Completeness, Detail, Protocol, Row};
 use super::surface::socket::spoken;
 use super::surface::{self, Kind, Reading, Route, class_of_status};
 use super::usage::{Caveat, Tokens, Usage, UsageState};
@@ -108,6 +108,9 @@ impl Exchange {
         }
         let mut request = Request::new(head);
         let mut response = Response::new(route.kind);
+        if let Some(model) = &route.model {
+            response.asked(model);
+        }
         if route.kind == Some(Kind::Cursor) && path.contains(CURSOR_AGENT) {
             response.read_envelopes();
             // The other ways to ask send the request by another path.
@@ -178,6 +181,7 @@ impl Exchange {
         self.header_tier = named(TIERS).and_then(short).or(self.header_tier.take());
         self.header_tokens = bedrock_tokens(&head.headers);
         self.quota = quota::from_headers(&head.headers, at);
+        self.subscription &= !quota::beyond_plan(&head.headers);
         self.account = account::of_response(&head.headers).or(self.account.take());
         self.extensions = Extensions::agreed(&head.headers);
         self.response.head(head);
@@ -337,6 +341,7 @@ impl Exchange {
         let model_requested = self.route.model.clone().or_else(|| self.request.model.clone());
         let model = reading.model.as_deref().and_then(short);
         let error = self.error_class(&reading);
+        let billing = billing(self.subscription, &self.route.provider, usage.speed.as_deref());
         let response_id = self.route.subject.clone().or_else(|| reading.id.clone());
         let mut quota = [&self.quota[..], &reading.quota].concat();
         quota.iter_mut().for_each(|window| window.account.clone_from(&self.account));
@@ -378,7 +383,7 @@ impl Exchange {
                 caveat: usage.caveat,
             },
             quota,
-            billing: if self.subscription { Billing::Subscription } else { Billing::Metered },
+            billing,
             completeness: self.completeness,
             completeness_reason: self.reason.clone(),
             ttfb_ms: self.since_start(self.responded_at),

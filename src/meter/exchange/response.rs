@@ -131,6 +131,13 @@ impl Response {
         }
     }
 
+    /// The model that was asked for.
+    pub(super) fn asked(&mut self, model: &str) {
+        if let Some(reader) = &mut self.reader {
+            reader.asked(model);
+        }
+    }
+
     pub(super) fn reading(&self) -> Reading {
         let mut reading = self.reader.as_ref().map(|reader| reader.reading()).unwrap_or_default();
         reading.model = reading.model.or_else(|| self.model.clone());

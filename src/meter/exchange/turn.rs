@@ -60,6 +60,9 @@ impl Exchange {
         answering: Option<&str>,
     ) {
         self.response.model = answering.map(str::to_owned);
+        if let Some(model) = model.or(answering) {
+            self.response.asked(model);
+        }
         if let Some(message) = message {
             self.request.message(message);
         }

@@ -54,6 +54,8 @@ pub struct Retagged {
 pub struct Moved {
     pub requests: u64,
     pub cost_nanousd: i64,
+    /// What a plan covers; nothing of it is in the cost.
+    pub subscription_nanousd: i64,
 }
 
 /// Changes the rows of `selection`; `dry` changes none. A daemon may run meanwhile. A request that is
@@ -84,7 +86,9 @@ pub fn retag(
             done.changed += 1;
             let moved = done.projects.entry(row.project.clone().unwrap_or_default()).or_default();
             moved.requests += u64::from(row.billable);
-            moved.cost_nanousd = moved.cost_nanousd.saturating_add(row.cost.unwrap_or(0));
+            let sum =
+                if row.covered { &mut moved.subscription_nanousd } else { &mut moved.cost_nanousd };
+            *sum = sum.saturating_add(row.cost.unwrap_or(0));
             if !dry {
                 apply(&tx, &row.id, change)?;
             }
@@ -99,6 +103,7 @@ struct Candidate {
     project: Option<String>,
     billable: bool,
     cost: Option<i64>,
+    covered: bool,
 }
 
 fn batch(
@@ -130,7 +135,7 @@ fn batch(
     clause.values.push(Value::from(id.clone()));
     clause.values.push(Value::from(BATCH));
     let sql = format!(
-        "SELECT id, started_at, project, billable, cost_nanousd FROM requests \
+        "SELECT id, started_at, project, billable, cost_nanousd, billing = 'subscription' FROM requests \
          WHERE completeness <> 'open'{} ORDER BY started_at, id LIMIT ?",
         clause.sql
     );
@@ -143,6 +148,7 @@ fn batch(
             project: c.next()?,
             billable: c.next()?,
             cost: c.next()?,
+            covered: c.next()?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)

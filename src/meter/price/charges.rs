@@ -21,8 +21,8 @@ pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> 
     // Of a part that ran on a model of its own nobody tells it.
     let cached = if usage.parts.is_empty() { usage.cached } else { Cached::default() };
     let (audio_cached, image_cached) = (count(cached.audio), count(cached.image));
-    let (input, _) = rates.get(|e| e.input.as_ref());
-    let (output, _) = rates.get(|e| e.output.as_ref());
+    let (input, plain_input) = rates.get(|e| e.input.as_ref());
+    let (output, plain_output) = rates.get(|e| e.output.as_ref());
     let (write_5m, plain_5m) = rates.of_cache(|e| e.write_5m.as_ref());
     let (write_1h, plain_1h) = rates.of_cache(|e| e.write_1h.as_ref());
     let (write_12h, plain_12h) = rates.of_cache(|e| e.write_12h.as_ref());
@@ -30,7 +30,12 @@ pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> 
     // Without a rate of its own, reasoning is output like any other.
     let (reasoning, _) = rates.get(|e| e.reasoning.as_ref());
     let thought = if reasoning.is_some() { count(tokens.reasoning) } else { 0 };
-    let own = |kind, tokens, rate| Charge { kind, tokens, rate, assumed: None };
+    let text = |kind, tokens, rate, plain: bool, tier| Charge {
+        kind,
+        tokens,
+        rate,
+        assumed: plain.then_some(tier),
+    };
     let or_else = |kind, tokens, (rate, plain): (Option<&'a Rate>, bool), other, note, tier| {
         let assumed = if rate.is_none() { Some(note) } else { plain.then_some(tier) };
         Charge { kind, tokens, rate: rate.or(other), assumed }
@@ -44,7 +49,13 @@ pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> 
         _ => (write_5m, Some("cache writes of unknown lifetime priced as 5-minute ones")),
     };
     [
-        own("input", count(tokens.input).saturating_sub(audio_in).saturating_sub(image_in), input),
+        text(
+            "input",
+            count(tokens.input).saturating_sub(audio_in).saturating_sub(image_in),
+            input,
+            plain_input,
+            "this tier names no rate for input",
+        ),
         or_else(
             "audio_input",
             audio_in,
@@ -107,15 +118,17 @@ pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> 
                 other.1
             },
         },
-        own(
+        text(
             "output",
             count(tokens.output)
                 .saturating_sub(audio_out)
                 .saturating_sub(image_out)
                 .saturating_sub(thought),
             output,
+            plain_output,
+            "this tier names no rate for output",
         ),
-        own("reasoning", thought, reasoning),
+        Charge { kind: "reasoning", tokens: thought, rate: reasoning, assumed: None },
         or_else(
             "audio_output",
             audio_out,

@@ -337,6 +337,28 @@ mod tests {
     }
 
     #[test]
+    fn a_tier_that_names_some_rates_only_is_an_estimate() {
+        let quote = |text: &str| {
+            let book = Book::builtin().with_own(&own(text));
+            let usage = Usage {
+                state: UsageState::Reported,
+                tokens: Tokens { input: Some(1000), output: Some(100), ..Tokens::default() },
+                tier: Some("scale".to_owned()),
+                ..Usage::default()
+            };
+            let at = "2026-11-25T00:00:00Z".parse().unwrap();
+            book.quote(&Query { provider: "openai", model: "gpt-4o", at, usage: &usage })
+        };
+        let price = "[[price]]\nprovider='openai'\nmodel='gpt-4o'\ntier='scale'\ninput=1\n";
+        // The plain price of output is 10.
+        let half = quote(price);
+        assert_eq!((half.cost_nanousd, half.estimated), (Some(2_000_000), true), "{half:?}");
+        assert_eq!(half.reason.as_deref(), Some("this tier names no rate for output"));
+        let whole = quote(&format!("{price}output=3\n"));
+        assert_eq!((whole.cost_nanousd, whole.estimated), (Some(1_300_000), false), "{whole:?}");
+    }
+
+    #[test]
     fn what_is_not_named_follows_the_list() {
         // The list: 1.00 and 6.00; 0.20 and 1.20 from 2026-07-30 on.
         let luna = |from: &str, rate: &str| {

@@ -12,6 +12,8 @@ use crate::meter::usage::{Cached, Tokens, Usage};
 #[derive(Debug, Default)]
 pub(super) struct Gemini {
     model: Option<String>,
+    /// The model that was asked for: not every answer names one.
+    asked: Option<String>,
     id: Option<String>,
     usage: Option<Value>,
     finished: bool,
@@ -36,14 +38,18 @@ impl Gemini {
 
     /// From Gemini 3 on each query is billed, before that the answer that was grounded.
     fn billed_searches(&self) -> Option<u64> {
-        let old = self.model.as_deref().is_some_and(|m| {
-            ["gemini-1", "gemini-2"].iter().any(|generation| m.starts_with(generation))
-        });
+        let model = self.model.as_deref().or(self.asked.as_deref()).unwrap_or_default();
+        let version = model.trim_start_matches("gemini-").trim_start_matches("live-");
+        let old = version.starts_with(['1', '2']);
         self.searches.map(|queries| if old { 1 } else { queries })
     }
 }
 
 impl Reader for Gemini {
+    fn asked(&mut self, model: &str) {
+        self.asked = Some(model.to_owned());
+    }
+
     fn unit(&mut self, _event: Option<&str>, found: &Found) {
         let either = |plain, wrapped| found.field(plain).or_else(|| found.field(wrapped));
         let name = |plain, wrapped| found.text(plain).or_else(|| found.text(wrapped));

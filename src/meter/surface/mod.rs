@@ -60,6 +60,9 @@ pub(crate) trait Reader: std::fmt::Debug + Send {
     /// of a streamed array.
     fn unit(&mut self, event: Option<&str>, found: &Found);
 
+    /// The model that was asked for, where its answers are read by it.
+    fn asked(&mut self, _model: &str) {}
+
     /// A message that is no JSON.
     fn binary(&mut self, _message: &[u8]) {}
 

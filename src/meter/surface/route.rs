@@ -48,12 +48,18 @@ pub fn route(host: &str, local: bool, method: &str, path: &str, upgrade: bool) -
         kind: class.kind,
         billable: asked && class.kind.is_some_and(Kind::asks_model),
         reread: !asked && class.kind.is_some(),
-        subscription: known.is_some_and(|(_, terms)| terms == Terms::Plan),
+        subscription: known
+            .is_some_and(|(provider, terms)| terms == Terms::Plan || is_plan(provider, path)),
         model: class.model,
         stream: class.stream.or(over_socket.then_some(true)),
         geo: geo(&host, path),
         subject: class.subject,
     }
+}
+
+/// A plan at the host that serves those who pay by use too.
+fn is_plan(provider: &str, path: &str) -> bool {
+    provider == "zai" && path.starts_with("/api/coding/")
 }
 
 fn geo(host: &str, path: &str) -> Option<&'static str> {
@@ -470,6 +476,10 @@ mod tests {
     fn hosts_say_who_and_on_what_terms() {
         assert!(route("chatgpt.com", false, "POST", "/", false).subscription);
         assert!(!route("api.openai.com", false, "POST", "/", false).subscription);
+        let zai = |path| route("api.z.ai", false, "POST", path, false);
+        let plan = zai("/api/coding/paas/v4/chat/completions");
+        assert_eq!((plan.kind, plan.subscription), (Some(Kind::Chat), true));
+        assert!(!zai("/api/paas/v4/chat/completions").subscription);
         assert_eq!(route("eu.api.openai.com", false, "POST", "/", false).geo, Some("eu"));
         let claude = "/v1/projects/p/locations/l/publishers/anthropic/models/m:rawPredict";
         for (host, geo) in [

@@ -137,12 +137,19 @@ function requests(answer) {
     field(row, "status") ?? "",
     count(input(field(row, "tokens"))),
     count(field(row, "tokens.output")),
-    row.cost_nanousd === null ? field(row, "cost_reason") ?? "–" : money(field(row, "cost_nanousd")),
+    cost(row),
     field(row, "duration_ms") === null ? "" : `${(row.duration_ms / 1000).toFixed(1)} s`,
-    [field(row, "error_class"), row.completeness === "complete" ? null : field(row, "completeness")].filter(Boolean).join(", "),
+    [field(row, "billing") === "subscription" ? "subscription" : null, field(row, "error_class"), row.completeness === "complete" ? null : field(row, "completeness")].filter(Boolean).join(", "),
   ]);
   const titles = ["Time", "Project", "Model", "Client", "#Status", "#Input", "#Output", "#Cost", "#Took", "Note"];
   table("requests", rows.length ? "" : "None yet.", titles, rows);
+}
+
+/** What is not paid, or not known exactly, says so. */
+function cost(row) {
+  if (field(row, "cost_nanousd") === null) return field(row, "cost_reason") ?? "–";
+  const sign = field(row, "billing") === "subscription" ? "≈" : field(row, "cost_estimated") ? "~" : "";
+  return sign + money(row.cost_nanousd);
 }
 
 function limits(quotas, budgets) {

@@ -49,7 +49,7 @@ fn a_frame_says_what_runs_and_what_it_came_to() {
     for said in [
         "Halton Meter · METERING · 3 connections open (2 metered) · 12:00:00",
         "today        $0.0123 · 7 requests · – in, – out · all metered",
-        "last minute  0 requests · 0 out, 0 tokens/s · $0.00",
+        "last minute  0 requests · 0 out, 0 tokens/s · –",
         "claude-sonnet-5  evil\u{fffd}[2J  claude  2.0 s",
         "project-4",
         "1 unpriced",

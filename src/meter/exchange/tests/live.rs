@@ -80,6 +80,23 @@ fn every_turn_is_a_row_with_its_own_usage() {
 }
 
 #[test]
+fn up_to_gemini_2_a_grounded_turn_is_billed_and_from_3_on_each_query() {
+    for (model, searches) in
+        [(MODEL, 1), ("gemini-live-2.5-flash-preview", 1), ("gemini-3.1-flash-live-preview", 3)]
+    {
+        let mut socket = Socket::open(HOST, TARGET, "");
+        socket.ask(&json!({"setup": {"model": format!("models/{model}")}}));
+        socket.say(&json!({"setupComplete": {}}));
+        let queries = json!({"webSearchQueries": ["a", "b", "c"]});
+        socket.ask(&ask("one")).say(&audio());
+        socket.say(&json!({"serverContent": {"groundingMetadata": queries}}));
+        socket.say(&complete(&usage(143, 19)));
+        let rows = socket.end(Some(CLIENT));
+        assert_eq!(rows[0].web_searches, Some(searches), "{model}");
+    }
+}
+
+#[test]
 fn vertex_names_its_model_by_a_path() {
     let target = "/ws/google.cloud.aiplatform.v1.LlmBidiService/BidiGenerateContent";
     let mut socket = Socket::open("us-central1-aiplatform.googleapis.com", target, "");

@@ -10,6 +10,7 @@ mod sockets;
 
 use super::*;
 use crate::meter::http::Headers;
+use crate::meter::row::Billing;
 use crate::meter::usage::Tokens;
 
 /// One exchange as data.

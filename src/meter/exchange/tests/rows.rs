@@ -334,6 +334,20 @@ fn subscriptions_are_marked_and_their_tokens_never_kept() {
     assert!(!serde_json::to_string(&row).unwrap().contains("secret"));
     case.request_headers[0].1 = "Bearer sk-ant-api03-secret";
     assert_eq!(case.row().billing, Billing::Metered);
+    // Beyond the plan's limits, and in fast mode, Anthropic bills by use.
+    case.request_headers[0].1 = "Bearer sk-ant-oat01-secret";
+    for (told, billing) in [
+        ("true", Billing::Metered),
+        ("1", Billing::Metered),
+        ("false", Billing::Subscription),
+        ("", Billing::Subscription),
+    ] {
+        case.response_headers = vec![("anthropic-ratelimit-unified-overage-in-use", told)];
+        assert_eq!(case.row().billing, billing, "{told}");
+    }
+    let text = String::from_utf8(case.body.clone()).unwrap();
+    case.body = text.replace(r#""service_tier":"standard""#, r#""speed":"fast""#).into_bytes();
+    assert_eq!((case.row().speed.as_deref(), case.row().billing), (Some("fast"), Billing::Metered));
     let codex =
         Case { host: "chatgpt.com", target: "/backend-api/codex/responses", ..responses_stream() };
     assert_eq!(codex.row().billing, Billing::Subscription);

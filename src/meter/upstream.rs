@@ -59,6 +59,18 @@ pub enum UpstreamError {
 }
 
 impl UpstreamError {
+    /// Whether the provider answered, with what only the client can deal with.
+    #[must_use]
+    pub fn is_the_providers(&self) -> bool {
+        match self {
+            Self::ClientCertificate => true,
+            Self::Tls(e) => e.get_ref().is_some_and(|e| e.is::<rustls::Error>()),
+            Self::Dial(_) | Self::BadName | Self::NoTrust | Self::TlsTimeout | Self::GivenUp => {
+                false
+            }
+        }
+    }
+
     #[must_use]
     pub fn decline(&self) -> Decline {
         match self {

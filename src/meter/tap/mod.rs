@@ -10,6 +10,7 @@ mod counters;
 mod lanes;
 mod means;
 mod offer;
+mod unfit;
 
 use std::io;
 use std::os::unix::net::UnixListener as StdListener;
@@ -49,6 +50,7 @@ use bypass::Bypass;
 use counters::Counters;
 use lanes::Lanes;
 use means::Trial;
+use unfit::Unfit;
 
 /// Observers work in batches ([`Pulse`]): one thread keeps up with whatever the others move.
 const OBSERVER_WORKERS: usize = 1;
@@ -141,6 +143,7 @@ pub struct Tap {
     panics_at: Mutex<(u64, u32)>,
     counters: Counters,
     bypass: Arc<Bypass>,
+    unfit: Unfit,
     trial: Mutex<Option<Trial>>,
     attributor: Arc<Attributor>,
     attributions: Arc<Semaphore>,
@@ -173,6 +176,7 @@ impl Tap {
             panics_at: Mutex::default(),
             counters: Counters::default(),
             bypass: Arc::default(),
+            unfit: Unfit::default(),
             trial: Mutex::default(),
             attributor: Arc::new(Attributor::new(deps.log.clone())),
             attributions: Arc::new(Semaphore::new(ATTRIBUTIONS)),

@@ -18,6 +18,7 @@ use super::bypass::Strike;
 use super::channel::Link;
 use super::counters::{add, name};
 use super::means::Means;
+use super::unfit::Place;
 use super::{Slot, Tap};
 use crate::dial;
 use crate::handover::{Decline, Offer};
@@ -268,7 +269,11 @@ async fn prepare_tls(
             return Err(Decline::Bypassed);
         }
     }
-    let upstream = provider(tap, means, offer, &hello).await?;
+    let place = Place { name: &name, port: offer.port, alpn: &hello.alpn };
+    if let Some(reason) = tap.unfit.reason(place, &means.trust, Instant::now()) {
+        return Err(reason);
+    }
+    let upstream = provider(tap, means, offer, &hello, place).await?;
     let config = tap.deps.ca.load().server_config(&name, upstream.alpn.as_deref());
     let config = config.map_err(|e| {
         slog::debug!(tap.deps.log, "no certificate for a host"; "host" => &name, "error" => %e);
@@ -282,6 +287,7 @@ async fn provider(
     means: &Means,
     offer: &Offer,
     hello: &Hello,
+    place: Place<'_>,
 ) -> Result<Upstream, Decline> {
     let target = Target {
         host: &offer.host,
@@ -292,6 +298,9 @@ async fn provider(
     connect(&means.trust, &means.config.upstream, target, hello).await.map_err(|e| {
         slog::debug!(tap.deps.log, "cannot connect to a provider";
             "host" => target.host, "error" => %e);
+        if e.is_the_providers() {
+            tap.unfit.note(place, e.decline(), &means.trust, Instant::now());
+        }
         e.decline()
     })
 }

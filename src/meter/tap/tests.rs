@@ -150,6 +150,12 @@ async fn what_the_provider_shows_first_can_still_become_raw() {
         assert!(matches!(look(&unread), Look::Whole(_)), "{reason:?}: {} bytes", unread.len());
         world.idle().await;
         assert!(world.rows.all().is_empty());
+        // The next connection does not ask it again.
+        origin.stop().await;
+        let mut offered = world.offer("api.example.com", &["http/1.1"]).await;
+        assert_eq!(offered.answer(&mut world).await, Answer::Decline(reason));
+        let mut other = world.offer("api.example.com", &["h2"]).await;
+        assert_eq!(other.answer(&mut world).await, Answer::Decline(Decline::DialFailed));
     }
 }
 

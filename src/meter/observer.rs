@@ -16,7 +16,7 @@ use super::exchange::turns::{self, News, Turns};
 use super::exchange::{Exchange, ExchangeStart};
 use super::feed::{Closing, Progress, Seen, Watch};
 use super::http::{Cut, Follower, GaveUp, HttpEvent, RequestHead, Side, StreamId};
-use super::http1::asks_again;
+use super::http1::Search;
 use super::ledger::Entry;
 use super::price::Book;
 use super::row::{Protocol, Row};
@@ -128,8 +128,8 @@ struct Observer {
     closing: Option<Closing>,
     /// What ends now does so because its bytes stopped, not because anybody said so.
     broken_off: bool,
-    /// Lost sight: nothing is followed until [`Observer::finds_its_way`].
-    lost: bool,
+    /// Lost sight: nothing is followed until this finds a place to begin anew.
+    lost: Option<Search>,
     /// Who spoke last, as far as that is known.
     last: Option<Side>,
     over: bool,
@@ -160,7 +160,7 @@ impl Observer {
             streams: BTreeMap::new(),
             closing: None,
             broken_off: false,
-            lost: false,
+            lost: None,
             last: None,
             over: false,
             unattributed: Vec::new(),
@@ -185,17 +185,24 @@ impl Observer {
     fn look(&mut self, seen: Seen<'_>) {
         match seen {
             Seen::Bytes { side, at, bytes } => {
-                let last = self.last.replace(side);
-                if !self.lost || self.finds_its_way(last, side, bytes) {
-                    self.bytes(side, at, bytes);
+                self.last = Some(side);
+                match &mut self.lost {
+                    None => self.bytes(side, at, bytes),
+                    Some(search) => {
+                        if let Some(request) = search.feed(side, bytes) {
+                            self.lost = None;
+                            self.progress.set_lossy(false);
+                            self.bytes(side, at, &request);
+                        }
+                    }
                 }
             }
             Seen::Gap { at } => {
-                if !self.lost {
+                if self.lost.is_none() {
                     self.give_up(GaveUp::Overrun, at);
                 }
-                // The feed goes on at such a place only.
-                self.last = Some(Side::Server);
+                // The feed goes on where a client asks again only.
+                self.lost = Some(Search::behind(Some(Side::Server)));
             }
             Seen::End { side, clean, at } => {
                 self.broken_off = !clean;
@@ -214,16 +221,6 @@ impl Observer {
                 self.over = true;
             }
         }
-    }
-
-    /// Whether what was lost can be left behind: a client of HTTP/1.1 that has its answer asks again.
-    fn finds_its_way(&mut self, last: Option<Side>, side: Side, bytes: &[u8]) -> bool {
-        let found = asks_again(last, side, bytes);
-        if found {
-            self.lost = false;
-            self.progress.set_lossy(false);
-        }
-        found
     }
 
     fn bytes(&mut self, side: Side, at: Instant, bytes: &[u8]) {
@@ -416,7 +413,7 @@ impl Observer {
 
     /// Ends everything that is open; each exchange is a row, and so is a connection without one.
     fn give_up(&mut self, reason: GaveUp, at: Instant) {
-        self.lost = true;
+        self.lost = Some(Search::behind(self.last));
         self.follower = None;
         self.first.take();
         self.observed.lossy = Some(reason);

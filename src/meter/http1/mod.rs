@@ -4,6 +4,7 @@
 //! before its request, a client's bytes behind an upgrade that is not answered) are held, within
 //! [`MAX_HEAD`], so the order in which the two directions are fed does not matter.
 
+mod again;
 mod body;
 mod head;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 use std::collections::VecDeque;
 
 use super::http::{Cut, Follower, GaveUp, HttpEvent, Side, StreamId};
+pub use again::{Search, asks_again};
 use body::{Body, Step};
 use head::Collector;
 
@@ -43,23 +45,6 @@ impl Http1 {
     pub fn new() -> Self {
         Self::default()
     }
-}
-
-/// Whether a client that has its answer asks again with these bytes, where `last` spoke before: there
-/// whoever has lost its place finds it again.
-#[must_use]
-pub fn asks_again(last: Option<Side>, side: Side, bytes: &[u8]) -> bool {
-    last == Some(Side::Server) && side == Side::Client && begins_request(bytes)
-}
-
-/// Whether the whole first line of a request is there.
-fn begins_request(bytes: &[u8]) -> bool {
-    let line = memchr::memchr(b'\n', bytes).and_then(|end| bytes.get(..end)).unwrap_or_default();
-    let Some(line) = line.strip_suffix(b"\r") else { return false };
-    let words: Vec<&[u8]> = line.splitn(4, |byte| *byte == b' ').collect();
-    let [method, target, b"HTTP/1.1" | b"HTTP/1.0"] = words[..] else { return false };
-    let known = (3..=7).contains(&method.len()) && method.iter().all(u8::is_ascii_uppercase);
-    known && target.starts_with(b"/")
 }
 
 #[derive(Debug)]

@@ -6,31 +6,6 @@ use crate::fuzzing::tests::{script, seed};
 
 mod random;
 
-#[test]
-fn a_request_is_known_by_its_first_line() {
-    for yes in [
-        "POST /v1/messages HTTP/1.1\r\nhost: x",
-        "GET / HTTP/1.0\r\n",
-        "OPTIONS /a?b=c HTTP/1.1\r\n\r\n",
-    ] {
-        assert!(begins_request(yes.as_bytes()), "{yes}");
-    }
-    for no in [
-        "",
-        "POST /v1/messages HTTP/1.1",
-        "POST /v1/messages HTTP/1.1\n",
-        "POST /v1/messages HTTP/2.0\r\n",
-        "POST /v1/mess ages HTTP/1.1\r\n",
-        "post /v1/messages HTTP/1.1\r\n",
-        "{\"text\": \"POST / HTTP/1.1\"}\r\n",
-        "HTTP/1.1 200 OK\r\n",
-        "PRI * HTTP/2.0\r\n",
-        "\r\nPOST / HTTP/1.1\r\n",
-    ] {
-        assert!(!begins_request(no.as_bytes()), "{no}");
-    }
-}
-
 /// What one side does.
 #[derive(Clone, Debug)]
 enum Act {

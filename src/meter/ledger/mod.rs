@@ -7,6 +7,7 @@
 
 mod backoff;
 mod coverage;
+mod existing;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod histogram;
@@ -77,7 +78,7 @@ pub enum LedgerError {
     Newer { found: usize, known: usize },
     #[error(
         "the ledger is of an older version (schema {found}, this program reads {known}); \
-         start the daemon once to bring it up to date"
+         `halton-meter upgrade` (or `start`, if nothing runs) brings it up to date"
     )]
     Older { found: usize, known: usize },
     #[error("{} was moved while it was in use", path.display())]

@@ -3,19 +3,18 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, OpenFlags, Params, params_from_iter};
+use rusqlite::{Connection, Params, params_from_iter};
 use serde::Serialize;
 use uuid::Uuid;
 
-use super::LedgerError;
 use super::record::{self, COLUMNS, Columns, Name};
 use super::report::Window;
-use super::schema::{self, MIGRATIONS, VERSION};
+use super::schema::MIGRATIONS;
 use super::tally::{Sample, Tally, Totals};
+use super::{LedgerError, existing};
 use crate::home::Home;
 use crate::meter::bodies::Shelf;
 use crate::meter::projects::{self, Names};
@@ -104,28 +103,7 @@ impl Ledger {
     }
 
     pub(super) fn open_files(path: &Path, spool: PathBuf) -> Result<Self, LedgerError> {
-        if !path.exists() {
-            return Ok(Self { conn: empty()?, spool, names: Names::default() });
-        }
-        let conn = match open_read_only(path) {
-            // In a directory that can't be written, SQLite can't make the companions that a WAL
-            // database wants; nobody writes there either, so the file can be read as it is.
-            Err(rusqlite::Error::SqliteFailure(e, _)) if unwritable(e.code) => {
-                open_immutable(path)?
-            }
-            other => other?,
-        };
-        let found = schema::version(&conn)?;
-        if found > VERSION {
-            return Err(LedgerError::Newer { found, known: VERSION });
-        }
-        if found == 0 {
-            // Made by a daemon that has not come to fill it.
-            return Ok(Self { conn: empty()?, spool, names: Names::default() });
-        }
-        if found < VERSION {
-            return Err(LedgerError::Older { found, known: VERSION });
-        }
+        let conn = existing::to_read(path)?.map_or_else(empty, Ok)?;
         Ok(Self { conn, spool, names: Names::default() })
     }
 
@@ -331,27 +309,6 @@ fn empty() -> Result<Connection, LedgerError> {
     let mut conn = Connection::open_in_memory()?;
     MIGRATIONS.to_latest(&mut conn)?;
     Ok(conn)
-}
-
-fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let conn = Connection::open_with_flags(path, flags)?;
-    conn.busy_timeout(Duration::from_secs(2))?;
-    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
-    Ok(conn)
-}
-
-fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
-    let escaped =
-        path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
-        | OpenFlags::SQLITE_OPEN_NO_MUTEX
-        | OpenFlags::SQLITE_OPEN_URI;
-    Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)
-}
-
-fn unwritable(code: rusqlite::ErrorCode) -> bool {
-    matches!(code, rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly)
 }
 
 #[cfg(test)]

@@ -5,8 +5,7 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::query::Cursor;
 use super::record::{self, COLUMNS};
-use super::schema::open_writer;
-use super::{LedgerError, Window};
+use super::{LedgerError, Window, existing};
 use crate::home::Home;
 use crate::meter::charge::charge;
 use crate::meter::price::Book;
@@ -14,7 +13,6 @@ use crate::meter::row::Row;
 
 /// Rows of one transaction: short enough for the daemon's writer to wait for.
 const BATCH: i64 = 500;
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 
 /// A row whose money changes.
 #[derive(Clone, Debug)]
@@ -45,15 +43,15 @@ pub fn reprice(
     sink: &mut dyn FnMut(&Repriced),
 ) -> Result<Repricing, LedgerError> {
     let mut done = Repricing::default();
-    let path = home.ledger_file();
-    if !path.exists() {
-        return Ok(done);
-    }
-    let (mut conn, _) = open_writer(&path)?;
-    conn.busy_timeout(PATIENCE)?;
+    let (conn, behavior) = if dry {
+        (existing::to_read(&home.ledger_file())?, TransactionBehavior::Deferred)
+    } else {
+        (existing::to_change(&home.ledger_file())?, TransactionBehavior::Immediate)
+    };
+    let Some(mut conn) = conn else { return Ok(done) };
     let mut after = None;
     loop {
-        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let tx = conn.transaction_with_behavior(behavior)?;
         let rows = batch(&tx, window, after)?;
         let Some(last) = rows.last() else { return Ok(done) };
         after = Some(Cursor::of(last));

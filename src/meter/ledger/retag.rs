@@ -9,13 +9,11 @@ use serde::Serialize;
 
 use super::query::Clause;
 use super::record::Columns;
-use super::schema::open_writer;
-use super::{LedgerError, Window};
+use super::{LedgerError, Window, existing};
 use crate::home::Home;
 
 /// Rows of one transaction: short enough for the daemon's writer to wait for.
 const BATCH: i64 = 500;
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(10);
 /// The `project_source` of such rows.
 pub const RETAG: &str = "retag";
 
@@ -70,15 +68,15 @@ pub fn retag(
     dry: bool,
 ) -> Result<Retagged, LedgerError> {
     let mut done = Retagged::default();
-    let path = home.ledger_file();
-    if !path.exists() {
-        return Ok(done);
-    }
-    let (mut conn, _) = open_writer(&path)?;
-    conn.busy_timeout(PATIENCE)?;
+    let (conn, behavior) = if dry {
+        (existing::to_read(&home.ledger_file())?, TransactionBehavior::Deferred)
+    } else {
+        (existing::to_change(&home.ledger_file())?, TransactionBehavior::Immediate)
+    };
+    let Some(mut conn) = conn else { return Ok(done) };
     let mut after = (i64::MIN, Vec::new());
     loop {
-        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let tx = conn.transaction_with_behavior(behavior)?;
         let rows = batch(&tx, selection, change, &after)?;
         let Some(last) = rows.last() else { return Ok(done) };
         after = (last.started_at, last.id.clone());

@@ -203,15 +203,6 @@ fn lost_rows_show_in_their_range() {
     assert_eq!(lost("2026-11-24T00:00:00Z", "2026-11-24T01:00:00Z"), 0);
 }
 
-#[test]
-fn a_ledger_that_can_only_be_read_as_it_is() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("50%? #1.sqlite");
-    drop(open_writer(&path).unwrap());
-    let conn = open_immutable(&path).unwrap();
-    assert_eq!(schema::version(&conn).unwrap(), VERSION);
-}
-
 /// Pages that people look at must not read or sort the whole ledger.
 #[test]
 fn a_page_is_found_by_an_index() {

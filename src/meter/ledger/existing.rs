@@ -1,0 +1,136 @@
+//! Opening a ledger that is there, at the version that it has. Only its one writer brings it up to
+//! date: a daemon of that version may be at work on it, and would find a newer one at its next look.
+
+use std::path::Path;
+use std::time::Duration;
+
+use rusqlite::{Connection, OpenFlags};
+
+use super::LedgerError;
+use super::schema::{self, VERSION};
+
+/// A change waits for the daemon's writer, whose transactions are short.
+const PATIENCE: Duration = Duration::from_secs(10);
+const READ_PATIENCE: Duration = Duration::from_secs(2);
+
+/// For reading, also where nothing can be written; `None`: nothing is in it.
+pub(super) fn to_read(path: &Path) -> Result<Option<Connection>, LedgerError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let conn = match open_read_only(path) {
+        // In a directory that can't be written, SQLite can't make the companions that a WAL
+        // database wants; nobody writes there either, so the file can be read as it is.
+        Err(rusqlite::Error::SqliteFailure(e, _)) if unwritable(e.code) => open_immutable(path)?,
+        other => other?,
+    };
+    known(conn)
+}
+
+/// For changing rows while a daemon may run; `None`: nothing is in it.
+pub(super) fn to_change(path: &Path) -> Result<Option<Connection>, LedgerError> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(PATIENCE)?;
+    conn.pragma_update(None, "synchronous", "normal")?;
+    known(conn)
+}
+
+/// The connection, if this program knows what is in it.
+fn known(conn: Connection) -> Result<Option<Connection>, LedgerError> {
+    match schema::version(&conn)? {
+        // Made by a daemon that has not come to fill it.
+        0 => Ok(None),
+        found if found > VERSION => Err(LedgerError::Newer { found, known: VERSION }),
+        found if found < VERSION => Err(LedgerError::Older { found, known: VERSION }),
+        _ => Ok(Some(conn)),
+    }
+}
+
+fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(READ_PATIENCE)?;
+    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
+    Ok(conn)
+}
+
+fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
+    let escaped =
+        path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX
+        | OpenFlags::SQLITE_OPEN_URI;
+    Connection::open_with_flags(format!("file:{escaped}?immutable=1"), flags)
+}
+
+fn unwritable(code: rusqlite::ErrorCode) -> bool {
+    matches!(code, rusqlite::ErrorCode::CannotOpen | rusqlite::ErrorCode::ReadOnly)
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+
+    use super::*;
+    use crate::home::Home;
+    use crate::meter::ledger::fixture::{home, row, store};
+    use crate::meter::ledger::schema::{MIGRATIONS, open_writer};
+    use crate::meter::ledger::{Ledger, Retag, Selection, Window, reprice, retag};
+    use crate::meter::price::Book;
+
+    const ALL: Window = Window { from: Timestamp::MIN, to: Timestamp::MAX };
+
+    #[test]
+    fn a_ledger_that_can_only_be_read_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("50%? #1.sqlite");
+        drop(open_writer(&path).unwrap());
+        let conn = open_immutable(&path).unwrap();
+        assert_eq!(schema::version(&conn).unwrap(), VERSION);
+    }
+
+    fn changes(home: &Home, dry: bool) -> [Result<u64, LedgerError>; 2] {
+        let selection = Selection {
+            window: ALL,
+            projects: None,
+            cwd: None,
+            branch: None,
+            client: None,
+            session: None,
+            run: None,
+        };
+        let to = Retag::To("other".to_owned());
+        [
+            reprice(home, Book::builtin().as_ref(), ALL, dry, &mut |_| {}).map(|d| d.changed),
+            retag(home, &selection, &to, dry).map(|d| d.changed),
+        ]
+    }
+
+    #[test]
+    fn only_the_writer_brings_a_ledger_up_to_date() {
+        let (_dir, home) = home();
+        let mut conn = Connection::open(home.ledger_file()).unwrap();
+        MIGRATIONS.to_version(&mut conn, VERSION - 1).unwrap();
+        for dry in [true, false] {
+            for refused in changes(&home, dry) {
+                assert!(matches!(refused, Err(LedgerError::Older { .. })), "{dry}: {refused:?}");
+            }
+        }
+        assert!(matches!(Ledger::open(&home), Err(LedgerError::Older { .. })));
+        assert_eq!(schema::version(&conn).unwrap(), VERSION - 1);
+    }
+
+    #[test]
+    fn a_dry_run_waits_for_no_writer() {
+        let (_dir, home) = home();
+        store(&home, &[row(1, "2026-11-24T00:00:00Z")]);
+        let writer = Connection::open(home.ledger_file()).unwrap();
+        writer.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let [repriced, retagged] = changes(&home, true);
+        assert_eq!((repriced.unwrap(), retagged.unwrap()), (1, 1));
+    }
+}

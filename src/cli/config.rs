@@ -8,9 +8,10 @@ use clap::Subcommand;
 use rustix::process::Signal;
 use serde_json::json;
 
-use super::{Context, Exit, Failure, bodies, client, lifecycle, say, services};
+use super::{Context, Exit, Failure, bodies, client, lifecycle, lines, say, services, unused};
 use crate::config::{self, Key, Origin, Value};
 use crate::home::{PidLock, write_kept};
+use crate::meter::own_file;
 
 /// For the daemon to take over what it was told.
 const TAKEN_OVER: Duration = Duration::from_secs(5);
@@ -52,7 +53,7 @@ pub fn run(ctx: &Context, command: &ConfigCommand, out: &mut impl Write) -> Resu
         ConfigCommand::Show { origin, json } => show(ctx, *origin, *json, out),
         ConfigCommand::Set { key, value } => set(ctx, key, value, out),
         ConfigCommand::Check => {
-            ctx.checked()?;
+            check(ctx)?;
             writeln!(out, "ok")?;
             Ok(Exit::OK)
         }
@@ -61,6 +62,17 @@ pub fn run(ctx: &Context, command: &ConfigCommand, out: &mut impl Write) -> Resu
             Ok(Exit::OK)
         }
     }
+}
+
+/// The files beside it that people edit, too: a mistake there is found nowhere else before it counts.
+fn check(ctx: &Context) -> Result<(), Failure> {
+    let own = own_file::problems(&ctx.home);
+    if own.is_empty() {
+        return ctx.checked().map(drop);
+    }
+    let all: Vec<String> =
+        ctx.loaded.problems.iter().map(ToString::to_string).chain(own.iter().map(unused)).collect();
+    Err(Failure::new(Exit::CONFIG, lines(&all)))
 }
 
 fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Exit, Failure> {

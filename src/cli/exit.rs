@@ -1,8 +1,11 @@
 //! Exit codes and failures that say what, why and what next.
 
+use std::error::Error;
 use std::fmt::Display;
 use std::io::Write;
 use std::process::ExitCode;
+
+use crate::meter::own_file::OwnError;
 
 /// Exit code of a command (contract: sysexits where they fit).
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,6 +83,12 @@ impl From<std::io::Error> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(e: anyhow::Error) -> Self {
-        Self::new(Exit::FAILED, format!("{e:#}"))
+        let exit = e.chain().find_map(of_cause).unwrap_or(Exit::FAILED);
+        Self::new(exit, format!("{e:#}"))
     }
+}
+
+/// What a cause of a failure has a code for.
+fn of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
+    matches!(cause.downcast_ref(), Some(OwnError::Toml { .. })).then_some(Exit::CONFIG)
 }

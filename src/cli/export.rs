@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use jiff::ZonedDateTime;
 
 use super::output::{csv_count, csv_text, csv_usd, finish, write_csv};
-use super::pricing::book;
 use super::range::RangeArgs;
 use super::{Context, Exit, Failure};
 use crate::home::Home;
 use crate::meter::bodies::Shelf;
 use crate::meter::ledger::{Ledger, RequestFilter};
+use crate::meter::price::{Book, read_own};
 use crate::meter::row::{PublicRow, Row};
 use focus::Focus;
 
@@ -124,7 +124,9 @@ impl Writer {
             }
             Format::Focus => {
                 focus::header(out)?;
-                Self::Focus(Focus::new(book(home)?))
+                // A mistake in them has been told.
+                let own = read_own(&home.prices_file()).unwrap_or_default();
+                Self::Focus(Focus::new(Book::builtin().with_own(&own)))
             }
         })
     }

@@ -41,6 +41,7 @@ mod userenv;
 
 use std::ffi::OsString;
 use std::io::Write;
+use std::path::Path;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
@@ -48,6 +49,7 @@ pub use exit::{Exit, Failure};
 
 use crate::config::Loaded;
 use crate::home::Home;
+use crate::meter::own_file::{self, OwnError};
 
 /// Shows what your LLM tools spend, per project, without touching the tools.
 #[derive(Debug, Parser)]
@@ -249,12 +251,21 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
         Command::Report(args) => report::run(ctx.warned(), &args, &mut out),
         Command::Requests(args) => requests::run(ctx.warned(), &args, &mut out),
         Command::Export(args) => export::run(ctx.warned(), &args, &mut out),
-        Command::Project(command) => project::run(ctx.warned(), &command, &mut out),
+        Command::Project(command) => {
+            let refused = command.changes_by_names().then(|| ctx.home.projects_file());
+            project::run(ctx.warned_but(refused.as_deref()), &command, &mut out)
+        }
         Command::Bodies(command) => bodies::run(ctx.warned(), &command, &mut out),
         Command::Statusline(args) => statusline::run(&ctx, &args, &mut out),
-        Command::Pricing(command) => pricing::run(ctx.warned(), &command, &mut out),
-        Command::Budget(command) => budget::run(ctx.warned(), &command, &mut out),
-        Command::RecomputeCosts(args) => recompute::run(ctx.warned(), &args, &mut out),
+        Command::Pricing(command) => {
+            pricing::run(ctx.warned_but(Some(&ctx.home.prices_file())), &command, &mut out)
+        }
+        Command::Budget(command) => {
+            budget::run(ctx.warned_but(Some(&ctx.home.budgets_file())), &command, &mut out)
+        }
+        Command::RecomputeCosts(args) => {
+            recompute::run(ctx.warned_but(Some(&ctx.home.prices_file())), &args, &mut out)
+        }
         Command::Events(args) => events::run(ctx.warned(), &args, &mut out),
         Command::Env(args) => env::run(&ctx, &args, &mut out),
         Command::Ca(command) => ca::run(&ctx, &command, &mut out),
@@ -277,9 +288,18 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
 impl Context {
     /// What only reads goes on with the default for what is wrong, and says so.
     fn warned(&self) -> &Self {
+        self.warned_but(None)
+    }
+
+    /// The same, if the command refuses what is wrong in this file of the user's own.
+    fn warned_but(&self, file: Option<&Path>) -> &Self {
         for problem in &self.loaded.problems {
             say(problem);
         }
+        own_file::problems(&self.home)
+            .iter()
+            .filter(|problem| file != Some(problem.path()))
+            .for_each(|problem| say(unused(problem)));
         self
     }
 
@@ -288,12 +308,21 @@ impl Context {
         match self.loaded.problems.as_slice() {
             [] => Ok(self),
             problems => {
-                let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
-                Err(Failure::new(Exit::CONFIG, lines.join("\n  "))
+                Err(Failure::new(Exit::CONFIG, lines(problems))
                     .hint("`halton-meter config check` checks again; running processes keep the last good configuration"))
             }
         }
     }
+}
+
+fn lines(problems: &[impl std::fmt::Display]) -> String {
+    let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n  ")
+}
+
+/// Of prices, names of projects, or budgets with a mistake in them.
+fn unused(problem: &OwnError) -> String {
+    format!("{problem} (the file is not used until it is mended)")
 }
 
 /// One message line on stderr, the same form everywhere.

@@ -16,9 +16,10 @@ use uuid::Uuid;
 
 use super::client;
 use super::lifecycle::{self, Ready};
-use super::{Context, Exit, Failure, budget, env, report, say, upstream};
+use super::{Context, Exit, Failure, budget, env, report, say, unused, upstream};
 use crate::home::PidLock;
 use crate::inherit;
+use crate::meter::own_file;
 
 /// The command runs unmetered if the daemon is not ready by then.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -169,4 +170,5 @@ fn summary(ctx: &Context, run_id: Uuid, started: Timestamp) {
     for warning in budget::news(&ctx.home, &jiff::ZonedDateTime::now()) {
         say(warning);
     }
+    own_file::problems(&ctx.home).iter().for_each(|problem| say(unused(problem)));
 }

@@ -9,8 +9,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{self, Health, Tree};
-use super::{Context, Exit, Failure, bodies, budget, lifecycle, output, quota, services};
+use super::{Context, Exit, Failure, bodies, budget, lifecycle, output, quota, services, unused};
 use crate::meter::ledger::Ledger;
+use crate::meter::own_file;
 use crate::setup::Mode;
 
 const ASK: Duration = Duration::from_millis(1000);
@@ -60,6 +61,7 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
     let bodies = bodies::Standing::look(ctx, actors.clone());
     // A ledger that can't be read is the daemon's to complain of.
     let quotas = Ledger::open(&ctx.home).and_then(|l| l.quotas()).unwrap_or_default();
+    let own: Vec<String> = own_file::problems(&ctx.home).iter().map(unused).collect();
     let budgets =
         crate::meter::budget::standings(&ctx.home, &jiff::ZonedDateTime::now()).unwrap_or_default();
     if args.json {
@@ -86,11 +88,14 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             "quotas": quotas,
             "budgets": budgets,
             "bodies": bodies.document(),
-            "config_problems": ctx.loaded.problems.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "config_problems": ctx.loaded.problems.iter().map(ToString::to_string).chain(own).collect::<Vec<_>>(),
         });
         writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
     } else {
         print(ctx, &tree, state, elsewhere, actors.as_ref(), out)?;
+        for problem in own {
+            writeln!(out, "  config    {problem}")?;
+        }
         if let Some(mode) = mode {
             let kept = services::installed(ctx).map_or("no service manager", |s| s.name());
             writeln!(out, "  installed {mode}; kept by {kept}")?;

@@ -109,7 +109,7 @@ fn show(
         session: session.map(|id| ledger.totals_for_session(id)).transpose()?,
         today: ledger.report(&today)?.summary,
         quotas: ledger.quotas()?,
-        budgets: crate::meter::budget::standings(home, now)?,
+        budgets: crate::meter::budget::standings(home, now).unwrap_or_default(),
     };
     if json {
         return write_json(out, &line);

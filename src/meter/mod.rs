@@ -21,7 +21,7 @@ pub mod http2;
 pub mod ledger;
 pub mod multipart;
 pub mod observer;
-mod own_file;
+pub mod own_file;
 pub mod plain;
 pub mod price;
 pub mod projects;

@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -287,4 +287,54 @@ fn what_we_start_keeps_no_descriptor_of_whoever_called() {
     });
     assert_eq!(ended.recv_timeout(crate::harness::DEADLINE), Ok(Ok(0)));
     assert!(stand.pid("root").is_some() && stand.pid("daemon").is_some());
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn a_mistake_in_a_file_of_ones_own_is_named_and_stops_nothing_that_reads() {
+    let stand = Stand::new();
+    let refused: [(&str, &[&str]); 4] = [
+        ("prices.toml", &["recompute-costs"]),
+        ("budgets.toml", &["budget", "set", "all", "--limit", "5"]),
+        ("projects.toml", &["project", "restore", "a"]),
+        ("projects.toml", &["project", "retag", "--from", "a", "--to", "b"]),
+    ];
+    for (file, command) in refused {
+        let path = stand.home.path().join(file);
+        fs::write(&path, "nope = 1\n").unwrap();
+        let line = format!("{file}:1: ");
+        let reading: [&[&str]; 5] = [
+            &["report"],
+            &["requests"],
+            &["export", "csv"],
+            &["export", "focus"],
+            &["project", "list"],
+        ];
+        for command in reading {
+            let output = stand.must(command);
+            assert_eq!(said(&output).matches(&line).count(), 1, "{}", show(&output));
+        }
+        assert_eq!(stand.must(&["statusline"]).stdout, b"$0.00 today\n");
+        let status = stand.halton(&["status"]);
+        assert!(String::from_utf8_lossy(&status.stdout).contains(&line), "{}", show(&status));
+        let doctor: Value =
+            serde_json::from_slice(&stand.halton(&["doctor", "--json"]).stdout).unwrap();
+        let findings = doctor["findings"].as_array().unwrap();
+        let named = |f: &&Value| f["layer"] == "config" && f["what"].to_string().contains(&line);
+        assert_eq!(findings.iter().find(named).unwrap()["level"], "degraded");
+
+        for refusing in [&["config", "check"][..], command] {
+            let output = stand.halton(refusing);
+            assert_eq!(output.status.code(), Some(78), "{refusing:?} {}", show(&output));
+            assert_eq!(said(&output).matches(&line).count(), 1, "{}", show(&output));
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "nope = 1\n");
+        let run = stand.halton(&["run", "--", "true"]);
+        assert!(run.status.success() && said(&run).contains(&line), "{}", show(&run));
+        stand.must(&["edge", "stop"]);
+        fs::remove_file(path).unwrap();
+    }
 }

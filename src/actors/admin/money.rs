@@ -61,19 +61,23 @@ pub(super) async fn get_quotas(api: web::Data<Api>) -> Result<HttpResponse, Prob
     path = "/v1/budgets",
     security(("token" = [])),
     responses(
-        (status = 200, description = "as `budget list --json`", body = Object),
+        (status = 200, description = "as `budget list --json`; `problem`: why no budget can be read",
+            body = Object),
         (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
-        (status = 503, description = "the ledger or the budgets can't be read", body = Problem,
+        (status = 503, description = "the ledger can't be read", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_budgets(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
-    let budgets: Vec<Budget> = budget::read(&api.home.budgets_file())
-        .map_err(|problem| Problem::unavailable(problem.to_string()))?;
+    let (budgets, problem): (Vec<Budget>, _) = match budget::read(&api.home.budgets_file()) {
+        Ok(budgets) => (budgets, None),
+        Err(problem) => (Vec::new(), Some(problem.to_string())),
+    };
     let standings = read(&api, move |ledger| {
         let now = ZonedDateTime::now();
         budgets.iter().map(|b| b.standing(ledger, &now)).collect::<Result<Vec<_>, LedgerError>>()
     });
-    Ok(HttpResponse::Ok().json(serde_json::json!({ "budgets": standings.await? })))
+    Ok(HttpResponse::Ok()
+        .json(serde_json::json!({ "budgets": standings.await?, "problem": problem })))
 }

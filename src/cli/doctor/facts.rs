@@ -104,6 +104,8 @@ pub struct Facts {
     /// What processes that are gone have left.
     pub stale: Vec<PathBuf>,
     pub config_problems: Vec<String>,
+    /// The same of prices, names of projects, and budgets.
+    pub own_problems: Vec<String>,
     /// Bodies are kept, or are there: in words.
     pub bodies: Option<String>,
     /// Nothing of ours has run here, or it has left nothing.

@@ -15,14 +15,14 @@ use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 use tokio::time::timeout;
 
 use super::super::client::{self, Health, Tree};
-use super::super::{Context, bodies, env, selftest};
+use super::super::{Context, bodies, env, selftest, unused};
 use super::facts::{Ca, Facts, Ledger, Process, ProxyVariable, Says};
 use crate::config::UpstreamProxy;
 use crate::handover::channel::EdgeChannel;
 use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::{Home, PidLock};
 use crate::meter::trust::read_certificates;
-use crate::meter::{ca, ledger};
+use crate::meter::{ca, ledger, own_file};
 use crate::platform;
 use crate::trust_store::Authority;
 
@@ -43,6 +43,7 @@ pub fn gather(ctx: &Context) -> Facts {
         wide: wide(&ctx.home),
         stale: stale(&ctx.home, tree.daemon),
         config_problems: ctx.loaded.problems.iter().map(ToString::to_string).collect(),
+        own_problems: own_file::problems(&ctx.home).iter().map(unused).collect(),
         bodies: Some(bodies::Standing::look(ctx, bodies::of_daemon(ctx)))
             .filter(bodies::Standing::is_worth_a_word)
             .map(|standing| standing.line()),

@@ -116,7 +116,10 @@ fn config(f: &Facts) -> Vec<Finding> {
     let next =
         "mend it; `halton-meter config check` checks, and `halton-meter restart` takes it over";
     let wrong = f.config_problems.iter().map(|p| Finding::degraded("config", p).next(next));
-    or_ok(wrong.collect(), "config", || "no mistakes".to_owned())
+    // What runs looks at these itself.
+    let next = "mend it; `halton-meter config check` checks";
+    let own = f.own_problems.iter().map(|p| Finding::degraded("config", p).next(next));
+    or_ok(wrong.chain(own).collect(), "config", || "no mistakes".to_owned())
 }
 
 fn root(f: &Facts) -> Vec<Finding> {

@@ -17,6 +17,7 @@ use super::{Context, Exit, Failure};
 use crate::home::Home;
 use crate::meter::attribution::{MAX_NAME, cleaned};
 use crate::meter::ledger::Ledger;
+use crate::meter::projects;
 
 #[derive(Debug, Subcommand)]
 pub enum ProjectCommand {
@@ -128,6 +129,16 @@ pub struct HereArgs {
     json: bool,
 }
 
+impl ProjectCommand {
+    /// What it changes depends on what projects are shown as: without that it refuses.
+    pub fn changes_by_names(&self) -> bool {
+        match self {
+            Self::Rename(_) | Self::Merge(_) | Self::Restore(_) | Self::Retag(_) => true,
+            Self::List(_) | Self::Show(_) | Self::Tag(_) | Self::Here(_) => false,
+        }
+    }
+}
+
 /// What each command that changes something knows.
 #[derive(Args, Clone, Copy, Debug, Default)]
 struct How {
@@ -151,6 +162,9 @@ fn act(
     now: &ZonedDateTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
+    if command.changes_by_names() {
+        projects::read(&home.projects_file())?;
+    }
     match command {
         ProjectCommand::List(args) => show::list(home, args, style, now, out),
         ProjectCommand::Show(args) => show::show(home, args, now, out),

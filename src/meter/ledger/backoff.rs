@@ -31,7 +31,6 @@ impl Fault {
             | LedgerError::Older { .. }
             | LedgerError::Moved { .. }
             | LedgerError::Thread(_)
-            | LedgerError::Names(_)
             | LedgerError::BadCursor => Self::Storage,
         }
     }
@@ -61,7 +60,6 @@ pub(super) fn explain(error: &LedgerError) -> String {
         | LedgerError::Older { .. }
         | LedgerError::Moved { .. }
         | LedgerError::Thread(_)
-        | LedgerError::Names(_)
         | LedgerError::BadCursor => None,
     };
     match sqlite {

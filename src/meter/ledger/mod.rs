@@ -48,8 +48,6 @@ pub use silent::Silent;
 pub use tally::{Latency, Totals, UnpricedModel};
 pub use writer::{Writer, WriterConfig, start_writer};
 
-use super::own_file::OwnError;
-
 /// What spool and register say in a file of these bytes, for the fuzzer.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn said_in_file(bytes: &[u8]) -> (Vec<String>, Vec<String>) {
@@ -85,8 +83,6 @@ pub enum LedgerError {
     Moved { path: PathBuf },
     #[error("the writer thread could not be started: {0}")]
     Thread(io::Error),
-    #[error(transparent)]
-    Names(#[from] OwnError),
     #[error("the cursor is not one that this program gave out")]
     BadCursor,
 }

@@ -95,9 +95,12 @@ pub struct RunTotals {
 }
 
 impl Ledger {
-    /// Opens the ledger of a home directory. One that does not exist yet reads as empty.
+    /// Opens the ledger of a home directory. One that does not exist yet reads as empty. Names that
+    /// can't be read are as if there were none: [`own_file::problems`] tells of them.
+    ///
+    /// [`own_file::problems`]: crate::meter::own_file::problems
     pub fn open(home: &Home) -> Result<Self, LedgerError> {
-        let names = projects::read(&home.projects_file())?;
+        let names = projects::read(&home.projects_file()).unwrap_or_default();
         let ledger = Self::open_files(&home.ledger_file(), home.passthrough_spool())?;
         Ok(Self { names, ..ledger })
     }

@@ -161,7 +161,8 @@ function limits(quotas, budgets) {
       { share: (quota.used_bp ?? 0) / 10_000 },
       field(quota, "resets_at") === null ? "" : new Date(quota.resets_at).toLocaleString(),
     ]));
-  table("budgets", "Budgets", ["Budget", "#Spent", "#Limit", "Used"],
+  const problem = field(budgets, "problem");
+  table("budgets", problem === null ? "Budgets" : `No budgets: ${problem}`, ["Budget", "#Spent", "#Limit", "Used"],
     field(budgets, "budgets").map((budget) => [
       `${field(budget, "name")}, this ${field(budget, "per")}`,
       money(field(budget, "spent_nanousd")),

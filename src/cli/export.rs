@@ -59,9 +59,10 @@ pub struct ExportArgs {
 pub fn run(ctx: &Context, args: &ExportArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let now = ZonedDateTime::now();
     finish(match &args.output {
-        Some(path) => private(path)
-            .map_err(|e| anyhow::Error::new(e).context(format!("cannot write {}", path.display())))
-            .and_then(|file| export(args, &ctx.home, &now, &mut BufWriter::new(file))),
+        Some(path) => {
+            let file = private(path).map_err(|e| Failure::cannot_write(path, &e))?;
+            export(args, &ctx.home, &now, &mut BufWriter::new(file))
+        }
         None => export(args, &ctx.home, &now, &mut BufWriter::new(out)),
     })
 }

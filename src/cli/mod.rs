@@ -45,6 +45,7 @@ use std::path::Path;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
+use exit::told;
 pub use exit::{Exit, Failure};
 
 use crate::config::Loaded;

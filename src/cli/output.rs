@@ -85,22 +85,13 @@ fn wants_color(
 #[error("{0}")]
 pub struct UsageError(pub String);
 
-/// The end of a reading command. A reader that went away (`| head`) is no failure.
+/// The end of a reading command.
 pub fn finish(result: anyhow::Result<()>) -> Result<Exit, Failure> {
     match result {
         Ok(()) => Ok(Exit::OK),
-        Err(e) if is_broken_pipe(&e) => Ok(Exit::OK),
         Err(e) if e.is::<UsageError>() => Err(Failure::new(Exit::USAGE, e)),
         Err(e) => Err(e.into()),
     }
-}
-
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
-        let json = cause.downcast_ref::<serde_json::Error>().and_then(|e| e.io_error_kind());
-        io.or(json) == Some(io::ErrorKind::BrokenPipe)
-    })
 }
 
 /// One JSON document and a newline.

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::client;
 use super::lifecycle::{self, Ready};
-use super::{Context, Exit, Failure, budget, env, report, say, unused, upstream};
+use super::{Context, Exit, Failure, budget, env, report, say, told, unused, upstream};
 use crate::home::PidLock;
 use crate::inherit;
 use crate::meter::own_file;
@@ -165,7 +165,7 @@ fn summary(ctx: &Context, run_id: Uuid, started: Timestamp) {
     let _ = client::api(ctx, "/v1/flush", FLUSH);
     match report::summary_of_run(&ctx.home, &run_id.to_string(), started) {
         Ok(text) => say(text),
-        Err(e) => say(format_args!("no summary: {e:#}")),
+        Err(e) => say(format_args!("no summary: {}", told(&e))),
     }
     for warning in budget::news(&ctx.home, &jiff::ZonedDateTime::now()) {
         say(warning);

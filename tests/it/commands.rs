@@ -338,3 +338,26 @@ fn a_mistake_in_a_file_of_ones_own_is_named_and_stops_nothing_that_reads() {
         fs::remove_file(path).unwrap();
     }
 }
+
+#[test]
+fn a_reader_that_leaves_is_told_nothing() {
+    let stand = Stand::new();
+    let commands: [&[&str]; 6] = [
+        &["status"],
+        &["env"],
+        &["config", "show"],
+        &["man"],
+        &["completions", "bash"],
+        &["requests", "--json"],
+    ];
+    for command in commands {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let output = stand.command(command).stdout(writer).output().unwrap();
+        assert!(
+            output.status.success() && output.stderr.is_empty(),
+            "{command:?} {}",
+            show(&output)
+        );
+    }
+}

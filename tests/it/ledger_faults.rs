@@ -218,6 +218,43 @@ fn a_home_that_can_only_be_read_costs_the_metering() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("not metered"), "{}", show(&output));
 }
 
+/// 73, and why, once.
+fn cannot_write(stand: &Stand, args: &[&str], why: &str) {
+    let output = stand.halton(args);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(73), "{args:?} {}", show(&output));
+    assert_eq!(said.matches(why).count(), 1, "{args:?} {}", show(&output));
+}
+
+#[test]
+fn what_can_t_be_written_is_told_by_the_exit_code() {
+    let stand = Stand::new();
+    cannot_write(&stand, &["export", "csv", "-o", "none/rows.csv"], "No such file");
+    let commands: [&[&str]; 3] = [
+        &["config", "set", "log.level", "debug"],
+        &["budget", "set", "all", "--limit", "5"],
+        &["pricing", "set", "openai/gpt-5", "--input", "1"],
+    ];
+    stand.must(&["config", "check"]);
+    stand.must(&["ca", "path"]);
+    if let Some(_read_only) = ReadOnly::mount(stand.home.path()) {
+        commands.iter().for_each(|args| cannot_write(&stand, args, "Read-only file system"));
+    }
+    let Some(disk) = SmallDisk::mount() else { return };
+    for file in [stand.home.config_file(), stand.home.budgets_file(), stand.home.prices_file()] {
+        let there = disk.path().join(file.file_name().unwrap());
+        let text = fs::read(&file).unwrap_or_default();
+        fs::write(&there, text).unwrap();
+        let _ = fs::remove_file(&file);
+        symlink(there, file).unwrap();
+    }
+    disk.fill();
+    let files = || fs::read_dir(disk.path()).unwrap().count();
+    let before = files();
+    commands.iter().for_each(|args| cannot_write(&stand, args, "No space left"));
+    assert_eq!(files(), before, "a leftover");
+}
+
 /// A file system of its own for the database.
 struct SmallDisk(TempDir);
 

@@ -1,0 +1,98 @@
+use super::*;
+
+#[test]
+fn a_home_is_where_it_is_whatever_directory_one_works_in() {
+    let here = std::env::current_dir().unwrap();
+    let of = |home: &'static str, user: &'static str| {
+        Home::from_vars(|name| Some(if name == HOME_VAR { home } else { user }.into()))
+    };
+    assert_eq!(of("./hm", "/u").unwrap().path(), here.join("hm"));
+    assert_eq!(of("/hm", "/u").unwrap().path(), Path::new("/hm"));
+    assert_eq!(of("", "u").unwrap().path(), here.join("u/.halton-meter"));
+    assert!(matches!(of("", ""), Err(HomeError::Unknown)));
+}
+
+#[test]
+fn directories_are_private_and_tightened() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path().join("h"));
+    home.create().unwrap();
+    fs::set_permissions(home.ca_dir(), fs::Permissions::from_mode(0o755)).unwrap();
+    home.create().unwrap();
+    for d in [home.path().to_path_buf(), home.ca_dir(), home.run_dir()] {
+        assert_eq!(fs::metadata(&d).unwrap().permissions().mode() & 0o777, 0o700, "{d:?}");
+    }
+}
+
+#[test]
+fn pid_lock_is_held_by_one_and_released_by_drop() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("edge.pid");
+    assert_eq!(PidLock::holder(&path).unwrap(), None);
+    let lock = PidLock::acquire(&path).unwrap().expect("free");
+    assert!(PidLock::acquire(&path).unwrap().is_none());
+    assert_eq!(PidLock::holder(&path).unwrap(), Some(std::process::id()));
+    assert!(PidLock::acquire_waiting(&path, || false).unwrap().is_none());
+    let mut lock = Some(lock);
+    let release = || {
+        lock = None;
+        true
+    };
+    assert!(PidLock::acquire_waiting(&path, release).unwrap().is_some());
+    assert_eq!(PidLock::holder(&path).unwrap(), None);
+}
+
+#[test]
+fn a_longer_pid_of_before_leaves_nothing_behind() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("edge.pid");
+    fs::write(&path, "12345678901\n").unwrap();
+    let _lock = PidLock::acquire(&path).unwrap().expect("free");
+    assert_eq!(PidLock::holder(&path).unwrap(), Some(std::process::id()));
+}
+
+#[test]
+fn a_lock_that_cannot_be_held_is_known_as_such() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("edge.pid");
+    assert!(PidLock::can_be_held(&path));
+    let _lock = PidLock::acquire(&path).unwrap().expect("a look leaves it free");
+    assert!(PidLock::can_be_held(&path), "by whoever");
+    // As a home's that is another user's, for root too: it can't be opened for writing.
+    let path = dir.path().join("root.pid");
+    fs::create_dir(&path).unwrap();
+    assert!(!PidLock::can_be_held(&path) && PidLock::acquire(&path).is_err());
+    assert!(!PidLock::can_be_held(&dir.path().join("none/edge.pid")));
+}
+
+#[test]
+fn atomic_write_replaces_and_is_private() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("f");
+    write_atomic(&path, b"one").unwrap();
+    write_atomic(&path, b"two").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"two");
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}
+
+#[test]
+fn a_link_to_a_file_that_people_keep_stays_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let (real, link) = (dir.path().join("real"), dir.path().join("link"));
+    write_kept(&real, b"one").unwrap();
+    std::os::unix::fs::symlink("real", &link).unwrap();
+    write_kept(&link, b"two").unwrap();
+    assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+    assert_eq!(fs::read(&real).unwrap(), b"two");
+}
+
+#[test]
+fn what_could_not_be_written_whole_leaves_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    // A directory can't be replaced by a file.
+    assert!(write_atomic(&dir.path().join("."), b"x").is_err());
+    fs::create_dir(dir.path().join("d")).unwrap();
+    assert!(write_atomic(&dir.path().join("d"), b"x").is_err());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+}

@@ -7,6 +7,7 @@ use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -29,6 +30,11 @@ pub enum HomeError {
     Unknown,
     #[error("{path} belongs to another user (uid {uid})")]
     ForeignOwner { path: PathBuf, uid: u32 },
+    #[error(
+        "{path} is too long a path for a socket, so nothing can be metered; \
+         set {HOME_VAR} to a directory with a shorter name"
+    )]
+    TooLong { path: PathBuf },
     #[error("cannot use {path}: {source}")]
     Io { path: PathBuf, source: io::Error },
 }
@@ -74,6 +80,17 @@ impl Home {
             }
         }
         Ok(())
+    }
+
+    /// Whether the sockets can be bound: their paths have some hundred bytes at most. The edge does
+    /// without them, unmetered; so this is for whoever is about to ask for more.
+    pub fn holds_sockets(&self) -> Result<(), HomeError> {
+        // The longest is the same in every home.
+        let path = self.control_socket();
+        match SocketAddr::from_pathname(&path) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(HomeError::TooLong { path }),
+        }
     }
 
     #[must_use]

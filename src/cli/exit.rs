@@ -130,6 +130,7 @@ fn of_cause(cause: &(dyn Error + 'static)) -> Option<Exit> {
 fn of_home(error: &HomeError) -> Exit {
     match error {
         HomeError::Unknown | HomeError::ForeignOwner { .. } => Exit::NO_PERMISSION,
+        HomeError::TooLong { .. } => Exit::CANT_CREATE,
         HomeError::Io { source, .. } => of_io(source.kind()).unwrap_or(Exit::CANT_CREATE),
     }
 }

@@ -60,6 +60,7 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
     } else {
         Some(apply::begin(ctx, Leftover::Refuse)?)
     };
+    ctx.home.holds_sockets()?;
     let installation = installation(ctx)?;
     if lock.is_some() {
         env::prepare_ca(ctx)?;

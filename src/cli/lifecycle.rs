@@ -205,6 +205,9 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
             "the edge did not come up".to_owned()
         });
     }
+    if let Err(e) = ctx.home.holds_sockets() {
+        return Ready::Passing(e.to_string());
+    }
     match &tree.health {
         Health::Ok(_) => Ready::Metering,
         _ if stopped => {

@@ -89,7 +89,7 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
 }
 
 fn prepare(ctx: &Context) -> Ready {
-    if let Err(e) = ctx.home.create() {
+    if let Err(e) = ctx.home.holds_sockets().and_then(|()| ctx.home.create()) {
         return Ready::NoEdge(e.to_string());
     }
     if let Err(e) = env::prepare_ca(ctx) {

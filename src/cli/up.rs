@@ -23,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const ROWS: usize = 200;
 
 pub fn run(ctx: &Context) -> Result<Exit, Failure> {
+    ctx.home.holds_sockets()?;
     ctx.home.create()?;
     env::prepare_ca(ctx)?;
     let ended = Ended::on_signals()?;

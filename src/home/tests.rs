@@ -96,3 +96,11 @@ fn what_could_not_be_written_whole_leaves_nothing() {
     assert!(write_atomic(&dir.path().join("d"), b"x").is_err());
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
 }
+
+#[test]
+fn a_path_that_no_socket_can_have_is_told() {
+    let home = |n: usize| Home::at(format!("/{}", "h".repeat(n)));
+    assert!(home(80).holds_sockets().is_ok());
+    let told = home(100).holds_sockets().unwrap_err().to_string();
+    assert!(told.contains("/run/daemon.sock") && told.contains(HOME_VAR), "{told}");
+}

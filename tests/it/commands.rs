@@ -361,3 +361,13 @@ fn a_reader_that_leaves_is_told_nothing() {
         );
     }
 }
+
+#[test]
+fn a_home_whose_sockets_would_have_too_long_a_path_costs_the_metering() {
+    let stand = Stand::new();
+    let home = stand.scratch().join("h".repeat(100));
+    let mut command = stand.command(&["run", "--", "sh", "-c", "echo \"it ran$https_proxy\""]);
+    let output = command.env(halton_meter::home::HOME_VAR, home).output().unwrap();
+    assert!(output.status.success() && output.stdout == b"it ran\n", "{}", show(&output));
+    assert!(said(&output).contains("too long a path for a socket"), "{}", show(&output));
+}

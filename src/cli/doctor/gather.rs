@@ -129,6 +129,9 @@ fn other_than(addr: SocketAddr, process: Option<u32>) -> Option<String> {
 }
 
 fn home_problem(home: &Home) -> Option<String> {
+    if let Err(e) = home.holds_sockets() {
+        return Some(e.to_string());
+    }
     if !home.run_dir().exists() {
         // It is made by what is started first, which looks itself whether it can.
         let above = home.path().ancestors().find(|dir| dir.exists())?;

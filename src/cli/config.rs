@@ -81,7 +81,7 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
         usage(format!("unknown key {name}")).hint("`halton-meter config show` lists them")
     })?;
     let value =
-        key.accept_text(text).ok_or_else(|| usage(format!("{name}: expected {}", key.expected)))?;
+        key.accept_here(text).ok_or_else(|| usage(format!("{name}: expected {}", key.expected)))?;
     ctx.home.create().map_err(Failure::from)?;
     let path = ctx.home.config_file();
     let before = match fs::read_to_string(&path) {

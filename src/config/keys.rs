@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::Path;
 
 use super::hosts::{ConnectRule, HostPattern, PlacePattern, UpstreamProxy};
 use super::no_proxy::NoProxy;
@@ -39,6 +40,8 @@ pub enum Takes {
     Bool,
     Int(i64, i64),
     Text(fn(&str) -> bool),
+    /// Of a file, absolute: our processes work in other directories than their user.
+    Path,
     List(fn(&str) -> bool),
     Map(fn(&str, &str) -> bool),
 }
@@ -81,7 +84,7 @@ pub const KEYS: &[Key] = &[
         Takes::List(NoProxy::is_rule),
         "a list of names, \".suffix\", addresses, networks or \"*\"",
     ),
-    key("upstream.extra_ca_file", Takes::Text(|_| true), "a path of a PEM file, or \"\""),
+    key("upstream.extra_ca_file", Takes::Path, "the absolute path of a PEM file, or \"\""),
     key("upstream.connect", Takes::Map(is_rule), "{ \"host:port\" = \"address:port\" }"),
     key("bodies.enabled", Takes::Bool, "true or false"),
     key("bodies.max_body_kb", Takes::Int(1, 16_384), "a number from 1 to 16384"),
@@ -152,6 +155,9 @@ impl Key {
                 value.as_integer().filter(|n| (min..=max).contains(n)).map(Value::Int)
             }
             Takes::Text(ok) => text(value).filter(|s| ok(s)).map(Value::Text),
+            Takes::Path => {
+                text(value).filter(|s| s.is_empty() || Path::new(s).is_absolute()).map(Value::Text)
+            }
             Takes::List(ok) => {
                 let items: Option<Vec<_>> = value.as_array()?.iter().map(text).collect();
                 items.filter(|i| i.iter().all(|s| ok(s))).map(Value::List)
@@ -164,13 +170,23 @@ impl Key {
         }
     }
 
+    /// Text of somebody who works in this directory.
+    #[must_use]
+    pub fn accept_here(&self, text: &str) -> Option<Value> {
+        // A shell makes a path of `~`, unless it is quoted; we don't.
+        if !matches!(self.takes, Takes::Path) || text.is_empty() || text.starts_with('~') {
+            return self.accept_text(text);
+        }
+        self.accept_text(std::path::absolute(text).ok()?.to_str()?)
+    }
+
     /// Text from the environment or a flag: lists are separated by commas, maps are TOML.
     #[must_use]
     pub fn accept_text(&self, text: &str) -> Option<Value> {
         let value = match self.takes {
             Takes::Bool => toml::Value::Boolean(text.trim().parse().ok()?),
             Takes::Int(..) => toml::Value::Integer(text.trim().parse().ok()?),
-            Takes::Text(_) => toml::Value::String(text.to_owned()),
+            Takes::Text(_) | Takes::Path => toml::Value::String(text.to_owned()),
             Takes::List(_) => toml::Value::Array(
                 text.split(',')
                     .map(str::trim)

@@ -383,6 +383,27 @@ mod tests {
     }
 
     #[test]
+    fn a_path_is_absolute_or_made_so_where_its_user_works() {
+        let of = |path: &str| from_file(&format!("[upstream]\nextra_ca_file = {path:?}\n"));
+        for bad in ["corp.pem", "./corp.pem", "~/corp.pem"] {
+            let loaded = of(bad);
+            let said = "c.toml:2: upstream.extra_ca_file: expected the absolute path of a PEM file, or \"\"";
+            assert_eq!(loaded.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [said]);
+            assert_eq!(loaded.config.upstream.extra_ca_file, None);
+        }
+        assert_eq!(of("").problems, []);
+        assert_eq!(of("/corp.pem").config.upstream.extra_ca_file, Some("/corp.pem".into()));
+
+        let key = Key::find("upstream.extra_ca_file").unwrap();
+        let here = std::env::current_dir().unwrap().join("corp.pem").display().to_string();
+        assert_eq!(key.accept_here("corp.pem"), Some(Value::Text(here)));
+        assert_eq!(key.accept_here(""), Some(Value::Text(String::new())));
+        assert_eq!(key.accept_here("~/corp.pem"), None);
+        let level = Key::find("log.level").unwrap();
+        assert_eq!(level.accept_here("info"), Some(Value::Text("info".to_owned())));
+    }
+
+    #[test]
     fn broken_toml_names_its_line() {
         let loaded = from_file("[edge]\nport = \n");
         assert_eq!(loaded.problems.len(), 1);

@@ -371,3 +371,12 @@ fn a_home_whose_sockets_would_have_too_long_a_path_costs_the_metering() {
     assert!(output.status.success() && output.stdout == b"it ran\n", "{}", show(&output));
     assert!(said(&output).contains("too long a path for a socket"), "{}", show(&output));
 }
+
+#[test]
+fn a_path_that_is_set_is_meant_from_where_its_user_works() {
+    let stand = Stand::new();
+    stand.must(&["config", "set", "upstream.extra_ca_file", "corp.pem"]);
+    let shown = String::from_utf8(stand.must(&["config", "show"]).stdout).unwrap();
+    let path = stand.scratch().canonicalize().unwrap().join("corp.pem");
+    assert!(shown.contains(&format!("upstream.extra_ca_file = {path:?}\n")), "{shown}");
+}

@@ -20,6 +20,7 @@ pub fn show(
     if json {
         return write_json(out, &serde_json::json!({ "quotas": quotas }));
     }
+    let quotas: Vec<Quota> = quotas.iter().filter_map(|q| q.at(now.timestamp())).collect();
     if quotas.is_empty() {
         writeln!(out, "No limits of a plan were seen yet.")?;
         return Ok(());
@@ -44,7 +45,7 @@ pub fn show(
             window.account.as_deref().map(clean).unwrap_or_default(),
             window.plan.as_deref().map(clean).unwrap_or_default(),
             clean(&window.name),
-            used(quota, now.timestamp()).unwrap_or_default(),
+            used(quota).unwrap_or_default(),
             window.resets_at.map(local).unwrap_or_default(),
             window.status.as_deref().map(clean).unwrap_or_default(),
             local(quota.seen_at),
@@ -64,23 +65,22 @@ pub fn lines(quotas: &[Quota], now: Timestamp) -> Vec<String> {
         Some(format!(" (account {})", clean(account)))
     };
     let line = |quota: &Quota| {
+        let quota = &quota.at(now)?;
         let account = account(quota).unwrap_or_default();
         let what = format!("{}{account} {}", clean(&quota.provider), clean(&quota.window.name));
-        let used = used(quota, now).map(|used| format!("{used} used"));
+        let used = used(quota).map(|used| format!("{used} used"));
         let status = quota.window.status.as_deref().map(clean);
         let resets = quota.window.resets_at.and_then(|at| until(at, now));
         let resets = resets.map(|left| format!("resets in {left}"));
         let said: Vec<String> = [used, status, resets].into_iter().flatten().collect();
-        format!("{what}: {}", said.join(", "))
+        Some(format!("{what}: {}", said.join(", ")))
     };
-    quotas.iter().map(line).collect()
+    quotas.iter().filter_map(line).collect()
 }
 
-/// `42%`; a window that has begun anew since it was seen is `0%`.
-pub fn used(quota: &Quota, now: Timestamp) -> Option<String> {
-    let used = quota.window.used_bp?;
-    let used = if quota.window.resets_at.is_some_and(|at| at <= now) { 0 } else { used };
-    Some(format!("{}%", used.div_ceil(100)))
+/// `42%`.
+pub fn used(quota: &Quota) -> Option<String> {
+    Some(format!("{}%", quota.window.used_bp?.div_ceil(100)))
 }
 
 /// `2h 5m`; `None`: it has been.
@@ -141,6 +141,38 @@ mod tests {
                 "openai 5h: 1% used",
             ]
         );
+    }
+
+    #[test]
+    fn what_a_limit_was_before_it_reset_is_not_told() {
+        let (_dir, home) = home();
+        let window = |name: &str, used_bp| Window {
+            name: name.to_owned(),
+            used_bp,
+            resets_at: Some(at("2026-11-25T14:00:00Z")),
+            status: Some("rejected".to_owned()),
+            ..Window::default()
+        };
+        let quota = vec![window("5h", Some(10_000)), window("overage", None)];
+        store(&home, &[Row { quota, ..row(1, "2026-11-25T11:00:00Z") }]);
+        let table = |now: &str| {
+            let mut out = Vec::new();
+            show(&home, false, Style::default(), &now.parse().unwrap(), &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let quotas = Ledger::open(&home).unwrap().quotas().unwrap();
+        assert_eq!(
+            lines(&quotas, at("2026-11-25T13:59:59Z")),
+            [
+                "anthropic 5h: 100% used, rejected, resets in 0m",
+                "anthropic overage: rejected, resets in 0m",
+            ]
+        );
+        assert!(table("2026-11-25T13:59:59+00:00[UTC]").contains("rejected"));
+        assert_eq!(lines(&quotas, at("2026-11-25T14:00:00Z")), ["anthropic 5h: 0% used"]);
+        let after = table("2026-11-25T14:00:00+00:00[UTC]");
+        assert!(after.contains("0%") && !after.contains("overage"), "{after}");
+        assert!(!after.contains("rejected") && !after.contains("14:00"), "{after}");
     }
 
     #[test]

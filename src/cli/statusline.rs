@@ -137,7 +137,7 @@ fn text(line: &Line, now: Timestamp) -> String {
             && last(&quota.provider) == Some(&quota.window.account)
     };
     for quota in line.quotas.iter().filter(running).take(3) {
-        let Some(used) = used(quota, now) else { continue };
+        let Some(used) = used(quota) else { continue };
         let left = quota.window.resets_at.and_then(|at| until(at, now)).unwrap_or_default();
         parts.push(format!("{} {used} ({left})", clean(&quota.window.name)));
     }

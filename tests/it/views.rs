@@ -5,6 +5,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use rusqlite::Connection;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -115,6 +116,16 @@ fn the_dashboard_shows_the_ledger_and_no_markup_of_others() {
         rows[1].to_string().contains("<script>"),
         "nothing nasty: nothing was tested {rows:#?}"
     );
+    // Limits that have reset long ago, as they were seen before.
+    let ledger = Connection::open(stand.home.ledger_file()).unwrap();
+    for (name, used) in [("past", "9000"), ("bygone", "NULL")] {
+        let quota = format!(
+            "INSERT INTO quotas (provider, account, name, used_bp, resets_at, status, seen_at) \
+             VALUES ('anthropic', '', '{name}', {used}, 2, 'rejected', 1)"
+        );
+        ledger.execute(&quota, []).unwrap();
+    }
+    drop(ledger);
 
     let url = stand.json(&["dashboard"])["url"].as_str().unwrap().to_owned();
     let mut command = Command::new("node");
@@ -160,7 +171,9 @@ fn the_dashboard_shows_the_ledger_and_no_markup_of_others() {
     }
     assert!(seen["text"]["requests"].as_str().unwrap().contains(NASTY), "{seen:#}");
     assert!(seen["text"]["by-project"].as_str().unwrap().contains(PROJECT), "{seen:#}");
-    for wrong in ["undefined", "NaN", "[object"] {
+    let limits = seen["text"]["quotas"].as_str().unwrap();
+    assert!(limits.contains("past|0%") && !limits.contains("bygone"), "{seen:#}");
+    for wrong in ["undefined", "NaN", "[object", "rejected"] {
         assert!(!all.contains(wrong), "{wrong}: {seen:#}");
     }
     let names = seen["names"].as_array().unwrap();

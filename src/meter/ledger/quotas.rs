@@ -20,6 +20,21 @@ pub struct Quota {
     pub seen_at: Timestamp,
 }
 
+impl Quota {
+    /// As it stands at `now`: one that has reset since it was seen is unused, and how it stood before
+    /// holds no more. `None`: then nothing is left to say.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Option<Self> {
+        let window = &self.window;
+        if window.resets_at.is_none_or(|at| at > now) {
+            return Some(self.clone());
+        }
+        window.used_bp?;
+        let window = Window { used_bp: Some(0), resets_at: None, status: None, ..window.clone() };
+        Some(Self { window, ..self.clone() })
+    }
+}
+
 /// Keeps what a row's response told, unless something later is known.
 pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
     let seen_at = row.ended_at.unwrap_or(row.started_at).as_microsecond();

@@ -152,10 +152,19 @@ function cost(row) {
   return sign + money(row.cost_nanousd);
 }
 
+/** As `Quota::at`: a limit that has reset is unused, and how it stood before holds no more. */
+function standing(quota, now) {
+  const resets = field(quota, "resets_at");
+  if (resets === null || new Date(resets) > now) return [quota];
+  return field(quota, "used_bp") === null ? [] : [{ ...quota, used_bp: 0, status: null, resets_at: null }];
+}
+
+/** `account` of a limit is there only if something tells whose it is. */
 function limits(quotas, budgets) {
+  const now = new Date();
   table("quotas", "What is used of the plans", ["Plan", "Limit", "#Used", "Used", "Resets"],
-    field(quotas, "quotas").map((quota) => [
-      [field(quota, "provider"), field(quota, "plan"), field(quota, "account")].filter(Boolean).join(" "),
+    field(quotas, "quotas").flatMap((quota) => standing(quota, now)).map((quota) => [
+      [field(quota, "provider"), field(quota, "plan"), quota.account].filter(Boolean).join(" "),
       field(quota, "name"),
       field(quota, "used_bp") === null ? field(quota, "status") ?? "–" : `${Math.ceil(quota.used_bp / 100)}%`,
       { share: (quota.used_bp ?? 0) / 10_000 },

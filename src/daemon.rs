@@ -79,7 +79,7 @@ enum Order {
 /// Runs the daemon until it is told to end; gives the exit code.
 #[must_use]
 pub fn main(opts: DaemonOptions) -> u8 {
-    leave_own_bundle(&opts.home, &opts.log);
+    leave_misleading_roots(&opts.home, &opts.log);
     let lock = match opts.home.take_turn("daemon", opts.service) {
         Ok(Some(lock)) => Arc::new(lock),
         Ok(None) => {
@@ -118,10 +118,11 @@ async fn live(lock: Arc<PidLock>) {
 }
 
 /// Our bundle holds our own authority: were it in our environment, we would trust certificates that
-/// we signed ourselves when they come from a provider. The process starts over without it.
-fn leave_own_bundle(home: &Home, log: &Logger) {
+/// we signed ourselves when they come from a provider. On macOS any file there hides the keychain, and
+/// the bundle that every program shares would lose it. The process starts over without.
+fn leave_misleading_roots(home: &Home, log: &Logger) {
     use std::os::unix::process::CommandExt;
-    if !trust::environment_points_home(home) {
+    if !trust::environment_misleads(home) {
         return;
     }
     let again = std::env::current_exe().map(|exe| {
@@ -130,7 +131,7 @@ fn leave_own_bundle(home: &Home, log: &Logger) {
         command.env_remove("SSL_CERT_FILE").env_remove("SSL_CERT_DIR").exec()
     });
     let error = again.unwrap_or_else(|e| e);
-    slog::error!(log, "cannot leave our own CA bundle"; "error" => %error);
+    slog::error!(log, "cannot leave the roots that the environment names"; "error" => %error);
 }
 
 fn obey_signals(orders: UnboundedSender<Order>, log: &Logger) {

@@ -21,64 +21,136 @@ use rustls::{ClientConfig, RootCertStore, SignatureScheme};
 use crate::home::Home;
 use crate::platform;
 
-/// Roots of the common systems, for when the environment points elsewhere.
-const ROOT_FILES: [&str; 6] = [
+/// Roots of the common systems. Which of them counts is no question of the environment: one shell's
+/// variables are no business of the others.
+const ROOT_FILES: [&str; 8] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
+    "/etc/pki/tls/cacert.pem",
     "/etc/ssl/cert.pem",
+    "/opt/etc/ssl/certs/ca-certificates.crt",
     "/usr/local/share/certs/ca-root-nss.crt",
 ];
+/// What an administrator puts here counts too, whether or not the file has it.
+const ROOT_DIRECTORIES: [&str; 2] = ["/etc/ssl/certs", "/etc/pki/tls/certs"];
+const FILE_VAR: &str = "SSL_CERT_FILE";
+const DIRECTORY_VAR: &str = "SSL_CERT_DIR";
 /// Sessions kept for resumption, over all providers.
 const SESSIONS: usize = 256;
 /// A client chooses its own protocol list; what is over this is built each time.
 const MAX_CONFIGS: usize = 64;
 
-/// Whether `SSL_CERT_FILE` or `SSL_CERT_DIR` points into our home: a process that starts with that
-/// (a shell with our variables set) must drop it before its threads start, or it would trust our
-/// own CA as a provider's.
+type Roots = Vec<CertificateDer<'static>>;
+
+/// Whether a process that verifies providers must start over without `SSL_CERT_FILE` and
+/// `SSL_CERT_DIR`, before its threads start. Where they point into our home (a shell with our variables
+/// set), it would trust our own CA as a provider's. On macOS whatever they say hides the keychain.
 #[must_use]
-pub fn environment_points_home(home: &Home) -> bool {
-    points_home(home, |name| std::env::var_os(name))
+pub fn environment_misleads(home: &Home) -> bool {
+    misleads(home, platform::is_macos(), &of_environment)
 }
 
-fn points_home(home: &Home, get: impl Fn(&str) -> Option<OsString>) -> bool {
+type Get<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+fn of_environment(name: &str) -> Option<OsString> {
+    std::env::var_os(name)
+}
+
+fn misleads(home: &Home, keychain: bool, get: Get<'_>) -> bool {
+    points_home(home, get) || (keychain && is_named(get))
+}
+
+/// An empty one counts: rustls-native-certs obeys it.
+fn is_named(get: Get<'_>) -> bool {
+    [FILE_VAR, DIRECTORY_VAR].into_iter().any(|name| get(name).is_some())
+}
+
+fn points_home(home: &Home, get: Get<'_>) -> bool {
     let canonical = |p: &Path| p.canonicalize().unwrap_or_else(|_| p.to_path_buf());
     let ours = canonical(home.path());
-    ["SSL_CERT_FILE", "SSL_CERT_DIR"].into_iter().filter_map(get).any(|value| {
+    [FILE_VAR, DIRECTORY_VAR].into_iter().filter_map(get).any(|value| {
         std::env::split_paths(&value)
             .any(|path| path.starts_with(home.path()) || canonical(&path).starts_with(&ours))
     })
 }
 
-/// The system's roots, or those that the user's own `SSL_CERT_FILE` names; never our own CA.
+/// The system's roots, whatever the environment names, as they go into the bundle that every program
+/// shares; never our own CA.
 #[must_use]
-pub fn system_roots(home: &Home) -> Vec<CertificateDer<'static>> {
-    if !environment_points_home(home) {
+pub fn system_roots(home: &Home) -> Roots {
+    roots(home, platform::is_macos(), &of_environment)
+}
+
+/// The system's roots, and those that this process's environment names. For whoever judges, and hands
+/// them to nobody.
+#[must_use]
+pub fn all_roots(home: &Home) -> Roots {
+    let mut all = system_roots(home);
+    all.extend(named(home, &of_environment));
+    all
+}
+
+fn roots(home: &Home, keychain: bool, get: Get<'_>) -> Roots {
+    if keychain && !is_named(get) {
         let found = rustls_native_certs::load_native_certs().certs;
         if !found.is_empty() {
             return found;
         }
     }
-    roots_from_files(home, platform::is_macos())
+    let earlier = || read_certificates(&home.ca_bundle());
+    choose(home, keychain, &earlier, &system_files, &|| named(home, get))
 }
 
 /// On macOS (`keychain`) the earlier bundle comes first: it was made with the keychain's own roots,
-/// which no file has. Elsewhere the system's files are complete, and newer.
-fn roots_from_files(home: &Home, keychain: bool) -> Vec<CertificateDer<'static>> {
-    let bundle = home.ca_bundle();
-    let (first, last) = if keychain { (Some(bundle), None) } else { (None, Some(bundle)) };
-    let system = ROOT_FILES.iter().map(PathBuf::from);
-    let ours: Vec<_> =
-        super::ca::files(home).iter().flat_map(|file| read_certificates(file)).collect();
-    first
-        .into_iter()
-        .chain(system)
-        .chain(last)
-        .map(|file| read_certificates(&file).into_iter().filter(|c| !ours.contains(c)).collect())
-        .find(|found: &Vec<_>| !found.is_empty())
-        .unwrap_or_default()
+/// which no file has. Elsewhere the system's files are complete, and newer. A system without any (Nix,
+/// Guix, a bare container) has what its environment names.
+fn choose(
+    home: &Home,
+    keychain: bool,
+    earlier: &dyn Fn() -> Roots,
+    system: &dyn Fn() -> Roots,
+    named: &dyn Fn() -> Roots,
+) -> Roots {
+    let order = if keychain { [earlier, system, named] } else { [system, named, earlier] };
+    let ours = own(home);
+    let without = |mut found: Roots| {
+        found.retain(|c| !ours.contains(c));
+        found
+    };
+    order.iter().map(|read| without(read())).find(|found| !found.is_empty()).unwrap_or_default()
+}
+
+fn system_files() -> Roots {
+    let mut files = ROOT_FILES.iter().map(|file| read_certificates(Path::new(file)));
+    let mut found = files.find(|found| !found.is_empty()).unwrap_or_default();
+    ROOT_DIRECTORIES.iter().for_each(|dir| found.extend(read_directory(Path::new(dir))));
+    found
+}
+
+/// What the user's own `SSL_CERT_FILE` and `SSL_CERT_DIR` name; nothing where they lead to us.
+fn named(home: &Home, get: Get<'_>) -> Roots {
+    if points_home(home, get) {
+        return Roots::new();
+    }
+    let mut found: Roots =
+        get(FILE_VAR).map(|file| read_certificates(Path::new(&file))).unwrap_or_default();
+    let directories = get(DIRECTORY_VAR).unwrap_or_default();
+    let directories = std::env::split_paths(&directories).filter(|d| !d.as_os_str().is_empty());
+    directories.for_each(|directory| found.extend(read_directory(&directory)));
+    // A copy of our bundle may lie anywhere.
+    let ours = own(home);
+    found.retain(|c| !ours.contains(c));
+    found
+}
+
+fn read_directory(path: &Path) -> Roots {
+    rustls_native_certs::load_certs_from_paths(None, Some(path)).certs
+}
+
+fn own(home: &Home) -> Roots {
+    super::ca::files(home).iter().flat_map(|file| read_certificates(file)).collect()
 }
 
 /// Whether this is a file of the system's own roots, by whatever name.
@@ -202,7 +274,8 @@ fn verifier(
     extra: Vec<CertificateDer<'static>>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<dyn ServerCertVerifier>, String> {
-    if !environment_points_home(home) {
+    // Elsewhere the platform's verifier is the same over the roots of the environment alone.
+    if platform::is_macos() && !environment_misleads(home) {
         let own = rustls_platform_verifier::Verifier::new_with_extra_roots(
             extra.iter().cloned(),
             Arc::clone(provider),
@@ -212,7 +285,7 @@ fn verifier(
         }
     }
     let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(system_roots(home).into_iter().chain(extra));
+    roots.add_parsable_certificates(all_roots(home).into_iter().chain(extra));
     if roots.is_empty() {
         return Err("no root certificates found on this system".to_owned());
     }
@@ -268,14 +341,64 @@ mod tests {
         let link = dir.path().join("link");
         std::os::unix::fs::symlink(home.path(), &link).unwrap();
         let with = |value: PathBuf| {
-            points_home(&home, |name| (name == "SSL_CERT_FILE").then(|| value.clone().into()))
+            let get = |name: &str| (name == FILE_VAR).then(|| value.clone().into());
+            let keychain = misleads(&home, true, &get);
+            assert!(keychain, "it hides the keychain, wherever it leads");
+            misleads(&home, false, &get)
         };
         assert!(with(home.ca_bundle()));
         assert!(with(link.join("ca/bundle.pem")) || !home.ca_bundle().exists());
         std::fs::write(home.ca_bundle(), "").unwrap();
         assert!(with(link.join("ca/bundle.pem")), "through a link");
         assert!(!with(dir.path().join("corp.pem")));
-        assert!(!points_home(&home, |_| None));
+        assert!(![false, true].iter().any(|keychain| misleads(&home, *keychain, &|_| None)));
+    }
+
+    fn pem(byte: char) -> String {
+        format!("-----BEGIN CERTIFICATE-----\n{byte}w==\n-----END CERTIFICATE-----\n")
+    }
+
+    fn der(text: &str) -> Roots {
+        certificates(text.as_bytes())
+    }
+
+    /// Else one shell's setting is everybody's, and all but its company's hosts are refused.
+    #[test]
+    fn a_file_that_the_environment_names_takes_nothing_from_the_systems_roots() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let (corp, more) = (dir.path().join("corp.pem"), dir.path().join("more"));
+        std::fs::create_dir(&more).unwrap();
+        std::fs::write(home.ca_cert(), pem('B')).unwrap();
+        std::fs::write(&corp, pem('A') + &pem('B')).unwrap();
+        std::fs::write(more.join("c.pem"), pem('C')).unwrap();
+        let without = roots(&home, false, &|_| None);
+        assert!(without.len() > 50, "{} of the system", without.len());
+        for value in [corp.clone(), dir.path().join("none.pem"), PathBuf::new()] {
+            for name in [FILE_VAR, DIRECTORY_VAR] {
+                let get = |n: &str| (n == name).then(|| value.clone().into());
+                assert_eq!(roots(&home, false, &get), without, "{name}={}", value.display());
+            }
+        }
+        let both = |name: &str| {
+            Some(if name == FILE_VAR { corp.clone().into() } else { more.clone().into() })
+        };
+        assert_eq!(named(&home, &both), der(&(pem('A') + &pem('C'))), "and never ours");
+        let ours = |name: &str| (name == FILE_VAR).then(|| home.ca_cert().into());
+        assert_eq!(named(&home, &ours), []);
+    }
+
+    #[test]
+    fn what_has_the_roots_depends_on_the_system() {
+        let home = Home::at("/nowhere");
+        let (a, b, c) = (|| der(&pem('A')), || der(&pem('B')), || der(&pem('C')));
+        let none = || Roots::new();
+        assert_eq!(choose(&home, true, &a, &b, &c), a());
+        assert_eq!(choose(&home, true, &none, &b, &c), b());
+        assert_eq!(choose(&home, false, &a, &b, &c), b());
+        assert_eq!(choose(&home, false, &a, &none, &c), c(), "newer than what was written once");
+        assert_eq!(choose(&home, false, &a, &none, &none), a());
     }
 
     /// Else a shell that has our variables takes a company's root out of the bundle.
@@ -284,17 +407,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path().join("h"));
         home.create().unwrap();
-        let pem = |byte: char| {
-            format!("-----BEGIN CERTIFICATE-----\n{byte}w==\n-----END CERTIFICATE-----\n")
-        };
+        let hidden = |name: &str| (name == FILE_VAR).then(|| home.ca_bundle().into());
         let (private, ours) = (pem('A'), pem('B'));
-        let private_root = certificates(private.as_bytes());
         std::fs::write(home.ca_cert(), &ours).unwrap();
-        std::fs::write(home.ca_bundle(), private + &ours).unwrap();
-        assert_eq!(roots_from_files(&home, true), private_root);
-        assert_ne!(roots_from_files(&home, false), private_root, "the system's files are complete");
+        std::fs::write(home.ca_bundle(), private.clone() + &ours).unwrap();
+        assert_eq!(roots(&home, true, &hidden), der(&private));
+        assert_ne!(roots(&home, false, &hidden), der(&private), "the system's files are complete");
         std::fs::write(home.ca_bundle(), &ours).unwrap();
-        let system = roots_from_files(&home, true);
-        assert!(!system.is_empty() && system == roots_from_files(&home, false));
+        let system = roots(&home, true, &hidden);
+        assert!(!system.is_empty() && system == roots(&home, false, &hidden));
     }
 }

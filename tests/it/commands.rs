@@ -52,6 +52,25 @@ fn env_points_at_the_edge_and_keeps_what_the_user_had() {
     assert_eq!(String::from_utf8_lossy(&shell.stdout), proxy);
 }
 
+/// Else every other program would refuse all hosts but those of that file.
+#[test]
+fn one_shells_roots_are_not_everybodys() {
+    let stand = Stand::new();
+    stand.must(&["env"]);
+    let before = fs::read(stand.home.ca_bundle()).unwrap();
+    let corp = stand.scratch().join("corp.pem");
+    let theirs = fs::read_to_string(stand.root_pem()).unwrap();
+    fs::write(&corp, format!("# of Corp\n{theirs}")).unwrap();
+    for name in ["SSL_CERT_FILE", "SSL_CERT_DIR"] {
+        let output = stand.command(&["env", "--json"]).env(name, &corp).output().unwrap();
+        assert!(output.status.success(), "{}", show(&output));
+        assert!(fs::read(stand.home.ca_bundle()).unwrap() == before, "{name}");
+        let vars: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let union = fs::read_to_string(vars["SSL_CERT_FILE"].as_str().unwrap()).unwrap();
+        assert_eq!(union.contains("# of Corp"), name == "SSL_CERT_FILE");
+    }
+}
+
 #[test]
 fn a_proxy_of_the_users_own_is_never_lost() {
     let stand = Stand::new();

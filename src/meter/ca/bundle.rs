@@ -24,8 +24,8 @@ pub struct Bundle {
 }
 
 impl Ca {
-    /// Writes the system's roots (or those of the user's own `SSL_CERT_FILE`), `extra` and our
-    /// certificates to [`Home::ca_bundle`], whole or not at all; unions that are there get ours too.
+    /// Writes the system's roots, `extra` and our certificates to [`Home::ca_bundle`], whole or not at
+    /// all; unions that are there get ours too. What the user's own `SSL_CERT_FILE` names is in a union.
     ///
     /// # Errors
     /// [`CaError::NoRoots`] rather than a bundle with our CA alone: with that, a tool could reach

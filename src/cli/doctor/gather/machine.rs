@@ -13,7 +13,7 @@ use super::super::inspectors;
 use super::ASK;
 use crate::dial::dial;
 use crate::home::{Home, own_program};
-use crate::meter::trust::{read_certificates, system_roots};
+use crate::meter::trust::{all_roots, read_certificates};
 use crate::platform::{self, Service, User};
 use crate::setup::{Mode, SystemState};
 
@@ -80,7 +80,7 @@ pub(super) fn upstream(ctx: &Context, tree: &Tree, system: &[String]) -> Upstrea
                 _ => None,
             }
         }),
-        inspectors: inspectors::among(&system_roots(&ctx.home)),
+        inspectors: inspectors::among(&all_roots(&ctx.home)),
     }
 }
 

@@ -189,12 +189,17 @@ fn print(
 fn print_bypass(bypass: Option<&Value>, out: &mut impl Write) -> std::io::Result<()> {
     let entries = bypass.and_then(Value::as_array).into_iter().flatten();
     // Whoever broke off once may have had any reason.
-    let raw = entries.filter_map(|e| Some((e, e.get("until")?.as_str()?)));
-    for (entry, until) in raw {
+    for entry in entries {
         let text = |key: &str| entry.get(key).and_then(Value::as_str);
+        let lasting = entry.get("lasting").and_then(Value::as_bool) == Some(true);
+        let how = match (text("until"), lasting) {
+            (Some(until), _) => format!("unmetered until {until}"),
+            (None, true) => "whoever can't be identified there is unmetered".to_owned(),
+            (None, false) => continue,
+        };
         writeln!(
             out,
-            "  bypass    {} by {}: does not accept our certificate, unmetered until {until}",
+            "  bypass    {} by {}: does not accept our certificate, {how}",
             output::clean(text("host").unwrap_or("?")),
             output::clean(text("program").unwrap_or("an unknown program")),
         )?;

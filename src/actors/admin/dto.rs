@@ -113,12 +113,14 @@ pub struct BypassEntry {
     pub strikes: u32,
     /// How often it was put on the list; each stay is twice as long.
     pub stays: u32,
+    /// Clients that can't be told stay raw at this host until the list is cleared, whatever `until` says.
+    pub lasting: bool,
 }
 
 impl From<Bypassed> for BypassEntry {
     fn from(entry: Bypassed) -> Self {
-        let Bypassed { host, program, until, strikes, stays } = entry;
-        Self { host, program, until: until.map(|at| at.to_string()), strikes, stays }
+        let Bypassed { host, program, until, strikes, stays, lasting } = entry;
+        Self { host, program, until: until.map(|at| at.to_string()), strikes, stays, lasting }
     }
 }
 

@@ -184,7 +184,8 @@ impl Seen {
         let gauges: [(&str, &str, Count); 2] = [
             ("connections", "Connections that are being metered.", |t| t.open as u64),
             ("bypassed_clients", "Programs that refuse our certificate and stay raw.", |t| {
-                t.bypass.iter().filter(|entry| entry.until.is_some()).count() as u64
+                t.bypass.iter().filter(|entry| entry.until.is_some() || entry.lasting).count()
+                    as u64
             }),
         ];
         for (name, help, count) in gauges {

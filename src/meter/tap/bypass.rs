@@ -12,9 +12,10 @@ use crate::platform::owner::AVAILABLE;
 /// First stay on the list; each further one is twice as long.
 const FIRST: Duration = Duration::from_secs(10 * 60);
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
-/// The same for a client that was gone before it was looked up. That makes the host raw for everybody,
-/// so it is short: long enough for the client's next try. From then on who comes to this host is known
-/// before the handshake, so the one that refuses again is put on the list by name.
+/// The same for a client that could not be told: gone before it was looked up, or another user's. That
+/// makes the host raw for everybody, so it is short: long enough for the client's next try. From then on
+/// who comes to this host is known before the handshake, so the one that refuses again is put on the list
+/// by name; and who can't be told even then may be the one that refused, so it stays raw.
 const FIRST_UNKNOWN: Duration = Duration::from_secs(30);
 const LONGEST_UNKNOWN: Duration = FIRST;
 /// A handshake that merely ended counts once, one that was refused counts fully.
@@ -42,6 +43,8 @@ pub struct Bypassed {
     pub strikes: u32,
     /// How often it was put on the list.
     pub stays: u32,
+    /// Clients that can't be told stay raw at this host until the list is cleared, whatever `until` says.
+    pub lasting: bool,
 }
 
 /// Host and program; the program is empty when it can't be told.
@@ -52,6 +55,13 @@ struct Entry {
     strikes: u32,
     stays: u32,
     until: Option<Instant>,
+}
+
+impl Entry {
+    /// Where nobody can be told apart this would be everybody, for ever.
+    fn lasts(&self, whose: &str) -> bool {
+        AVAILABLE && whose.is_empty() && self.stays > 0
+    }
 }
 
 /// By host and client program, in memory only: a restart is the user's way to try again.
@@ -67,12 +77,14 @@ impl Bypass {
     }
 
     /// An unknown client may be any that has had trouble, and trouble of an unknown one may be
-    /// anybody's: in doubt the connection stays raw.
+    /// anybody's: in doubt the connection stays raw. One that never can be told (another user's) would
+    /// fail again whenever a stay is over.
     pub(super) fn covers(&self, host: &str, program: Option<&str>, now: Instant) -> bool {
         self.lock().iter().any(|((known, whose), entry)| {
             known == host
                 && (whose.is_empty() || program.is_none_or(|p| p == whose))
-                && entry.until.is_some_and(|until| now < until)
+                && (entry.until.is_some_and(|until| now < until)
+                    || (program.is_none() && entry.lasts(whose)))
         })
     }
 
@@ -115,12 +127,14 @@ impl Bypass {
         let shown = entries.iter().filter_map(|((host, program), entry)| {
             let left = entry.until.map(|until| until.saturating_duration_since(instant));
             let left = left.filter(|left| !left.is_zero());
-            (left.is_some() || entry.strikes > 0).then(|| Bypassed {
+            let lasting = entry.lasts(program);
+            (left.is_some() || entry.strikes > 0 || lasting).then(|| Bypassed {
                 host: host.clone(),
                 program: Some(program.clone()).filter(|p| !p.is_empty()),
                 until: left.map(|left| wall.checked_add(left).unwrap_or(Timestamp::MAX)),
                 strikes: entry.strikes,
                 stays: entry.stays,
+                lasting,
             })
         });
         let mut shown: Vec<_> = shown.collect();
@@ -190,6 +204,26 @@ mod tests {
         assert!(bypass.knows("h"), "the next ones are looked up before the handshake");
     }
 
+    /// Else another user's client, which nobody can tell, would fail every few minutes, for ever.
+    #[test]
+    fn who_never_can_be_told_fails_once() {
+        let bypass = Bypass::default();
+        let now = Instant::now();
+        bypass.strike("h", None, Strike::Vanished, now);
+        assert!(!bypass.covers("h", None, now), "once is no pattern");
+        bypass.strike("h", None, Strike::Refused, now);
+        let later = now + Duration::from_secs(3600);
+        assert_eq!(bypass.covers("h", None, later), AVAILABLE);
+        assert!(!bypass.covers("h", Some("x"), later) && !bypass.covers("i", None, later));
+        let shown = bypass.entries((later, Timestamp::UNIX_EPOCH));
+        let shown: Vec<_> = shown.iter().map(|e| (e.until, e.stays, e.lasting)).collect();
+        assert_eq!(shown, if AVAILABLE { vec![(None, 1, true)] } else { Vec::new() });
+        bypass.clear();
+        assert!(!bypass.covers("h", None, now));
+        bypass.strike("h", Some("x"), Strike::Refused, now);
+        assert!(!bypass.covers("h", None, now + LONGEST), "whoever it was can be told");
+    }
+
     #[test]
     fn the_list_is_bounded() {
         let bypass = Bypass::default();
@@ -213,6 +247,7 @@ mod tests {
             until,
             strikes,
             stays,
+            lasting: false,
         };
         let end = wall.checked_add(FIRST).unwrap();
         let once = line("a", None, None, 1, 0);

@@ -23,6 +23,8 @@ struct Found {
     file: Option<String>,
     /// What launchd says of it, if it is loaded.
     loaded: Option<launchctl::Printed>,
+    /// The program that launchd knows it by is there.
+    program_there: bool,
     /// Somebody has switched it off.
     disabled: bool,
 }
@@ -49,7 +51,9 @@ impl Launchd {
             Err(source) => return Err(StepError::Write { path, source }),
         };
         let loaded = (printed.code == 0).then(|| launchctl::read_print(&printed.out));
-        Ok(Found { file: text, loaded, disabled })
+        let program = loaded.as_ref().and_then(|l| l.program.as_deref());
+        let program_there = program.is_some_and(|program| Path::new(program).is_file());
+        Ok(Found { file: text, loaded, program_there, disabled })
     }
 
     /// What makes the agent as wanted. Empty: it is.
@@ -80,6 +84,8 @@ pub(super) struct Agent<'a> {
     pub(super) program: &'a Path,
     pub(super) text: String,
     pub(super) exit_timeout: u32,
+    /// launchd has its port open: out of launchd it is closed, and what goes through it ends.
+    pub(super) holds_port: bool,
 }
 
 impl ServiceManager for Launchd {
@@ -123,6 +129,7 @@ impl ServiceManager for Launchd {
                 program: &wanted.program,
                 text: text.ok_or_else(|| not_text(wanted))?,
                 exit_timeout: exit_timeout(service),
+                holds_port: service == Service::Edge,
             };
             steps.extend(self.install_agent(&wanted.user, &agent)?);
         }
@@ -162,17 +169,41 @@ impl ServiceManager for Launchd {
         stop.into_iter().chain(load).collect()
     }
 
-    fn advice(&self, _user: &User) -> Vec<String> {
-        vec![
-            "macOS announces the new background items; System Settings > General > Login Items lists \
-             them, and what is switched off there does not start"
-                .to_owned(),
-        ]
+    fn advice(&self, user: &User) -> Vec<String> {
+        let items = "macOS announces the new background items; System Settings > General > Login Items lists \
+             them, and what is switched off there does not start";
+        let edge = self.find(user, label(Service::Edge)).ok();
+        [items.to_owned()].into_iter().chain(edge.as_ref().and_then(waits)).collect()
     }
 }
 
 pub(super) fn not_text(wanted: &Installation) -> StepError {
     StepError::NotText { path: wanted.program.clone() }
+}
+
+/// What a running edge that was left alone needs until its file counts.
+fn waits(edge: &Found) -> Option<String> {
+    let written = plist::strings(edge.file.as_deref()?, "ProgramArguments").into_iter().next()?;
+    let known = edge.loaded.as_ref()?.program.as_ref().filter(|known| **known != written)?;
+    Some(format!(
+        "the running edge goes on, and its connections with it; launchd knows it as {known} until your \
+         next login: leave that program there until then (`halton-meter upgrade` changes what runs)"
+    ))
+}
+
+/// What runs can serve on: the port and the home are as wanted, and it can be started again. What else
+/// differs counts from the next login on.
+fn serves_on(agent: &Agent<'_>, found: &Found) -> bool {
+    let old = found.file.as_deref().unwrap_or_default();
+    let same = |key| {
+        let dict = plist::dict(old, key);
+        dict.is_some() && dict == plist::dict(&agent.text, key)
+    };
+    let runs = found.loaded.as_ref().is_some_and(|loaded| loaded.pid.is_some());
+    agent.holds_port
+        && runs
+        && found.program_there
+        && ["Sockets", "EnvironmentVariables"].into_iter().all(same)
 }
 
 fn install(user: &User, agent: &Agent<'_>, found: &Found) -> Vec<Step> {
@@ -185,8 +216,9 @@ fn install(user: &User, agent: &Agent<'_>, found: &Found) -> Vec<Step> {
         return Vec::new();
     }
     let (target, path) = (target(user, agent.label), file(user, agent.label));
+    let stays = serves_on(agent, found);
     let mut steps = Vec::new();
-    if loaded.is_some() {
+    if loaded.is_some() && !stays {
         steps.extend(replace(user, agent.label, agent.exit_timeout, found));
     }
     if !same_file {
@@ -194,6 +226,9 @@ fn install(user: &User, agent: &Agent<'_>, found: &Found) -> Vec<Step> {
     }
     if found.disabled {
         steps.push(Step::Run(launchctl::enable(&target).undo([launchctl::disable(&target)])));
+    }
+    if stays {
+        return steps;
     }
     let [enable, load] = load(user, agent.label, agent.exit_timeout);
     if !found.disabled {

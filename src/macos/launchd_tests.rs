@@ -59,6 +59,7 @@ impl Mac {
             program: &self.wanted.program,
             text: plist::render(&definition).unwrap(),
             exit_timeout: exit_timeout(Service::Edge),
+            holds_port: true,
         };
         self.launchd().install_agent(&self.wanted.user, &agent).unwrap()
     }
@@ -140,6 +141,46 @@ fn a_label_that_is_still_taken_is_waited_for() {
     assert!(!steps.iter().any(|s| matches!(s, Step::Write { .. })) && !steps.is_empty());
     mac.apply(&steps).unwrap();
     assert_eq!(mac.install(), []);
+}
+
+/// Else every connection through it ends, and new ones are refused until it is back.
+#[test]
+fn a_running_edge_that_can_serve_on_stays() {
+    let mut mac = Mac::new();
+    let old = mac.wanted.program.clone();
+    fs::create_dir_all(old.parent().unwrap()).unwrap();
+    fs::write(&old, "").unwrap();
+    mac.apply(&mac.install()).unwrap();
+    assert_eq!(mac.launchd().advice(&mac.wanted.user).len(), 1);
+
+    mac.wanted.program.set_extension("new");
+    let edge = target(&mac.wanted.user, label(Service::Edge));
+    let closes = |steps: &[Step]| steps.contains(&Step::Run(launchctl::gone(&edge, 40)));
+    let steps = mac.install();
+    assert!(!closes(&steps), "{steps:#?}");
+    mac.apply(&steps).unwrap();
+    let calls = mac.tools.calls();
+    assert!(!calls.iter().any(|call| call.contains("bootout") && call.contains(&edge)));
+    let state = mac.launchd().state(&mac.wanted.user, Service::Edge).unwrap();
+    assert_eq!(state.program.as_ref(), Some(&mac.wanted.program), "from the next login on");
+    assert_eq!(mac.install(), [], "nothing to do twice");
+    let advice = mac.launchd().advice(&mac.wanted.user);
+    assert!(advice[1].contains(old.to_str().unwrap()), "{advice:?}");
+
+    mac.launchd().ask(&launchctl::disable(&edge)).unwrap();
+    mac.apply(&mac.install()).unwrap();
+    assert_eq!(mac.tools.state()["launchd"]["disabled"], json!([]));
+    assert!(!mac.tools.calls().iter().any(|c| c.contains("bootout") && c.contains(&edge)));
+
+    // Another port or another home is another edge; what can't be started again would end for good.
+    let mut other = mac.wanted.clone();
+    other.edge.set_port(8082);
+    assert!(closes(&mac.launchd().install(&other).unwrap()));
+    let mut other = mac.wanted.clone();
+    other.environment.insert("HALTON_METER_HOME".to_owned(), "/elsewhere".to_owned());
+    assert!(closes(&mac.launchd().install(&other).unwrap()));
+    fs::remove_file(old).unwrap();
+    assert!(closes(&mac.install()));
 }
 
 #[test]

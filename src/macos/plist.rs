@@ -43,6 +43,15 @@ pub fn strings(text: &str, key: &str) -> Vec<String> {
     values.filter_map(|v| v.split_once("</string>")).map(|(v, _)| plain(v)).collect()
 }
 
+/// The dictionary behind one of the outermost keys, as it is written, in a file that [`render`] made.
+#[must_use]
+pub fn dict<'a>(text: &'a str, key: &str) -> Option<&'a str> {
+    let (_, after) = text.split_once(&format!("\n\t<key>{key}</key>\n\t<dict>\n"))?;
+    // What is deeper has more tabs.
+    let end = if after.starts_with("\t</dict>") { 0 } else { after.find("\n\t</dict>")? };
+    after.get(..end)
+}
+
 fn put(out: &mut String, value: &Value, depth: usize) -> Option<()> {
     let indent = "\t".repeat(depth);
     match value {
@@ -157,6 +166,24 @@ mod tests {
         assert_eq!(strings(&text, "ProgramArguments"), ["/a &lt; b", "edge"]);
         assert_eq!(strings(&text, "RunAtLoad"), [""; 0]);
         assert_eq!(strings("bplist00", "ProgramArguments"), [""; 0]);
+    }
+
+    #[test]
+    fn a_dictionary_ends_where_it_ends() {
+        let inner = Value::Dict(vec![("Port", "1".into())]);
+        let root = |inner: &Value| {
+            let empty = Value::Map(Vec::new());
+            let sockets = Value::Dict(vec![("proxy", inner.clone()), ("last", "<&".into())]);
+            render(&Value::Dict(vec![("Empty", empty), ("Sockets", sockets), ("Port", "2".into())]))
+        };
+        let text = root(&inner).unwrap();
+        let sockets = dict(&text, "Sockets").unwrap();
+        assert!(sockets.starts_with("\t\t<key>proxy</key>") && sockets.ends_with("</string>"));
+        assert!(sockets.contains("<string>1</string>") && !sockets.contains("<string>2</string>"));
+        assert_eq!(dict(&text, "Empty"), Some(""));
+        assert_eq!([dict(&text, "proxy"), dict(&text, "Port"), dict("", "Sockets")], [None; 3]);
+        let other = root(&Value::Dict(vec![("Port", "3".into())])).unwrap();
+        assert_ne!(dict(&other, "Sockets"), Some(sockets));
     }
 
     proptest! {

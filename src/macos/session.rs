@@ -56,6 +56,7 @@ impl SessionEnvironment for Session {
             program: &wanted.program,
             text: text.ok_or_else(|| not_text(wanted))?,
             exit_timeout: EXIT_TIMEOUT,
+            holds_port: false,
         };
         steps.extend(self.launchd.install_agent(&wanted.user, &agent)?);
         Ok(steps)

@@ -2,13 +2,14 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::Command;
 
 use halton_meter::platform::{PLATFORM_VAR, RECORD_VAR};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::harness::Stand;
+use crate::harness::{Stand, binary};
 use crate::programs::{Program, curl_messages, show};
 use crate::standins::Standins;
 use crate::upgrade::{connect, count_refusals};
@@ -37,6 +38,18 @@ impl Mac {
         command.env("PATH", self.tools.path()).env(PLATFORM_VAR, "macos").env_remove(RECORD_VAR);
         let output = command.output().unwrap();
         assert!(output.status.success(), "{args:?}: {}{}", show(&output), self.stand.logs());
+    }
+
+    /// The same by a program that lies elsewhere.
+    fn must_by(&self, program: &Path, args: &[&str]) -> String {
+        let usual = self.stand.command(args);
+        let set = usual.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let mut command = Command::new(program);
+        command.args(args).env_clear().envs(set).current_dir(self.stand.scratch());
+        command.env("PATH", self.tools.path()).env(PLATFORM_VAR, "macos").env_remove(RECORD_VAR);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}{}", show(&output), self.stand.logs());
+        String::from_utf8(output.stderr).unwrap()
     }
 
     fn launchctl(&self, verb: &str, label: &str) -> bool {
@@ -130,4 +143,30 @@ fn a_session_ends_without_us_in_the_way_and_the_next_one_starts() {
     stand.wait("the session's variables", || {
         mac.tools.state()["launchd"]["env"]["HTTPS_PROXY"] == edge.as_str()
     });
+}
+
+#[test]
+fn an_init_by_a_program_that_has_moved_leaves_the_running_edge_alone() {
+    let mac = Mac::with(&[]);
+    let stand = &mac.stand;
+    let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut tunnel = connect(stand, quiet.local_addr().unwrap());
+    let (mut server, _) = quiet.accept().unwrap();
+    let before = ["root", "edge", "daemon"].map(|p| stand.pid(p));
+    let moved = stand.scratch().join("moved");
+    std::fs::copy(binary(), &moved).unwrap();
+
+    let (stop, counting) = count_refusals(stand);
+    let said = mac.must_by(&moved, &["init", "--yes", "--no-shell-rc"]);
+    drop(stop);
+    let (made, refused) = counting.join().unwrap();
+    assert_eq!(refused, 0, "of {}", made + refused);
+    assert!(said.contains(&format!("launchd knows it as {}", binary().display())), "{said}");
+    server.write_all(b"still here").unwrap();
+    let mut received = [0; 10];
+    tunnel.read_exact(&mut received).unwrap();
+    assert_eq!([stand.pid("root"), stand.pid("edge")], [before[0], before[1]]);
+    stand.wait("another daemon", || stand.pid("daemon").is_some_and(|d| Some(d) != before[2]));
+    stand.wait_metered(&hello());
+    assert!(mac.must_by(&moved, &["init", "--yes", "--no-shell-rc"]).contains("nothing to do"));
 }

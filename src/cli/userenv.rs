@@ -1,32 +1,36 @@
 //! `userenv NAME=VALUE…`: what the login agent runs on macOS. The variables lead programs to the
-//! edge's port, so they are set only when somebody holds it.
+//! edge's port, so they are set only when our edge answers there: another user's, or a server that
+//! happens to listen, would take the whole session's requests.
 
-use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use clap::Args;
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, client};
+use crate::home::PidLock;
 use crate::macos::session;
 
-/// Agents are started in no promised order.
-const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(200);
+/// A login is a busy time.
+const ASK: Duration = Duration::from_secs(1);
 
 #[derive(Args, Debug)]
 pub struct UserenvArgs {
     #[arg(value_name = "NAME=VALUE")]
     vars: Vec<String>,
+    /// Agents are started in no promised order.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    patience: u64,
 }
 
 pub fn run(ctx: &Context, args: &UserenvArgs) -> Result<Exit, Failure> {
     let edge = ctx.loaded.config.edge.addr();
-    let deadline = Instant::now() + PATIENCE;
-    while TcpStream::connect_timeout(&edge, LOOK).is_err() {
-        if Instant::now() >= deadline {
+    let (start, patience) = (Instant::now(), Duration::from_secs(args.patience));
+    while !answers(ctx) {
+        if start.elapsed() >= patience {
             return Err(Failure::new(
                 Exit::UNAVAILABLE,
-                format!("nobody accepts connections at {edge}: no variable was set"),
+                format!("no edge of ours answers at {edge}: no variable was set"),
             )
             .hint("`halton-meter doctor` says why; tools go to their providers directly"));
         }
@@ -39,4 +43,9 @@ pub fn run(ctx: &Context, args: &UserenvArgs) -> Result<Exit, Failure> {
         }
         Err(e) => Err(Failure::new(Exit::FAILED, e)),
     }
+}
+
+fn answers(ctx: &Context) -> bool {
+    let pid = PidLock::holder(&ctx.home.pid_file("edge")).ok().flatten();
+    pid.is_some_and(|pid| client::edge_status(ctx, pid, ASK).is_some())
 }

@@ -170,3 +170,17 @@ fn an_init_by_a_program_that_has_moved_leaves_the_running_edge_alone() {
     stand.wait_metered(&hello());
     assert!(mac.must_by(&moved, &["init", "--yes", "--no-shell-rc"]).contains("nothing to do"));
 }
+
+/// Another user's edge, or a server for development, at our port when somebody logs in.
+#[test]
+fn the_sessions_variables_lead_to_our_own_edge_only() {
+    let stand = Stand::new();
+    let tools = Standins::below(stand.scratch());
+    let foreign = TcpListener::bind(stand.edge).unwrap();
+    let mut command =
+        stand.command(&["userenv", "--patience", "1", "HTTPS_PROXY=http://127.0.0.1"]);
+    let output = command.env("PATH", tools.path()).env(PLATFORM_VAR, "macos").output().unwrap();
+    assert_eq!(output.status.code(), Some(69), "{}", show(&output));
+    assert_eq!(tools.calls(), [""; 0]);
+    drop(foreign);
+}

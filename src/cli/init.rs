@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::apply::Leftover;
 use super::client::Tree;
-use super::{Context, Exit, Failure, apply, env, say, services, upstream};
+use super::{Context, Exit, Failure, apply, containers, env, say, services, upstream};
 use crate::config::{self, Origin};
 use crate::home::{HOME_VAR, own_program};
 use crate::platform::{self, Installation, NetworkService, User};
@@ -75,8 +75,10 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
         return Ok(Exit::OK);
     }
     apply::show(&parts);
+    let containers = containers::advice(&installation.user);
     let Some(lock) = lock else {
         say("nothing was changed");
+        containers.iter().for_each(say);
         return Ok(Exit::OK);
     };
     if !silent && !apply::consent("Go on?")? {
@@ -85,7 +87,8 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
     let steps: Vec<Step> = parts.into_iter().flat_map(|p| p.steps).collect();
     apply::execute(ctx, &lock, &steps)?;
     say(format_args!("installed as {mode}; {} keeps it running", manager.name()));
-    next_steps(mode, &manager.advice(&installation.user));
+    let advice = manager.advice(&installation.user).into_iter().chain(containers);
+    next_steps(mode, &advice.collect::<Vec<_>>());
     Ok(Exit::OK)
 }
 

@@ -6,6 +6,7 @@ mod budget;
 mod ca;
 mod client;
 mod config;
+mod containers;
 mod dashboard;
 pub(crate) mod doctor;
 mod env;

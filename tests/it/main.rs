@@ -23,6 +23,7 @@ mod cli_tools;
 mod clients;
 mod clock;
 mod commands;
+mod containers;
 mod corporate;
 mod coverage;
 mod doctor;

@@ -24,18 +24,20 @@ const WAYS_OUT: [&str; 6] =
 pub const NO_PROXY_VARS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// Variables that name a file of trusted roots. All but `NODE_EXTRA_CA_CERTS` and `DENO_CERT`
 /// *replace* a tool's own store, hence the bundle with the system's roots in it.
-pub const CA_VARS: [&str; 9] = [
+pub const CA_VARS: [&str; 8] = [
     "NODE_EXTRA_CA_CERTS",
     "SSL_CERT_FILE",
     "REQUESTS_CA_BUNDLE",
     "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
     "AWS_CA_BUNDLE",
     "CODEX_CA_CERTIFICATE",
     "DENO_CERT",
     // Google's own SDKs speak gRPC to Vertex.
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 ];
+/// Earlier versions set these, and what they set stands in sessions and shells: where it is ours it goes
+/// (ADR 0023).
+pub const FORMER_VARS: [&str; 1] = ["GIT_SSL_CAINFO"];
 /// Node 22.21 and later: use the proxy variables for `fetch` too.
 pub const NODE_PROXY_VAR: &str = "NODE_USE_ENV_PROXY";
 pub const PROJECT_VAR: &str = "HALTON_PROJECT";
@@ -78,18 +80,16 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
     // Nobody answers where an edge that was started earlier is going to be.
     let edge = client::edge_serves(ctx).unwrap_or(configured);
     let down = args.if_up && !answers(ctx, edge);
+    // A shell that got ours from its session is better off without them; what else is there stays.
+    let ours = |name: &&str| {
+        let value = present.get(*name).map_or("", String::as_str);
+        [edge, configured].iter().any(|addr| value == format!("http://{addr}"))
+            || Path::new(value).starts_with(ctx.home.path())
+    };
     if args.unset || down {
-        // A shell that got ours from its session is better off without them; what else is there stays.
-        let ours = |name: &&str| {
-            let value = present.get(*name).map_or("", String::as_str);
-            [edge, configured].iter().any(|addr| value == format!("http://{addr}"))
-                || Path::new(value).starts_with(ctx.home.path())
-        };
-        for name in names().filter(|name| args.unset || ours(name)) {
-            match args.shell {
-                Shell::Posix => writeln!(out, "unset {name}")?,
-                Shell::Fish => writeln!(out, "set -e {name}")?,
-            }
+        let all = |name: &&str| args.unset && !FORMER_VARS.contains(name);
+        for name in names().filter(|name| all(name) || ours(name)) {
+            unset(args.shell, name, out)?;
         }
         return Ok(Exit::OK);
     }
@@ -103,6 +103,9 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&vars).map_err(anyhow::Error::from)?)?;
         return Ok(Exit::OK);
+    }
+    for name in FORMER_VARS.iter().filter(|name| ours(name)) {
+        unset(args.shell, name, out)?;
     }
     for (name, value) in &vars {
         let quoted = value.replace('\'', "'\\''");
@@ -120,6 +123,13 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
     Ok(Exit::OK)
 }
 
+fn unset(shell: Shell, name: &str, out: &mut impl Write) -> std::io::Result<()> {
+    match shell {
+        Shell::Posix => writeln!(out, "unset {name}"),
+        Shell::Fish => writeln!(out, "set -e {name}"),
+    }
+}
+
 /// The variables of this process, without those whose name or value is no text: no such one says
 /// anything to us.
 #[must_use]
@@ -130,9 +140,14 @@ pub fn present() -> BTreeMap<String, String> {
     std::env::vars_os().filter_map(text).collect()
 }
 
-/// Every variable that we set.
+/// Every variable that we set, or did.
 pub fn names() -> impl Iterator<Item = &'static str> {
-    PROXY_VARS.into_iter().chain(NO_PROXY_VARS).chain(CA_VARS).chain([NODE_PROXY_VAR])
+    PROXY_VARS
+        .into_iter()
+        .chain(NO_PROXY_VARS)
+        .chain(CA_VARS)
+        .chain([NODE_PROXY_VAR])
+        .chain(FORMER_VARS)
 }
 
 /// Our edge lives, and says so at once.
@@ -238,6 +253,9 @@ mod tests {
             assert_eq!(vars[name], "/h/ca/bundle.pem", "{name}");
         }
         assert_eq!(vars[NODE_PROXY_VAR], "1");
+        let former = map(&[("GIT_SSL_CAINFO", "/h/ca/bundle.pem")]);
+        let vars = variables(&former, ([127, 0, 0, 1], 8081).into(), &home, &|_, _| None);
+        assert!(FORMER_VARS.iter().all(|name| !vars.contains_key(*name)));
     }
 
     #[test]

@@ -42,6 +42,16 @@ fn env_points_at_the_edge_and_keeps_what_the_user_had() {
     let ours = std::fs::read_to_string(stand.home.ca_cert()).unwrap();
     assert!(bundle.contains(ours.trim()));
     assert!(bundle.matches("BEGIN CERTIFICATE").count() > 50, "the system's roots are in it");
+    // An older version set this one; it would win over `http.sslCAInfo`.
+    assert!(vars.get("GIT_SSL_CAINFO").is_none());
+    let git = |args: &[&str], value: &std::path::Path| {
+        let output = stand.command(args).env("GIT_SSL_CAINFO", value).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().contains("unset GIT_SSL_CAINFO\n")
+    };
+    for args in [&["env"][..], &["env", "--unset"], &["env", "--if-up"]] {
+        assert!(git(args, &stand.home.ca_bundle()), "{args:?}");
+        assert!(!git(args, "/corp.pem".as_ref()), "{args:?}: not ours");
+    }
     // What a shell makes of it.
     let script = String::from_utf8(stand.must(&["env"]).stdout).unwrap();
     let shell = std::process::Command::new("sh")

@@ -275,7 +275,8 @@ fn proxies(get: &dyn Fn(&str) -> Option<String>) -> Vec<ProxyVariable> {
 }
 
 fn dangling(get: &dyn Fn(&str) -> Option<String>) -> Vec<(String, PathBuf)> {
-    let set = env::CA_VARS.iter().filter_map(|name| Some((*name, get(name)?)));
+    let set =
+        env::CA_VARS.iter().chain(&env::FORMER_VARS).filter_map(|name| Some((*name, get(name)?)));
     set.filter(|(_, value)| !value.is_empty() && !Path::new(value).exists())
         .map(|(name, value)| (name.to_owned(), PathBuf::from(value)))
         .collect()

@@ -174,9 +174,9 @@ impl ConfigFile {
         if ctx.loaded.config.upstream.proxy.is_some() {
             return;
         }
-        let present = env::present();
         let edge = ctx.loaded.config.edge.addr();
-        let found = upstream::of_environment(&present, edge).or_else(|| upstream::of_system(edge));
+        let found =
+            upstream::of_environment(&env::own(ctx), edge).or_else(|| upstream::of_system(edge));
         let Some(found) = found.filter(upstream::Found::usable) else { return };
         let before = self.text.clone();
         let rules = found.no_proxy.iter().map(|rule| format!("{rule:?}")).collect::<Vec<_>>();
@@ -193,9 +193,8 @@ impl ConfigFile {
 
     /// The same of a file of roots.
     fn keep_roots(&mut self, ctx: &Context) {
-        let present = env::present();
         if ctx.loaded.config.upstream.extra_ca_file.is_none()
-            && let Some(file) = upstream::extra_roots(&present, &ctx.home)
+            && let Some(file) = upstream::extra_roots(&env::own(ctx), &ctx.home)
         {
             self.set("upstream.extra_ca_file", &format!("{:?}", file.display().to_string()));
         }
@@ -281,7 +280,9 @@ fn plan(
     if let Some(session_of) = &session_of {
         from.session = if mode >= Mode::Apps {
             let kept = state.session.clone().unwrap_or_default();
-            let vars = env::variables(&kept, edge, &ctx.home, &env::union_bundle);
+            let mut vars = env::variables(&kept, edge, &ctx.home, &env::union_bundle);
+            // What was there before is in the state, not in the session.
+            vars.retain(|name, _| names.contains(&name.as_str()));
             session_of.set(installation, &vars).map_err(tool)?
         } else {
             let was = old.session.clone().unwrap_or_default();

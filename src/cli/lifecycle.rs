@@ -285,8 +285,7 @@ pub fn own_process(ctx: &Context, args: &[&str]) -> std::io::Result<Command> {
     }
     // A proxy that the user already had becomes our upstream instead of being lost.
     if ctx.loaded.config.upstream.proxy.is_none() {
-        let present = env::present();
-        let found = upstream::of_environment(&present, ctx.loaded.config.edge.addr());
+        let found = upstream::of_environment(&env::own(ctx), ctx.loaded.config.edge.addr());
         command.envs(found.iter().flat_map(upstream::Found::variables));
     }
     Ok(command)

@@ -305,6 +305,16 @@ impl Context {
         self
     }
 
+    /// The same with the edge where it serves, if that is another port than the configured one: it
+    /// keeps the one that it was started with.
+    fn as_served(&self) -> Option<Self> {
+        let configured = self.loaded.config.edge.addr();
+        let served = client::edge_serves(self).filter(|served| *served != configured)?;
+        let mut loaded = self.loaded.clone();
+        loaded.config.edge.port = served.port();
+        Some(Self { home: self.home.clone(), loaded, flags: self.flags.clone(), color: self.color })
+    }
+
     /// What starts or changes something refuses a configuration with mistakes in it.
     fn checked(&self) -> Result<&Self, Failure> {
         match self.loaded.problems.as_slice() {

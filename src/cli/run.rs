@@ -51,41 +51,65 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     for problem in &ctx.loaded.problems {
         say(format_args!("{problem} (using the value below it)"));
     }
+    // Whoever leads somewhere leads to where somebody answers.
+    let served = ctx.as_served();
+    if let Some(served) = &served {
+        say(lifecycle::elsewhere(ctx, served.loaded.config.edge.addr()));
+    }
+    let ctx = served.as_ref().unwrap_or(ctx);
     let ready = prepare(ctx);
     let run_id = Uuid::now_v7();
+    let edge = ctx.loaded.config.edge.addr();
+    let mut command = command(args);
+    match &ready {
+        Ready::Metering => {}
+        Ready::Passing(why) => say(format_args!("not metered: {why}")),
+        Ready::NoEdge(why) => say_without(why),
+    }
+    if matches!(ready, Ready::NoEdge(_)) {
+        // The shell may have ours from `env`: they lead nowhere now.
+        for (name, value) in env::taken_back(ctx, &[edge]) {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+    } else {
+        let vars = env::variables(&env::present(), edge, &ctx.home, &env::union_bundle);
+        command.envs(vars).env(env::RUN_VAR, run_id.to_string());
+    }
+
+    let started = Timestamp::now();
+    let exit = execute(&mut command)?;
+    if !args.quiet && !matches!(ready, Ready::NoEdge(_)) {
+        summary(ctx, run_id, started);
+    }
+    Ok(exit)
+}
+
+fn say_without(why: impl std::fmt::Display) {
+    say(format_args!("not metered, running without the proxy: {why}"));
+}
+
+fn command(args: &RunArgs) -> Command {
     let mut command = Command::new(&args.command[0]);
     command.args(&args.command[1..]);
     if let Some(project) = &args.project {
         command.env(env::PROJECT_VAR, project);
     }
-    match &ready {
-        Ready::Metering => {}
-        Ready::Passing(why) => say(format_args!("not metered: {why}")),
-        Ready::NoEdge(why) => say(format_args!("not metered, running without the proxy: {why}")),
-    }
-    if !matches!(ready, Ready::NoEdge(_)) {
-        let present = env::present();
-        let vars =
-            env::variables(&present, ctx.loaded.config.edge.addr(), &ctx.home, &env::union_bundle);
-        command.envs(vars).env(env::RUN_VAR, run_id.to_string());
-    }
+    command
+}
 
-    let started = Timestamp::now();
-    let exit = match wait_for(&mut command) {
-        Ok(status) => exit_of(status),
-        Err(e) => {
-            let name = args.command[0].display();
-            return Err(if e.kind() == io::ErrorKind::NotFound {
-                Failure::new(Exit::NOT_FOUND, format!("{name}: command not found"))
-            } else {
-                Failure::new(Exit::NOT_EXECUTABLE, format!("{name}: {e}"))
-            });
+/// Runs it to its end, whatever that is.
+fn execute(command: &mut Command) -> Result<Exit, Failure> {
+    wait_for(command).map(exit_of).map_err(|e| {
+        let name = command.get_program().display();
+        if e.kind() == io::ErrorKind::NotFound {
+            Failure::new(Exit::NOT_FOUND, format!("{name}: command not found"))
+        } else {
+            Failure::new(Exit::NOT_EXECUTABLE, format!("{name}: {e}"))
         }
-    };
-    if !args.quiet && !matches!(ready, Ready::NoEdge(_)) {
-        summary(ctx, run_id, started);
-    }
-    Ok(exit)
+    })
 }
 
 fn prepare(ctx: &Context) -> Ready {
@@ -95,6 +119,11 @@ fn prepare(ctx: &Context) -> Ready {
     if let Err(e) = env::prepare_ca(ctx) {
         return Ready::NoEdge(e.to_string());
     }
+    ready(ctx)
+}
+
+/// Starts what is not running, and says whether a program or a shell is to be led to it.
+pub fn ready(ctx: &Context) -> Ready {
     match lifecycle::ensure(ctx, PATIENCE) {
         ready @ Ready::NoEdge(_) => ready,
         ready @ (Ready::Metering | Ready::Passing(_)) => {
@@ -107,8 +136,7 @@ fn prepare(ctx: &Context) -> Ready {
 /// off with that proxy than with us: without it the edge may not reach anything. So is one whose edge
 /// still goes through the proxy of another network.
 fn better_without_us(ctx: &Context) -> Option<String> {
-    let present = env::present();
-    let own = upstream::of_environment(&present, ctx.loaded.config.edge.addr());
+    let own = upstream::of_environment(&env::own(ctx), ctx.loaded.config.edge.addr());
     if let Some(own) = own.as_ref().filter(|own| !own.usable()) {
         return Some(format!(
             "we can't go through your own proxy ({own}), only through http:// ones"
@@ -143,7 +171,9 @@ fn wait_for(command: &mut Command) -> io::Result<ExitStatus> {
             let signal = match number {
                 SIGTERM => Signal::TERM,
                 SIGHUP => Signal::HUP,
-                // The terminal sends these to its whole foreground group, the child included.
+                // The terminal sends these to its whole foreground group, the child included. macOS does
+                // not tell them from a program's (the sender is then the terminal's program), and twice
+                // means "at once" to many tools.
                 _ => continue,
             };
             let _ = lifecycle::signal(pid, signal);

@@ -1,6 +1,7 @@
 //! Networks whose only way out is a proxy: it becomes our upstream, its password stays ours, and a
 //! proxy that we can't log in to is left to the program itself.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -82,6 +83,19 @@ fn the_users_proxy_becomes_our_upstream_with_its_password_and_its_exceptions() {
     for secret in [PASSWORD, AUTHORIZATION.trim_start_matches("Basic ")] {
         assert!(!said.contains(secret), "{secret} is said somewhere");
     }
+}
+
+#[test]
+fn a_proxy_that_env_took_the_place_of_is_not_forgotten() {
+    let (stand, proxy) = network(Login::Basic(AUTHORIZATION));
+    let url = format!("http://me:{PASSWORD}@{}", proxy.addr);
+    let vars = stand.command(&["env", "--json"]).env("https_proxy", &url).output().unwrap();
+    let vars: BTreeMap<String, String> = serde_json::from_slice(&vars.stdout).unwrap();
+    let program = programs::curl_messages("--http1.1", "hi", false);
+    let output = stand.run_command(&program).envs(&vars).output().unwrap();
+    assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
+    stand.wait_rows(1);
+    assert!(!proxy.targets().is_empty());
 }
 
 #[test]

@@ -151,10 +151,11 @@ fn an_edge_on_the_port_of_before_is_recognised_and_moved() {
     assert_eq!(restart.status.code(), Some(69), "{}", show(&restart));
     assert!(String::from_utf8_lossy(&restart.stderr).contains(how), "{}", show(&restart));
     let run = stand.run(&Program::new(["sh", "-c", "echo proxy=$HTTPS_PROXY"]));
-    assert_eq!(run.stdout, b"proxy=\n", "{}", show(&run));
-    assert!(String::from_utf8_lossy(&run.stderr).contains(how), "{}", show(&run));
+    assert_eq!(run.stdout, format!("proxy=http://{before}\n").as_bytes(), "{}", show(&run));
+    let said = String::from_utf8_lossy(&run.stderr).into_owned();
+    assert!(said.contains(how) && !said.contains("not metered"), "{said}");
 
-    // A shell goes where somebody answers.
+    // A shell goes where somebody answers, too.
     for args in [&["env"][..], &["env", "--if-up"]] {
         let env = stand.must(args);
         let text = String::from_utf8_lossy(&env.stdout).into_owned();

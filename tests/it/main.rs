@@ -44,6 +44,7 @@ mod sdks;
 mod selftest;
 mod services;
 mod setup;
+mod shell_variables;
 mod shells;
 mod sockets;
 mod supervision;

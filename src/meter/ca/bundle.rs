@@ -57,11 +57,15 @@ impl Ca {
     }
 }
 
-/// `own` plus our CA in one file, named by the content's origin so that repeated calls agree.
-/// `None`: that can't be done.
+/// `own` plus our CA in one file, named by the content's origin so that repeated calls agree. One that
+/// was made so is that file itself. `None`: that can't be done.
 #[must_use]
 pub fn union_bundle(home: &Home, own: &Path) -> Option<PathBuf> {
     let theirs = fs::read(own).ok()?;
+    if own.starts_with(home.ca_dir()) {
+        let made = is_union(home, own) && write_union(home, &theirs, own).ok()?;
+        return made.then(|| own.to_path_buf());
+    }
     let name: String = own
         .display()
         .to_string()
@@ -70,6 +74,17 @@ pub fn union_bundle(home: &Home, own: &Path) -> Option<PathBuf> {
         .collect();
     let path = home.ca_dir().join(format!("{UNION}{name}"));
     write_union(home, &theirs, &path).ok()?.then_some(path)
+}
+
+/// Whether that is a file with a user's own roots and ours.
+#[must_use]
+pub fn is_union(home: &Home, path: &Path) -> bool {
+    let named = path.file_name().and_then(|n| n.to_str()).is_some_and(is_name_of_union);
+    named && path.parent().is_some_and(|dir| dir == home.ca_dir()) && path.is_file()
+}
+
+fn is_name_of_union(name: &str) -> bool {
+    name.starts_with(UNION) && !name.ends_with(".tmp")
 }
 
 /// What is not ours stays to the letter. False: there is no CA yet.
@@ -101,10 +116,7 @@ fn known(home: &Home) -> Vec<CertificateDer<'static>> {
 
 fn unions(home: &Home) -> Vec<PathBuf> {
     let files = fs::read_dir(home.ca_dir()).into_iter().flatten().flatten().map(|e| e.path());
-    let name = |path: &PathBuf| path.file_name().map(|n| n.to_string_lossy().into_owned());
-    files
-        .filter(|p| name(p).is_some_and(|n| n.starts_with(UNION) && !n.ends_with(".tmp")))
-        .collect()
+    files.filter(|path| is_union(home, path)).collect()
 }
 
 /// False: it was right already.

@@ -297,6 +297,11 @@ fn unions_get_both_certificates_and_keep_what_is_theirs() {
     let next = pem(home.next_ca_cert());
     assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{old}\n{next}\n"));
     assert_eq!(union_bundle(&home, &own).as_ref(), Some(&union));
+    // Of a shell that was led here when its origin was there.
+    fs::write(&union, format!("# ours at Corp\nTHEIRS\n{old}\n")).unwrap();
+    assert_eq!(union_bundle(&home, &union).as_ref(), Some(&union));
+    assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{old}\n{next}\n"));
+    assert_eq!(union_bundle(&home, &home.ca_bundle()), None, "no roots of the user's");
     rotate::finish(&home, &list).unwrap();
     rewrite();
     assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{next}\n"));

@@ -61,8 +61,7 @@ pub(super) fn upstream(ctx: &Context, tree: &Tree, system: &[String]) -> Upstrea
     });
     // Whoever started the edge may have told it by variables.
     let known = tree.edge_answer.as_ref().and_then(|a| a.get("upstream_proxy")?.as_str());
-    let present = env::present();
-    let found = upstream::of_environment(&present, edge).map(|found| found.to_string());
+    let found = upstream::of_environment(&env::own(ctx), edge).map(|found| found.to_string());
     let ours = [format!("127.0.0.1:{}", edge.port()), format!("localhost:{}", edge.port())];
     let found = found.or_else(|| system.iter().find(|s| !ours.contains(s)).cloned());
     Upstream {

@@ -1,0 +1,356 @@
+//! What we set in the environment of programs, and how it is told from what the user has there. Pure.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::config::NoProxy;
+use crate::home::Home;
+
+pub type Vars = BTreeMap<String, String>;
+/// Variables with what becomes of them; `None`: they are no more.
+pub type Changes = BTreeMap<String, Option<String>>;
+
+/// Proxy variables; tools differ in which case they read.
+pub const PROXY_VARS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
+/// Where a request to an `https://` address goes: tools look at the first of these that they know.
+const WAYS_OUT: [&str; 6] =
+    ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"];
+pub const NO_PROXY_VARS: [&str; 2] = ["NO_PROXY", "no_proxy"];
+/// Variables that name a file of trusted roots. All but `NODE_EXTRA_CA_CERTS` and `DENO_CERT`
+/// *replace* a tool's own store, hence the bundle with the system's roots in it.
+pub const CA_VARS: [&str; 8] = [
+    "NODE_EXTRA_CA_CERTS",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+    "AWS_CA_BUNDLE",
+    "CODEX_CA_CERTIFICATE",
+    "DENO_CERT",
+    // Google's own SDKs speak gRPC to Vertex.
+    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
+];
+/// Earlier versions set these, and what they set stands in sessions and shells: where it is ours it goes
+/// (ADR 0023).
+pub const FORMER_VARS: [&str; 1] = ["GIT_SSL_CAINFO"];
+/// Node 22.21 and later: use the proxy variables for `fetch` too.
+pub const NODE_PROXY_VAR: &str = "NODE_USE_ENV_PROXY";
+const NODE_PROXY: &str = "1";
+/// Where our proxy variables lead: they are known by it after the edge has moved.
+const EDGE_VAR: &str = "HALTON_EDGE";
+/// What the user had in a variable is kept in one of this name and the variable's. Empty: nothing.
+const WAS: &str = "HALTON_WAS_";
+/// What never goes through a proxy.
+pub const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+
+/// Every variable that we set for tools, or did.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    let now = PROXY_VARS.into_iter().chain(NO_PROXY_VARS).chain(CA_VARS).chain([NODE_PROXY_VAR]);
+    now.chain(FORMER_VARS)
+}
+
+/// An environment, with ours in it told from the user's own.
+#[derive(Debug)]
+pub struct Environment<'a> {
+    present: &'a Vars,
+    home: &'a Home,
+    /// As proxy variables name the edge.
+    edges: Vec<String>,
+}
+
+impl<'a> Environment<'a> {
+    /// `edges`: where it serves, or did.
+    #[must_use]
+    pub fn new(present: &'a Vars, home: &'a Home, edges: &[SocketAddr]) -> Self {
+        let edges = edges.iter().map(SocketAddr::to_string);
+        let edges = edges.chain(present.get(EDGE_VAR).cloned()).map(|e| format!("http://{e}"));
+        Self { present, home, edges: edges.collect() }
+    }
+
+    /// What rids it of ours: each variable with what the user had there, or nothing. A file of roots
+    /// that `holds_theirs` stays where it is not known which one it was made of.
+    #[must_use]
+    pub fn taken_back(&self, holds_theirs: &dyn Fn(&Path) -> bool) -> Changes {
+        let stays = |name: &str| {
+            let file = CA_VARS.contains(&name).then(|| self.present.get(name)).flatten();
+            self.was(name).is_none() && file.is_some_and(|file| holds_theirs(Path::new(file)))
+        };
+        let ours = names().filter(|name| self.is_ours(name) && !stays(name));
+        let ours = ours.map(|name| (name.to_owned(), self.was(name).map(str::to_owned)));
+        let notes = self.present.keys().filter(|name| *name == EDGE_VAR || name.starts_with(WAS));
+        ours.chain(notes.map(|name| (name.clone(), None))).collect()
+    }
+
+    /// What an earlier version set and we don't.
+    pub fn former(&self) -> impl Iterator<Item = &'static str> {
+        FORMER_VARS.into_iter().filter(|name| self.is_ours(name))
+    }
+
+    fn is_ours(&self, name: &str) -> bool {
+        let Some(value) = self.present.get(name) else { return false };
+        if PROXY_VARS.contains(&name) {
+            self.edges.contains(value)
+        } else if CA_VARS.contains(&name) || FORMER_VARS.contains(&name) {
+            Path::new(value).starts_with(self.home.path())
+        } else if NO_PROXY_VARS.contains(&name) {
+            self.leads_here() && *value == no_proxy(NO_PROXY_VARS.map(|name| self.was(name)))
+        } else {
+            self.leads_here() && value == NODE_PROXY
+        }
+    }
+
+    /// Variables that could be anybody's are ours beside those that can't.
+    fn leads_here(&self) -> bool {
+        self.present.contains_key(EDGE_VAR) || PROXY_VARS.iter().any(|name| self.is_ours(name))
+    }
+
+    fn was(&self, name: &str) -> Option<&'a str> {
+        said(self.present.get(&format!("{WAS}{name}")))
+    }
+
+    /// What the user has in a variable, or had there before us.
+    fn own(&self, name: &str) -> Option<&'a str> {
+        if self.is_ours(name) { self.was(name) } else { said(self.present.get(name)) }
+    }
+}
+
+/// Tools take an empty variable for none.
+fn said(value: Option<&String>) -> Option<&str> {
+    value.map(String::as_str).filter(|value| !value.is_empty())
+}
+
+fn no_proxy(own: [Option<&str>; 2]) -> String {
+    let own = own.into_iter().flatten().flat_map(|v| v.split(',')).map(str::trim);
+    let mut rules: Vec<&str> = own.filter(|rule| !rule.is_empty()).collect();
+    rules.extend(LOCAL);
+    let mut seen = std::collections::BTreeSet::new();
+    rules.retain(|rule| seen.insert(*rule));
+    rules.join(",")
+}
+
+/// All variables to set, given the ones that are `present`; given their result, they are the same
+/// again. `union` makes a bundle of a file that the user had named and our CA, or takes one that it
+/// made, and returns its path (or `None`, when that can't be done: then the user's own setting stays).
+pub fn variables(
+    present: &Vars,
+    edge: SocketAddr,
+    home: &Home,
+    union: &dyn Fn(&Home, &Path) -> Option<PathBuf>,
+) -> Vars {
+    let found = Environment::new(present, home, &[edge]);
+    let mut vars = Vars::new();
+    for name in PROXY_VARS {
+        vars.insert(name.to_owned(), format!("http://{edge}"));
+    }
+    let rules = no_proxy(NO_PROXY_VARS.map(|name| found.own(name)));
+    for name in NO_PROXY_VARS {
+        vars.insert(name.to_owned(), rules.clone());
+    }
+    let united = |file: &str| union(home, Path::new(file));
+    for name in CA_VARS {
+        let ours = said(present.get(name)).filter(|_| found.is_ours(name));
+        let path = match (found.own(name), ours) {
+            (Some(own), None) => united(own),
+            // A file that is gone since is in the union still.
+            (own, ours) => {
+                own.into_iter().chain(ours).find_map(united).or_else(|| Some(home.ca_bundle()))
+            }
+        };
+        if let Some(path) = path {
+            vars.insert(name.to_owned(), path.display().to_string());
+        }
+    }
+    vars.insert(NODE_PROXY_VAR.to_owned(), NODE_PROXY.to_owned());
+    for name in names().filter(|name| vars.contains_key(*name)).collect::<Vec<_>>() {
+        let note = format!("{WAS}{name}");
+        match found.own(name) {
+            Some(own) => vars.insert(note, own.to_owned()),
+            None if present.contains_key(&note) => vars.insert(note, String::new()),
+            None => None,
+        };
+    }
+    vars.insert(EDGE_VAR.to_owned(), edge.to_string());
+    vars
+}
+
+/// The proxy that the user had before us, unless it is us.
+pub fn foreign_proxy(present: &Vars, edge: SocketAddr) -> Option<&str> {
+    let ours = |url: &str| {
+        crate::config::UpstreamProxy::parse(url).is_some_and(|p| {
+            p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host, p.port)
+        })
+    };
+    WAYS_OUT
+        .iter()
+        .filter_map(|v| present.get(*v))
+        .map(String::as_str)
+        .find(|url| !url.is_empty() && !ours(url))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(items: &[(&str, &str)]) -> Vars {
+        items.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+    }
+
+    #[test]
+    fn every_variable_of_the_contract_is_set() {
+        let home = Home::at("/h");
+        let vars = variables(&map(&[]), ([127, 0, 0, 1], 8081).into(), &home, &|_, _| None);
+        assert_eq!(vars["https_proxy"], "http://127.0.0.1:8081");
+        assert_eq!(vars["NO_PROXY"], "localhost,127.0.0.1,::1");
+        for name in CA_VARS {
+            assert_eq!(vars[name], "/h/ca/bundle.pem", "{name}");
+        }
+        assert_eq!(vars[NODE_PROXY_VAR], "1");
+        let present = map(&[("GIT_SSL_CAINFO", "/h/ca/bundle.pem")]);
+        let vars = variables(&present, ([127, 0, 0, 1], 8081).into(), &home, &|_, _| None);
+        assert!(FORMER_VARS.iter().all(|name| !vars.contains_key(*name)));
+    }
+
+    #[test]
+    fn what_the_user_had_is_kept() {
+        let home = Home::at("/h");
+        let present = map(&[
+            ("no_proxy", "corp.example, localhost"),
+            ("SSL_CERT_FILE", "/corp.pem"),
+            ("CURL_CA_BUNDLE", "/unreadable.pem"),
+            ("AWS_CA_BUNDLE", "/h/ca/bundle.pem"),
+        ]);
+        let union = |_: &Home, own: &Path| {
+            (own == Path::new("/corp.pem")).then(|| PathBuf::from("/h/ca/union-corp.pem"))
+        };
+        let vars = variables(&present, ([127, 0, 0, 1], 8081).into(), &home, &union);
+        assert_eq!(vars["NO_PROXY"], "corp.example,localhost,127.0.0.1,::1");
+        assert_eq!(vars["SSL_CERT_FILE"], "/h/ca/union-corp.pem");
+        assert!(!vars.contains_key("CURL_CA_BUNDLE"));
+        assert_eq!(vars["AWS_CA_BUNDLE"], "/h/ca/bundle.pem");
+    }
+
+    #[test]
+    fn our_own_proxy_is_not_foreign() {
+        let edge = ([127, 0, 0, 1], 8081).into();
+        assert_eq!(foreign_proxy(&map(&[("HTTPS_PROXY", "http://127.0.0.1:8081")]), edge), None);
+        assert_eq!(foreign_proxy(&map(&[("https_proxy", "http://localhost:8081/")]), edge), None);
+        assert_eq!(
+            foreign_proxy(&map(&[("https_proxy", "http://proxy.corp:3128")]), edge),
+            Some("http://proxy.corp:3128")
+        );
+        let socks = ("ALL_PROXY", "socks5://proxy.corp:1080");
+        assert_eq!(foreign_proxy(&map(&[socks]), edge), Some(socks.1));
+        let both = map(&[socks, ("HTTP_PROXY", "http://plain.corp:3128")]);
+        assert_eq!(foreign_proxy(&both, edge), Some(socks.1));
+        let both = map(&[socks, ("https_proxy", "http://proxy.corp:3128")]);
+        assert_eq!(foreign_proxy(&both, edge), Some("http://proxy.corp:3128"));
+    }
+
+    const EDGE: ([u8; 4], u16) = ([127, 0, 0, 1], 8081);
+
+    /// A real one makes unions of what is no union only.
+    fn union(_: &Home, file: &Path) -> Option<PathBuf> {
+        let name = file.file_name()?.to_str()?;
+        match file.parent()?.to_str()? {
+            "/etc" => Some(PathBuf::from(format!("/h/ca/union-{name}"))),
+            "/h/ca" if name.starts_with("union") => Some(file.to_path_buf()),
+            _ => None,
+        }
+    }
+
+    fn shell() -> Vars {
+        map(&[
+            ("https_proxy", "http://me:s3cret@proxy.corp:3128"),
+            ("NO_PROXY", "corp.example, localhost"),
+            ("CURL_CA_BUNDLE", "/etc/corp.pem"),
+            ("SSL_CERT_FILE", "/gone.pem"),
+            ("NODE_USE_ENV_PROXY", "1"),
+            ("AWS_CA_BUNDLE", ""),
+        ])
+    }
+
+    /// The environment of a program that gets `vars`.
+    fn with(present: &Vars, vars: &Vars) -> Vars {
+        present.clone().into_iter().chain(vars.clone()).collect()
+    }
+
+    fn taken_back(present: &Vars, edge: SocketAddr) -> Vars {
+        let home = Home::at("/h");
+        let union = |file: &Path| file.starts_with("/h/ca") && file != home.ca_bundle();
+        let mut left = present.clone();
+        for (name, value) in Environment::new(present, &home, &[edge]).taken_back(&union) {
+            match value {
+                Some(value) => left.insert(name, value),
+                None => left.remove(&name),
+            };
+        }
+        left
+    }
+
+    #[test]
+    fn in_an_environment_of_ours_everything_stays_as_it_is() {
+        let home = Home::at("/h");
+        for present in [map(&[]), shell()] {
+            let vars = variables(&present, EDGE.into(), &home, &union);
+            let inner = with(&present, &vars);
+            assert_eq!(variables(&inner, EDGE.into(), &home, &union), vars);
+            // The edge has moved.
+            let moved = variables(&inner, ([127, 0, 0, 1], 8082).into(), &home, &union);
+            assert_eq!(moved["https_proxy"], "http://127.0.0.1:8082");
+            assert_eq!(moved.get("HALTON_WAS_https_proxy"), present.get("https_proxy"));
+            assert_eq!(moved["NO_PROXY"], vars["NO_PROXY"]);
+        }
+        let vars = variables(&shell(), EDGE.into(), &home, &union);
+        assert_eq!(vars["CURL_CA_BUNDLE"], "/h/ca/union-corp.pem");
+        assert!(
+            !vars.contains_key("SSL_CERT_FILE") && !vars.contains_key("HALTON_WAS_SSL_CERT_FILE")
+        );
+    }
+
+    #[test]
+    fn a_union_stays_also_where_its_origin_is_gone_or_unknown() {
+        let home = Home::at("/h");
+        let of = |was: &str, file: &str| {
+            let present = map(&[("CURL_CA_BUNDLE", file), ("HALTON_WAS_CURL_CA_BUNDLE", was)]);
+            variables(&present, EDGE.into(), &home, &union)["CURL_CA_BUNDLE"].clone()
+        };
+        assert_eq!(of("/gone.pem", "/h/ca/union-corp.pem"), "/h/ca/union-corp.pem");
+        assert_eq!(of("", "/h/ca/union-corp.pem"), "/h/ca/union-corp.pem");
+        assert_eq!(of("/gone.pem", "/h/ca/bundle.pem"), "/h/ca/bundle.pem");
+        assert_eq!(of("/etc/other.pem", "/h/ca/bundle.pem"), "/h/ca/union-other.pem");
+        let session = map(&[("CURL_CA_BUNDLE", "/h/ca/union-corp.pem")]);
+        assert_eq!(taken_back(&session, EDGE.into()), session);
+    }
+
+    #[test]
+    fn what_is_taken_back_leaves_what_the_user_had() {
+        let home = Home::at("/h");
+        for present in [map(&[]), shell()] {
+            let vars = variables(&present, EDGE.into(), &home, &union);
+            let mut had = present.clone();
+            // As good as not set, where we set something.
+            had.retain(|_, value| !value.is_empty());
+            assert_eq!(taken_back(&with(&present, &vars), EDGE.into()), had);
+            let moved = ([127, 0, 0, 1], 8082).into();
+            assert_eq!(taken_back(&with(&present, &vars), moved), had, "known by the note");
+            assert_eq!(taken_back(&present, EDGE.into()), present, "nothing of ours in it");
+        }
+    }
+
+    #[test]
+    fn what_the_user_sets_later_is_theirs() {
+        let home = Home::at("/h");
+        let mut now = with(&shell(), &variables(&shell(), EDGE.into(), &home, &union));
+        now.insert("NO_PROXY".to_owned(), "later.example".to_owned());
+        now.insert("CURL_CA_BUNDLE".to_owned(), "/etc/later.pem".to_owned());
+        now.remove("https_proxy");
+        let left = taken_back(&now, EDGE.into());
+        assert_eq!(left["NO_PROXY"], "later.example");
+        assert_eq!(left["CURL_CA_BUNDLE"], "/etc/later.pem");
+        assert!(!left.contains_key("https_proxy"));
+        let again = variables(&now, EDGE.into(), &home, &union);
+        assert_eq!(again["CURL_CA_BUNDLE"], "/h/ca/union-later.pem");
+        assert_eq!(again["HALTON_WAS_CURL_CA_BUNDLE"], "/etc/later.pem");
+        assert_eq!(again["HALTON_WAS_https_proxy"], "");
+    }
+}

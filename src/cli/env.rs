@@ -12,7 +12,7 @@ use clap::{Args, ValueEnum};
 
 use super::lifecycle::Ready;
 use super::{Context, Exit, Failure, client, lifecycle, run, say};
-use crate::home::PidLock;
+use crate::home::{Home, PidLock};
 pub use crate::meter::ca::union_bundle;
 use crate::meter::ca::{Ca, is_union};
 use crate::meter::trust;
@@ -68,6 +68,7 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
         return Ok(Exit::OK);
     }
     ctx.checked()?;
+    nameable(&ctx.home)?;
     ctx.home.create()?;
     prepare_ca(ctx)?;
     if edge != configured && !args.if_up {
@@ -119,12 +120,12 @@ fn print(out: &mut impl Write, shell: Shell, vars: &Changes) -> std::io::Result<
     Ok(())
 }
 
-/// The variables of this process, without those whose name or value is no text: no such one says
-/// anything to us.
+/// The variables of this process. A value that is no text becomes one that says nothing to us: no such
+/// file, no such proxy; so what it stands in stays the user's.
 #[must_use]
 pub fn present() -> Vars {
     let text = |(name, value): (OsString, OsString)| {
-        Some((name.into_string().ok()?, value.into_string().ok()?))
+        Some((name.into_string().ok()?, value.to_string_lossy().into_owned()))
     };
     std::env::vars_os().filter_map(text).collect()
 }
@@ -148,6 +149,19 @@ pub fn taken_back(ctx: &Context, edges: &[SocketAddr]) -> Changes {
     let present = present();
     let environment = Environment::new(&present, &ctx.home, edges);
     environment.taken_back(&|file| is_union(&ctx.home, file))
+}
+
+/// Variables and documents of ours are text: a path that is none would lead programs nowhere, and
+/// without their roots every TLS connection of theirs fails.
+pub fn nameable(home: &Home) -> Result<(), Failure> {
+    if home.path().to_str().is_some() {
+        return Ok(());
+    }
+    let why = format!(
+        "{}: a home whose path is no UTF-8 can't be named to programs",
+        home.path().display()
+    );
+    Err(Failure::new(Exit::FAILED, why).hint("set HALTON_METER_HOME to another directory"))
 }
 
 /// Our edge lives, and says so at once.

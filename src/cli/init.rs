@@ -47,6 +47,7 @@ pub struct InitArgs {
 }
 
 pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
+    env::nameable(&ctx.home)?;
     let mode = wanted_mode(args);
     let silent = args.yes || args.non_interactive;
     let Some(manager) = platform::service_manager().filter(|m| m.missing().is_none()) else {

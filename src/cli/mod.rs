@@ -225,8 +225,16 @@ fn dispatch(cli: Cli) -> Result<Exit, Failure> {
     } else if let Command::Man(args) = &cli.command {
         return manual::man(args, Cli::command(), &mut out);
     }
-    let home = Home::from_env()
-        .map_err(|e| Failure::new(Exit::NO_PERMISSION, e).hint("set HOME or HALTON_METER_HOME"))?;
+    let home = match (Home::from_env(), &cli.command) {
+        (Ok(home), _) => home,
+        (Err(e), Command::Run(args)) => {
+            drop(out);
+            return run::without_us(args, &e);
+        }
+        (Err(e), _) => {
+            return Err(Failure::new(Exit::NO_PERMISSION, e).hint("set HOME or HALTON_METER_HOME"));
+        }
+    };
     let loaded = crate::config::load(&home.config_file(), &cli.flags);
     let ctx = Context { home, loaded, flags: cli.flags, color: cli.color };
     match cli.command {

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use super::client;
 use super::lifecycle::{self, Ready};
 use super::{Context, Exit, Failure, budget, env, report, say, told, unused, upstream};
-use crate::home::PidLock;
+use crate::home::{HomeError, PidLock};
 use crate::inherit;
 use crate::meter::own_file;
 
@@ -87,6 +87,12 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     Ok(exit)
 }
 
+/// There is not even a home to look into.
+pub fn without_us(args: &RunArgs, why: &HomeError) -> Result<Exit, Failure> {
+    say_without(why);
+    execute(&mut command(args))
+}
+
 fn say_without(why: impl std::fmt::Display) {
     say(format_args!("not metered, running without the proxy: {why}"));
 }
@@ -113,6 +119,9 @@ fn execute(command: &mut Command) -> Result<Exit, Failure> {
 }
 
 fn prepare(ctx: &Context) -> Ready {
+    if let Err(e) = env::nameable(&ctx.home) {
+        return Ready::NoEdge(e.to_string());
+    }
     if let Err(e) = ctx.home.holds_sockets().and_then(|()| ctx.home.create()) {
         return Ready::NoEdge(e.to_string());
     }

@@ -1,6 +1,8 @@
 //! Shells and programs that have our variables already: `env`, its end, and a `run` in a `run`.
 
+use std::ffi::OsStr;
 use std::net::TcpListener;
+use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -134,4 +136,44 @@ fn where_no_edge_serves_nothing_leads_to_it() {
     let output = in_time(stand.command(&["env"]).envs(vars.iter().copied()));
     assert!(out(&output).contains("unset https_proxy\n"), "{}", show(&output));
     assert!(!out(&output).contains("export"), "{}", show(&output));
+}
+
+#[test]
+fn a_command_runs_also_where_there_is_no_home_for_us() {
+    let stand = Stand::new();
+    let print = Program::new(["sh", "-c", "echo \"hi $SSL_CERT_FILE\"; exit 3"]);
+    let mut command = stand.run_command(&print);
+    let output = in_time(command.env_remove("HOME").env_remove("HALTON_METER_HOME"));
+    assert_eq!(
+        (output.status.code(), out(&output).as_str()),
+        (Some(3), "hi \n"),
+        "{}",
+        show(&output)
+    );
+    assert_eq!(said(&output).lines().count(), 1, "{}", show(&output));
+
+    // Variables can't name files in such a one.
+    let home = stand.scratch().join(OsStr::from_bytes(b"m\xfcller"));
+    let mut command = stand.run_command(&print);
+    let output = in_time(command.env("HALTON_METER_HOME", &home));
+    assert_eq!(
+        (output.status.code(), out(&output).as_str()),
+        (Some(3), "hi \n"),
+        "{}",
+        show(&output)
+    );
+    assert!(said(&output).contains("UTF-8"), "{}", show(&output));
+    let output = in_time(stand.command(&["env"]).env("HALTON_METER_HOME", &home));
+    assert_eq!((output.status.code(), out(&output).as_str()), (Some(1), ""), "{}", show(&output));
+    assert!(said(&output).contains("UTF-8"), "{}", show(&output));
+}
+
+#[test]
+fn a_file_of_roots_whose_path_is_no_text_stays() {
+    let stand = Stand::new();
+    let file = stand.scratch().join(OsStr::from_bytes(b"m\xfcller.pem"));
+    std::fs::copy(stand.root_pem(), &file).unwrap();
+    let print = Program::new(["sh", "-c", "printf %s \"$CURL_CA_BUNDLE\""]);
+    let output = in_time(stand.run_command(&print).env("CURL_CA_BUNDLE", &file));
+    assert_eq!(output.stdout, file.as_os_str().as_bytes(), "{}", show(&output));
 }

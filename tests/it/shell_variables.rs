@@ -177,3 +177,17 @@ fn a_file_of_roots_whose_path_is_no_text_stays() {
     let output = in_time(stand.run_command(&print).env("CURL_CA_BUNDLE", &file));
     assert_eq!(output.stdout, file.as_os_str().as_bytes(), "{}", show(&output));
 }
+
+#[test]
+fn an_option_that_is_none_is_no_command() {
+    let stand = Stand::new();
+    let output = stand.halton(&["run", "--bogus", "--", "true"]);
+    assert_eq!(output.status.code(), Some(2), "{}", show(&output));
+    assert!(said(&output).contains("--bogus"));
+    // Behind the command everything is the command's.
+    let output = stand.halton(&["run", "echo", "--bogus", "-c", "--", "-h"]);
+    assert_eq!(out(&output), "--bogus -c -- -h\n", "{}", show(&output));
+    let output = stand.halton(&["run", "--", "--bogus"]);
+    assert_eq!(output.status.code(), Some(127), "{}", show(&output));
+    assert!(said(&output).contains("--bogus: command not found"), "{}", show(&output));
+}

@@ -1,0 +1,145 @@
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::config::{ConnectRule, NoProxy};
+
+const SOON: Duration = Duration::from_secs(5);
+
+fn upstream() -> Upstream {
+    Upstream { proxy: None, no_proxy: NoProxy::default(), extra_ca_file: None, connect: Vec::new() }
+}
+
+async fn listener() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    (listener, addr)
+}
+
+#[tokio::test]
+async fn a_connect_rule_needs_no_name() {
+    let (listener, addr) = listener().await;
+    let mut config = upstream();
+    config.connect.push(ConnectRule::parse("no.such.host.invalid:443", &addr.to_string()).unwrap());
+    let (dialled, accepted) =
+        tokio::join!(dial(&config, "no.such.host.invalid", 443, SOON), listener.accept());
+    assert_eq!(dialled.unwrap().peer_addr().unwrap(), addr);
+    accepted.unwrap();
+}
+
+#[test]
+fn out_of_descriptors_is_told_from_other_failures() {
+    let short = || io::Error::from(rustix::io::Errno::MFILE);
+    let hidden = || io::Error::other("failed to lookup address information");
+    let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+    for error in
+        [DialError::Connect(short()), DialError::Resolve(short()), DialError::Proxy(short())]
+    {
+        assert!(error.is_shortage(), "{error:?}");
+    }
+    // There are descriptors, so it is what it says.
+    for error in [
+        DialError::Resolve(hidden()),
+        DialError::Proxy(hidden()),
+        DialError::Connect(refused()),
+        DialError::Timeout,
+    ] {
+        assert!(!error.is_shortage(), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn refusal_is_a_502() {
+    let (listener, addr) = listener().await;
+    drop(listener);
+    let error = dial(&upstream(), "127.0.0.1", addr.port(), SOON).await.unwrap_err();
+    assert!(matches!(error, DialError::Connect(_)), "{error:?}");
+    assert_eq!(error.status(), 502);
+}
+
+#[tokio::test]
+async fn the_next_address_is_tried_when_one_refuses() {
+    let (listener, addr) = listener().await;
+    let (gone, dead) = self::listener().await;
+    drop(gone);
+    let rest = [addr];
+    let (stream, _) = tokio::join!(race(dead, &rest), listener.accept());
+    assert_eq!(stream.unwrap().peer_addr().unwrap(), addr);
+    assert!(matches!(race(dead, &[dead]).await, Err(DialError::Connect(_))));
+}
+
+#[test]
+fn families_take_turns() {
+    let found = ["[::1]:1", "[::2]:1", "1.1.1.1:1", "1.1.1.2:1"];
+    let sorted = alternate(&found.map(|a| a.parse().unwrap()));
+    let text: Vec<_> = sorted.iter().map(ToString::to_string).collect();
+    assert_eq!(text, ["[::1]:1", "1.1.1.1:1", "[::2]:1", "1.1.1.2:1"]);
+}
+
+#[tokio::test]
+async fn the_upstream_proxy_is_asked_and_nothing_behind_its_head_is_taken() {
+    let (listener, addr) = listener().await;
+    let mut config = upstream();
+    config.proxy = UpstreamProxy::parse(&format!("http://u:p@{addr}"));
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let mut head = vec![0; 1024];
+        let n = stream.read(&mut head).await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\nVia: x\r\n").await.unwrap();
+        stream.write_all(b"\r\nfirst words").await.unwrap();
+        (String::from_utf8(head[..n].to_vec()).unwrap(), stream)
+    };
+    let (dialled, (asked, _far)) = tokio::join!(dial(&config, "::1", 443, SOON), serve);
+    assert_eq!(
+        asked,
+        "CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\
+         Proxy-Authorization: Basic dTpw\r\n\r\n"
+    );
+    let mut dialled = dialled.unwrap();
+    assert!(sockopt::socket_keepalive(&dialled).unwrap());
+    assert_eq!(sockopt::tcp_keepidle(&dialled).unwrap(), KEEPALIVE);
+    assert_eq!(sockopt::tcp_keepintvl(&dialled).unwrap(), Duration::from_secs(60));
+    assert_eq!(sockopt::tcp_keepcnt(&dialled).unwrap(), 5);
+    let mut first = [0; 11];
+    dialled.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"first words");
+}
+
+#[tokio::test]
+async fn a_refusing_proxy_is_named_by_its_status_and_what_it_wants() {
+    let refused = async |answer: &str| {
+        let (listener, addr) = listener().await;
+        let mut config = upstream();
+        config.proxy = UpstreamProxy::parse(&format!("http://{addr}"));
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream
+        };
+        let (dialled, _far) = tokio::join!(dial(&config, "h.example", 443, SOON), serve);
+        dialled.unwrap_err()
+    };
+    let error = refused("HTTP/1.1 403 No\r\n\r\n").await;
+    assert!(matches!(error, DialError::ProxyStatus(403)), "{error:?}");
+    let basic = "HTTP/1.1 407 Auth\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\r\n";
+    let basic = refused(basic).await;
+    assert_eq!(basic.status(), 502);
+    assert!(basic.to_string().ends_with("(Basic): set user and password in upstream.proxy"));
+    let domain =
+        "HTTP/1.1 407 A\r\nProxy-Authenticate: Negotiate\r\nproxy-authenticate: NTLM\r\n\r\n";
+    let domain = refused(domain).await.to_string();
+    assert!(domain.contains("(Negotiate, NTLM): a local helper"), "{domain}");
+    let odd = refused("HTTP/1.1 407 A\r\nProxy-Authenticate: <b>\r\n\r\n").await.to_string();
+    assert!(odd.contains("does not name"), "{odd}");
+}
+
+#[test]
+fn head_end_in_every_split() {
+    let text = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nrest";
+    let whole = text.len() - 4;
+    for cut in 0..whole {
+        let mut end = HeadEnd::default();
+        assert_eq!(end.feed(&text[..cut]), None, "{cut}");
+        assert_eq!(end.feed(&text[cut..]), Some(whole - cut), "{cut}");
+    }
+}

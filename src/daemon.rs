@@ -25,6 +25,7 @@ use crate::actors::tap::Door;
 use crate::actors::{edge_monitor, health, system_proxy, tree};
 use crate::beat;
 use crate::config::{self, Config, Loaded, Problem};
+use crate::descriptors;
 use crate::home::{Home, PidLock, write_atomic};
 use crate::meter::account;
 use crate::meter::bodies::Keeper;
@@ -80,6 +81,7 @@ enum Order {
 #[must_use]
 pub fn main(opts: DaemonOptions) -> u8 {
     leave_misleading_roots(&opts.home, &opts.log);
+    descriptors::raise_to_many();
     let lock = match opts.home.take_turn("daemon", opts.service) {
         Ok(Some(lock)) => Arc::new(lock),
         Ok(None) => {

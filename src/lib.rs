@@ -37,6 +37,7 @@ pub mod beat;
 pub mod cli;
 pub mod config;
 pub mod daemon;
+pub mod descriptors;
 pub mod dial;
 pub mod edge;
 #[cfg(any(test, fuzzing))]

@@ -19,6 +19,7 @@ use uuid::Uuid;
 
 use super::meter::Meter;
 use crate::config::Config;
+use crate::descriptors;
 use crate::home::Home;
 use crate::meter::tap::{Limits, Tap, TapDeps};
 use crate::supervisor::{Birth, Child};
@@ -112,6 +113,12 @@ enum Found {
     NoSocket,
 }
 
+/// An offer too many is declined; where descriptors run out, much else fails first.
+fn limits() -> Limits {
+    let most = Limits::default();
+    Limits { connections: descriptors::connections(most.connections), ..most }
+}
+
 /// The actor.
 #[derive(Debug)]
 pub struct TapActor {
@@ -155,7 +162,7 @@ impl TapParts {
             sink: self.meter.sink(),
             book: self.meter.book(),
             register: self.meter.register(),
-            limits: Limits::default(),
+            limits: limits(),
             log: self.log.clone(),
         });
         Ok((tap.map_err(|e| e.to_string())?, socket))

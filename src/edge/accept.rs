@@ -10,7 +10,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use rustix::net::sockopt::set_tcp_nodelay;
-use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use slog::Logger;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep};
@@ -26,8 +25,6 @@ const BACKLOG: u32 = 1024;
 const BACKOFF: Duration = Duration::from_millis(20);
 /// Out of descriptors for this long, a client is told rather than left waiting.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Descriptors to ask for where the hard limit is "unlimited" but the kernel's is not.
-const MANY: u64 = 10_240;
 
 /// Why there is no socket to serve.
 #[derive(Debug, thiserror::Error)]
@@ -58,16 +55,6 @@ pub fn listen(addr: SocketAddr) -> Result<TcpListener, ListenError> {
         Ok(listener)
     } else {
         Err(ListenError::NotLoopback(actual))
-    }
-}
-
-/// Two descriptors per tunnel: take as many as there may be.
-pub fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let set =
-        |current| setrlimit(Resource::Nofile, Rlimit { current, maximum: limit.maximum }).is_ok();
-    if !set(limit.maximum) && limit.current.is_some_and(|now| now < MANY) {
-        set(Some(MANY));
     }
 }
 

@@ -52,6 +52,7 @@ use takeover::State;
 use tunnels::Tunnels;
 
 use crate::config::{self, Config, Loaded, Upstream};
+use crate::descriptors;
 use crate::home::{Home, PidLock};
 use crate::inherit;
 use crate::platform;
@@ -106,7 +107,8 @@ async fn run(opts: EdgeOptions) -> u8 {
     if let Err(e) = home.create() {
         slog::warn!(log, "home directory is unusable, serving without it"; "error" => %e);
     }
-    accept::raise_descriptor_limit();
+    // Two of them per tunnel.
+    descriptors::raise();
     let birth = match Inheritance::received(&log) {
         Some(inheritance) => Ok(inheritance),
         None => Inheritance::fresh(&home, &loaded.config, &log),

@@ -13,13 +13,14 @@ use std::sync::Arc;
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
+    SendAncillaryMessage, SendFlags, Shutdown, recvmsg, sendmsg, shutdown,
 };
 use tokio::io::Interest;
 use tokio::net::UnixStream;
 
 use super::wire::{Decoder, Frame, WireError, encode};
 use super::{ToDaemon, ToEdge};
+use crate::dial;
 
 /// The edge's end.
 pub type EdgeChannel = Channel<ToDaemon, ToEdge>;
@@ -43,10 +44,21 @@ pub enum ChannelError {
     Wire(#[from] WireError),
     #[error("control channel: the peer runs as another user (uid {0})")]
     ForeignPeer(u32),
-    #[error("control channel: descriptors got lost or came unasked")]
+    #[error("control channel: descriptors are missing or came unasked")]
     Descriptors,
     #[error("control channel: too much is waiting to be sent")]
     Clogged,
+}
+
+impl ChannelError {
+    /// Out of descriptors: those in use will be given back.
+    #[must_use]
+    pub fn is_shortage(&self) -> bool {
+        match self {
+            Self::Io(e) => dial::is_shortage(e),
+            Self::Wire(_) | Self::ForeignPeer(_) | Self::Descriptors | Self::Clogged => false,
+        }
+    }
 }
 
 /// Why [`Sender::try_send`] did not send.
@@ -79,7 +91,8 @@ pub struct Sender<Out> {
 pub struct Receiver<In> {
     stream: Arc<UnixStream>,
     decoder: Decoder,
-    descriptors: VecDeque<OwnedFd>,
+    /// `None`: one that found no room in this process.
+    descriptors: VecDeque<Option<OwnedFd>>,
     message: PhantomData<fn() -> In>,
 }
 
@@ -237,7 +250,7 @@ impl<Out: Frame> Sender<Out> {
                 self.outbox.extend(frame.get(n..).unwrap_or_default());
                 Ok(())
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock || is_shortage(&e) => {
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock || is_full(&e) => {
                 Err(TrySendError::Full)
             }
             Err(e) => Err(TrySendError::Broken(e.into())),
@@ -246,13 +259,14 @@ impl<Out: Frame> Sender<Out> {
 }
 
 /// The kernel has no room for one more descriptor in flight; the channel itself is sound.
-fn is_shortage(error: &io::Error) -> bool {
+fn is_full(error: &io::Error) -> bool {
     use rustix::io::Errno;
     Errno::from_io_error(error).is_some_and(|e| e == Errno::TOOMANYREFS || e == Errno::NOBUFS)
 }
 
 impl<In: Frame> Receiver<In> {
-    /// The next message, with its descriptor if it carries one. `None`: the peer closed (or died).
+    /// The next message, with its descriptor if it carries one, and if we had room for it. `None`: the
+    /// peer closed (or died).
     pub async fn recv(&mut self) -> Result<Option<(In, Option<OwnedFd>)>, ChannelError> {
         loop {
             if let Some(next) = self.decoded()? {
@@ -291,39 +305,100 @@ impl<In: Frame> Receiver<In> {
         }
     }
 
+    /// Tells the peer that nothing more comes from here.
+    pub fn hang_up(&self) {
+        // The peer may have closed already.
+        let _ = shutdown(&self.stream, Shutdown::Write);
+    }
+
+    /// What still comes after an error, up to the end. Its descriptors are closed: it is no longer sure
+    /// whose they are.
+    pub async fn rest(&mut self) -> Option<In> {
+        loop {
+            match self.decoder.take_frame::<In>() {
+                Ok(Some(message)) => return Some(message),
+                // The next one is where its length says.
+                Err(WireError::NotAMessage(_)) => continue,
+                Err(WireError::TooLong(_)) => return None,
+                Ok(None) => {}
+            }
+            let stream = Arc::clone(&self.stream);
+            let read = stream
+                .async_io(Interest::READABLE, || {
+                    read_some(&stream, &mut self.decoder, &mut self.descriptors)
+                })
+                .await;
+            self.descriptors.clear();
+            match read {
+                Ok(Read { bytes: 1.., .. }) => {}
+                Err(e) if is_left_out(&e) => {}
+                Ok(_) | Err(_) => return None,
+            }
+        }
+    }
+
     fn decoded(&mut self) -> Result<Option<(In, Option<OwnedFd>)>, ChannelError> {
         let Some(message) = self.decoder.take_frame::<In>()? else { return Ok(None) };
         if !message.carries_descriptor() {
             return Ok(Some((message, None)));
         }
         let descriptor = self.descriptors.pop_front().ok_or(ChannelError::Descriptors)?;
-        Ok(Some((message, Some(descriptor))))
+        Ok(Some((message, descriptor)))
     }
 
     /// False at the end of the stream.
-    fn keep(&self, read: io::Result<Read>) -> Result<bool, ChannelError> {
-        let read = match read {
-            Ok(read) => read,
+    fn keep(&mut self, read: io::Result<Read>) -> Result<bool, ChannelError> {
+        let (more, left_out) = match read {
+            Ok(read) => (read.bytes > 0, read.left_out),
             Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return Ok(false),
+            Err(e) if is_left_out(&e) => (true, LeftOut::One),
             Err(e) => return Err(e.into()),
         };
-        // One descriptor lost would give each later offer another client's socket.
-        if read.truncated || self.descriptors.len() > MAX_WAITING {
+        match left_out {
+            LeftOut::None => {}
+            // It keeps its place: else each later offer would get another client's socket.
+            LeftOut::One => self.descriptors.push_back(None),
+            LeftOut::Unknown => return Err(ChannelError::Descriptors),
+        }
+        if self.descriptors.len() > MAX_WAITING {
             return Err(ChannelError::Descriptors);
         }
-        Ok(read.bytes > 0)
+        Ok(more)
     }
 }
 
 struct Read {
     bytes: usize,
-    truncated: bool,
+    left_out: LeftOut,
+}
+
+/// Descriptors of one read that the kernel could not give us, as we have too many.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum LeftOut {
+    None,
+    One,
+    Unknown,
+}
+
+/// A read ends with the first message that carries descriptors, and the senders here put one on each
+/// frame: when none came and some are missing, it is this one that is.
+fn left_out(truncated: bool, came: usize) -> LeftOut {
+    match (truncated, came) {
+        (false, _) => LeftOut::None,
+        (true, 0) => LeftOut::One,
+        (true, _) => LeftOut::Unknown,
+    }
+}
+
+/// How macOS says it: this read gave neither bytes nor the descriptor, the next one gives the bytes.
+fn is_left_out(error: &io::Error) -> bool {
+    rustix::io::Errno::from_io_error(error) == Some(rustix::io::Errno::MSGSIZE)
 }
 
 fn read_some(
     stream: &UnixStream,
     decoder: &mut Decoder,
-    descriptors: &mut VecDeque<OwnedFd>,
+    descriptors: &mut VecDeque<Option<OwnedFd>>,
 ) -> io::Result<Read> {
     let mut bytes = [0; READ_SIZE];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
@@ -334,104 +409,21 @@ fn read_some(
         &mut control,
         RecvFlags::empty(),
     )?;
+    let mut came = 0;
     for message in control.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             for fd in rights {
                 rustix::io::fcntl_setfd(&fd, rustix::io::FdFlags::CLOEXEC)?;
-                descriptors.push_back(fd);
+                descriptors.push_back(Some(fd));
+                came += 1;
             }
         }
     }
     decoder.feed(bytes.get(..got.bytes).unwrap_or_default());
-    Ok(Read { bytes: got.bytes, truncated: got.flags.contains(ReturnFlags::CTRUNC) })
+    let left_out = left_out(got.flags.contains(ReturnFlags::CTRUNC), came);
+    Ok(Read { bytes: got.bytes, left_out })
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read as _, Write as _};
-    use std::os::unix::net::UnixStream as StdStream;
-
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::handover::Offer;
-
-    fn pair() -> (EdgeChannel, DaemonChannel) {
-        let (a, b) = UnixStream::pair().unwrap();
-        (Channel::from_stream(a).unwrap(), Channel::from_stream(b).unwrap())
-    }
-
-    fn offer(id: u64) -> ToDaemon {
-        let addr = "127.0.0.1:1".parse().unwrap();
-        ToDaemon::Offer(Offer {
-            id,
-            connection: Uuid::nil(),
-            host: "h".into(),
-            port: 443,
-            client: addr,
-            local: addr,
-            head: None,
-        })
-    }
-
-    #[tokio::test]
-    async fn each_offer_gets_its_own_descriptor() {
-        let (edge, mut daemon) = pair();
-        let (mut tx, _rx) = edge.split();
-        let mut far = Vec::new();
-        for id in 0..20 {
-            let (near, other) = StdStream::pair().unwrap();
-            far.push(other);
-            tx.send(&offer(id), Some(near.as_fd())).await.unwrap();
-            tx.send(&ToDaemon::Verdict { id, granted: true }, None).await.unwrap();
-        }
-        for id in 0..20 {
-            let (message, fd) = daemon.recv().await.unwrap().unwrap();
-            assert_eq!(message, offer(id));
-            let fd = fd.unwrap();
-            assert!(rustix::io::fcntl_getfd(&fd).unwrap().contains(rustix::io::FdFlags::CLOEXEC));
-            StdStream::from(fd).write_all(&[id as u8]).unwrap();
-            let mut got = [0];
-            far[id as usize].read_exact(&mut got).unwrap();
-            assert_eq!(u64::from(got[0]), id);
-            let (message, fd) = daemon.recv().await.unwrap().unwrap();
-            assert_eq!(message, ToDaemon::Verdict { id, granted: true });
-            assert!(fd.is_none());
-        }
-    }
-
-    #[tokio::test]
-    async fn a_full_channel_says_so_and_loses_nothing() {
-        let (edge, mut daemon) = pair();
-        let (mut tx, _rx) = edge.split();
-        let (near, _far) = StdStream::pair().unwrap();
-        let mut sent = 0;
-        let full = loop {
-            match tx.try_send(&offer(sent), Some(near.as_fd())) {
-                Ok(()) => sent += 1,
-                Err(e) => break e,
-            }
-        };
-        assert!(matches!(full, TrySendError::Full), "{full:?}");
-        tx.push(&ToDaemon::Verdict { id: 0, granted: false }).unwrap();
-        for id in 0..sent {
-            let (message, fd) = daemon.recv().await.unwrap().unwrap();
-            assert_eq!(message, offer(id));
-            assert!(fd.is_some());
-            tx.try_flush().unwrap();
-        }
-        tx.flush().await.unwrap();
-        let (message, _) = daemon.recv().await.unwrap().unwrap();
-        assert_eq!(message, ToDaemon::Verdict { id: 0, granted: false });
-    }
-
-    #[tokio::test]
-    async fn the_end_is_none_and_a_missing_descriptor_an_error() {
-        let (edge, mut daemon) = pair();
-        let (mut tx, rx) = edge.split();
-        tx.send(&offer(1), None).await.unwrap();
-        assert!(matches!(daemon.recv().await, Err(ChannelError::Descriptors)));
-        drop((tx, rx));
-        assert!(daemon.recv().await.unwrap().is_none());
-    }
-}
+#[path = "channel_tests.rs"]
+mod tests;

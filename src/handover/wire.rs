@@ -75,7 +75,7 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next whole frame; `None` until more bytes come.
+    /// The next whole frame; `None` until more bytes come. What is no message is passed over.
     pub fn take_frame<M: Frame>(&mut self) -> Result<Option<M>, WireError> {
         let rest = self.buffer.get(self.read..).unwrap_or_default();
         let Some((prefix, rest)) = rest.split_first_chunk::<PREFIX>() else { return Ok(None) };
@@ -84,9 +84,8 @@ impl Decoder {
             return Err(WireError::TooLong(length));
         }
         let Some(body) = rest.get(..length) else { return Ok(None) };
-        let message = serde_json::from_slice(body).map_err(WireError::NotAMessage)?;
         self.read += PREFIX + length;
-        Ok(Some(message))
+        serde_json::from_slice(body).map(Some).map_err(WireError::NotAMessage)
     }
 }
 
@@ -129,5 +128,8 @@ mod tests {
         let mut decoder = Decoder::default();
         decoder.feed(b"\x02\x00\x00\x00{}");
         assert!(matches!(decoder.take_frame::<ToEdge>(), Err(WireError::NotAMessage(_))));
+        assert!(matches!(decoder.take_frame::<ToEdge>(), Ok(None)));
+        decoder.feed(&encode(&ToEdge::Draining).unwrap());
+        assert!(matches!(decoder.take_frame(), Ok(Some(ToEdge::Draining))));
     }
 }

@@ -19,7 +19,7 @@ use crate::origin::{Leaf, Origin, Root, Setup, Transport};
 use crate::programs::{self, Program, TEXT, show};
 use crate::wire::Wire;
 
-fn started() -> Stand {
+pub fn started() -> Stand {
     let stand = Stand::new();
     stand.must(&["start"]);
     stand.wait_metering();
@@ -40,7 +40,7 @@ fn assert_served(stand: &Stand, when: &str) {
 }
 
 /// Those that count against the limits set here: cargo's own pipes, which all inherit, are far above.
-fn descriptors(pid: u32) -> u64 {
+pub fn descriptors(pid: u32) -> u64 {
     let all = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     let number = |name: std::ffi::OsString| name.to_string_lossy().parse::<u64>().ok();
     all.filter_map(|fd| number(fd.file_name())).filter(|n| *n < 200).count() as u64
@@ -53,7 +53,7 @@ fn sockets(pid: u32) -> HashSet<PathBuf> {
 }
 
 /// Limits of another process are Linux's.
-fn can_limit() -> bool {
+pub fn can_limit() -> bool {
     let can = Command::new("prlimit").arg("--version").output().is_ok();
     if !can {
         println!("NOT CHECKED: exhausted limits (needs prlimit)");
@@ -62,7 +62,7 @@ fn can_limit() -> bool {
 }
 
 /// util-linux's: a limit of a process that runs.
-fn limit(pid: u32, what: &str, value: &str) {
+pub fn limit(pid: u32, what: &str, value: &str) {
     let limit = format!("--{what}={value}:");
     let output = Command::new("prlimit").args(["--pid", &pid.to_string(), &limit]).output();
     let output = output.expect("prlimit runs");

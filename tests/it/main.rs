@@ -26,6 +26,7 @@ mod commands;
 mod containers;
 mod corporate;
 mod coverage;
+mod descriptors;
 mod doctor;
 mod drain;
 mod expected;

@@ -100,11 +100,21 @@ impl Answers {
         Ok(sender.has_unsent().then(|| sender.stream()))
     }
 
+    fn verdict(&self, id: OfferId, granted: bool) {
+        let waiting = self.lock().waiting.remove(&id);
+        if let Some(waiting) = waiting {
+            let _ = waiting.send(granted);
+        }
+    }
+
+    /// Nothing is said or asked any more.
+    fn mute(&self) {
+        self.lock().sender = None;
+    }
+
     /// Every task that waits learns that nobody answers any more.
     fn end(&self) {
-        let mut state = self.lock();
-        state.sender = None;
-        state.waiting.clear();
+        self.lock().waiting.clear();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -146,8 +156,25 @@ async fn run(
     }
     let answers = Answers::new(sender);
     let served = answer(tap, &answers, &mut receiver).await;
-    answers.end();
+    hear_out(&answers, &mut receiver).await;
     served
+}
+
+/// Whatever ended the talk, the edge may have granted what it was asked before: then it has no copy of
+/// that connection any more, and ours is the last. Only when it has closed its end, as it does when
+/// we close ours, is what has no verdict sure to be the edge's. An edge that is frozen does so late,
+/// and until then may still grant: no deadline is late enough.
+async fn hear_out(answers: &Answers, receiver: &mut Receiver<ToDaemon>) {
+    answers.mute();
+    receiver.hang_up();
+    while let Some(message) = receiver.rest().await {
+        match message {
+            ToDaemon::Verdict { id, granted } => answers.verdict(id, granted),
+            // The edge has its own copy, and goes on by itself.
+            ToDaemon::Offer(_) | ToDaemon::Hello { .. } => {}
+        }
+    }
+    answers.end();
 }
 
 async fn answer(
@@ -173,14 +200,14 @@ async fn answer(
                     let link = Link { id: offer.id, answers: Arc::clone(answers), verdict };
                     take(tap, offer, fd, link);
                 }
-                Some((ToDaemon::Verdict { id, granted }, _)) => {
-                    let grant = answers.lock().waiting.remove(&id);
-                    if let Some(grant) = grant {
-                        let _ = grant.send(granted);
-                    }
+                // Its descriptor found no room here.
+                Some((ToDaemon::Offer(offer), None)) => {
+                    add(&tap.counters.offers, 1);
+                    tap.counters.declined(Decline::Overloaded);
+                    answers.say(&ToEdge::Decline { id: offer.id, reason: Decline::Overloaded });
                 }
-                // An offer without its descriptor does not come through the channel.
-                Some((ToDaemon::Hello { .. } | ToDaemon::Offer(_), _)) => {}
+                Some((ToDaemon::Verdict { id, granted }, _)) => answers.verdict(id, granted),
+                Some((ToDaemon::Hello { .. }, _)) => {}
                 None => return Ok(()),
             },
             () = answers.wake.notified() => {}

@@ -1,6 +1,7 @@
 //! The tap between a scripted edge and a TLS origin in this process.
 
 mod kit;
+mod loss;
 
 use std::io::ErrorKind;
 use std::sync::{Condvar, Mutex};

@@ -26,6 +26,7 @@ use crate::handover::{Decline, Offer, OfferId};
 use crate::meter::row::Row;
 
 pub(super) type Client = client::TlsStream<TcpStream>;
+pub(super) type Handshake = JoinHandle<io::Result<Client>>;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Repeatable noise.
@@ -286,15 +287,24 @@ impl World {
     }
 
     async fn offer_socket(&mut self) -> Offered {
+        let (client, edge) = self.sockets().await;
+        self.offer_these(client, edge).await
+    }
+
+    /// A client's connection, both ends.
+    pub(super) async fn sockets(&self) -> (TcpStream, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (edge, peer) = listener.accept().await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    pub(super) async fn offer_these(&mut self, client: TcpStream, edge: TcpStream) -> Offered {
         let offer = Offer {
             id: self.next,
             connection: Uuid::now_v7(),
             host: "api.example.com".to_owned(),
             port: 443,
-            client: peer,
+            client: edge.peer_addr().unwrap(),
             local: edge.local_addr().unwrap(),
             head: None,
         };
@@ -322,6 +332,17 @@ impl World {
     }
 
     async fn connect_with(&mut self, config: ClientConfig, name: &str) -> io::Result<Client> {
+        let (offered, handshake) = self.ask(config, name).await;
+        self.verdict(&offered, true).await;
+        timeout(PATIENCE, handshake).await.expect("a handshake in time").unwrap()
+    }
+
+    /// As far as the question whether the connection may be taken; the edge's copy is gone.
+    pub(super) async fn asked(&mut self, name: &str) -> (Offered, Handshake) {
+        self.ask(self.client_config.clone(), name).await
+    }
+
+    async fn ask(&mut self, config: ClientConfig, name: &str) -> (Offered, Handshake) {
         let mut offered = self.offer_socket().await;
         let name = ServerName::try_from(name.to_owned()).unwrap();
         let tcp = offered.client.take().unwrap();
@@ -329,8 +350,28 @@ impl World {
         let handshake = tokio::spawn(handshake);
         assert_eq!(offered.answer(self).await, Answer::Commit);
         drop(offered.edge.take());
-        self.verdict(&offered, true).await;
-        timeout(PATIENCE, handshake).await.expect("a handshake in time").unwrap()
+        (offered, handshake)
+    }
+
+    /// What no edge sends: it breaks the channel.
+    pub(super) async fn offer_nothing(&mut self) {
+        let addr = "127.0.0.1:1".parse().unwrap();
+        let offer = Offer {
+            id: self.next,
+            connection: Uuid::nil(),
+            host: "api.example.com".to_owned(),
+            port: 443,
+            client: addr,
+            local: addr,
+            head: None,
+        };
+        self.edge.send(&ToDaemon::Offer(offer), None).await.unwrap();
+    }
+
+    /// Waits until the daemon says nothing more.
+    pub(super) async fn hung_up(&mut self) {
+        let rest = async { while self.edge.recv().await.unwrap().is_some() {} };
+        timeout(PATIENCE, rest).await.expect("an end in time");
     }
 
     /// Waits for a state of the tap that no event tells of.

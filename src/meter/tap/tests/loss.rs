@@ -1,0 +1,67 @@
+//! What was granted is served, whatever happens to the channel.
+
+use super::kit::{Answer, Client, Handshake, Origin, World};
+use super::*;
+use crate::descriptors::testing::{alone, none_left};
+
+async fn served(handshake: Handshake) -> Client {
+    let mut client = handshake.await.unwrap().expect("it was granted");
+    ask(&mut client).await;
+    client
+}
+
+#[tokio::test]
+async fn an_offer_without_room_is_declined_and_nothing_else_suffers() {
+    if !alone("meter::tap::tests::loss::an_offer_without_room_is_declined_and_nothing_else_suffers")
+    {
+        return;
+    }
+    let origin = http_origin();
+    let mut world = World::new(&origin).await;
+    let (granted, handshake) = world.asked("api.example.com").await;
+    let (client, edge) = world.sockets().await;
+    let short = none_left();
+    let mut offered = world.offer_these(client, edge).await;
+    world.verdict(&granted, true).await;
+    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::Overloaded));
+    drop(short);
+    served(handshake).await;
+    // On the same channel, with its own descriptor.
+    let client = world.connect("api.example.com", &["http/1.1"]).await;
+    ask(&mut client.unwrap()).await;
+    assert_eq!((world.tap.snapshot().commits, world.tap.snapshot().offers), (2, 3));
+}
+
+#[tokio::test]
+async fn a_broken_channel_is_heard_out() {
+    let origin = http_origin();
+    let mut world = World::new(&origin).await;
+    // In the socket behind what broke it; from an edge that has not seen the end yet.
+    for late in [false, true] {
+        let (asked, handshake) = world.asked("api.example.com").await;
+        world.offer_nothing().await;
+        if late {
+            world.hung_up().await;
+        }
+        world.verdict(&asked, true).await;
+        drop(served(handshake).await);
+        world.hang_up().await;
+        world.idle().await;
+    }
+    assert_eq!((world.tap.snapshot().commits, world.tap.snapshot().refused), (2, 0));
+}
+
+#[tokio::test]
+async fn what_a_broken_channel_leaves_without_a_verdict_is_the_edge_s() {
+    let origin = Origin::new().start(|_| async { Vec::new() });
+    let mut world = World::new(&origin).await;
+    let mut offered = world.offer("api.example.com", &["h2"]).await;
+    assert_eq!(offered.answer(&mut world).await, Answer::Commit);
+    world.offer_nothing().await;
+    world.hung_up().await;
+    assert_eq!(world.tap.snapshot().open, 1, "it may still be granted");
+    world.hang_up().await;
+    world.idle().await;
+    assert!(matches!(look(&offered.unread().await), Look::Whole(_)));
+    assert_eq!((world.tap.snapshot().commits, world.tap.snapshot().refused), (0, 1));
+}

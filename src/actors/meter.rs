@@ -1,7 +1,7 @@
 //! What the actors of the meter share, and what outlives each of them.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
@@ -31,8 +31,9 @@ struct Shared {
     keys: OnceLock<Keys>,
     tap: ArcSwapOption<Tap>,
     suspected: Notify,
-    /// Taps that were given up; their connections live as long as they do.
-    retired: Mutex<Vec<Arc<Tap>>>,
+    /// Taps that were given up: each ends with the last of its connections, and of the edges that it
+    /// still serves.
+    retired: Mutex<Vec<Weak<Tap>>>,
 }
 
 impl std::fmt::Debug for Meter {
@@ -140,7 +141,9 @@ impl Meter {
     /// A tap that does not accept any more: the next one is made afresh, its connections go on.
     pub fn retire_tap(&self) {
         if let Some(tap) = self.0.tap.swap(None) {
-            self.0.retired.lock().unwrap_or_else(PoisonError::into_inner).push(tap);
+            let mut retired = self.0.retired.lock().unwrap_or_else(PoisonError::into_inner);
+            retired.retain(|tap| tap.strong_count() > 0);
+            retired.push(Arc::downgrade(&tap));
         }
     }
 
@@ -151,7 +154,7 @@ impl Meter {
         let drains: Vec<_> = self
             .tap()
             .into_iter()
-            .chain(retired)
+            .chain(retired.iter().filter_map(Weak::upgrade))
             .map(|tap| tokio::spawn(async move { tap.drain(deadline).await }))
             .collect();
         let mut clean = true;

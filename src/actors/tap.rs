@@ -21,7 +21,7 @@ use super::meter::Meter;
 use crate::config::Config;
 use crate::descriptors;
 use crate::home::Home;
-use crate::meter::tap::{Limits, Tap, TapDeps};
+use crate::meter::tap::{Limits, ProbeError, Tap, TapDeps};
 use crate::supervisor::{Birth, Child};
 
 /// The control socket, bound once per process (again if its file is gone). Clones share.
@@ -107,10 +107,34 @@ const SELF_PATIENCE: Duration = Duration::from_secs(1);
 const SELF_MISSES: u32 = 3;
 
 /// What the actor finds when it asks its own tap.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Found {
     Fine,
+    /// We could not ask.
+    Unknown,
     Stuck,
     NoSocket,
+}
+
+/// `open`: the socket's file leads to it.
+fn found(answer: &Result<Duration, ProbeError>, open: bool) -> Found {
+    match answer {
+        Ok(_) => Found::Fine,
+        Err(ProbeError::Shortage) => Found::Unknown,
+        Err(
+            ProbeError::Timeout
+            | ProbeError::Channel(_)
+            | ProbeError::Closed
+            | ProbeError::Foreign
+            | ProbeError::Lost,
+        ) => {
+            if open {
+                Found::Stuck
+            } else {
+                Found::NoSocket
+            }
+        }
+    }
 }
 
 /// An offer too many is declined; where descriptors run out, much else fails first.
@@ -224,16 +248,18 @@ impl TapActor {
         let Some(tap) = self.parts.meter.tap() else { return self.await_suspicion(ctx) };
         let door = self.parts.door.clone();
         let question = async move {
-            if tap.probe(SELF_PATIENCE).await.is_ok() {
-                return Found::Fine;
-            }
-            let open = tokio::task::spawn_blocking(move || door.is_open()).await.unwrap_or(true);
-            if open { Found::Stuck } else { Found::NoSocket }
+            let answer = tap.probe(SELF_PATIENCE).await;
+            let open = answer.is_ok()
+                || tokio::task::spawn_blocking(move || door.is_open()).await.unwrap_or(true);
+            found(&answer, open)
         };
         ctx.spawn(question.into_actor(self).map(|found, actor, ctx| match found {
             Found::Fine => {
                 actor.misses = 0;
                 actor.await_suspicion(ctx);
+            }
+            Found::Unknown => {
+                ctx.run_later(SELF_CHECK, Self::check_self);
             }
             // Somebody emptied the run directory: no reason to wait, or to lose the tap.
             Found::NoSocket => {
@@ -294,6 +320,15 @@ mod tests {
     use std::os::unix::net::UnixStream;
 
     use super::*;
+
+    #[test]
+    fn who_lacks_descriptors_is_not_stuck() {
+        assert_eq!(found(&Ok(Duration::ZERO), true), Found::Fine);
+        assert_eq!(found(&Err(ProbeError::Timeout), true), Found::Stuck);
+        assert_eq!(found(&Err(ProbeError::Timeout), false), Found::NoSocket);
+        assert_eq!(found(&Err(ProbeError::Shortage), true), Found::Unknown);
+        assert_eq!(found(&Err(ProbeError::Shortage), false), Found::Unknown);
+    }
 
     #[test]
     fn a_stale_socket_is_replaced_and_the_new_one_is_private() {

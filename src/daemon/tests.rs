@@ -196,6 +196,16 @@ async fn a_restart_of_the_meter_keeps_its_tap() {
     assert!(Arc::ptr_eq(&tap, &meter.tap().unwrap()));
     tap.probe(Duration::from_secs(10)).await.unwrap();
 
+    // One that was given up is not kept by anybody who does not use it.
+    let retired = Arc::downgrade(&tap);
+    drop(tap);
+    meter.retire_tap();
+    supervisor.restart("meter");
+    while generation("meter").await != 3 || retired.strong_count() > 0 {
+        tokio::task::yield_now().await;
+    }
+    meter.tap().unwrap().probe(Duration::from_secs(10)).await.unwrap();
+
     supervisor.shutdown().await;
     journal.flush(Duration::from_secs(10));
     let entries = supervisor::journal::read_all(&home.journal_file()).unwrap();

@@ -42,6 +42,8 @@ pub(super) struct Counters {
     pub lossy: AtomicU64,
     pub closing: AtomicUsize,
     pub panics: AtomicU64,
+    /// Edges that could not be accepted for want of descriptors.
+    pub shortages: AtomicU64,
     pub bytes_up: AtomicU64,
     pub bytes_down: AtomicU64,
 }

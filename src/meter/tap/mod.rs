@@ -42,12 +42,13 @@ use super::pulse::Pulse;
 use super::pump::Stage;
 use super::trust::Trust;
 use crate::config::Config;
+use crate::dial::is_shortage;
 use crate::handover::channel::{ChannelError, EdgeChannel};
 use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::Home;
 use crate::supervisor::ESCALATED;
 use bypass::Bypass;
-use counters::Counters;
+use counters::{Counters, add};
 use lanes::Lanes;
 use means::Trial;
 use unfit::Unfit;
@@ -128,6 +129,19 @@ pub enum ProbeError {
     Foreign,
     #[error("the probe did not finish")]
     Lost,
+    /// It says nothing about the accept path.
+    #[error("no descriptor was left to ask with")]
+    Shortage,
+}
+
+impl ProbeError {
+    fn is_shortage(&self) -> bool {
+        match self {
+            Self::Shortage => true,
+            Self::Channel(e) => e.is_shortage(),
+            Self::Timeout | Self::Closed | Self::Foreign | Self::Lost => false,
+        }
+    }
 }
 
 /// See the module.
@@ -204,6 +218,9 @@ impl Tap {
                     }
                     Err(e) => {
                         // Out of descriptors, most likely: those in use will be given back.
+                        if is_shortage(&e) {
+                            add(&self.counters.shortages, 1);
+                        }
                         slog::warn!(self.deps.log, "cannot accept an edge"; "error" => %e);
                         sleep(ACCEPT_PAUSE).await;
                     }
@@ -239,6 +256,15 @@ impl Tap {
     /// # Errors
     /// When an edge could not use this tap right now.
     pub async fn probe(&self, deadline: Duration) -> Result<Duration, ProbeError> {
+        let shortages = || self.counters.shortages.load(Ordering::Relaxed);
+        let before = shortages();
+        let answer = self.round_trip(deadline).await;
+        // What can't be accepted has no answer in time.
+        let short = |e: &ProbeError| e.is_shortage() || shortages() != before;
+        answer.map_err(|e| if short(&e) { ProbeError::Shortage } else { e })
+    }
+
+    async fn round_trip(&self, deadline: Duration) -> Result<Duration, ProbeError> {
         let path = self.deps.home.control_socket();
         let instance = self.deps.instance;
         let started = Instant::now();

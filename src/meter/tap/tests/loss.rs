@@ -1,5 +1,7 @@
 //! What was granted is served, whatever happens to the channel.
 
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
+
 use super::kit::{Answer, Client, Handshake, Origin, World};
 use super::*;
 use crate::descriptors::testing::{alone, none_left};
@@ -30,6 +32,28 @@ async fn an_offer_without_room_is_declined_and_nothing_else_suffers() {
     let client = world.connect("api.example.com", &["http/1.1"]).await;
     ask(&mut client.unwrap()).await;
     assert_eq!((world.tap.snapshot().commits, world.tap.snapshot().offers), (2, 3));
+}
+
+#[tokio::test]
+async fn a_probe_without_descriptors_says_nothing_of_the_tap() {
+    if !alone("meter::tap::tests::loss::a_probe_without_descriptors_says_nothing_of_the_tap") {
+        return;
+    }
+    let origin = Origin::new().start(|_| async { Vec::new() });
+    let world = World::new(&origin).await;
+    let patience = Duration::from_secs(10);
+    // One that gets as far as the queue of those that can't be accepted.
+    let caller = socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
+    let short = none_left();
+    assert!(matches!(world.tap.probe(patience).await, Err(ProbeError::Shortage)));
+    let path = world.tap.deps.home.control_socket();
+    connect(&caller, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    let accepts = || world.tap.counters.shortages.load(Ordering::Relaxed);
+    while accepts() == 0 {
+        sleep(Duration::from_millis(2)).await;
+    }
+    drop(short);
+    world.tap.probe(patience).await.unwrap();
 }
 
 #[tokio::test]

@@ -53,6 +53,8 @@ type Key = (String, String);
 #[derive(Debug, Default)]
 struct Entry {
     strikes: u32,
+    /// The last of them.
+    struck: Option<Instant>,
     stays: u32,
     until: Option<Instant>,
 }
@@ -90,7 +92,12 @@ impl Bypass {
 
     pub(super) fn strike(&self, host: &str, program: Option<&str>, how: Strike, now: Instant) {
         let mut entries = self.lock();
-        let key = (host.to_owned(), program.unwrap_or_default().to_owned());
+        let program = program.map(str::to_owned).or_else(|| match how {
+            Strike::Vanished => suspect(&entries, host),
+            Strike::Refused => None,
+        });
+        let unknown = program.as_ref().map_or(0, |_| take_unknown(&mut entries, host, now));
+        let key = (host.to_owned(), program.clone().unwrap_or_default());
         if entries.len() >= MAX_ENTRIES && !entries.contains_key(&key) {
             entries.retain(|_, entry| entry.until.is_some_and(|until| now < until));
             if entries.len() >= MAX_ENTRIES {
@@ -98,10 +105,12 @@ impl Bypass {
             }
         }
         let entry = entries.entry(key).or_default();
-        entry.strikes += match how {
-            Strike::Refused => ENOUGH,
-            Strike::Vanished => 1,
-        };
+        entry.struck = Some(now);
+        entry.strikes += unknown
+            + match how {
+                Strike::Refused => ENOUGH,
+                Strike::Vanished => 1,
+            };
         if entry.strikes >= ENOUGH {
             // Where nobody can be told apart, everybody is one client.
             let (first, longest) = match program {
@@ -152,6 +161,23 @@ impl Bypass {
     }
 }
 
+/// One that was gone before it was looked up is taken for the one program that has broken off here
+/// before, if there is one: of two tries of a client either may be known and the other not.
+fn suspect(entries: &HashMap<Key, Entry>, host: &str) -> Option<String> {
+    let known = entries.iter().filter(|((at, whose), _)| at == host && !whose.is_empty());
+    let mut struck = known.filter(|(_, entry)| entry.strikes > 0).map(|((_, whose), _)| whose);
+    let first = struck.next()?;
+    struck.next().is_none().then(|| first.clone())
+}
+
+/// The other way round: strikes of a while ago that nobody was known for.
+fn take_unknown(entries: &mut HashMap<Key, Entry>, host: &str, now: Instant) -> u32 {
+    let Some(entry) = entries.get_mut(&(host.to_owned(), String::new())) else { return 0 };
+    let strikes = std::mem::take(&mut entry.strikes);
+    let lately = |at: Instant| now.saturating_duration_since(at) < FIRST;
+    if entry.struck.is_some_and(lately) { strikes } else { 0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +209,31 @@ mod tests {
         assert!(!bypass.covers("h", None, now));
         bypass.strike("h", None, Strike::Vanished, now);
         assert!(bypass.covers("h", None, now) && bypass.covers("h", Some("any"), now));
+    }
+
+    #[test]
+    fn of_two_tries_one_may_be_known_and_the_other_not() {
+        let start = Instant::now();
+        for order in [[None, Some("bun")], [Some("bun"), None]] {
+            let bypass = Bypass::default();
+            for program in order {
+                bypass.strike("h", program, Strike::Vanished, start);
+            }
+            assert!(bypass.covers("h", Some("bun"), start), "{order:?}");
+            assert!(!bypass.covers("h", Some("other"), start), "{order:?}");
+            assert_eq!(bypass.entries((start, Timestamp::UNIX_EPOCH)).len(), 1, "{order:?}");
+        }
+        // Long ago it was somebody else, and of two programs either.
+        let bypass = Bypass::default();
+        bypass.strike("h", None, Strike::Vanished, start);
+        bypass.strike("h", Some("bun"), Strike::Vanished, start + FIRST);
+        bypass.strike("h", Some("curl"), Strike::Vanished, start + FIRST);
+        bypass.strike("h", None, Strike::Vanished, start + FIRST);
+        let covered = |program| bypass.covers("h", Some(program), start + FIRST);
+        assert!(!covered("bun") && !covered("curl") && !covered("other"));
+        // Who refuses in so many words is not taken for another.
+        bypass.strike("h", None, Strike::Refused, start + FIRST);
+        assert!(covered("other"));
     }
 
     #[test]

@@ -211,9 +211,12 @@ impl Tap {
         let handle = self.lanes.first().clone();
         let mut task = AbortOnDrop(handle.spawn(async move {
             let listener = UnixListener::from_std(listener)?;
+            // One line for as long as it lasts.
+            let mut failing = false;
             loop {
                 match listener.accept().await {
                     Ok((stream, _)) => {
+                        failing = false;
                         tokio::spawn(channel::serve(Arc::clone(&self), stream));
                     }
                     Err(e) => {
@@ -221,7 +224,9 @@ impl Tap {
                         if is_shortage(&e) {
                             add(&self.counters.shortages, 1);
                         }
-                        slog::warn!(self.deps.log, "cannot accept an edge"; "error" => %e);
+                        if !std::mem::replace(&mut failing, true) {
+                            slog::warn!(self.deps.log, "cannot accept an edge"; "error" => %e);
+                        }
                         sleep(ACCEPT_PAUSE).await;
                     }
                 }

@@ -9,9 +9,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use clap::{Args, ValueEnum};
+use serde_json::Value;
 
 use super::lifecycle::Ready;
-use super::{Context, Exit, Failure, client, lifecycle, run, say};
+use super::{Context, Exit, Failure, client, lifecycle, run, say, upstream};
 use crate::home::{Home, PidLock};
 pub use crate::meter::ca::union_bundle;
 use crate::meter::ca::{Ca, is_union};
@@ -40,8 +41,8 @@ pub struct EnvArgs {
     /// Print the commands that take ours away again and put back what was there before.
     #[arg(long)]
     unset: bool,
-    /// Print them only if the edge answers, and the commands that take ours away if it does not; never
-    /// waits for long. For the start files of shells.
+    /// Print them only if the edge answers and goes through the proxy that this shell has, if any, and the
+    /// commands that take ours away if it does not; never waits for long. For the start files of shells.
     #[arg(long, conflicts_with_all = ["unset", "json"])]
     if_up: bool,
     /// Print as one JSON object.
@@ -60,10 +61,13 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
     let served = ctx.as_served();
     let here = served.as_ref().unwrap_or(ctx);
     let (edge, configured) = (here.loaded.config.edge.addr(), ctx.loaded.config.edge.addr());
-    let down = (args.if_up || args.json) && !answers(ctx, edge);
+    let asked = args.if_up || args.json;
+    let answer = asked.then(|| answer(ctx, edge)).flatten();
+    let down = asked && answer.is_none();
+    let kept = args.if_up && answer.is_some_and(|answer| keeps_own(here, &answer));
     // A shell that got ours from its session is better off without them; what else is there stays.
     let take_back = |out: &mut _| print(out, args.shell, &taken_back(ctx, &[edge, configured]));
-    if args.unset || (args.if_up && down) {
+    if args.unset || (args.if_up && down) || kept {
         take_back(out)?;
         return Ok(Exit::OK);
     }
@@ -84,7 +88,7 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
             Ready::Passing(why) => say(format_args!("not metered: {why}")),
             Ready::NoEdge(why) => {
                 take_back(out)?;
-                let why = format!("this shell is left without the proxy: {why}");
+                let why = format!("this shell is not led through us: {why}");
                 return Err(Failure::new(Exit::UNAVAILABLE, why));
             }
         }
@@ -164,10 +168,17 @@ pub fn nameable(home: &Home) -> Result<(), Failure> {
     Err(Failure::new(Exit::FAILED, why).hint("set HALTON_METER_HOME to another directory"))
 }
 
-/// Our edge lives, and says so at once.
-fn answers(ctx: &Context, edge: SocketAddr) -> bool {
-    let pid = PidLock::holder(&ctx.home.pid_file("edge")).ok().flatten();
-    pid.is_some_and(|pid| client::edge_status_at(edge, pid, IF_UP).is_some())
+/// Our edge lives, and says this at once.
+fn answer(ctx: &Context, edge: SocketAddr) -> Option<Value> {
+    let pid = PidLock::holder(&ctx.home.pid_file("edge")).ok()??;
+    client::edge_status_at(edge, pid, IF_UP)
+}
+
+/// What `run` looks at too, but for what takes a connection to a proxy.
+fn keeps_own(ctx: &Context, edge: &Value) -> bool {
+    let found = upstream::of_environment(&own(ctx), ctx.loaded.config.edge.addr());
+    let configured = ctx.loaded.config.upstream.proxy.is_some();
+    upstream::kept(found.as_ref(), upstream::of_edge(edge), configured)
 }
 
 /// Makes sure that the CA and the bundle are there before a program is pointed at them.

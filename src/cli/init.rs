@@ -68,7 +68,7 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
     }
     let mut config = ConfigFile::read(ctx)?;
     let installation = settle_port(ctx, installation, &mut config, silent)?;
-    config.keep_proxy(ctx);
+    config.keep_proxy(ctx, mode);
     config.keep_roots(ctx);
     let parts = plan(ctx, args, mode, &*manager, &installation, config.step())?;
     if parts.is_empty() {
@@ -171,14 +171,20 @@ impl ConfigFile {
     }
 
     /// A proxy that the user has becomes our upstream: services would know nothing of it.
-    fn keep_proxy(&mut self, ctx: &Context) {
+    fn keep_proxy(&mut self, ctx: &Context, mode: Mode) {
         if ctx.loaded.config.upstream.proxy.is_some() {
             return;
         }
         let edge = ctx.loaded.config.edge.addr();
         let found =
             upstream::of_environment(&env::own(ctx), edge).or_else(|| upstream::of_system(edge));
-        let Some(found) = found.filter(upstream::Found::usable) else { return };
+        let Some(found) = found else { return };
+        if let Some(why) = unmetered(&found, mode) {
+            say(why);
+        }
+        if !found.usable() {
+            return;
+        }
         let before = self.text.clone();
         let rules = found.no_proxy.iter().map(|rule| format!("{rule:?}")).collect::<Vec<_>>();
         let done = self.set("upstream.proxy", &format!("{:?}", found.url))
@@ -204,6 +210,20 @@ impl ConfigFile {
     fn step(self) -> Option<Step> {
         (self.text != self.before).then(|| Step::write(self.path, self.text, 0o600))
     }
+}
+
+/// Shells that are to lead through us and will not.
+fn unmetered(found: &upstream::Found, mode: Mode) -> Option<String> {
+    let led = match mode {
+        Mode::EnvOnly => false,
+        Mode::Apps | Mode::Full => true,
+    };
+    (led && !found.usable()).then(|| {
+        format!(
+            "{found} leads to the internet here, and we can't go through it, only through http:// \
+             proxies: shells that have it keep it, unmetered"
+        )
+    })
 }
 
 /// The configured port is one fact. If another program has it, another one is offered, once, and
@@ -365,4 +385,23 @@ fn next_steps(mode: Mode, advice: &[String]) {
         );
     }
     advice.iter().for_each(say);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proxy_that_we_cannot_go_through_is_named_where_shells_are_led() {
+        let why = |url: &str, mode| {
+            let found = upstream::Found { url: url.to_owned(), no_proxy: Vec::new() };
+            unmetered(&found, mode)
+        };
+        for mode in [Mode::Apps, Mode::Full] {
+            let said = why("socks5://me:s3cret@proxy.corp:1080", mode).unwrap();
+            assert!(said.starts_with("socks5://proxy.corp:1080 leads"), "{said}");
+            assert_eq!(why("http://proxy.corp:3128", mode), None);
+        }
+        assert_eq!(why("socks5://proxy.corp:1080", Mode::EnvOnly), None);
+    }
 }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 use rustix::process::Signal;
-use serde_json::Value;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 use uuid::Uuid;
@@ -142,24 +141,20 @@ pub fn ready(ctx: &Context) -> Ready {
 fn better_without_us(ctx: &Context) -> Option<String> {
     let own = upstream::of_environment(&env::own(ctx), ctx.loaded.config.edge.addr());
     if let Some(own) = own.as_ref().filter(|own| !own.usable()) {
-        return Some(format!(
-            "we can't go through your own proxy ({own}), only through http:// ones"
-        ));
+        return own.lost_on(None);
     }
     let pid = PidLock::holder(&ctx.home.pid_file("edge")).ok()??;
     let status = client::edge_status(ctx, pid, PATIENCE)?;
-    let edges = status.get("upstream_proxy").and_then(Value::as_str);
+    let edges = upstream::of_edge(&status);
     let configured = ctx.loaded.config.upstream.proxy.is_some();
     let of_a_shell = edges.filter(|_| !configured);
     if let Some(why) = of_a_shell.and_then(|e| upstream::left_behind(ctx, e, own.as_ref())) {
         return Some(why);
     }
     let own = own?;
-    if edges.is_none() {
-        let known = "`halton-meter config path` says where to";
-        return Some(format!("your own proxy ({own}) is not set as upstream.proxy; {known}"));
-    }
-    upstream::refusal(ctx, &own).map(|why| format!("your own proxy ({own}): {why}"))
+    own.lost_on(edges).or_else(|| {
+        upstream::refusal(ctx, &own).map(|why| format!("your own proxy ({own}): {why}"))
+    })
 }
 
 /// Starts the command and waits; signals that are sent to us alone go on to it.

@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::{Context, env};
 use crate::config::{Key, NoProxy, Upstream, UpstreamProxy};
 use crate::dial::{DialError, dial};
@@ -30,6 +32,25 @@ impl Found {
     #[must_use]
     pub fn usable(&self) -> bool {
         UpstreamProxy::parse(&self.url).is_some()
+    }
+
+    /// Why an edge that goes through `edges` (`HOST:PORT`, as it says) is no way to this one.
+    #[must_use]
+    pub fn lost_on(&self, edges: Option<&str>) -> Option<String> {
+        if !self.usable() {
+            return Some(format!(
+                "we can't go through your own proxy ({self}), only through http:// ones"
+            ));
+        }
+        edges.is_none().then(|| {
+            let known = "`halton-meter config path` says where to";
+            format!("your own proxy ({self}) is not set as upstream.proxy; {known}")
+        })
+    }
+
+    fn is_at(&self, place: &UpstreamProxy) -> bool {
+        UpstreamProxy::parse(&self.url)
+            .is_some_and(|ours| (&ours.host, ours.port) == (&place.host, place.port))
     }
 
     /// The settings as variables for the processes that are about to start.
@@ -105,6 +126,12 @@ fn with_local<'a>(own: impl Iterator<Item = &'a str>) -> Vec<String> {
     all
 }
 
+/// What an edge that answers so goes through (`HOST:PORT`).
+#[must_use]
+pub fn of_edge(answer: &Value) -> Option<&str> {
+    answer.get("upstream_proxy").and_then(Value::as_str)
+}
+
 /// Why this proxy does not let us through; `None` also when it can't be told in time. Only a refused
 /// log-in is told: whatever else is wrong would be wrong without us too.
 #[must_use]
@@ -123,13 +150,22 @@ pub fn refusal(ctx: &Context, found: &Found) -> Option<String> {
     }
 }
 
+/// Whether a shell is to keep its own proxy, by what is known without asking anybody else: the edge goes
+/// through another one (`edges`) or none. One that is `configured` was chosen with the shell's in sight.
+#[must_use]
+pub fn kept(own: Option<&Found>, edges: Option<&str>, configured: bool) -> bool {
+    own.is_some_and(|own| {
+        let elsewhere = edges.filter(|_| !configured).and_then(UpstreamProxy::parse);
+        own.lost_on(edges).is_some() || elsewhere.is_some_and(|place| !own.is_at(&place))
+    })
+}
+
 /// Why the running edge's own proxy (`HOST:PORT`, as it says) is a dead end; `None` also when this shell
 /// would go there without us. An edge keeps the proxy of the network that it was started in.
 #[must_use]
 pub fn left_behind(ctx: &Context, edges: &str, own: Option<&Found>) -> Option<String> {
     let place = UpstreamProxy::parse(edges)?;
-    let ours = own.and_then(|found| UpstreamProxy::parse(&found.url));
-    if ours.is_some_and(|ours| (&ours.host, ours.port) == (&place.host, place.port)) {
+    if own.is_some_and(|own| own.is_at(&place)) {
         return None;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
@@ -168,6 +204,29 @@ mod tests {
         assert_eq!(settings["HALTON_METER_UPSTREAM_NO_PROXY"], rules);
         assert_eq!(found.to_string(), "http://proxy.corp:3128");
         assert!(!format!("{found:?}").contains("s3cret"));
+    }
+
+    #[test]
+    fn a_shell_keeps_a_proxy_that_the_edge_does_not_go_through() {
+        let proxy = |url: &str| found(&[("HTTPS_PROXY", url)]);
+        let [corp, socks] = ["http://proxy.corp:3128", "socks5://proxy.corp:1080"].map(proxy);
+        let (here, other) = (Some("proxy.corp:3128"), Some("proxy.home:3128"));
+        for (own, edges, configured, expected) in [
+            (&None, None, false, false),
+            // Its shell may name it only behind our section.
+            (&None, other, false, false),
+            (&corp, here, false, false),
+            (&corp, None, false, true),
+            (&corp, other, false, true),
+            // A helper for a log-in, say.
+            (&corp, other, true, false),
+            (&corp, None, true, true),
+            (&socks, None, false, true),
+            (&socks, here, true, true),
+        ] {
+            let seen = kept(own.as_ref(), edges, configured);
+            assert_eq!(seen, expected, "{own:?} {edges:?} {configured}");
+        }
     }
 
     #[test]

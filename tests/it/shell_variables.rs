@@ -139,6 +139,47 @@ fn where_no_edge_serves_nothing_leads_to_it() {
 }
 
 #[test]
+fn a_new_shell_keeps_a_proxy_that_the_edge_does_not_go_through() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    let if_up = |vars: &[(&str, &str)]| {
+        let output = in_time(stand.command(&["env", "--if-up"]).envs(vars.iter().copied()));
+        assert!(output.status.success() && output.stderr.is_empty(), "{}", show(&output));
+        out(&output)
+    };
+    let leads = |vars: &[(&str, &str)]| if_up(vars).contains("export https_proxy=");
+    // On a busy machine an edge may be silent for as long as a shell waits.
+    stand.wait("a shell that is led through us", || leads(&[]));
+    let ours = format!("http://{}", stand.edge);
+    for (name, own) in [
+        ("HTTPS_PROXY", "socks5h://127.0.0.1:1"),
+        ("ALL_PROXY", "socks5://127.0.0.1:1"),
+        ("https_proxy", "https://127.0.0.1:1"),
+        ("HTTP_PROXY", "http://127.0.0.1:1"),
+    ] {
+        let said = if_up(&[(name, own)]);
+        assert!(!said.contains("export"), "{name}: {said}");
+        let said = if_up(&[("NODE_USE_ENV_PROXY", "1"), ("http_proxy", &ours), (name, own)]);
+        assert!(said.contains("unset http_proxy\n") && !said.contains("export"), "{name}: {said}");
+        // And whoever asks for it is told why not.
+        let output = in_time(stand.command(&["env"]).env(name, own));
+        assert_eq!(output.status.code(), Some(69), "{}", show(&output));
+        assert!(output.stdout.is_empty() && said_proxy(&output, own), "{}", show(&output));
+    }
+    stand.wait("a shell that is led through us, still", || leads(&[("https_proxy", &ours)]));
+    stand.must(&["edge", "stop"]);
+    // An edge that goes there takes its place.
+    let corp = ("https_proxy", "http://127.0.0.1:1");
+    assert!(in_time(stand.command(&["start"]).envs([corp])).status.success());
+    stand.wait("a shell with the edge's proxy", || leads(&[corp]));
+    assert!(!leads(&[("https_proxy", "http://127.0.0.1:2")]));
+}
+
+fn said_proxy(output: &Output, own: &str) -> bool {
+    said(output).contains(&format!("your own proxy ({own})"))
+}
+
+#[test]
 fn a_command_runs_also_where_there_is_no_home_for_us() {
     let stand = Stand::new();
     let print = Program::new(["sh", "-c", "echo \"hi $SSL_CERT_FILE\"; exit 3"]);

@@ -1,23 +1,20 @@
 //! `run`: the main job. Nothing of ours keeps the command from running.
 
+mod child;
+
 use std::ffi::OsString;
 use std::io;
-use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use clap::Args;
 use jiff::Timestamp;
-use rustix::process::Signal;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
-use signal_hook::iterator::Signals;
 use uuid::Uuid;
 
 use super::client;
 use super::lifecycle::{self, Ready};
 use super::{Context, Exit, Failure, budget, env, report, say, told, unused, upstream};
 use crate::home::{HomeError, PidLock};
-use crate::inherit;
 use crate::meter::own_file;
 
 /// The command runs unmetered if the daemon is not ready by then.
@@ -74,17 +71,17 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     }
 
     let started = Timestamp::now();
-    let exit = execute(&mut command)?;
+    let end = execute(&mut command)?;
     if !args.quiet && !matches!(ready, Ready::NoEdge(_)) {
         summary(ctx, run_id, started);
     }
-    Ok(exit)
+    Ok(child::end_as(end))
 }
 
 /// There is not even a home to look into.
 pub fn without_us(args: &RunArgs, why: &HomeError) -> Result<Exit, Failure> {
     say_without(why);
-    execute(&mut command(args))
+    execute(&mut command(args)).map(child::end_as)
 }
 
 fn say_without(why: impl std::fmt::Display) {
@@ -101,8 +98,8 @@ fn command(args: &RunArgs) -> Command {
 }
 
 /// Runs it to its end, whatever that is.
-fn execute(command: &mut Command) -> Result<Exit, Failure> {
-    wait_for(command).map(exit_of).map_err(|e| {
+fn execute(command: &mut Command) -> Result<ExitStatus, Failure> {
+    child::run(command).map_err(|e| {
         let name = command.get_program().display();
         if e.kind() == io::ErrorKind::NotFound {
             Failure::new(Exit::NOT_FOUND, format!("{name}: command not found"))
@@ -155,38 +152,6 @@ fn better_without_us(ctx: &Context) -> Option<String> {
     own.lost_on(edges).or_else(|| {
         upstream::refusal(ctx, &own).map(|why| format!("your own proxy ({own}): {why}"))
     })
-}
-
-/// Starts the command and waits; signals that are sent to us alone go on to it.
-fn wait_for(command: &mut Command) -> io::Result<ExitStatus> {
-    // A handler of ours would end with us: what was ignored would kill the command.
-    let heard = [SIGINT, SIGQUIT, SIGTERM, SIGHUP].into_iter().filter(|s| !inherit::ignored(*s));
-    let mut signals = Signals::new(heard)?;
-    let handle = signals.handle();
-    let mut child = command.spawn()?;
-    let pid = child.id();
-    let forwarder = std::thread::spawn(move || {
-        for number in &mut signals {
-            let signal = match number {
-                SIGTERM => Signal::TERM,
-                SIGHUP => Signal::HUP,
-                // The terminal sends these to its whole foreground group, the child included. macOS does
-                // not tell them from a program's (the sender is then the terminal's program), and twice
-                // means "at once" to many tools.
-                _ => continue,
-            };
-            let _ = lifecycle::signal(pid, signal);
-        }
-    });
-    let status = child.wait();
-    handle.close();
-    let _ = forwarder.join();
-    status
-}
-
-fn exit_of(status: ExitStatus) -> Exit {
-    let code = status.code().or(status.signal().map(|n| 128 + n)).unwrap_or(1);
-    Exit(u8::try_from(code).unwrap_or(1))
 }
 
 fn summary(ctx: &Context, run_id: Uuid, started: Timestamp) {

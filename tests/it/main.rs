@@ -31,6 +31,7 @@ mod doctor;
 mod drain;
 mod expected;
 mod fail_open;
+mod job_control;
 mod ladder;
 mod launchd;
 mod layers;

@@ -1,0 +1,89 @@
+//! `run` in an interactive shell: a job like the command itself.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Stand, binary};
+use crate::programs::{Program, clean, in_time, show};
+
+const PROMPT: &str = "PROMPT> ";
+
+/// What a shell shows; each text is waited for before the keys beside it are typed. (What is typed is
+/// shown too: texts to wait for are written with quotes in them.)
+fn shell(stand: &Stand, steps: &[(&str, &str)]) -> String {
+    let meter = stand.command(&[]);
+    let mut command = Command::new("python3");
+    clean(&mut command, stand.scratch());
+    command.envs(meter.get_envs().filter_map(|(k, v)| Some((k, v?))));
+    command.env("METER", binary());
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/in_a_shell.py");
+    let output = in_time(command.args([script, &json!(steps).to_string()]));
+    let end: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", show(&output)));
+    assert!(end["missing"].is_null(), "{end:#}");
+    end["shown"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_command_that_stops_itself_gives_the_terminal_back() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    let stops = "$METER run --quiet -- python3 -c 'import os, signal; \
+                 os.kill(os.getpid(), signal.SIGSTOP); print(\"resu\" \"med\")'\n";
+    // The same in a process group that the shell knows nothing of.
+    let apart = stops.replace("os.kill", "os.setpgid(0, 0); os.kill");
+    for stops in [stops, &apart] {
+        shell(
+            &stand,
+            &[
+                (PROMPT, stops),
+                ("Stopped", ""),
+                (PROMPT, "echo a\"\"live\n"),
+                ("alive", ""),
+                (PROMPT, "fg\n"),
+                ("resumed", ""),
+                (PROMPT, "echo e\"\"nd=$?\n"),
+                ("end=0", ""),
+            ],
+        );
+    }
+}
+
+#[test]
+fn ctrl_z_stops_and_fg_goes_on_as_often_as_wanted() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    let reads = "$METER run --quiet -- sh -c 'echo rea\"\"dy; read line; echo go\"\"t $line'\n";
+    let mut steps = vec![(PROMPT, reads), ("ready", "\x1a")];
+    for _ in 0..3 {
+        steps.extend([("Stopped", ""), (PROMPT, "fg\n"), ("METER run", "\x1a")]);
+    }
+    steps.extend([("Stopped", ""), (PROMPT, "fg\n"), ("METER run", "it\n"), ("got it", "")]);
+    steps.extend([(PROMPT, "echo e\"\"nd=$?\n"), ("end=0", "")]);
+    shell(&stand, &steps);
+}
+
+#[test]
+fn ctrl_c_ends_a_loop_of_runs() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    let repeats = "for i in 1 2 3; do $METER run -- sh -c 'echo beg\"\"un; exec sleep 60'; done\n";
+    let shown = shell(
+        &stand,
+        &[(PROMPT, repeats), ("begun", "\x03"), (PROMPT, "echo e\"\"nd=$?\n"), ("end=130", "")],
+    );
+    assert_eq!(shown.matches("begun").count(), 1, "{shown}");
+}
+
+#[test]
+fn what_ends_the_command_ends_run() {
+    let stand = Stand::new();
+    for signal in [1, 2, 3, 15] {
+        let killed = Program::new(["sh".to_owned(), "-c".to_owned(), format!("kill -{signal} $$")]);
+        let output = stand.run(&killed);
+        assert_eq!(output.status.signal(), Some(signal), "{}", show(&output));
+        assert!(!output.status.core_dumped());
+    }
+}

@@ -15,7 +15,7 @@ use super::lifecycle::Ready;
 use super::{Context, Exit, Failure, client, lifecycle, run, say, upstream};
 use crate::home::{Home, PidLock};
 pub use crate::meter::ca::union_bundle;
-use crate::meter::ca::{Ca, is_union};
+use crate::meter::ca::{Ca, is_union, renew_unions};
 use crate::meter::trust;
 pub use variables::{
     CA_VARS, FORMER_VARS, LOCAL, NO_PROXY_VARS, PROXY_VARS, foreign_proxy, names, variables,
@@ -195,6 +195,7 @@ pub fn prepare_ca(ctx: &Context) -> Result<(), Failure> {
         .and_then(|ca| ca.write_bundle(&ctx.home, &extra.unwrap_or_default()))
         .map(drop)
         .map_err(|e| Failure::new(Exit::CANT_CREATE, e))?;
+    renew_unions(&ctx.home);
     // A daemon that went on to sign as before would be refused by every new client.
     if before.0.is_some() && before != certificates() {
         lifecycle::reload(ctx);

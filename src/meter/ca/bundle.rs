@@ -2,8 +2,13 @@
 //! unions of ours and what a user had named already.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf, absolute};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
+use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::pki_types::CertificateDer;
 
 use super::{Ca, CaError};
@@ -13,6 +18,10 @@ use crate::meter::trust::{read_certificates, system_roots};
 
 /// How names of unions begin.
 const UNION: &str = "union";
+/// How a union begins that can be made anew: behind it is the path of what it was made of.
+const MADE_OF: &str = "# made of ";
+/// A file may lie on a network that is gone, and a shell waits.
+const NEAR: Duration = Duration::from_millis(200);
 
 /// What is in the bundle.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -61,19 +70,75 @@ impl Ca {
 /// was made so is that file itself. `None`: that can't be done.
 #[must_use]
 pub fn union_bundle(home: &Home, own: &Path) -> Option<PathBuf> {
+    let own = &absolute(own).ok()?;
     let theirs = fs::read(own).ok()?;
     if own.starts_with(home.ca_dir()) {
         let made = is_union(home, own) && write_union(home, &theirs, own).ok()?;
-        return made.then(|| own.to_path_buf());
+        return made.then(|| own.clone());
     }
-    let name: String = own
-        .display()
-        .to_string()
-        .chars()
-        .map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' })
-        .collect();
-    let path = home.ca_dir().join(format!("{UNION}{name}"));
-    write_union(home, &theirs, &path).ok()?.then_some(path)
+    let path = home.ca_dir().join(name_of_union(own)?);
+    write_union(home, &of_origin(own, theirs), &path).ok()?.then_some(path)
+}
+
+/// Makes unions anew of what they were made of, where that can be read by now: programs that have been
+/// led to a union know nothing else, and roots are replaced. For a program of the user's: one in the
+/// background would have macOS ask whether it may look into their folders.
+pub fn renew_unions(home: &Home) {
+    let (read, news) = mpsc::channel();
+    for union in unions(home) {
+        let Some(origin) = fs::read(&union).ok().as_deref().and_then(origin) else { continue };
+        let read = read.clone();
+        // It may never end. Without a thread the union stays as it is, as it does without an origin.
+        let _ = thread::Builder::new().spawn(move || {
+            if let Some(theirs) = fs::read(&origin).ok().filter(|theirs| is_whole(theirs)) {
+                let _ = read.send((union, of_origin(&origin, theirs)));
+            }
+        });
+    }
+    drop(read);
+    let end = Instant::now() + NEAR;
+    while let Ok((union, theirs)) = news.recv_timeout(end.saturating_duration_since(Instant::now()))
+    {
+        let _ = write_union(home, &theirs, &union);
+    }
+}
+
+/// Roots of `origin` with its name, if that is one to come back to: a text in one line, of a file that
+/// every process sees under it.
+fn of_origin(origin: &Path, theirs: Vec<u8>) -> Vec<u8> {
+    let one_process = ["/dev", "/proc"].iter().any(|dir| origin.starts_with(dir));
+    let name = origin.to_str().filter(|name| {
+        // Readers of PEM look for dashes.
+        !name.contains(char::is_control) && !name.contains("-----")
+    });
+    match name.filter(|_| !one_process && origin.is_file()) {
+        Some(name) => [MADE_OF.as_bytes(), name.as_bytes(), b"\n", &theirs].concat(),
+        None => theirs,
+    }
+}
+
+/// What a union with this content was made of, if it says so.
+fn origin(union: &[u8]) -> Option<PathBuf> {
+    let line = union.split(|byte| *byte == b'\n').next()?;
+    let path = PathBuf::from(std::str::from_utf8(line).ok()?.strip_prefix(MADE_OF)?);
+    path.is_absolute().then_some(path)
+}
+
+/// Whoever replaces a file of roots may be just writing it.
+fn is_whole(pem: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(pem);
+    let begun = text.matches("-----BEGIN ").count();
+    begun > 0 && begun == text.matches("-----END ").count()
+}
+
+/// Paths differ in what a name can't hold, so it is the hash that tells them apart.
+fn name_of_union(own: &Path) -> Option<String> {
+    let hash = TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
+    let digest = hash.hash(own.as_os_str().as_bytes());
+    let (short, _) = digest.as_ref().split_first_chunk()?;
+    let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
+    let stem: String = own.file_stem()?.to_string_lossy().chars().take(64).map(plain).collect();
+    Some(format!("{UNION}-{:016x}-{stem}.pem", u64::from_be_bytes(*short)))
 }
 
 /// Whether that is a file with a user's own roots and ours.

@@ -28,7 +28,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustls::ServerConfig;
 use rustls::pki_types::CertificateDer;
 
-pub use bundle::{Bundle, is_union, union_bundle};
+pub use bundle::{Bundle, is_union, renew_unions, union_bundle};
 #[cfg(any(test, fuzzing))]
 pub(crate) use inspect::inspect_files;
 pub use inspect::{Inspected, inspect};

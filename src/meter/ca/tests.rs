@@ -287,7 +287,8 @@ fn unions_get_both_certificates_and_keep_what_is_theirs() {
     let old = pem(home.ca_cert());
     let union = union_bundle(&home, &own).unwrap();
     let text = || fs::read_to_string(&union).unwrap();
-    assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{old}\n"));
+    let made_of = format!("# made of {}", own.display());
+    assert_eq!(text(), format!("{made_of}\n# ours at Corp\nTHEIRS\n{old}\n"));
     rotate::begin(&home, &list).unwrap();
     let rewrite = || {
         let ca = Ca::load_or_create(&home, &list, &log()).unwrap();
@@ -295,7 +296,7 @@ fn unions_get_both_certificates_and_keep_what_is_theirs() {
     };
     rewrite();
     let next = pem(home.next_ca_cert());
-    assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{old}\n{next}\n"));
+    assert_eq!(text(), format!("{made_of}\n# ours at Corp\nTHEIRS\n{old}\n{next}\n"));
     assert_eq!(union_bundle(&home, &own).as_ref(), Some(&union));
     // Of a shell that was led here when its origin was there.
     fs::write(&union, format!("# ours at Corp\nTHEIRS\n{old}\n")).unwrap();
@@ -306,6 +307,62 @@ fn unions_get_both_certificates_and_keep_what_is_theirs() {
     rewrite();
     assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{next}\n"));
     assert_eq!(union_bundle(&home, &dir.path().join("none")), None);
+}
+
+#[test]
+fn a_union_follows_what_it_was_made_of_and_each_has_its_own() {
+    let (dir, home) = home();
+    Ca::load_or_create(&home, &hosts(&["a.example"]), &log()).unwrap();
+    let ours = fs::read_to_string(home.ca_cert()).unwrap();
+    let root =
+        |name: &str| format!("-----BEGIN CERTIFICATE-----\n{name}\n-----END CERTIFICATE-----");
+    fs::create_dir(dir.path().join("a")).unwrap();
+    let [one, two] = ["a-b.pem", "a/b.pem"].map(|name| dir.path().join(name));
+    fs::write(&one, root("ONE")).unwrap();
+    fs::write(&two, root("TWO")).unwrap();
+    let unions = [&one, &two].map(|own| union_bundle(&home, own).unwrap());
+    assert_ne!(unions[0], unions[1]);
+    let text = |n: usize| fs::read_to_string(&unions[n]).unwrap();
+    assert!(text(0).contains("ONE") && text(1).contains("TWO") && text(1).contains(ours.trim()));
+    assert!(unions.iter().all(|union| is_union(&home, union)));
+
+    fs::write(&one, root("NEW")).unwrap();
+    fs::remove_file(&two).unwrap();
+    renew_unions(&home);
+    assert!(text(0).contains("NEW") && !text(0).contains("ONE") && text(0).contains(ours.trim()));
+    assert_eq!(text(0).matches("# made of").count(), 1);
+    assert!(text(1).contains("TWO"), "its origin is gone");
+    // One that is just being written.
+    fs::write(&one, &root("HALF")[..40]).unwrap();
+    renew_unions(&home);
+    assert!(text(0).contains("NEW"));
+    // Of an earlier version.
+    let former = home.ca_dir().join("union-a-b.pem");
+    fs::write(&former, root("ONE")).unwrap();
+    renew_unions(&home);
+    assert_eq!(fs::read_to_string(&former).unwrap(), root("ONE"));
+    assert_eq!(union_bundle(&home, &former), Some(former));
+}
+
+#[test]
+fn what_cannot_be_come_back_to_is_not_named() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+    let (dir, home) = home();
+    Ca::load_or_create(&home, &hosts(&["a.example"]), &log()).unwrap();
+    for name in [&b"two\nlines.pem"[..], b"m\xfcller.pem", b"-----BEGIN X-----.pem"] {
+        let own = dir.path().join(OsStr::from_bytes(name));
+        // Not every file system has such names.
+        if fs::write(&own, "THEIRS").is_err() {
+            continue;
+        }
+        let union = union_bundle(&home, &own).unwrap();
+        let text = fs::read_to_string(&union).unwrap();
+        assert!(text.starts_with("THEIRS\n"), "{text}");
+    }
+    let long = dir.path().join(format!("{}.tmp", "x".repeat(240)));
+    fs::write(&long, "THEIRS").unwrap();
+    assert!(union_bundle(&home, &long).is_some_and(|union| is_union(&home, &union)));
 }
 
 #[test]

@@ -94,15 +94,7 @@ mod tests {
     }
 
     fn changes(home: &Home, dry: bool) -> [Result<u64, LedgerError>; 2] {
-        let selection = Selection {
-            window: ALL,
-            projects: None,
-            cwd: None,
-            branch: None,
-            client: None,
-            session: None,
-            run: None,
-        };
+        let selection = Selection::default();
         let to = Retag::To("other".to_owned());
         [
             reprice(home, Book::builtin().as_ref(), ALL, dry, &mut |_| {}).map(|d| d.changed),

@@ -17,7 +17,7 @@ fn shell(stand: &Stand, steps: &[(&str, &str)]) -> String {
     let mut command = Command::new("python3");
     clean(&mut command, stand.scratch());
     command.envs(meter.get_envs().filter_map(|(k, v)| Some((k, v?))));
-    command.env("METER", binary());
+    command.env("METER", binary()).current_dir(stand.scratch());
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/in_a_shell.py");
     let output = in_time(command.args([script, &json!(steps).to_string()]));
     let end: Value =
@@ -55,12 +55,14 @@ fn a_command_that_stops_itself_gives_the_terminal_back() {
 fn ctrl_z_stops_and_fg_goes_on_as_often_as_wanted() {
     let stand = Stand::new();
     stand.must(&["start"]);
-    let reads = "$METER run --quiet -- sh -c 'echo rea\"\"dy; read line; echo go\"\"t $line'\n";
-    let mut steps = vec![(PROMPT, reads), ("ready", "\x1a")];
+    // It reads nothing: as long as it is about to stop, it could take what is for the shell.
+    let waits = "$METER run --quiet -- sh -c 'trap \"echo on\"ward CONT; echo rea\"\"dy; \
+                 until test -e go; do sleep 0.05; done; echo do\"\"ne'\n";
+    let mut steps = vec![(PROMPT, waits), ("ready", "\x1a")];
     for _ in 0..3 {
-        steps.extend([("Stopped", ""), (PROMPT, "fg\n"), ("METER run", "\x1a")]);
+        steps.extend([("Stopped", ""), (PROMPT, "fg\n"), ("onward", "\x1a")]);
     }
-    steps.extend([("Stopped", ""), (PROMPT, "fg\n"), ("METER run", "it\n"), ("got it", "")]);
+    steps.extend([("Stopped", ""), (PROMPT, "touch go; fg\n"), ("done", "")]);
     steps.extend([(PROMPT, "echo e\"\"nd=$?\n"), ("end=0", "")]);
     shell(&stand, &steps);
 }

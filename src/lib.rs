@@ -7,9 +7,10 @@
 //! ├── edge                    accepts, reads CONNECT, tunnels; never decrypts
 //! │   └── health cache        actor: probes the daemon, publishes the verdict
 //! ├── daemon                  actor tree + tap
-//! │   ├── ledger              actor: owns the SQLite writer thread
-//! │   ├── prices              actor: publishes the price book
-//! │   ├── tap                 actor: takes sockets from the edge, meters them
+//! │   ├── meter               supervisor: who starts first is restarted with all that follow
+//! │   │   ├── ledger          actor: owns the SQLite writer thread
+//! │   │   ├── prices          actor: publishes the price book
+//! │   │   └── tap             actor: takes sockets from the edge, meters them
 //! │   ├── budgets             actor: tells desktop and webhook of thresholds
 //! │   ├── edge monitor        actor: watches the edge process
 //! │   ├── health              actor: folds observations into /health
@@ -23,8 +24,8 @@
 //! (raw, to any host) or, for a metered host and a healthy daemon, the client's *socket* goes
 //! over the [`handover`] channel to [`meter::tap`]: TLS ends there on both sides, [`meter::pump`]
 //! moves the bytes verbatim, and a copy goes to [`meter::observer`] → followers
-//! ([`meter::http1`], [`meter::http2`], [`meter::websocket`], [`meter::sse`] …) → [`meter::surface`] →
-//! [`meter::price`] → [`meter::ledger`].
+//! ([`meter::http1`], [`meter::http2`], [`meter::websocket`], [`meter::sse`] …) → [`meter::exchange`],
+//! which reads with [`meter::surface`] → [`meter::price`] → [`meter::ledger`].
 //!
 //! All of it can be replaced under traffic: [`edge::upgrade`] and [`inherit`]. [`selftest`] sends
 //! real requests along the way above.

@@ -40,18 +40,21 @@ pub enum Stage {
     Over,
 }
 
+/// Nothing is answered; what came of the head is in the reader.
 #[derive(Debug)]
 pub struct Head {
     pub client: TcpStream,
     pub reader: Reader,
 }
 
+/// The head is taken from the socket, and nothing behind it.
 #[derive(Debug)]
 pub struct Asked {
     pub client: TcpStream,
     pub request: Request,
 }
 
+/// Waits for the client's first byte, or for the daemon's word.
 #[derive(Debug)]
 pub struct Metered {
     pub client: TcpStream,
@@ -61,6 +64,7 @@ pub struct Metered {
     pub head: Option<Vec<u8>>,
 }
 
+/// Both ends are there. Bytes move only once it is in the table of tunnels.
 #[derive(Debug)]
 pub struct Raw {
     pub tunnel: Tunnel,
@@ -68,6 +72,7 @@ pub struct Raw {
     pub passed: Option<Passed>,
 }
 
+/// When, by two clocks: one is written down, the other measures.
 #[derive(Clone, Copy, Debug)]
 pub struct Started {
     /// The connection's name in the ledger, metered or passed.

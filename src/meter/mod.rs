@@ -2,6 +2,15 @@
 //!
 //! The byte path is [`tap`] → [`hello`] → [`upstream`] → [`pump`]; everything else works on copies of
 //! the bytes. Followers and surfaces are sans-IO: bytes in, events out, no runtime, no clock.
+//!
+//! - To the copies: [`feed`] → [`pulse`] → [`observer`].
+//! - Followers of a protocol ([`http1`], [`http2`], [`websocket`], parts shared in [`http`]) and of a
+//!   format ([`coding`], [`sse`], [`eventstream`], [`connect`], [`multipart`]); [`plain`] is HTTP without TLS.
+//! - What was asked and answered: [`exchange`], with [`surface`] for each provider's [`usage`].
+//! - What comes of it: [`row`], priced ([`charge`], [`price`]) and kept ([`ledger`], [`bodies`]); beside
+//!   it [`quota`] and [`budget`].
+//! - Whose it was: [`attribution`], [`projects`], [`account`].
+//! - Certificates: [`ca`] signs for clients, [`trust`] judges providers.
 
 pub mod account;
 pub mod attribution;

@@ -71,10 +71,13 @@ pub(super) type SpawnFn = Arc<dyn Fn(Launch) + Send + Sync>;
 pub struct ChildSpec {
     pub id: &'static str,
     pub restart: Restart,
+    /// Not ready by then, it is killed and has failed. 10 s (a tree: 60 s).
     pub start_deadline: Duration,
+    /// Told to end and there after this, it is killed. 5 s (a tree: 35 s).
     pub shutdown: Duration,
     /// A context that was not polled for this long is frozen; `None`: not watched.
     pub heartbeat: Option<Duration>,
+    /// Which thread it runs on.
     pub lane: Lane,
     /// Instead of the tree's.
     pub backoff: Option<Backoff>,

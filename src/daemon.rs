@@ -5,6 +5,7 @@
 //! that keeps falling over ends the process, and then the root starts a new one.
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize};
 use std::time::Duration;
@@ -82,6 +83,8 @@ enum Order {
 pub fn main(opts: DaemonOptions) -> u8 {
     leave_misleading_roots(&opts.home, &opts.log);
     descriptors::raise_to_many();
+    // The earlier a thread was made, the earlier it dies with its process.
+    let canary = platform::canary();
     let lock = match opts.home.take_turn("daemon", opts.service) {
         Ok(Some(lock)) => Arc::new(lock),
         Ok(None) => {
@@ -102,7 +105,7 @@ pub fn main(opts: DaemonOptions) -> u8 {
     obey_signals(send, &opts.log);
     let code = actix::System::new().block_on(async {
         actix_rt::spawn(live(Arc::clone(&lock)));
-        run(opts, orders).await
+        run(opts, canary, orders).await
     });
     drop(lock);
     code
@@ -164,7 +167,11 @@ struct Running {
     log: Logger,
 }
 
-async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
+async fn run(
+    opts: DaemonOptions,
+    canary: Option<OwnedFd>,
+    mut orders: UnboundedReceiver<Order>,
+) -> u8 {
     let DaemonOptions { home, config: loaded, log, .. } = opts;
     let instance = Uuid::new_v4();
     let born = Instant::now();
@@ -200,7 +207,7 @@ async fn run(opts: DaemonOptions, mut orders: UnboundedReceiver<Order>) -> u8 {
     let problems = Arc::new(ArcSwap::from_pointee(texts(&loaded.problems)));
     let in_force = config.load_full();
     let api_addr = in_force.daemon.api_addr();
-    let door = Door::new(&home, instance);
+    let door = Door::new(&home, instance, canary);
     let view = tree::View::default();
     let journal = Journal::open(&home.journal_file(), "daemon");
     let health = health::Board::default();

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -333,6 +334,15 @@ pub fn neighbours(recent: &[Holder]) -> impl Iterator<Item = Holder> {
             .map(move |n| (pid, last.saturating_add(n)))
             .filter(|(_, descriptor)| *descriptor >= 0)
     })
+}
+
+/// What reads as ready as soon as this process dies, before its sockets do. `None`: not on this system.
+#[must_use]
+pub fn canary() -> Option<OwnedFd> {
+    #[cfg(target_os = "linux")]
+    return crate::linux::canary::start();
+    #[cfg(not(target_os = "linux"))]
+    return None;
 }
 
 /// Starting is over: from now on gives back what memory is not in use, where that can be done, by a

@@ -5,6 +5,7 @@
 
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub struct Door(Arc<State>);
 struct State {
     path: PathBuf,
     instance: Uuid,
+    canary: Option<Arc<OwnedFd>>,
     bound: Mutex<Option<Bound>>,
 }
 
@@ -46,8 +48,13 @@ struct Bound {
 
 impl Door {
     #[must_use]
-    pub fn new(home: &Home, instance: Uuid) -> Self {
-        Self(Arc::new(State { path: home.control_socket(), instance, bound: Mutex::new(None) }))
+    pub fn new(home: &Home, instance: Uuid, canary: Option<OwnedFd>) -> Self {
+        Self(Arc::new(State {
+            path: home.control_socket(),
+            instance,
+            canary: canary.map(Arc::new),
+            bound: Mutex::new(None),
+        }))
     }
 
     /// Names this daemon to the edge.
@@ -180,6 +187,7 @@ impl TapParts {
         let tap = Tap::new(TapDeps {
             home: self.home.clone(),
             instance: self.door.instance(),
+            canary: self.door.0.canary.clone(),
             config: Arc::clone(&self.config),
             ca: Arc::clone(&keys.ca),
             trust: Arc::clone(&keys.trust),
@@ -339,7 +347,7 @@ mod tests {
         drop(UnixListener::bind(&path).unwrap());
         assert!(UnixStream::connect(&path).is_err());
 
-        let door = Door::new(&home, Uuid::new_v4());
+        let door = Door::new(&home, Uuid::new_v4(), None);
         drop(door.take().unwrap());
         UnixStream::connect(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);

@@ -36,7 +36,8 @@ fn start_at(api_port: u16, prepare: impl FnOnce(&Home)) -> Running {
     let (orders, receive) = unbounded_channel();
     let log = crate::log::silent();
     let opts = DaemonOptions { home: home.clone(), config, log, service: false };
-    let thread = std::thread::spawn(move || actix::System::new().block_on(run(opts, receive)));
+    let thread =
+        std::thread::spawn(move || actix::System::new().block_on(run(opts, None, receive)));
     Running { orders, thread, home, api, _dir: dir }
 }
 
@@ -171,7 +172,7 @@ async fn a_restart_of_the_meter_keeps_its_tap() {
         config: Arc::new(ArcSwap::from_pointee(config)),
         meter: meter.clone(),
         health: health.clone(),
-        door: Door::new(&home, api.instance),
+        door: Door::new(&home, api.instance, None),
         port: Port::new(([127, 0, 0, 1], 0).into()),
         api,
         journal: Journal::open(&home.journal_file(), "daemon"),

@@ -6,10 +6,11 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::net::unix::pipe;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 use uuid::Uuid;
@@ -74,7 +75,8 @@ impl Link {
         let instance = match channel.recv().await?.ok_or(LinkError::Closed)?.0 {
             ToEdge::Hello { version: VERSION, instance, .. } => instance,
             ToEdge::Hello { version, .. } => return Err(LinkError::Version(version)),
-            ToEdge::Progress { .. }
+            ToEdge::Canary
+            | ToEdge::Progress { .. }
             | ToEdge::Commit { .. }
             | ToEdge::Decline { .. }
             | ToEdge::Draining => return Err(LinkError::NoHello),
@@ -154,6 +156,7 @@ impl Link {
 
     /// Serves the channel until it ends.
     pub async fn run(&self, mut receiver: Receiver<ToEdge>, alarm: &dyn Alarm) {
+        let mut canary = None;
         loop {
             let (deadline, unsent) = self.waits_for();
             let tick = async {
@@ -172,7 +175,10 @@ impl Link {
             // both are due, and the daemon is not to blame.
             tokio::select! {
                 biased;
+                // Some milliseconds before the channel says so: what was asked is granted to nobody.
+                () = death(canary.as_ref()) => break,
                 got = receiver.recv() => match got {
+                    Ok(Some((ToEdge::Canary, sent))) => canary = sent.and_then(watch),
                     Ok(Some((message, _))) => self.heard(&message, alarm),
                     Ok(None) | Err(_) => break,
                 },
@@ -204,7 +210,7 @@ impl Link {
                 self.lock().draining = true;
                 alarm.down(Cause::Draining);
             }
-            ToEdge::Hello { .. } => {}
+            ToEdge::Hello { .. } | ToEdge::Canary => {}
         }
     }
 
@@ -286,6 +292,19 @@ impl Link {
     fn lock(&self) -> MutexGuard<'_, Inner> {
         // A panic elsewhere must not take the link's users with it.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// It is no pipe; all that is asked of it is whether it is ready.
+fn watch(canary: OwnedFd) -> Option<pipe::Receiver> {
+    pipe::Receiver::from_owned_fd_unchecked(canary).ok()
+}
+
+async fn death(canary: Option<&pipe::Receiver>) {
+    match canary {
+        // One that can't be waited for says nothing.
+        Some(canary) if canary.readable().await.is_ok() => {}
+        Some(_) | None => std::future::pending().await,
     }
 }
 

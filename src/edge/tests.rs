@@ -1,7 +1,7 @@
 //! The edge in process, against a fake daemon. Time is paused: it moves only when nothing else
 //! can happen, so the deadlines are exact and a slow machine changes nothing.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener};
@@ -137,6 +137,28 @@ async fn a_daemon_killed_in_mid_offer_costs_nothing() {
         world.assert_raw(&mut next).await;
         let reasons: Vec<_> = world.spooled(2).await.into_iter().map(|l| l.reason).collect();
         assert_eq!(reasons, ["channel_lost", "channel_lost"]);
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dying_daemon_is_heard_before_its_channel_and_granted_nothing() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let (alive, canary) = std::os::unix::net::UnixStream::pair().unwrap();
+        let work = async {
+            let mut channel = daemon.accept().await;
+            channel.send(&ToEdge::Canary, Some(canary.as_fd())).await.unwrap();
+            let (offer, fd) = next_offer(&mut channel).await;
+            (channel, offer, fd)
+        };
+        let (mut client, (mut channel, offer, _fd)) = tokio::join!(world.hello(), work);
+        drop(alive);
+        channel.send(&ToEdge::Commit { id: offer.id }, None).await.unwrap();
+        world.assert_raw(&mut client).await;
+        assert_eq!(world.verdict(), health::Verdict::Unhealthy(health::Cause::ChannelLost));
+        assert!(channel.recv().await.unwrap().is_none(), "no verdict, and hung up");
+        assert_eq!(world.spooled(1).await[0].reason, "channel_lost");
     })
     .await;
 }

@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub use head::RequestHead;
 
 /// Version of this protocol; a peer of another version is not used (raw tunnels until both match).
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Names an offer on its channel; never reused within a channel.
 pub type OfferId = u64;
@@ -63,6 +63,9 @@ pub enum ToDaemon {
 pub enum ToEdge {
     /// `instance` is the same id that `/health` of this daemon process answers with.
     Hello { version: u16, pid: u32, instance: Uuid },
+    /// With what reads as ready as soon as the daemon dies, before the channel does. Not on every
+    /// system.
+    Canary,
     /// Still at work on this offer (a slow provider is not a frozen daemon).
     Progress { id: OfferId },
     /// About to consume the first byte: may I?

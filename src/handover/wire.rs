@@ -28,6 +28,7 @@ impl Frame for ToDaemon {
 impl Frame for ToEdge {
     fn carries_descriptor(&self) -> bool {
         match self {
+            Self::Canary => true,
             Self::Hello { .. }
             | Self::Progress { .. }
             | Self::Commit { .. }
@@ -97,6 +98,7 @@ mod tests {
     fn messages() -> Vec<ToEdge> {
         vec![
             ToEdge::Hello { version: 1, pid: 7, instance: uuid::Uuid::nil() },
+            ToEdge::Canary,
             ToEdge::Progress { id: 1 },
             ToEdge::Commit { id: u64::MAX },
             ToEdge::Decline { id: 3, reason: Decline::UpstreamTls },

@@ -1,6 +1,8 @@
 //! What only Linux has. What builds arguments and parses output compiles, and is tested, anywhere.
 
 #[cfg(target_os = "linux")]
+pub mod canary;
+#[cfg(target_os = "linux")]
 pub mod environ;
 pub mod gnome;
 #[cfg(target_os = "linux")]

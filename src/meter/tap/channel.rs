@@ -1,7 +1,7 @@
 //! One edge's control channel: hello, offers in, answers out.
 
 use std::collections::HashMap;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -153,6 +153,10 @@ async fn run(
         slog::warn!(tap.deps.log, "an edge of another version is not served";
             "its" => version, "ours" => VERSION);
         return Ok(());
+    }
+    if let Some(canary) = &tap.deps.canary {
+        // An edge that has gone already shows at the next read.
+        let _ = sender.try_send(&ToEdge::Canary, Some(canary.as_fd()));
     }
     let answers = Answers::new(sender);
     let served = answer(tap, &answers, &mut receiver).await;

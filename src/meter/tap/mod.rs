@@ -13,6 +13,7 @@ mod offer;
 mod unfit;
 
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener as StdListener;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -100,6 +101,8 @@ pub struct TapDeps {
     pub home: Home,
     /// The same that `/health` answers with.
     pub instance: Uuid,
+    /// For the edges: reads as ready once this process dies.
+    pub canary: Option<Arc<OwnedFd>>,
     pub config: Arc<ArcSwap<Config>>,
     pub ca: Arc<ArcSwap<Ca>>,
     pub trust: Arc<ArcSwap<Trust>>,

@@ -200,6 +200,7 @@ impl World {
         let mut deps = TapDeps {
             home: home.clone(),
             instance: Uuid::now_v7(),
+            canary: None,
             config: Arc::new(ArcSwap::from_pointee(config)),
             ca: Arc::new(ArcSwap::from_pointee(ca)),
             trust: Arc::new(ArcSwap::from_pointee(Trust::load(&home, Some(&extra)))),
@@ -246,7 +247,7 @@ impl World {
                 ToEdge::Commit { id } => return (id, Answer::Commit),
                 ToEdge::Decline { id, reason } => return (id, Answer::Decline(reason)),
                 ToEdge::Draining => self.draining = true,
-                ToEdge::Hello { .. } => {}
+                ToEdge::Hello { .. } | ToEdge::Canary => {}
             }
         }
     }

@@ -223,6 +223,7 @@ fn note(row: &Row) -> String {
     if row.billable && !told && row.completeness == Completeness::Complete {
         notes.push("usage not told".to_owned());
     }
+    notes.extend(row.detail.refused.then(|| "refused".to_owned()));
     notes.extend(row.detail.caveat.map(|caveat| caveat.note().to_owned()));
     match row.billing {
         Billing::Metered => {}

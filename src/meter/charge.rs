@@ -9,6 +9,10 @@ use super::usage::{Usage, UsageState};
 
 /// The rule of what costs nothing because the configuration says whose it is.
 pub const LOCAL_RULE: &str = "local";
+/// The rule of what a model declined before it said anything, where that is not billed.
+pub const REFUSED_RULE: &str = "refused";
+/// Who says that such a refusal costs nothing, whatever its usage tells.
+const FREE_REFUSALS: &[&str] = &["anthropic", "bedrock"];
 /// Whose models an agent of nobody's in particular may run.
 const MAKERS: &[&str] = &["anthropic", "openai", "google", "xai"];
 /// Clouds that sell the models of others under the names that these gave them.
@@ -62,6 +66,7 @@ fn usage(row: &Row) -> Usage {
         geo: row.geo.clone(),
         web_searches: row.web_searches,
         counts: row.detail.counts.clone(),
+        refused: row.detail.refused,
         caveat: row.detail.caveat,
         provider_cost_nanousd: row.provider_cost_nanousd,
     }
@@ -86,6 +91,9 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
     let unusable = usage.state == UsageState::Absent && row.error_class.is_some();
     if !is_due(row) || unusable {
         return (Quote::default(), Vec::new());
+    }
+    if usage.refused && FREE_REFUSALS.contains(&&*row.provider) {
+        return (free(REFUSED_RULE), Vec::new());
     }
     let reason =
         |why: &str| (Quote { reason: Some(why.to_owned()), ..Quote::default() }, Vec::new());
@@ -140,6 +148,11 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
         quote.reason = Some(also(quote.reason.take(), &note));
         quote.estimated = true;
     }
+    if usage.refused && quote.cost_nanousd.is_some() {
+        let note = format!("refused before any output: {} may not charge it", row.host);
+        quote.reason = Some(also(quote.reason.take(), &note));
+        quote.estimated = true;
+    }
     if family.is_some() && quote.cost_nanousd.is_some() {
         // A gateway's own price list is not known to us.
         let note = format!("list price of {provider}; what {} charges is not known", row.host);
@@ -182,7 +195,11 @@ fn free_of_charge(names: &[Option<&str>]) -> Quote {
         let reason = "a model of Ollama's cloud, which the local server passes on".to_owned();
         return Quote { reason: Some(reason), ..Quote::default() };
     }
-    Quote { cost_nanousd: Some(0), rule: Some(LOCAL_RULE.to_owned()), ..Quote::default() }
+    free(LOCAL_RULE)
+}
+
+fn free(rule: &str) -> Quote {
+    Quote { cost_nanousd: Some(0), rule: Some(rule.to_owned()), ..Quote::default() }
 }
 
 #[cfg(test)]

@@ -89,6 +89,9 @@ pub struct Detail {
     #[serde(skip_serializing_if = "Counts::is_empty")]
     #[schema(value_type = std::collections::BTreeMap<String, u64>)]
     pub counts: Counts,
+    /// The model declined before it said anything: most who sell it bill nothing then.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
     /// Why the figures are not simply the provider's word.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub caveat: Option<Caveat>,

@@ -232,6 +232,8 @@ pub struct Usage {
     pub web_searches: Option<u64>,
     /// Whatever else is billed by count.
     pub counts: Counts,
+    /// The model declined before it said anything.
+    pub refused: bool,
     pub caveat: Option<Caveat>,
     /// What the provider itself says it charged, in nano-dollars.
     pub provider_cost_nanousd: Option<i64>,

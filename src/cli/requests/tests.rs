@@ -54,9 +54,11 @@ fn what_is_not_the_providers_word_has_a_note() {
     let mut rows = vec![row(1, "2026-11-24T01:00:00Z"), row(2, "2026-11-24T02:00:00Z")];
     rows[0].detail.caveat = Some(Caveat::Unverified);
     rows[1].detail.caveat = Some(Caveat::FromRequest);
+    rows[1].detail.refused = true;
     store(&home, &rows);
     let text = shown(&home, &[], Style::default());
-    assert!(text.contains("unverified") && text.contains("counted by the request"), "{text}");
+    assert!(text.contains("unverified"), "{text}");
+    assert!(text.contains("refused, counted by the request"), "{text}");
 }
 
 #[test]

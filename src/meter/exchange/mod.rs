@@ -380,6 +380,7 @@ impl Exchange {
                 cache_ttl: usage.cache_ttl,
                 cached: usage.cached,
                 counts: usage.counts,
+                refused: usage.refused,
                 caveat: usage.caveat,
             },
             quota,

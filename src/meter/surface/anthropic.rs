@@ -4,10 +4,16 @@ use serde_json::Value;
 
 use super::count::{count, plus, text};
 use super::error::in_stream;
+use super::iterations::{Billed, Iterations, said_nothing};
 use super::openai_chat::{copilot_cost, cost};
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
-use crate::meter::usage::{Tokens, Usage, UsagePart};
+use crate::meter::usage::{Tokens, Usage};
+
+/// Why a model that declines stops.
+const REFUSAL: &str = "refusal";
+/// A block of the content that says nothing but that another model goes on.
+const FALLBACK: &str = "fallback";
 
 /// Reads `usage` from the message or from `message_start` and the cumulative `message_delta`s.
 #[derive(Debug, Default)]
@@ -18,7 +24,13 @@ pub(super) struct Messages {
     tier: Option<String>,
     speed: Option<String>,
     geo: Option<String>,
-    iterations: Option<Value>,
+    iterations: Iterations,
+    /// Where a fallback in the middle of a stream went, whose start names the model that declined.
+    fallback: Option<String>,
+    /// The last model declined.
+    declined: bool,
+    /// There was something of an answer.
+    content: bool,
     /// What a gateway says that it charged.
     cost: Option<i64>,
     seen: bool,
@@ -30,7 +42,7 @@ pub(super) struct Messages {
 
 /// As the provider counts; every field is the last one that came.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-struct Counts {
+pub(super) struct Counts {
     input: Option<u64>,
     cache_read: Option<u64>,
     cache_write: Option<u64>,
@@ -53,7 +65,12 @@ impl Reader for Messages {
                     self.usage(usage, false);
                 }
             }
+            "content_block_start" => {
+                keep(&mut self.fallback, found.text(Field::BlockTo));
+                self.content |= found.text(Field::BlockType) != Some(FALLBACK);
+            }
             "message_delta" => {
+                self.declined |= found.text(Field::DeltaStopReason) == Some(REFUSAL);
                 if let Some(usage) = found.field(Field::Usage) {
                     self.usage(usage, true);
                     self.settled |= self.counts.output.is_some()
@@ -72,6 +89,7 @@ impl Reader for Messages {
             "message" => {
                 keep(&mut self.model, found.text(Field::Model));
                 keep(&mut self.id, found.text(Field::Id));
+                self.end(found, Field::StopReason, Field::ContentType);
                 if let Some(usage) = found.field(Field::Usage) {
                     self.usage(usage, true);
                     self.settled = true;
@@ -91,15 +109,27 @@ impl Reader for Messages {
 
     fn reading(&self) -> Reading {
         let mut tokens = self.counts.tokens();
-        let parts = self.parts(&tokens);
-        if !parts.is_empty() {
-            let thought = tokens.reasoning;
-            tokens = parts.iter().fold(Tokens::default(), |sum, part| sum.plus(&part.tokens));
-            // The entries tell none.
-            tokens.reasoning = tokens.reasoning.or(thought);
+        let mut parts = Vec::new();
+        let mut refused = self.declined && !self.content && said_nothing(tokens.output);
+        match self.iterations.billed(&tokens, self.model.as_deref(), self.declined) {
+            Billed::Top => {}
+            Billed::Nothing => refused = true,
+            Billed::Parts(told) => {
+                refused = false;
+                let thought = tokens.reasoning;
+                tokens = told.iter().fold(Tokens::default(), |sum, part| sum.plus(&part.tokens));
+                // The entries tell none.
+                tokens.reasoning = tokens.reasoning.or(thought);
+                parts = told;
+            }
         }
         Reading {
-            model: self.model.clone(),
+            model: self
+                .iterations
+                .server()
+                .or(self.fallback.as_ref())
+                .or(self.model.as_ref())
+                .cloned(),
             id: self.id.clone(),
             usage: Usage {
                 state: state(self.seen, self.settled),
@@ -109,6 +139,7 @@ impl Reader for Messages {
                 speed: self.speed.clone(),
                 geo: self.geo.clone(),
                 web_searches: self.counts.searches,
+                refused: refused && self.settled,
                 provider_cost_nanousd: self.cost,
                 ..Usage::default()
             },
@@ -121,10 +152,18 @@ impl Reader for Messages {
 
 impl Messages {
     /// The message of a batch's line.
-    pub(super) fn of_line(model: Option<&str>, usage: &Value) -> Self {
-        let mut line = Self { model: model.map(str::to_owned), ..Self::default() };
+    pub(super) fn of_line(found: &Found, usage: &Value) -> Self {
+        let mut line = Self { settled: true, ..Self::default() };
+        keep(&mut line.model, found.text(Field::ResultModel));
+        line.end(found, Field::ResultStop, Field::ResultContent);
         line.usage(usage, true);
         line
+    }
+
+    /// How a message that comes whole ended, and whether it says anything.
+    fn end(&mut self, found: &Found, stop: Field, content: Field) {
+        self.declined = found.text(stop) == Some(REFUSAL);
+        self.content |= found.all(content as usize).any(|kind| kind.as_str() != Some(FALLBACK));
     }
 
     /// Takes over what `usage` says. The output of `message_start` is a placeholder, a lower bound of
@@ -146,60 +185,13 @@ impl Messages {
         let geo = text(usage, &["inference_geo"]);
         keep(&mut self.geo, geo.filter(|geo| !matches!(*geo, "global" | "not_available")));
         if let Some(iterations) = usage.get("iterations").filter(|value| value.is_array()) {
-            self.iterations = Some(iterations.clone());
+            self.iterations = Iterations::read(iterations);
         }
-    }
-
-    /// The parts of a request that ran on several models, outside the top-level figures, or one after
-    /// the other below a price step that their sum is above.
-    ///
-    /// Compaction is outside of them, an advisor and a fallback run on another model. The entries
-    /// are only trusted with the whole when those of type `message` add up to the top level; if not,
-    /// the top level stands and what is surely outside is added.
-    fn parts(&self, top: &Tokens) -> Vec<UsagePart> {
-        let Some(entries) = self.iterations.as_ref().and_then(Value::as_array) else {
-            return Vec::new();
-        };
-        let part = |entry: &Value| UsagePart {
-            model: text(entry, &["model"]).map(str::to_owned),
-            tokens: Counts::read(entry).tokens(),
-            ..UsagePart::default()
-        };
-        let kind = |entry: &Value| text(entry, &["type"]).unwrap_or("message").to_owned();
-        let sum = |wanted: &[&str]| {
-            entries
-                .iter()
-                .filter(|entry| wanted.contains(&kind(entry).as_str()))
-                .fold(Tokens::default(), |sum, entry| sum.plus(&part(entry).tokens))
-        };
-        let plain = entries.iter().all(|entry| {
-            kind(entry) == "message"
-                && text(entry, &["model"]).is_none_or(|m| Some(m) == self.model.as_deref())
-        });
-        let whole = UsagePart { tokens: *top, ..UsagePart::default() };
-        let adds_up = |sum: Tokens| {
-            sum.total_input() == top.total_input()
-                && sum.output.unwrap_or(0) == top.output.unwrap_or(0)
-        };
-        if adds_up(sum(&["message"])) || adds_up(sum(&["message", "fallback_message"])) {
-            let mut parts = Vec::new();
-            entries.iter().for_each(|entry| part(entry).add_to(&mut parts));
-            // Priced alike, the top level says it better: it splits cache writes in any case.
-            let alike = plain && parts.iter().all(|part| part.steps() == whole.steps());
-            return if alike { Vec::new() } else { parts };
-        }
-        if plain {
-            return Vec::new();
-        }
-        let outside = entries
-            .iter()
-            .filter(|entry| matches!(kind(entry).as_str(), "compaction" | "advisor_message"));
-        std::iter::once(whole).chain(outside.map(part)).collect()
     }
 }
 
 impl Counts {
-    fn read(usage: &Value) -> Self {
+    pub(super) fn read(usage: &Value) -> Self {
         Self {
             input: count(usage, &["input_tokens"]),
             cache_read: count(usage, &["cache_read_input_tokens"]),
@@ -228,7 +220,7 @@ impl Counts {
         }
     }
 
-    fn tokens(&self) -> Tokens {
+    pub(super) fn tokens(&self) -> Tokens {
         let split = plus(self.write_5m, self.write_1h);
         // The split comes with the start only; writes beyond it have no lifetime that we know.
         let other = self

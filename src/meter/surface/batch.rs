@@ -17,24 +17,31 @@ const MAX_PARTS: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct Batch {
     parts: Vec<UsagePart>,
+    /// Lines that were refused before any output: counted if there are no others.
+    refused: Vec<UsagePart>,
     tools: ToolCalls,
     /// There were more than [`MAX_PARTS`].
     cut: bool,
 }
 
 impl Batch {
-    fn add(&mut self, part: UsagePart) {
-        part.add_to(&mut self.parts);
-        if self.parts.len() > MAX_PARTS {
-            self.parts.pop();
-            self.cut = true;
+    fn add(&mut self, part: UsagePart, refused: bool) {
+        let parts = if refused { &mut self.refused } else { &mut self.parts };
+        part.add_to(parts);
+        if parts.len() > MAX_PARTS {
+            parts.pop();
+            self.cut |= !refused;
         }
+    }
+
+    fn parts(&self) -> &[UsagePart] {
+        if self.parts.is_empty() { &self.refused } else { &self.parts }
     }
 
     /// What all parts agree on.
     fn common(&self, of: fn(&UsagePart) -> &Option<String>) -> Option<String> {
-        let first = of(self.parts.first()?);
-        first.clone().filter(|_| self.parts.iter().all(|part| of(part) == first))
+        let first = of(self.parts().first()?);
+        first.clone().filter(|_| self.parts().iter().all(|part| of(part) == first))
     }
 }
 
@@ -42,17 +49,17 @@ impl Reader for Batch {
     fn unit(&mut self, _event: Option<&str>, found: &Found) {
         if let Some(usage) = found.field(Field::ResultUsage) {
             let model = found.text(Field::ResultModel);
-            let line = Messages::of_line(model, usage).reading().usage;
+            let line = Messages::of_line(found, usage).reading().usage;
             let whole = UsagePart { tokens: line.tokens, ..UsagePart::default() };
             let parts = if line.parts.is_empty() { vec![whole] } else { line.parts };
             for part in parts {
                 let model = part.model.or_else(|| model.map(str::to_owned));
-                self.add(UsagePart { model, geo: line.geo.clone(), ..part });
+                self.add(UsagePart { model, geo: line.geo.clone(), ..part }, line.refused);
             }
             self.tools.searches = plus(self.tools.searches, line.web_searches);
         } else if let Some(usage) = found.field(Field::BodyUsage) {
             let model = found.text(Field::BodyModel).map(str::to_owned);
-            self.add(UsagePart { model, tokens: openai(usage), ..UsagePart::default() });
+            self.add(UsagePart { model, tokens: openai(usage), ..UsagePart::default() }, false);
             self.tools.add(found, Field::BodyOutputType, Field::BodyActionType);
         }
     }
@@ -64,9 +71,10 @@ impl Reader for Batch {
                 geo: self.common(|part| &part.geo),
                 web_searches: self.tools.searches,
                 counts: self.tools.counts.clone(),
-                ..of_parts(&self.parts, !self.cut)
+                refused: self.parts.is_empty() && !self.refused.is_empty(),
+                ..of_parts(self.parts(), !self.cut)
             },
-            deferred: !self.parts.is_empty(),
+            deferred: !self.parts().is_empty(),
             ..Reading::default()
         }
     }

@@ -17,6 +17,7 @@ pub(crate) mod cursor;
 mod error;
 mod gemini;
 mod interactions;
+mod iterations;
 mod kind;
 mod ollama;
 mod openai_chat;
@@ -149,6 +150,10 @@ wanted! {
     MessageModel = "message.model",
     MessageUsage = "message.usage",
     DeltaStopReason = "delta.stop_reason",
+    StopReason = "stop_reason",
+    ContentType = "content[].type",
+    BlockType = "content_block.type",
+    BlockTo = "content_block.to.model",
     DeltaUsage = "delta.usage",
     ChoiceFinish = "choices[].finish_reason",
     GroqUsage = "x_groq.usage",
@@ -200,6 +205,8 @@ wanted! {
     Pages = "usage_info.pages_processed",
     ResultUsage = "result.message.usage",
     ResultModel = "result.message.model",
+    ResultStop = "result.message.stop_reason",
+    ResultContent = "result.message.content[].type",
     BodyUsage = "response.body.usage",
     BodyModel = "response.body.model",
     BodyOutputType = "response.body.output[].type",

@@ -4,6 +4,7 @@ mod ends;
 pub(in crate::meter) mod framings;
 mod live;
 mod odd;
+mod refusals;
 mod rows;
 pub(in crate::meter) mod shapes;
 mod sockets;

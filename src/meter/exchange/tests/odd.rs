@@ -21,6 +21,9 @@ fn odd_json() -> impl Strategy<Value = serde_json::Value> {
         "completion_tokens",
         "total_tokens",
         "iterations",
+        "content",
+        "content_block",
+        "stop_reason",
         "code",
         "cache_creation",
         "prompt_tokens_details",
@@ -35,8 +38,16 @@ fn odd_json() -> impl Strategy<Value = serde_json::Value> {
         "x_groq",
         "service_tier",
     ];
-    let words =
-        vec!["message", "message_start", "message_delta", "error", "response.completed", ""];
+    let words = vec![
+        "message",
+        "message_start",
+        "message_delta",
+        "error",
+        "response.completed",
+        "refusal",
+        "fallback_message",
+        "",
+    ];
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(Into::into),

@@ -68,6 +68,7 @@ fn full() -> Row {
             cache_ttl: some("12h"),
             cached: Cached { audio: Some(1), image: None },
             counts: [("pages".to_owned(), 21)].into(),
+            refused: true,
             caveat: Some(Caveat::FromRequest),
         },
         quota: Vec::new(),

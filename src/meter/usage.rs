@@ -87,6 +87,19 @@ impl Tokens {
     }
 }
 
+/// Whether this word for a tier, a speed or a latency means that nothing else was asked for.
+#[must_use]
+pub fn is_plain(word: &str) -> bool {
+    ["", "default", "standard", "auto", "on_demand"].iter().any(|p| word.eq_ignore_ascii_case(p))
+}
+
+/// Bedrock's latency is a tier of its own, unless another is told: it has a price of its own.
+#[must_use]
+pub fn or_optimized(tier: Option<String>, latency: Option<&str>) -> Option<String> {
+    let plain = tier.as_deref().is_none_or(is_plain);
+    latency.filter(|word| plain && !is_plain(word)).map(str::to_owned).or(tier)
+}
+
 /// How much of the usage is known.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -2,7 +2,9 @@
 
 use crate::meter::http::Headers;
 use crate::meter::row::Billing;
-use crate::meter::usage::Tokens;
+use crate::meter::usage::{self, Tokens};
+
+use super::request::short;
 
 /// Bedrock's own count, for models whose answers have none.
 pub(super) fn bedrock_tokens(headers: &Headers) -> Tokens {
@@ -23,10 +25,41 @@ pub(super) fn billing(plan: bool, provider: &str, speed: Option<&str>) -> Billin
 }
 
 /// Bedrock's tier for a model that is asked in its own way: asked for and answered by one name.
-pub(super) const BEDROCK_TIER: &str = "x-amzn-bedrock-service-tier";
-
+const BEDROCK_TIER: &str = "x-amzn-bedrock-service-tier";
+/// Likewise, how fast it answers: `optimized` costs more.
+const BEDROCK_LATENCY: &str = "x-amzn-bedrock-performanceconfig-latency";
 /// Headers with the tier that the answer was made in.
-pub(super) const TIERS: &[&str] = &[BEDROCK_TIER, "x-gemini-service-tier"];
+const TIERS: &[&str] = &[BEDROCK_TIER, "x-gemini-service-tier"];
+
+/// What headers tell of the tier: the answer's word, or else the request's.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tiers {
+    tier: Option<String>,
+    latency: Option<String>,
+}
+
+impl Tiers {
+    pub(super) fn asked(headers: &Headers) -> Self {
+        Self::told(headers, &[BEDROCK_TIER])
+    }
+
+    pub(super) fn answered(&mut self, headers: &Headers) {
+        let told = Self::told(headers, TIERS);
+        self.tier = told.tier.or(self.tier.take());
+        self.latency = told.latency.or(self.latency.take());
+    }
+
+    fn told(headers: &Headers, tiers: &[&str]) -> Self {
+        let value = |name: &str| headers.get(name).and_then(short);
+        Self { tier: tiers.iter().copied().find_map(value), latency: value(BEDROCK_LATENCY) }
+    }
+
+    /// The tier that counts. On Bedrock a body is the model maker's, who knows nothing of its tiers.
+    pub(super) fn or(&self, body: Option<&str>) -> Option<String> {
+        let tier = self.tier.clone().or_else(|| body.and_then(short));
+        usage::or_optimized(tier, self.latency.as_deref())
+    }
+}
 
 /// Headers with the provider's id of the request, the most telling first.
 pub(super) const REQUEST_IDS: &[&str] = &[

@@ -6,7 +6,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use self::headers::{BEDROCK_TIER, REQUEST_IDS, TIERS, bedrock_tokens, billing};
+use self::headers::{REQUEST_IDS, Tiers, bedrock_tokens, billing};
 use self::request::{
     Asks, Request, asks_for_websocket, client, model_of_query, oauth_subscription, path, short,
 };
@@ -63,7 +63,7 @@ pub struct Exchange {
     /// The provider's id of the request, as a header.
     request_id: Option<String>,
     /// The tier by a header: of the response, else what the request asks for.
-    header_tier: Option<String>,
+    tiers: Tiers,
     /// Tokens that only headers tell.
     header_tokens: Tokens,
     quota: Vec<quota::Window>,
@@ -133,7 +133,7 @@ impl Exchange {
             route,
             status: None,
             request_id: None,
-            header_tier: headers.get(BEDROCK_TIER).and_then(short),
+            tiers: Tiers::asked(headers),
             header_tokens: Tokens::default(),
             quota: Vec::new(),
             account: account::of_request(headers),
@@ -178,7 +178,7 @@ impl Exchange {
         self.responded_at = Some(at);
         let named = |names: &[&str]| names.iter().find_map(|name| head.headers.get(name));
         self.request_id = named(REQUEST_IDS).and_then(short);
-        self.header_tier = named(TIERS).and_then(short).or(self.header_tier.take());
+        self.tiers.answered(&head.headers);
         self.header_tokens = bedrock_tokens(&head.headers);
         self.quota = quota::from_headers(&head.headers, at);
         self.subscription &= !quota::beyond_plan(&head.headers);
@@ -421,8 +421,7 @@ impl Exchange {
             usage.counts = self.request.counts.clone();
             usage.caveat = Some(Caveat::FromRequest);
         }
-        // On Bedrock a body is the model maker's, who knows nothing of Bedrock's tiers.
-        usage.tier = self.header_tier.clone().or_else(|| usage.tier.as_deref().and_then(short));
+        usage.tier = self.tiers.or(usage.tier.as_deref());
         // Only writes whose lifetime the response leaves open need it.
         let open = usage.tokens.cache_write_other.is_some();
         usage.cache_ttl = self.request.cache_ttl.clone().filter(|_| open);

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::headers::Tiers;
 use super::request::short;
 use super::response::Response;
 use super::{Completeness, Exchange, ExchangeStart};
@@ -33,7 +34,7 @@ impl Exchange {
             status: self.status,
             // The handshake's; what comes in a response of its own is better.
             request_id: None,
-            header_tier: None,
+            tiers: Tiers::default(),
             header_tokens: Tokens::default(),
             quota: Vec::new(),
             account: self.account.clone(),

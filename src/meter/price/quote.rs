@@ -8,7 +8,7 @@ use super::book::{Book, Entry, Model, Rate, in_force};
 use super::charges::charges;
 use super::items::Item;
 use super::money::{SCALE, round_half_up};
-use crate::meter::usage::{Tokens, Usage, UsagePart, UsageState};
+use crate::meter::usage::{Tokens, Usage, UsagePart, UsageState, is_plain};
 
 /// What is to be priced.
 #[derive(Clone, Copy, Debug)]
@@ -116,10 +116,7 @@ fn no_counts(usage: &Usage) -> bool {
 
 /// The price variant that the response's tier and speed ask for.
 fn variant(usage: &Usage) -> Result<Option<&str>, String> {
-    let plain = ["", "default", "standard", "auto", "on_demand"];
-    let named = |value: &'_ Option<String>| {
-        value.as_deref().is_some_and(|v| !plain.iter().any(|p| v.eq_ignore_ascii_case(p)))
-    };
+    let named = |value: &'_ Option<String>| value.as_deref().is_some_and(|word| !is_plain(word));
     match (named(&usage.tier), named(&usage.speed)) {
         (false, false) => Ok(None),
         (true, false) => Ok(usage.tier.as_deref()),

@@ -7,13 +7,14 @@ use super::error::{class_of_word, in_stream};
 use super::scan::Found;
 use super::sniff::Sniff;
 use super::{Field, Kind, Reader, Reading, keep, state};
-use crate::meter::usage::{Tokens, Usage, UsageState};
+use crate::meter::usage::{Tokens, Usage, UsageState, or_optimized};
 
 /// `usage` of the document, or of the stream's last event, `metadata`.
 #[derive(Debug, Default)]
 pub(super) struct Converse {
     usage: Option<Value>,
     tier: Option<String>,
+    latency: Option<String>,
     error: Option<&'static str>,
 }
 
@@ -23,6 +24,7 @@ impl Reader for Converse {
             self.usage = Some(usage.clone());
         }
         keep(&mut self.tier, found.field(Field::BedrockTier).and_then(|t| text(t, &["type"])));
+        keep(&mut self.latency, found.text(Field::BedrockLatency));
         self.error =
             exception(event).or_else(|| found.field(Field::Error).map(in_stream)).or(self.error);
     }
@@ -32,7 +34,7 @@ impl Reader for Converse {
             usage: Usage {
                 state: state(self.usage.is_some(), true),
                 tokens: self.usage.as_ref().map(tokens).unwrap_or_default(),
-                tier: self.tier.clone(),
+                tier: or_optimized(self.tier.clone(), self.latency.as_deref()),
                 ..Usage::default()
             },
             error: self.error,

@@ -192,6 +192,7 @@ wanted! {
     Background = "background",
     CopilotUsage = "copilot_usage",
     BedrockTier = "serviceTier",
+    BedrockLatency = "performanceConfig.latency",
     InvocationMetrics = "amazon-bedrock-invocationMetrics",
     OllamaInput = "prompt_eval_count",
     OllamaOutput = "eval_count",

@@ -1,8 +1,10 @@
 //! Framings other than those of OpenAI and Anthropic themselves.
 
 use super::*;
+use crate::meter::charge::charge;
 use crate::meter::connect::tests::envelope;
 use crate::meter::eventstream::tests::wrapped;
+use crate::meter::price::OwnPrice;
 use crate::meter::surface::protobuf::tests::{nested, number};
 use crate::meter::usage::Caveat;
 
@@ -185,4 +187,57 @@ fn what_cursor_says_otherwise_is_not_guessed_at() {
         "{:?}",
         row.model_requested
     );
+}
+
+#[test]
+fn bedrocks_optimized_latency_is_a_tier_of_its_own() {
+    const LATENCY: &str = "x-amzn-bedrock-performanceconfig-latency";
+    let converse = |more: &str| {
+        let usage = r#""usage":{"inputTokens":1000,"outputTokens":100,"totalTokens":1100}"#;
+        Case {
+            media: "application/json",
+            ..bedrock(
+                "/model/amazon.nova-pro-v1%3A0/converse",
+                format!(r#"{{"output":{{}},{usage}{more}}}"#).into_bytes(),
+            )
+        }
+    };
+    let told = |row: &Row| (row.tier.clone(), row.cost_nanousd);
+    let some = |tier: &str| Some(tier.to_owned());
+    let optimized = r#","performanceConfig":{"latency":"optimized"}"#;
+    let mut row = converse(optimized).row();
+    assert_eq!(told(&row), (some("optimized"), None), "{row:?}");
+    let reason = row.cost_reason.clone().unwrap_or_default();
+    assert!(reason.contains("no price for tier optimized"), "{reason}");
+    let mut own = OwnPrice {
+        provider: "bedrock".to_owned(),
+        model: "amazon.nova-pro-v1:0".to_owned(),
+        tier: some("optimized"),
+        ..OwnPrice::default()
+    };
+    own.rates.input = "1".parse().ok();
+    own.rates.output = "4".parse().ok();
+    charge(&mut row, &Book::builtin().with_own(&[own]));
+    assert_eq!(row.cost_nanousd, Some(1_400_000), "{row:?}");
+    // 0.80 and 3.20 dollars per million, half of it on flex.
+    let plain = Some(1_120_000);
+    for (more, expected) in [
+        (r#","performanceConfig":{"latency":"standard"}"#.to_owned(), (None, plain)),
+        (format!(r#","serviceTier":{{"type":"default"}}{optimized}"#), (some("optimized"), None)),
+        (format!(r#","serviceTier":{{"type":"flex"}}{optimized}"#), (some("flex"), Some(560_000))),
+    ] {
+        assert_eq!(told(&converse(&more).row()), expected, "{more}");
+    }
+    let invoked = |asked: Option<&'static str>, answered: Option<&'static str>| {
+        let header = |word: Option<&'static str>| word.map(|word| (LATENCY, word));
+        let mut case = converse("");
+        case.target = "/model/amazon.nova-pro-v1%3A0/invoke";
+        case.request_headers = header(asked).into_iter().collect();
+        case.response_headers = header(answered).into_iter().collect();
+        told(&case.row())
+    };
+    assert_eq!(invoked(Some("optimized"), Some("standard")), (None, plain));
+    for (asked, answered) in [(Some("optimized"), None), (None, Some("optimized"))] {
+        assert_eq!(invoked(asked, answered), (some("optimized"), None));
+    }
 }

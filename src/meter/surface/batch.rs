@@ -58,8 +58,12 @@ impl Reader for Batch {
             }
             self.tools.searches = plus(self.tools.searches, line.web_searches);
         } else if let Some(usage) = found.field(Field::BodyUsage) {
-            let model = found.text(Field::BodyModel).map(str::to_owned);
-            self.add(UsagePart { model, tokens: openai(usage), ..UsagePart::default() }, false);
+            let model = found.text(Field::BodyModel);
+            let tokens = openai(usage, model);
+            self.add(
+                UsagePart { model: model.map(str::to_owned), tokens, ..UsagePart::default() },
+                false,
+            );
             self.tools.add(found, Field::BodyOutputType, Field::BodyActionType);
         }
     }
@@ -125,9 +129,9 @@ fn of_parts(parts: &[UsagePart], whole: bool) -> Usage {
 }
 
 /// A line's body is a chat completion, an embedding or a response.
-fn openai(usage: &Value) -> Tokens {
+fn openai(usage: &Value, model: Option<&str>) -> Tokens {
     if usage.get("prompt_tokens").is_some() {
-        openai_chat::tokens(usage)
+        openai_chat::tokens(usage, model)
     } else {
         openai_responses::tokens(usage)
     }

@@ -1,5 +1,5 @@
 //! OpenAI Chat Completions and what speaks like it: legacy completions, embeddings, xAI, Groq,
-//! Mistral, DeepSeek, OpenRouter, Together, Fireworks, Perplexity, Cerebras.
+//! Mistral, DeepSeek, OpenRouter, Together, Fireworks, Perplexity, Cerebras, Gemini's copy.
 
 use serde_json::Value;
 
@@ -43,8 +43,8 @@ impl Reader for Chat {
         keep(&mut self.id, found.text(Field::Id).or_else(|| found.text(Field::GroqId)));
         keep(&mut self.tier, found.text(Field::ServiceTier));
         // Not keyed on `choices == []`: other chunks have that too. Groq says the same twice.
-        let usage = [Field::Usage, Field::GroqUsage].into_iter().filter_map(|f| found.field(f));
-        if let Some(usage) = usage.into_iter().find(|usage| usage.is_object()) {
+        let usage = [Field::Usage, Field::GroqUsage].map(|f| found.field(f));
+        if let Some(usage) = usage.into_iter().flatten().find(|usage| usage.is_object()) {
             self.usage = Some(usage.clone());
         }
         if let Some(models) = found.field(Field::GroqModels) {
@@ -80,7 +80,7 @@ impl Reader for Chat {
             id: self.id.clone(),
             usage: Usage {
                 state: state(usage.is_some(), self.over || self.finished),
-                tokens: usage.map(tokens).unwrap_or_default(),
+                tokens: usage.map(|usage| tokens(usage, self.model.as_deref())).unwrap_or_default(),
                 parts,
                 counts: counts.collect(),
                 web_searches: plus(
@@ -114,9 +114,10 @@ impl Chat {
             return Vec::new();
         };
         let part = |entry: &Value| {
+            let model = text(entry, &["model"])?;
             Some(UsagePart {
-                model: Some(text(entry, &["model"])?.to_owned()),
-                tokens: tokens(entry.get("usage")?),
+                model: Some(model.to_owned()),
+                tokens: tokens(entry.get("usage")?, Some(model)),
                 ..UsagePart::default()
             })
         };
@@ -125,7 +126,7 @@ impl Chat {
 }
 
 /// Disjoint classes out of fields that contain one another.
-pub(super) fn tokens(usage: &Value) -> Tokens {
+pub(super) fn tokens(usage: &Value, model: Option<&str>) -> Tokens {
     let prompt = count(usage, &["prompt_tokens"]);
     let cached = count(usage, &["prompt_tokens_details", "cached_tokens"])
         .or_else(|| count(usage, &["prompt_cache_hit_tokens"]))
@@ -138,6 +139,11 @@ pub(super) fn tokens(usage: &Value) -> Tokens {
     let total = count(usage, &["total_tokens"]);
     let beside = plus(plus(prompt, completion), reasoning);
     let outside = reasoning.is_some_and(|r| r > 0) && total.is_some() && total == beside;
+    // Google's thoughts are in its total and in nothing else.
+    let thoughts = total
+        .filter(|_| reasoning.is_none() && prompt.is_some() && model.is_some_and(is_gemini))
+        .and_then(|total| total.checked_sub(plus(prompt, completion)?))
+        .filter(|thoughts| *thoughts > 0);
     // What Mistral's connectors gave the model to read; in the total and in nothing else.
     let read = count(usage, &["connector_tokens"])
         .filter(|read| total == plus(plus(prompt, completion), Some(*read)));
@@ -146,14 +152,19 @@ pub(super) fn tokens(usage: &Value) -> Tokens {
             .or_else(|| count(usage, &["prompt_cache_miss_tokens"])),
         cache_read: cached,
         cache_write_other: written,
-        output: if outside { plus(completion, reasoning) } else { completion },
-        reasoning,
+        output: plus(completion, if outside { reasoning } else { thoughts }),
+        reasoning: reasoning.or(thoughts),
         audio_input: count(usage, &["prompt_tokens_details", "audio_tokens"]),
         audio_output: count(usage, &["completion_tokens_details", "audio_tokens"]),
         image_input: count(usage, &["prompt_tokens_details", "image_tokens"]),
         image_output: count(usage, &["completion_tokens_details", "image_tokens"]),
         ..Tokens::default()
     }
+}
+
+/// Whoever passes it on: Vertex and gateways put the maker in front.
+fn is_gemini(model: &str) -> bool {
+    model.rsplit('/').next().is_some_and(|name| name.starts_with("gemini"))
 }
 
 /// What GitHub Copilot says beside the usage: 10⁹ nano-AIU are a credit, a credit is a cent.

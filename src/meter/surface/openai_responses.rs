@@ -149,7 +149,7 @@ fn cached_parts(usage: &Value) -> Cached {
 pub(super) fn tokens(usage: &Value) -> Tokens {
     if usage.get("input_tokens").is_none() && usage.get("prompt_tokens").is_some() {
         // Others' audio says it like a chat.
-        return openai_chat::tokens(usage);
+        return openai_chat::tokens(usage, None);
     }
     // Audio and images write `token_details`, Responses `tokens_details`.
     let details = |side: &str, field: &str| {

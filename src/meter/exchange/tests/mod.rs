@@ -1,5 +1,6 @@
 mod batches;
 mod counted;
+mod dialects;
 mod ends;
 pub(in crate::meter) mod framings;
 mod live;

@@ -287,3 +287,11 @@ fn an_interaction_in_the_background_counts_where_it_is_told() {
     // Nothing would tell it from the next poll.
     assert!(!read(&format!(r#"{{"status":"completed",{USAGE}}}"#)).row().billable);
 }
+
+#[test]
+fn what_cohere_classified_is_counted() {
+    let answer = r#"{"id":"c","classifications":[],"meta":{"billed_units":{"classifications":7}}}"#;
+    let row = case("api.cohere.com", "/v1/classify", answer).row();
+    assert_eq!((row.billable, row.usage), (true, UsageState::Reported));
+    assert_eq!(row.detail.counts.get("classifications"), Some(&7), "{row:?}");
+}

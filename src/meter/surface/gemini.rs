@@ -35,14 +35,14 @@ impl Gemini {
     pub(super) fn for_live() -> Self {
         Self { live: true, ..Self::default() }
     }
+}
 
-    /// From Gemini 3 on each query is billed, before that the answer that was grounded.
-    fn billed_searches(&self) -> Option<u64> {
-        let model = self.model.as_deref().or(self.asked.as_deref()).unwrap_or_default();
-        let version = model.trim_start_matches("gemini-").trim_start_matches("live-");
-        let old = version.starts_with(['1', '2']);
-        self.searches.map(|queries| if old { 1 } else { queries })
-    }
+/// From Gemini 3 on each query is billed, before that the answer that was grounded.
+pub(super) fn billed_searches(model: Option<&str>, queries: Option<u64>) -> Option<u64> {
+    let name = model.and_then(|model| model.rsplit('/').next()).unwrap_or_default();
+    let version = name.trim_start_matches("gemini-").trim_start_matches("live-");
+    let old = version.starts_with(['1', '2']);
+    queries.map(|queries| if old { 1 } else { queries })
 }
 
 impl Reader for Gemini {
@@ -88,9 +88,12 @@ impl Reader for Gemini {
             usage: Usage {
                 state: state(usage.is_some(), self.settled),
                 tokens: usage.map(|usage| tokens(usage, self.live)).unwrap_or_default(),
-                cached: usage.map(cached).unwrap_or_default(),
+                cached: usage.map(|usage| SPLITS.cached(usage)).unwrap_or_default(),
                 tier: usage.and_then(tier),
-                web_searches: self.billed_searches(),
+                web_searches: billed_searches(
+                    self.model.as_deref().or(self.asked.as_deref()),
+                    self.searches,
+                ),
                 ..Usage::default()
             },
             error: self.error,
@@ -117,38 +120,74 @@ pub(super) fn tokens(usage: &Value, live: bool) -> Tokens {
         }
         _ => plus(candidates.or(response), thoughts),
     };
-    let of = |list, wanted| modality(usage, list, wanted);
-    let fresh = |wanted| minus(of("promptTokensDetails", wanted), of("cacheTokensDetails", wanted));
-    let said = |wanted| {
-        of("candidatesTokensDetails", wanted).or_else(|| of("responseTokensDetails", wanted))
-    };
-    Tokens {
-        input: plus(minus(prompt, cached), tools),
-        cache_read: cached,
-        output,
-        reasoning: thoughts,
-        audio_input: fresh(AUDIO),
-        image_input: fresh(IMAGES),
-        audio_output: said(AUDIO),
-        image_output: said(IMAGES),
-        ..Tokens::default()
-    }
+    SPLITS.split(
+        usage,
+        Tokens {
+            input: plus(minus(prompt, cached), tools),
+            cache_read: cached,
+            output,
+            reasoning: thoughts,
+            ..Tokens::default()
+        },
+    )
 }
 
-fn cached(usage: &Value) -> Cached {
-    let of = |wanted| modality(usage, "cacheTokensDetails", wanted);
-    Cached { audio: of(AUDIO), image: of(IMAGES) }
+const SPLITS: Splits = Splits {
+    prompt: &["promptTokensDetails"],
+    tools: &["toolUsePromptTokensDetails"],
+    cached: &["cacheTokensDetails"],
+    output: &["candidatesTokensDetails", "responseTokensDetails"],
+    number: "tokenCount",
+};
+
+/// The lists that say which tokens were what, by the names that they have; the first that says it counts.
+#[derive(Debug)]
+pub(super) struct Splits {
+    pub(super) prompt: &'static [&'static str],
+    pub(super) tools: &'static [&'static str],
+    pub(super) cached: &'static [&'static str],
+    pub(super) output: &'static [&'static str],
+    /// How many they are, in an entry.
+    pub(super) number: &'static str,
 }
 
 const AUDIO: &[&str] = &["AUDIO"];
 /// The frames of a video cost what images do.
 const IMAGES: &[&str] = &["IMAGE", "VIDEO"];
 
-fn modality(usage: &Value, list: &str, wanted: &[&str]) -> Option<u64> {
-    let entries = usage.get(list)?.as_array()?.iter();
-    entries
-        .filter(|entry| text(entry, &["modality"]).is_some_and(|name| wanted.contains(&name)))
-        .fold(None, |sum, entry| plus(sum, count(entry, &["tokenCount"])))
+impl Splits {
+    /// `tokens` with what of them is audio or an image.
+    pub(super) fn split(&self, usage: &Value, tokens: Tokens) -> Tokens {
+        let of = |lists, wanted| self.of(usage, lists, wanted);
+        let fresh = |wanted| {
+            let prompt = minus(of(self.prompt, wanted), of(self.cached, wanted));
+            plus(prompt, of(self.tools, wanted))
+        };
+        Tokens {
+            audio_input: fresh(AUDIO),
+            image_input: fresh(IMAGES),
+            audio_output: of(self.output, AUDIO),
+            image_output: of(self.output, IMAGES),
+            ..tokens
+        }
+    }
+
+    pub(super) fn cached(&self, usage: &Value) -> Cached {
+        let of = |wanted| self.of(usage, self.cached, wanted);
+        Cached { audio: of(AUDIO), image: of(IMAGES) }
+    }
+
+    fn of(&self, usage: &Value, lists: &[&str], wanted: &[&str]) -> Option<u64> {
+        let is_wanted = |entry: &&Value| {
+            let name = text(entry, &["modality"]);
+            name.is_some_and(|name| wanted.iter().any(|kind| kind.eq_ignore_ascii_case(name)))
+        };
+        let sum = |list: &&str| {
+            let entries = usage.get(list)?.as_array()?.iter().filter(is_wanted);
+            entries.fold(None, |sum, entry| plus(sum, count(entry, &[self.number])))
+        };
+        lists.iter().find_map(sum)
+    }
 }
 
 fn tier(usage: &Value) -> Option<String> {

@@ -1,18 +1,21 @@
-//! Gemini Interactions, and the surfaces that count pages.
+//! Gemini Interactions and decisions, and the surfaces that count pages.
 
 use serde_json::Value;
 
 use super::count::{as_count, count, minus, plus, text};
 use super::error::in_stream;
+use super::gemini::{Splits, billed_searches};
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
-use crate::meter::usage::{Tokens, Usage};
+use crate::meter::usage::{Counts, Tokens, Usage};
 
-/// `usage` of the interaction, in the document or in the stream's last event.
+/// `usage` of the interaction, in the document or in the stream's last event. Google Cloud writes all
+/// names of it as one word.
 #[derive(Debug, Default)]
 pub(super) struct Interactions {
     model: Option<String>,
     id: Option<String>,
+    tier: Option<String>,
     usage: Option<Value>,
     error: Option<&'static str>,
 }
@@ -25,6 +28,10 @@ impl Reader for Interactions {
         let agent = name(Field::Agent, Field::InteractionAgent);
         keep(&mut self.model, name(Field::Model, Field::InteractionModel).or(agent));
         keep(&mut self.id, name(Field::Id, Field::InteractionId));
+        // Bedrock has a name like Google Cloud's, and it is no text there.
+        let tier = name(Field::ServiceTier, Field::InteractionTier)
+            .or_else(|| name(Field::BedrockTier, Field::InteractionTierOfCloud));
+        keep(&mut self.tier, tier);
         let status = name(Field::Status, Field::InteractionStatus);
         if let Some(usage) = either(Field::Usage, Field::InteractionUsage)
             && usage.is_object()
@@ -39,13 +46,17 @@ impl Reader for Interactions {
 
     fn reading(&self) -> Reading {
         let usage = self.usage.as_ref();
+        let searches = usage.and_then(|usage| grounded(usage, "google_search"));
         Reading {
             model: self.model.clone(),
             id: self.id.clone(),
             usage: Usage {
                 state: state(usage.is_some(), true),
                 tokens: usage.map(tokens).unwrap_or_default(),
-                tier: usage.and_then(|u| text(u, &["service_tier"])).map(str::to_owned),
+                cached: usage.map(|usage| SPLITS.cached(usage)).unwrap_or_default(),
+                tier: self.tier.as_deref().map(str::to_ascii_lowercase),
+                web_searches: billed_searches(self.model.as_deref(), searches),
+                counts: usage.map(counts).unwrap_or_default(),
                 ..Usage::default()
             },
             error: self.error,
@@ -58,18 +69,51 @@ impl Reader for Interactions {
     }
 }
 
+const SPLITS: Splits = Splits {
+    prompt: &["input_tokens_by_modality", "inputTokensByModality"],
+    tools: &["tool_use_tokens_by_modality", "toolUseTokensByModality"],
+    cached: &["cached_tokens_by_modality", "cachedTokensByModality"],
+    output: &["output_tokens_by_modality", "outputTokensByModality"],
+    number: "tokens",
+};
+
 /// Thoughts are beside the output, what tools put into the prompt beside the input.
 fn tokens(usage: &Value) -> Tokens {
-    let total = |name| count(usage, &[name]);
-    let cached = total("total_cached_tokens");
-    let thoughts = total("total_thought_tokens");
-    Tokens {
-        input: plus(minus(total("total_input_tokens"), cached), total("total_tool_use_tokens")),
-        cache_read: cached,
-        output: plus(total("total_output_tokens"), thoughts),
-        reasoning: thoughts,
-        ..Tokens::default()
-    }
+    let total = |name, of_cloud| count(usage, &[name]).or_else(|| count(usage, &[of_cloud]));
+    let prompt = total("total_input_tokens", "totalInputTokens");
+    let cached = total("total_cached_tokens", "totalCachedTokens");
+    let tools = total("total_tool_use_tokens", "totalToolUseTokens");
+    let thoughts = total("total_thought_tokens", "totalThoughtTokens");
+    let output = total("total_output_tokens", "totalOutputTokens");
+    SPLITS.split(
+        usage,
+        Tokens {
+            input: plus(minus(prompt, cached), tools),
+            cache_read: cached,
+            output: plus(output, thoughts),
+            reasoning: thoughts,
+            ..Tokens::default()
+        },
+    )
+}
+
+/// What is billed and is neither a token nor a search of the web.
+fn counts(usage: &Value) -> Counts {
+    [("map_searches", "google_maps"), ("retrievals", "retrieval")]
+        .into_iter()
+        .filter_map(|(name, tool)| Some((name.to_owned(), grounded(usage, tool)?)))
+        .collect()
+}
+
+/// How often a tool looked something up.
+fn grounded(usage: &Value, tool: &str) -> Option<u64> {
+    let list = usage.get("grounding_tool_count").or_else(|| usage.get("groundingToolCount"));
+    list?
+        .as_array()?
+        .iter()
+        .filter(|of| text(of, &["type"]).is_some_and(|name| name.eq_ignore_ascii_case(tool)))
+        .fold(None, |sum, of| plus(sum, count(of, &["count"])))
+        .filter(|times| *times > 0)
 }
 
 /// Mistral's OCR: pages, no tokens.

@@ -202,6 +202,8 @@ wanted! {
     InteractionModel = "interaction.model",
     InteractionAgent = "interaction.agent",
     InteractionStatus = "interaction.status",
+    InteractionTier = "interaction.service_tier",
+    InteractionTierOfCloud = "interaction.serviceTier",
     Agent = "agent",
     Pages = "usage_info.pages_processed",
     ResultUsage = "result.message.usage",

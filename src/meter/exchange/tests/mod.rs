@@ -3,6 +3,7 @@ mod counted;
 mod dialects;
 mod ends;
 pub(in crate::meter) mod framings;
+mod google;
 mod live;
 mod odd;
 mod refusals;

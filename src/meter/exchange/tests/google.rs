@@ -1,0 +1,141 @@
+//! Interactions and decisions, at both of Google's APIs.
+
+use serde_json::Value;
+
+use super::shapes::{case, streamed};
+use super::*;
+use crate::meter::usage::Cached;
+
+const GEMINI: &str = "generativelanguage.googleapis.com";
+const VERTEX: &str = "us-central1-aiplatform.googleapis.com";
+const OF_VERTEX: &str = "/v1beta1/projects/p/locations/us-central1/interactions";
+
+/// 100 000 in, 20 000 of them cached, and 3 000 more by tools; 1 500 out, 500 of them thought.
+const USAGE: &str = r#"{"total_input_tokens":100000,"total_cached_tokens":20000,"total_tool_use_tokens":3000,"total_output_tokens":1000,"total_thought_tokens":500,"total_tokens":104500,"input_tokens_by_modality":[{"modality":"audio","tokens":90000},{"modality":"text","tokens":10000}],"cached_tokens_by_modality":[{"modality":"audio","tokens":15000},{"modality":"text","tokens":5000}],"tool_use_tokens_by_modality":[{"modality":"image","tokens":1000},{"modality":"text","tokens":2000}],"output_tokens_by_modality":[{"modality":"text","tokens":1000}],"grounding_tool_count":[{"type":"google_search","count":3}]}"#;
+
+/// As Google Cloud writes it.
+fn of_cloud(text: &str) -> String {
+    let name = |key: &str| {
+        let mut parts = key.split('_');
+        let first = parts.next().unwrap_or_default().to_owned();
+        parts.fold(first, |said, part| said + &part[..1].to_ascii_uppercase() + &part[1..])
+    };
+    fn renamed(value: Value, name: &impl Fn(&str) -> String) -> Value {
+        match value {
+            Value::Object(map) => {
+                map.into_iter().map(|(key, of)| (name(&key), renamed(of, name))).collect()
+            }
+            Value::Array(all) => all.into_iter().map(|of| renamed(of, name)).collect(),
+            plain @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => plain,
+        }
+    }
+    renamed(serde_json::from_str(text).unwrap(), &name).to_string()
+}
+
+fn completed(usage: &str) -> String {
+    format!(
+        r#"{{"id":"v1_a","object":"interaction","status":"completed","model":"gemini-2.5-flash","service_tier":"priority","usage":{usage}}}"#
+    )
+}
+
+#[test]
+fn an_interaction_costs_what_the_same_content_costs() {
+    let generated = r#"{"candidates":[{"finishReason":"STOP","groundingMetadata":{"webSearchQueries":["a","b","c"]}}],"modelVersion":"gemini-2.5-flash","usageMetadata":{"promptTokenCount":100000,"cachedContentTokenCount":20000,"toolUsePromptTokenCount":3000,"candidatesTokenCount":1000,"thoughtsTokenCount":500,"totalTokenCount":104500,"serviceTier":"priority","promptTokensDetails":[{"modality":"AUDIO","tokenCount":90000},{"modality":"TEXT","tokenCount":10000}],"cacheTokensDetails":[{"modality":"AUDIO","tokenCount":15000},{"modality":"TEXT","tokenCount":5000}],"toolUsePromptTokensDetails":[{"modality":"IMAGE","tokenCount":1000},{"modality":"TEXT","tokenCount":2000}],"candidatesTokensDetails":[{"modality":"TEXT","tokenCount":1000}]}}"#;
+    let content = case(GEMINI, "/v1beta/models/gemini-2.5-flash:generateContent", generated).row();
+    let whole = completed(USAGE);
+    let events = [
+        r#"{"event_type":"interaction.created","interaction":{"id":"v1_a","status":"in_progress"}}"#
+            .to_owned(),
+        format!(r#"{{"event_type":"interaction.completed","interaction":{whole}}}"#),
+    ];
+    let stream = streamed(GEMINI, "/v1beta/interactions", &[&events[0], &events[1]]).row();
+    let last_of_cloud = of_cloud(&events[1]);
+    for row in [content, case(GEMINI, "/v1beta/interactions", &whole).row(), stream] {
+        assert_eq!((row.billable, row.usage), (true, UsageState::Reported));
+        assert_eq!(row.tier.as_deref(), Some("priority"), "{row:?}");
+        assert_eq!(row.tokens, tokens(), "{row:?}");
+        assert_eq!(row.detail.cached, Cached { audio: Some(15_000), image: None });
+        // Up to 2.5 it is the answer that is billed, not the query.
+        assert_eq!(row.web_searches, Some(1));
+        // 0.54 for text and images, 1.80 for audio, 0.054 and 0.18 out of the cache, 4.50 for output,
+        // and 3.5 cents.
+        let cost = 7_000 * 540 + 75_000 * 1_800 + 1_000 * 540 + 5_000 * 54 + 15_000 * 180;
+        assert_eq!(row.cost_nanousd, Some(cost + 1_500 * 4_500 + 35_000_000), "{row:?}");
+    }
+    // At Vertex under both sets of names.
+    for body in [whole.clone(), of_cloud(&whole)] {
+        let row = case(VERTEX, OF_VERTEX, &body).row();
+        assert_eq!((row.provider.as_str(), row.billable), ("vertex", true), "{body}");
+        assert_eq!(row.surface.as_deref(), Some("gemini.interactions"));
+        assert_eq!((row.tokens, row.tier.as_deref()), (tokens(), Some("priority")), "{body}");
+        assert_eq!(row.web_searches, Some(1), "{body}");
+    }
+    let row = streamed(VERTEX, OF_VERTEX, &[&last_of_cloud]).row();
+    assert_eq!((row.tokens, row.tier.as_deref()), (tokens(), Some("priority")));
+    let read = Case {
+        method: "GET",
+        target: "/v1beta1/projects/p/locations/us-central1/interactions/v1_a",
+        request: Vec::new(),
+        ..case(VERTEX, "", &whole)
+    };
+    assert!(read.row().billable, "whether it was told before is the ledger's to know");
+}
+
+fn tokens() -> Tokens {
+    Tokens {
+        input: Some(83_000),
+        cache_read: Some(20_000),
+        output: Some(1_500),
+        reasoning: Some(500),
+        audio_input: Some(75_000),
+        image_input: Some(1_000),
+        ..Tokens::default()
+    }
+}
+
+#[test]
+fn images_that_an_interaction_makes_cost_what_images_do() {
+    let answer = r#"{"id":"v1_a","status":"completed","model":"gemini-3-pro-image-preview","usage":{"total_input_tokens":1000,"total_output_tokens":1120,"output_tokens_by_modality":[{"modality":"image","tokens":1120}]}}"#;
+    let row = case(GEMINI, "/v1beta/interactions", answer).row();
+    assert_eq!(row.tokens.image_output, Some(1120));
+    // 2 and 120 dollars per million.
+    assert_eq!(row.cost_nanousd, Some(2_000_000 + 134_400_000), "{row:?}");
+}
+
+#[test]
+fn what_grounds_an_interaction_is_counted() {
+    let told = |model: &str, tools: &str| {
+        let usage = r#""total_input_tokens":100,"total_output_tokens":10"#;
+        let answer = format!(
+            r#"{{"id":"v1_a","status":"completed","model":"{model}","usage":{{{usage},"grounding_tool_count":[{tools}]}}}}"#
+        );
+        case(GEMINI, "/v1beta/interactions", &answer).row()
+    };
+    let search = r#"{"type":"google_search","count":4}"#;
+    let row = told("gemini-3.5-flash", search);
+    // 1.50 and 9 dollars per million, 1.4 cents a search.
+    assert_eq!(
+        (row.web_searches, row.cost_nanousd),
+        (Some(4), Some(150_000 + 90_000 + 56_000_000))
+    );
+    assert_eq!(told("models/gemini-2.5-flash", search).web_searches, Some(1));
+    let others = r#"{"type":"google_maps","count":2},{"type":"retrieval","count":3},{"type":"new"},{"type":"google_search","count":0}"#;
+    let row = told("gemini-3.5-flash", others);
+    let counts: Vec<_> = row.detail.counts.iter().map(|(name, n)| (name.as_str(), *n)).collect();
+    assert_eq!(counts, [("map_searches", 2), ("retrievals", 3)]);
+    assert_eq!((row.web_searches, row.cost_estimated), (None, true));
+    assert!(row.cost_reason.is_some_and(|why| why.contains("no price for map searches")));
+}
+
+#[test]
+fn decisions_are_told_like_interactions() {
+    let answer = r#"{"answers":{},"usage":{"total_input_tokens":1000,"total_output_tokens":10,"total_tokens":1010}}"#;
+    let decision = Case {
+        request: br#"{"model":"models/gemini-3.5-flash","questions":{}}"#.to_vec(),
+        ..case(GEMINI, "/v1beta/decisions", answer)
+    };
+    let row = decision.row();
+    assert_eq!((row.billable, row.usage), (true, UsageState::Reported));
+    assert_eq!((row.tokens.input, row.tokens.output), (Some(1000), Some(10)));
+    assert_eq!(row.cost_nanousd, Some(1_500_000 + 90_000), "{row:?}");
+}

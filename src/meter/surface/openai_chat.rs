@@ -1,5 +1,5 @@
 //! OpenAI Chat Completions and what speaks like it: legacy completions, embeddings, xAI, Groq,
-//! Mistral, DeepSeek, OpenRouter, Together, Fireworks, Perplexity, Cerebras, Gemini's copy.
+//! Mistral, DeepSeek, OpenRouter, Together, Fireworks, Perplexity, Cerebras, Moonshot, Gemini's copy.
 
 use serde_json::Value;
 
@@ -42,16 +42,18 @@ impl Reader for Chat {
         keep(&mut self.model, found.text(Field::Model));
         keep(&mut self.id, found.text(Field::Id).or_else(|| found.text(Field::GroqId)));
         keep(&mut self.tier, found.text(Field::ServiceTier));
-        // Not keyed on `choices == []`: other chunks have that too. Groq says the same twice.
-        let usage = [Field::Usage, Field::GroqUsage].map(|f| found.field(f));
+        // Not keyed on `choices == []`: other chunks have that too. Groq says the same twice, and
+        // Moonshot in the choice, and beside it once more if it is asked to.
+        let usage = [Field::Usage, Field::GroqUsage, Field::ChoiceUsage].map(|f| found.field(f));
         if let Some(usage) = usage.into_iter().flatten().find(|usage| usage.is_object()) {
             self.usage = Some(usage.clone());
         }
-        if let Some(models) = found.field(Field::GroqModels) {
+        let either = |plain, streamed| found.field(plain).or_else(|| found.field(streamed));
+        if let Some(models) = either(Field::GroqModels, Field::GroqStreamModels) {
             self.models = Some(models.clone());
         }
         self.copilot_cost = copilot_cost(found).or(self.copilot_cost);
-        if let Some(error) = found.field(Field::Error) {
+        if let Some(error) = either(Field::Error, Field::GroqError) {
             self.error = Some(in_stream(error));
         }
         self.finished |= found.field(Field::ChoiceFinish).is_some();

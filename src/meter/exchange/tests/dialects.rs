@@ -75,3 +75,51 @@ fn googles_thoughts_are_in_its_total_only() {
     };
     assert_eq!(counted(&batch.row()), [Some(9), Some(96), Some(93)]);
 }
+
+#[test]
+fn moonshot_tells_its_usage_in_the_choice() {
+    let chunk = |choice: &str, beside: &str| {
+        format!(
+            r#"{{"id":"m","object":"chat.completion.chunk","model":"kimi-k2.6","choices":[{choice}]{beside}}}"#
+        )
+    };
+    let usage = r#""usage":{"prompt_tokens":1900,"completion_tokens":130,"total_tokens":2030,"cached_tokens":900}"#;
+    let first = chunk(r#"{"index":0,"delta":{"content":"hi"},"finish_reason":null}"#, "");
+    let last = chunk(&format!(r#"{{"index":0,"delta":{{}},"finish_reason":"stop",{usage}}}"#), "");
+    let again = chunk("", &format!(",{usage}"));
+    let told = |events: &[&str]| streamed("api.moonshot.ai", "/v1/chat/completions", events).row();
+    for row in [told(&[&first, &last, "[DONE]"]), told(&[&first, &last, &again, "[DONE]"])] {
+        let expected = Tokens {
+            input: Some(1000),
+            cache_read: Some(900),
+            output: Some(130),
+            ..Tokens::default()
+        };
+        assert_eq!((row.tokens, row.usage), (expected, UsageState::Reported), "{row:?}");
+        // 0.95, 0.16 and 4 dollars per million.
+        assert_eq!(row.cost_nanousd, Some(950_000 + 144_000 + 520_000));
+    }
+}
+
+#[test]
+fn groqs_streams_say_what_its_answers_say() {
+    let chat = "/openai/v1/chat/completions";
+    let models = r#""usage_breakdown":{"models":[{"model":"llama-3.3-70b-versatile","usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}},{"model":"openai/gpt-oss-120b","usage":{"prompt_tokens":500,"completion_tokens":50,"total_tokens":550}}]}"#;
+    let usage = r#""usage":{"prompt_tokens":1500,"completion_tokens":150,"total_tokens":1650}"#;
+    let named = r#""id":"c","model":"groq/compound","choices":[{"index":0,"delta":{},"finish_reason":"stop"}]"#;
+    let whole = format!(r#"{{"object":"chat.completion",{named},{usage},{models}}}"#);
+    let last = format!(
+        r#"{{"object":"chat.completion.chunk",{named},"x_groq":{{"id":"req_1",{usage},{models}}}}}"#
+    );
+    let whole = case("api.groq.com", chat, &whole).row();
+    let stream = streamed("api.groq.com", chat, &[&last, "[DONE]"]).row();
+    assert_eq!((stream.tokens, &stream.detail.parts), (whole.tokens, &whole.detail.parts));
+    assert_eq!(stream.detail.parts.len(), 2);
+    // 0.59 and 0.79 dollars per million, 0.15 and 0.60 of the other.
+    let cost = 590_000 + 79_000 + 75_000 + 30_000;
+    assert_eq!((whole.cost_nanousd, stream.cost_nanousd), (Some(cost), Some(cost)), "{stream:?}");
+
+    let failed = r#"{"id":"c","object":"chat.completion.chunk","model":"llama-3.3-70b-versatile","choices":[],"x_groq":{"id":"req_1","error":"over capacity"}}"#;
+    let row = streamed("api.groq.com", chat, &[failed]).row();
+    assert_eq!(row.error_class.as_deref(), Some("in_stream"), "{row:?}");
+}

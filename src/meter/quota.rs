@@ -132,6 +132,16 @@ pub fn from_buckets(buckets: &Value) -> Vec<Window> {
     buckets.as_array().into_iter().flatten().take(MAX_WINDOWS).filter_map(read).collect()
 }
 
+/// Code Assist's `remainingCredits`: of those that are bought with Google One.
+#[must_use]
+pub fn from_credits(credits: &Value) -> Option<Window> {
+    let ours = |credit: &&Value| credit.get("creditType").is_some_and(|t| t == "GOOGLE_ONE_AI");
+    let amount = |credit: &Value| credit.get("creditAmount")?.as_str()?.parse::<u64>().ok();
+    let left = credits.as_array()?.iter().take(MAX_WINDOWS).filter(ours).filter_map(amount);
+    let left = left.reduce(u64::saturating_add)?.to_string();
+    Some(Window { name: "credits".to_owned(), status: Some(left), ..Window::default() })
+}
+
 /// `5h-utilization: 0.42`, `7d-reset: 1764072000`, `status: allowed`, `overage-disabled-reason: …`.
 fn anthropic(windows: &mut Vec<Window>, rest: &str, value: &str) {
     let (name, what) = rest.rsplit_once('-').unwrap_or(("unified", rest));
@@ -382,6 +392,28 @@ mod tests {
                 "{value}"
             );
             assert_eq!(seen(&[("x-codex-primary-used-percent", value)]), [], "{value}");
+        }
+    }
+
+    #[test]
+    fn credits_that_were_bought_with_google_one() {
+        let left =
+            |credits: Value| from_credits(&credits).map(|window| (window.name, window.status));
+        let of = |kind: &str, amount: &str| serde_json::json!({"creditType": kind, "creditAmount": amount});
+        assert_eq!(
+            left(serde_json::json!([
+                of("GOOGLE_ONE_AI", "40"),
+                of("OTHER", "9"),
+                of("GOOGLE_ONE_AI", "2")
+            ])),
+            Some(("credits".to_owned(), Some("42".to_owned())))
+        );
+        for nothing in [
+            serde_json::json!([]),
+            serde_json::json!([of("OTHER", "9"), of("GOOGLE_ONE_AI", "-1"), null, 3]),
+            serde_json::json!({"creditType": "GOOGLE_ONE_AI"}),
+        ] {
+            assert_eq!(left(nothing), None);
         }
     }
 }

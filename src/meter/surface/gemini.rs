@@ -6,6 +6,7 @@ use super::count::{count, minus, plus, text};
 use super::error::in_stream;
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
+use crate::meter::quota::{self, Window};
 use crate::meter::usage::{Cached, Tokens, Usage};
 
 /// Every chunk has running totals: the last one wins as a whole.
@@ -22,6 +23,8 @@ pub(super) struct Gemini {
     live: bool,
     /// Searches that grounded the answer.
     searches: Option<u64>,
+    /// What Code Assist says is left of credits that were bought.
+    credits: Option<Window>,
     error: Option<&'static str>,
 }
 
@@ -75,6 +78,8 @@ impl Reader for Gemini {
             .map(|queries| queries.len() as u64)
             .max();
         self.searches = queries.filter(|n| *n > 0).max(self.searches);
+        let credits = found.field(Field::RemainingCredits).and_then(quota::from_credits);
+        self.credits = credits.or_else(|| self.credits.take());
         if let Some(error) = found.field(Field::Error) {
             self.error = Some(in_stream(error));
         }
@@ -98,6 +103,7 @@ impl Reader for Gemini {
             },
             error: self.error,
             over: self.settled,
+            quota: self.credits.iter().cloned().collect(),
             ..Reading::default()
         }
     }

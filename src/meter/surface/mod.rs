@@ -185,6 +185,7 @@ wanted! {
     WrappedFinish = "response.candidates[].finishReason",
     WrappedBlocked = "response.promptFeedback.blockReason",
     TraceId = "traceId",
+    RemainingCredits = "remainingCredits",
     RequestId = "request_id",
     RateLimits = "rate_limits",
     PlanType = "plan_type",

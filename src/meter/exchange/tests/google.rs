@@ -1,4 +1,4 @@
-//! Interactions and decisions, at both of Google's APIs.
+//! Interactions and decisions, at both of Google's APIs, and Code Assist by its other names.
 
 use serde_json::Value;
 
@@ -138,4 +138,15 @@ fn decisions_are_told_like_interactions() {
     assert_eq!((row.billable, row.usage), (true, UsageState::Reported));
     assert_eq!((row.tokens.input, row.tokens.output), (Some(1000), Some(10)));
     assert_eq!(row.cost_nanousd, Some(1_500_000 + 90_000), "{row:?}");
+}
+
+#[test]
+fn antigravitys_host_is_code_assists() {
+    let last = r#"{"response":{"candidates":[{"finishReason":"STOP"}],"modelVersion":"gemini-2.5-pro","usageMetadata":{"promptTokenCount":8,"candidatesTokenCount":3,"totalTokenCount":11}},"traceId":"t","consumedCredits":[{"creditType":"GOOGLE_ONE_AI","creditAmount":"7"}],"remainingCredits":[{"creditType":"GOOGLE_ONE_AI","creditAmount":"93"}]}"#;
+    let target = "/v1internal:streamGenerateContent?alt=sse";
+    let row = streamed("daily-cloudcode-pa.sandbox.googleapis.com", target, &[last]).row();
+    assert_eq!((row.provider.as_str(), row.billing), ("google", Billing::Subscription));
+    assert_eq!((row.tokens.input, row.tokens.output), (Some(8), Some(3)));
+    let left: Vec<_> = row.quota.iter().map(|w| (w.name.as_str(), w.status.as_deref())).collect();
+    assert_eq!(left, [("credits", Some("93"))]);
 }

@@ -189,6 +189,11 @@ impl Home {
     pub fn instance_file(&self) -> PathBuf {
         self.run_dir().join("daemon.instance")
     }
+    /// The root's program, where it takes a copy to start it after its file is gone.
+    #[must_use]
+    pub fn program_copy(&self) -> PathBuf {
+        self.run_dir().join("halton-meter")
+    }
     /// Pid and lock of a process: `edge`, `daemon`, `watchdog`, `root`.
     #[must_use]
     pub fn pid_file(&self, process: &str) -> PathBuf {

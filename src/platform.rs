@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::home::Home;
+use crate::home::{Home, own_program};
 use crate::setup::{Step, StepError};
 use crate::trust_store::TrustStore;
 
@@ -317,6 +317,21 @@ pub fn activated_socket() -> io::Result<Option<TcpListener>> {
     return crate::macos::activate::socket();
     #[cfg(not(target_os = "macos"))]
     Ok(None)
+}
+
+/// What starts the program that this process runs, also when its file is gone or is another one:
+/// the kernel's own link to it, or the copy that [`keep_program`] made.
+#[must_use]
+pub fn running_program(copy: &Path) -> PathBuf {
+    if is_macos() { copy.to_owned() } else { "/proc/self/exe".into() }
+}
+
+/// Makes that copy, where there is no other way.
+///
+/// # Errors
+/// When it can't be written.
+pub fn keep_program(copy: &Path) -> io::Result<()> {
+    if is_macos() { crate::macos::image::keep(&own_program()?, copy) } else { Ok(()) }
 }
 
 /// A process and the descriptor by which it holds a socket.

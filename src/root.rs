@@ -6,16 +6,19 @@
 mod alive;
 mod launcher;
 mod port;
+mod starts;
 mod upgrade;
 mod ward;
 
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use signal_hook::iterator::Signals;
 use slog::Logger;
+use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 pub use upgrade::FORMAT;
@@ -25,11 +28,13 @@ use port::Port;
 
 use crate::actors::process::{Asker, ProcessActor, ProcessSpec, Question};
 use crate::config::Loaded;
-use crate::home::{self, Home, PidLock};
+use crate::home::{Home, PidLock};
 use crate::inherit;
 use crate::platform;
 use crate::supervisor::journal::Note;
-use crate::supervisor::{self, Backoff, ChildSpec, Journal, Lanes, Slot, Supervisor, TreeSpec};
+use crate::supervisor::{
+    self, Backoff, ChildSpec, Journal, JournalEntry, Lanes, Slot, Supervisor, TreeSpec,
+};
 
 /// What the process is started with.
 #[derive(Debug)]
@@ -148,8 +153,7 @@ async fn run(
     upgraded: bool,
 ) -> u8 {
     let RootOptions { home, log, foreground, edge_only, .. } = opts;
-    let exe = home::own_program();
-    let launcher = Arc::new(Launcher { exe, home: home.clone(), foreground });
+    let launcher = Arc::new(Launcher::new(&home, foreground, &log));
     let journal = Journal::open(&home.journal_file(), "root");
     if upgraded {
         journal.append(Note::new("upgraded"));
@@ -170,8 +174,11 @@ async fn run(
             .start_deadline(Duration::from_secs(20))
             .shutdown(DRAINED)
     };
+    let attended = (Arc::clone(&launcher), Arc::clone(&port), home.edge_socket(), log.clone());
+    actix_rt::spawn(attend(journal.listen(), attended));
     let edge = process("edge", Some(Arc::clone(&port)), alive::edge(&home));
     let edge = supervisor::start(tree(&log, &journal).child(edge.backoff(backoff(20, 2_000))));
+    keep_program(&home, &log);
     let start_metering = || {
         let daemon = process("daemon", None, alive::by_file(&home, "daemon"));
         let watchdog = process("watchdog", None, alive::by_file(&home, "watchdog"));
@@ -225,8 +232,55 @@ async fn run(
         tree.shutdown().await;
     }
     edge.shutdown().await;
+    // The next root makes its own.
+    let _ = std::fs::remove_file(home.program_copy());
     journal.flush(Duration::from_secs(1));
     code
+}
+
+/// Sees to it that nobody waits for an edge that doesn't come.
+async fn attend(
+    mut journal: broadcast::Receiver<JournalEntry>,
+    (launcher, port, edge_socket, log): (Arc<Launcher>, Arc<Port>, PathBuf, Logger),
+) {
+    loop {
+        let event = match journal.recv().await {
+            Ok(entry) if entry.child.as_deref() == Some("edge") => entry.event,
+            Ok(_) | Err(RecvError::Lagged(_)) => continue,
+            Err(RecvError::Closed) => return,
+        };
+        let hopeless = {
+            let mut starts = launcher.starts();
+            starts.heard(&event);
+            starts.hopeless()
+        };
+        let done = match event.as_str() {
+            "ready" => port.keep(&edge_socket),
+            "exited" if hopeless => {
+                slog::error!(log, "no edge can be started: connections are refused meanwhile");
+                port.turn_away()
+            }
+            _ => Ok(()),
+        };
+        if let Err(e) = done {
+            slog::error!(log, "the port is not as it should be"; "after" => event, "error" => %e);
+        }
+    }
+}
+
+/// On a thread of its own: it may take a slow disk's time.
+fn keep_program(home: &Home, log: &Logger) {
+    let (copy, thread_log) = (home.program_copy(), log.clone());
+    let thread = std::thread::Builder::new().name("copy".to_owned());
+    let started = thread.spawn(move || {
+        if let Err(e) = platform::keep_program(&copy) {
+            slog::warn!(thread_log, "no copy of our program, should its file go away";
+                "error" => %e);
+        }
+    });
+    if let Err(e) = started {
+        slog::warn!(log, "no copy of our program, should its file go away"; "error" => %e);
+    }
 }
 
 /// A tree that never gives up: there is nobody above us who would do better by starting anew.

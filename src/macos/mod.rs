@@ -3,6 +3,7 @@
 pub mod activate;
 pub mod agents;
 pub mod environ;
+pub mod image;
 pub mod launchctl;
 pub mod launchd;
 pub mod libproc;

@@ -23,6 +23,9 @@ struct State {
     format: u32,
     listener: Option<Number>,
     lock: Number,
+    /// Images of before don't tell.
+    #[serde(default)]
+    shared: bool,
 }
 
 /// Replaces the image, unless another order comes meanwhile; returns why that was not done.
@@ -48,7 +51,8 @@ pub(super) async fn run(
     let error = (|| {
         let mut file = inherit::state_file(&home.run_dir())?;
         let lock = inherit::leave(lock, true)?;
-        let state = State { format: FORMAT, listener: port.leave(true)?, lock };
+        let shared = port.is_shared();
+        let state = State { format: FORMAT, listener: port.leave(true)?, lock, shared };
         let content = serde_json::to_vec(&state)?;
         let (arguments, told) = (std::env::args_os().skip(1), || !orders.is_empty());
         Err::<(), _>(inherit::replace(&program, arguments, &mut file, &content, told))
@@ -64,7 +68,7 @@ pub(super) fn received(port: &Port) -> io::Result<Option<PidLock>> {
     let state: State = serde_json::from_slice(&content)?;
     let lock = PidLock::inherited(inherit::take(state.lock)?);
     if let Some(listener) = state.listener {
-        port.resume(TcpListener::from(inherit::take(listener)?));
+        port.resume(TcpListener::from(inherit::take(listener)?), state.shared);
     }
     Ok(Some(lock))
 }

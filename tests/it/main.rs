@@ -39,6 +39,7 @@ mod ledger_faults;
 mod macos_tools;
 mod origin_itself;
 mod plain;
+mod program_gone;
 mod projects;
 mod recompute;
 mod rest;

@@ -90,7 +90,12 @@ impl Stand {
 
     /// `halton-meter ARGS`, ready to be changed further.
     pub fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(binary());
+        self.command_of(&binary(), args)
+    }
+
+    /// The same of our program at another place.
+    pub fn command_of(&self, program: &Path, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         clean(&mut command, self.dir.path());
         command.env(halton_meter::home::HOME_VAR, self.home.path());
         // Never this machine's own.

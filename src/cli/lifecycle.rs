@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{self, Health, Tree};
+use super::no_edge::{self, Signs, Why};
 use super::{Context, Exit, Failure, env, say, services, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
 use crate::platform::Service;
@@ -199,10 +200,8 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
     if tree.edge_answer.is_none() {
         return Ready::NoEdge(if tree.edge.is_some() {
             "the edge does not answer".to_owned()
-        } else if port_answers(ctx) {
-            taken(ctx)
         } else {
-            "the edge did not come up".to_owned()
+            no_edge(ctx, tree.root)
         });
     }
     if let Err(e) = ctx.home.holds_sockets() {
@@ -304,6 +303,24 @@ fn spawn_root(ctx: &Context) -> std::io::Result<()> {
 
 fn port_answers(ctx: &Context) -> bool {
     std::net::TcpStream::connect_timeout(&ctx.loaded.config.edge.addr(), ASK).is_ok()
+}
+
+/// Why no edge is there, and what next.
+fn no_edge(ctx: &Context, root: Option<u32>) -> String {
+    let services = services::installed(ctx);
+    let listener = crate::platform::listener_on(ctx.loaded.config.edge.addr());
+    let last_exit = root.and_then(|_| no_edge::last_exit(&ctx.home));
+    let signs = Signs {
+        holder: port_answers(ctx).then(|| listener.as_deref().unwrap_or("another program")),
+        root,
+        manager: services.as_ref().map(|services| services.name()),
+        last_exit: last_exit.as_deref(),
+    };
+    match signs.why() {
+        Why::Taken => taken(ctx),
+        Why::DoesNotStart => format!("{}; {}", signs.does_not_start(), no_edge::NEXT),
+        Why::NotRunning => "the edge did not come up".to_owned(),
+    }
 }
 
 fn taken(ctx: &Context) -> String {

@@ -17,6 +17,7 @@ mod init;
 mod lifecycle;
 mod live;
 mod manual;
+mod no_edge;
 mod output;
 mod pricing;
 mod processes;

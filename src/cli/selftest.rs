@@ -89,6 +89,12 @@ fn edge(ctx: &Context, tree: &Tree, begun: Instant) -> Check {
             Some(format!("end process {pid}: another edge takes its place")),
         ),
         (None, None) => match crate::platform::listener_on(addr) {
+            // The root holds the port over the lives of the edge.
+            Some(who) if tree.root.is_some_and(|root| who.ends_with(&format!(", pid {root}"))) => (
+                Level::Broken,
+                "the edge does not start".to_owned(),
+                Some("`halton-meter doctor` says why".to_owned()),
+            ),
             Some(who) => (
                 Level::Broken,
                 format!("{addr} is held by another program ({who})"),

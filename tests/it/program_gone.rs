@@ -111,7 +111,7 @@ fn a_service_s_root_goes_on_without_the_file_on_macos() {
 
 /// A root that is out of descriptors, as an example of what keeps any edge from being started.
 #[test]
-fn without_any_edge_nobody_waits() {
+fn without_any_edge_nobody_waits_and_the_cause_is_told() {
     if !can_limit() {
         return;
     }
@@ -131,6 +131,17 @@ fn without_any_edge_nobody_waits() {
         TcpStream::connect(stand.edge).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
     });
 
+    let said = |args: &[&str]| {
+        let output = stand.halton(args);
+        assert_ne!(output.status.code(), Some(0), "{args:?} {}", show(&output));
+        show(&output)
+    };
+    for args in [&["doctor"][..], &["start"]] {
+        let text = said(args);
+        assert!(text.contains("the edge does not start: Too many open files"), "{text}");
+        assert!(text.contains("`halton-meter upgrade`"), "{text}");
+        assert!(!text.contains("another program"), "{text}");
+    }
     let command = Program::new(["sh", "-c", "echo proxy=$HTTPS_PROXY"]);
     assert_eq!(stand.run(&command).stdout, b"proxy=\n", "it goes its own way");
 

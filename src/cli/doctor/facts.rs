@@ -124,6 +124,8 @@ pub struct Facts {
     pub edge_elsewhere: Option<SocketAddr>,
     /// Who listens there, if it is not our edge.
     pub edge_port_holder: Option<String>,
+    /// How the root's latest edge ended, if none served since.
+    pub edge_last_exit: Option<String>,
     /// The same for the admin API's, if it is not our daemon.
     pub api_port_holder: Option<String>,
     pub keeper: Option<Keeper>,

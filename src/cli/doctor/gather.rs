@@ -15,7 +15,7 @@ use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 use tokio::time::timeout;
 
 use super::super::client::{self, Health, Tree};
-use super::super::{Context, bodies, env, selftest, unused};
+use super::super::{Context, bodies, env, no_edge, selftest, unused};
 use super::facts::{Ca, Facts, Ledger, Process, ProxyVariable, Says};
 use crate::config::UpstreamProxy;
 use crate::handover::channel::EdgeChannel;
@@ -58,6 +58,9 @@ pub fn gather(ctx: &Context) -> Facts {
         edge_answers,
         edge_elsewhere: tree.edge_elsewhere(ctx),
         edge_port_holder: holder(edge_addr, tree.edge),
+        edge_last_exit: (tree.root.is_some() && tree.edge.is_none())
+            .then(|| no_edge::last_exit(&ctx.home))
+            .flatten(),
         api_port_holder: other_than(config.daemon.api_addr(), tree.daemon),
         keeper: machine::keeper(ctx),
         upstream: machine::upstream(ctx, &tree, &system_proxies),

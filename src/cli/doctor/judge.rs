@@ -5,6 +5,7 @@ mod machine;
 use std::path::PathBuf;
 
 use super::super::lifecycle::move_edge;
+use super::super::no_edge::{self, Signs, Why};
 use super::facts::{Facts, Process, ProxyVariable, Says};
 use crate::selftest::Level;
 
@@ -143,8 +144,8 @@ fn edge(f: &Facts) -> Vec<Finding> {
         );
         return vec![up(f, Finding::broken("edge", what), None)];
     }
-    vec![match (f.edge.pid, f.edge_answers, &f.edge_port_holder) {
-        (Some(pid), true, _) => {
+    vec![match (f.edge.pid, f.edge_answers) {
+        (Some(pid), true) => {
             let verdict = f.verdict.as_deref().unwrap_or("unknown");
             let what = format!("pid {pid} answers on {addr}; for it the daemon is {verdict}");
             if verdict == "healthy" || f.says != Says::Ok {
@@ -154,28 +155,54 @@ fn edge(f: &Facts) -> Vec<Finding> {
                 Finding::degraded("edge", what).next(format!("{RESTART}, if it does not pass"))
             }
         }
-        (Some(pid), false, _) if f.edge.suspended => {
+        (Some(pid), false) if f.edge.suspended => {
             Finding { level: Level::Broken, ..suspended("edge", pid) }
         }
-        (Some(pid), false, _) => {
+        (Some(pid), false) => {
             let what = format!("pid {pid} does not answer on {addr}: requests hang");
             Finding::broken("edge", what).next(format!("kill {pid}; another edge takes its place"))
         }
-        (None, _, Some(who)) => {
+        (None, _) => no_edge(f),
+    }]
+}
+
+fn no_edge(f: &Facts) -> Finding {
+    let addr = f.edge_addr;
+    let signs = Signs {
+        holder: f.edge_port_holder.as_deref(),
+        root: f.root.pid,
+        manager: f.keeper.as_ref().filter(|k| k.installed).map(|k| k.name),
+        last_exit: f.edge_last_exit.as_deref(),
+    };
+    match (signs.why(), f.root) {
+        (Why::Taken, _) => {
+            let who = f.edge_port_holder.as_deref().unwrap_or("another program");
             let next = format!("end it, or set edge.port to a free port; then {START}");
             Finding::broken("edge", format!("{addr} is held by {who}")).next(next)
         }
-        (None, _, None) if f.untouched => Finding::degraded(
+        (Why::DoesNotStart, Process { pid: Some(root), suspended: true }) => {
+            let what = "nobody starts one: requests hang";
+            Finding::broken("edge", what).next(format!("kill -CONT {root}"))
+        }
+        (Why::DoesNotStart, Process { pid: Some(_), suspended: false }) => {
+            let what = format!("{}: requests fail", signs.does_not_start());
+            Finding::broken("edge", what).next(no_edge::NEXT)
+        }
+        (Why::DoesNotStart, Process { pid: None, .. }) => {
+            let what = format!("{}: requests hang", signs.does_not_start());
+            Finding::broken("edge", what).next(START).fix(Fix::Start)
+        }
+        (Why::NotRunning, _) if f.untouched => Finding::degraded(
             "edge",
             "never started: nothing runs, nothing is set up, requests go their own way, unmetered",
         )
         .next(format!("{START}, or `halton-meter run -- CMD` for one command"))
         .fix(Fix::Start),
-        (None, _, None) => {
+        (Why::NotRunning, _) => {
             let what = format!("not running: programs that point at {addr} can't connect");
             Finding::broken("edge", what).next(START).fix(Fix::Start)
         }
-    }]
+    }
 }
 
 fn daemon(f: &Facts) -> Vec<Finding> {

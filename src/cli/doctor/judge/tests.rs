@@ -23,6 +23,7 @@ fn fine() -> Facts {
         edge_answers: true,
         edge_elsewhere: None,
         edge_port_holder: None,
+        edge_last_exit: None,
         api_port_holder: None,
         keeper: Some(keeper()),
         upstream: Upstream::default(),
@@ -72,6 +73,21 @@ fn elsewhere(f: &mut Facts) {
     (f.edge_answers, f.edge_elsewhere) = (false, Some(([127, 0, 0, 1], 8080).into()));
 }
 
+fn does_not_start(f: &mut Facts, holder: &str) {
+    (f.edge.pid, f.edge_answers) = (None, false);
+    f.edge_port_holder = Some(holder.into());
+    f.edge_last_exit = Some("/bin/hm: gone".into());
+}
+
+#[test]
+fn our_own_root_is_no_other_program() {
+    let mut facts = fine();
+    does_not_start(&mut facts, "hm, pid 1");
+    let found = edge(&facts);
+    assert_eq!(found[0].what, "the edge does not start: /bin/hm: gone: requests fail");
+    assert_eq!(found[0].fix, None, "nothing is started by it");
+}
+
 fn proxy(port: u16, alive: bool) -> Vec<ProxyVariable> {
     let shown = format!("127.0.0.1:{port}");
     vec![ProxyVariable { name: "HTTPS_PROXY", shown, local_port: Some(port), alive }]
@@ -100,6 +116,12 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| (f.edge_answers, f.edge.suspended) = (false, true), "edge", Broken, "kill -CONT 2", None),
         (|f| { (f.edge.pid, f.edge_answers) = (None, false); f.edge_port_holder = Some("nginx, pid 9".into()); },
             "edge", Broken, "edge.port", None),
+        (|f| does_not_start(f, "hm, pid 1"), "edge", Broken, "halton-meter upgrade", None),
+        (|f| { does_not_start(f, "hm, pid 1"); f.edge_port_holder = None; },
+            "edge", Broken, "halton-meter upgrade", None),
+        (|f| { does_not_start(f, "hm, pid 1"); f.root.suspended = true; }, "edge", Broken, "kill -CONT 1", None),
+        (|f| { does_not_start(f, "systemd, pid 5"); f.root.pid = None; }, "edge", Broken, "start", start()),
+        (|f| does_not_start(f, "nginx, pid 9"), "edge", Broken, "edge.port", None),
         (elsewhere, "edge", Broken, "halton-meter init", None),
         (|f| { elsewhere(f); f.keeper = None; }, "edge", Broken, "edge stop`, then `halton-meter start", None),
         (|f| { elsewhere(f); f.proxies = proxy(8081, false); }, "environment", Broken, "halton-meter init", None),

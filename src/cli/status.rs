@@ -139,7 +139,7 @@ fn print(
         (State::Metering, _) => "METERING",
         (State::Stopped, _) => "STOPPED: requests pass, unmetered; `halton-meter start` resumes",
         (State::Passing, _) => "PASSING: requests go through, unmetered",
-        (State::Down, None) => "DOWN: nothing runs; `halton-meter start` starts it",
+        (State::Down, None) => down(tree),
         (State::Down, Some(_)) => "DOWN: nobody serves the configured port",
     };
     writeln!(out, "{headline}")?;
@@ -183,6 +183,22 @@ fn print(
         writeln!(out, "  config    {problem}")?;
     }
     Ok(())
+}
+
+/// What is there when no edge answers.
+fn down(tree: &Tree) -> &'static str {
+    match tree {
+        Tree { edge: Some(_), .. } => {
+            "DOWN: the edge does not answer: requests hang; `halton-meter doctor` says what next"
+        }
+        Tree { root: Some(_), .. } => {
+            "DOWN: no edge: requests fail; `halton-meter doctor` says what next"
+        }
+        Tree { daemon: None, watchdog: None, .. } => {
+            "DOWN: nothing runs; `halton-meter start` starts it"
+        }
+        Tree { .. } => "DOWN: no edge: requests fail; `halton-meter start` starts one",
+    }
 }
 
 /// Who is not metered, although everything runs.
@@ -231,5 +247,33 @@ pub fn reasons(health: &Health) -> Vec<String> {
             .filter_map(|r| r.as_str().map(str::to_owned))
             .collect(),
         Health::Foreign | Health::Silent | Health::Down => Vec::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_runs_only_when_nothing_does() {
+        let none = Tree {
+            root: None,
+            edge: None,
+            daemon: None,
+            watchdog: None,
+            edge_answer: None,
+            health: Health::Down,
+        };
+        let one = Some(1);
+        let said = |tree: Tree| down(&tree).to_owned();
+        assert!(said(none.clone()).contains("nothing runs"));
+        let frozen = said(Tree { edge: one, ..none.clone() });
+        assert!(frozen.contains("does not answer: requests hang") && frozen.contains("doctor"));
+        let root = said(Tree { root: one, ..none.clone() });
+        assert!(root.contains("no edge") && root.contains("doctor"), "{root}");
+        for left in [Tree { daemon: one, ..none.clone() }, Tree { watchdog: one, ..none }] {
+            let left = said(left);
+            assert!(left.contains("no edge") && left.contains("start"), "{left}");
+        }
     }
 }

@@ -136,6 +136,8 @@ fn without_any_edge_nobody_waits_and_the_cause_is_told() {
         assert_ne!(output.status.code(), Some(0), "{args:?} {}", show(&output));
         show(&output)
     };
+    let status = said(&["status"]);
+    assert!(status.contains("DOWN: no edge") && !status.contains("nothing runs"), "{status}");
     for args in [&["doctor"][..], &["start"]] {
         let text = said(args);
         assert!(text.contains("the edge does not start: Too many open files"), "{text}");

@@ -74,7 +74,8 @@ fn head(frame: &Frame, now: &ZonedDateTime, style: Style) -> Vec<String> {
     }];
     if frame.state == State::Down {
         out.push(
-            "nothing runs: these are the ledger's figures; `halton-meter start` starts it".into(),
+            "no edge answers: these are the ledger's figures; `halton-meter status` says more"
+                .into(),
         );
     }
     let gaps = gaps(&frame.coverage);

@@ -4,6 +4,7 @@
 //! what the target says first is still in the socket.
 
 mod names;
+mod past;
 
 use std::fs::File;
 use std::io;
@@ -15,9 +16,11 @@ use rustix::net::{RecvFlags, sockopt};
 use tokio::io::{AsyncWriteExt, Interest};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{Upstream, UpstreamProxy};
+use past::Way;
+pub use past::goes_past;
 
 /// Wait before the next address is tried beside the one under way (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -102,21 +105,56 @@ pub async fn dial(
     port: u16,
     deadline: Duration,
 ) -> Result<TcpStream, DialError> {
+    let end = Instant::now() + deadline;
     let attempt = async {
         if let Some(addr) = upstream.connect_override(host, port) {
             return TcpStream::connect(addr).await.map_err(DialError::Connect);
         }
         match upstream.proxy_for(host, port) {
-            Some(proxy) => through(proxy, host, port).await,
+            Some(proxy) => match reach(proxy, host, port, end).await? {
+                Way::Proxy(stream) => through(stream, proxy, host, port).await,
+                Way::Past(stream) => Ok(stream),
+            },
             None => direct(host, port).await,
         }
     };
-    within(deadline, host, attempt).await
+    within(end, host, attempt).await
 }
 
-/// Connects to the upstream proxy itself, for a request that is meant for it.
-pub async fn dial_proxy(proxy: &UpstreamProxy, deadline: Duration) -> Result<TcpStream, DialError> {
-    within(deadline, &proxy.host, to_proxy(proxy)).await
+/// Connects to the upstream proxy itself, for a request that is meant for it; `false`: past it, to the
+/// target.
+pub async fn dial_proxy(
+    proxy: &UpstreamProxy,
+    host: &str,
+    port: u16,
+    deadline: Duration,
+) -> Result<(TcpStream, bool), DialError> {
+    let end = Instant::now() + deadline;
+    let mut to_proxy = true;
+    let attempt = async {
+        match reach(proxy, host, port, end).await? {
+            Way::Proxy(stream) => Ok(stream),
+            Way::Past(stream) => {
+                to_proxy = false;
+                Ok(stream)
+            }
+        }
+    };
+    let stream = within(end, &proxy.host, attempt).await?;
+    Ok((stream, to_proxy))
+}
+
+async fn reach(
+    proxy: &UpstreamProxy,
+    host: &str,
+    port: u16,
+    end: Instant,
+) -> Result<Way, DialError> {
+    if proxy.from_system {
+        past::reach(proxy, host, port, end).await
+    } else {
+        to_proxy(proxy).await.map(Way::Proxy)
+    }
 }
 
 /// Where the end of a message head is: after the first empty line. Sans-IO.
@@ -170,11 +208,11 @@ pub fn take_now(stream: &TcpStream, mut count: usize) -> io::Result<()> {
 }
 
 async fn within(
-    deadline: Duration,
+    end: Instant,
     host: &str,
     attempt: impl Future<Output = Result<TcpStream, DialError>>,
 ) -> Result<TcpStream, DialError> {
-    let stream = timeout(deadline, attempt).await.map_err(|_| {
+    let stream = timeout_at(end, attempt).await.map_err(|_| {
         names::forget(host);
         DialError::Timeout
     })??;
@@ -272,8 +310,13 @@ async fn to_proxy(proxy: &UpstreamProxy) -> Result<TcpStream, DialError> {
     }
 }
 
-async fn through(proxy: &UpstreamProxy, host: &str, port: u16) -> Result<TcpStream, DialError> {
-    let mut stream = to_proxy(proxy).await?;
+/// Asks a proxy for the target.
+async fn through(
+    mut stream: TcpStream,
+    proxy: &UpstreamProxy,
+    host: &str,
+    port: u16,
+) -> Result<TcpStream, DialError> {
     let _ = stream.set_nodelay(true);
     stream.write_all(&connect_request(proxy, host, port)).await.map_err(DialError::Proxy)?;
     let head = read_head(&stream).await?;

@@ -133,6 +133,93 @@ async fn a_refusing_proxy_is_named_by_its_status_and_what_it_wants() {
     assert!(odd.contains("does not name"), "{odd}");
 }
 
+/// The proxy of another network: nobody is at its address.
+fn left_behind(gone: SocketAddr, from_system: bool) -> Upstream {
+    let mut config = upstream();
+    config.proxy = UpstreamProxy::parse(&format!("http://{gone}"));
+    config.proxy = config.proxy.map(|proxy| UpstreamProxy { from_system, ..proxy });
+    config
+}
+
+#[tokio::test]
+async fn a_systems_proxy_that_is_not_there_is_gone_past_and_a_chosen_one_is_not() {
+    let (there, target) = listener().await;
+    let (nobody, gone) = listener().await;
+    drop(nobody);
+    let config = left_behind(gone, true);
+    let proxy = config.proxy.clone().unwrap();
+    let host = target.ip().to_string();
+    for _ in 0..2 {
+        let (dialled, accepted) =
+            tokio::join!(dial(&config, &host, target.port(), SOON), there.accept());
+        assert_eq!(dialled.unwrap().peer_addr().unwrap(), target);
+        accepted.unwrap();
+        assert!(goes_past(&proxy));
+    }
+    let (forward, to_proxy) = dial_proxy(&proxy, &host, target.port(), SOON).await.unwrap();
+    assert_eq!((forward.peer_addr().unwrap(), to_proxy), (target, false));
+
+    // Neither way: the proxy's error, as ever.
+    drop((there, forward));
+    let error = dial(&config, &host, target.port(), SOON).await.unwrap_err();
+    assert!(matches!(error, DialError::Proxy(_)), "{error:?}");
+    // The proxy is there again, and the target is not: nothing is refused for what was before.
+    let back = TcpListener::bind(gone).await.unwrap();
+    let serve = async {
+        let (mut stream, _) = back.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        stream
+    };
+    let (dialled, _far) = tokio::join!(dial(&config, &host, target.port(), SOON), serve);
+    assert_eq!(dialled.unwrap().peer_addr().unwrap(), gone);
+    assert!(!goes_past(&proxy));
+
+    drop(back);
+    let (_there, target) = listener().await;
+    let chosen = left_behind(gone, false);
+    let error = dial(&chosen, &host, target.port(), SOON).await.unwrap_err();
+    assert!(matches!(error, DialError::Proxy(_)), "{error:?}");
+    assert_eq!(error.status(), 502);
+}
+
+#[tokio::test]
+async fn what_a_systems_proxy_says_is_not_gone_past() {
+    let (listener, addr) = listener().await;
+    let (_there, target) = self::listener().await;
+    let config = left_behind(addr, true);
+    let serve = async {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"HTTP/1.1 403 No\r\n\r\n").await.unwrap();
+        stream
+    };
+    let (dialled, _far) = tokio::join!(dial(&config, "127.0.0.1", target.port(), SOON), serve);
+    assert!(matches!(dialled, Err(DialError::ProxyStatus(403))));
+}
+
+#[tokio::test]
+async fn a_silent_proxy_is_waited_for_beside_the_target() {
+    let never = std::future::pending::<Result<TcpStream, DialError>>;
+    let (_there, addr) = listener().await;
+    let connect = async || TcpStream::connect(addr).await.map_err(DialError::Connect);
+    let late = async || {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        connect().await
+    };
+    let refused = async || Err(DialError::Connect(io::ErrorKind::ConnectionRefused.into()));
+    let soon = Duration::from_millis(10);
+    let end = || Instant::now() + Duration::from_millis(500);
+    assert!(matches!(
+        past::either(never(), connect(), soon, end(), |_| true).await,
+        Ok((_, false))
+    ));
+    assert!(
+        matches!(past::either(late(), refused(), soon, end(), |_| true).await, Ok((_, true))),
+        "slow, and there"
+    );
+    let both = past::either(never(), never(), soon, end(), |_| true).await;
+    assert!(matches!(both, Err((DialError::Timeout, Some(DialError::Timeout)))), "{both:?}");
+}
+
 #[test]
 fn head_end_in_every_split() {
     let text = b"HTTP/1.1 200 OK\r\nA: b\r\n\r\nrest";

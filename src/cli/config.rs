@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use clap::Subcommand;
@@ -92,6 +93,7 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
         Failure::new(Exit::CONFIG, format!("{} has a form that we don't change", path.display()))
             .hint(format!("set {name} there by hand"))
     })?;
+    let after = by_hand(name, after);
     write_kept(&path, after.as_bytes())?;
     let read = config::load(&path, &[]);
     let origin = read.values.iter().find(|(known, ..)| known.name == name).map(|(.., o)| o);
@@ -100,6 +102,17 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
         return Ok(Exit::OK);
     }
     tell(ctx, name, &value, out)
+}
+
+/// A proxy that is set by hand is the system's no longer.
+fn by_hand(name: &str, text: String) -> String {
+    let from = "upstream.proxy_from";
+    let read = config::load_from(Some((Path::new(""), &text)), |_| None, &[]);
+    let said = |(key, value, _): &(&Key, Value, Origin)| {
+        key.name == from && *value == Value::Text(config::FROM_SYSTEM.to_owned())
+    };
+    let stale = name == "upstream.proxy" && read.values.iter().any(said);
+    stale.then(|| config::with_value(&text, from, "\"\"")).flatten().unwrap_or(text)
 }
 
 /// Lets the running processes read it again.

@@ -172,13 +172,18 @@ impl ConfigFile {
 
     /// A proxy that the user has becomes our upstream: services would know nothing of it.
     fn keep_proxy(&mut self, ctx: &Context, mode: Mode) {
-        if ctx.loaded.config.upstream.proxy.is_some() {
+        let known = ctx.loaded.config.upstream.proxy.as_ref();
+        if known.is_some_and(|proxy| !proxy.from_system) {
             return;
         }
         let edge = ctx.loaded.config.edge.addr();
-        let found =
-            upstream::of_environment(&env::own(ctx), edge).or_else(|| upstream::of_system(edge));
-        let Some(found) = found else { return };
+        let of_shell = upstream::of_environment(&env::own(ctx), edge).filter(|_| known.is_none());
+        let from = if of_shell.is_some() { "" } else { config::FROM_SYSTEM };
+        let Some(found) = of_shell.or_else(|| upstream::of_system(edge)) else { return };
+        // The one of another network stays, if this one has none.
+        if known.is_some_and(|known| found.is_at(known) || !found.usable()) {
+            return;
+        }
         if let Some(why) = unmetered(&found, mode) {
             say(why);
         }
@@ -188,7 +193,8 @@ impl ConfigFile {
         let before = self.text.clone();
         let rules = found.no_proxy.iter().map(|rule| format!("{rule:?}")).collect::<Vec<_>>();
         let done = self.set("upstream.proxy", &format!("{:?}", found.url))
-            && self.set("upstream.no_proxy", &format!("[{}]", rules.join(", ")));
+            && self.set("upstream.no_proxy", &format!("[{}]", rules.join(", ")))
+            && (from.is_empty() || self.set("upstream.proxy_from", &format!("{from:?}")));
         if !done {
             self.text = before;
             say(format_args!(

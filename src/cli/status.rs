@@ -9,7 +9,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{self, Health, Tree};
-use super::{Context, Exit, Failure, bodies, budget, lifecycle, output, quota, services, unused};
+use super::{
+    Context, Exit, Failure, bodies, budget, lifecycle, output, quota, services, unused, upstream,
+};
 use crate::meter::ledger::Ledger;
 use crate::meter::own_file;
 use crate::setup::Mode;
@@ -148,10 +150,13 @@ fn print(
     let edge_says = match (&tree.edge_answer, elsewhere, tree.edge) {
         (None, Some(served), _) => lifecycle::elsewhere(ctx, served),
         (Some(status), _, _) => format!(
-            "{}, {} open, daemon {}",
+            "{}, {} open, daemon {}{}",
             ctx.loaded.config.edge.addr(),
             status.pointer("/tunnels/open").and_then(Value::as_u64).unwrap_or(0),
             status.get("verdict").and_then(Value::as_str).unwrap_or("unknown"),
+            upstream::past(status)
+                .map(|proxy| format!("; going past {proxy}, which can't be reached"))
+                .unwrap_or_default(),
         ),
         (None, None, Some(_)) => "does not answer".to_owned(),
         (None, None, None) => String::new(),

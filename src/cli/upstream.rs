@@ -48,7 +48,9 @@ impl Found {
         })
     }
 
-    fn is_at(&self, place: &UpstreamProxy) -> bool {
+    /// Whether it is at this address.
+    #[must_use]
+    pub fn is_at(&self, place: &UpstreamProxy) -> bool {
         UpstreamProxy::parse(&self.url)
             .is_some_and(|ours| (&ours.host, ours.port) == (&place.host, place.port))
     }
@@ -130,6 +132,13 @@ fn with_local<'a>(own: impl Iterator<Item = &'a str>) -> Vec<String> {
 #[must_use]
 pub fn of_edge(answer: &Value) -> Option<&str> {
     answer.get("upstream_proxy").and_then(Value::as_str)
+}
+
+/// The proxy that such an edge goes past.
+#[must_use]
+pub fn past(answer: &Value) -> Option<&str> {
+    let past = answer.get("upstream_past").and_then(Value::as_bool) == Some(true);
+    of_edge(answer).filter(|_| past)
 }
 
 /// Why this proxy does not let us through; `None` also when it can't be told in time. Only a refused

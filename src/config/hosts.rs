@@ -130,6 +130,8 @@ pub struct UpstreamProxy {
     pub port: u16,
     /// Value of `Proxy-Authorization`, ready to send.
     pub authorization: Option<String>,
+    /// It was the system's setting, not chosen for us: where it can't be reached we go without it.
+    pub from_system: bool,
 }
 
 impl UpstreamProxy {
@@ -151,6 +153,7 @@ impl UpstreamProxy {
                 let decoded = percent_decode(&pair);
                 format!("Basic {}", base64(&decoded))
             }),
+            from_system: false,
         })
     }
 }

@@ -79,6 +79,7 @@ pub const KEYS: &[Key] = &[
             "\"http://[user:password@]host:port\" or \"\"",
         )
     },
+    key("upstream.proxy_from", Takes::Text(is_source), "\"system\" or \"\""),
     key(
         "upstream.no_proxy",
         Takes::List(NoProxy::is_rule),
@@ -102,6 +103,9 @@ pub const KEYS: &[Key] = &[
     key("log.level", Takes::Text(is_level), "critical, error, warning, info, debug or trace"),
 ];
 
+/// `upstream.proxy_from` of a proxy that `init` found in the system's setting.
+pub const FROM_SYSTEM: &str = "system";
+
 const PLACES: &str =
     "a list of \"host:port\" (\"*.x:port\" for subdomains, \"*:port\" for any host)";
 
@@ -119,6 +123,10 @@ fn is_place(text: &str) -> bool {
 
 fn is_proxy(text: &str) -> bool {
     text.is_empty() || UpstreamProxy::parse(text).is_some()
+}
+
+fn is_source(text: &str) -> bool {
+    text.is_empty() || text == FROM_SYSTEM
 }
 
 fn is_hook(text: &str) -> bool {

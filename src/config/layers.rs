@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::hosts::{ConnectRule, HostPattern, PlacePattern, UpstreamProxy};
-use super::keys::{KEYS, Key, Value};
+use super::keys::{FROM_SYSTEM, KEYS, Key, Value};
 use super::no_proxy::NoProxy;
 use super::{Budgets, Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
 use crate::meter::bodies::Wanted;
@@ -269,6 +269,10 @@ fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
         Some(Value::Bool(_) | Value::Int(_) | Value::Text(_) | Value::List(_)) | None => Vec::new(),
     };
     connect.sort_by_key(|r| r.host.is_none());
+    // It is said of the proxy of the same layer: one from the environment or a flag was chosen.
+    let layer = |name: &str| merged.get(name).map(|(_, origin)| std::mem::discriminant(origin));
+    let from_system = text("upstream.proxy_from") == FROM_SYSTEM
+        && layer("upstream.proxy_from") == layer("upstream.proxy");
     let places =
         |name: &str| list(name).iter().filter_map(|p| PlacePattern::parse(p)).collect::<Vec<_>>();
     let port = |name| u16::try_from(int(name)).unwrap_or_default();
@@ -289,7 +293,8 @@ fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
             local: places("meter.local_hosts"),
         },
         upstream: Upstream {
-            proxy: UpstreamProxy::parse(&text("upstream.proxy")),
+            proxy: UpstreamProxy::parse(&text("upstream.proxy"))
+                .map(|proxy| UpstreamProxy { from_system, ..proxy }),
             no_proxy: NoProxy::new(list("upstream.no_proxy")),
             extra_ca_file: Some(text("upstream.extra_ca_file"))
                 .filter(|p| !p.is_empty())
@@ -426,6 +431,19 @@ mod tests {
         assert_eq!(loaded.problems.len(), 1);
         assert_eq!(loaded.config.upstream.proxy, None);
         assert_eq!(from_file("[upstream]\nproxy = \"http://localhost:3128\"\n").problems, []);
+    }
+
+    #[test]
+    fn the_systems_proxy_is_told_from_a_chosen_one() {
+        let of_system =
+            |loaded: &Loaded| loaded.config.upstream.proxy.as_ref().map(|p| p.from_system);
+        let file = "[upstream]\nproxy = \"http://a:1\"\nproxy_from = \"system\"\n";
+        assert_eq!(of_system(&from_file(file)), Some(true));
+        assert_eq!(of_system(&from_file("[upstream]\nproxy = \"http://a:1\"\n")), Some(false));
+        let chosen = ["upstream.proxy=http://b:1".to_owned()];
+        let loaded = load_from(Some((Path::new("c.toml"), file)), |_| None, &chosen);
+        assert_eq!(of_system(&loaded), Some(false));
+        assert_eq!(from_file("[upstream]\nproxy_from = \"me\"\n").problems.len(), 1);
     }
 
     #[test]

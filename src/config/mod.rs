@@ -20,7 +20,7 @@ pub use hosts::{
     ConnectRule, HostPattern, PlacePattern, SELFTEST_HOST, UpstreamProxy, is_selftest,
 };
 pub(crate) use hosts::{base64, percent_decode};
-pub use keys::{KEYS, Key, Value};
+pub use keys::{FROM_SYSTEM, KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 pub use no_proxy::NoProxy;
 

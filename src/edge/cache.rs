@@ -15,6 +15,7 @@ use super::link::{Alarm, Link};
 use super::probe::Prober;
 use super::route::{self, Chain, Reason};
 use crate::config::Config;
+use crate::dial;
 use crate::supervisor::{Birth, Child, Supervisor};
 
 pub const ID: &str = "health_cache";
@@ -62,6 +63,12 @@ impl Health {
     #[must_use]
     pub fn upstream_proxy(&self) -> Option<String> {
         self.config.load().upstream.proxy.as_ref().map(|p| format!("{}:{}", p.host, p.port))
+    }
+
+    /// Whether connections go past that proxy, as it can't be reached.
+    #[must_use]
+    pub fn upstream_past(&self) -> bool {
+        self.config.load().upstream.proxy.as_ref().is_some_and(dial::goes_past)
     }
 
     #[must_use]

@@ -297,12 +297,17 @@ async fn connect(
         route::Asked::Forward | route::Asked::Tunnel => None,
     };
     let end = Instant::now() + SHORTAGE;
-    let stream = loop {
+    let (host, port) = (&*target.host, target.port);
+    let (stream, to_proxy) = loop {
         let dialled = match (origin, proxy) {
-            (Some(origin), _) => TcpStream::connect(origin).await.map_err(DialError::Connect),
-            (None, Some(proxy)) => dial::dial_proxy(proxy, DIAL_DEADLINE).await,
+            (Some(origin), _) => {
+                let connected = TcpStream::connect(origin).await;
+                connected.map(|stream| (stream, false)).map_err(DialError::Connect)
+            }
+            (None, Some(proxy)) => dial::dial_proxy(proxy, host, port, DIAL_DEADLINE).await,
             (None, None) => {
-                dial::dial(&config.upstream, &target.host, target.port, DIAL_DEADLINE).await
+                let dialled = dial::dial(&config.upstream, host, port, DIAL_DEADLINE).await;
+                dialled.map(|stream| (stream, false))
             }
         };
         match dialled {
@@ -317,7 +322,7 @@ async fn connect(
     if (own.has(target.port) || !kept) && stream.peer_addr().is_ok_and(back) {
         return Err(ConnectError::Loop);
     }
-    Ok(Server { stream, proxy: proxy.cloned() })
+    Ok(Server { stream, proxy: proxy.filter(|_| to_proxy).cloned() })
 }
 
 async fn turn_away(place: &Place, error: &ConnectError) {

@@ -47,6 +47,8 @@ struct Status<'a> {
     spool_dropped: u64,
     /// `host:port` of the proxy that we go through ourselves.
     upstream_proxy: Option<String>,
+    /// It can't be reached, and was the system's: we go past it.
+    upstream_past: bool,
     /// 1, and one more for each upgrade in place.
     image: u64,
     /// Why the last upgrade was not done.
@@ -149,6 +151,7 @@ pub fn document(shared: &Shared) -> Vec<u8> {
         passed_metered_total: totals.passed_metered,
         spool_dropped: spool.dropped(),
         upstream_proxy: health.upstream_proxy(),
+        upstream_past: health.upstream_past(),
         image: upgrades.image(),
         upgrade_refused: upgrades.refusal(),
     };

@@ -3,13 +3,19 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::harness::Stand;
+use halton_meter::platform::{PLATFORM_VAR, RECORD_VAR};
+use serde_json::json;
+
+use crate::harness::{DEADLINE, Stand};
 use crate::origin::{Origin, Root, Setup, Transport};
 use crate::programs::{self, Program, TEXT, show};
 use crate::proxy::{Login, Proxy};
+use crate::standins::Standins;
 
 pub const PASSWORD: &str = "pa55-w0rd";
 /// `me:pa55-w0rd`.
@@ -136,4 +142,80 @@ fn a_wrong_password_is_said() {
     assert!(output.status.success(), "{}", show(&output));
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("not metered") && said.contains("(Basic)"), "{said}");
+}
+
+/// How the edge answers a `CONNECT`.
+fn status(stand: &Stand, target: SocketAddr) -> String {
+    let mut tcp = TcpStream::connect(stand.edge).unwrap();
+    tcp.set_read_timeout(Some(DEADLINE)).unwrap();
+    write!(tcp, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").unwrap();
+    let mut answer = [0; 12];
+    tcp.read_exact(&mut answer).unwrap();
+    String::from_utf8_lossy(&answer[9..]).into_owned()
+}
+
+/// At the office the system has a proxy, at home it would not even be asked for.
+#[test]
+fn the_systems_proxy_is_gone_past_in_another_network_and_one_set_by_hand_is_not() {
+    let stand = Stand::new();
+    let setup = Setup { transport: Transport::Plain, ..Setup::default() };
+    let mirror = Origin::with(&setup, &Root::new("Unused"));
+    stand.configure_hosts(&[], &format!("[meter]\nplain_hosts = [\"{}\"]\n", mirror.addr()));
+    let proxy = Proxy::new(Login::Nobody, mirror.addr());
+    let tools = Standins::below(stand.scratch());
+    tools.set("start", true);
+    tools.set("throttle", 0);
+    tools.set("environment", json!({ PLATFORM_VAR: "macos" }));
+    let port = proxy.addr.port().to_string();
+    let mut office = Command::new("networksetup");
+    office.args(["-setsecurewebproxy", "Wi-Fi", "127.0.0.1", &port]).env("PATH", tools.path());
+    assert!(office.status().unwrap().success());
+    let must = |args: &[&str]| {
+        let mut command = stand.command(args);
+        command.env("PATH", tools.path()).env(PLATFORM_VAR, "macos").env_remove(RECORD_VAR);
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}{}", show(&output), stand.logs());
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    must(&["init", "--yes", "--no-shell-rc"]);
+    let settings = fs::read_to_string(stand.home.config_file()).unwrap();
+    let url = format!("http://{}", proxy.addr);
+    assert!(settings.contains(&format!("proxy = {url:?}\n")), "{settings}");
+    assert!(settings.contains("proxy_from = \"system\"\n"), "{settings}");
+    // Loopback stands for the internet here.
+    must(&["config", "set", "upstream.no_proxy", ""]);
+    stand.wait_metering();
+    let quiet = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (target, asked) = (quiet.local_addr().unwrap(), || proxy.targets().len());
+    stand.wait("the way through the proxy", || {
+        assert_eq!(status(&stand, target), "200");
+        asked() > 0
+    });
+
+    proxy.end();
+    for _ in 0..3 {
+        assert_eq!(status(&stand, target), "200", "{}", stand.logs());
+    }
+    // Not only through the edge: the daemon's connection too, and one that asks in absolute form.
+    let edge = format!("http://{}", stand.edge);
+    let model = format!("http://{}/v1/chat/completions", mirror.addr());
+    let ask = r#"{"model":"llama3.2","messages":[{"role":"user","content":"hi"}]}"#;
+    let common = ["--noproxy", "none.invalid", "--proxy", &edge];
+    let metered = [&common[..], &["--proxytunnel", "--data", ask, &model]].concat();
+    let direct =
+        |args: &[&str]| programs::curl(args).direct(stand.edge, &stand.root_pem(), stand.scratch());
+    let output = direct(&metered);
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    stand.wait_rows(1);
+    let plain = format!("http://{}/plain", mirror.addr());
+    let output = direct(&[&common[..], &[&plain]].concat());
+    assert_eq!(output.stdout, b"plain answer\n", "{}{}", show(&output), stand.logs());
+    let said = must(&["status"]);
+    assert!(said.contains(&format!("going past {}", proxy.addr)), "{said}");
+
+    must(&["config", "set", "upstream.proxy", &url]);
+    stand.wait("a proxy that was chosen", || status(&stand, target) == "502");
+    let settings = fs::read_to_string(stand.home.config_file()).unwrap();
+    assert!(settings.contains("proxy_from = \"\"\n"), "{settings}");
+    must(&["uninstall", "--yes"]);
 }

@@ -3,6 +3,7 @@
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// What it does with who has not logged in.
@@ -12,12 +13,15 @@ pub enum Login {
     Basic(&'static str),
     /// What only a domain's member can do.
     Domain,
+    /// Everybody is let in.
+    Nobody,
 }
 
 #[derive(Debug)]
 pub struct Proxy {
     pub addr: SocketAddr,
     asked: Arc<Mutex<Vec<String>>>,
+    over: Arc<AtomicBool>,
 }
 
 impl Proxy {
@@ -27,13 +31,26 @@ impl Proxy {
         let addr = listener.local_addr().expect("address");
         let asked = Arc::<Mutex<Vec<String>>>::default();
         let seen = Arc::clone(&asked);
+        let over = Arc::<AtomicBool>::default();
+        let ended = Arc::clone(&over);
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
+                if ended.load(Ordering::Acquire) {
+                    return;
+                }
                 let seen = Arc::clone(&seen);
                 std::thread::spawn(move || serve(client, login, origin, &seen));
             }
         });
-        Self { addr, asked }
+        Self { addr, asked, over }
+    }
+
+    /// From here on nobody is at its address.
+    pub fn end(&self) {
+        self.over.store(true, Ordering::Release);
+        while TcpStream::connect(self.addr).is_ok() {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
     }
 
     /// Targets that it let through.
@@ -68,6 +85,7 @@ fn serve(
         let (let_in, challenge) = match login {
             Login::Basic(wanted) => (said == Some(wanted), "Basic realm=\"corp\""),
             Login::Domain => (false, "NTLM"),
+            Login::Nobody => (true, ""),
         };
         if !let_in {
             write!(

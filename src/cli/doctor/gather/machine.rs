@@ -11,7 +11,7 @@ use super::super::super::{Context, env, upstream};
 use super::super::facts::{Keeper, Kept, Upstream};
 use super::super::inspectors;
 use super::ASK;
-use crate::dial::dial;
+use crate::dial::{dial, goes_past};
 use crate::home::{Home, own_program};
 use crate::meter::trust::{all_roots, read_certificates};
 use crate::platform::{self, Service, User};
@@ -65,6 +65,8 @@ pub(super) fn upstream(ctx: &Context, tree: &Tree, system: &[String]) -> Upstrea
     let ours = [format!("127.0.0.1:{}", edge.port()), format!("localhost:{}", edge.port())];
     let found = found.or_else(|| system.iter().find(|s| !ours.contains(s)).cloned());
     Upstream {
+        // Known by the look at the way out.
+        past: config.upstream.proxy.as_ref().is_some_and(goes_past),
         ignored: found.filter(|_| proxy.is_none() && known.is_none()),
         proxy,
         extra_roots: config.upstream.extra_ca_file.as_deref().and_then(|file| {

@@ -94,6 +94,9 @@ pub(super) fn upstream(f: &Facts) -> Vec<Finding> {
         found.push(Finding::ok("upstream", what));
     }
     or_ok(found, "upstream", || match &up.proxy {
+        Some((proxy, _)) if up.past => format!(
+            "{proxy}, the system's proxy at `init`, can't be reached from here: going past it"
+        ),
         Some((proxy, _)) => format!("through {proxy}"),
         None => "direct".to_owned(),
     })

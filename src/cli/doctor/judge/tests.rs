@@ -226,6 +226,7 @@ fn what_is_well_is_said_to_be_well() {
         |f| f.keeper.as_mut().unwrap().own = "/home/u/hm".into(),
         |f| (f.stopped, f.keeper.as_mut().unwrap().services[1].pid) = (true, None),
         |f| f.upstream.proxy = Some(("p:1".into(), Ok(()))),
+        |f| (f.upstream.proxy, f.upstream.past) = (Some(("p:1".into(), Ok(()))), true),
         |f| f.upstream.inspectors.push("Zscaler"),
         |f| f.system_proxies.push("proxy.corp:8080".into()),
         // A proxy elsewhere is the user's own business.

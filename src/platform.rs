@@ -367,6 +367,15 @@ pub fn release_when_quiet() {
     tokio::spawn(crate::linux::resident::release_when_quiet());
 }
 
+/// Where what holds this directory is mounted, if the system tells it without asking the disk.
+#[must_use]
+pub fn mounted_on(dir: &Path) -> Option<PathBuf> {
+    #[cfg(target_os = "linux")]
+    return crate::linux::mounts::mounted_on(dir);
+    #[cfg(not(target_os = "linux"))]
+    return crate::macos::mounted_on(dir);
+}
+
 /// Reads bytes as what Linux says of sockets' owners, for the fuzzer; elsewhere nothing does.
 #[cfg(any(test, fuzzing))]
 pub(crate) fn read_owners(data: &[u8], text: &str) {

@@ -16,6 +16,10 @@ use crate::setup::shell::{self, Shells};
 use crate::setup::{Machine, Mode, Os, Step, SystemState, section};
 
 const ASK: std::time::Duration = std::time::Duration::from_millis(1000);
+/// macOS asks its user, in our name, when we do so in its protected folders.
+const LOOKS: &str = "for the project of a request we look for .halton.toml and .git where its program works; in \
+    Documents, Desktop, Downloads and on other disks macOS may ask you whether halton-meter may. \
+    If not, the directory's name is the project's";
 /// How far from the configured port another one is looked for.
 const NEIGHBOURS: u16 = 100;
 
@@ -389,6 +393,9 @@ fn next_steps(mode: Mode, advice: &[String]) {
         say(
             "programs that read the system proxy need our CA: `halton-meter ca trust` asks you for it",
         );
+    }
+    if platform::is_macos() {
+        say(LOOKS);
     }
     advice.iter().for_each(say);
 }

@@ -103,6 +103,9 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             writeln!(out, "  installed {mode}; kept by {kept}")?;
         }
         print_bypass(bypass.as_ref(), out)?;
+        for line in silent_directories(actors.as_ref()) {
+            writeln!(out, "  projects  {line}")?;
+        }
         if bodies.is_worth_a_word() {
             writeln!(out, "  {}", bodies.line())?;
         }
@@ -230,6 +233,20 @@ fn print_bypass(bypass: Option<&Value>, out: &mut impl Write) -> std::io::Result
         )?;
     }
     Ok(())
+}
+
+/// What the tap says of directories that do not answer, in words.
+pub fn silent_directories(actors: Option<&Value>) -> Vec<String> {
+    let actors = actors.and_then(|answer| answer.get("actors")).and_then(Value::as_array);
+    let tap = |actor: &Value| actor.pointer("/observed/tap/silent_directories").cloned();
+    let silent = actors.into_iter().flatten().filter_map(tap);
+    let named = silent.flat_map(|list| list.as_array().cloned().unwrap_or_default());
+    named
+        .filter_map(|dir| {
+            let dir = output::harmless(dir.as_str()?);
+            Some(format!("{dir} does not answer: who works there has no branch, and the directory's name for a project"))
+        })
+        .collect()
 }
 
 fn health_name(health: &Health) -> &'static str {

@@ -8,6 +8,7 @@ pub mod gnome;
 #[cfg(target_os = "linux")]
 pub mod listener;
 #[cfg(target_os = "linux")]
+pub mod mounts;
 pub mod owner;
 #[cfg(target_os = "linux")]
 pub mod resident;

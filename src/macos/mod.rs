@@ -22,6 +22,8 @@ pub mod trust_store;
 #[path = "../../tests/support/standins.rs"]
 mod standins;
 
+use std::path::{Path, PathBuf};
+
 use crate::platform::{ServiceManager, SessionEnvironment};
 
 #[must_use]
@@ -32,6 +34,12 @@ pub fn service_manager() -> Option<Box<dyn ServiceManager>> {
 #[must_use]
 pub fn session_environment() -> Option<Box<dyn SessionEnvironment>> {
     Some(Box::new(session::Session::default()))
+}
+
+/// Not asked: which folders hang together is told by their paths here.
+#[must_use]
+pub fn mounted_on(_dir: &Path) -> Option<PathBuf> {
+    None
 }
 
 /// `osascript`: the texts are arguments of the script, not part of it.

@@ -1,6 +1,8 @@
 //! Whose request is it? From the client's socket to its process, program, project.
 //!
-//! Blocking and off the byte path: call it on a blocking thread, while the connection is open.
+//! Off the byte path, on a blocking thread, while the connection is open. First who it is, of which the
+//! kernel tells ([`Attributor::identify`]); then what files in and above its directory say
+//! ([`Attributor::locate`]), which may never come back: a server can be gone, and macOS asks its user.
 
 mod directory;
 mod editor;
@@ -13,17 +15,18 @@ mod program;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use slog::Logger;
 
+pub use directory::Silent;
 pub use mark::{NAME as FILE_NAME, Problem, name_in};
 pub use place::{Method, Place, of_directory};
 
 use super::row::Row;
-use crate::platform::Holder;
 use crate::platform::owner::{self, Sockets};
+use crate::platform::{self, Holder};
 
 /// Processes whose unchanging facts are remembered.
 const REMEMBERED: usize = 512;
@@ -85,7 +88,59 @@ fn fill(field: &mut Option<String>, value: Option<&String>) {
 pub struct Attributor {
     memory: Mutex<Memory>,
     sockets: Sockets,
+    look: Look,
     log: Logger,
+}
+
+/// How a directory is looked into.
+struct Look(Box<dyn Fn(&Unplaced) -> Place + Send + Sync>);
+
+impl std::fmt::Debug for Look {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Look")
+    }
+}
+
+/// What could be told of a client without opening a file of its own.
+#[derive(Debug)]
+pub enum Found {
+    /// All there is: nobody was found, or all is known from a moment ago.
+    Whole(Attribution),
+    Unplaced(Box<Unplaced>),
+}
+
+/// A client whose directory nobody has looked into.
+#[derive(Debug)]
+pub struct Unplaced {
+    identity: Identity,
+    facts: Facts,
+    dir: PathBuf,
+    who: Arc<Attribution>,
+}
+
+impl Unplaced {
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What holds if its directory says nothing: the project has the directory's own name.
+    #[must_use]
+    pub fn who(&self) -> &Arc<Attribution> {
+        &self.who
+    }
+
+    /// Blocking, maybe for ever.
+    #[must_use]
+    pub fn look(&self) -> Place {
+        place::of(&self.dir, self.facts.hints.folder().as_ref(), home().as_deref())
+    }
+}
+
+/// What does not answer when this directory does not.
+#[must_use]
+pub fn silent_with(dir: &Path) -> Silent {
+    directory::around(dir, home().as_deref(), platform::mounted_on(dir))
 }
 
 #[derive(Debug, Default)]
@@ -112,72 +167,113 @@ struct Facts {
     program: Option<program::Program>,
     project: Option<String>,
     run: Option<String>,
-    folder: Option<editor::Folder>,
+    hints: editor::Hints,
+}
+
+impl Facts {
+    /// The project, and how it was found, when its directory says this.
+    fn project(&self, place: Option<(String, Method)>) -> (Option<String>, Option<Method>) {
+        // A bare interpreter says nothing; the row may know better.
+        let program = self.program.as_ref().filter(|program| !program.interpreter);
+        let explicit = self.project.clone().map(|name| (name, Method::Explicit));
+        let program = || program.map(|program| (program.name.clone(), Method::Program));
+        explicit.or(place).or_else(program).unzip()
+    }
 }
 
 impl Attributor {
     #[must_use]
     pub fn new(log: Logger) -> Self {
-        Self { memory: Mutex::default(), sockets: Sockets::default(), log }
+        Self::looking_with(log, Unplaced::look)
+    }
+
+    /// Looks into directories in another way.
+    #[must_use]
+    pub fn looking_with(
+        log: Logger,
+        look: impl Fn(&Unplaced) -> Place + Send + Sync + 'static,
+    ) -> Self {
+        let look = Look(Box::new(look));
+        Self { memory: Mutex::default(), sockets: Sockets::default(), look, log }
     }
 
     /// `client`: the client's end of the connection, `local`: the end that it connected to. What
     /// can't be found out stays empty.
     #[must_use]
-    pub fn attribute(&self, client: SocketAddr, local: SocketAddr) -> Attribution {
+    pub fn identify(&self, client: SocketAddr, local: SocketAddr) -> Found {
         let recent: Vec<Holder> = self.memory().recent.iter().copied().collect();
         let Some(holder) = self.sockets.holder(client, local, &recent) else {
-            return Attribution::default();
+            return Found::Whole(Attribution::default());
         };
         self.remember(holder);
         let (pid, _) = holder;
-        let Some(started) = owner::start_time(pid) else { return Attribution::default() };
+        let Some(started) = owner::start_time(pid) else {
+            return Found::Whole(Attribution::default());
+        };
         let identity = Identity { pid, started, exe: owner::executable(pid) };
         if let Some((at, known)) = self.memory().latest.get(&identity)
             && at.elapsed() < FRESH
         {
-            return known.clone();
+            return Found::Whole(known.clone());
         }
-        let found = self.describe(identity.clone());
+        self.describe(identity)
+    }
+
+    fn settle(&self, identity: Identity, found: &Attribution) {
         let mut memory = self.memory();
         memory.latest.retain(|_, (at, _)| at.elapsed() < FRESH);
         // Not in the middle of an `exec`, when nothing can be told yet.
         if memory.facts.contains_key(&identity) {
             memory.latest.insert(identity, (Instant::now(), found.clone()));
         }
-        found
     }
 
-    fn describe(&self, identity: Identity) -> Attribution {
+    fn describe(&self, identity: Identity) -> Found {
         let pid = identity.pid;
         let known = self.memory().facts.get(&identity).cloned();
-        let facts = known.unwrap_or_else(|| self.learn(identity));
-        let cwd = owner::working_directory(pid);
-        let place =
-            cwd.as_deref().map(|dir| place::of(dir, facts.folder.as_ref(), home().as_deref()));
-        let place = place.unwrap_or_default();
-        if let Some(problem) = &place.problem {
-            self.tell(problem);
-        }
-        // A bare interpreter says nothing; the row may know better.
-        let program = facts.program.as_ref().filter(|program| !program.interpreter);
-        let (project, project_source) = facts
-            .project
-            .map(|name| (name, Method::Explicit))
-            .or(place.project)
-            .or_else(|| program.map(|program| (program.name.clone(), Method::Program)))
-            .unzip();
-        Attribution {
+        let facts = known.unwrap_or_else(|| self.learn(identity.clone()));
+        let dir = owner::working_directory(pid);
+        let own = dir.as_deref().and_then(|dir| directory::name(dir, home().as_deref()));
+        let (project, project_source) = facts.project(own.map(|name| (name, Method::Cwd)));
+        let who = Attribution {
             pid: Some(pid),
             program: facts.program.as_ref().map(|p| p.name.clone()),
             interpreter: facts.program.as_ref().is_some_and(|p| p.interpreter),
-            cwd: cwd.as_deref().map(|dir| dir.to_string_lossy().into_owned()),
+            cwd: dir.as_deref().map(|dir| dir.to_string_lossy().into_owned()),
+            project,
+            project_source,
+            branch: None,
+            run: facts.run.clone(),
+            session: None,
+        };
+        match dir {
+            Some(dir) => {
+                Found::Unplaced(Box::new(Unplaced { identity, facts, dir, who: Arc::new(who) }))
+            }
+            None => {
+                self.settle(identity, &who);
+                Found::Whole(who)
+            }
+        }
+    }
+
+    /// With what its directory says. Blocking, maybe for ever.
+    #[must_use]
+    pub fn locate(&self, unplaced: Unplaced) -> Attribution {
+        let place = (self.look.0)(&unplaced);
+        if let Some(problem) = &place.problem {
+            self.tell(problem);
+        }
+        let Unplaced { identity, facts, who, .. } = unplaced;
+        let (project, project_source) = facts.project(place.project);
+        let whole = Attribution {
             project,
             project_source,
             branch: place.branch,
-            run: facts.run,
-            session: None,
-        }
+            ..Arc::unwrap_or_clone(who)
+        };
+        self.settle(identity, &whole);
+        whole
     }
 
     fn learn(&self, identity: Identity) -> Facts {
@@ -193,7 +289,7 @@ impl Attributor {
             program: program::name(identity.exe.as_deref(), &arguments),
             project: own(0),
             run: own(1),
-            folder: editor::folder(pid, of_the_folder, of_the_editor),
+            hints: editor::hints(pid, of_the_folder, of_the_editor),
         };
         if arguments.is_empty() {
             // In the middle of an `exec`: nothing of this is to be remembered.

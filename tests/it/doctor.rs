@@ -65,7 +65,7 @@ fn a_running_tree_is_healthy() {
     let found = doctor(&stand, 0);
     let findings = found["findings"].as_array().unwrap();
     assert!(findings.iter().all(|f| f["level"] == "ok"), "{found:#}");
-    assert_eq!(findings.len(), 18, "{found:#}");
+    assert_eq!(findings.len(), 19, "{found:#}");
     let text = String::from_utf8(stand.must(&["doctor"]).stdout).unwrap();
     assert!(text.ends_with("healthy\n"), "{text}");
     assert_eq!(stand.rows(), Vec::<Value>::new());

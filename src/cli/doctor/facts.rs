@@ -142,6 +142,8 @@ pub struct Facts {
     pub token: Option<String>,
     /// Who stays raw, in words.
     pub bypass: Vec<String>,
+    /// Directories of programs that do not answer, in words.
+    pub silent: Vec<String>,
     pub proxies: Vec<ProxyVariable>,
     /// Programs that point at a port of ours where nobody answers: who, and which.
     pub stranded: Vec<(String, SocketAddr)>,

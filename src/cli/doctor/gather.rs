@@ -15,7 +15,7 @@ use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 use tokio::time::timeout;
 
 use super::super::client::{self, Health, Tree};
-use super::super::{Context, bodies, env, no_edge, selftest, unused};
+use super::super::{Context, bodies, env, no_edge, selftest, status, unused};
 use super::facts::{Ca, Facts, Ledger, Process, ProxyVariable, Says};
 use crate::config::UpstreamProxy;
 use crate::handover::channel::EdgeChannel;
@@ -35,6 +35,7 @@ pub fn gather(ctx: &Context) -> Facts {
     let edge_addr = config.edge.addr();
     let edge_answers = tree.edge_answer.is_some();
     let bypass = client::api(ctx, "/v1/bypass", ASK);
+    let actors = bodies::of_daemon(ctx);
     let system_proxies = platform::system_proxy().leads_to();
     let verdict = tree.edge_answer.as_ref().and_then(|a| a.get("verdict"));
     Facts {
@@ -44,7 +45,8 @@ pub fn gather(ctx: &Context) -> Facts {
         stale: stale(&ctx.home, tree.daemon),
         config_problems: ctx.loaded.problems.iter().map(ToString::to_string).collect(),
         own_problems: own_file::problems(&ctx.home).iter().map(unused).collect(),
-        bodies: Some(bodies::Standing::look(ctx, bodies::of_daemon(ctx)))
+        silent: status::silent_directories(actors.as_ref()),
+        bodies: Some(bodies::Standing::look(ctx, actors))
             .filter(bodies::Standing::is_worth_a_word)
             .map(|standing| standing.line()),
         untouched: untouched(ctx, &tree),

@@ -9,7 +9,7 @@ use super::super::no_edge::{self, Signs, Why};
 use super::facts::{Facts, Process, ProxyVariable, Says};
 use crate::selftest::Level;
 
-const LAYERS: usize = 18;
+const LAYERS: usize = 19;
 
 const LOW_DISK: u64 = 200 << 20;
 const SOON: i64 = 45;
@@ -86,6 +86,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         token,
         machine::upstream,
         bypass,
+        projects,
         environment,
         machine::system_proxy,
         machine::clock,
@@ -351,6 +352,12 @@ fn bypass(f: &Facts) -> Vec<Finding> {
         "`halton-meter ca trust`, or point it at `halton-meter ca bundle`; then it may try again";
     let raw = f.bypass.iter().map(|who| Finding::degraded("bypass", who).next(next));
     or_ok(raw.collect(), "bypass", || "no program refuses our certificate".to_owned())
+}
+
+fn projects(f: &Facts) -> Vec<Finding> {
+    let next = "mount it again, or unmount it; on macOS, answer the question whether halton-meter may look there";
+    let silent = f.silent.iter().map(|what| Finding::degraded("projects", what).next(next));
+    or_ok(silent.collect(), "projects", || "programs' directories answer".to_owned())
 }
 
 fn environment(f: &Facts) -> Vec<Finding> {

@@ -1,6 +1,6 @@
 //! Whether a directory is somebody's work, or just where programs happen to be.
 
-use std::path::{Component, Path};
+use std::path::{Component, Path, PathBuf};
 
 use super::cleaned;
 
@@ -60,9 +60,72 @@ pub(super) fn name(dir: &Path, home: Option<&Path>) -> Option<String> {
     parts.last().and_then(cleaned)
 }
 
+/// What does not answer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Silent {
+    pub place: PathBuf,
+    /// Nor does what is below it.
+    pub below: bool,
+}
+
+impl Silent {
+    #[must_use]
+    pub fn covers(&self, dir: &Path) -> bool {
+        dir == self.place || (self.below && dir.starts_with(&self.place))
+    }
+}
+
+/// What is silent as a whole when `dir` does not answer: what was mounted there, or what macOS asks its
+/// user about. By its path alone, and by `mount`, where it is known.
+pub(super) fn around(dir: &Path, home: Option<&Path>, mount: Option<PathBuf>) -> Silent {
+    // What has home, or all, is not silent as a whole: then nothing would work.
+    let is_apart = |place: &Path| {
+        place.components().count() > 1 && !home.is_some_and(|home| home.starts_with(place))
+    };
+    if let Some(place) = mount.filter(|mount| dir.starts_with(mount) && is_apart(mount)) {
+        return Silent { place, below: true };
+    }
+    let first = |base: &Path| Some(base.join(dir.strip_prefix(base).ok()?.components().next()?));
+    let asked = |home: &Path| {
+        let mut asked =
+            ["Desktop", "Documents", "Downloads"].map(|name| home.join(name)).into_iter();
+        let cloud = first(&home.join("Library/CloudStorage"));
+        cloud.or_else(|| asked.find(|place| dir.starts_with(place)))
+    };
+    let apart = home.and_then(asked).or_else(|| first(Path::new("/Volumes")));
+    let place = apart.unwrap_or_else(|| dir.to_path_buf());
+    let below = is_apart(&place);
+    Silent { place, below }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_silent_as_a_whole() {
+        let home = Some(Path::new("/Users/me"));
+        for (dir, mount, expected) in [
+            ("/Users/me/src/shop", None, "/Users/me/src/shop"),
+            ("/Users/me/Documents/shop/api", None, "/Users/me/Documents"),
+            ("/Users/me/Desktop", None, "/Users/me/Desktop"),
+            ("/Users/me/Library/CloudStorage/Box/a", None, "/Users/me/Library/CloudStorage/Box"),
+            ("/Users/me/Library/Caches/a", None, "/Users/me/Library/Caches/a"),
+            ("/Volumes/nas/a/b", None, "/Volumes/nas"),
+            ("/Volumes", None, "/Volumes"),
+            ("/srv/nas/a/b", Some("/srv/nas"), "/srv/nas"),
+            ("/srv/a/b", Some("/"), "/srv/a/b"),
+            ("/Users/me/a", Some("/Users"), "/Users/me/a"),
+            ("/Users/me/nas/a", Some("/Users/me/nas"), "/Users/me/nas"),
+            ("/Users/me", None, "/Users/me"),
+            ("/", Some("/"), "/"),
+        ] {
+            let seen = around(Path::new(dir), home, mount.map(PathBuf::from));
+            assert_eq!(seen.place, Path::new(expected), "{dir}");
+            assert_eq!(seen.below, expected != "/Users/me" && expected != "/", "{dir}");
+            assert!(seen.covers(Path::new(dir)) && !seen.covers(Path::new("/else")), "{dir}");
+        }
+    }
 
     #[test]
     fn a_directory_names_a_project_where_people_work() {

@@ -65,19 +65,35 @@ pub(super) fn workspace(dir: &Path, home: Option<&Path>) -> Option<String> {
         .find_map(|dir| workspace_file(dir).or_else(|| marked(dir)))
 }
 
-/// What the process's variables and its ancestors' command lines tell.
-pub(super) fn folder(
+/// What the process's variables and its ancestors' command lines tell. No file is looked at for it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Hints {
+    named: Option<PathBuf>,
+    /// Command lines of the editors among its ancestors, the nearest first.
+    editors: Vec<Vec<String>>,
+    started: Option<PathBuf>,
+}
+
+pub(super) fn hints(
     pid: u32,
     of_the_folder: &[Option<String>],
     of_the_editor: &[Option<String>],
-) -> Option<Folder> {
+) -> Hints {
     let absolute = |text: &String| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
     let first = |texts: &[Option<String>]| texts.iter().flatten().find_map(absolute);
-    let named = || first(of_the_folder).or_else(|| argument(pid));
-    let started = || first(of_the_editor);
-    named()
-        .map(|path| Folder { path, named: true })
-        .or_else(|| started().map(|path| Folder { path, named: false }))
+    let named = first(of_the_folder);
+    let editors = if named.is_some() { Vec::new() } else { editors(pid) };
+    Hints { named, editors, started: first(of_the_editor) }
+}
+
+impl Hints {
+    /// The folder that they lead to; looks at what is there.
+    pub(super) fn folder(&self) -> Option<Folder> {
+        let argument = || self.editors.iter().find_map(|line| folder_in(line, Path::is_dir));
+        let named = self.named.clone().or_else(argument).map(|path| Folder { path, named: true });
+        let started = || self.started.clone().map(|path| Folder { path, named: false });
+        named.or_else(started)
+    }
 }
 
 fn workspace_file(dir: &Path) -> Option<String> {
@@ -98,12 +114,12 @@ fn marked(dir: &Path) -> Option<String> {
     renamed.and_then(|(name, _)| cleaned(name)).or_else(|| file_name(dir))
 }
 
-/// From the command line of the nearest ancestor that is an editor and was given a folder.
-fn argument(pid: u32) -> Option<PathBuf> {
+fn editors(pid: u32) -> Vec<Vec<String>> {
     std::iter::successors(Some(pid), |pid| owner::parent(*pid).filter(|parent| *parent > 1))
         .take(MAX_ANCESTORS)
         .filter(|pid| owner::executable(*pid).is_some_and(|exe| is_editor(&exe)))
-        .find_map(|pid| folder_in(&owner::arguments(pid), Path::is_dir))
+        .map(owner::arguments)
+        .collect()
 }
 
 pub(super) fn is_editor(exe: &Path) -> bool {

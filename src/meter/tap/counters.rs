@@ -29,6 +29,9 @@ pub struct TapSnapshot {
     pub closing: usize,
     pub bytes_up: u64,
     pub bytes_down: u64,
+    /// Looks into clients' directories that had no answer in time, and where there is none now.
+    pub directories_given_up: u64,
+    pub silent_directories: Vec<String>,
 }
 
 #[derive(Debug, Default)]

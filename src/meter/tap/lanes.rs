@@ -13,8 +13,8 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 const LANES: usize = 2;
-/// Name look-ups and attribution, for each.
-const BLOCKING_THREADS: usize = 8;
+/// Name look-ups and attribution, for each; with room for those that wait in vain (`silent`).
+const BLOCKING_THREADS: usize = 12;
 
 #[derive(Debug)]
 pub(super) struct Lanes([Lane; LANES]);

@@ -8,8 +8,10 @@ mod bypass;
 mod channel;
 mod counters;
 mod lanes;
+mod look_ups;
 mod means;
 mod offer;
+mod silent;
 mod unfit;
 
 use std::io;
@@ -25,7 +27,7 @@ use rustls::pki_types::CertificateDer;
 use slog::Logger;
 use tokio::net::UnixListener;
 use tokio::runtime::{Builder, Handle, Runtime};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
@@ -51,13 +53,12 @@ use crate::supervisor::ESCALATED;
 use bypass::Bypass;
 use counters::{Counters, add};
 use lanes::Lanes;
+use look_ups::LookUps;
 use means::Trial;
 use unfit::Unfit;
 
 /// Observers work in batches ([`Pulse`]): one thread keeps up with whatever the others move.
 const OBSERVER_WORKERS: usize = 1;
-/// Look-ups of owners at once: the rest of the blocking threads is left to names.
-const ATTRIBUTIONS: usize = 2;
 /// What is left to do when connections have been cut off: write their rows.
 const CUT_GRACE: Duration = Duration::from_secs(3);
 /// So many connections in a row that ended in a panic, none taken in between.
@@ -162,8 +163,7 @@ pub struct Tap {
     bypass: Arc<Bypass>,
     unfit: Unfit,
     trial: Mutex<Option<Trial>>,
-    attributor: Arc<Attributor>,
-    attributions: Arc<Semaphore>,
+    look_ups: Arc<LookUps>,
     lanes: Lanes,
     observers: Handle,
     /// Taken on drop: a runtime must not be dropped within another one.
@@ -195,8 +195,7 @@ impl Tap {
             bypass: Arc::default(),
             unfit: Unfit::default(),
             trial: Mutex::default(),
-            attributor: Arc::new(Attributor::new(deps.log.clone())),
-            attributions: Arc::new(Semaphore::new(ATTRIBUTIONS)),
+            look_ups: LookUps::new(Attributor::new(deps.log.clone())),
             lanes: Lanes::start()?,
             observers: observers.handle().clone(),
             observing: Some(observers),
@@ -306,6 +305,10 @@ impl Tap {
         snapshot.draining = *self.stage.borrow() != Stage::Serving;
         snapshot.observer_bytes = self.budget.used();
         snapshot.bypass = self.bypassed();
+        let (given_up, silent) = self.look_ups.silent();
+        snapshot.directories_given_up = given_up;
+        snapshot.silent_directories =
+            silent.iter().map(|dir| dir.to_string_lossy().into_owned()).collect();
         snapshot
     }
 

@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use rustls::{AlertDescription, ServerConfig};
 use tokio::io::AsyncBufReadExt;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
 use tokio::time::{Instant as Moment, interval_at, timeout};
 use tokio_rustls::{TlsAcceptor, client, server};
 
 use super::bypass::Strike;
 use super::channel::Link;
 use super::counters::{add, name};
+use super::look_ups::Owner;
 use super::means::Means;
 use super::unfit::Place;
 use super::{Slot, Tap};
@@ -99,12 +99,12 @@ async fn begin(
     fd: OwnedFd,
     mut link: Link,
 ) -> Option<(Entry, Option<Begun>)> {
-    let attribution = look_up(tap, &offer);
+    let owner = tap.look_ups.start(offer.client, offer.local);
     let means = Means::of(tap, &offer.host).await;
     let prepared = match (socket(fd), &means) {
         (Ok(socket), Some(means)) => {
             // If the channel broke, the edge has gone on by itself, and so has its copy.
-            prepare_visibly(tap, means, &offer, socket, &attribution, &link)
+            prepare_visibly(tap, means, &offer, socket, &owner.who, &link)
                 .await?
                 .map(|(socket, ready)| (socket, ready, means))
         }
@@ -130,7 +130,7 @@ async fn begin(
     }
     drop(link);
     add(&tap.counters.commits, 1);
-    let begun = open(tap, means, offer, socket, ready, attribution, &entry).await;
+    let begun = open(tap, means, offer, socket, ready, owner, &entry).await;
     Some((entry, begun))
 }
 
@@ -141,26 +141,6 @@ fn socket(fd: OwnedFd) -> io::Result<TcpStream> {
     // A failure here costs latency only.
     let _ = socket.set_nodelay(true);
     Ok(socket)
-}
-
-/// Starts to find out whose connection it is; off the byte path.
-fn look_up(tap: &Arc<Tap>, offer: &Offer) -> Attributed {
-    let (found, attribution) = watch::channel(None);
-    let attributor = Arc::clone(&tap.attributor);
-    let permits = Arc::clone(&tap.attributions);
-    let (client, local) = (offer.client, offer.local);
-    tokio::spawn(async move {
-        let Ok(_permit) = permits.acquire_owned().await else { return };
-        // Many short connections: what nobody waits for any more must not keep others waiting.
-        if found.is_closed() {
-            return;
-        }
-        let search = tokio::task::spawn_blocking(move || attributor.attribute(client, local));
-        if let Ok(attribution) = search.await {
-            found.send_replace(Some(Arc::new(attribution)));
-        }
-    });
-    attribution
 }
 
 /// Prepares and meanwhile tells the edge that we are alive. `None`: the edge is gone.
@@ -312,7 +292,7 @@ async fn open(
     offer: Offer,
     socket: TcpStream,
     ready: Ready,
-    attribution: Attributed,
+    owner: Owner,
     entry: &Entry,
 ) -> Option<Begun> {
     let Ready { name, way } = ready;
@@ -335,12 +315,12 @@ async fn open(
             let client = match client {
                 Ok(client) => client,
                 Err(strike) => {
-                    rejected(tap, means, &name, strike, &attribution).await;
+                    rejected(tap, means, &name, strike, &owner.who).await;
                     return None;
                 }
             };
             if means.bypass.knows(&name) {
-                let who = attribution.borrow().clone();
+                let who = owner.who.borrow().clone();
                 means.bypass.forgive(&name, program(who.as_deref()));
             }
             (Peers::Tls(client, upstream.tls), upstream.alpn)
@@ -353,7 +333,7 @@ async fn open(
         local: means.config.meter.is_local(&offer.host, offer.port),
         alpn,
         since: (Timestamp::now(), Instant::now()),
-        attribution,
+        attribution: owner.whole,
     };
     Some(Begun { peers, subject, sink: Arc::clone(&means.sink) })
 }

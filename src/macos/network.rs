@@ -110,12 +110,14 @@ pub fn read_auto(text: &str) -> Option<String> {
     text.lines().any(|l| l == "Enabled: Yes").then(|| url.to_owned())
 }
 
-/// The proxies that are in force, of `scutil --proxy`: `key : value` lines.
+/// The proxies that are in force, of `scutil --proxy`: `key : value` lines, two spaces a level. What is
+/// deeper (`__SCOPED__`) is a single interface's, and counts only for what is bound to that one.
 #[must_use]
 pub fn effective(listing: &str) -> Vec<String> {
     let value = |wanted: &str| {
-        let mut pairs = listing.lines().filter_map(|l| l.split_once(" : "));
-        pairs.find(|(key, _)| key.trim() == wanted).map(|(_, value)| value.trim())
+        let lines = listing.lines().filter_map(|line| line.strip_prefix("  "));
+        let mut pairs = lines.filter_map(|line| line.split_once(" : "));
+        pairs.find(|(key, _)| *key == wanted).map(|(_, value)| value.trim())
     };
     let on = ["HTTPS", "HTTP"].into_iter().filter_map(|kind| {
         let (host, port) = (value(&format!("{kind}Proxy"))?, value(&format!("{kind}Port"))?);
@@ -159,5 +161,20 @@ mod tests {
             HTTPSPort : 8081\n  HTTPSProxy : 127.0.0.1\n}\n";
         assert_eq!(effective(listing), ["127.0.0.1:8081"]);
         assert_eq!(effective("<dictionary> {\n}\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn an_interfaces_own_proxy_is_not_in_force() {
+        let own = "      HTTPEnable : 1\n      HTTPPort : 8081\n      HTTPProxy : 127.0.0.1\n      \
+            HTTPSEnable : 1\n      HTTPSPort : 8081\n      HTTPSProxy : 127.0.0.1\n";
+        let scoped = format!(
+            "  __SCOPED__ : <dictionary> {{\n    en0 : <dictionary> {{\n{own}    }}\n  }}\n"
+        );
+        let listing = |top: &str| format!("<dictionary> {{\n{top}{scoped}}}\n");
+        assert_eq!(effective(&listing("  FTPPassive : 1\n")), [""; 0]);
+        let corp = "  HTTPSEnable : 1\n  HTTPSPort : 3128\n  HTTPSProxy : proxy.corp\n";
+        assert_eq!(effective(&listing(corp)), ["proxy.corp:3128"]);
+        // Half of it is from there, half of it from here.
+        assert_eq!(effective(&listing("  HTTPSEnable : 1\n")), [""; 0]);
     }
 }

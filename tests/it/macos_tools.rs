@@ -139,14 +139,18 @@ fn networksetup_and_scutil() {
     let (_, said, _) = mac.ask("networksetup", &["-getsecurewebproxy", "Wi-Fi"]);
     assert!(said.starts_with("Enabled: Yes\nServer: 10.0.0.1\nPort: 3128\n"), "{said}");
     let (_, said, _) = mac.ask("scutil", &["--proxy"]);
-    assert!(said.contains("  HTTPSProxy : 10.0.0.1\n") && !said.contains("HTTPEnable"), "{said}");
+    let in_force = "\n  HTTPSProxy : 10.0.0.1\n";
+    let interfaces = "\n      HTTPSProxy : 10.0.0.1\n";
+    assert!(said.contains(in_force) && said.contains(interfaces), "{said}");
+    assert!(said.contains("\n  __SCOPED__ : <dictionary> {\n    en2 : "), "{said}");
+    assert!(!said.contains("HTTPEnable"), "{said}");
     // A VPN that comes up is the primary service then.
     mac.tools.change(|state| {
         let services = state["network"].as_array_mut().unwrap();
         services.swap(1, 2);
     });
     let (_, said, _) = mac.ask("scutil", &["--proxy"]);
-    assert!(!said.contains("HTTPSProxy"), "{said}");
+    assert!(!said.contains(in_force) && said.contains(interfaces), "{said}");
     mac.tools.set("admin", false);
     assert_eq!(mac.ask("networksetup", &["-setwebproxystate", "Wi-Fi", "off"]).0, 14);
 }

@@ -36,6 +36,7 @@ mod ladder;
 mod launchd;
 mod layers;
 mod ledger_faults;
+mod macos_network;
 mod macos_tools;
 mod origin_itself;
 mod plain;

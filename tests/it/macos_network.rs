@@ -1,0 +1,78 @@
+//! What macOS says of its network, and what the commands make of it, with stand-ins for its tools.
+
+use std::process::{Command, Output};
+
+use halton_meter::platform::{PLATFORM_VAR, RECORD_VAR};
+use serde_json::{Value, json};
+
+use crate::harness::Stand;
+use crate::programs::show;
+use crate::standins::Standins;
+
+struct Mac {
+    tools: Standins,
+    stand: Stand,
+}
+
+impl Mac {
+    fn new() -> Self {
+        let stand = Stand::new();
+        let tools = Standins::below(stand.scratch());
+        // There is no state before the first call.
+        let listed = Command::new("networksetup")
+            .arg("-listallnetworkservices")
+            .env("PATH", tools.path())
+            .output()
+            .unwrap();
+        assert!(listed.status.success());
+        Self { tools, stand }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = self.stand.command(args);
+        command.env("PATH", self.tools.path()).env(PLATFORM_VAR, "macos").env_remove(RECORD_VAR);
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// The second service leads there, and not the first, which is in force.
+    fn second_leads_to(&self, host: &str, port: u16) {
+        self.tools.change(|state| {
+            let services = state["network"].as_array_mut().unwrap();
+            let active: Vec<_> = services.iter_mut().filter(|s| s["on"] == true).collect();
+            for service in active.into_iter().skip(1) {
+                service["secure"] = json!({ "on": true, "server": host, "port": port });
+                service["web"] = service["secure"].clone();
+            }
+        });
+    }
+}
+
+#[test]
+fn doctor_does_not_take_an_interfaces_proxy_for_the_systems() {
+    let mac = Mac::new();
+    mac.second_leads_to("127.0.0.1", mac.stand.edge.port());
+    let output = mac.run(&["doctor", "--json"]);
+    let found: Value = serde_json::from_slice(&output.stdout).expect(&show(&output));
+    let said = found["findings"].as_array().unwrap().iter().find(|f| f["layer"] == "system-proxy");
+    assert_eq!(said.unwrap()["what"], "does not point at us", "{found:#}");
+}
+
+#[test]
+fn init_does_not_take_an_interfaces_proxy_for_the_way_out() {
+    let mac = Mac::new();
+    let planned = || {
+        let output = mac.run(&["init", "--dry-run"]);
+        assert!(output.status.success(), "{}", show(&output));
+        format!("{}{}", show(&output), String::from_utf8_lossy(&output.stdout))
+    };
+    mac.second_leads_to("proxy.corp", 3128);
+    let plan = planned();
+    assert!(!plan.contains("proxy.corp"), "{plan}");
+    mac.tools.change(|state| state["network"].as_array_mut().unwrap().reverse());
+    let plan = planned();
+    assert!(plan.contains("proxy.corp:3128"), "in force now: {plan}");
+}

@@ -5,7 +5,7 @@
 //! seconds, and only as long as it leads somewhere.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,8 @@ static RECENT: Mutex<Vec<Answer>> = Mutex::new(Vec::new());
 struct Answer {
     host: Box<str>,
     at: Instant,
-    addresses: Box<[IpAddr]>,
+    /// Without a port. Whole, as a link-local one leads nowhere without its scope.
+    addresses: Box<[SocketAddr]>,
 }
 
 /// The addresses of a name in the resolver's order, each once.
@@ -26,22 +27,28 @@ struct Answer {
 /// # Errors
 /// When the resolver knows none.
 pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-    let addresses = if is_localhost(host) {
+    let mut addresses = if is_localhost(host) {
         // RFC 6761: nobody need be asked.
-        vec![Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into()]
+        vec![(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()]
     } else if let Some(known) = recall(&lock(), host, Instant::now()) {
         known
     } else {
-        let mut found: Vec<IpAddr> = Vec::new();
-        for addr in tokio::net::lookup_host((host, port)).await? {
-            if !found.contains(&addr.ip()) {
-                found.push(addr.ip());
-            }
-        }
+        let found = each_once(tokio::net::lookup_host((host, 0)).await?);
         remember(&mut lock(), host, &found, Instant::now());
         found
     };
-    Ok(addresses.into_iter().map(|ip| SocketAddr::new(ip, port)).collect())
+    addresses.iter_mut().for_each(|addr| addr.set_port(port));
+    Ok(addresses)
+}
+
+fn each_once(answer: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for addr in answer {
+        if !found.contains(&addr) {
+            found.push(addr);
+        }
+    }
+    found
 }
 
 /// Its addresses led nowhere: the next one asks again.
@@ -55,12 +62,12 @@ fn is_localhost(host: &str) -> bool {
     last.eq_ignore_ascii_case("localhost")
 }
 
-fn recall(answers: &[Answer], host: &str, now: Instant) -> Option<Vec<IpAddr>> {
+fn recall(answers: &[Answer], host: &str, now: Instant) -> Option<Vec<SocketAddr>> {
     let answer = answers.iter().find(|answer| answer.host.eq_ignore_ascii_case(host))?;
     (now.saturating_duration_since(answer.at) < FRESH).then(|| answer.addresses.to_vec())
 }
 
-fn remember(answers: &mut Vec<Answer>, host: &str, addresses: &[IpAddr], now: Instant) {
+fn remember(answers: &mut Vec<Answer>, host: &str, addresses: &[SocketAddr], now: Instant) {
     answers.retain(|answer| {
         now.saturating_duration_since(answer.at) < FRESH && !answer.host.eq_ignore_ascii_case(host)
     });
@@ -80,7 +87,7 @@ mod tests {
     #[test]
     fn an_answer_is_good_for_seconds() {
         let (mut answers, t0) = (Vec::new(), Instant::now());
-        let ip = [IpAddr::from([192, 0, 2, 1])];
+        let ip = [SocketAddr::from(([192, 0, 2, 1], 0))];
         remember(&mut answers, "Api.Example", &ip, t0);
         assert_eq!(recall(&answers, "api.example", t0).as_deref(), Some(&ip[..]));
         assert_eq!(recall(&answers, "other.example", t0), None);
@@ -91,11 +98,23 @@ mod tests {
         assert_eq!(answers.len(), 1, "no address is no answer");
     }
 
+    /// Two interfaces may each have a neighbour of the same link-local address.
+    #[test]
+    fn an_address_keeps_its_scope() {
+        let ip = "fe80::1".parse().unwrap();
+        let [en0, en1] = [4, 5].map(|scope| std::net::SocketAddrV6::new(ip, 0, 0, scope).into());
+        let found = each_once([en0, en1, en0].into_iter());
+        assert_eq!(found, [en0, en1]);
+        let (mut answers, t0) = (Vec::new(), Instant::now());
+        remember(&mut answers, "gpu.local", &found, t0);
+        assert_eq!(recall(&answers, "gpu.local", t0), Some(found));
+    }
+
     #[test]
     fn the_answers_are_bounded() {
         let (mut answers, t0) = (Vec::new(), Instant::now());
         for i in 0..200 {
-            let ip = [IpAddr::from([192, 0, 2, 1])];
+            let ip = [SocketAddr::from(([192, 0, 2, 1], 0))];
             remember(&mut answers, &format!("h{i}.example"), &ip, t0);
         }
         assert_eq!(answers.len(), MAX_ANSWERS);

@@ -113,6 +113,8 @@ impl Service {
 pub struct ServiceState {
     /// A definition of it is there; the program that it starts.
     pub program: Option<PathBuf>,
+    /// The one that the manager would start until the next login, if that is another one.
+    pub known_by: Option<PathBuf>,
     /// The next login starts it.
     pub enabled: bool,
     pub pid: Option<u32>,

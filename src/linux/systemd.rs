@@ -91,6 +91,7 @@ impl ServiceManager for Systemd {
         let program = found.iter().find_map(|f| units::program(f.file.as_deref()?));
         Ok(ServiceState {
             program: program.map(PathBuf::from),
+            known_by: None,
             enabled: found.iter().all(|f| f.shown.loaded && f.shown.enabled),
             last_exit: shown.last_exit.filter(|_| shown.pid.is_none()),
             pid: shown.pid,

@@ -111,8 +111,10 @@ impl ServiceManager for Launchd {
         let program = arguments.map(|a| a.into_iter().next().unwrap_or_default());
         // After `stop` it is not loaded, and the next login loads it.
         let enabled = program.is_some() && !found.disabled;
+        let known_by = known_by(&found).map(PathBuf::from);
         let loaded = found.loaded.unwrap_or_default();
         Ok(ServiceState {
+            known_by,
             program: program.map(PathBuf::from),
             enabled,
             last_exit: loaded.last_exit.filter(|_| loaded.pid.is_none()),
@@ -181,10 +183,16 @@ pub(super) fn not_text(wanted: &Installation) -> StepError {
     StepError::NotText { path: wanted.program.clone() }
 }
 
+/// The program that launchd would start, where the file names another one: that counts from the next login
+/// on.
+fn known_by(found: &Found) -> Option<&str> {
+    let written = plist::strings(found.file.as_deref()?, "ProgramArguments").into_iter().next()?;
+    found.loaded.as_ref()?.program.as_deref().filter(|known| *known != written)
+}
+
 /// What a running edge that was left alone needs until its file counts.
 fn waits(edge: &Found) -> Option<String> {
-    let written = plist::strings(edge.file.as_deref()?, "ProgramArguments").into_iter().next()?;
-    let known = edge.loaded.as_ref()?.program.as_ref().filter(|known| **known != written)?;
+    let known = known_by(edge)?;
     Some(format!(
         "the running edge goes on, and its connections with it; launchd knows it as {known} until your \
          next login: leave that program there until then (`halton-meter upgrade` changes what runs)"

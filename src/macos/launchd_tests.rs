@@ -87,6 +87,7 @@ fn in_and_out() {
     let state = mac.launchd().state(&mac.wanted.user, Service::Daemon).unwrap();
     assert_eq!(state.program.as_ref(), Some(&mac.wanted.program));
     assert!(state.enabled && state.pid.is_some() && state.last_exit.is_none(), "{state:?}");
+    assert_eq!(state.known_by, None);
 
     let user = &mac.wanted.user;
     mac.apply(&mac.launchd().uninstall(user, true).unwrap()).unwrap();
@@ -163,6 +164,7 @@ fn a_running_edge_that_can_serve_on_stays() {
     assert!(!calls.iter().any(|call| call.contains("bootout") && call.contains(&edge)));
     let state = mac.launchd().state(&mac.wanted.user, Service::Edge).unwrap();
     assert_eq!(state.program.as_ref(), Some(&mac.wanted.program), "from the next login on");
+    assert_eq!(state.known_by.as_ref(), Some(&old), "until then");
     assert_eq!(mac.install(), [], "nothing to do twice");
     let advice = mac.launchd().advice(&mac.wanted.user);
     assert!(advice[1].contains(old.to_str().unwrap()), "{advice:?}");

@@ -57,6 +57,8 @@ pub struct Kept {
     /// What its definition starts; `None`: it has none.
     pub program: Option<PathBuf>,
     pub program_there: bool,
+    /// What starts it until the next login, if that is another one; and whether it is there.
+    pub known_by: Option<(PathBuf, bool)>,
     pub enabled: bool,
     pub pid: Option<u32>,
     pub last_exit: Option<String>,

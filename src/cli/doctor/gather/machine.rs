@@ -1,6 +1,7 @@
 //! What concerns the machine: the service manager, the way out, who else points at us.
 
 use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -32,13 +33,12 @@ pub(super) fn keeper(ctx: &Context) -> Option<Keeper> {
             Service::Watchdog => "watchdog",
         };
         let state = manager.state(&user, service).unwrap_or_default();
+        let there = |program: &PathBuf| access(program, Access::EXEC_OK).is_ok();
         Kept {
             name,
-            program_there: state
-                .program
-                .as_ref()
-                .is_some_and(|p| access(p, Access::EXEC_OK).is_ok()),
+            program_there: state.program.as_ref().is_some_and(there),
             program: state.program,
+            known_by: state.known_by.map(|program| (program.clone(), there(&program))),
             enabled: state.enabled,
             pid: state.pid,
             last_exit: state.last_exit,

@@ -1,5 +1,7 @@
 //! What concerns the machine rather than our own parts.
 
+use std::path::Path;
+
 use super::super::facts::{Facts, Keeper, Kept};
 use super::{Finding, or_ok};
 use crate::config::UpstreamProxy;
@@ -58,16 +60,37 @@ fn service(f: &Facts, keeper: &Keeper, service: &Kept) -> Option<Finding> {
         };
         return Some(finding.next(next));
     }
+    if let Some((known, false)) = &service.known_by {
+        return Some(known_by_none(keeper, service, known));
+    }
     if !service.enabled {
         let what = format!("{name}: it is not started at the next login");
         return Some(Finding::degraded("services", what).next(INIT));
     }
     if service.pid.is_some() || f.stopped {
-        return None;
+        return service.known_by.as_ref().map(|(known, _)| {
+            let (manager, known) = (keeper.name, known.display());
+            let what = format!("{name}: {manager} knows it as {known} until your next login");
+            Finding::ok("services", what).next("leave that program there until then")
+        });
     }
     let ended = service.last_exit.as_ref().map(|how| format!("; it ended last with {how}"));
     let what = format!("{name}: not running{}", ended.unwrap_or_default());
     Some(Finding::degraded("services", what).next(super::START).fix(super::Fix::Start))
+}
+
+/// An `init` by a program that is somewhere else has left it running.
+fn known_by_none(keeper: &Keeper, service: &Kept, known: &Path) -> Finding {
+    let (name, manager, known) = (service.name, keeper.name, known.display());
+    let what =
+        format!("{name}: {manager} knows it as {known}, which is not there: it can't start again");
+    // What runs goes on until it ends.
+    let finding = if name == "edge" && service.pid.is_none() {
+        Finding::broken("services", what)
+    } else {
+        Finding::degraded("services", what)
+    };
+    finding.next(format!("{INIT}, which closes the port for a moment, or your next login"))
 }
 
 pub(super) fn upstream(f: &Facts) -> Vec<Finding> {

@@ -57,6 +57,7 @@ fn keeper() -> Keeper {
         name,
         program: Some("/bin/hm".into()),
         program_there: true,
+        known_by: None,
         enabled: true,
         pid: Some(9),
         last_exit: None,
@@ -168,6 +169,12 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| edge_service(f, |s| s.program = None), "services", Degraded, "init", None),
         (|f| edge_service(f, |s| s.program_there = false), "services", Degraded, "where it is now", None),
         (|f| edge_service(f, |s| (s.program_there, s.pid) = (false, None)), "services", Broken, "where it is now", None),
+        (|f| edge_service(f, |s| s.known_by = Some(("/old/hm".into(), false))), "services", Degraded, "init", None),
+        (|f| edge_service(f, |s| (s.known_by, s.pid) = (Some(("/old/hm".into(), false)), None)), "services", Broken,
+            "init", None),
+        (|f| edge_service(f, |s| s.known_by = Some(("/old/hm".into(), true))), "services", Fine, "leave", None),
+        (|f| edge_service(f, |s| (s.known_by, s.pid) = (Some(("/old/hm".into(), true)), None)), "services", Degraded,
+            "start", start()),
         (|f| edge_service(f, |s| s.enabled = false), "services", Degraded, "init", None),
         (|f| edge_service(f, |s| (s.pid, s.last_exit) = (None, Some("exit 75".into()))), "services", Degraded,
             "start", start()),
@@ -222,6 +229,7 @@ fn what_is_well_is_said_to_be_well() {
             f.edge_answers = true;
             f.system_proxies.push("proxy.corp:8081".into());
         },
+        |f| edge_service(f, |s| s.known_by = Some(("/old/hm".into(), true))),
         |f| f.keeper = None,
         |f| f.keeper = Some(Keeper { name: "systemd", ..Keeper::default() }),
         |f| f.keeper.as_mut().unwrap().unreachable = Some("no session".into()),

@@ -230,10 +230,12 @@ async fn run(
         answered: AtomicU64::new(0),
     });
     let edge = in_force.edge.addr();
-    let keeper = actix_rt::spawn(system_proxy::keep(home.clone(), edge, api.edge.clone(), {
-        let journal = journal.clone();
-        move |note| journal.append(note)
-    }));
+    let direct = in_force.without_us(platform::reached_without_us());
+    let keeper =
+        actix_rt::spawn(system_proxy::keep(home.clone(), edge, direct, api.edge.clone(), {
+            let journal = journal.clone();
+            move |note| journal.append(note)
+        }));
     let supervisor = tree::start(
         tree::Parts {
             home: home.clone(),

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{Upstream, UpstreamProxy};
+use crate::platform::is_local;
 use past::Way;
 pub use past::goes_past;
 
@@ -42,6 +43,9 @@ pub enum DialError {
     NoAddress,
     #[error("cannot connect: {0}")]
     Connect(#[source] io::Error),
+    /// The same, as there is no way to an address that looks to be on the local network.
+    #[error("cannot connect: {0}")]
+    NoWayNearby(#[source] io::Error),
     #[error("no answer in time")]
     Timeout,
     #[error("upstream proxy cannot be reached: {0}")]
@@ -68,6 +72,24 @@ impl DialError {
                         && File::open("/dev/null").is_err_and(|e| is_shortage(&e)))
             }
             Self::NoAddress
+            | Self::NoWayNearby(_)
+            | Self::Timeout
+            | Self::ProxyStatus(_)
+            | Self::ProxyLogin(_)
+            | Self::ProxyAnswer => false,
+        }
+    }
+
+    /// No way to the local network, as far as can be told: where the upstream proxy is, is not looked at, as
+    /// it is near.
+    #[must_use]
+    pub fn is_no_way_nearby(&self) -> bool {
+        match self {
+            Self::NoWayNearby(_) => true,
+            Self::Proxy(e) => is_no_way(e),
+            Self::Resolve(_)
+            | Self::NoAddress
+            | Self::Connect(_)
             | Self::Timeout
             | Self::ProxyStatus(_)
             | Self::ProxyLogin(_)
@@ -83,6 +105,7 @@ impl DialError {
             Self::Resolve(_)
             | Self::NoAddress
             | Self::Connect(_)
+            | Self::NoWayNearby(_)
             | Self::Proxy(_)
             | Self::ProxyStatus(_)
             | Self::ProxyLogin(_)
@@ -98,6 +121,20 @@ pub fn is_shortage(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
 
+/// "No route to host": also what macOS says of a local network that is not ours to use.
+fn is_no_way(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    Errno::from_io_error(error) == Some(Errno::HOSTUNREACH)
+}
+
+fn failed(error: io::Error, addresses: &[SocketAddr]) -> DialError {
+    if is_no_way(&error) && addresses.iter().any(|addr| is_local(addr.ip())) {
+        DialError::NoWayNearby(error)
+    } else {
+        DialError::Connect(error)
+    }
+}
+
 /// Connects to `host:port` as the configuration says; `TCP_NODELAY` is set.
 pub async fn dial(
     upstream: &Upstream,
@@ -108,7 +145,7 @@ pub async fn dial(
     let end = Instant::now() + deadline;
     let attempt = async {
         if let Some(addr) = upstream.connect_override(host, port) {
-            return TcpStream::connect(addr).await.map_err(DialError::Connect);
+            return TcpStream::connect(addr).await.map_err(|e| failed(e, &[addr]));
         }
         match upstream.proxy_for(host, port) {
             Some(proxy) => match reach(proxy, host, port, end).await? {
@@ -234,13 +271,18 @@ fn keep_alive(stream: &TcpStream) {
 
 async fn direct(host: &str, port: u16) -> Result<TcpStream, DialError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
-        return TcpStream::connect((ip, port)).await.map_err(DialError::Connect);
+        let addr = SocketAddr::new(ip, port);
+        return TcpStream::connect(addr).await.map_err(|e| failed(e, &[addr]));
     }
     let addresses = alternate(&names::look_up(host, port).await.map_err(DialError::Resolve)?);
     let outcome = match addresses.as_slice() {
         [] => Err(DialError::NoAddress),
         [only] => TcpStream::connect(only).await.map_err(DialError::Connect),
         [first, rest @ ..] => race(*first, rest).await,
+    };
+    let outcome = match outcome {
+        Err(DialError::Connect(e)) => Err(failed(e, &addresses)),
+        other @ (Ok(_) | Err(_)) => other,
     };
     if outcome.is_err() {
         names::forget(host);
@@ -305,7 +347,9 @@ async fn race(first: SocketAddr, rest: &[SocketAddr]) -> Result<TcpStream, DialE
 
 async fn to_proxy(proxy: &UpstreamProxy) -> Result<TcpStream, DialError> {
     match direct(&proxy.host, proxy.port).await {
-        Err(DialError::Connect(e) | DialError::Resolve(e)) => Err(DialError::Proxy(e)),
+        Err(DialError::Connect(e) | DialError::NoWayNearby(e) | DialError::Resolve(e)) => {
+            Err(DialError::Proxy(e))
+        }
         outcome @ (Ok(_) | Err(_)) => outcome,
     }
 }

@@ -48,6 +48,21 @@ fn out_of_descriptors_is_told_from_other_failures() {
     }
 }
 
+#[test]
+fn no_way_to_the_local_network_is_told_from_other_failures() {
+    let no_way = || io::Error::from(rustix::io::Errno::HOSTUNREACH);
+    let [near, far] = ["192.168.1.9:80", "1.1.1.1:80"].map(|addr| addr.parse().unwrap());
+    let error = failed(no_way(), &[far, near]);
+    assert!(error.is_no_way_nearby() && error.status() == 502, "{error:?}");
+    assert_eq!(error.to_string(), DialError::Connect(no_way()).to_string());
+    assert!(DialError::Proxy(no_way()).is_no_way_nearby());
+    let refused = || io::Error::from(io::ErrorKind::ConnectionRefused);
+    for error in [failed(no_way(), &[far]), failed(refused(), &[near]), DialError::Proxy(refused())]
+    {
+        assert!(!error.is_no_way_nearby(), "{error:?}");
+    }
+}
+
 #[tokio::test]
 async fn refusal_is_a_502() {
     let (listener, addr) = listener().await;

@@ -224,8 +224,15 @@ pub trait SystemProxy: Send + Sync {
         Ok(None)
     }
 
-    /// Every service of `found` that does not point at the edge does then. Pure.
-    fn set(&self, _edge: SocketAddr, _found: &[NetworkService]) -> Vec<Step> {
+    /// Every service of `found` that does not point at the edge does then; `was` is what they were before us,
+    /// and what `direct` says (rules for `NO_PROXY`) is reached without us. Pure.
+    fn set(
+        &self,
+        _edge: SocketAddr,
+        _direct: &[&str],
+        _was: &[NetworkService],
+        _found: &[NetworkService],
+    ) -> Vec<Step> {
         Vec::new()
     }
 
@@ -459,6 +466,20 @@ pub fn is_macos() -> bool {
         return true;
     }
     cfg!(target_os = "macos")
+}
+
+pub use crate::macos::local_network::is_local;
+
+/// What programs are to reach without us, as rules of `NO_PROXY`: we may be kept from where they are not.
+#[must_use]
+pub fn reached_without_us() -> &'static [&'static str] {
+    if is_macos() { &crate::macos::local_network::NO_PROXY } else { &[] }
+}
+
+/// Where the system may keep us from the local network: what is to be known when there was no way.
+#[must_use]
+pub fn why_no_way_nearby() -> Option<&'static str> {
+    is_macos().then_some(crate::macos::local_network::REFUSED)
 }
 
 /// Whether there is a system proxy setting that programs follow.

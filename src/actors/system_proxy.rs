@@ -108,7 +108,14 @@ type Known = BTreeSet<(String, String)>;
 
 /// As long as the daemon lives: each network service is led through the edge once, when it is first
 /// seen. Whoever takes it off later, a person or the watchdog, is not contradicted.
-pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell: impl Fn(Note)) {
+/// What `direct` says (rules for `NO_PROXY`) is reached without it.
+pub async fn keep(
+    home: Home,
+    edge: SocketAddr,
+    direct: Vec<&'static str>,
+    seen: edge_monitor::Board,
+    tell: impl Fn(Note),
+) {
     static BUSY: AtomicBool = AtomicBool::new(false);
     if !platform::has_system_proxy() {
         return;
@@ -119,8 +126,8 @@ pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell:
         while !home.proxy_managed().exists() || seen.read().status.is_none() {
             sleep(EDGE_LOOK).await;
         }
-        let (known, home) = (Arc::clone(&known), home.clone());
-        let on = bounded(&BUSY, ON, move || turn_on(edge, &known, &home)).await;
+        let (known, home, direct) = (Arc::clone(&known), home.clone(), direct.clone());
+        let on = bounded(&BUSY, ON, move || turn_on(edge, &direct, &known, &home)).await;
         let failure = on.as_ref().err().map(ToString::to_string);
         match &on {
             Ok(Some(services)) if !services.is_empty() => {
@@ -144,6 +151,7 @@ pub async fn keep(home: Home, edge: SocketAddr, seen: edge_monitor::Board, tell:
 /// Services that are not known yet; gives their names.
 fn turn_on(
     edge: SocketAddr,
+    direct: &[&str],
     known: &Mutex<Known>,
     home: &Home,
 ) -> Result<Option<Vec<String>>, String> {
@@ -168,7 +176,7 @@ fn turn_on(
         // What can't be put back is not changed.
         write_atomic(&home.system_state(), &state.to_json()).map_err(|e| e.to_string())?;
     }
-    perform(&proxy.set(edge, &new))?;
+    perform(&proxy.set(edge, direct, state.proxy.as_deref().unwrap_or_default(), &new))?;
     if !managed.exists() {
         // They took it away meanwhile, and may have been past some services before we were.
         let found = proxy.read().map_err(|e| e.to_string())?.unwrap_or_default();

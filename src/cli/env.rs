@@ -13,12 +13,14 @@ use serde_json::Value;
 
 use super::lifecycle::Ready;
 use super::{Context, Exit, Failure, client, lifecycle, run, say, upstream};
+use crate::config::Config;
 use crate::home::{Home, PidLock};
 pub use crate::meter::ca::union_bundle;
 use crate::meter::ca::{Ca, is_union, renew_unions};
 use crate::meter::trust;
+use crate::platform;
 pub use variables::{
-    CA_VARS, FORMER_VARS, LOCAL, NO_PROXY_VARS, PROXY_VARS, foreign_proxy, names, variables,
+    CA_VARS, Direct, FORMER_VARS, LOCAL, NO_PROXY_VARS, PROXY_VARS, foreign_proxy, names, variables,
 };
 use variables::{Changes, Environment, Vars};
 
@@ -94,11 +96,12 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
         }
     }
     let present = present();
-    let vars = variables(&present, edge, &ctx.home, &union_bundle);
+    let direct = direct(&ctx.loaded.config, false);
+    let vars = variables(&present, edge, &ctx.home, &direct, &union_bundle);
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&vars).map_err(anyhow::Error::from)?)?;
     } else {
-        let found = Environment::new(&present, &ctx.home, &[edge]);
+        let found = Environment::new(&present, &ctx.home, &[edge], direct.known);
         let former = found.former().map(|name| (name.to_owned(), None));
         let vars = vars.into_iter().map(|(name, value)| (name, Some(value)));
         print(out, args.shell, &former.chain(vars).collect())?;
@@ -122,6 +125,12 @@ fn print(out: &mut impl Write, shell: Shell, vars: &Changes) -> std::io::Result<
         }
     }
     Ok(())
+}
+
+/// What programs reach without us here.
+#[must_use]
+pub fn direct(config: &Config, proxied: bool) -> Direct {
+    Direct::of(platform::reached_without_us(), config, proxied)
 }
 
 /// The variables of this process. A value that is no text becomes one that says nothing to us: no such
@@ -151,7 +160,8 @@ pub fn own(ctx: &Context) -> Vars {
 #[must_use]
 pub fn taken_back(ctx: &Context, edges: &[SocketAddr]) -> Changes {
     let present = present();
-    let environment = Environment::new(&present, &ctx.home, edges);
+    let known = platform::reached_without_us();
+    let environment = Environment::new(&present, &ctx.home, edges, known);
     environment.taken_back(&|file| is_union(&ctx.home, file))
 }
 

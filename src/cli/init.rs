@@ -74,7 +74,8 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
     let installation = settle_port(ctx, installation, &mut config, silent)?;
     config.keep_proxy(ctx, mode);
     config.keep_roots(ctx);
-    let parts = plan(ctx, args, mode, &*manager, &installation, config.step())?;
+    let direct = env::direct(&ctx.loaded.config, config.proxied);
+    let parts = plan(ctx, args, mode, &*manager, &installation, &direct, config.step())?;
     if parts.is_empty() {
         say(format_args!("nothing to do: installed as {mode}"));
         return Ok(Exit::OK);
@@ -143,6 +144,8 @@ struct ConfigFile {
     path: PathBuf,
     before: String,
     text: String,
+    /// A proxy of the user's was added.
+    proxied: bool,
 }
 
 impl ConfigFile {
@@ -163,7 +166,7 @@ impl ConfigFile {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
             other => other?,
         };
-        Ok(Self { path, text: before.clone(), before })
+        Ok(Self { path, text: before.clone(), before, proxied: false })
     }
 
     /// `false`: the file has a form that we don't change.
@@ -199,6 +202,7 @@ impl ConfigFile {
         let done = self.set("upstream.proxy", &format!("{:?}", found.url))
             && self.set("upstream.no_proxy", &format!("[{}]", rules.join(", ")))
             && (from.is_empty() || self.set("upstream.proxy_from", &format!("{from:?}")));
+        self.proxied = done;
         if !done {
             self.text = before;
             say(format_args!(
@@ -282,6 +286,7 @@ fn plan(
     mode: Mode,
     manager: &dyn platform::ServiceManager,
     installation: &Installation,
+    direct: &env::Direct,
     config: Option<Step>,
 ) -> Result<Vec<Part>, Failure> {
     let edge = installation.edge;
@@ -311,7 +316,7 @@ fn plan(
     if let Some(session_of) = &session_of {
         from.session = if mode >= Mode::Apps {
             let kept = state.session.clone().unwrap_or_default();
-            let mut vars = env::variables(&kept, edge, &ctx.home, &env::union_bundle);
+            let mut vars = env::variables(&kept, edge, &ctx.home, direct, &env::union_bundle);
             // What was there before is in the state, not in the session.
             vars.retain(|name, _| names.contains(&name.as_str()));
             session_of.set(installation, &vars).map_err(tool)?
@@ -322,7 +327,7 @@ fn plan(
     }
     let services = proxy.unwrap_or_default();
     from.proxy = if mode == Mode::Full {
-        proxy_of.set(edge, &services)
+        proxy_of.set(edge, &direct.now, state.proxy.as_deref().unwrap_or_default(), &services)
     } else {
         proxy_back(&*proxy_of, edge, &old, &services)
     };

@@ -66,7 +66,8 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
             };
         }
     } else {
-        let vars = env::variables(&env::present(), edge, &ctx.home, &env::union_bundle);
+        let direct = env::direct(&ctx.loaded.config, false);
+        let vars = env::variables(&env::present(), edge, &ctx.home, &direct, &env::union_bundle);
         command.envs(vars).env(env::RUN_VAR, run_id.to_string());
     }
 

@@ -90,6 +90,12 @@ impl PlacePattern {
         Some(Self { host, port: port? })
     }
 
+    /// `None`: any.
+    #[must_use]
+    pub fn host(&self) -> Option<&HostPattern> {
+        self.host.as_ref()
+    }
+
     #[must_use]
     pub fn matches(&self, host: &str, port: u16) -> bool {
         port == self.port && self.host.as_ref().is_none_or(|pattern| pattern.matches(host, port))

@@ -42,6 +42,15 @@ pub struct Config {
     pub log: Log,
 }
 
+impl Config {
+    /// Those of some rules for `NO_PROXY` by which programs may reach something without us. None where our
+    /// own way out is a proxy: it may be the way to these too.
+    #[must_use]
+    pub fn without_us(&self, rules: &[&'static str]) -> Vec<&'static str> {
+        if self.upstream.proxy.is_some() { Vec::new() } else { self.meter.spares(rules) }
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Edge {
     pub port: u16,
@@ -84,6 +93,17 @@ impl Meter {
     #[must_use]
     pub fn is_plain(&self, host: &str, port: u16) -> bool {
         self.plain.iter().any(|p| p.matches(host, port))
+    }
+
+    /// Those of some rules without a port that cover nothing which is metered by its name or address.
+    #[must_use]
+    pub fn spares(&self, rules: &[&'static str]) -> Vec<&'static str> {
+        let named = || self.hosts.iter().chain(self.plain.iter().filter_map(PlacePattern::host));
+        let keeps = |rule: &str| {
+            let rule = NoProxy::new([rule.to_owned()]);
+            named().any(|host| rule.covers(host.name(), host.port()))
+        };
+        rules.iter().copied().filter(|rule| !keeps(rule)).collect()
     }
 
     /// Whether the models behind it are the user's own.

@@ -45,6 +45,7 @@ pub(super) fn may_go_past(proxy: &UpstreamProxy, error: &DialError) -> bool {
         DialError::Proxy(_) | DialError::NoAddress | DialError::Timeout => true,
         DialError::Resolve(_)
         | DialError::Connect(_)
+        | DialError::NoWayNearby(_)
         | DialError::ProxyStatus(_)
         | DialError::ProxyLogin(_)
         | DialError::ProxyAnswer => false,

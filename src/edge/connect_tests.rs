@@ -78,6 +78,8 @@ fn what_cannot_be_served_is_named() {
     assert_eq!(status(b"CONNECT :443 HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status(b"CONNECT ::1:443 HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status(b"CONNECT [::1:443 HTTP/1.1\r\n\r\n"), 400);
+    // A zone is a name of this machine's own, which no proxy is told.
+    assert_eq!(status(b"CONNECT [fe80::1%en0]:443 HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status(b"CONNECT a/b:443 HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status(TAIL), 400);
     assert_eq!(status(b"GET https://h/ HTTP/1.1\r\n\r\n"), 400);

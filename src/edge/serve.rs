@@ -30,6 +30,7 @@ use crate::config::{self, Config, UpstreamProxy};
 use crate::dial::{self, DialError};
 use crate::handover::RequestHead;
 use crate::home::Home;
+use crate::platform;
 use crate::selftest::notice;
 
 /// A client that has not said what it wants by then is told so.
@@ -222,7 +223,7 @@ async fn chain(shared: &Shared, place: &Place) {
             tunnelled(shared, place, tunnel, passed).await;
         }
         // It ends the connection for whoever else holds a copy.
-        Err(e) if head.is_some() => refuse(client, e.status(), &e.to_string()).await,
+        Err(e) if head.is_some() => refuse_as(client, &e).await,
         Err(e) => {
             // `200` is out: breaking off is all that can be said.
             slog::debug!(shared.log, "cannot connect"; "host" => &*target.host, "error" => %e);
@@ -273,6 +274,14 @@ impl ConnectError {
             Self::Loop => 508,
         }
     }
+
+    /// What the client is told; `nearby`: what more of a local network that there is no way to.
+    fn told(&self, nearby: Option<&str>) -> String {
+        match (self, nearby) {
+            (Self::Dial(e), Some(why)) if e.is_no_way_nearby() => format!("{e}; {why}"),
+            (Self::Dial(_) | Self::Loop, _) => self.to_string(),
+        }
+    }
 }
 
 /// Who gets the client's bytes.
@@ -298,7 +307,7 @@ async fn connect(
     };
     let end = Instant::now() + SHORTAGE;
     let (host, port) = (&*target.host, target.port);
-    let (stream, to_proxy) = loop {
+    let dialled = loop {
         let dialled = match (origin, proxy) {
             (Some(origin), _) => {
                 let connected = TcpStream::connect(origin).await;
@@ -313,9 +322,18 @@ async fn connect(
         match dialled {
             // The client has its `200`, or waits for it: better late than not at all.
             Err(e) if e.is_shortage() && Instant::now() < end => sleep(SHORTAGE_PAUSE).await,
-            dialled => break dialled?,
+            dialled => break dialled,
         }
     };
+    if dialled.as_ref().is_err_and(DialError::is_no_way_nearby) {
+        shared.counters.no_way_nearby();
+    }
+    let (stream, to_proxy) = dialled?;
+    if shared.counters.local_network_failures() > 0
+        && stream.peer_addr().is_ok_and(|peer| platform::is_local(peer.ip()))
+    {
+        shared.counters.reached_nearby();
+    }
     // However the name was spelled or resolved; but to another port nothing leads back.
     let kept = origin.is_none() && config.upstream.keeps_port(&target.host, target.port);
     let back = |peer| route::leads_back(own, peer);
@@ -327,6 +345,27 @@ async fn connect(
 
 async fn turn_away(place: &Place, error: &ConnectError) {
     if let Stage::Asked(asked) = place.take() {
-        refuse(asked.client, error.status(), &error.to_string()).await;
+        refuse_as(asked.client, error).await;
+    }
+}
+
+async fn refuse_as(client: TcpStream, error: &ConnectError) {
+    refuse(client, error.status(), &error.told(platform::why_no_way_nearby())).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_told_what_may_keep_us_from_its_network() {
+        let no_way = || io::Error::from(rustix::io::Errno::HOSTUNREACH);
+        let near = ConnectError::Dial(DialError::NoWayNearby(no_way()));
+        let plain = near.to_string();
+        assert_eq!(near.told(None), plain, "Linux");
+        assert_eq!(near.told(Some("allow it")), format!("{plain}; allow it"));
+        let far = ConnectError::Dial(DialError::Connect(no_way()));
+        assert_eq!(far.told(Some("allow it")), plain);
+        assert_eq!(ConnectError::Loop.told(Some("allow it")), ConnectError::Loop.to_string());
     }
 }

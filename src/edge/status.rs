@@ -16,6 +16,7 @@ use super::upgrade::Refusal;
 #[derive(Debug, Default)]
 pub struct Counters {
     open: AtomicU64,
+    local_network_failures: AtomicU64,
     totals: Mutex<Totals>,
     none_open: Notify,
 }
@@ -45,6 +46,7 @@ struct Status<'a> {
     tunnels: Tunnels,
     passed_metered_total: u64,
     spool_dropped: u64,
+    local_network_failures: u64,
     /// `host:port` of the proxy that we go through ourselves.
     upstream_proxy: Option<String>,
     /// It can't be reached, and was the system's: we go past it.
@@ -101,6 +103,22 @@ impl Counters {
         });
     }
 
+    /// There was no way to an address of the local network.
+    pub fn no_way_nearby(&self) {
+        self.local_network_failures.fetch_add(1, Relaxed);
+    }
+
+    /// There is one: nobody keeps us from it.
+    pub fn reached_nearby(&self) {
+        self.local_network_failures.store(0, Relaxed);
+    }
+
+    /// Since one was reached.
+    #[must_use]
+    pub fn local_network_failures(&self) -> u64 {
+        self.local_network_failures.load(Relaxed)
+    }
+
     fn count(&self, add: impl FnOnce(&mut Totals)) {
         add(&mut self.totals.lock().unwrap_or_else(PoisonError::into_inner));
     }
@@ -150,6 +168,7 @@ pub fn document(shared: &Shared) -> Vec<u8> {
         },
         passed_metered_total: totals.passed_metered,
         spool_dropped: spool.dropped(),
+        local_network_failures: counters.local_network_failures(),
         upstream_proxy: health.upstream_proxy(),
         upstream_past: health.upstream_past(),
         image: upgrades.image(),

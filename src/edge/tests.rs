@@ -68,6 +68,11 @@ async fn a_committed_connection_is_the_daemons_from_the_first_byte() {
         assert_eq!(status["verdict"], "healthy");
         assert_eq!(status["tunnels"]["handed_total"], 1);
         assert_eq!(status["passed_metered_total"], 0);
+        let counters = &world.edge.shared.counters;
+        counters.no_way_nearby();
+        assert_eq!(world.status().await["local_network_failures"], 1);
+        counters.reached_nearby();
+        assert_eq!(world.status().await["local_network_failures"], 0);
     })
     .await;
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::agents::{self, domain, exit_timeout, file, label, target};
-use super::{launchctl, plist};
+use super::{launchctl, local_network, plist};
 use crate::platform::{Installation, Service, ServiceManager, ServiceState, User};
 use crate::setup::{self, Call, Os, Said, Step, StepError};
 
@@ -175,7 +175,8 @@ impl ServiceManager for Launchd {
         let items = "macOS announces the new background items; System Settings > General > Login Items lists \
              them, and what is switched off there does not start";
         let edge = self.find(user, label(Service::Edge)).ok();
-        [items.to_owned()].into_iter().chain(edge.as_ref().and_then(waits)).collect()
+        let always = [items, local_network::ASKS].map(str::to_owned);
+        always.into_iter().chain(edge.as_ref().and_then(waits)).collect()
     }
 }
 

@@ -152,7 +152,9 @@ fn a_running_edge_that_can_serve_on_stays() {
     fs::create_dir_all(old.parent().unwrap()).unwrap();
     fs::write(&old, "").unwrap();
     mac.apply(&mac.install()).unwrap();
-    assert_eq!(mac.launchd().advice(&mac.wanted.user).len(), 1);
+    let advice = mac.launchd().advice(&mac.wanted.user);
+    assert_eq!(advice.len(), 2);
+    assert!(advice[1].contains("Local Network"), "{advice:?}");
 
     mac.wanted.program.set_extension("new");
     let edge = target(&mac.wanted.user, label(Service::Edge));
@@ -167,7 +169,7 @@ fn a_running_edge_that_can_serve_on_stays() {
     assert_eq!(state.known_by.as_ref(), Some(&old), "until then");
     assert_eq!(mac.install(), [], "nothing to do twice");
     let advice = mac.launchd().advice(&mac.wanted.user);
-    assert!(advice[1].contains(old.to_str().unwrap()), "{advice:?}");
+    assert!(advice[2].contains(old.to_str().unwrap()), "{advice:?}");
 
     mac.launchd().ask(&launchctl::disable(&edge)).unwrap();
     mac.apply(&mac.install()).unwrap();

@@ -8,6 +8,7 @@ pub mod launchctl;
 pub mod launchd;
 pub mod libproc;
 pub mod listener;
+pub mod local_network;
 pub mod network;
 pub mod owner;
 pub mod plist;

@@ -7,11 +7,12 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 
+use super::local_network::{self, EXCEPTIONS};
 use super::network::{self, Kind, PROGRAM};
 use crate::platform::{NetworkService, ProxySetting, SystemProxy, SystemProxyError};
 use crate::setup::{Call, Step};
 
-/// What never goes through a proxy. `*.local` and `169.254/16` are macOS's own.
+/// What never goes through a proxy.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
 /// The real one.
@@ -62,8 +63,18 @@ impl SystemProxy for NetworkSetup {
         Ok(Some(found))
     }
 
-    fn set(&self, edge: SocketAddr, found: &[NetworkService]) -> Vec<Step> {
-        found.iter().flat_map(|service| lead(edge, service)).collect()
+    fn set(
+        &self,
+        edge: SocketAddr,
+        direct: &[&str],
+        was: &[NetworkService],
+        found: &[NetworkService],
+    ) -> Vec<Step> {
+        let direct = local_network::exceptions(direct);
+        let lead = |service: &NetworkService| {
+            lead(edge, &direct, service.find_in(was).unwrap_or(service), service)
+        };
+        found.iter().flat_map(lead).collect()
     }
 
     fn restore(
@@ -144,7 +155,12 @@ impl NetworkSetup {
 }
 
 /// The service's proxies lead to the edge then.
-fn lead(edge: SocketAddr, service: &NetworkService) -> Vec<Step> {
+fn lead(
+    edge: SocketAddr,
+    direct: &[&str],
+    was: &NetworkService,
+    service: &NetworkService,
+) -> Vec<Step> {
     if Kind::ALL.iter().any(|kind| kind.of(service).on && kind.of(service).authenticated) {
         // Its password can't be read, so it could never be put back.
         return Vec::new();
@@ -155,7 +171,13 @@ fn lead(edge: SocketAddr, service: &NetworkService) -> Vec<Step> {
         let set = kind.set(&service.name, &host, edge.port());
         steps.push(Step::Run(set.undo(put(kind, &service.name, kind.of(service)))));
     }
-    let bypass = with_local(&service.bypass);
+    // Where another proxy is the way out, it may be the way to the local network's addresses too. What was
+    // there before ours may be such a one, if that is not known.
+    let free = |kind: Kind| !kind.of(was).on && !kind.of(was).names(edge);
+    let mut bypass = with_local(&service.bypass);
+    if service.auto.is_none() && Kind::ALL.into_iter().all(free) {
+        bypass = with(&bypass, direct);
+    }
     if bypass != service.bypass {
         let set = network::set_bypass(&service.name, &bypass);
         let back = network::set_bypass(&service.name, &service.bypass);
@@ -183,7 +205,7 @@ fn release(edge: SocketAddr, was: &NetworkService, service: &NetworkService) -> 
         steps.extend(back.map(|call| Step::Run(call.undo(put(kind, name, now)))));
     }
     if ours().next().is_some()
-        && service.bypass == with_local(&was.bypass)
+        && is_with_ours(&service.bypass, &was.bypass)
         && service.bypass != was.bypass
     {
         let set = network::set_bypass(name, &was.bypass);
@@ -205,8 +227,18 @@ fn put(kind: Kind, service: &str, was: &ProxySetting) -> Vec<Call> {
 }
 
 fn with_local(bypass: &[String]) -> Vec<String> {
-    let missing = LOCAL.iter().filter(|l| !bypass.iter().any(|b| b == *l));
+    with(bypass, &LOCAL)
+}
+
+fn with(bypass: &[String], more: &[&str]) -> Vec<String> {
+    let missing = more.iter().filter(|l| !bypass.iter().any(|b| b == *l));
     bypass.iter().cloned().chain(missing.map(|l| (*l).to_owned())).collect()
+}
+
+/// Whether a list is that one with ours behind it. Earlier versions knew fewer of them.
+fn is_with_ours(bypass: &[String], was: &[String]) -> bool {
+    let more = bypass.strip_prefix(with_local(was).as_slice());
+    more.is_some_and(|more| more.iter().all(|rule| EXCEPTIONS.contains(&rule.as_str())))
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 use serde_json::json;
 
+use super::super::local_network::NO_PROXY;
 use super::super::standins::Standins;
 use super::*;
 use crate::setup::{self, Os};
@@ -30,7 +31,7 @@ impl Mac {
     }
 
     fn set(&self) -> Vec<Step> {
-        self.proxy.set(EDGE.into(), &self.found())
+        self.proxy.set(EDGE.into(), &NO_PROXY, &[], &self.found())
     }
 
     fn restore(&self, was: &[NetworkService]) -> Vec<Step> {
@@ -69,6 +70,38 @@ fn every_active_service_is_led_to_the_edge_and_back() {
     assert_eq!(after["network"][2]["bypass"], json!([]));
     assert_eq!(mac.restore(&was), []);
     assert!(mac.found().iter().all(|s| !s.http.is(EDGE.into()) && !s.https.is(EDGE.into())));
+}
+
+#[test]
+fn the_local_network_is_reached_without_us_where_no_other_proxy_is() {
+    let mac = Mac::new();
+    mac.lived_in();
+    let was = mac.found();
+    mac.apply(&mac.set()).unwrap();
+    let bypass = |mac: &Mac, i: usize| mac.found().swap_remove(i).bypass;
+    let first = ["*.local", "169.254/16", "localhost", "127.0.0.1", "::1"];
+    assert_eq!(bypass(&mac, 0), first, "proxy.corp may be the way");
+    let near = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
+    let ours = ["localhost", "127.0.0.1", "::1", "*.local"];
+    assert_eq!(bypass(&mac, 1), [&ours[..], &near, &["169.254/16"]].concat());
+    assert_eq!(bypass(&mac, 2), first, "so may be what the automatic configuration says");
+    // What was there before us says it also later.
+    let again = mac.proxy.set(EDGE.into(), &NO_PROXY, &was, &mac.found());
+    assert_eq!(again, []);
+    assert_eq!(mac.set(), [], "nor is anything done where that is not known");
+    // As an earlier version left it.
+    mac.tools.change(|state| state["network"][2]["bypass"] = json!(ours[..3]));
+    let more = mac.proxy.set(EDGE.into(), &NO_PROXY, &was, &mac.found());
+    assert_eq!(more.len(), 1);
+    mac.apply(&mac.restore(&was)).unwrap();
+    assert_eq!(mac.tools.state()["network"][2]["bypass"], json!([]));
+    mac.apply(&mac.set()).unwrap();
+    mac.tools.change(|state| {
+        state["network"][2]["bypass"].as_array_mut().unwrap().push(json!("mine"));
+    });
+    mac.apply(&mac.restore(&was)).unwrap();
+    let left = bypass(&mac, 1);
+    assert!(left.contains(&"mine".to_owned()), "somebody else's by now: {left:?}");
 }
 
 #[test]
@@ -163,7 +196,7 @@ fn the_watchdog_leaves_other_peoples_proxies_on() {
     mac.tools.change(|state| state["network"][2]["secure"] = corp.clone());
     let services = mac.found();
     let ours: Vec<_> = services.into_iter().filter(|s| s.name != "Corp VPN (1)").collect();
-    mac.apply(&mac.proxy.set(EDGE.into(), &ours)).unwrap();
+    mac.apply(&mac.proxy.set(EDGE.into(), &NO_PROXY, &[], &ours)).unwrap();
     let off = |blind| mac.proxy.off_where_it_leads_to(EDGE.into(), blind);
     mac.tools.set("fail", json!([{ "args": "^-get.*proxy Wi-Fi" }]));
     assert_eq!(off(false).unwrap(), ["Thunderbolt Bridge"]);
@@ -206,7 +239,7 @@ fn one_service_that_went_away_or_has_a_password_costs_no_other() {
     mac.proxy.read().unwrap_err();
     let secret = ProxySetting { on: true, authenticated: true, ..ProxySetting::default() };
     let service = NetworkService { https: secret, ..NetworkService::default() };
-    assert_eq!(lead(EDGE.into(), &service), []);
+    assert_eq!(lead(EDGE.into(), &[], &service, &service), []);
 }
 
 #[test]

@@ -56,7 +56,8 @@ fn doctor_does_not_take_an_interfaces_proxy_for_the_systems() {
     let mac = Mac::new();
     mac.second_leads_to("127.0.0.1", mac.stand.edge.port());
     let output = mac.run(&["doctor", "--json"]);
-    let found: Value = serde_json::from_slice(&output.stdout).expect(&show(&output));
+    let found: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", show(&output)));
     let said = found["findings"].as_array().unwrap().iter().find(|f| f["layer"] == "system-proxy");
     assert_eq!(said.unwrap()["what"], "does not point at us", "{found:#}");
 }
@@ -75,4 +76,24 @@ fn init_does_not_take_an_interfaces_proxy_for_the_way_out() {
     mac.tools.change(|state| state["network"].as_array_mut().unwrap().reverse());
     let plan = planned();
     assert!(plan.contains("proxy.corp:3128"), "in force now: {plan}");
+}
+
+/// The edge is an agent, and macOS may keep it from the local network; the tools are not.
+#[test]
+fn the_local_network_is_reached_without_us() {
+    let mac = Mac::new();
+    let no_proxy = |value: Option<&str>| {
+        let mut command = mac.command(&["env", "--json"]);
+        value.map(|value| command.env("HTTPS_PROXY", value));
+        let output = command.output().unwrap();
+        let vars: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|e| panic!("{e}: {}", show(&output)));
+        vars["NO_PROXY"].as_str().unwrap().to_owned()
+    };
+    let local = "localhost,127.0.0.1,::1";
+    let near = ".local,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16";
+    assert_eq!(no_proxy(None), format!("{local},{near}"));
+    assert_eq!(no_proxy(Some("http://proxy.corp:3128")), local);
+    mac.stand.configure_hosts(&[], "[meter]\nplain_hosts = [\"gpu.local:11434\"]\n");
+    assert_eq!(no_proxy(None), format!("{local},{}", near.trim_start_matches(".local,")));
 }

@@ -134,6 +134,9 @@ pub struct Facts {
     pub api_port_holder: Option<String>,
     pub keeper: Option<Keeper>,
     pub upstream: Upstream,
+    /// So often there was no way for the edge to an address of the local network, where the system may keep
+    /// it from that.
+    pub local_network_failures: Option<u64>,
     pub verdict: Option<String>,
     pub says: Says,
     /// How a hello on the control socket went.

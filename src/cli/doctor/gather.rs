@@ -66,6 +66,7 @@ pub fn gather(ctx: &Context) -> Facts {
         api_port_holder: other_than(config.daemon.api_addr(), tree.daemon),
         keeper: machine::keeper(ctx),
         upstream: machine::upstream(ctx, &tree, &system_proxies),
+        local_network_failures: machine::local_network_failures(&tree),
         verdict: verdict.and_then(Value::as_str).map(str::to_owned),
         control: control(&ctx.home),
         ca: authority(ctx, &tree.health),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::NoProxy;
+use crate::config::{Config, NoProxy};
 use crate::home::Home;
 
 pub type Vars = BTreeMap<String, String>;
@@ -43,6 +43,23 @@ const WAS: &str = "HALTON_WAS_";
 /// What never goes through a proxy.
 pub const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
 
+/// What else they reach without us: rules for `NO_PROXY`.
+#[derive(Clone, Debug, Default)]
+pub struct Direct {
+    /// All that there are on this platform.
+    pub known: &'static [&'static str],
+    pub now: Vec<&'static str>,
+}
+
+impl Direct {
+    /// `proxied`: our own way out will be a proxy that the configuration lacks yet.
+    #[must_use]
+    pub fn of(known: &'static [&'static str], config: &Config, proxied: bool) -> Self {
+        let now = if proxied { Vec::new() } else { config.without_us(known) };
+        Self { known, now }
+    }
+}
+
 /// Every variable that we set for tools, or did.
 pub fn names() -> impl Iterator<Item = &'static str> {
     let now = PROXY_VARS.into_iter().chain(NO_PROXY_VARS).chain(CA_VARS).chain([NODE_PROXY_VAR]);
@@ -56,15 +73,22 @@ pub struct Environment<'a> {
     home: &'a Home,
     /// As proxy variables name the edge.
     edges: Vec<String>,
+    /// What `NO_PROXY` may have behind it, as the configuration was.
+    direct: &'static [&'static str],
 }
 
 impl<'a> Environment<'a> {
     /// `edges`: where it serves, or did.
     #[must_use]
-    pub fn new(present: &'a Vars, home: &'a Home, edges: &[SocketAddr]) -> Self {
+    pub fn new(
+        present: &'a Vars,
+        home: &'a Home,
+        edges: &[SocketAddr],
+        direct: &'static [&'static str],
+    ) -> Self {
         let edges = edges.iter().map(SocketAddr::to_string);
         let edges = edges.chain(present.get(EDGE_VAR).cloned()).map(|e| format!("http://{e}"));
-        Self { present, home, edges: edges.collect() }
+        Self { present, home, edges: edges.collect(), direct }
     }
 
     /// What rids it of ours: each variable with what the user had there, or nothing. A file of roots
@@ -93,7 +117,10 @@ impl<'a> Environment<'a> {
         } else if CA_VARS.contains(&name) || FORMER_VARS.contains(&name) {
             Path::new(value).starts_with(self.home.path())
         } else if NO_PROXY_VARS.contains(&name) {
-            self.leads_here() && *value == no_proxy(NO_PROXY_VARS.map(|name| self.was(name)))
+            let least = no_proxy(NO_PROXY_VARS.map(|name| self.was(name)), &[]);
+            let [rules, least] = [value, &least].map(|list| list.split(',').collect::<Vec<_>>());
+            let more = rules.strip_prefix(least.as_slice());
+            self.leads_here() && more.is_some_and(|m| m.iter().all(|r| self.direct.contains(r)))
         } else {
             self.leads_here() && value == NODE_PROXY
         }
@@ -119,10 +146,10 @@ fn said(value: Option<&String>) -> Option<&str> {
     value.map(String::as_str).filter(|value| !value.is_empty())
 }
 
-fn no_proxy(own: [Option<&str>; 2]) -> String {
+fn no_proxy(own: [Option<&str>; 2], direct: &[&str]) -> String {
     let own = own.into_iter().flatten().flat_map(|v| v.split(',')).map(str::trim);
     let mut rules: Vec<&str> = own.filter(|rule| !rule.is_empty()).collect();
-    rules.extend(LOCAL);
+    rules.extend(LOCAL.iter().chain(direct));
     let mut seen = std::collections::BTreeSet::new();
     rules.retain(|rule| seen.insert(*rule));
     rules.join(",")
@@ -135,14 +162,18 @@ pub fn variables(
     present: &Vars,
     edge: SocketAddr,
     home: &Home,
+    direct: &Direct,
     union: &dyn Fn(&Home, &Path) -> Option<PathBuf>,
 ) -> Vars {
-    let found = Environment::new(present, home, &[edge]);
+    let found = Environment::new(present, home, &[edge], direct.known);
     let mut vars = Vars::new();
     for name in PROXY_VARS {
         vars.insert(name.to_owned(), format!("http://{edge}"));
     }
-    let rules = no_proxy(NO_PROXY_VARS.map(|name| found.own(name)));
+    // Who had a proxy before us goes through it to these as well.
+    let proxied = WAYS_OUT.iter().any(|name| found.own(name).is_some());
+    let direct: &[&str] = if proxied { &[] } else { &direct.now };
+    let rules = no_proxy(NO_PROXY_VARS.map(|name| found.own(name)), direct);
     for name in NO_PROXY_VARS {
         vars.insert(name.to_owned(), rules.clone());
     }
@@ -190,6 +221,7 @@ pub fn foreign_proxy(present: &Vars, edge: SocketAddr) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::{HostPattern, PlacePattern};
 
     fn map(items: &[(&str, &str)]) -> Vars {
         items.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
@@ -198,7 +230,13 @@ mod tests {
     #[test]
     fn every_variable_of_the_contract_is_set() {
         let home = Home::at("/h");
-        let vars = variables(&map(&[]), ([127, 0, 0, 1], 8081).into(), &home, &|_, _| None);
+        let vars = variables(
+            &map(&[]),
+            ([127, 0, 0, 1], 8081).into(),
+            &home,
+            &Direct::default(),
+            &|_, _| None,
+        );
         assert_eq!(vars["https_proxy"], "http://127.0.0.1:8081");
         assert_eq!(vars["NO_PROXY"], "localhost,127.0.0.1,::1");
         for name in CA_VARS {
@@ -206,7 +244,13 @@ mod tests {
         }
         assert_eq!(vars[NODE_PROXY_VAR], "1");
         let present = map(&[("GIT_SSL_CAINFO", "/h/ca/bundle.pem")]);
-        let vars = variables(&present, ([127, 0, 0, 1], 8081).into(), &home, &|_, _| None);
+        let vars = variables(
+            &present,
+            ([127, 0, 0, 1], 8081).into(),
+            &home,
+            &Direct::default(),
+            &|_, _| None,
+        );
         assert!(FORMER_VARS.iter().all(|name| !vars.contains_key(*name)));
     }
 
@@ -222,7 +266,8 @@ mod tests {
         let union = |_: &Home, own: &Path| {
             (own == Path::new("/corp.pem")).then(|| PathBuf::from("/h/ca/union-corp.pem"))
         };
-        let vars = variables(&present, ([127, 0, 0, 1], 8081).into(), &home, &union);
+        let vars =
+            variables(&present, ([127, 0, 0, 1], 8081).into(), &home, &Direct::default(), &union);
         assert_eq!(vars["NO_PROXY"], "corp.example,localhost,127.0.0.1,::1");
         assert_eq!(vars["SSL_CERT_FILE"], "/h/ca/union-corp.pem");
         assert!(!vars.contains_key("CURL_CA_BUNDLE"));
@@ -247,6 +292,43 @@ mod tests {
     }
 
     const EDGE: ([u8; 4], u16) = ([127, 0, 0, 1], 8081);
+    const NEAR: [&str; 3] = [".local", "10.0.0.0/8", "192.168.0.0/16"];
+
+    #[test]
+    fn what_is_near_is_reached_without_us() {
+        let home = Home::at("/h");
+        let mut config = crate::config::load_from(None, |_| None, &[]).config;
+        let rules = |present: &Vars, direct: &Direct| {
+            let vars = variables(present, EDGE.into(), &home, direct, &union);
+            let inner = with(present, &vars);
+            assert_eq!(variables(&inner, EDGE.into(), &home, direct, &union), vars);
+            // Also by whoever knows another configuration.
+            assert_eq!(taken_back(&inner, EDGE.into()), *present, "{vars:?}");
+            let other = Direct { known: &NEAR, now: vec![] };
+            let other = variables(&inner, EDGE.into(), &home, &other, &union);
+            assert!(!other["NO_PROXY"].contains("192.168"), "{other:?}");
+            vars["NO_PROXY"].clone()
+        };
+        let direct = Direct::of(&NEAR, &config, false);
+        let local = "localhost,127.0.0.1,::1";
+        assert_eq!(rules(&map(&[]), &direct), format!("{local},.local,10.0.0.0/8,192.168.0.0/16"));
+        let own = map(&[("no_proxy", "10.0.0.0/8")]);
+        assert_eq!(rules(&own, &direct), format!("10.0.0.0/8,{local},.local,192.168.0.0/16"));
+        // Who has a proxy reaches them through it, for all we know.
+        assert_eq!(rules(&map(&[("ALL_PROXY", "http://p:1")]), &direct), local);
+        assert_eq!(rules(&map(&[]), &Direct::of(&NEAR, &config, true)), local);
+        // What is metered by its name or address has to come by.
+        config.meter.plain.push(PlacePattern::parse("10.1.2.3:11434").unwrap());
+        config.meter.hosts.push(HostPattern::parse("*.gpu.local").unwrap());
+        let direct = Direct::of(&NEAR, &config, false);
+        assert_eq!(rules(&map(&[]), &direct), format!("{local},192.168.0.0/16"));
+        // Elsewhere it is the user's own.
+        let mut inner =
+            with(&own, &variables(&own, EDGE.into(), &home, &Direct::default(), &union));
+        inner.insert("NO_PROXY".to_owned(), format!("10.0.0.0/8,{local},.local"));
+        let again = variables(&inner, EDGE.into(), &home, &Direct::default(), &union);
+        assert_eq!(again["HALTON_WAS_NO_PROXY"], inner["NO_PROXY"]);
+    }
 
     /// A real one makes unions of what is no union only.
     fn union(_: &Home, file: &Path) -> Option<PathBuf> {
@@ -278,7 +360,7 @@ mod tests {
         let home = Home::at("/h");
         let union = |file: &Path| file.starts_with("/h/ca") && file != home.ca_bundle();
         let mut left = present.clone();
-        for (name, value) in Environment::new(present, &home, &[edge]).taken_back(&union) {
+        for (name, value) in Environment::new(present, &home, &[edge], &NEAR).taken_back(&union) {
             match value {
                 Some(value) => left.insert(name, value),
                 None => left.remove(&name),
@@ -291,16 +373,17 @@ mod tests {
     fn in_an_environment_of_ours_everything_stays_as_it_is() {
         let home = Home::at("/h");
         for present in [map(&[]), shell()] {
-            let vars = variables(&present, EDGE.into(), &home, &union);
+            let vars = variables(&present, EDGE.into(), &home, &Direct::default(), &union);
             let inner = with(&present, &vars);
-            assert_eq!(variables(&inner, EDGE.into(), &home, &union), vars);
+            assert_eq!(variables(&inner, EDGE.into(), &home, &Direct::default(), &union), vars);
             // The edge has moved.
-            let moved = variables(&inner, ([127, 0, 0, 1], 8082).into(), &home, &union);
+            let moved =
+                variables(&inner, ([127, 0, 0, 1], 8082).into(), &home, &Direct::default(), &union);
             assert_eq!(moved["https_proxy"], "http://127.0.0.1:8082");
             assert_eq!(moved.get("HALTON_WAS_https_proxy"), present.get("https_proxy"));
             assert_eq!(moved["NO_PROXY"], vars["NO_PROXY"]);
         }
-        let vars = variables(&shell(), EDGE.into(), &home, &union);
+        let vars = variables(&shell(), EDGE.into(), &home, &Direct::default(), &union);
         assert_eq!(vars["CURL_CA_BUNDLE"], "/h/ca/union-corp.pem");
         assert!(
             !vars.contains_key("SSL_CERT_FILE") && !vars.contains_key("HALTON_WAS_SSL_CERT_FILE")
@@ -312,7 +395,8 @@ mod tests {
         let home = Home::at("/h");
         let of = |was: &str, file: &str| {
             let present = map(&[("CURL_CA_BUNDLE", file), ("HALTON_WAS_CURL_CA_BUNDLE", was)]);
-            variables(&present, EDGE.into(), &home, &union)["CURL_CA_BUNDLE"].clone()
+            variables(&present, EDGE.into(), &home, &Direct::default(), &union)["CURL_CA_BUNDLE"]
+                .clone()
         };
         assert_eq!(of("/gone.pem", "/h/ca/union-corp.pem"), "/h/ca/union-corp.pem");
         assert_eq!(of("", "/h/ca/union-corp.pem"), "/h/ca/union-corp.pem");
@@ -326,7 +410,7 @@ mod tests {
     fn what_is_taken_back_leaves_what_the_user_had() {
         let home = Home::at("/h");
         for present in [map(&[]), shell()] {
-            let vars = variables(&present, EDGE.into(), &home, &union);
+            let vars = variables(&present, EDGE.into(), &home, &Direct::default(), &union);
             let mut had = present.clone();
             // As good as not set, where we set something.
             had.retain(|_, value| !value.is_empty());
@@ -340,7 +424,8 @@ mod tests {
     #[test]
     fn what_the_user_sets_later_is_theirs() {
         let home = Home::at("/h");
-        let mut now = with(&shell(), &variables(&shell(), EDGE.into(), &home, &union));
+        let mut now =
+            with(&shell(), &variables(&shell(), EDGE.into(), &home, &Direct::default(), &union));
         now.insert("NO_PROXY".to_owned(), "later.example".to_owned());
         now.insert("CURL_CA_BUNDLE".to_owned(), "/etc/later.pem".to_owned());
         now.remove("https_proxy");
@@ -348,7 +433,7 @@ mod tests {
         assert_eq!(left["NO_PROXY"], "later.example");
         assert_eq!(left["CURL_CA_BUNDLE"], "/etc/later.pem");
         assert!(!left.contains_key("https_proxy"));
-        let again = variables(&now, EDGE.into(), &home, &union);
+        let again = variables(&now, EDGE.into(), &home, &Direct::default(), &union);
         assert_eq!(again["CURL_CA_BUNDLE"], "/h/ca/union-later.pem");
         assert_eq!(again["HALTON_WAS_CURL_CA_BUNDLE"], "/etc/later.pem");
         assert_eq!(again["HALTON_WAS_https_proxy"], "");

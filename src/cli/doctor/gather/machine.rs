@@ -85,6 +85,12 @@ pub(super) fn upstream(ctx: &Context, tree: &Tree, system: &[String]) -> Upstrea
     }
 }
 
+/// We may be in a terminal, and then nothing keeps us: so the edge says.
+pub(super) fn local_network_failures(tree: &Tree) -> Option<u64> {
+    let said = tree.edge_answer.as_ref()?.get("local_network_failures")?.as_u64();
+    said.filter(|_| platform::why_no_way_nearby().is_some())
+}
+
 /// As edge and daemon go, to the first host that would be metered.
 fn way_out(ctx: &Context) -> Result<(), String> {
     let config = &ctx.loaded.config;

@@ -102,6 +102,14 @@ pub(super) fn upstream(f: &Facts) -> Vec<Finding> {
             Finding::broken("upstream", what).next(format!("mend it in config.toml; {CONFIG}")),
         );
     }
+    if let Some(times @ 1..) = f.local_network_failures {
+        let what = format!(
+            "the edge found no way to addresses of your local network, {times} times since it last reached \
+             one: macOS may be keeping it from there"
+        );
+        let next = "allow halton-meter in System Settings > Privacy & Security > Local Network";
+        found.push(Finding::degraded("upstream", what).next(next));
+    }
     if let Some(ignored) = &up.ignored {
         let what = format!("{ignored} leads out of here, and we don't go through it");
         let next = format!("if it is needed, set upstream.proxy to it in config.toml; {CONFIG}");

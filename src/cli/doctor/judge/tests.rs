@@ -27,6 +27,7 @@ fn fine() -> Facts {
         api_port_holder: None,
         keeper: Some(keeper()),
         upstream: Upstream::default(),
+        local_network_failures: None,
         verdict: Some("healthy".into()),
         says: Says::Ok,
         control: Ok(()),
@@ -175,6 +176,7 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| edge_service(f, |s| s.known_by = Some(("/old/hm".into(), true))), "services", Fine, "leave", None),
         (|f| edge_service(f, |s| (s.known_by, s.pid) = (Some(("/old/hm".into(), true)), None)), "services", Degraded,
             "start", start()),
+        (|f| f.local_network_failures = Some(3), "upstream", Degraded, "Local Network", None),
         (|f| edge_service(f, |s| s.enabled = false), "services", Degraded, "init", None),
         (|f| edge_service(f, |s| (s.pid, s.last_exit) = (None, Some("exit 75".into()))), "services", Degraded,
             "start", start()),
@@ -230,6 +232,7 @@ fn what_is_well_is_said_to_be_well() {
             f.system_proxies.push("proxy.corp:8081".into());
         },
         |f| edge_service(f, |s| s.known_by = Some(("/old/hm".into(), true))),
+        |f| f.local_network_failures = Some(0),
         |f| f.keeper = None,
         |f| f.keeper = Some(Keeper { name: "systemd", ..Keeper::default() }),
         |f| f.keeper.as_mut().unwrap().unreachable = Some("no session".into()),

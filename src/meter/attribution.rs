@@ -197,6 +197,15 @@ impl Attributor {
         Self { memory: Mutex::default(), sockets: Sockets::default(), look, log }
     }
 
+    /// All of it, for who may wait.
+    #[must_use]
+    pub fn attribute(&self, client: SocketAddr, local: SocketAddr) -> Attribution {
+        match self.identify(client, local) {
+            Found::Whole(whole) => whole,
+            Found::Unplaced(unplaced) => self.locate(*unplaced),
+        }
+    }
+
     /// `client`: the client's end of the connection, `local`: the end that it connected to. What
     /// can't be found out stays empty.
     #[must_use]

@@ -113,13 +113,6 @@ fn each_method_gives_way_to_the_one_before() {
     assert_eq!(problem.file, root.join(FILE_NAME));
 }
 
-fn attribute(attributor: &Attributor, client: SocketAddr, local: SocketAddr) -> Attribution {
-    match attributor.identify(client, local) {
-        Found::Whole(whole) => whole,
-        Found::Unplaced(unplaced) => attributor.locate(*unplaced),
-    }
-}
-
 /// Needs what only Linux gives so far; elsewhere nothing is found, which is no failure.
 #[test]
 fn a_connection_leads_to_its_process() {
@@ -132,7 +125,7 @@ fn a_connection_leads_to_its_process() {
         let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (server, peer) = listener.accept().unwrap();
         let attributor = Attributor::new(Logger::root(slog::Discard, slog::o!()));
-        let own = attribute(&attributor, peer, server.local_addr().unwrap());
+        let own = attributor.attribute(peer, server.local_addr().unwrap());
         if own == Attribution::default() && !owner::AVAILABLE {
             return;
         }
@@ -155,7 +148,7 @@ fn a_connection_leads_to_its_process() {
         // It runs once it has answered.
         child.stdin.as_mut().unwrap().write_all(b"!").unwrap();
         (&server).read_exact(&mut [0]).unwrap();
-        let found = attribute(&attributor, peer, server.local_addr().unwrap());
+        let found = attributor.attribute(peer, server.local_addr().unwrap());
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(found.pid, Some(child.id()));
@@ -167,7 +160,7 @@ fn a_connection_leads_to_its_process() {
         assert_eq!(found.cwd.as_deref(), root.to_str());
         // Nobody owns it any more.
         assert_eq!(
-            attribute(&attributor, peer, server.local_addr().unwrap()),
+            attributor.attribute(peer, server.local_addr().unwrap()),
             Attribution::default()
         );
     }

@@ -133,15 +133,20 @@ pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
         }
     }
-    say(format_args!("everything is down; programs that still point at {served} can't connect"));
+    say(all_down(served));
     Ok(Exit::OK)
+}
+
+/// What to say when the port has been closed.
+pub fn all_down(served: SocketAddr) -> String {
+    format!("everything is down; programs that still point at {served} can't connect")
 }
 
 /// Starts what is not running and waits until it can serve.
 pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     let stopped = ctx.home.user_stopped().exists();
     let deadline = Instant::now() + patience;
-    let mut tree = Tree::look(ctx, ASK.min(patience));
+    let tree = Tree::look(ctx, ASK.min(patience));
     let services = services::installed(ctx);
     if tree.metering() {
         // It serves, but its root died: a new one adopts what lives. A service manager sees that itself.
@@ -164,28 +169,30 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     if let Some(served) = tree.edge_elsewhere(ctx) {
         return Ready::NoEdge(elsewhere(ctx, served));
     }
+    wait_ready(ctx, stopped, deadline)
+}
+
+/// Waits until what was started can serve, and starts nothing.
+pub fn wait_ready(ctx: &Context, stopped: bool, deadline: Instant) -> Ready {
     let edge_deadline = deadline.max(Instant::now() + Duration::from_secs(1));
     let mut wait = Duration::from_millis(2);
     loop {
-        tree = Tree::look(ctx, ASK);
-        if tree.metering() || (stopped && tree.edge_answer.is_some()) {
-            break;
-        }
+        let tree = Tree::look(ctx, ASK);
+        let enough = tree.metering() || (stopped && tree.edge_answer.is_some());
         let limit = if tree.edge_answer.is_some() { deadline } else { edge_deadline };
-        if Instant::now() >= limit {
-            break;
+        if enough || Instant::now() >= limit {
+            return verdict(ctx, &tree, stopped);
         }
         std::thread::sleep(wait);
         wait = (wait * 2).min(Duration::from_millis(10));
     }
-    verdict(ctx, &tree, stopped)
 }
 
 /// Starts the embedded root, or tells it to look again.
 fn bring_up(ctx: &Context, tree: &Tree, stopped: bool) -> Result<(), String> {
     let Some(root) = tree.root else {
-        if tree.edge.is_none() && port_answers(ctx) {
-            return Err(taken(ctx));
+        if let Some(why) = port_taken(ctx, tree) {
+            return Err(why);
         }
         return spawn_root(ctx).map_err(|e| format!("the supervisor could not be started: {e}"));
     };
@@ -194,6 +201,11 @@ fn bring_up(ctx: &Context, tree: &Tree, stopped: bool) -> Result<(), String> {
         let _ = signal(root, Signal::HUP);
     }
     Ok(())
+}
+
+/// Why no root could have the edge's port, if another program has it.
+pub fn port_taken(ctx: &Context, tree: &Tree) -> Option<String> {
+    (tree.edge.is_none() && port_answers(ctx)).then(|| taken(ctx))
 }
 
 fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
@@ -338,6 +350,11 @@ pub fn signal(pid: u32, signal: Signal) -> std::io::Result<()> {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Whether any process of ours runs.
+pub fn anything_runs(ctx: &Context) -> bool {
+    ["root", "edge", "daemon", "watchdog"].iter().any(|process| holder(ctx, process).is_some())
 }
 
 fn holder(ctx: &Context, process: &str) -> Option<u32> {

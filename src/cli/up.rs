@@ -3,24 +3,47 @@
 
 use std::collections::HashSet;
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustix::process::Signal;
 
-use super::client::Tree;
+use super::client::{self, Tree};
 use super::lifecycle::{self, Ready};
 use super::live::{self, Ended};
-use super::{Context, Exit, Failure, env, output, requests as rows_of, say};
+use super::{Context, Exit, Failure, env, output, requests as rows_of, say, services};
 use crate::meter::ledger::{Group, Ledger, Totals, Window};
+use crate::platform::Service;
 use crate::supervisor::journal;
 
 const TICK: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Of the latest requests, for those that get a line of their own.
 const ROWS: usize = 200;
+const VIEW: &str = "showing it; Ctrl-C ends this view only";
+
+/// Who keeps the tree that is shown.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Keeper {
+    /// Whoever started it.
+    Another,
+    /// The service manager, which starts it.
+    Services,
+    /// We do, for as long as it is shown.
+    Us,
+}
+
+/// Never a second tree: not beside one that runs, and not beside one that services will start.
+const fn keeper(runs: bool, services: bool) -> Keeper {
+    match (runs, services) {
+        (true, _) => Keeper::Another,
+        (false, true) => Keeper::Services,
+        (false, false) => Keeper::Us,
+    }
+}
 
 pub fn run(ctx: &Context) -> Result<Exit, Failure> {
     ctx.home.holds_sockets()?;
@@ -28,15 +51,15 @@ pub fn run(ctx: &Context) -> Result<Exit, Failure> {
     env::prepare_ca(ctx)?;
     let ended = Ended::on_signals()?;
     let journal = journal::Tail::at_end(&ctx.home.journal_file());
-    let tree = Tree::look(ctx, Duration::from_secs(1));
-    let root = if tree.root.is_some() {
-        say("already running: showing it; Ctrl-C ends this view only");
-        None
-    } else {
-        let _ = std::fs::remove_file(ctx.home.user_stopped());
-        Some(spawn(ctx)?)
-    };
-    match lifecycle::ensure(ctx, PATIENCE) {
+    let mut root = start(ctx)?;
+    let stopped = ctx.home.user_stopped().exists();
+    let ready = lifecycle::wait_ready(ctx, stopped, Instant::now() + PATIENCE);
+    if root.as_mut().is_some_and(has_ended) {
+        // Another root was faster, of a `run` in another shell.
+        root = None;
+        say(format_args!("already running: {VIEW}"));
+    }
+    match ready {
         Ready::Metering => say(format_args!(
             "metering on {}; in another shell: eval \"$(halton-meter env)\"",
             ctx.loaded.config.edge.addr()
@@ -50,12 +73,48 @@ pub fn run(ctx: &Context) -> Result<Exit, Failure> {
         }
     }
     let watched = watch(ctx, journal, &ended);
-    match root {
-        Some(root) => end(root)?,
-        None => say("still running"),
+    let served = client::edge_serves(ctx).unwrap_or_else(|| ctx.loaded.config.edge.addr());
+    let ours = root.is_some();
+    if let Some(root) = root {
+        end(root)?;
     }
+    say(farewell(ours, lifecycle::anything_runs(ctx), served));
     watched?;
     Ok(Exit::OK)
+}
+
+/// Has the tree run. The root, if it is ours.
+fn start(ctx: &Context) -> Result<Option<Child>, Failure> {
+    let tree = Tree::look(ctx, Duration::from_secs(1));
+    let services = services::installed(ctx);
+    let mut keeper = keeper(tree.root.is_some(), services.is_some());
+    if keeper != Keeper::Another {
+        let _ = std::fs::remove_file(ctx.home.user_stopped());
+    }
+    if keeper == Keeper::Services
+        && let Some(services) = services
+    {
+        if services.start(&Service::ALL, PATIENCE) {
+            say(format_args!("{} keeps it running: {VIEW}", services.name()));
+        } else {
+            keeper = Keeper::Us;
+        }
+    }
+    // No waiting brings it here, and a root of ours would end it.
+    if let Some(served) = tree.edge_elsewhere(ctx) {
+        return Err(Failure::new(Exit::UNAVAILABLE, lifecycle::elsewhere(ctx, served)));
+    }
+    match keeper {
+        Keeper::Us => match lifecycle::port_taken(ctx, &tree) {
+            Some(why) => Err(Failure::new(Exit::UNAVAILABLE, why)),
+            None => Ok(Some(spawn(ctx)?)),
+        },
+        Keeper::Another => {
+            say(format_args!("already running: {VIEW}"));
+            Ok(None)
+        }
+        Keeper::Services => Ok(None),
+    }
 }
 
 /// The root as our child, in a group of its own: Ctrl-C reaches it through us, in order.
@@ -68,10 +127,26 @@ fn spawn(ctx: &Context) -> std::io::Result<Child> {
         .spawn()
 }
 
+fn has_ended(root: &mut Child) -> bool {
+    !matches!(root.try_wait(), Ok(None))
+}
+
 fn end(mut root: Child) -> std::io::Result<()> {
+    if has_ended(&mut root) {
+        return Ok(());
+    }
     say("ending; exchanges in flight finish first");
     lifecycle::signal(root.id(), Signal::TERM)?;
     root.wait().map(drop)
+}
+
+/// `ours`: the root was a child of ours. What it began may run on without it, if it died.
+fn farewell(ours: bool, runs: bool, served: SocketAddr) -> String {
+    match (ours, runs) {
+        (true | false, false) => lifecycle::all_down(served),
+        (true, true) => "still running; `halton-meter edge stop` ends it".to_owned(),
+        (false, true) => "still running".to_owned(),
+    }
 }
 
 fn watch(ctx: &Context, mut journal: journal::Tail, ended: &Ended) -> std::io::Result<()> {
@@ -130,6 +205,19 @@ mod tests {
     use crate::meter::ledger::fixture::{at, home, row, store};
     use crate::meter::row::{Billing, Completeness, Row};
     use crate::meter::usage::UsageState;
+
+    #[test]
+    fn there_is_one_tree_and_its_end_is_told() {
+        assert_eq!(keeper(false, false), Keeper::Us);
+        assert_eq!(keeper(false, true), Keeper::Services);
+        assert_eq!([keeper(true, false), keeper(true, true)], [Keeper::Another; 2]);
+        let said = |ours, runs| farewell(ours, runs, ([127, 0, 0, 1], 8081).into());
+        for ours in [true, false] {
+            assert!(said(ours, false).contains("still point at 127.0.0.1:8081 can't connect"));
+        }
+        assert!(said(true, true).contains("edge stop"), "its root died, the rest goes on");
+        assert_eq!(said(false, true), "still running");
+    }
 
     #[test]
     fn totals_are_of_all_requests() {

@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::harness::{Stand, binary};
 use crate::programs::{Program, curl_messages, show};
 use crate::standins::Standins;
+use crate::up::{Up, two_roots};
 use crate::upgrade::{connect, count_refusals};
 
 struct Mac {
@@ -33,10 +34,14 @@ impl Mac {
         mac
     }
 
-    fn must(&self, args: &[&str]) {
+    fn command(&self, args: &[&str]) -> Command {
         let mut command = self.stand.command(args);
         command.env("PATH", self.tools.path()).env(PLATFORM_VAR, "macos").env_remove(RECORD_VAR);
-        let output = command.output().unwrap();
+        command
+    }
+
+    fn must(&self, args: &[&str]) {
+        let output = self.command(args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {}{}", show(&output), self.stand.logs());
     }
 
@@ -169,6 +174,22 @@ fn an_init_by_a_program_that_has_moved_leaves_the_running_edge_alone() {
     stand.wait("another daemon", || stand.pid("daemon").is_some_and(|d| Some(d) != before[2]));
     stand.wait_metered(&hello());
     assert!(mac.must_by(&moved, &["init", "--yes", "--no-shell-rc"]).contains("nothing to do"));
+}
+
+#[test]
+fn up_has_launchd_start_it_and_only_shows_it() {
+    let mac = Mac::with(&[]);
+    let stand = &mac.stand;
+    mac.must(&["edge", "stop"]);
+    assert!(stand.pid("root").is_none() && stand.pid("daemon").is_none());
+    let up = Up::start(stand, mac.command(&["up"]));
+    up.wait_said("launchd keeps it running");
+    up.wait_said("metering on");
+    let root = stand.pid("root");
+    let said = up.end();
+    assert!(said.contains("still running") && !said.contains("can't connect"), "{said}");
+    assert!(root.is_some() && stand.pid("root") == root && !two_roots(stand), "{}", stand.logs());
+    stand.wait_metered(&hello());
 }
 
 /// Another user's edge, or a server for development, at our port when somebody logs in.

@@ -54,6 +54,7 @@ mod sockets;
 mod supervision;
 mod surfaces;
 mod systemd;
+mod up;
 mod upgrade;
 mod views;
 mod watchdog;

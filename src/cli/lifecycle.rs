@@ -219,12 +219,12 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
     if let Err(e) = ctx.home.holds_sockets() {
         return Ready::Passing(e.to_string());
     }
-    match &tree.health {
-        Health::Ok(_) => Ready::Metering,
-        _ if stopped => {
+    match (&tree.health, stopped) {
+        (Health::Ok(_), _) => Ready::Metering,
+        (Health::Degraded(_) | Health::Foreign | Health::Silent | Health::Down, true) => {
             Ready::Passing("metering is stopped (`halton-meter start` resumes it)".to_owned())
         }
-        Health::Degraded(body) => {
+        (Health::Degraded(body), false) => {
             let reasons: Vec<_> = body
                 .get("reasons")
                 .and_then(|r| r.as_array())
@@ -234,12 +234,12 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
                 .collect();
             Ready::Passing(format!("the daemon is degraded: {}", reasons.join("; ")))
         }
-        Health::Foreign => Ready::Passing(format!(
+        (Health::Foreign, false) => Ready::Passing(format!(
             "another program answers on {}",
             ctx.loaded.config.daemon.api_addr()
         )),
-        Health::Silent => Ready::Passing("the daemon does not answer".to_owned()),
-        Health::Down => Ready::Passing("the daemon is not running".to_owned()),
+        (Health::Silent, false) => Ready::Passing("the daemon does not answer".to_owned()),
+        (Health::Down, false) => Ready::Passing("the daemon is not running".to_owned()),
     }
 }
 

@@ -134,7 +134,11 @@ fn read_request(raw: &[u8]) -> Result<Request, GaveUp> {
         _ => Method::Other,
     };
     let body = match framing {
-        _ if kind == Method::Connect => None,
+        Framing::Chunked | Framing::OtherCoding | Framing::Length(_) | Framing::Unsaid
+            if kind == Method::Connect =>
+        {
+            None
+        }
         Framing::Chunked => Some(Body::Chunked(Chunked::new())),
         // RFC 9112 6.3: the length of such a request can't be known.
         Framing::OtherCoding => return Err(GaveUp::BadFraming),

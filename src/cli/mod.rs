@@ -62,7 +62,8 @@ use crate::meter::own_file::{self, OwnError};
     after_help = "Examples:\n  \
         halton-meter run -- claude -p 'hello'      run a tool and see what it cost\n  \
         halton-meter report --since 7d             what was spent, by project\n  \
-        halton-meter stop                          stop metering; tools keep working\n\n\
+        halton-meter stop                          stop metering; tools keep working\n  \
+        halton-meter edge stop                     take everything down, the port too\n\n\
         Exit codes: 0 ok, 1 failed, 2 usage, 69 daemon unavailable, 73/77 can't write, 78 bad config;\n\
         `run` exits as its command does."
 )]

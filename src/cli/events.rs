@@ -26,18 +26,22 @@ pub struct EventsArgs {
 
 pub fn run(ctx: &Context, args: &EventsArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let path = ctx.home.journal_file();
+    // Before the look at what is there: what comes meanwhile is seen by both.
+    let tail = args.follow.then(|| journal::Tail::at_end(&path));
     let entries = journal::read_all(&path)?;
     for entry in entries.iter().skip(entries.len().saturating_sub(args.limit)) {
         print(entry, args.json, out)?;
     }
-    if args.follow {
-        let mut tail = journal::Tail::at_end(&path);
+    if let Some(mut tail) = tail {
+        let mut new = tail.poll();
+        new.retain(|entry| !entries.contains(entry));
         loop {
-            for entry in tail.poll() {
-                print(&entry, args.json, out)?;
+            for entry in &new {
+                print(entry, args.json, out)?;
             }
             out.flush()?;
             std::thread::sleep(Duration::from_millis(200));
+            new = tail.poll();
         }
     }
     Ok(Exit::OK)

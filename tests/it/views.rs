@@ -63,6 +63,39 @@ fn top_shows_what_runs_and_what_it_came_to() {
     assert!(stand.pid("root").is_none(), "looking started something");
 }
 
+#[test]
+fn events_are_followed_from_the_latest_ones_on() {
+    let stand = used();
+    let mut command = stand.command(&["events", "--follow", "--limit", "2", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut stdout = BufReader::new(child.stdout.take().unwrap()).lines();
+    let (told, lines) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        while let Some(Ok(line)) = stdout.next() {
+            let _ = told.send(serde_json::from_str::<Value>(&line).unwrap());
+        }
+    });
+    let next = || lines.recv_timeout(crate::harness::DEADLINE).ok();
+    let mut seen: Vec<Value> = (0..2).filter_map(|_| next()).collect();
+    let daemon = stand.pid("daemon");
+    stand.kill("daemon");
+    let another = |e: &Value| e["process"] == "daemon" && e["event"] == "ready";
+    while let Some(event) = next() {
+        seen.push(event);
+        if seen.last().is_some_and(another) {
+            break;
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    assert!(seen.last().is_some_and(another) && seen.len() > 3, "{seen:#?}{}", stand.logs());
+    assert!(stand.pid("daemon") != daemon);
+    // Each of them, once and in order.
+    let text = fs::read_to_string(stand.home.journal_file()).unwrap();
+    let all: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(all.windows(seen.len()).any(|part| part == seen), "{seen:#?}{all:#?}");
+}
+
 fn on_a_terminal(stand: &Stand, keys: &str, args: &[&str]) -> Value {
     let top = stand.command(args);
     let mut command = Command::new("python3");

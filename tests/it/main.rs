@@ -28,6 +28,7 @@ mod corporate;
 mod coverage;
 mod descriptors;
 mod doctor;
+mod documents;
 mod drain;
 mod expected;
 mod fail_open;

@@ -181,7 +181,42 @@ fn table(standings: &[Standing]) -> Table {
 mod tests {
     use super::*;
     use crate::meter::ledger::fixture::{home, row, store};
-    use crate::meter::row::Row;
+    use crate::meter::row::{Billing, Row};
+
+    #[test]
+    fn what_a_plan_covers_counts_where_that_is_asked_for() {
+        use clap::Parser;
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(subcommand)]
+            command: BudgetCommand,
+        }
+        let (_dir, home) = home();
+        let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+        let of = |n, cost, billing| Row {
+            cost_nanousd: Some(cost),
+            billing,
+            ..row(n, "2026-11-24T00:00:00Z")
+        };
+        let paid = of(1, 1_000_000_000, Billing::Metered);
+        store(&home, &[paid, of(2, 2_000_000_000, Billing::Subscription)]);
+        let said = |line: &str| {
+            let line = Line::parse_from(line.split(' '));
+            let mut out = Vec::new();
+            act(&home, &line.command, Style::default(), &now, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        said("budget set paid --limit 10");
+        said("budget set both --limit 10 --covered");
+        let list: serde_json::Value = serde_json::from_str(&said("budget list --json")).unwrap();
+        let budget = |n: usize| {
+            let budget = &list["budgets"][n];
+            let field = |name: &str| budget[name].clone();
+            (field("name"), field("covered") == true, field("spent_nanousd"))
+        };
+        assert_eq!(budget(0), ("paid".into(), false, 1_000_000_000.into()), "{list:#}");
+        assert_eq!(budget(1), ("both".into(), true, 3_000_000_000_u64.into()), "{list:#}");
+    }
 
     #[test]
     fn set_warn_once_and_remove() {

@@ -212,3 +212,31 @@ pub fn prepare_ca(ctx: &Context) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[test]
+    fn each_shell_gets_its_own_syntax() {
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: EnvArgs,
+        }
+        let value = r"it's C:\".to_owned();
+        let vars = Changes::from([("A".to_owned(), Some(value)), ("B".to_owned(), None)]);
+        let posix = "export A='it'\\''s C:\\'\nunset B\n";
+        for (words, expected) in [
+            (&["env"][..], posix),
+            (&["env", "--shell", "posix"], posix),
+            (&["env", "--shell", "fish"], "set -gx A 'it\\'s C:\\\\'\nset -e B\n"),
+        ] {
+            let mut out = Vec::new();
+            print(&mut out, Line::parse_from(words).args.shell, &vars).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), expected, "{words:?}");
+        }
+    }
+}

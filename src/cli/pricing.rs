@@ -257,6 +257,38 @@ mod tests {
     }
 
     #[test]
+    fn what_is_listed_is_of_the_day_and_of_whom_was_asked() {
+        let (_dir, home) = home();
+        let model = "openai/gpt-4o-mini";
+        said(&home, &["set", model, "--input", "0.124", "--from", "2026-01-01"]).unwrap();
+        // Whether the price is the user's own, and its input.
+        let listed = |more: &[&str]| {
+            let (_, text) = said(&home, &[&["list", model, "--json"], more].concat()).unwrap();
+            let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+            let prices = document["prices"].as_array().unwrap().clone();
+            let exact =
+                prices.iter().filter(|p| p["model"] == "gpt-4o-mini" && p["tier"].is_null());
+            exact
+                .map(|p| (p["own"] == true, p["input"].as_str().unwrap().to_owned()))
+                .collect::<Vec<_>>()
+        };
+        let list = vec![(false, "0.15".to_owned())];
+        let own = vec![(true, "0.124".to_owned())];
+        for (words, expected) in [
+            (&["--at", "2025-12-31"][..], &list),
+            (&["--at", "2026-01-01"], &own),
+            (&[], &own),
+            (&["--own"], &own),
+            (&["--own", "--at", "2026-01-01"], &own),
+            (&["--own", "--at", "2025-12-31"], &Vec::new()),
+        ] {
+            assert_eq!(&listed(words), expected, "{words:?}");
+        }
+        let (_, all) = said(&home, &["list", "--own", "--json"]).unwrap();
+        assert_eq!(all.matches("\"model\"").count(), 1, "{all}");
+    }
+
+    #[test]
     fn what_cannot_be_meant_is_a_usage_error() {
         let (_dir, home) = home();
         for words in [

@@ -208,6 +208,33 @@ mod tests {
     }
 
     #[test]
+    fn the_line_is_about_the_session_that_is_named() {
+        use clap::Parser;
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: StatuslineArgs,
+        }
+        let (_dir, home) = home();
+        let of = |n: u128, session: &str, cost| Row {
+            session: Some(session.to_owned()),
+            cost_nanousd: Some(cost),
+            ..row(n, "2026-11-24T00:00:00Z")
+        };
+        store(&home, &[of(1, "s-1", 1_000_000_000), of(2, "s-2", 2_000_000_000)]);
+        let loaded = crate::config::load(&home.config_file(), &[]);
+        let color = super::super::output::Color::default();
+        let ctx = Context { home, loaded, flags: Vec::new(), color };
+        for (session, cost) in [("s-1", "$1.00"), ("s-2", "$2.00")] {
+            let line = Line::parse_from(["statusline", "--session", session]);
+            let mut out = Vec::new();
+            run(&ctx, &line.args, &mut out).unwrap();
+            let said = String::from_utf8(out).unwrap();
+            assert!(said.starts_with(&format!("{cost} session")), "{session}: {said}");
+        }
+    }
+
+    #[test]
     fn an_empty_ledger_says_nothing_was_spent() {
         let (_dir, home) = home();
         let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();

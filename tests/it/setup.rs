@@ -323,6 +323,10 @@ fn what_services_would_not_see_is_written_down_or_refused() {
     assert!(!said.contains("s3cret"), "{said}");
     let output = linux.run(&["init", "--yes", "-c", "edge.port=18081"]);
     assert_eq!(output.status.code(), Some(78), "{}", show(&output));
+    let before = linux.snapshot();
+    assert_eq!(linux.run(&["init"]).status.code(), Some(2), "nobody to ask");
+    assert_eq!(linux.snapshot(), before);
+    assert!(linux.must(&["init", "--non-interactive"]).contains("installed as env-only"));
 }
 
 #[test]

@@ -117,6 +117,38 @@ fn rows_are_given_away_and_back() {
 }
 
 #[test]
+fn each_condition_of_a_retag_selects_by_its_own_column() {
+    let (_dir, home) = home();
+    let conditions = ["session", "branch", "client", "run"];
+    // Each is `x` in one row, whose project is called after it, and `y` in all others.
+    let of = |(n, name): (u128, &str)| {
+        let value = |column: &str| Some(if column == name { "x" } else { "y" }.to_owned());
+        Row {
+            project: Some(name.to_owned()),
+            session: value("session"),
+            branch: value("branch"),
+            client: value("client"),
+            run: value("run"),
+            ..row(n, "2026-11-24T00:00:00Z")
+        }
+    };
+    let rows: Vec<Row> = (1..).zip(conditions).map(of).collect();
+    store(&home, &rows);
+    let moved = |line: &str| {
+        let said = says(&home, &format!("project retag --to new {line} --dry-run --json"));
+        let done: Value = serde_json::from_str(&said.unwrap()).unwrap();
+        done["projects"].as_object().unwrap().keys().cloned().collect::<Vec<_>>()
+    };
+    for name in conditions {
+        assert_eq!(moved(&format!("--{name} x")), [name]);
+        let mut others: Vec<_> = conditions.into_iter().filter(|other| *other != name).collect();
+        others.sort_unstable();
+        assert_eq!(moved(&format!("--{name} y")), others);
+    }
+    assert_eq!(moved("--session y --branch y --client y"), ["run"], "all of them at once");
+}
+
+#[test]
 fn a_directory_is_tagged_and_says_so() {
     let (dir, home) = with_rows();
     let work = dir.path().canonicalize().unwrap().join("work");

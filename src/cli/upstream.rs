@@ -99,7 +99,9 @@ pub fn of_system(edge: SocketAddr) -> Option<Found> {
     let proxy = setting.leads_to().into_iter().find(|proxy| !ours.contains(proxy))?;
     let services = setting.read().ok().flatten().unwrap_or_default();
     let mut exceptions = setting.exceptions();
-    exceptions.extend(services.into_iter().flat_map(|service| service.bypass));
+    // Those of a service that leads to us are what `init` wrote there.
+    let others = services.into_iter().filter(|s| !s.http.names(edge) && !s.https.names(edge));
+    exceptions.extend(others.flat_map(|service| service.bypass));
     let no_proxy = with_local(exceptions.iter().map(String::as_str));
     Some(Found { url: format!("http://{proxy}"), no_proxy })
 }

@@ -76,6 +76,18 @@ fn init_does_not_take_an_interfaces_proxy_for_the_way_out() {
     mac.tools.change(|state| state["network"].as_array_mut().unwrap().reverse());
     let plan = planned();
     assert!(plan.contains("proxy.corp:3128"), "in force now: {plan}");
+    // What an earlier `init` excepted on a service that leads to us is no wish of the user's.
+    let own_port = mac.stand.edge.port();
+    mac.tools.change(|state| {
+        for service in state["network"].as_array_mut().unwrap() {
+            if service["secure"]["server"] != "proxy.corp" {
+                service["secure"] = json!({ "on": true, "server": "127.0.0.1", "port": own_port });
+                service["bypass"] = json!(["172.16.0.0/12"]);
+            }
+        }
+    });
+    let plan = planned();
+    assert!(plan.contains("proxy.corp:3128") && !plan.contains("172.16.0.0/12"), "{plan}");
 }
 
 /// The edge is an agent, and macOS may keep it from the local network; the tools are not.

@@ -48,15 +48,30 @@ node_set() {
 go_set() {
   GOCACHE=${GOCACHE:-$(cd "$dir" && pwd)/go-cache} go build -o "$2/program" "$1"
 }
-# package NAME PROGRAM: Debian's, where there may be one.
+# package NAME PROGRAM: Debian's, where there may be one. It is no failure: the tests that need the
+# program say so.
+no_packages=
 package() {
   if command -v "$2" >/dev/null 2>&1; then return 0; fi
-  if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
+  if [ -z "$no_packages" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     say "installing $1"
-    apt-get -qq update && apt-get -qq install --yes --no-install-recommends "$1" >/dev/null
-  else
-    say "$2 is missing: the tests that need it will say that they were not checked"
+    apt-get -qq update &&
+      DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends "$1" >/dev/null &&
+      return 0
+    # Without a network the next one would wait as long.
+    no_packages=1
   fi
+  say "$2 is missing: the tests that need it will say that they were not checked"
+}
+# What can't be had here and no test can do without: all of it in one line.
+needs() {
+  lacking=
+  python3 -c 'import ensurepip, venv' >/dev/null 2>&1 || lacking="$lacking, python3 with venv"
+  { command -v node && command -v npm; } >/dev/null 2>&1 || lacking="$lacking, node with npm"
+  command -v curl >/dev/null 2>&1 || lacking="$lacking, curl"
+  [ -n "$lacking" ] || return 0
+  say "the tests need what is not installed here: ${lacking#, }"
+  exit 69
 }
 
 prune() {
@@ -91,6 +106,7 @@ case ${1:-} in
   *) sed -n '4,9s/^# *//p' "$0" >&2; exit 64 ;;
 esac
 
+needs
 make requirements.txt python_set
 make package.json node_set
 package golang-go go
@@ -98,6 +114,9 @@ if command -v go >/dev/null 2>&1; then
   make tls_get.go go_set
   make messages.go go_set
 fi
+# For tests/it/shells.rs; bash is everywhere.
+package zsh zsh
+package fish fish
 # Sets the clock of a process for tests/it/clock.rs.
 if [ "$(uname)" = Linux ] && ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1; then
   package faketime faketime

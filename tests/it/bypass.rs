@@ -212,7 +212,7 @@ fn without_permission_the_command_for_root_is_named() {
         command.env(halton_meter::home::HOME_VAR, home.join("h")).uid(65534).gid(65534);
     }
     let Ok(output) = command.output() else {
-        eprintln!("NOT CHECKED: nobody else may run this program");
+        programs::not_checked("ca trust without permission (nobody else may run this program)");
         return;
     };
     let said = show(&output);

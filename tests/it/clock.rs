@@ -31,7 +31,7 @@ fn with_clock(mut command: Command, library: &str, file: &Path) -> Command {
 fn a_clock_that_jumps_costs_nothing() {
     let Some(library) = LIBRARIES.into_iter().find(|path| Path::new(path).exists()) else {
         // tools/clients.sh installs it where there is one.
-        eprintln!("NOT CHECKED: clock steps, no libfaketime on this machine");
+        programs::not_checked("clock steps (no libfaketime on this machine)");
         return;
     };
     let stand = Stand::new();

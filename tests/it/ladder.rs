@@ -56,7 +56,7 @@ fn sockets(pid: u32) -> HashSet<PathBuf> {
 pub fn can_limit() -> bool {
     let can = Command::new("prlimit").arg("--version").output().is_ok();
     if !can {
-        println!("NOT CHECKED: exhausted limits (needs prlimit)");
+        programs::not_checked("exhausted limits (needs prlimit)");
     }
     can
 }
@@ -238,7 +238,7 @@ fn another_program_on_the_control_socket() {
 fn another_user_on_the_control_socket() {
     let python = std::path::Path::new("/usr/bin/python3");
     if !rustix::process::geteuid().is_root() || !python.exists() {
-        println!("NOT CHECKED: another user on the control socket (needs root)");
+        programs::not_checked("another user on the control socket (needs root and python3)");
         return;
     }
     use std::os::unix::fs::PermissionsExt;

@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::client::{Client, trusting};
 use crate::harness::Stand;
-use crate::programs::{TEXT, show};
+use crate::programs::{self, TEXT, show};
 
 const CLIENTS: usize = 3;
 const HOST: &str = "api.anthropic.com";
@@ -309,7 +309,8 @@ fn mount(args: &[&str], at: &Path) -> bool {
     let output = Command::new("mount").args(args).arg(at).output();
     let done = output.as_ref().is_ok_and(|o| o.status.success());
     if !done {
-        eprintln!("NOT CHECKED: cannot mount {args:?}: {output:?}");
+        eprintln!("mount {args:?}: {output:?}");
+        programs::not_checked("full and read-only file systems (may not mount)");
     }
     done
 }

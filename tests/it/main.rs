@@ -55,6 +55,7 @@ mod sockets;
 mod supervision;
 mod surfaces;
 mod systemd;
+mod tools;
 mod up;
 mod upgrade;
 mod views;

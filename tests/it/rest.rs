@@ -48,7 +48,7 @@ fn a_tree_at_rest_rests_and_is_there_at_once() {
             let most = WAKEUPS_PER_SECOND * seconds;
             assert!(woken <= most, "{woken} wakeups in {seconds} s{}", stand.logs());
         }
-        (_, _) => eprintln!("NOT CHECKED: wakeups (no /proc that counts them)"),
+        (_, _) => programs::not_checked("wakeups (no /proc that counts them)"),
     }
     // The edge's verdict is long stale, nobody has asked the tap for a second or two.
     served("after");

@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::client::{self, Client};
 use crate::harness::{DEADLINE, Stand, binary, send};
-use crate::programs::{curl_messages, show};
+use crate::programs::{curl_messages, not_checked, show};
 
 const INSIDE: &str = "HALTON_TEST_UNDER_SYSTEMD";
 /// What the tool says where it can't.
@@ -40,7 +40,8 @@ fn under_systemd(name: &str, test: impl FnOnce(&Session)) {
         .output()
         .unwrap();
     if output.status.code() == Some(NOT_CHECKED) {
-        eprintln!("{}", show(&output));
+        let said = String::from_utf8_lossy(&output.stderr);
+        not_checked(said.trim().trim_start_matches("NOT CHECKED: "));
         return;
     }
     let said = show(&output);

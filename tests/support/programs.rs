@@ -1,5 +1,8 @@
 //! The real clients, as commands. None of them needs the product to run.
 
+use std::fmt::Display;
+use std::fs::OpenOptions;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -113,6 +116,13 @@ pub fn clients() -> PathBuf {
     )
 }
 
+/// Where the search path has it.
+pub fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut found = std::env::split_paths(&path).map(|dir| dir.join(program));
+    found.find(|file| file.is_absolute() && file.is_file())
+}
+
 /// A file of tests/clients.
 pub fn script(name: &str) -> String {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name).display().to_string()
@@ -142,9 +152,28 @@ pub fn full(file: &str, path: &str) -> Option<String> {
     Some(found?.display().to_string())
 }
 
+/// Where `what` this machine can't check is written too: a test that passes is not heard. tools/test.sh
+/// shows it at its end.
+const NOT_CHECKED_VAR: &str = "HALTON_NOT_CHECKED";
+
+/// Every test that gives up says so by this: the name of a thing that is the same in each run.
+pub fn not_checked(what: impl Display) {
+    eprintln!("NOT CHECKED: {what}");
+    if let Some(file) = std::env::var_os(NOT_CHECKED_VAR) {
+        note(Path::new(&file), what);
+    }
+}
+
+/// One line by one write: tests run beside each other.
+pub fn note(file: &Path, what: impl Display) {
+    let line = format!("{}\n", what.to_string().replace('\n', " "));
+    let file = OpenOptions::new().append(true).create(true).open(file);
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect(NOT_CHECKED_VAR);
+}
+
 /// Not to be overlooked; and a failure where everything has to be there.
 pub fn missing(what: &str) {
-    eprintln!("NOT CHECKED: {what} is not installed (tools/clients.sh --all)");
+    not_checked(format_args!("{what} is not installed (tools/clients.sh --all)"));
     assert!(std::env::var_os("HALTON_CLIENTS_ALL").is_none(), "{what} is missing");
 }
 

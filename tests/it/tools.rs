@@ -1,0 +1,79 @@
+//! What the scripts around the tests promise.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use crate::programs::{note, on_path, show};
+
+fn tool(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(name)
+}
+
+fn program(file: &Path, script: &str) {
+    fs::create_dir_all(file.parent().unwrap()).unwrap();
+    fs::write(file, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// `tools/test.sh` in a place of its own, where cargo's tests are this script.
+fn tests_that(dir: &Path, run: &str) -> Output {
+    program(&dir.join("tools/clients.sh"), "");
+    fs::copy(tool("test.sh"), dir.join("tools/test.sh")).unwrap();
+    program(&dir.join("bin/cargo"), &format!("[ \"$2\" != run ] || {{ {run}; }}"));
+    let path = std::env::var("PATH").unwrap();
+    Command::new("/bin/sh")
+        .arg(dir.join("tools/test.sh"))
+        .env("PATH", format!("{}:{path}", dir.join("bin").display()))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn what_was_not_checked_is_shown_at_the_end_whatever_the_tests_say() {
+    let dir = TempDir::new().unwrap();
+    let tests = r#"printf 'b\na b\nb\n' >>"$HALTON_NOT_CHECKED""#;
+    for code in [0, 100] {
+        let output = tests_that(dir.path(), &format!("{tests}; exit {code}"));
+        assert_eq!(output.status.code(), Some(code), "{}", show(&output));
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(said, "NOT CHECKED here: a b\nNOT CHECKED here: b\n", "{}", show(&output));
+    }
+    // What the run before could not check is none of this one's.
+    let output = tests_that(dir.path(), "true");
+    assert!(output.status.success() && output.stdout.is_empty(), "{}", show(&output));
+}
+
+#[test]
+fn what_a_test_can_t_check_is_one_line() {
+    let dir = TempDir::new().unwrap();
+    let file = dir.path().join("not-checked");
+    note(&file, "a\nb");
+    note(&file, "c");
+    assert_eq!(fs::read_to_string(file).unwrap(), "a b\nc\n");
+}
+
+#[test]
+fn all_that_the_clients_need_and_is_not_there_is_named_at_once() {
+    let dir = TempDir::new().unwrap();
+    let bin = dir.path().join("bin");
+    fs::create_dir(&bin).unwrap();
+    for tool in ["dirname", "mkdir"] {
+        symlink(on_path(tool).unwrap(), bin.join(tool)).unwrap();
+    }
+    // Node came without npm.
+    program(&bin.join("node"), "");
+    let output = Command::new("/bin/sh")
+        .arg(tool("clients.sh"))
+        .env("PATH", &bin)
+        .env("HALTON_CLIENTS_DIR", dir.path().join("clients"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(69), "{}", show(&output));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(said.lines().count(), 1, "{said}");
+    assert!(said.contains(": python3 with venv, node with npm, curl"), "{said}");
+}

@@ -95,7 +95,7 @@ fn all_accounted(stand: &Stand, connections: u64) -> Value {
     for gap in ["lost_connections", "lost_rows", "cut_connections"] {
         assert_eq!(coverage[gap], 0, "{coverage:#}");
     }
-    // Observers look some 25 times a second: the end of the last ones may be under way.
+    // Observers look four times a second: the end of the last ones may be under way.
     stand.wait("whole rows", || stand.rows().iter().all(|row| row["completeness"] == "complete"));
     coverage
 }

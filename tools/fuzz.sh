@@ -18,7 +18,8 @@ hours=fuzz/hours.tsv
 read -ra wrap <<<"${HALTON_FUZZ_WRAP:-}"
 
 build() {
-  # What cargo-fuzz asks a nightly compiler for, less the sanitizer: unsafe code is forbidden here.
+  # What cargo-fuzz asks a nightly compiler for, less the sanitizer: what parses input has no
+  # unsafe code (CONTRIBUTING.md says where there is some).
   local pass=(-Cpasses=sancov-module --cfg=fuzzing) option
   for option in level=4 inline-8bit-counters pc-table trace-compares; do
     pass+=("-Cllvm-args=-sanitizer-coverage-$option")

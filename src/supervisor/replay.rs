@@ -1,7 +1,7 @@
 //! Runs a journal through [`step`](super::step) again: what the processes did must be what the
 //! pure core decides, with every invariant holding.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::event::{Effect, Event};
@@ -25,15 +25,27 @@ type Key = (String, String, u64);
 /// Plan, state, and the spawns (child, generation) that were decided but not done yet.
 type Tree = (Plan, State, Vec<(usize, u64)>);
 
-/// Checks all entries; returns the state that each supervisor reached. From a process instance
-/// with a gap (lines lost on a full disk, or rotated away) nothing is judged behind the gap.
-pub fn replay(entries: &[JournalEntry]) -> Result<BTreeMap<Key, State>, ReplayError> {
+/// What was judged, for whoever has to know that something was.
+#[derive(Debug)]
+pub struct Replayed {
+    /// What each supervisor reached.
+    pub states: BTreeMap<Key, State>,
+    pub steps: usize,
+    /// Process instances that miss lines (lost on a full disk, or rotated away): nothing of theirs is
+    /// judged behind the gap. An end that is missing is no gap: any process may be killed.
+    pub gaps: BTreeSet<String>,
+}
+
+/// Checks all entries.
+pub fn replay(entries: &[JournalEntry]) -> Result<Replayed, ReplayError> {
+    let (mut steps, mut gaps) = (0, BTreeSet::new());
     let mut trees: BTreeMap<Key, Tree> = BTreeMap::new();
     let mut last: BTreeMap<&str, Option<u64>> = BTreeMap::new();
     for entry in entries {
         let last = last.entry(&entry.instance).or_insert(Some(0));
         *last = last.filter(|seq| seq + 1 == entry.seq).map(|seq| seq + 1);
         if last.is_none() {
+            gaps.insert(entry.instance.clone());
             continue;
         }
         let Some(done) = &entry.step else { continue };
@@ -64,8 +76,10 @@ pub fn replay(entries: &[JournalEntry]) -> Result<BTreeMap<Key, State>, ReplayEr
             | Effect::Escalate(_)
             | Effect::Finished => None,
         }));
+        steps += 1;
     }
-    Ok(trees.into_iter().map(|(key, (_, state, _))| (key, state)).collect())
+    let states = trees.into_iter().map(|(key, (_, state, _))| (key, state)).collect();
+    Ok(Replayed { states, steps, gaps })
 }
 
 #[cfg(test)]
@@ -114,7 +128,8 @@ mod tests {
             entry(3, Event::ChildReady { child: 0, generation: 1 }),
             entry(4, exit),
         ];
-        replay(&entries).unwrap();
+        let fine = replay(&entries).unwrap();
+        assert_eq!((fine.steps, fine.gaps.len()), (4, 0));
         // Before its delay was over.
         entries.push(entry(5, starting(2)));
         assert!(matches!(replay(&entries), Err(ReplayError::Unasked { generation: 2, .. })));
@@ -126,6 +141,10 @@ mod tests {
         let text = serde_json::to_string(&entries).unwrap();
         let read: Vec<JournalEntry> = serde_json::from_str(&text).unwrap();
         assert_eq!(read, entries);
-        replay(&read).unwrap();
+        let replayed = replay(&read).unwrap();
+        assert_eq!((replayed.steps, replayed.gaps), (2, BTreeSet::from(["i".to_owned()])));
+        // Its beginning may be what is missing.
+        let replayed = replay(&read[1..]).unwrap();
+        assert_eq!((replayed.steps, replayed.gaps.len()), (0, 1));
     }
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::Value;
 
-use crate::harness::{DEADLINE, Stand};
+use crate::harness::{DEADLINE, Stand, judge_journal};
 use crate::programs::{self, Program, TEXT, show};
 
 /// A stand whose processes take faults (debug builds only).
@@ -324,4 +324,31 @@ fn a_blocked_thread_ends_the_process() {
     stand.wait("another daemon", || stand.pid("daemon").is_some_and(|now| Some(now) != pid));
     stand.wait_metering();
     stand.wait_metered(&hello());
+}
+
+#[test]
+fn a_journal_that_misses_a_line_is_not_passed_over() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    stand.must(&["edge", "stop"]);
+    let text = fs::read_to_string(stand.home.journal_file()).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    let instances: Vec<Value> = lines
+        .iter()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["instance"].take())
+        .collect();
+    let file = stand.scratch().join("cut.jsonl");
+    for cut in 0..lines.len() {
+        // What a process would have written last, nobody knows.
+        let seen = instances[cut + 1..].contains(&instances[cut]);
+        for left in ["", &lines[cut][..lines[cut].len() / 2]] {
+            let mut damaged = lines.clone();
+            damaged[cut] = left;
+            fs::write(&file, damaged.join("\n")).unwrap();
+            let judged = judge_journal(&file);
+            assert_eq!(judged.is_err(), seen, "{judged:?}: {left:?} for {}", lines[cut]);
+        }
+    }
+    assert!(judge_journal(stand.scratch()).is_err(), "a directory");
 }

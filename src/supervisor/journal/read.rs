@@ -11,6 +11,9 @@ use super::write::rotated;
 /// A longer line is not ours.
 const LINE_CAP: usize = 1 << 20;
 
+/// How each entry starts. No text in one holds it: quotes in texts are escaped.
+const START: &[u8] = br#"{"seq":"#;
+
 /// All entries, the file set aside included. Lines that are none (cut by a full disk) are
 /// skipped; no file is no entries.
 pub fn read_all(path: &Path) -> io::Result<Vec<JournalEntry>> {
@@ -25,8 +28,11 @@ pub fn read_all(path: &Path) -> io::Result<Vec<JournalEntry>> {
     Ok(entries)
 }
 
-fn parse(line: &[u8]) -> Option<JournalEntry> {
-    serde_json::from_slice(line).ok()
+/// What is left of a line that was cut short has no end: the next process's entry stands behind it in
+/// the same line, and is whole.
+pub(super) fn parse(line: &[u8]) -> Option<JournalEntry> {
+    let start = line.windows(START.len()).rposition(|part| part == START)?;
+    serde_json::from_slice(line.get(start..)?).ok()
 }
 
 /// Follows the journal over rotations. Call [`Tail::poll`] as often as you like.

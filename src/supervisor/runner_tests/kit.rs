@@ -135,7 +135,9 @@ impl Bench {
 
     /// Every test's journal must be what the pure core decides.
     pub(super) fn check(&self) {
-        let states = replay(&self.entries.borrow()).unwrap();
+        let replayed = replay(&self.entries.borrow()).unwrap();
+        assert!(replayed.gaps.is_empty(), "{:?}", replayed.gaps);
+        let states = replayed.states;
         assert!(!states.is_empty());
         assert!(states.values().all(|s| s.mode == Mode::Finished), "{states:?}");
     }

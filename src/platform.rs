@@ -2,9 +2,8 @@
 //! of [steps](Step) here: it is shown first, and done elsewhere ([`crate::setup`]).
 
 mod network;
+mod service;
 
-use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
@@ -12,11 +11,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::home::{Home, own_program};
-use crate::setup::{Step, StepError};
+use crate::home::own_program;
+use crate::setup::Step;
 use crate::trust_store::TrustStore;
 
 pub use network::{NetworkService, ProxySetting};
+pub use service::{Installation, Service, ServiceManager, ServiceState, SessionEnvironment, User};
 
 #[cfg(target_os = "linux")]
 pub use crate::linux::{owner, splice};
@@ -70,113 +70,6 @@ pub fn run_bounded(program: &str, arguments: &[String], patience: Duration) -> i
 
 /// Between two looks at a tool that runs.
 const LOOK: Duration = Duration::from_millis(20);
-
-/// What `init` installs, and where.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Installation {
-    /// Our program, by its absolute path: services start it.
-    pub program: PathBuf,
-    pub home: Home,
-    /// What is to be in the services' environment: `HALTON_METER_HOME` if it is not the default.
-    pub environment: BTreeMap<String, String>,
-    pub edge: SocketAddr,
-    pub user: User,
-}
-
-/// Whose machine it is.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct User {
-    pub uid: u32,
-    /// `HOME`: not ours.
-    pub home: PathBuf,
-    /// `XDG_CONFIG_HOME`, else `~/.config`.
-    pub config: PathBuf,
-}
-
-/// What the service manager keeps running.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Service {
-    /// The root with only the edge below it; its socket with it.
-    Edge,
-    Daemon,
-    Watchdog,
-}
-
-impl Service {
-    pub const ALL: [Self; 3] = [Self::Edge, Self::Daemon, Self::Watchdog];
-    /// What `stop` and `start` are about.
-    pub const METERING: [Self; 2] = [Self::Daemon, Self::Watchdog];
-}
-
-/// What the service manager says of one.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub struct ServiceState {
-    /// A definition of it is there; the program that it starts.
-    pub program: Option<PathBuf>,
-    /// The one that the manager would start until the next login, if that is another one.
-    pub known_by: Option<PathBuf>,
-    /// The next login starts it.
-    pub enabled: bool,
-    pub pid: Option<u32>,
-    /// How it ended last, if it is not running and the manager says so.
-    pub last_exit: Option<String>,
-}
-
-/// launchd, or `systemd --user`.
-pub trait ServiceManager {
-    /// How people call it.
-    fn name(&self) -> &'static str;
-
-    /// Why it can't be used here: no systemd, no graphical session, … `None`: it can.
-    fn missing(&self) -> Option<String>;
-
-    fn state(&self, user: &User, service: Service) -> Result<ServiceState, StepError>;
-
-    /// Definitions written, known to the manager, started: what is not so yet. All of it is undone by
-    /// its own undo. Empty: nothing to do.
-    fn install(&self, wanted: &Installation) -> Result<Vec<Step>, StepError>;
-
-    /// Everything of ours out. `keep_edge`: the edge runs on until the next reboot, its port with it.
-    fn uninstall(&self, user: &User, keep_edge: bool) -> Result<Vec<Step>, StepError>;
-
-    /// In this order; what runs is left alone.
-    fn start(&self, user: &User, services: &[Service]) -> Vec<Step>;
-
-    /// Until they are started again, or the next login.
-    fn stop(&self, user: &User, services: &[Service]) -> Vec<Step>;
-
-    /// Each ends, within its drain, and is started.
-    fn restart(&self, user: &User, services: &[Service]) -> Vec<Step>;
-
-    /// What the user should know or do beyond it, a line each: `enable-linger`, login items.
-    fn advice(&self, _user: &User) -> Vec<String> {
-        Vec::new()
-    }
-}
-
-/// The variables of programs that the session starts: `launchctl setenv`, `environment.d`.
-pub trait SessionEnvironment {
-    /// How people call it.
-    fn name(&self) -> &'static str;
-
-    /// Those of `names` that are set, by whomever.
-    fn read(&self, user: &User, names: &[&str]) -> Result<BTreeMap<String, String>, StepError>;
-
-    /// They are set now where that is possible, and from the next login on. Empty: they are.
-    fn set(
-        &self,
-        wanted: &Installation,
-        vars: &BTreeMap<String, String>,
-    ) -> Result<Vec<Step>, StepError>;
-
-    /// Ours are set no more, and `was` is again. What is not ours stays. Empty: nothing of ours.
-    fn unset(
-        &self,
-        user: &User,
-        names: &[&str],
-        was: &BTreeMap<String, String>,
-    ) -> Result<Vec<Step>, StepError>;
-}
 
 /// Tests name a file here; each call that takes it off then adds a line to it, and nothing else
 /// happens.
@@ -257,17 +150,6 @@ pub enum SystemProxyError {
     Refused { program: &'static str, call: String, said: String, code: i32 },
     #[error("the recording could not be written: {0}")]
     Recording(#[from] std::io::Error),
-}
-
-impl User {
-    /// Of this process. `None`: `HOME` is not set.
-    #[must_use]
-    pub fn from_env() -> Option<Self> {
-        let set = |name| std::env::var_os(name).filter(|v: &OsString| !v.is_empty());
-        let home = PathBuf::from(set("HOME")?);
-        let config = set("XDG_CONFIG_HOME").map_or_else(|| home.join(".config"), PathBuf::from);
-        Some(Self { uid: rustix::process::geteuid().as_raw(), home, config })
-    }
 }
 
 /// This platform's.

@@ -111,7 +111,7 @@ fn each_attempt_of_a_fallback_has_its_own_price() {
         assert_eq!(told(&row), (Some(10_000_000), false, Some(1000)), "{row:?}");
         assert_eq!(row.detail.parts.len(), 0, "{row:?}");
     }
-    let sticky = fallen("end_turn", (1000, 200), &[served.clone()]);
+    let sticky = fallen("end_turn", (1000, 200), std::slice::from_ref(&served));
     assert_eq!(told(&sticky), (Some(10_000_000), false, Some(1000)), "{sticky:?}");
     // A turn of the serving model that says nothing is its own, a turn of the other's is not free
     // when it had said something before.

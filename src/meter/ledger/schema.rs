@@ -1,6 +1,7 @@
 //! Opening the database file for writing: modes, pragmas, migrations.
 
 use std::fs::{self, OpenOptions, Permissions};
+use std::io;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -29,7 +30,7 @@ pub(super) const VERSION: usize = STEPS.len();
 /// and must stay able to beat, to stop and to say that it is stuck.
 const BUSY: Duration = Duration::from_millis(200);
 
-/// Which file an open connection writes to, to notice when it was moved from under us.
+/// A file, whatever its name is by now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct FileId {
     device: u64,
@@ -43,19 +44,30 @@ impl FileId {
     }
 }
 
+/// Which files an open connection writes to, to notice when they were taken from under us.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Files {
+    pub(super) main: FileId,
+    /// It stays as long as a connection is open.
+    wal: Option<FileId>,
+}
+
+impl Files {
+    fn of(path: &Path) -> Option<Self> {
+        let [main, wal, _] = siblings(path).map(|file| FileId::of(&file));
+        Some(Self { main: main?, wal })
+    }
+
+    /// Whether others who open this path get the same.
+    pub(super) fn are_at(&self, path: &Path) -> bool {
+        Self::of(path)
+            .is_some_and(|now| now.main == self.main && (self.wal.is_none() || now.wal == self.wal))
+    }
+}
+
 /// Opens, or makes, the ledger for its one writer.
-pub(super) fn open_writer(path: &Path) -> Result<(Connection, FileId), LedgerError> {
-    // Made by us first: SQLite would take the umask's mode, and gives -wal and -shm the mode of
-    // the main file.
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|source| LedgerError::Io { path: path.to_path_buf(), source })?;
-    drop(file);
+pub(super) fn open_writer(path: &Path) -> Result<(Connection, Files), LedgerError> {
+    make(path).map_err(|source| LedgerError::Io { path: path.to_path_buf(), source })?;
     tighten(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags)?;
@@ -69,8 +81,19 @@ pub(super) fn open_writer(path: &Path) -> Result<(Connection, FileId), LedgerErr
         return Err(LedgerError::Newer { found, known: VERSION });
     }
     MIGRATIONS.to_latest(&mut conn)?;
-    let id = FileId::of(path).ok_or_else(|| LedgerError::Moved { path: path.to_path_buf() })?;
-    Ok((conn, id))
+    let files = Files::of(path).ok_or_else(|| LedgerError::Moved { path: path.to_path_buf() })?;
+    Ok((conn, files))
+}
+
+/// Before SQLite does it with the umask's mode; -wal and -shm get the mode of the main file.
+///
+/// A file that is there is not opened: whoever closes a descriptor of it takes away the locks that
+/// SQLite holds on it for this process's readers, and for the writer with them.
+fn make(path: &Path) -> io::Result<()> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
+        Ok(_) | Err(_) => Ok(()),
+    }
 }
 
 /// Looks whether somebody else could read the file. The writer's own connection has much of it in
@@ -107,7 +130,7 @@ pub(super) fn siblings(path: &Path) -> [PathBuf; 3] {
     })
 }
 
-/// Takes group and others off an existing file; failing to is not worth losing rows for.
+/// Takes group and others off an existing file, by its name ([`make`]); failing to is not worth losing rows for.
 fn tighten(path: &Path) {
     for file in siblings(path) {
         if let Ok(meta) = fs::metadata(&file)
@@ -120,6 +143,8 @@ fn tighten(path: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use rustix::fs::{FlockOperation, fcntl_lock};
+
     use super::*;
 
     #[test]
@@ -180,6 +205,30 @@ mod tests {
             let mode = fs::metadata(&file).unwrap().permissions().mode() & 0o777;
             assert_eq!(mode, 0o600, "{}", file.display());
         }
+    }
+
+    /// Looked at by a process of its own: nobody is locked out by his own locks.
+    #[test]
+    fn to_open_it_again_takes_no_lock_away() {
+        const NAME: &str = "meter::ledger::schema::tests::to_open_it_again_takes_no_lock_away";
+        const VAR: &str = "HALTON_METER_TEST_LOCKED";
+        if let Some(path) = std::env::var_os(VAR) {
+            let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+            // Of the whole file.
+            fcntl_lock(&file, FlockOperation::NonBlockingLockExclusive).unwrap_err();
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("db.sqlite");
+        drop(open_writer(&path).unwrap());
+        let reader = Connection::open(&path).unwrap();
+        assert_eq!(version(&reader).unwrap(), VERSION);
+        let _writer = open_writer(&path).unwrap();
+        drop(reader);
+        let mut other = std::process::Command::new(std::env::current_exe().unwrap());
+        let other = other.args([NAME, "--exact", "--nocapture"]).env(VAR, &path).output().unwrap();
+        let said = String::from_utf8_lossy(&other.stdout);
+        assert!(other.status.success() && said.contains("1 passed"), "{other:?}");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::backoff::{Backoff, Fault, explain};
 use super::intake::{Intake, Limits, Queued, Shared};
 use super::rollup::Roller;
-use super::schema::{self, FileId};
+use super::schema::{self, FileId, Files};
 use super::{LedgerError, passed, record, spill, unfinished};
 use crate::beat;
 use crate::home::Home;
@@ -145,7 +145,7 @@ struct Worker {
 
 struct Db {
     conn: Connection,
-    file: FileId,
+    files: Files,
 }
 
 impl Worker {
@@ -214,11 +214,9 @@ impl Worker {
     /// Does whatever is to do; an error leaves the rest for a later turn.
     fn turn(&mut self, now: Instant) -> Result<(), LedgerError> {
         let round = now >= self.next_round;
-        if round && let Some(db) = &self.db {
-            // Moved or deleted from under us: SQLite would go on writing into nowhere.
-            if FileId::of(&self.config.path) != Some(db.file) {
-                self.db = None;
-            }
+        // Moved or deleted from under us: SQLite would go on writing into nowhere.
+        if round && self.db.as_ref().is_some_and(|db| !db.files.are_at(&self.config.path)) {
+            self.db = None;
         }
         if self.db.is_some() && now >= self.next_look {
             self.look(now)?;
@@ -320,7 +318,7 @@ impl Worker {
     }
 
     fn open(&mut self) -> Result<Db, LedgerError> {
-        let (mut conn, file) = schema::open_writer(&self.config.path)?;
+        let (mut conn, files) = schema::open_writer(&self.config.path)?;
         if !self.swept {
             if let Some(dir) = self.config.spool.parent() {
                 let rows = spill::take_in(&mut conn, dir)?;
@@ -353,7 +351,7 @@ impl Worker {
             self.unnoted_set_aside = None;
         }
         self.shared.lock().ready = true;
-        Ok(Db { conn, file })
+        Ok(Db { conn, files })
     }
 
     fn failed(&mut self, error: &LedgerError) {
@@ -364,7 +362,7 @@ impl Worker {
             Fault::Busy => {}
             Fault::Storage => self.db = None,
             Fault::Corrupt => {
-                let corrupt = self.db.take().map(|db| db.file).or(self.opened);
+                let corrupt = self.db.take().map(|db| db.files.main).or(self.opened);
                 // Another file may have been put there meanwhile; the next turn looks at that.
                 if corrupt == FileId::of(&self.config.path) {
                     self.set_aside(&reason);

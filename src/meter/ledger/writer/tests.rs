@@ -355,6 +355,27 @@ fn a_database_taken_away_while_in_use_is_begun_anew() {
 }
 
 #[test]
+fn rows_go_where_others_find_them_when_the_wal_is_taken_away() {
+    let (_dir, home) = home();
+    let (intake, writer) = start_writer(config(&home)).unwrap();
+    intake.record(row(1, T));
+    assert!(intake.flush(late()));
+    let [_, wal, shm] = schema::siblings(&home.ledger_file());
+    fs::remove_file(&wal).unwrap();
+    fs::remove_file(&shm).unwrap();
+    let end = late();
+    while !wal.exists() {
+        assert!(Instant::now() < end);
+        let _ = intake.flush(soon());
+        thread::sleep(Duration::from_millis(20));
+    }
+    intake.record(row(2, T));
+    assert!(intake.flush(late()));
+    assert_eq!(stored(&home.ledger_file()), 2);
+    assert!(writer.stop(late()));
+}
+
+#[test]
 fn a_panic_of_the_writer_costs_no_row() {
     let (_dir, home) = home();
     let (intake, writer) = start_writer(config(&home)).unwrap();

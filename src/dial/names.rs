@@ -4,16 +4,21 @@
 //! keeps nothing: each would read files and may ask the network again. An answer is good for
 //! seconds, and only as long as it leads somewhere.
 
+mod searches;
+
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+use searches::Searches;
 
 /// How long an answer is used again.
 const FRESH: Duration = Duration::from_secs(5);
 const MAX_ANSWERS: usize = 64;
 
 static RECENT: Mutex<Vec<Answer>> = Mutex::new(Vec::new());
+static SEARCHES: Searches = Searches::new(ask);
 
 struct Answer {
     host: Box<str>,
@@ -33,12 +38,17 @@ pub async fn look_up(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     } else if let Some(known) = recall(&lock(), host, Instant::now()) {
         known
     } else {
-        let found = each_once(tokio::net::lookup_host((host, 0)).await?);
+        let found = SEARCHES.find(host).await?;
         remember(&mut lock(), host, &found, Instant::now());
         found
     };
     addresses.iter_mut().for_each(|addr| addr.set_port(port));
     Ok(addresses)
+}
+
+/// The C library's resolver; it blocks.
+fn ask(host: &str) -> io::Result<Vec<SocketAddr>> {
+    Ok(each_once((host, 0).to_socket_addrs()?))
 }
 
 fn each_once(answer: impl Iterator<Item = SocketAddr>) -> Vec<SocketAddr> {

@@ -13,8 +13,9 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 const LANES: usize = 2;
-/// Name look-ups and attribution, for each; with room for those that wait in vain (`silent`).
-const BLOCKING_THREADS: usize = 12;
+/// Name look-ups, attribution and, on macOS, providers' handshakes, for each. Many, as one that hangs
+/// must not keep others waiting; they are made when they are needed and end when they are not.
+const BLOCKING_THREADS: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Lanes([Lane; LANES]);
@@ -76,6 +77,9 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Arc, Mutex};
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
@@ -85,6 +89,21 @@ mod tests {
         lanes.leave(1);
         lanes.leave(1);
         assert_eq!([(); 3].map(|()| lanes.enter()), [1, 1, 0]);
+    }
+
+    #[test]
+    fn what_hangs_keeps_nobody_waiting() {
+        let lanes = Lanes::start().unwrap();
+        let (held, hold) = std::sync::mpsc::channel::<()>();
+        let hold = Arc::new(Mutex::new(hold));
+        for _ in 0..100 {
+            let hold = Arc::clone(&hold);
+            lanes.handle(0).spawn_blocking(move || hold.lock().unwrap().recv());
+        }
+        let (done, wait) = std::sync::mpsc::channel();
+        lanes.handle(0).spawn_blocking(move || done.send(()));
+        wait.recv_timeout(Duration::from_secs(20)).unwrap();
+        drop(held);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use rustls::{AlertDescription, ServerConfig};
-use tokio::io::AsyncBufReadExt;
+use tokio::io::{AsyncBufReadExt, Interest};
 use tokio::net::TcpStream;
 use tokio::time::{Instant as Moment, interval_at, timeout};
 use tokio_rustls::{TlsAcceptor, client, server};
@@ -306,6 +306,7 @@ async fn open(
             (Peers::Plain(Box::new(client), Box::new(server)), None)
         }
         Way::Tls { upstream, config } => {
+            let before = has_left(&socket).await;
             let accept = TlsAcceptor::from(config).accept(socket);
             let client = match timeout(tap.deps.limits.handshake, accept).await {
                 Ok(Ok(client)) => judged(Box::new(client)).await,
@@ -314,6 +315,8 @@ async fn open(
             };
             let client = match client {
                 Ok(client) => client,
+                // Tired of waiting for the provider, it has not seen our certificate.
+                Err(Strike::Vanished) if before => return None,
                 Err(strike) => {
                     rejected(tap, means, &name, strike, &owner.who).await;
                     return None;
@@ -407,6 +410,17 @@ async fn rejected(tap: &Tap, means: &Means, host: &str, strike: Strike, attribut
     means.bypass.strike(host, program, strike, Instant::now());
     slog::debug!(tap.deps.log, "a client did not accept our certificate";
         "host" => host, "client" => program.unwrap_or("unknown"));
+}
+
+/// Whether the client has said its last word, behind what it said before.
+async fn has_left(client: &TcpStream) -> bool {
+    // The runtime looks at its sockets meanwhile.
+    tokio::task::yield_now().await;
+    tokio::select! {
+        biased;
+        ready = client.ready(Interest::READABLE) => ready.is_ok_and(|ready| ready.is_read_closed()),
+        () = std::future::ready(()) => false,
+    }
 }
 
 /// What the way a handshake failed says of the client. Whatever it is, the next try would end like it.

@@ -2,6 +2,7 @@
 
 mod kit;
 mod loss;
+mod rejection;
 
 use std::io::ErrorKind;
 use std::sync::{Condvar, Mutex};
@@ -415,31 +416,6 @@ async fn an_exchange_that_does_not_end_is_cut_at_the_deadline() {
     let row = world.rows.last();
     assert_eq!((row.path.as_str(), row.completeness), ("/slow", Completeness::Interrupted));
     assert_eq!(row.completeness_reason.as_deref(), Some("daemon stopped"));
-}
-
-#[tokio::test]
-async fn a_client_that_refuses_our_certificate_is_left_alone_next_time() {
-    let origin = http_origin();
-    let mut world = World::new(&origin).await;
-    let refused = world.connect_distrusting("api.example.com").await;
-    assert!(refused.is_err());
-    world.wait(|s| s.rejected_by_client == 1 && s.bypass.len() == 1).await;
-    let mut offered = world.offer("api.example.com", &[]).await;
-    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::Bypassed));
-    assert!(matches!(look(&offered.unread().await), Look::Whole(_)));
-}
-
-#[tokio::test]
-async fn a_client_that_leaves_after_the_handshake_is_left_alone_in_the_end() {
-    let origin = http_origin();
-    let mut world = World::new(&origin).await;
-    for leaves in 1..=2 {
-        let mut client = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
-        client.shutdown().await.unwrap();
-        world.wait(|s| s.rejected_by_client == leaves).await;
-    }
-    let mut offered = world.offer("api.example.com", &[]).await;
-    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::Bypassed));
 }
 
 #[tokio::test]

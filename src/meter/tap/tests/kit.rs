@@ -148,6 +148,11 @@ impl Offered {
         }
     }
 
+    /// The client closes its connection, and the edge's copy of the other end is gone too.
+    pub(super) fn leave(&mut self) {
+        drop((self.client.take(), self.edge.take()));
+    }
+
     /// What still lies in the socket, by the edge's copy.
     pub(super) async fn unread(&mut self) -> Vec<u8> {
         let edge = self.edge.as_ref().unwrap();

@@ -62,6 +62,7 @@ pub(crate) fn request() -> Case {
             local: false,
             alpn: None,
             since: (Timestamp::now(), Instant::now()),
+            clocks: |_| (Timestamp::now(), Instant::now()),
             attribution: watch::channel(Some(Arc::default())).1,
         };
         let observing = observe(watch, subject, Arc::new(Nowhere), Arc::clone(&book), follower);

@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::attribution::Attribution;
+use super::exchange::Exchange;
 use super::exchange::turns::{self, News, Turns};
-use super::exchange::{Exchange, ExchangeStart};
 use super::feed::{Closing, Progress, Seen, Watch};
 use super::http::{Cut, Follower, GaveUp, HttpEvent, RequestHead, Side, StreamId};
 use super::http1::Search;
@@ -51,6 +51,8 @@ pub struct Subject {
     pub alpn: Option<Vec<u8>>,
     /// One moment by both clocks: later ones are counted from here by the monotonic one.
     pub since: (Timestamp, Instant),
+    /// Both clocks when it is called; told `since`, for those that stand still.
+    pub clocks: fn((Timestamp, Instant)) -> (Timestamp, Instant),
     pub attribution: Attributed,
 }
 
@@ -104,9 +106,17 @@ struct Tracked {
     response_ended: bool,
     /// There is something to say of it that no row tells yet.
     news: bool,
+    /// What its moments, and those of the turns, are ahead of the connection's ([`Observer::ahead`]).
+    ahead: SignedDuration,
+    turns_ahead: SignedDuration,
 }
 
 impl Tracked {
+    /// When it was, by this exchange's count.
+    fn at(&self, moment: Timestamp) -> Timestamp {
+        moment.checked_add(self.ahead).unwrap_or(moment)
+    }
+
     /// A WebSocket that is not in the middle of anything.
     fn is_between(&self) -> bool {
         self.turns.as_ref().is_some_and(Turns::is_between)
@@ -296,10 +306,10 @@ impl Observer {
                 self.with(stream, |t| t.exchange.informational(status));
             }
             HttpEvent::Response { stream, head } => {
-                self.with(stream, |t| t.exchange.response(&head, at));
+                self.with(stream, |t| t.exchange.response(&head, t.at(at)));
             }
             HttpEvent::ResponseBody { stream, data } => {
-                self.with(stream, |t| t.exchange.response_body(data, at));
+                self.with(stream, |t| t.exchange.response_body(data, t.at(at)));
             }
             HttpEvent::ResponseEnd { stream } => {
                 let broken_off = self.broken_off;
@@ -307,24 +317,27 @@ impl Observer {
                     Some(Closing::By(side)) => Some(side),
                     Some(Closing::Orderly | Closing::Ours) | None => None,
                 };
-                self.turns(stream, |turns, _, sink| turns.end(by, at, sink));
+                self.turns(stream, at, |turns, _, at, sink| turns.end(by, at, sink));
                 self.with(stream, |t| {
                     t.response_ended = true;
                     if broken_off {
-                        t.exchange.response_broken_off(at);
+                        t.exchange.response_broken_off(t.at(at));
                     } else {
-                        t.exchange.response_end(at);
+                        t.exchange.response_end(t.at(at));
                     }
                 });
             }
             HttpEvent::Upgraded { stream } => {
-                self.with(stream, |t| t.turns = t.exchange.upgraded(at, Uuid::now_v7));
+                self.with(stream, |t| t.turns = t.exchange.upgraded(t.at(at), Uuid::now_v7));
                 // Until now it looked like a request to a model.
                 self.write(stream);
             }
             HttpEvent::Tunnelled { stream, side, data } => {
                 self.with(stream, |t| t.exchange.tunnelled(side, data));
-                self.turns(stream, |turns, opened, sink| turns.feed(opened, side, data, at, sink));
+                self.begin_turn(stream);
+                self.turns(stream, at, |turns, opened, at, sink| {
+                    turns.feed(opened, side, data, at, sink);
+                });
             }
             HttpEvent::Cut { stream, cut } => self.cut(stream, cut, at),
             HttpEvent::GaveUp { reason } => return Some(reason),
@@ -335,7 +348,8 @@ impl Observer {
     fn open(&mut self, stream: StreamId, head: &RequestHead, at: Timestamp) {
         // A follower never says a stream twice; if it did, the first must not vanish unwritten.
         self.cut(stream, Cut::Eof(Side::Client), at);
-        let mut exchange = Exchange::new(self.start(at), head);
+        let ahead = self.ahead();
+        let mut exchange = Exchange::new(self.start(at, ahead), head);
         exchange.capture(self.sink.begin_bodies());
         self.note_exchange();
         let tracked = Tracked {
@@ -344,6 +358,8 @@ impl Observer {
             request_ended: false,
             response_ended: false,
             news: true,
+            ahead,
+            turns_ahead: ahead,
         };
         self.streams.insert(stream, Box::new(tracked));
     }
@@ -371,12 +387,17 @@ impl Observer {
     fn turns(
         &mut self,
         stream: StreamId,
-        apply: impl FnOnce(&mut Turns, &Exchange, &mut turns::Sink<'_>),
+        at: Timestamp,
+        apply: impl FnOnce(&mut Turns, &Exchange, Timestamp, &mut turns::Sink<'_>),
     ) {
         let Some(tracked) = self.streams.get_mut(&stream) else { return };
-        let Tracked { exchange: opened, turns: Some(turns), .. } = &mut **tracked else { return };
+        let Tracked { exchange: opened, turns: Some(turns), turns_ahead, .. } = &mut **tracked
+        else {
+            return;
+        };
+        let at = at.checked_add(*turns_ahead).unwrap_or(at);
         let mut news = Vec::new();
-        apply(turns, opened, &mut |exchange, what| {
+        apply(turns, opened, at, &mut |exchange, what| {
             let row = rows::row_of(exchange, &self.book.load(), self.closing);
             rows::keep(&*self.sink, exchange, &row);
             news.push((row, what));
@@ -403,9 +424,9 @@ impl Observer {
             (Cut::Eof(_), Some(Closing::By(side))) => Cut::Eof(side),
             (cut, Some(Closing::By(_) | Closing::Orderly | Closing::Ours) | None) => cut,
         };
-        self.turns(stream, |turns, _, sink| turns.cut(cut, at, sink));
+        self.turns(stream, at, |turns, _, at, sink| turns.cut(cut, at, sink));
         if let Some(tracked) = self.streams.get_mut(&stream) {
-            tracked.exchange.cut(cut, at);
+            tracked.exchange.cut(cut, tracked.at(at));
         }
         self.write(stream);
         self.streams.remove(&stream);
@@ -421,7 +442,9 @@ impl Observer {
         let now = self.moment(at);
         let streams: Vec<StreamId> = self.streams.keys().copied().collect();
         if streams.is_empty() {
-            let mut exchange = Exchange::new(self.start(now), &RequestHead::default());
+            let start = self.start(now, self.ahead());
+            let now = start.at;
+            let mut exchange = Exchange::new(start, &RequestHead::default());
             exchange.lossy(reason, now);
             self.note_exchange();
             self.record(exchange.row(&self.book.load()));
@@ -429,11 +452,11 @@ impl Observer {
         for stream in streams {
             // After a panic an exchange may be in any state.
             let _ = catch_unwind(AssertUnwindSafe(|| {
-                self.turns(stream, |turns, _, sink| turns.lossy(reason, now, sink));
+                self.turns(stream, now, |turns, _, at, sink| turns.lossy(reason, at, sink));
             }));
             let row = catch_unwind(AssertUnwindSafe(|| {
                 if let Some(tracked) = self.streams.get_mut(&stream) {
-                    tracked.exchange.lossy(reason, now);
+                    tracked.exchange.lossy(reason, tracked.at(now));
                 }
                 self.row(stream)
             }));
@@ -452,22 +475,6 @@ impl Observer {
         }
         // The pump's task was dropped in the middle.
         self.see(Seen::Closed { how: Closing::Ours, at: Instant::now() });
-    }
-
-    fn start(&self, at: Timestamp) -> ExchangeStart {
-        ExchangeStart {
-            id: Uuid::now_v7(),
-            at,
-            host: self.subject.host.clone(),
-            port: self.subject.port,
-            local: self.subject.local,
-            protocol: self.protocol,
-        }
-    }
-
-    fn moment(&self, at: Instant) -> Timestamp {
-        let (timestamp, instant) = self.subject.since;
-        timestamp.checked_add(at.saturating_duration_since(instant)).unwrap_or(timestamp)
     }
 }
 

@@ -10,6 +10,7 @@ pub(crate) fn subject(alpn: Option<&[u8]>, since: (Timestamp, Instant)) -> Subje
         local: false,
         alpn: alpn.map(<[u8]>::to_vec),
         since,
+        clocks: |since| since,
         attribution: watch::channel(None).1,
     }
 }

@@ -3,14 +3,54 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
 use super::{MAX_UNATTRIBUTED, Observer, RowSink};
-use crate::meter::exchange::Exchange;
+use crate::meter::exchange::{Exchange, ExchangeStart};
 use crate::meter::feed::Closing;
 use crate::meter::http::{GaveUp, StreamId};
 use crate::meter::price::Book;
 use crate::meter::row::{Completeness, Row};
 
+/// So much may the clocks differ: one that is kept right by small steps is not followed.
+const STEP: SignedDuration = SignedDuration::from_secs(2);
+
 impl Observer {
+    pub(super) fn start(&self, at: Timestamp, ahead: SignedDuration) -> ExchangeStart {
+        ExchangeStart {
+            id: Uuid::now_v7(),
+            at: at.checked_add(ahead).unwrap_or(at),
+            host: self.subject.host.clone(),
+            port: self.subject.port,
+            local: self.subject.local,
+            protocol: self.protocol,
+        }
+    }
+
+    /// When it was, counted from the connection's beginning.
+    pub(super) fn moment(&self, at: Instant) -> Timestamp {
+        let (timestamp, instant) = self.subject.since;
+        timestamp.checked_add(at.saturating_duration_since(instant)).unwrap_or(timestamp)
+    }
+
+    /// How much later it is than that count says: the monotonic clock stands still while the machine
+    /// sleeps, and the other one may have been set. Asked once for each exchange, so that its
+    /// durations are not touched.
+    pub(super) fn ahead(&self) -> SignedDuration {
+        let (timestamp, instant) = (self.subject.clocks)(self.subject.since);
+        let ahead = timestamp.duration_since(self.moment(instant));
+        if ahead.abs() < STEP { SignedDuration::ZERO } else { ahead }
+    }
+
+    /// What a WebSocket that is between two responses says next may begin another one.
+    pub(super) fn begin_turn(&mut self, stream: StreamId) {
+        if self.streams.get(&stream).is_some_and(|t| t.is_between()) {
+            let ahead = self.ahead();
+            self.streams.get_mut(&stream).into_iter().for_each(|t| t.turns_ahead = ahead);
+        }
+    }
+
     /// Writes the rows of what is under way, once for all that was seen of it in one go: most
     /// requests are over by then, and are written once.
     pub(super) fn settle(&mut self) {

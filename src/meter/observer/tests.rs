@@ -1,7 +1,9 @@
+mod clocks;
 mod interleaved;
 mod table;
 
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use proptest::prelude::*;
 
@@ -43,6 +45,7 @@ fn subject(alpn: Option<&[u8]>, attribution: Attributed) -> Subject {
         local: false,
         alpn: alpn.map(<[u8]>::to_vec),
         since: (Timestamp::UNIX_EPOCH, Instant::now()),
+        clocks: |since| since,
         attribution,
     }
 }

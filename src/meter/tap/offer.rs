@@ -335,7 +335,8 @@ async fn open(
         port: offer.port,
         local: means.config.meter.is_local(&offer.host, offer.port),
         alpn,
-        since: (Timestamp::now(), Instant::now()),
+        since: both_clocks(),
+        clocks: |_| both_clocks(),
         attribution: owner.whole,
     };
     Some(Begun { peers, subject, sink: Arc::clone(&means.sink) })
@@ -437,6 +438,10 @@ async fn who(attribution: &Attributed, deadline: Duration) -> Option<Arc<Attribu
     let mut attribution = attribution.clone();
     let known = timeout(deadline, attribution.wait_for(Option::is_some)).await;
     known.ok()?.ok()?.clone()
+}
+
+fn both_clocks() -> (Timestamp, Instant) {
+    (Timestamp::now(), Instant::now())
 }
 
 fn program(who: Option<&Attribution>) -> Option<&str> {

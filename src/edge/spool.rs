@@ -6,6 +6,7 @@
 //! killed edge leaves none unaccounted; but only for a moment, and not at all while the file is slow.
 //! No trouble with the file is ever the traffic's: lines are dropped and counted instead.
 
+use std::borrow::Cow;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -157,12 +158,19 @@ struct Writer {
 impl Writer {
     /// All of it, or (nearly always) nothing.
     fn append(&mut self, text: &[u8], limit: u64) -> bool {
-        if !self.is_current() {
+        let opened = !self.is_current();
+        if opened {
             self.file = open_append(&self.path).ok();
         }
         let Some(file) = &mut self.file else { return false };
-        let room = file.metadata().is_ok_and(|m| m.len() + text.len() as u64 <= limit);
-        let written = room && file.write_all(text).is_ok();
+        let Ok(length) = file.metadata().map(|m| m.len()) else { return false };
+        // What was there may end with half a line, of a write for which the disk had no room.
+        let text = match opened && length > 0 {
+            true => Cow::Owned([b"\n", text].concat()),
+            false => Cow::Borrowed(text),
+        };
+        let room = length + text.len() as u64 <= limit;
+        let written = room && file.write_all(&text).is_ok();
         if !written {
             self.file = None;
         }
@@ -324,6 +332,21 @@ mod tests {
         drop(spool);
         std::thread::spawn(write).join().unwrap();
         assert_eq!(fs::read_to_string(dir.path().join("p.jsonl")).unwrap().lines().count(), 100);
+    }
+
+    #[test]
+    fn half_a_line_is_not_gone_on_with() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("p.jsonl");
+        fs::write(&path, b"{\"id\":\"0000").unwrap();
+        let mut writer = writer(&path);
+        for host in ["a", "b"] {
+            assert!(writer.append(&encode([&line(host)].into_iter()), MAX_FILE));
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let read = |line| serde_json::from_str::<Line<String>>(line).ok();
+        let hosts: Vec<_> = text.lines().filter_map(read).map(|line| line.host).collect();
+        assert_eq!((text.lines().count(), hosts), (3, vec!["a".into(), "b".into()]));
     }
 
     #[test]

@@ -48,6 +48,26 @@ fn a_broken_line_is_skipped_and_takes_no_other_along() {
 }
 
 #[test]
+fn a_line_after_one_that_failed_is_a_line_of_its_own() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("events.jsonl");
+    fs::create_dir(&path).unwrap();
+    let journal = Journal::open(&path, "edge");
+    journal.append(Note::new("lost"));
+    journal.flush(LONG);
+    assert_eq!(journal.lost(), 1);
+    // As if it had failed in the middle.
+    fs::remove_dir(&path).unwrap();
+    fs::write(&path, b"{\"seq\":1,\"at").unwrap();
+    journal.append(Note::new("fine"));
+    journal.append(Note::new("finer"));
+    journal.flush(LONG);
+    let events: Vec<_> = read_all(&path).unwrap().into_iter().map(|e| e.event).collect();
+    assert_eq!(events, ["fine", "finer"]);
+    assert_eq!(fs::read_to_string(&path).unwrap().lines().count(), 3);
+}
+
+#[test]
 fn rotation_keeps_what_was_written_and_a_tail_follows_it() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("events.jsonl");

@@ -18,10 +18,14 @@ pub(super) const ROTATE_AT: u64 = 4 << 20;
 
 pub(super) fn run(path: &Path, messages: &Receiver<Message>, lost: &AtomicU64) {
     let mut file = None;
+    // The last write may have left half a line.
+    let mut torn = false;
     while let Ok(message) = messages.recv() {
         match message {
             Message::Line(line) => {
-                if append(path, &mut file, &line).is_err() {
+                let line = if torn { [b"\n", &*line].concat() } else { line };
+                torn = append(path, &mut file, &line).is_err();
+                if torn {
                     lost.fetch_add(1, Ordering::Relaxed);
                     file = None;
                 }
@@ -43,7 +47,7 @@ fn append(path: &Path, file: &mut Option<File>, line: &[u8]) -> io::Result<()> {
         *open = open_append(path)?;
     }
     // One write for the whole line: O_APPEND makes it atomic among processes. What is left of a
-    // short write (disk full) is a broken line, which readers skip.
+    // short write (disk full) is a broken line, which readers skip; the next one begins behind it.
     let written = open.write(line)?;
     if written == line.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }

@@ -1,7 +1,7 @@
 //! Cursor's envelopes, and what is read out of the protocol buffers in them.
 
 use super::same;
-use crate::meter::connect as envelopes;
+use crate::meter::connect_rpc as envelopes;
 use crate::meter::surface::cursor::{asked_model, told};
 
 /// The first byte chooses the cap.
@@ -25,7 +25,7 @@ pub fn connect(data: &[u8]) {
 #[cfg(test)]
 mod tests {
     use super::super::tests::seed;
-    use crate::meter::connect::tests::envelope;
+    use crate::meter::connect_rpc::tests::envelope;
     use crate::meter::surface::protobuf::tests::{nested, number};
 
     #[test]

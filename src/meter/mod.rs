@@ -5,7 +5,7 @@
 //!
 //! - To the copies: [`feed`] → [`pulse`] → [`observer`].
 //! - Followers of a protocol ([`http1`], [`http2`], [`websocket`], parts shared in [`http`]) and of a
-//!   format ([`coding`], [`sse`], [`eventstream`], [`connect`], [`multipart`]); [`plain`] is HTTP without TLS.
+//!   format ([`coding`], [`sse`], [`eventstream`], [`connect_rpc`], [`multipart`]); [`plain`] is HTTP without TLS.
 //! - What was asked and answered: [`exchange`], with [`surface`] for each provider's [`usage`].
 //! - What comes of it: [`row`], priced ([`charge`], [`price`]) and kept ([`ledger`], [`bodies`]); beside
 //!   it [`quota`] and [`budget`].
@@ -19,7 +19,7 @@ pub mod budget;
 pub mod ca;
 pub mod charge;
 pub mod coding;
-pub mod connect;
+pub mod connect_rpc;
 pub mod eventstream;
 pub mod exchange;
 pub mod feed;

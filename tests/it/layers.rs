@@ -59,7 +59,7 @@ fn followers_and_surfaces_know_no_runtime_and_no_clock() {
         "eventstream",
         "multipart.rs",
         "coding",
-        "connect",
+        "connect_rpc",
         "surface",
         "exchange",
         "price",

@@ -10,7 +10,7 @@ use crate::meter::http::{Headers, RequestHead};
 use crate::meter::surface::cursor::asked_model;
 use crate::meter::surface::scan::{Found, Paths, Scanner};
 use crate::meter::usage::Counts;
-use crate::meter::{coding, connect, multipart};
+use crate::meter::{coding, connect_rpc, multipart};
 
 /// Decoded request bytes that are looked at; what is behind is passed over.
 const MAX_DECODED: u64 = 1024 * 1024 * 1024;
@@ -78,7 +78,7 @@ enum Shape {
     /// With files: of its fields those that [`PATHS`] and what else is looked for name.
     Form(multipart::Parser, Found),
     /// Messages that are no JSON.
-    Envelopes(connect::Parser),
+    Envelopes(connect_rpc::Parser),
 }
 
 /// Follows the request's body. It is scanned as it streams by, in whatever coding it has.
@@ -135,7 +135,7 @@ impl Request {
 
     /// Its body is Cursor's messages.
     pub(super) fn read_envelopes(&mut self) {
-        self.shape = Shape::Envelopes(connect::Parser::new(MAX_MESSAGE));
+        self.shape = Shape::Envelopes(connect_rpc::Parser::new(MAX_MESSAGE));
     }
 
     /// A request that is a message on the WebSocket that this one opened.

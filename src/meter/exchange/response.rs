@@ -4,7 +4,7 @@ use crate::meter::bodies::Capture;
 use crate::meter::http::ResponseHead;
 use crate::meter::surface::scan::{Found, Scanner};
 use crate::meter::surface::{self, Kind, Reader, Reading};
-use crate::meter::{coding, connect, eventstream, sse};
+use crate::meter::{coding, connect_rpc, eventstream, sse};
 
 /// Decoded response bytes that are looked at.
 const MAX_DECODED: u64 = 4 * 1024 * 1024 * 1024;
@@ -40,7 +40,7 @@ enum Framing {
     Events(sse::Parser, Box<Scanner>),
     Amazon(eventstream::Parser, Box<Scanner>),
     /// The scanner is for the last one.
-    Envelopes(connect::Parser, Box<Scanner>),
+    Envelopes(connect_rpc::Parser, Box<Scanner>),
     /// A document, several of them, or an array of them.
     Json(Box<Scanner>),
     Opaque,
@@ -167,7 +167,7 @@ impl Framing {
 
     fn envelopes() -> Self {
         let scanner = Scanner::new(surface::response_paths());
-        Self::Envelopes(connect::Parser::new(MAX_ENVELOPE), Box::new(scanner))
+        Self::Envelopes(connect_rpc::Parser::new(MAX_ENVELOPE), Box::new(scanner))
     }
 
     fn json() -> Self {

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::meter::charge::charge;
-use crate::meter::connect::tests::envelope;
+use crate::meter::connect_rpc::tests::envelope;
 use crate::meter::eventstream::tests::wrapped;
 use crate::meter::price::OwnPrice;
 use crate::meter::surface::protobuf::tests::{nested, number};

@@ -11,9 +11,13 @@ use toml::de::DeTable;
 use super::hosts::{ConnectRule, HostPattern, PlacePattern, UpstreamProxy};
 use super::keys::{FROM_SYSTEM, KEYS, Key, Value};
 use super::no_proxy::NoProxy;
+use super::recover::recover;
 use super::{Budgets, Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
 use crate::meter::bodies::Wanted;
 use crate::meter::budget::webhook::Hook;
+
+/// How a problem begins that keeps the text from being edited.
+const NOT_TOML: &str = "not TOML";
 
 /// Where a value comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,8 +66,8 @@ pub struct Loaded {
 #[must_use]
 pub fn load(file: &Path, flags: &[String]) -> Loaded {
     let mut problems = Vec::new();
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => Some(text),
+    let text = match std::fs::read(file) {
+        Ok(bytes) => Some(readable(file, bytes, &mut problems)),
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
         Err(e) => {
             problems.push(Problem {
@@ -79,6 +83,31 @@ pub fn load(file: &Path, flags: &[String]) -> Loaded {
     Loaded { problems, ..loaded }
 }
 
+/// A line in another encoding (a name in a comment, mostly) costs no more than itself.
+fn readable(file: &Path, bytes: Vec<u8>, problems: &mut Vec<Problem>) -> String {
+    String::from_utf8(bytes).unwrap_or_else(|e| {
+        let mut text = String::new();
+        for (i, line) in e.as_bytes().split_inclusive(|b| *b == b'\n').enumerate() {
+            text.push_str(str::from_utf8(line).unwrap_or_else(|_| {
+                problems.push(Problem {
+                    origin: Origin::File { path: file.to_path_buf(), line: i + 1 },
+                    message: "not UTF-8".to_owned(),
+                });
+                "\n"
+            }));
+        }
+        text
+    })
+}
+
+/// The values of each key, that of the topmost layer last.
+type Merged = BTreeMap<&'static str, Vec<(Value, Origin)>>;
+
+/// The one that counts.
+fn topmost<'a>(merged: &'a Merged, name: &str) -> Option<&'a (Value, Origin)> {
+    merged.get(name)?.last()
+}
+
 /// The same from given inputs: pure.
 #[must_use]
 pub fn load_from(
@@ -86,7 +115,7 @@ pub fn load_from(
     env: impl Fn(&str) -> Option<String>,
     flags: &[String],
 ) -> Loaded {
-    let mut merged: BTreeMap<&'static str, (Value, Origin)> = BTreeMap::new();
+    let mut merged = Merged::new();
     let mut problems = Vec::new();
 
     read_toml(DEFAULTS, |_| Origin::Default, &mut merged, &mut problems);
@@ -124,28 +153,13 @@ pub fn load_from(
             }),
         }
     }
-    if let (Some((Value::Int(edge), _)), Some((Value::Int(api), origin))) =
-        (merged.get("edge.port"), merged.get("daemon.api_port"))
-        && edge == api
-    {
-        problems.push(Problem {
-            origin: origin.clone(),
-            message: "daemon.api_port and edge.port are the same port".to_owned(),
-        });
-    }
+    keep_ports_apart(&mut merged, &mut problems);
+    leave_ourselves_out(&mut merged, &mut problems);
 
-    let mut config = typed(&merged);
-    if config.upstream.proxy.as_ref().is_some_and(|p| is_ourselves(p, &config)) {
-        config.upstream.proxy = None;
-        let origin = merged.get("upstream.proxy").map_or(Origin::Default, |(_, o)| o.clone());
-        problems.push(Problem {
-            origin,
-            message: "upstream.proxy is this proxy itself; connecting directly".to_owned(),
-        });
-    }
+    let config = typed(&merged);
     let values = KEYS
         .iter()
-        .filter_map(|k| merged.remove(k.name).map(|(value, origin)| (k, value, origin)))
+        .filter_map(|k| merged.remove(k.name)?.pop().map(|(value, origin)| (k, value, origin)))
         .collect();
     Loaded { config, values, problems }
 }
@@ -153,22 +167,27 @@ pub fn load_from(
 fn read_toml(
     text: &str,
     at: impl Fn(usize) -> Origin,
-    merged: &mut BTreeMap<&'static str, (Value, Origin)>,
+    merged: &mut Merged,
     problems: &mut Vec<Problem>,
 ) {
-    let line = |offset: usize| {
-        text.as_bytes()[..offset.min(text.len())].iter().filter(|b| **b == b'\n').count() + 1
-    };
-    let table = match DeTable::parse(text) {
-        Ok(table) => table.into_inner(),
+    let recovered;
+    let (text, lines, parsed) = match DeTable::parse(text) {
+        Ok(table) => (text, None, Ok(table)),
         Err(e) => {
-            let offset = e.span().map_or(0, |s| s.start);
-            problems.push(Problem {
-                origin: at(line(offset)),
-                message: format!("not TOML: {}", e.message()),
-            });
-            return;
+            recovered = recover(text, &e);
+            for (line, message) in &recovered.wrong {
+                let message = format!("{NOT_TOML}: {message}");
+                problems.push(Problem { origin: at(*line), message });
+            }
+            let text = recovered.text.as_str();
+            (text, Some(&recovered.lines), DeTable::parse(text))
         }
+    };
+    let Ok(table) = parsed.map(toml::Spanned::into_inner) else { return };
+    let line = |offset: usize| {
+        let before = &text.as_bytes()[..offset.min(text.len())];
+        let index = before.iter().filter(|b| **b == b'\n').count();
+        lines.map_or(index + 1, |lines| lines.get(index).copied().unwrap_or(1))
     };
     for (section, body) in &table {
         let Some(keys) = body.get_ref().as_table() else {
@@ -205,22 +224,55 @@ fn set(
     key: &'static Key,
     value: Option<Value>,
     origin: Origin,
-    merged: &mut BTreeMap<&'static str, (Value, Origin)>,
+    merged: &mut Merged,
     problems: &mut Vec<Problem>,
 ) {
     match value {
         Some(value) => {
-            merged.insert(key.name, (value, origin));
+            merged.entry(key.name).or_default().push((value, origin));
         }
         None => problems
             .push(Problem { origin, message: format!("{}: expected {}", key.name, key.expected) }),
     }
 }
 
-fn is_ourselves(proxy: &UpstreamProxy, config: &Config) -> bool {
-    let local = proxy.host == "localhost"
-        || proxy.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-    local && [config.edge.port, config.daemon.api_port].contains(&proxy.port)
+/// The port of the edge is where programs point: it is the other one that gives way, else the daemon could
+/// not listen and nothing would be metered.
+fn keep_ports_apart(merged: &mut Merged, problems: &mut Vec<Problem>) {
+    let Some(&(Value::Int(edge), _)) = topmost(merged, "edge.port") else { return };
+    let Some(layers) = merged.get_mut("daemon.api_port") else { return };
+    let Some((_, origin)) = layers.last().filter(|(port, _)| *port == Value::Int(edge)) else {
+        return;
+    };
+    problems.push(Problem {
+        origin: origin.clone(),
+        message: "daemon.api_port and edge.port are the same port".to_owned(),
+    });
+    while layers.last().is_some_and(|(port, _)| *port == Value::Int(edge)) {
+        layers.pop();
+    }
+    if layers.is_empty() {
+        layers.push((Value::Int(edge + 1), Origin::Default));
+    }
+}
+
+/// A proxy that is us would be a circle.
+fn leave_ourselves_out(merged: &mut Merged, problems: &mut Vec<Problem>) {
+    let ports = ["edge.port", "daemon.api_port"]
+        .map(|name| topmost(merged, name).map(|(port, _)| port.clone()));
+    let Some(layers) = merged.get_mut("upstream.proxy") else { return };
+    let is_ours = |value: &Value| match value {
+        Value::Text(url) => UpstreamProxy::parse(url).is_some_and(|proxy| {
+            let local = proxy.host == "localhost"
+                || proxy.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
+            local && ports.contains(&Some(Value::Int(proxy.port.into())))
+        }),
+        Value::Bool(_) | Value::Int(_) | Value::List(_) | Value::Map(_) => false,
+    };
+    while let Some((_, origin)) = layers.pop_if(|(url, _)| is_ours(url)) {
+        let message = "upstream.proxy is this proxy itself".to_owned();
+        problems.push(Problem { origin, message });
+    }
 }
 
 fn unknown(name: &str) -> String {
@@ -248,8 +300,8 @@ fn distance(a: &str, b: &str) -> usize {
     row[b.len()]
 }
 
-fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
-    let value = |name: &str| merged.get(name).map(|(v, _)| v);
+fn typed(merged: &Merged) -> Config {
+    let value = |name: &str| topmost(merged, name).map(|(v, _)| v);
     let int = |name: &str| match value(name) {
         Some(Value::Int(n)) => *n,
         Some(Value::Bool(_) | Value::Text(_) | Value::List(_) | Value::Map(_)) | None => 0,
@@ -270,7 +322,7 @@ fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
     };
     connect.sort_by_key(|r| r.host.is_none());
     // It is said of the proxy of the same layer: one from the environment or a flag was chosen.
-    let layer = |name: &str| merged.get(name).map(|(_, origin)| std::mem::discriminant(origin));
+    let layer = |name: &str| topmost(merged, name).map(|(_, o)| std::mem::discriminant(o));
     let from_system = text("upstream.proxy_from") == FROM_SYSTEM
         && layer("upstream.proxy_from") == layer("upstream.proxy");
     let places =
@@ -316,143 +368,4 @@ fn typed(merged: &BTreeMap<&'static str, (Value, Origin)>) -> Config {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn from_file(text: &str) -> Loaded {
-        load_from(Some((Path::new("c.toml"), text)), |_| None, &[])
-    }
-
-    #[test]
-    fn the_documented_file_is_the_default_layer() {
-        let loaded = load_from(None, |_| None, &[]);
-        assert_eq!(loaded.problems, []);
-        assert_eq!(loaded.values.len(), KEYS.len());
-        assert_eq!(loaded.config.edge.port, 8081);
-        assert!(loaded.config.meter.is_metered("api.anthropic.com", 443));
-        assert!(!loaded.config.meter.is_metered("example.com", 443));
-        for cloud in [
-            "bedrock-runtime.eu-west-1.amazonaws.com",
-            "us-east5-aiplatform.googleapis.com",
-            "corp.openai.azure.com",
-            "api.individual.githubcopilot.com",
-            "aws-external-anthropic.us-east-1.api.aws",
-            "claude.googleapis.com",
-            "bedrock-runtime-fips.us-gov-west-1.amazonaws.com",
-            "corp.cognitiveservices.azure.com",
-            "api.eu.mistral.ai",
-        ] {
-            assert!(loaded.config.meter.is_metered(cloud, 443), "{cloud}");
-        }
-        assert!(!loaded.config.meter.is_metered("s3.eu-west-1.amazonaws.com", 443));
-    }
-
-    #[test]
-    fn precedence_and_origin() {
-        let file = "[edge]\nport = 1001\n[daemon]\napi_port = 1002\n[log]\nlevel = \"debug\"\n";
-        let env = |v: &str| match v {
-            "HALTON_METER_DAEMON_API_PORT" => Some("2002".to_owned()),
-            "HALTON_METER_LOG_LEVEL" => Some("error".to_owned()),
-            _ => None,
-        };
-        let flags = ["log.level=trace".to_owned()];
-        let loaded = load_from(Some((Path::new("c.toml"), file)), env, &flags);
-        assert_eq!(loaded.problems, []);
-        let origins: BTreeMap<_, _> =
-            loaded.values.iter().map(|(k, _, o)| (k.name, o.to_string())).collect();
-        assert_eq!(origins["edge.port"], "c.toml:2");
-        assert_eq!(origins["daemon.api_port"], "$HALTON_METER_DAEMON_API_PORT");
-        assert_eq!(origins["log.level"], "flag");
-        assert_eq!(origins["upstream.proxy"], "default");
-        assert_eq!(loaded.config.edge.port, 1001);
-        assert_eq!(loaded.config.daemon.api_port, 2002);
-        assert_eq!(loaded.config.log.level, slog::Level::Trace);
-    }
-
-    #[test]
-    fn wrong_values_name_their_line_and_leave_the_default() {
-        let loaded = from_file(
-            "[edge]\nport = 99999\nprot = 1\n[daemon]\n\nedge_health_ttl_ms = \"x\"\n[nope]\na = 1\n",
-        );
-        let text: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
-        assert_eq!(text.len(), 4, "{text:?}");
-        assert!(text.contains(&"c.toml:2: edge.port: expected a port from 1 to 65535".to_owned()));
-        assert!(
-            text.contains(&"c.toml:3: unknown key edge.prot (did you mean edge.port?)".to_owned())
-        );
-        assert!(text.contains(
-            &"c.toml:6: daemon.edge_health_ttl_ms: expected a number from 50 to 60000".to_owned()
-        ));
-        assert!(text.iter().any(|t| t.starts_with("c.toml:8: unknown key nope.a")));
-        assert_eq!(loaded.config.edge.port, 8081);
-    }
-
-    #[test]
-    fn a_path_is_absolute_or_made_so_where_its_user_works() {
-        let of = |path: &str| from_file(&format!("[upstream]\nextra_ca_file = {path:?}\n"));
-        for bad in ["corp.pem", "./corp.pem", "~/corp.pem"] {
-            let loaded = of(bad);
-            let said = "c.toml:2: upstream.extra_ca_file: expected the absolute path of a PEM file, or \"\"";
-            assert_eq!(loaded.problems.iter().map(ToString::to_string).collect::<Vec<_>>(), [said]);
-            assert_eq!(loaded.config.upstream.extra_ca_file, None);
-        }
-        assert_eq!(of("").problems, []);
-        assert_eq!(of("/corp.pem").config.upstream.extra_ca_file, Some("/corp.pem".into()));
-
-        let key = Key::find("upstream.extra_ca_file").unwrap();
-        let here = std::env::current_dir().unwrap().join("corp.pem").display().to_string();
-        assert_eq!(key.accept_here("corp.pem"), Some(Value::Text(here)));
-        assert_eq!(key.accept_here(""), Some(Value::Text(String::new())));
-        assert_eq!(key.accept_here("~/corp.pem"), None);
-        let level = Key::find("log.level").unwrap();
-        assert_eq!(level.accept_here("info"), Some(Value::Text("info".to_owned())));
-    }
-
-    #[test]
-    fn broken_toml_names_its_line() {
-        let loaded = from_file("[edge]\nport = \n");
-        assert_eq!(loaded.problems.len(), 1);
-        assert!(
-            loaded.problems[0].to_string().starts_with("c.toml:2: not TOML"),
-            "{:?}",
-            loaded.problems
-        );
-        assert_eq!(loaded.config.edge.port, 8081);
-    }
-
-    #[test]
-    fn equal_ports_are_a_problem() {
-        assert_eq!(from_file("[edge]\nport = 8765\n").problems.len(), 1);
-    }
-
-    #[test]
-    fn a_proxy_that_is_ourselves_is_refused() {
-        let loaded = from_file("[upstream]\nproxy = \"http://localhost:8081\"\n");
-        assert_eq!(loaded.problems.len(), 1);
-        assert_eq!(loaded.config.upstream.proxy, None);
-        assert_eq!(from_file("[upstream]\nproxy = \"http://localhost:3128\"\n").problems, []);
-    }
-
-    #[test]
-    fn the_systems_proxy_is_told_from_a_chosen_one() {
-        let of_system =
-            |loaded: &Loaded| loaded.config.upstream.proxy.as_ref().map(|p| p.from_system);
-        let file = "[upstream]\nproxy = \"http://a:1\"\nproxy_from = \"system\"\n";
-        assert_eq!(of_system(&from_file(file)), Some(true));
-        assert_eq!(of_system(&from_file("[upstream]\nproxy = \"http://a:1\"\n")), Some(false));
-        let chosen = ["upstream.proxy=http://b:1".to_owned()];
-        let loaded = load_from(Some((Path::new("c.toml"), file)), |_| None, &chosen);
-        assert_eq!(of_system(&loaded), Some(false));
-        assert_eq!(from_file("[upstream]\nproxy_from = \"me\"\n").problems.len(), 1);
-    }
-
-    #[test]
-    fn exact_connect_rule_wins_over_the_star() {
-        let loaded = from_file(
-            "[upstream]\nconnect = { \"*:443\" = \"127.0.0.1:1\", \"z.org:443\" = \"127.0.0.1:2\" }\n",
-        );
-        assert_eq!(loaded.config.upstream.connect_override("z.org", 443).unwrap().port(), 2);
-        assert_eq!(loaded.config.upstream.connect_override("y.org", 443).unwrap().port(), 1);
-        assert_eq!(loaded.config.upstream.connect_override("y.org", 80), None);
-    }
-}
+mod tests;

@@ -2,13 +2,14 @@
 //!
 //! `config/halton-meter.toml` is the default layer itself, so the documented default can't drift
 //! from the code's. Commands refuse a wrong file (exit 78); a long-running process uses
-//! [`Loaded::config`], in which the built-in default stands for whatever was wrong.
+//! [`Loaded::config`], in which the layer below stands for whatever was wrong, and only for that.
 
 mod edit;
 mod hosts;
 mod keys;
 mod layers;
 mod no_proxy;
+mod recover;
 mod regions;
 
 use std::net::SocketAddr;

@@ -91,6 +91,34 @@ fn the_users_proxy_becomes_our_upstream_with_its_password_and_its_exceptions() {
     }
 }
 
+/// The edge that was up kept what it had; the next one reads the file with the mistake in it.
+#[test]
+fn a_typo_elsewhere_in_the_file_does_not_cost_the_way_out() {
+    let (stand, proxy) = network(Login::Nobody);
+    let settings = fs::read_to_string(stand.home.config_file()).unwrap();
+    let way_out = format!("[upstream]\nproxy = \"http://{}\"\n", proxy.addr);
+    let settings = settings.replace("[upstream]\n", &way_out);
+    fs::write(stand.home.config_file(), &settings).unwrap();
+    let ask = || {
+        let program = programs::curl_messages("--http1.1", "hi", false);
+        let output = stand.trusting(&program).output().unwrap();
+        assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+        assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    ask();
+    stand.wait_rows(1);
+
+    let wrong = format!("{settings}[bodies]\nenabled = flase\n");
+    fs::write(stand.home.config_file(), &wrong).unwrap();
+    stand.must(&["edge", "stop"]);
+    let said = ask();
+    let line = format!("config.toml:{}: not TOML", wrong.lines().count());
+    assert!(said.contains(&line), "{said}");
+    stand.wait_rows(2);
+    assert!(proxy.targets().len() >= 2, "{:?}", proxy.targets());
+}
+
 #[test]
 fn a_proxy_that_env_took_the_place_of_is_not_forgotten() {
     let (stand, proxy) = network(Login::Basic(AUTHORIZATION));

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{Context, Exit, Failure, bodies, client, lifecycle, lines, say, services, unused};
-use crate::config::{self, Key, Origin, Value};
+use crate::config::{self, Key, Origin, Refused, Value};
 use crate::home::{PidLock, write_kept};
 use crate::meter::own_file;
 
@@ -89,10 +89,8 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
         other => other?,
     };
-    let after = config::with_value(&before, name, &value.to_string()).ok_or_else(|| {
-        Failure::new(Exit::CONFIG, format!("{} has a form that we don't change", path.display()))
-            .hint(format!("set {name} there by hand"))
-    })?;
+    let after = config::with_value(&before, name, &value.to_string())
+        .map_err(|refused| refusal(&refused, &path, name))?;
     let after = by_hand(name, after);
     write_kept(&path, after.as_bytes())?;
     let read = config::load(&path, &[]);
@@ -104,6 +102,21 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
     tell(ctx, name, &value, out)
 }
 
+fn refusal(refused: &Refused, path: &Path, name: &str) -> Failure {
+    let path = path.display();
+    match refused {
+        Refused::Broken { line, message } => {
+            Failure::new(Exit::CONFIG, format!("{path}:{line}: {message}"))
+                .hint(format!("mend that line, then set {name} again"))
+        }
+        Refused::Form => {
+            Failure::new(Exit::CONFIG, format!("{path} has a form that we don't change"))
+                .hint(format!("set {name} there by hand"))
+        }
+        Refused::Wrong(message) => Failure::new(Exit::USAGE, message).hint("nothing was changed"),
+    }
+}
+
 /// A proxy that is set by hand is the system's no longer.
 fn by_hand(name: &str, text: String) -> String {
     let from = "upstream.proxy_from";
@@ -112,7 +125,7 @@ fn by_hand(name: &str, text: String) -> String {
         key.name == from && *value == Value::Text(config::FROM_SYSTEM.to_owned())
     };
     let stale = name == "upstream.proxy" && read.values.iter().any(said);
-    stale.then(|| config::with_value(&text, from, "\"\"")).flatten().unwrap_or(text)
+    stale.then(|| config::with_value(&text, from, "\"\"").ok()).flatten().unwrap_or(text)
 }
 
 /// Lets the running processes read it again.

@@ -169,11 +169,11 @@ impl ConfigFile {
         Ok(Self { path, text: before.clone(), before, proxied: false })
     }
 
-    /// `false`: the file has a form that we don't change.
+    /// `false`: the file has a form that we don't change, or the value would be wrong there.
     fn set(&mut self, key: &str, value: &str) -> bool {
         let edited = config::with_value(&self.text, key, value);
-        let done = edited.is_some();
-        self.text = edited.unwrap_or_else(|| std::mem::take(&mut self.text));
+        let done = edited.is_ok();
+        self.text = edited.unwrap_or_else(|_| std::mem::take(&mut self.text));
         done
     }
 

@@ -17,7 +17,7 @@ use crate::meter::bodies::Wanted;
 use crate::meter::budget::webhook::Hook;
 
 /// How a problem begins that keeps the text from being edited.
-const NOT_TOML: &str = "not TOML";
+pub(super) const NOT_TOML: &str = "not TOML";
 
 /// Where a value comes from.
 #[derive(Clone, Debug, Eq, PartialEq)]

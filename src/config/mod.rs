@@ -16,7 +16,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use edit::with_value;
+pub use edit::{Refused, with_value};
 pub use hosts::{
     ConnectRule, HostPattern, PlacePattern, SELFTEST_HOST, UpstreamProxy, is_selftest,
 };

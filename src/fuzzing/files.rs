@@ -31,7 +31,7 @@ pub fn config(data: &[u8]) {
     }
     // A value that is changed leaves the others as they were.
     for (key, value) in [("edge.port", "9000"), ("bodies.enabled", "true")] {
-        let Some(edited) = with_value(&text, key, value) else { continue };
+        let Ok(edited) = with_value(&text, key, value) else { continue };
         let again = load_from(Some((file, &edited)), |_| None, &[]);
         for ((key_before, before, _), (_, after, _)) in loaded.values.iter().zip(&again.values) {
             // What made way for the port, said so, may come back.

@@ -129,6 +129,28 @@ fn what_the_caller_left_to_the_command_reaches_it() {
     assert_eq!(output.stdout, b"alive\n", "{}", show(&output));
 }
 
+/// A message about a form of the file that is fine would send its user to set it there by hand.
+#[test]
+fn a_setting_that_would_be_wrong_is_refused_with_the_reason() {
+    let stand = Stand::new();
+    let before = fs::read_to_string(stand.home.config_file()).unwrap();
+    let (port, circle) = (stand.edge.port().to_string(), format!("http://{}", stand.edge));
+    for (key, value, why) in [
+        ("daemon.api_port", &port, "are the same port"),
+        ("upstream.proxy", &circle, "is this proxy itself"),
+    ] {
+        let output = stand.halton(&["config", "set", key, value]);
+        assert_eq!(output.status.code(), Some(2), "{key}: {}", show(&output));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{}", show(&output));
+    }
+    assert_eq!(fs::read_to_string(stand.home.config_file()).unwrap(), before);
+
+    fs::write(stand.home.config_file(), format!("{before}[log\n")).unwrap();
+    let output = stand.halton(&["config", "set", "log.level", "info"]);
+    let line = format!("config.toml:{}: not TOML", before.lines().count() + 1);
+    assert!(String::from_utf8_lossy(&output.stderr).contains(&line), "{}", show(&output));
+}
+
 #[test]
 fn configuration_is_shown_with_its_origin() {
     let stand = Stand::new();

@@ -15,12 +15,17 @@ const ASK: Duration = Duration::from_millis(1000);
 #[derive(Debug, Subcommand)]
 pub enum BodiesCommand {
     /// Whether bodies are kept, and how many there are.
+    #[command(after_help = "Examples:
+  halton-meter bodies status
+  halton-meter config set bodies.enabled true    keeps them from now on")]
     Status {
         /// One JSON document (docs/json.md)
         #[arg(long)]
         json: bool,
     },
     /// Remove all that are there.
+    #[command(after_help = "Examples:
+  halton-meter bodies purge")]
     Purge,
 }
 

@@ -15,6 +15,9 @@ use crate::meter::price::Dollars;
 #[derive(Debug, Subcommand)]
 pub enum BudgetCommand {
     /// How the budgets stand.
+    #[command(after_help = "Examples:
+  halton-meter budget list
+  halton-meter budget list --json")]
     List {
         /// One JSON document (docs/json.md)
         #[arg(long)]
@@ -23,6 +26,8 @@ pub enum BudgetCommand {
     /// Set a budget; one of the same name is replaced.
     Set(SetArgs),
     /// Take a budget back.
+    #[command(after_help = "Examples:
+  halton-meter budget remove side-project")]
     Remove {
         /// What `budget set` called it
         name: String,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::apply::Leftover;
+use super::output::{AsJson, finish, path};
 use super::{Context, Exit, Failure, apply, client, env, say};
 use crate::home::Home;
 use crate::meter::ca;
@@ -20,12 +21,21 @@ const ASK: Duration = Duration::from_secs(2);
 #[derive(Debug, Subcommand)]
 pub enum CaCommand {
     /// Path of our CA's certificate (made if it is not there yet).
-    Path,
+    #[command(after_help = "Examples:\n  \
+        openssl x509 -noout -text -in \"$(halton-meter ca path)\"")]
+    Path(AsJson),
     /// Path of the bundle: the system's roots plus our CA.
-    Bundle,
+    #[command(after_help = "Examples:\n  \
+        SSL_CERT_FILE=\"$(halton-meter ca bundle)\" my-tool")]
+    Bundle(AsJson),
     /// Put our CA into the system's trust store, for programs that read no CA variable.
+    #[command(after_help = "Examples:\n  \
+        halton-meter ca trust\n  \
+        halton-meter ca trust --yes")]
     Trust(ConsentArgs),
     /// Take it out again, with every earlier one of ours.
+    #[command(after_help = "Examples:\n  \
+        halton-meter ca untrust")]
     Untrust(ConsentArgs),
     /// Put a new CA in its place without a request that fails: first it is published, then it signs.
     Rotate(rotate::RotateArgs),
@@ -41,13 +51,13 @@ pub struct ConsentArgs {
 pub fn run(ctx: &Context, command: &CaCommand, out: &mut impl Write) -> Result<Exit, Failure> {
     ctx.home.create()?;
     match command {
-        CaCommand::Path => {
+        CaCommand::Path(AsJson { json }) => {
             env::prepare_ca(ctx)?;
-            writeln!(out, "{}", ctx.home.ca_cert().display())?;
+            finish(path(&ctx.home.ca_cert(), *json, out))?;
         }
-        CaCommand::Bundle => {
+        CaCommand::Bundle(AsJson { json }) => {
             env::prepare_ca(ctx)?;
-            writeln!(out, "{}", ctx.home.ca_bundle().display())?;
+            finish(path(&ctx.home.ca_bundle(), *json, out))?;
         }
         CaCommand::Trust(args) => {
             env::prepare_ca(ctx)?;

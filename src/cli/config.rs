@@ -9,6 +9,7 @@ use clap::Subcommand;
 use rustix::process::Signal;
 use serde_json::json;
 
+use super::output::{AsJson, finish, path, write_json};
 use super::{Context, Exit, Failure, bodies, client, lifecycle, lines, say, services, unused};
 use crate::config::{self, Key, Origin, Refused, Value};
 use crate::home::{PidLock, write_kept};
@@ -26,10 +27,14 @@ const OFF: &str = "Set. Nothing more is kept. What is there stays until its time
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
     /// Every setting with its value.
+    #[command(after_help = "Examples:\n  \
+        halton-meter config show --origin\n  \
+        halton-meter config show --json | jq -r '.[] | select(.key == \"edge.port\").value'")]
     Show {
         /// Say where each value comes from.
         #[arg(long)]
         origin: bool,
+        /// One JSON document (docs/json.md)
         #[arg(long)]
         json: bool,
     },
@@ -44,36 +49,40 @@ pub enum ConfigCommand {
         value: String,
     },
     /// Check the file, the environment and the flags; exit 78 names what is wrong.
-    Check,
+    #[command(after_help = "Examples:\n  \
+        halton-meter config check\n  \
+        halton-meter config check -c edge.port=9000")]
+    Check(AsJson),
     /// Path of the configuration file.
-    Path,
+    #[command(after_help = "Examples:\n  \
+        $EDITOR \"$(halton-meter config path)\"")]
+    Path(AsJson),
 }
 
 pub fn run(ctx: &Context, command: &ConfigCommand, out: &mut impl Write) -> Result<Exit, Failure> {
     match command {
         ConfigCommand::Show { origin, json } => show(ctx, *origin, *json, out),
         ConfigCommand::Set { key, value } => set(ctx, key, value, out),
-        ConfigCommand::Check => {
-            check(ctx)?;
-            writeln!(out, "ok")?;
-            Ok(Exit::OK)
-        }
-        ConfigCommand::Path => {
-            writeln!(out, "{}", ctx.home.config_file().display())?;
-            Ok(Exit::OK)
-        }
+        ConfigCommand::Check(AsJson { json }) => check(ctx, *json, out),
+        ConfigCommand::Path(AsJson { json }) => finish(path(&ctx.home.config_file(), *json, out)),
     }
 }
 
 /// The files beside it that people edit, too: a mistake there is found nowhere else before it counts.
-fn check(ctx: &Context) -> Result<(), Failure> {
+fn check(ctx: &Context, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let own = own_file::problems(&ctx.home);
-    if own.is_empty() {
-        return ctx.checked().map(drop);
-    }
     let all: Vec<String> =
         ctx.loaded.problems.iter().map(ToString::to_string).chain(own.iter().map(unused)).collect();
-    Err(Failure::new(Exit::CONFIG, lines(&all)))
+    if json {
+        finish(write_json(out, &json!({ "ok": all.is_empty(), "problems": all })))?;
+        return Ok(if all.is_empty() { Exit::OK } else { Exit::CONFIG });
+    }
+    if !own.is_empty() {
+        return Err(Failure::new(Exit::CONFIG, lines(&all)));
+    }
+    ctx.checked()?;
+    writeln!(out, "ok")?;
+    Ok(Exit::OK)
 }
 
 fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Exit, Failure> {

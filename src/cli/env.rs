@@ -34,7 +34,10 @@ const IF_UP: Duration = Duration::from_millis(300);
 #[derive(Args, Debug)]
 #[command(
     after_help = "Starts edge and daemon if need be, as `run` does; --unset, --if-up and --json do not.\n\n\
-    Example:\n  eval \"$(halton-meter env)\""
+    Examples:\n  \
+    eval \"$(halton-meter env)\"\n  \
+    halton-meter env --shell fish | source\n  \
+    eval \"$(halton-meter env --unset)\""
 )]
 pub struct EnvArgs {
     /// Syntax of the output.

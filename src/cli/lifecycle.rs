@@ -24,6 +24,9 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
 const ASK: Duration = Duration::from_millis(1000);
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    halton-meter start\n  \
+    halton-meter start --quiet || echo 'not metering'")]
 pub struct StartArgs {
     /// Say nothing when all is well.
     #[arg(long)]

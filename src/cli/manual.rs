@@ -102,6 +102,22 @@ mod tests {
     }
 
     #[test]
+    fn every_command_has_examples_and_says_what_its_json_is() {
+        fn look(command: &Command) {
+            let name = command.get_name();
+            let groups = command.get_subcommands().any(|c| !c.is_hide_set());
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let shown = help.split_once("Examples:\n").map(|(_, examples)| examples);
+            assert!(groups || shown.is_some_and(|text| text.contains(name)), "{name}: {help}");
+            for arg in command.get_arguments().filter(|arg| arg.get_long() == Some("json")) {
+                assert!(arg.get_help().is_some(), "{name} --json");
+            }
+            command.get_subcommands().filter(|c| !c.is_hide_set()).for_each(look);
+        }
+        look(&Cli::command());
+    }
+
+    #[test]
     fn what_is_no_command_is_said() {
         assert_eq!(page(&["nothing"]).unwrap_err().exit, Exit::USAGE);
         assert_eq!(page(&["supervise"]).unwrap_err().exit, Exit::USAGE, "hidden");

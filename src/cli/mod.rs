@@ -83,6 +83,9 @@ enum Command {
     /// Run a command through the meter; starts edge and daemon if need be.
     Run(run::RunArgs),
     /// Run the whole tree in the foreground with a live view; Ctrl-C ends it.
+    #[command(after_help = "Examples:\n  \
+        halton-meter up                    then, in another terminal: halton-meter run -- claude\n  \
+        halton-meter up -c log.level=debug")]
     Up,
     /// What runs now, and what today has come to: a live view.
     Top(top::TopArgs),
@@ -95,8 +98,13 @@ enum Command {
     /// Start metering (daemon and watchdog; the edge too if it is down).
     Start(lifecycle::StartArgs),
     /// Stop metering. The edge stays: tools keep working, unmetered.
+    #[command(after_help = "Examples:\n  \
+        halton-meter stop\n  \
+        halton-meter start    metering again")]
     Stop,
     /// Restart daemon and watchdog; exchanges in flight finish first.
+    #[command(after_help = "Examples:\n  \
+        halton-meter restart")]
     Restart,
     /// Change to a new program in place: no tunnel is lost, metered exchanges finish first.
     Upgrade(upgrade::UpgradeArgs),
@@ -143,6 +151,8 @@ enum Command {
     /// The manual page of the program or of one command, on standard output.
     Man(manual::ManArgs),
     /// Escape hatch: take the system proxy off, whatever else is broken.
+    #[command(after_help = "Examples:\n  \
+        halton-meter reset-proxy")]
     ResetProxy,
     /// Says whether this program can take over from a running process.
     #[command(hide = true)]

@@ -1,7 +1,9 @@
 //! How results look: tables, colour, money, and the writing of JSON and CSV. stdout is data.
 
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 
+use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement};
 use serde::Serialize;
@@ -98,6 +100,23 @@ pub fn finish(result: anyhow::Result<()>) -> Result<Exit, Failure> {
 pub fn write_json(out: &mut dyn Write, value: &impl Serialize) -> anyhow::Result<()> {
     serde_json::to_writer_pretty(&mut *out, value)?;
     out.write_all(b"\n")?;
+    Ok(())
+}
+
+/// All that some reading commands take.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct AsJson {
+    /// One JSON document (docs/json.md)
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What a command answers that says where a file is.
+pub fn path(path: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
+    if json {
+        return write_json(out, &serde_json::json!({ "path": path }));
+    }
+    writeln!(out, "{}", path.display())?;
     Ok(())
 }
 

@@ -64,6 +64,9 @@ pub struct SetArgs {
 }
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  halton-meter pricing reset openai/gpt-6-astra --from 2026-11-01
+  halton-meter pricing reset --all")]
 pub struct ResetArgs {
     /// PROVIDER/MODEL
     #[arg(required_unless_present = "all")]

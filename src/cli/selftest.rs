@@ -17,11 +17,11 @@ use crate::selftest::{self, Check, Level, Report, Subject};
 const ASK: Duration = Duration::from_secs(2);
 
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Exit codes: 0 all well; 1 requests pass, but something is not metered; 2 requests \
-    would fail."
-)]
+#[command(after_help = "Examples:\n  halton-meter selftest\n  halton-meter selftest --json\n\n\
+    Exit codes: 0 all well; 1 requests pass, but something is not metered; 2 requests \
+    would fail.")]
 pub struct SelftestArgs {
+    /// One JSON document (docs/json.md)
     #[arg(long)]
     json: bool,
 }

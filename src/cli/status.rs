@@ -19,7 +19,12 @@ use crate::setup::Mode;
 const ASK: Duration = Duration::from_millis(1000);
 
 #[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    halton-meter status\n  \
+    halton-meter status --json | jq -r .state\n\n\
+    Exit codes: 0 metering, or stopped by you; 1 requests pass unmetered, or nothing runs.")]
 pub struct StatusArgs {
+    /// One JSON document (docs/json.md)
     #[arg(long)]
     json: bool,
 }

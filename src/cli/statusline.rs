@@ -25,7 +25,10 @@ const PATIENCE: Duration = Duration::from_millis(200);
 
 /// One line: what the session and the day cost, what is left of the plan
 #[derive(Clone, Debug, clap::Args)]
-#[command(after_help = "Claude Code, in ~/.claude/settings.json:
+#[command(after_help = "Examples:
+  halton-meter statusline
+  halton-meter statusline --json
+Claude Code, in ~/.claude/settings.json:
   \"statusLine\": { \"type\": \"command\", \"command\": \"halton-meter statusline\" }
 It tells its session on stdin; without one the line is about the day.")]
 pub struct StatuslineArgs {

@@ -145,10 +145,20 @@ fn a_setting_that_would_be_wrong_is_refused_with_the_reason() {
     }
     assert_eq!(fs::read_to_string(stand.home.config_file()).unwrap(), before);
 
+    assert_eq!(stand.json(&["config", "check"])["ok"], true);
+    let path = stand.json(&["config", "path"])["path"].clone();
+    assert_eq!(path, stand.home.config_file().display().to_string());
     fs::write(stand.home.config_file(), format!("{before}[log\n")).unwrap();
     let output = stand.halton(&["config", "set", "log.level", "info"]);
     let line = format!("config.toml:{}: not TOML", before.lines().count() + 1);
     assert!(String::from_utf8_lossy(&output.stderr).contains(&line), "{}", show(&output));
+    let checked = stand.halton(&["config", "check", "--json"]);
+    assert_eq!(checked.status.code(), Some(78), "{}", show(&checked));
+    let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
+    assert_eq!(checked["ok"], false);
+    assert!(checked["problems"][0].as_str().unwrap().contains(&line), "{checked}");
+    let ca = stand.json(&["ca", "path"])["path"].clone();
+    assert_eq!(ca, stand.home.ca_cert().display().to_string());
 }
 
 #[test]

@@ -21,14 +21,14 @@ const SETTLING: Duration = Duration::from_secs(3);
 const TICK: Duration = Duration::from_millis(50);
 
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Exit codes: 0 healthy; 1 degraded: requests pass, but not all is metered; 2 broken: \
-    requests fail."
-)]
+#[command(after_help = "Examples:\n  halton-meter doctor\n  halton-meter doctor --fix\n\n\
+    Exit codes: 0 healthy; 1 degraded: requests pass, but not all is metered; 2 broken: \
+    requests fail.")]
 pub struct DoctorArgs {
     /// Put right what is safe: start what is down, write the bundle, tighten rights, remove leftovers.
     #[arg(long)]
     fix: bool,
+    /// One JSON document (docs/json.md)
     #[arg(long)]
     json: bool,
 }

@@ -15,10 +15,12 @@ use crate::meter::ledger::{GroupBy, Ledger, ReportQuery, Totals};
 use crate::meter::price::{Book, Comparison, Difference, read_own};
 
 #[derive(Args, Debug)]
-#[command(
-    after_help = "Exit 1 when something that was used has no price, or the sources differ and nobody knows why.
-Rates are in dollars per million tokens."
-)]
+#[command(after_help = "Examples:
+  halton-meter pricing check
+  halton-meter pricing check --since 7d --verbose
+
+Exit 1 when something that was used has no price, or the sources differ and nobody knows why.
+Rates are in dollars per million tokens.")]
 pub struct CheckArgs {
     /// How far back the ledger is looked at
     #[arg(long, value_name = "WHEN", default_value = "30d")]

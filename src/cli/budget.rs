@@ -43,6 +43,7 @@ A budget warns in `run`, `status` and `statusline`, and if you like on the deskt
 No request is ever held back.")]
 pub struct SetArgs {
     /// What you call it: any word; setting it again changes it
+    #[arg(value_parser = a_name)]
     name: String,
     /// In dollars
     #[arg(long, value_name = "USD")]
@@ -58,6 +59,11 @@ pub struct SetArgs {
     /// What a subscription covers too, at list prices
     #[arg(long)]
     covered: bool,
+}
+
+/// One without a word in it could be neither told of nor read.
+fn a_name(text: &str) -> Result<String, &'static str> {
+    if text.trim().is_empty() { Err("expected a name, like all") } else { Ok(text.to_owned()) }
 }
 
 pub fn run(ctx: &Context, command: &BudgetCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -221,6 +227,12 @@ mod tests {
         };
         assert_eq!(budget(0), ("paid".into(), false, 1_000_000_000.into()), "{list:#}");
         assert_eq!(budget(1), ("both".into(), true, 3_000_000_000_u64.into()), "{list:#}");
+    }
+
+    #[test]
+    fn a_budget_has_a_name() {
+        assert_eq!(a_name("all"), Ok("all".to_owned()));
+        assert!(a_name("").is_err() && a_name(" \t").is_err());
     }
 
     #[test]

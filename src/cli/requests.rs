@@ -3,6 +3,7 @@
 use std::io::Write;
 
 use clap::Subcommand;
+use clap::builder::RangedU64ValueParser;
 use jiff::ZonedDateTime;
 
 use super::output::{
@@ -42,7 +43,7 @@ pub struct RequestsArgs {
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,
     /// How many rows at most
-    #[arg(long, default_value_t = 20, value_name = "N")]
+    #[arg(long, default_value_t = 20, value_name = "N", value_parser = at_least_one())]
     pub limit: usize,
     /// Only this project
     #[arg(long)]
@@ -59,6 +60,11 @@ pub struct RequestsArgs {
     /// One JSON document (docs/json.md)
     #[arg(long)]
     pub json: bool,
+}
+
+/// With none there would be nothing to say, as if there were no requests.
+fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
 }
 
 pub fn run(ctx: &Context, args: &RequestsArgs, out: &mut dyn Write) -> Result<Exit, Failure> {

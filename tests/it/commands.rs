@@ -129,6 +129,18 @@ fn what_the_caller_left_to_the_command_reaches_it() {
     assert_eq!(output.stdout, b"alive\n", "{}", show(&output));
 }
 
+#[test]
+fn what_can_mean_nothing_is_refused() {
+    let stand = Stand::new();
+    for args in
+        [&["requests", "--limit", "0"][..], &["budget", "set", "", "--limit", "5", "--per", "day"]]
+    {
+        let output = stand.halton(args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}: {}", show(&output));
+    }
+    assert!(!stand.home.budgets_file().exists());
+}
+
 /// A message about a form of the file that is fine would send its user to set it there by hand.
 #[test]
 fn a_setting_that_would_be_wrong_is_refused_with_the_reason() {

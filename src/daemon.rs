@@ -4,6 +4,8 @@
 //! database that can't be used make it *degraded*, which sends connections through raw. Only a tree
 //! that keeps falling over ends the process, and then the root starts a new one.
 
+mod belongings;
+
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -27,7 +29,7 @@ use crate::actors::{edge_monitor, health, system_proxy, tree};
 use crate::beat;
 use crate::config::{self, Config, Loaded, Problem};
 use crate::descriptors;
-use crate::home::{Home, PidLock, write_atomic};
+use crate::home::{Home, Kept, PidLock, write_atomic};
 use crate::meter::account;
 use crate::meter::bodies::Keeper;
 use crate::meter::ledger::{Register, WriterConfig, start_writer};
@@ -104,7 +106,7 @@ pub fn main(opts: DaemonOptions) -> u8 {
     let (send, orders) = unbounded_channel();
     obey_signals(send, &opts.log);
     let code = actix::System::new().block_on(async {
-        actix_rt::spawn(live(Arc::clone(&lock)));
+        actix_rt::spawn(live(Arc::clone(&lock), opts.log.clone()));
         run(opts, canary, orders).await
     });
     drop(lock);
@@ -112,9 +114,11 @@ pub fn main(opts: DaemonOptions) -> u8 {
 }
 
 /// The root watches this: a daemon that does not beat any more is frozen.
-async fn live(lock: Arc<PidLock>) {
+async fn live(lock: Arc<PidLock>, log: Logger) {
     for beats in 0_u64.. {
-        lock.beat();
+        if lock.beat() == Kept::Anew {
+            slog::warn!(log, "the home was removed under us, going on in a new one");
+        }
         if beats == STARTED {
             platform::release_when_quiet();
         }
@@ -214,7 +218,7 @@ async fn run(
     let api = Arc::new(Api {
         instance,
         home: home.clone(),
-        token,
+        token: token.clone(),
         sessions: Default::default(),
         peaks: Default::default(),
         journal: journal.clone(),
@@ -236,6 +240,15 @@ async fn run(
             let journal = journal.clone();
             move |note| journal.append(note)
         }));
+    let belongings = belongings::Belongings {
+        home: home.clone(),
+        instance,
+        token,
+        meter: meter.clone(),
+        config: Arc::clone(&config),
+        log: log.clone(),
+    };
+    let belongings = actix_rt::spawn(belongings::keep(belongings));
     let supervisor = tree::start(
         tree::Parts {
             home: home.clone(),
@@ -269,6 +282,7 @@ async fn run(
                     journal.append(Note::new("draining"));
                     health.drain();
                     keeper.abort();
+                    belongings.abort();
                     end(&running, &mut orders).await;
                     break EXIT_OK;
                 }

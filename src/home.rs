@@ -2,22 +2,20 @@
 //!
 //! Directories are 0700, files 0600. No other module builds a path of its own.
 
+mod lock;
+
 use std::ffi::OsString;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
+pub use lock::{Kept, PidLock, lock_exclusively};
 
 /// Environment variable that moves the home directory.
 pub const HOME_VAR: &str = "HALTON_METER_HOME";
-
-/// Between two attempts to take a lock that another process holds.
-const LOOK: Duration = Duration::from_millis(100);
 
 /// The home directory and the names in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -62,6 +60,18 @@ impl Home {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Tells homes apart, to whoever knows their paths: everybody may read it, so it is too short to guess
+    /// a path by.
+    #[must_use]
+    pub fn tag(&self) -> String {
+        // FNV-1a: another version of us must come to the same.
+        let hash =
+            self.0.as_os_str().as_bytes().iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        format!("{:04x}", (hash >> 48) ^ (hash & 0xffff))
     }
 
     /// Makes the directories (0700), tightening modes that are too wide.
@@ -300,127 +310,6 @@ pub fn own_program() -> io::Result<PathBuf> {
 /// Opens for appending, 0600.
 pub fn open_append(path: &Path) -> io::Result<File> {
     OpenOptions::new().append(true).create(true).mode(0o600).open(path)
-}
-
-/// Locks a file as long as it is open. `false`: somebody else holds it.
-pub fn lock_exclusively(file: &File) -> io::Result<bool> {
-    // A reader that looks whether it is locked holds the shared lock for an instant: try a few times.
-    for _ in 0..10 {
-        match flock(file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => return Ok(true),
-            Err(rustix::io::Errno::WOULDBLOCK) => {}
-            Err(e) => return Err(e.into()),
-        }
-        std::thread::sleep(std::time::Duration::from_millis(2));
-    }
-    Ok(false)
-}
-
-/// A pid file whose lock lives as long as its process, whatever ends it: "alive" is a fact of the
-/// kernel's, not a number in a file that another process may have by now.
-#[derive(Debug)]
-pub struct PidLock {
-    file: File,
-}
-
-impl AsFd for PidLock {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.file.as_fd()
-    }
-}
-
-impl PidLock {
-    /// The lock that the last image of this process held and left open.
-    #[must_use]
-    pub fn inherited(fd: OwnedFd) -> Self {
-        Self { file: fd.into() }
-    }
-
-    /// Takes the lock and writes our pid. `None`: another live process holds it.
-    pub fn acquire(path: &Path) -> io::Result<Option<Self>> {
-        let mut file = Self::open(path)?;
-        if !lock_exclusively(&file)? {
-            return Ok(None);
-        }
-        // Over what lies there, and cut off after it: a full disk has room for that, as a rule.
-        let pid = format!("{}\n", std::process::id());
-        file.write_all(pid.as_bytes())?;
-        file.set_len(pid.len() as u64)?;
-        Ok(Some(Self { file }))
-    }
-
-    /// Takes the lock as soon as it is free; `None` when `wait` says no before.
-    pub fn acquire_waiting(
-        path: &Path,
-        mut wait: impl FnMut() -> bool,
-    ) -> io::Result<Option<Self>> {
-        loop {
-            if let Some(lock) = Self::acquire(path)? {
-                return Ok(Some(lock));
-            }
-            if !wait() {
-                return Ok(None);
-            }
-            std::thread::sleep(LOOK);
-        }
-    }
-
-    /// Touches the file: a sign of life for whoever looks at its time.
-    pub fn beat(&self) {
-        // Without it the root can't tell, and so does nothing.
-        let _ = self.file.set_modified(std::time::SystemTime::now());
-    }
-
-    /// Pid of the live process that holds the lock.
-    pub fn holder(path: &Path) -> io::Result<Option<u32>> {
-        let mut file = match OpenOptions::new().read(true).open(path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(e),
-        };
-        match flock(&file, FlockOperation::NonBlockingLockShared) {
-            Ok(()) => return Ok(None),
-            Err(rustix::io::Errno::WOULDBLOCK) => {}
-            Err(e) => return Err(e.into()),
-        }
-        let mut text = String::new();
-        file.read_to_string(&mut text)?;
-        Ok(text.trim().parse().ok())
-    }
-
-    /// Whether a process of this user can hold the lock: not in a home that is read-only or another
-    /// user's, on a full disk, or where the file system knows no locks.
-    #[must_use]
-    pub fn can_be_held(path: &Path) -> bool {
-        let Ok(file) = Self::open(path) else { return false };
-        let room = rustix::fs::fstatvfs(&file).is_ok_and(|fs| fs.f_bavail > 0);
-        let lock = flock(&file, FlockOperation::NonBlockingLockShared);
-        room && matches!(lock, Ok(()) | Err(rustix::io::Errno::WOULDBLOCK))
-    }
-
-    /// Blocks until no process holds the lock.
-    pub fn wait_released(path: &Path) -> io::Result<()> {
-        match OpenOptions::new().read(true).open(path) {
-            Ok(file) => loop {
-                match flock(&file, FlockOperation::LockShared) {
-                    Err(rustix::io::Errno::INTR) => {}
-                    other => return other.map_err(Into::into),
-                }
-            },
-            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
-            Err(e) => Err(e),
-        }
-    }
-
-    fn open(path: &Path) -> io::Result<File> {
-        OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(path)
-    }
 }
 
 #[cfg(test)]

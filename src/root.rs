@@ -26,9 +26,9 @@ pub use upgrade::FORMAT;
 use launcher::Launcher;
 use port::Port;
 
-use crate::actors::process::{Asker, ProcessActor, ProcessSpec, Question};
+use crate::actors::process::{Answer, Asker, ProcessActor, ProcessSpec, Question};
 use crate::config::Loaded;
-use crate::home::{Home, PidLock};
+use crate::home::{Home, Kept, PidLock};
 use crate::inherit;
 use crate::platform;
 use crate::supervisor::journal::Note;
@@ -84,7 +84,7 @@ pub fn main(opts: RootOptions) -> u8 {
         return CANNOT_WRITE;
     }
     let port = Arc::new(Port::new(opts.config.config.edge.addr()));
-    let inherited = match upgrade::received(&port) {
+    let inherited = match upgrade::received(&opts.home, &port) {
         Ok(inherited) => inherited,
         Err(e) => {
             slog::error!(opts.log, "cannot take over, starting anew"; "error" => %e);
@@ -101,7 +101,7 @@ pub fn main(opts: RootOptions) -> u8 {
         }),
     };
     let lock = match lock {
-        Ok(Some(lock)) => Some(lock),
+        Ok(Some(lock)) => Some(Arc::new(lock)),
         Ok(None) => {
             slog::info!(opts.log, "already running");
             return OK;
@@ -123,7 +123,7 @@ pub fn main(opts: RootOptions) -> u8 {
             "port" => port.addr.port(), "held_by" => by, "error" => %e);
         return BUSY;
     }
-    let code = actix::System::new().block_on(run(opts, port, orders, lock.as_ref(), upgraded));
+    let code = actix::System::new().block_on(run(opts, port, orders, lock.clone(), upgraded));
     drop(lock);
     code
 }
@@ -149,7 +149,7 @@ async fn run(
     opts: RootOptions,
     port: Arc<Port>,
     mut orders: UnboundedReceiver<Order>,
-    lock: Option<&PidLock>,
+    lock: Option<Arc<PidLock>>,
     upgraded: bool,
 ) -> u8 {
     let RootOptions { home, log, foreground, edge_only, .. } = opts;
@@ -159,6 +159,7 @@ async fn run(
         journal.append(Note::new("upgraded"));
     }
     let asker = Asker::default();
+    let _kept = lock.clone().map(|lock| keep_lock(lock, &home, &log, &asker));
     let process = |name: &'static str, listener: Option<Arc<Port>>, alive: Question| {
         let spec = ProcessSpec {
             pid_file: home.pid_file(name),
@@ -212,7 +213,7 @@ async fn run(
                     }
                 }
                 Some(Order::Upgrade) => {
-                    let why = upgrade::run(&home, &port, lock, &journal, &orders).await;
+                    let why = upgrade::run(&home, &port, lock.as_deref(), &journal, &orders).await;
                     slog::error!(log, "no upgrade, going on as before"; "why" => &why);
                     journal.append(Note::new("upgrade_refused").cause(&why));
                 }
@@ -266,6 +267,28 @@ async fn attend(
             slog::error!(log, "the port is not as it should be"; "after" => event, "error" => %e);
         }
     }
+}
+
+/// Our own lock, looked at with the others' signs of life: nothing else wakes us. As long as what is
+/// returned lives.
+fn keep_lock(lock: Arc<PidLock>, home: &Home, log: &Logger, asker: &Asker) -> impl Sized {
+    let (home, look_log) = (home.clone(), log.clone());
+    let look: Question = Arc::new(move || {
+        match lock.keep() {
+            Kept::Anew => {
+                slog::warn!(look_log, "the home was removed under us, going on in a new one");
+                if let Err(e) = home.create() {
+                    slog::warn!(look_log, "not all of it can be made"; "error" => %e);
+                }
+                keep_program(&home, &look_log);
+            }
+            Kept::AsBefore | Kept::Lost => {}
+        }
+        Answer::Alive
+    });
+    asker.watch(look).inspect_err(|e| {
+        slog::error!(log, "nobody looks whether our pid file is there"; "error" => %e);
+    })
 }
 
 /// On a thread of its own: it may take a slow disk's time.

@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::actors::{ask, system_proxy};
 use crate::config::Loaded;
-use crate::home::{Home, PidLock};
+use crate::home::{Home, Kept, PidLock};
 use crate::platform::{self, SystemProxyError};
 use crate::supervisor::{self, Birth, Child, ChildSpec, Journal, Lanes, Slot, TreeSpec};
 
@@ -176,7 +176,9 @@ impl Child for Watchdog {
 impl Watchdog {
     fn probe(&mut self, ctx: &mut Context<Self>) {
         // The root watches this.
-        self.lock.beat();
+        if self.lock.beat() == Kept::Anew {
+            slog::warn!(self.birth.log(), "the home was removed under us, going on in a new one");
+        }
         let (home, addr) = (self.home.clone(), self.addr);
         let round = async move {
             let (steady, wall) = (Instant::now(), SystemTime::now());

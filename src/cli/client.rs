@@ -1,7 +1,7 @@
 //! Asks the processes themselves, over localhost HTTP: a frozen daemon must not read as healthy.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,6 +12,9 @@ use crate::home::PidLock;
 
 /// For the edge to hand out its socket, which takes it no time.
 const NEAR: Duration = Duration::from_millis(300);
+
+/// For processes to find a home again that was removed under them. The edge takes longest.
+const FOUND: Duration = Duration::from_secs(10);
 
 /// How the daemon answered `/health`.
 #[derive(Clone, Debug)]
@@ -34,6 +37,8 @@ pub struct Tree {
     pub watchdog: Option<u32>,
     /// The edge's own status; `None` when the port's owner is not our edge, or silent.
     pub edge_answer: Option<Value>,
+    /// An edge of this home that its lock does not tell of.
+    pub lost_edge: Option<u32>,
     pub health: Health,
 }
 
@@ -43,6 +48,7 @@ impl Tree {
         let holder = |name: &str| PidLock::holder(&ctx.home.pid_file(name)).ok().flatten();
         let (edge, daemon) = (holder("edge"), holder("daemon"));
         let edge_answer = edge.and_then(|pid| edge_status(ctx, pid, patience));
+        let lost_edge = if edge.is_none() { lost_edge(ctx, patience) } else { None };
         let answer = get(ctx.loaded.config.daemon.api_addr(), "/health", None, patience);
         let health = match (daemon, answer) {
             (None, Ok(_)) => Health::Foreign,
@@ -64,8 +70,15 @@ impl Tree {
             daemon,
             watchdog: holder("watchdog"),
             edge_answer,
+            lost_edge,
             health,
         }
+    }
+
+    /// The same, after a home that was removed under its processes is theirs again.
+    pub fn look_when_found(ctx: &Context, patience: Duration) -> Self {
+        await_lost(ctx, patience);
+        Self::look(ctx, patience)
     }
 
     /// The daemon is well, and the edge knows it. (Asking the edge makes it look.)
@@ -81,6 +94,32 @@ impl Tree {
             return None;
         }
         edge_serves(ctx).filter(|addr| *addr != ctx.loaded.config.edge.addr())
+    }
+}
+
+/// Pid of an edge that serves this home on the configured port, although nothing in the home tells of
+/// it: somebody removed the home, or moved it away.
+fn lost_edge(ctx: &Context, patience: Duration) -> Option<u32> {
+    let (_, body) = get(ctx.loaded.config.edge.addr(), "/health", None, patience).ok()?;
+    is_lost(&body, &ctx.home.tag())
+}
+
+fn is_lost(body: &Value, home: &str) -> Option<u32> {
+    let says = |name: &str| body.get(name).and_then(Value::as_str);
+    let ours = says("process") == Some("edge") && says("home") == Some(home);
+    body.get("pid").and_then(Value::as_u64).filter(|_| ours).and_then(|pid| pid.try_into().ok())
+}
+
+/// Such an edge looks for its home every few seconds: what is done before it has found it would not reach
+/// it, and a new CA would not be the one that it leads to.
+pub fn await_lost(ctx: &Context, patience: Duration) {
+    let edge = || PidLock::holder(&ctx.home.pid_file("edge")).ok().flatten();
+    if edge().is_some() || lost_edge(ctx, patience).is_none() {
+        return;
+    }
+    let deadline = Instant::now() + FOUND;
+    while edge().is_none() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
     }
 }
 
@@ -187,5 +226,22 @@ fn bearing<Body>(
     match token {
         Some(token) => request.header("authorization", format!("Bearer {token}")),
         None => request,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_an_edge_of_this_home_is_lost() {
+        let edge = json!({ "process": "edge", "pid": 7, "home": "00aa" });
+        assert_eq!(is_lost(&edge, "00aa"), Some(7));
+        assert_eq!(is_lost(&edge, "00ab"), None, "another home's");
+        assert_eq!(is_lost(&json!({ "process": "edge", "pid": 7 }), "00aa"), None, "an old one");
+        assert_eq!(is_lost(&json!({ "pid": 7, "home": "00aa" }), "00aa"), None);
+        assert_eq!(is_lost(&json!([]), "00aa"), None);
     }
 }

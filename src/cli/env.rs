@@ -30,6 +30,8 @@ pub const RUN_VAR: &str = "HALTON_RUN";
 
 /// What a new shell waits for an edge that says nothing.
 const IF_UP: Duration = Duration::from_millis(300);
+/// For an edge to say that it is of this home, before a first CA is made there.
+const LOST: Duration = Duration::from_secs(1);
 
 #[derive(Args, Debug)]
 #[command(
@@ -198,6 +200,9 @@ fn keeps_own(ctx: &Context, edge: &Value) -> bool {
 pub fn prepare_ca(ctx: &Context) -> Result<(), Failure> {
     let log = slog::Logger::root(slog::Discard, slog::o!());
     let config = &ctx.loaded.config;
+    if !ctx.home.ca_cert().exists() {
+        client::await_lost(ctx, LOST);
+    }
     let extra = config.upstream.extra_ca_file.as_deref().map(trust::read_certificates);
     let certificates = || {
         let read = |path: &Path| std::fs::read(path).ok();

@@ -61,8 +61,11 @@ pub fn start(ctx: &Context, args: &StartArgs) -> Result<Exit, Failure> {
 }
 
 pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
-    let tree = Tree::look(ctx, ASK);
+    let tree = Tree::look_when_found(ctx, ASK);
     let services = services::installed(ctx);
+    if let Some(pid) = tree.lost_edge {
+        return Err(Failure::new(Exit::FAILED, lost(ctx, pid)));
+    }
     let idle = tree.root.is_none() && tree.daemon.is_none() && tree.watchdog.is_none();
     if idle && services.is_none() {
         say("not running");
@@ -96,7 +99,7 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
 }
 
 pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
-    let before = Tree::look(ctx, ASK);
+    let before = Tree::look_when_found(ctx, ASK);
     let _ = fs::remove_file(ctx.home.user_stopped());
     let services = services::installed(ctx).filter(|s| s.pid(Service::Daemon).is_some());
     if let Some(services) = services {
@@ -118,7 +121,10 @@ pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
     if let Some(services) = services::installed(ctx) {
         services.stop(&Service::ALL);
     }
-    let tree = Tree::look(ctx, ASK);
+    let tree = Tree::look_when_found(ctx, ASK);
+    if let Some(pid) = tree.lost_edge {
+        return Err(Failure::new(Exit::FAILED, lost(ctx, pid)));
+    }
     let served = client::edge_serves(ctx).unwrap_or_else(|| ctx.loaded.config.edge.addr());
     // The root goes first: it would start the edge again.
     let processes = [
@@ -149,7 +155,7 @@ pub fn all_down(served: SocketAddr) -> String {
 pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     let stopped = ctx.home.user_stopped().exists();
     let deadline = Instant::now() + patience;
-    let tree = Tree::look(ctx, ASK.min(patience));
+    let tree = Tree::look_when_found(ctx, ASK.min(patience));
     let services = services::installed(ctx);
     if tree.metering() {
         // It serves, but its root died: a new one adopts what lives. A service manager sees that itself.
@@ -206,8 +212,11 @@ fn bring_up(ctx: &Context, tree: &Tree, stopped: bool) -> Result<(), String> {
     Ok(())
 }
 
-/// Why no root could have the edge's port, if another program has it.
+/// Why no root could have the edge's port: another program has it, or an edge of ours that lost its home.
 pub fn port_taken(ctx: &Context, tree: &Tree) -> Option<String> {
+    if let Some(pid) = tree.lost_edge {
+        return Some(lost(ctx, pid));
+    }
     (tree.edge.is_none() && port_answers(ctx)).then(|| taken(ctx))
 }
 
@@ -336,6 +345,16 @@ fn no_edge(ctx: &Context, root: Option<u32>) -> String {
         Why::DoesNotStart => format!("{}; {}", signs.does_not_start(), no_edge::NEXT),
         Why::NotRunning => "the edge did not come up".to_owned(),
     }
+}
+
+/// What to say of an edge that was to have found its home again.
+pub fn lost(ctx: &Context, pid: u32) -> String {
+    let port = ctx.loaded.config.edge.port;
+    format!(
+        "a halton-meter edge (pid {pid}) serves port {port}, its home was removed, and it can't write \
+         it anew: see that {} can be written",
+        ctx.home.path().display()
+    )
 }
 
 fn taken(ctx: &Context) -> String {

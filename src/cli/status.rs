@@ -155,7 +155,7 @@ fn print(
     writeln!(out, "{headline}")?;
     let pid =
         |pid: Option<u32>| pid.map_or_else(|| "not running".to_owned(), |p| format!("pid {p}"));
-    let edge_says = match (&tree.edge_answer, elsewhere, tree.edge) {
+    let edge_says = match (&tree.edge_answer, elsewhere, tree.edge.or(tree.lost_edge)) {
         (None, Some(served), _) => lifecycle::elsewhere(ctx, served),
         (Some(status), _, _) => format!(
             "{}, {} open, daemon {}{}",
@@ -166,10 +166,11 @@ fn print(
                 .map(|proxy| format!("; going past {proxy}, which can't be reached"))
                 .unwrap_or_default(),
         ),
+        (None, None, Some(_)) if tree.edge.is_none() => "its home was removed".to_owned(),
         (None, None, Some(_)) => "does not answer".to_owned(),
         (None, None, None) => String::new(),
     };
-    writeln!(out, "  edge      {:<12} {edge_says}", pid(tree.edge))?;
+    writeln!(out, "  edge      {:<12} {edge_says}", pid(tree.edge.or(tree.lost_edge)))?;
     let mut daemon_says = health_name(&tree.health).to_owned();
     for reason in reasons(&tree.health) {
         daemon_says.push_str("; ");
@@ -201,6 +202,9 @@ fn print(
 /// What is there when no edge answers.
 fn down(tree: &Tree) -> &'static str {
     match tree {
+        Tree { lost_edge: Some(_), .. } => {
+            "LOST: the home was removed under the edge, which serves on, and looks for it every few seconds"
+        }
         Tree { edge: Some(_), .. } => {
             "DOWN: the edge does not answer: requests hang; `halton-meter doctor` says what next"
         }
@@ -289,11 +293,14 @@ mod tests {
             daemon: None,
             watchdog: None,
             edge_answer: None,
+            lost_edge: None,
             health: Health::Down,
         };
         let one = Some(1);
         let said = |tree: Tree| down(&tree).to_owned();
         assert!(said(none.clone()).contains("nothing runs"));
+        let lost = said(Tree { lost_edge: one, ..none.clone() });
+        assert!(lost.contains("home was removed") && lost.contains("serves on"), "{lost}");
         let frozen = said(Tree { edge: one, ..none.clone() });
         assert!(frozen.contains("does not answer: requests hang") && frozen.contains("doctor"));
         let root = said(Tree { root: one, ..none.clone() });

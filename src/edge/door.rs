@@ -2,7 +2,8 @@
 //! listening socket.
 //!
 //! A root that adopted an edge takes its copy here, so that the port outlives that edge too; and an
-//! edge that hands it out is alive.
+//! edge that hands it out is alive. It does so every 2 s: a root that is not heard of for longer may not
+//! find the door, as when the home was removed. No look of our own is needed as long as it does.
 
 use std::fs::{self, Permissions};
 use std::future::poll_fn;
@@ -10,9 +11,10 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::TcpListener as StdListener;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdStream;
 use std::path::Path;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -20,12 +22,17 @@ use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
+use slog::Logger;
 use tokio::net::{UnixListener, UnixStream};
-use tokio::time::sleep;
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
 
 use super::accept::Reserve;
 use crate::dial::is_shortage;
+use crate::home::{Home, Kept, PidLock};
 
+/// Longer than the root takes to ask once more, whatever the others that it asks do.
+const SILENCE: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds the door anew. The caller holds the edge's lock: a socket file that lies there is nobody's.
@@ -42,13 +49,99 @@ pub fn open(path: &Path) -> io::Result<UnixListener> {
     Ok(door)
 }
 
+/// What the door belongs to.
+#[derive(Clone, Debug)]
+pub struct Own {
+    pub home: Home,
+    pub lock: Option<Arc<PidLock>>,
+}
+
+/// A door and where its file is: device and inode.
+#[derive(Debug)]
+pub struct Bound {
+    socket: UnixListener,
+    file: Option<Identity>,
+}
+
+type Identity = (u64, u64);
+
+/// The door, if it can be bound.
+pub fn bind(own: &Own, log: &Logger) -> Option<Bound> {
+    let path = own.home.edge_socket();
+    let bound = open(&path).map(|socket| Bound { socket, file: identity(&path) });
+    bound.inspect_err(|e| slog::warn!(log, "no door for the root"; "error" => %e)).ok()
+}
+
+/// Serves the door until the future is dropped, and binds it anew when its file is gone.
+pub async fn keep(mut door: Option<Bound>, own: Own, listener: impl AsFd, log: Logger) {
+    loop {
+        let asked = Notify::new();
+        let file = door.as_ref().and_then(|door| door.file);
+        let serving = async {
+            match &door {
+                Some(door) => serve(&door.socket, &listener, &asked).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = serving => {}
+            () = lost(&own, file, &asked) => {}
+        }
+        let had = door.take().is_some();
+        if had {
+            slog::warn!(log, "the door's file is gone, binding anew");
+        }
+        // Said once.
+        let quiet = Logger::root(slog::Discard, slog::o!());
+        door = bind(&own, if had { &log } else { &quiet });
+    }
+}
+
+/// Returns when the door is to be bound anew. A look takes a file system's time: on a thread of its own.
+async fn lost(own: &Own, file: Option<Identity>, asked: &Notify) {
+    loop {
+        if timeout(SILENCE, asked.notified()).await.is_ok() {
+            continue;
+        }
+        let own = own.clone();
+        if tokio::task::spawn_blocking(move || own.is_lost(file)).await.unwrap_or(false) {
+            return;
+        }
+    }
+}
+
+impl Own {
+    fn is_lost(&self, file: Option<Identity>) -> bool {
+        let kept = self.lock.as_ref().map(|lock| lock.keep());
+        if kept == Some(Kept::Anew) {
+            // The rest of it is for the spool; without, lines are dropped and counted.
+            let _ = self.home.create();
+        }
+        is_to_be_bound(kept, file, identity(&self.home.edge_socket()))
+    }
+}
+
+/// `file`: the door's; `now`: what is there. Another edge's door is left alone.
+fn is_to_be_bound(lock: Option<Kept>, file: Option<Identity>, now: Option<Identity>) -> bool {
+    match lock {
+        Some(Kept::AsBefore | Kept::Anew) => now.is_none() || now != file,
+        Some(Kept::Lost) => false,
+        None => now.is_none(),
+    }
+}
+
+fn identity(path: &Path) -> Option<Identity> {
+    fs::symlink_metadata(path).map(|m| (m.dev(), m.ino())).ok()
+}
+
 /// Hands out copies of `listener` until the future is dropped. Out of descriptors who asks is hung up
 /// on: that is no silence, by which he would take us for frozen.
-pub async fn serve(door: UnixListener, listener: impl AsFd) {
+async fn serve(door: &UnixListener, listener: &impl AsFd, asked: &Notify) {
     let mut reserve = Reserve::new();
     loop {
         match door.accept().await {
             Ok((peer, _)) => {
+                asked.notify_one();
                 // One that does not take it has left.
                 let _ = hand_out(&peer, listener.as_fd());
             }
@@ -131,7 +224,7 @@ mod tests {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let door = open(&path).unwrap();
-        let serving = tokio::spawn(serve(door, listener));
+        let serving = tokio::spawn(async move { serve(&door, &listener, &Notify::new()).await });
         let copy = tokio::task::spawn_blocking({
             let path = path.clone();
             move || ask(&path, Duration::from_secs(20)).unwrap()
@@ -145,5 +238,40 @@ mod tests {
         assert_eq!(copy.accept().unwrap().1, waiting.local_addr().unwrap());
         // A stale file is replaced.
         drop(open(&path).unwrap());
+    }
+
+    #[test]
+    fn a_door_is_bound_anew_only_where_it_is_ours() {
+        let (old, new) = (Some((1, 1)), Some((1, 2)));
+        for ours in [Kept::AsBefore, Kept::Anew] {
+            assert!(!is_to_be_bound(Some(ours), old, old));
+            assert!(is_to_be_bound(Some(ours), old, None), "removed");
+            assert!(is_to_be_bound(Some(ours), old, new), "another one's that is gone");
+            assert!(is_to_be_bound(Some(ours), None, None), "it never could be");
+        }
+        assert!(!is_to_be_bound(Some(Kept::Lost), old, new), "another edge's");
+        assert!(!is_to_be_bound(None, old, new), "maybe another edge's");
+        assert!(is_to_be_bound(None, old, None));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_asked_looks_for_lock_and_door_and_makes_them_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let lock = PidLock::acquire(&home.pid_file("edge")).unwrap().map(Arc::new);
+        let own = Own { home: home.clone(), lock };
+        let log = Logger::root(slog::Discard, slog::o!());
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        let serving = tokio::spawn(keep(bind(&own, &log), own.clone(), listener, log));
+        sleep(SILENCE * 2).await;
+        fs::remove_dir_all(home.path()).unwrap();
+        while !home.edge_socket().exists() {
+            sleep(SILENCE).await;
+        }
+        assert_eq!(PidLock::holder(&home.pid_file("edge")).unwrap(), Some(std::process::id()));
+        assert!(home.spool_dir().is_dir());
+        StdStream::connect(home.edge_socket()).unwrap();
+        serving.abort();
     }
 }

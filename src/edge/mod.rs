@@ -109,7 +109,7 @@ async fn run(opts: EdgeOptions) -> u8 {
     }
     // Two of them per tunnel.
     descriptors::raise();
-    let birth = match Inheritance::received(&log) {
+    let birth = match Inheritance::received(&home, &log) {
         Some(inheritance) => Ok(inheritance),
         None => Inheritance::fresh(&home, &loaded.config, &log),
     };
@@ -129,7 +129,8 @@ async fn run(opts: EdgeOptions) -> u8 {
     edge.go_on(stages);
     let listener = Rc::new(listener);
     let mut serving = edge.accept(&listener);
-    let door = edge.open_door(&home, &listener);
+    let lock = lock.map(Arc::new);
+    let door = edge.open_door(&home, &listener, lock.clone());
     platform::release_when_quiet();
     slog::info!(log, "edge serves"; "port" => edge.shared.edge_port, "image" => image);
     loop {
@@ -137,13 +138,13 @@ async fn run(opts: EdgeOptions) -> u8 {
             Signal::End => break,
             Signal::Reload => edge.reload(&home),
             Signal::Upgrade => {
-                serving = edge.upgrade(&home, &listener, lock.as_ref(), &signals, serving).await;
+                serving = edge.upgrade(&home, &listener, lock.as_deref(), &signals, serving).await;
             }
         }
     }
     // Closing our copies of the listener is enough: the root holds the port for the next edge,
     // which needs the lock.
-    for task in [Some(serving), door].into_iter().flatten() {
+    for task in [serving, door] {
         task.abort();
         let _ = task.await;
     }
@@ -166,12 +167,13 @@ struct Inheritance {
 
 impl Inheritance {
     /// From the last image of this process, if there was one and it can be understood.
-    fn received(log: &Logger) -> Option<Self> {
+    fn received(home: &Home, log: &Logger) -> Option<Self> {
         let read = || -> io::Result<Option<Self>> {
             let Some(content) = inherit::received()? else { return Ok(None) };
             let (state, stages, left_out) = State::unpack(&content)?;
             let listener = std::net::TcpListener::from(inherit::take(state.listener)?);
-            let lock = state.lock.map(inherit::take).transpose()?.map(PidLock::inherited);
+            let lock = state.lock.map(inherit::take).transpose()?;
+            let lock = lock.map(|fd| PidLock::inherited(home.pid_file("edge"), fd));
             slog::info!(log, "took over"; "from" => &state.version, "image" => state.image,
                 "connections" => stages.len(), "left_out" => left_out);
             Ok(Some(Self {
@@ -286,15 +288,17 @@ impl Edge {
         tokio::task::spawn_local(loop_)
     }
 
-    /// `None`: the root does without; only its own crash and then ours would show it.
-    fn open_door(&self, home: &Home, listener: &Rc<TcpListener>) -> Option<JoinHandle<()>> {
-        match door::open(&home.edge_socket()) {
-            Ok(door) => Some(tokio::task::spawn_local(door::serve(door, Rc::clone(listener)))),
-            Err(e) => {
-                slog::warn!(self.shared.log, "no door for the root"; "error" => %e);
-                None
-            }
-        }
+    /// Without one the root does too; only its own crash and then ours would show it.
+    fn open_door(
+        &self,
+        home: &Home,
+        listener: &Rc<TcpListener>,
+        lock: Option<Arc<PidLock>>,
+    ) -> JoinHandle<()> {
+        let own = door::Own { home: home.clone(), lock };
+        let door = door::bind(&own, &self.shared.log);
+        let log = self.shared.log.clone();
+        tokio::task::spawn_local(door::keep(door, own, Rc::clone(listener), log))
     }
 
     /// Changes to another program in place. Returns only if that was not done: the task that

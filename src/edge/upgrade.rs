@@ -9,7 +9,7 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -101,9 +101,7 @@ pub async fn replace(
     } else {
         "connections did not come to rest".to_owned()
     };
-    for fd in [Some(listener), lock.map(AsFd::as_fd)].into_iter().flatten() {
-        let _ = inherit::leave(fd, false);
-    }
+    let _ = inherit::leave(listener, false);
     shared.health.resume();
     error
 }
@@ -133,15 +131,19 @@ fn exec(
     state: &mut File,
     signals: &Signals,
 ) -> io::Error {
+    // Closed again if this fails.
+    let lock = lock.map(PidLock::handle).transpose();
     let packed = (|| {
         let listener = inherit::leave(listener, true)?;
-        let lock = lock.map(|lock| inherit::leave(lock, true)).transpose()?;
+        let lock = lock?;
+        let number = lock.as_ref().map(|lock| inherit::leave(lock, true)).transpose()?;
         let image = shared.upgrades.image() + 1;
         let totals = shared.counters.totals();
-        State::pack(listener, lock, image, totals, &shared.live, tunnels)
+        let content = State::pack(listener, number, image, totals, &shared.live, tunnels)?;
+        Ok((content, lock))
     })();
     match packed {
-        Ok(content) => {
+        Ok((content, _lock)) => {
             let told = || signals.is_end_pending();
             inherit::replace(program, std::env::args_os().skip(1), state, &content, told)
         }

@@ -104,3 +104,49 @@ fn a_path_that_no_socket_can_have_is_told() {
     let told = home(100).holds_sockets().unwrap_err().to_string();
     assert!(told.contains("/run/daemon.sock") && told.contains(HOME_VAR), "{told}");
 }
+
+#[test]
+fn a_lock_whose_home_is_removed_is_there_again_and_held_where_it_was() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path().join("h"));
+    home.create().unwrap();
+    let path = home.pid_file("edge");
+    let lock = PidLock::acquire(&path).unwrap().expect("free");
+    assert_eq!((lock.keep(), lock.beat()), (Kept::AsBefore, Kept::AsBefore));
+    // Moved away: who waits at the old file waits on.
+    let away = dir.path().join("away");
+    fs::rename(home.path(), &away).unwrap();
+    assert_eq!(PidLock::holder(&path).unwrap(), None);
+    assert_eq!((lock.keep(), lock.keep()), (Kept::Anew, Kept::AsBefore));
+    let us = Some(std::process::id());
+    assert_eq!(PidLock::holder(&path).unwrap(), us);
+    assert_eq!(PidLock::holder(&away.join("run/edge.pid")).unwrap(), us);
+    assert_eq!(fs::metadata(home.run_dir()).unwrap().permissions().mode() & 0o777, 0o700);
+    // Back again: its sign of life is there, not at the one in between.
+    fs::remove_dir_all(home.path()).unwrap();
+    fs::rename(&away, home.path()).unwrap();
+    let long_ago = std::time::SystemTime::UNIX_EPOCH;
+    fs::File::options().write(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+    assert_eq!(lock.beat(), Kept::AsBefore);
+    assert_ne!(fs::metadata(&path).unwrap().modified().unwrap(), long_ago);
+    // Another one's by now.
+    fs::remove_file(&path).unwrap();
+    let other = PidLock::acquire(&path).unwrap().expect("free");
+    assert_eq!(lock.beat(), Kept::Lost);
+    drop(other);
+    assert_eq!(lock.beat(), Kept::Anew);
+    // What the next image inherits is the lock that is looked for.
+    let next = PidLock::inherited(path.clone(), lock.handle().unwrap());
+    drop(lock);
+    assert_eq!((PidLock::holder(&path).unwrap(), next.keep()), (us, Kept::AsBefore));
+    drop(next);
+    assert_eq!(PidLock::holder(&path).unwrap(), None);
+}
+
+#[test]
+fn homes_are_told_apart_without_their_paths() {
+    let tag = |path: &str| Home::at(path).tag();
+    assert_eq!(tag("/home/a/.halton-meter"), tag("/home/a/.halton-meter"));
+    assert_ne!(tag("/home/a/.halton-meter"), tag("/home/b/.halton-meter"));
+    assert_eq!(tag("/").len(), 4);
+}

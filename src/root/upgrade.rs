@@ -50,23 +50,24 @@ pub(super) async fn run(
     journal.flush(Duration::from_millis(500));
     let error = (|| {
         let mut file = inherit::state_file(&home.run_dir())?;
-        let lock = inherit::leave(lock, true)?;
+        // Closed again if this fails.
+        let handle = lock.handle()?;
+        let lock = inherit::leave(&handle, true)?;
         let shared = port.is_shared();
         let state = State { format: FORMAT, listener: port.leave(true)?, lock, shared };
         let content = serde_json::to_vec(&state)?;
         let (arguments, told) = (std::env::args_os().skip(1), || !orders.is_empty());
         Err::<(), _>(inherit::replace(&program, arguments, &mut file, &content, told))
     })();
-    let _ = inherit::leave(lock, false);
     let _ = port.leave(false);
     error.map_or_else(|e: io::Error| e.to_string(), |()| String::new())
 }
 
 /// The lock that the last image held, if there was one; its socket goes to `port`.
-pub(super) fn received(port: &Port) -> io::Result<Option<PidLock>> {
+pub(super) fn received(home: &Home, port: &Port) -> io::Result<Option<PidLock>> {
     let Some(content) = inherit::received()? else { return Ok(None) };
     let state: State = serde_json::from_slice(&content)?;
-    let lock = PidLock::inherited(inherit::take(state.lock)?);
+    let lock = PidLock::inherited(home.pid_file("root"), inherit::take(state.lock)?);
     if let Some(listener) = state.listener {
         port.resume(TcpListener::from(inherit::take(listener)?), state.shared);
     }

@@ -32,6 +32,7 @@ mod documents;
 mod drain;
 mod expected;
 mod fail_open;
+mod home_removed;
 mod job_control;
 mod ladder;
 mod launchd;

@@ -37,8 +37,13 @@ impl Token {
             Err(e) => return Err(e),
         }
         let token = Self::random()?;
-        write_atomic(&path, format!("{}\n", token.0).as_bytes())?;
+        token.write(home)?;
         Ok(token)
+    }
+
+    /// To where commands read it.
+    pub fn write(&self, home: &Home) -> io::Result<()> {
+        write_atomic(&home.token_file(), format!("{}\n", self.0).as_bytes())
     }
 
     /// A token that is nowhere on disk: nobody can use it.

@@ -12,6 +12,7 @@
 
 mod bundle;
 mod inspect;
+mod kept;
 mod leaf;
 mod make;
 pub mod rotate;
@@ -32,6 +33,7 @@ pub use bundle::{Bundle, is_union, renew_unions, union_bundle};
 #[cfg(any(test, fuzzing))]
 pub(crate) use inspect::inspect_files;
 pub use inspect::{Inspected, inspect};
+pub use kept::{KeptFiles, Standing};
 
 use crate::config::HostPattern;
 use crate::home::Home;

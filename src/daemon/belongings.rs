@@ -1,0 +1,98 @@
+//! What others find of the daemon in its home, written again when the home is removed, or moved away,
+//! under it. Programs that run name files there, and without those their TLS fails; commands find and
+//! ask the daemon by others.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use slog::Logger;
+use uuid::Uuid;
+
+use super::BEAT;
+use crate::actors::admin::auth::Token;
+use crate::actors::meter::Meter;
+use crate::beat;
+use crate::config::Config;
+use crate::home::{Home, write_atomic};
+use crate::meter::ca::{KeptFiles, Standing};
+
+pub(super) struct Belongings {
+    pub(super) home: Home,
+    pub(super) instance: Uuid,
+    pub(super) token: Token,
+    pub(super) meter: Meter,
+    pub(super) config: Arc<ArcSwap<Config>>,
+    pub(super) log: Logger,
+}
+
+/// Looks at each beat until the future is dropped.
+pub(super) async fn keep(belongings: Belongings) {
+    let belongings = Arc::new(belongings);
+    let mut files = KeptFiles::default();
+    // At once: there may be a CA that programs have been led to for long.
+    let mut rest = Duration::ZERO;
+    loop {
+        tokio::time::sleep(rest).await;
+        rest = beat::until(BEAT);
+        let standing = files.look(&belongings.home);
+        let found = belongings.home.instance_file().exists();
+        if standing == Standing::Well && found {
+            continue;
+        }
+        let belongings = Arc::clone(&belongings);
+        let work = tokio::task::spawn_blocking(move || {
+            belongings.set_right(&mut files, standing, found);
+            files
+        });
+        // A panic costs what was held; what is there is held at the next beat.
+        files = work.await.unwrap_or_default();
+    }
+}
+
+impl Belongings {
+    /// What can't be done now is tried at the next beat.
+    fn set_right(&self, files: &mut KeptFiles, standing: Standing, found: bool) {
+        if !found && let Err(e) = self.tell_again() {
+            slog::debug!(self.log, "the run directory can't be written"; "error" => %e);
+        }
+        match standing {
+            Standing::Well => return,
+            Standing::Changed => {}
+            Standing::Missing => {
+                let restored = self.home.create().map_err(|e| e.to_string());
+                let restored =
+                    restored.and_then(|()| files.restore(&self.home).map_err(|e| e.to_string()));
+                match restored {
+                    Ok(()) => slog::warn!(self.log, "files of the CA were removed, written again"),
+                    Err(e) => {
+                        // What is held is all that there is of them.
+                        slog::debug!(self.log, "files of the CA are missing"; "error" => e);
+                        return;
+                    }
+                }
+            }
+            // Whoever starts from now on trusts that one.
+            Standing::Another => {
+                slog::warn!(self.log, "another CA took the place of ours, changing to it");
+                if let Some(keys) = self.meter.known_keys()
+                    && let Err(e) = keys.reload(&self.home, &self.config.load(), &self.log)
+                {
+                    slog::error!(self.log, "it can't be used"; "error" => %e);
+                }
+            }
+        }
+        if let Err(e) = files.note(&self.home) {
+            slog::debug!(self.log, "files of the CA can't be held"; "error" => %e);
+        }
+    }
+
+    /// Not a token alone that somebody removed: that is how to get a new one.
+    fn tell_again(&self) -> std::io::Result<()> {
+        self.home.create().map_err(std::io::Error::other)?;
+        if !self.home.token_file().exists() {
+            self.token.write(&self.home)?;
+        }
+        write_atomic(&self.home.instance_file(), self.instance.to_string().as_bytes())
+    }
+}

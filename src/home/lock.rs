@@ -1,0 +1,189 @@
+//! Pid files that are locks.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use rustix::fs::{FlockOperation, flock};
+
+/// Between two attempts to take a lock that another process holds.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Locks a file as long as it is open. `false`: somebody else holds it.
+pub fn lock_exclusively(file: &File) -> io::Result<bool> {
+    // A reader that looks whether it is locked holds the shared lock for an instant: try a few times.
+    for _ in 0..10 {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(true),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(e) => return Err(e.into()),
+        }
+        std::thread::sleep(std::time::Duration::from_millis(2));
+    }
+    Ok(false)
+}
+
+/// A pid file whose lock lives as long as its process, whatever ends it: "alive" is a fact of the
+/// kernel's, not a number in a file that another process may have by now.
+#[derive(Debug)]
+pub struct PidLock {
+    path: PathBuf,
+    /// More than one after the home was removed, or moved away, under us: whoever waits for our end at the
+    /// file of before must not take its change for that.
+    files: Mutex<Vec<File>>,
+}
+
+/// What a look finds where a lock of ours should be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Kept {
+    AsBefore,
+    /// It was gone, and is written anew.
+    Anew,
+    /// It is gone and can't be written, or another process's by now.
+    Lost,
+}
+
+impl PidLock {
+    /// The lock that the last image of this process held and left open.
+    #[must_use]
+    pub fn inherited(path: PathBuf, fd: OwnedFd) -> Self {
+        Self { path, files: Mutex::new(vec![fd.into()]) }
+    }
+
+    /// What the next image of this process inherits; it holds the lock as well as we do.
+    pub fn handle(&self) -> io::Result<OwnedFd> {
+        let files = self.files();
+        let file = here(&self.path, &files).and_then(|at| files.get(at)).or(files.last());
+        Ok(file.ok_or(io::ErrorKind::NotFound)?.try_clone()?.into())
+    }
+
+    /// Takes the lock and writes our pid. `None`: another live process holds it.
+    pub fn acquire(path: &Path) -> io::Result<Option<Self>> {
+        let locked = Self::lock(path)?;
+        let path = path.to_path_buf();
+        Ok(locked.map(|file| Self { path, files: Mutex::new(vec![file]) }))
+    }
+
+    fn lock(path: &Path) -> io::Result<Option<File>> {
+        let mut file = Self::open(path)?;
+        if !lock_exclusively(&file)? {
+            return Ok(None);
+        }
+        // Over what lies there, and cut off after it: a full disk has room for that, as a rule.
+        let pid = format!("{}\n", std::process::id());
+        file.write_all(pid.as_bytes())?;
+        file.set_len(pid.len() as u64)?;
+        Ok(Some(file))
+    }
+
+    /// Takes the lock as soon as it is free; `None` when `wait` says no before.
+    pub fn acquire_waiting(
+        path: &Path,
+        mut wait: impl FnMut() -> bool,
+    ) -> io::Result<Option<Self>> {
+        loop {
+            if let Some(lock) = Self::acquire(path)? {
+                return Ok(Some(lock));
+            }
+            if !wait() {
+                return Ok(None);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// Sees to it that we are found where we are looked for: a home can be removed, or moved away, while
+    /// everything runs.
+    pub fn keep(&self) -> Kept {
+        let mut files = self.files();
+        if here(&self.path, &files).is_some() {
+            return Kept::AsBefore;
+        }
+        if let Some(dir) = self.path.parent() {
+            // Where that fails, so does the next.
+            let _ = DirBuilder::new().recursive(true).mode(0o700).create(dir);
+        }
+        match Self::lock(&self.path) {
+            Ok(Some(file)) => {
+                files.push(file);
+                Kept::Anew
+            }
+            Ok(None) | Err(_) => Kept::Lost,
+        }
+    }
+
+    /// The same, and touches the file: a sign of life for whoever looks at its time.
+    pub fn beat(&self) -> Kept {
+        let kept = self.keep();
+        let files = self.files();
+        let file = here(&self.path, &files).and_then(|at| files.get(at)).or(files.last());
+        // Without it the root can't tell, and so does nothing.
+        let _ = file.map(|file| file.set_modified(std::time::SystemTime::now()));
+        kept
+    }
+
+    fn files(&self) -> MutexGuard<'_, Vec<File>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Pid of the live process that holds the lock.
+    pub fn holder(path: &Path) -> io::Result<Option<u32>> {
+        let mut file = match OpenOptions::new().read(true).open(path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(e),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => return Ok(None),
+            Err(rustix::io::Errno::WOULDBLOCK) => {}
+            Err(e) => return Err(e.into()),
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text)?;
+        Ok(text.trim().parse().ok())
+    }
+
+    /// Whether a process of this user can hold the lock: not in a home that is read-only or another
+    /// user's, on a full disk, or where the file system knows no locks.
+    #[must_use]
+    pub fn can_be_held(path: &Path) -> bool {
+        let Ok(file) = Self::open(path) else { return false };
+        let room = rustix::fs::fstatvfs(&file).is_ok_and(|fs| fs.f_bavail > 0);
+        let lock = flock(&file, FlockOperation::NonBlockingLockShared);
+        room && matches!(lock, Ok(()) | Err(rustix::io::Errno::WOULDBLOCK))
+    }
+
+    /// Blocks until no process holds the lock.
+    pub fn wait_released(path: &Path) -> io::Result<()> {
+        match OpenOptions::new().read(true).open(path) {
+            Ok(file) => loop {
+                match flock(&file, FlockOperation::LockShared) {
+                    Err(rustix::io::Errno::INTR) => {}
+                    other => return other.map_err(Into::into),
+                }
+            },
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        }
+    }
+
+    fn open(path: &Path) -> io::Result<File> {
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(path)
+    }
+}
+
+/// Which of the files is the one at `path`.
+fn here(path: &Path, files: &[File]) -> Option<usize> {
+    let at = fs::metadata(path).map(|m| (m.dev(), m.ino())).ok()?;
+    files.iter().position(|file| file.metadata().is_ok_and(|m| (m.dev(), m.ino()) == at))
+}

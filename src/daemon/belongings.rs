@@ -64,7 +64,10 @@ impl Belongings {
                 let restored =
                     restored.and_then(|()| files.restore(&self.home).map_err(|e| e.to_string()));
                 match restored {
-                    Ok(()) => slog::warn!(self.log, "files of the CA were removed, written again"),
+                    Ok(true) => {
+                        slog::warn!(self.log, "files of the CA were removed, written again");
+                    }
+                    Ok(false) => self.change_ca(),
                     Err(e) => {
                         // What is held is all that there is of them.
                         slog::debug!(self.log, "files of the CA are missing"; "error" => e);
@@ -72,18 +75,20 @@ impl Belongings {
                     }
                 }
             }
-            // Whoever starts from now on trusts that one.
-            Standing::Another => {
-                slog::warn!(self.log, "another CA took the place of ours, changing to it");
-                if let Some(keys) = self.meter.known_keys()
-                    && let Err(e) = keys.reload(&self.home, &self.config.load(), &self.log)
-                {
-                    slog::error!(self.log, "it can't be used"; "error" => %e);
-                }
-            }
+            Standing::Another => self.change_ca(),
         }
         if let Err(e) = files.note(&self.home) {
             slog::debug!(self.log, "files of the CA can't be held"; "error" => %e);
+        }
+    }
+
+    /// Whoever starts from now on trusts the one that is there.
+    fn change_ca(&self) {
+        slog::warn!(self.log, "another CA took the place of ours, changing to it");
+        if let Some(keys) = self.meter.known_keys()
+            && let Err(e) = keys.reload(&self.home, &self.config.load(), &self.log)
+        {
+            slog::error!(self.log, "it can't be used"; "error" => %e);
         }
     }
 

@@ -69,11 +69,11 @@ impl KeptFiles {
         Ok(())
     }
 
-    /// Writes what is missing, unless the CA there is another one by now.
+    /// Writes what is missing. False: the CA there is another one by now, and nothing was done.
     ///
     /// # Errors
     /// When files can't be read or written.
-    pub fn restore(&self, home: &Home) -> Result<(), CaError> {
+    pub fn restore(&self, home: &Home) -> Result<bool, CaError> {
         let _lock = lock(home)?;
         let mut wanted = Vec::new();
         for (path, file) in &self.files {
@@ -81,7 +81,7 @@ impl KeptFiles {
             let there = super::read(path)?;
             let is_ca = [home.ca_key(), home.ca_cert()].contains(path);
             if is_ca && there.as_ref().is_some_and(|there| *there != content) {
-                return Ok(());
+                return Ok(false);
             }
             if there.is_none() {
                 wanted.push((path, content));
@@ -90,7 +90,7 @@ impl KeptFiles {
         for (path, content) in wanted {
             write_atomic(path, &content).map_err(CaError::io(path))?;
         }
-        Ok(())
+        Ok(true)
     }
 
     fn has(&self, path: &Path) -> bool {
@@ -171,7 +171,7 @@ mod tests {
             fs::remove_dir_all(home.path()).unwrap();
             assert_eq!(kept.look(&home), Standing::Missing);
             home.create().unwrap();
-            kept.restore(&home).unwrap();
+            assert!(kept.restore(&home).unwrap());
             for path in &all {
                 assert_eq!(fs::read(path).unwrap(), path.as_os_str().as_encoded_bytes());
             }
@@ -180,7 +180,7 @@ mod tests {
         fs::remove_dir_all(home.path()).unwrap();
         home.create().unwrap();
         fs::write(home.ca_cert(), "another").unwrap();
-        kept.restore(&home).unwrap();
+        assert!(!kept.restore(&home).unwrap());
         assert!(!home.ca_key().exists() && !home.ca_bundle().exists());
         fs::write(home.ca_key(), "another").unwrap();
         fs::write(home.ca_bundle(), "another").unwrap();

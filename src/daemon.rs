@@ -180,7 +180,9 @@ async fn run(
     let instance = Uuid::new_v4();
     let born = Instant::now();
     if let Err(e) = write_atomic(&home.instance_file(), instance.to_string().as_bytes()) {
-        slog::warn!(log, "the watchdog will know us by our pid only"; "error" => %e);
+        slog::warn!(log, "we will be known by our pid only"; "error" => %e);
+        // An earlier one's would make a stranger of us.
+        let _ = std::fs::remove_file(home.instance_file());
     }
     slog::info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"),
         "pid" => std::process::id(), "instance" => %instance);

@@ -59,7 +59,7 @@ pub async fn daemon(
 
 /// A pid can be guessed; the instance stands where only this user reads. Where it could not be
 /// written (a full disk) the pid has to do.
-fn speaks_for(pid: Option<u32>, instance: Option<&str>, body: &Value) -> bool {
+pub(crate) fn speaks_for(pid: Option<u32>, instance: Option<&str>, body: &Value) -> bool {
     let says_pid = body.get("pid").and_then(Value::as_u64);
     let says_instance = body.get("instance").and_then(Value::as_str);
     pid.is_some_and(|pid| says_pid == Some(u64::from(pid)))

@@ -1,5 +1,6 @@
 //! Asks the processes themselves, over localhost HTTP: a frozen daemon must not read as healthy.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,10 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Context;
+use crate::actors::ask::{self, AskError};
 use crate::edge::door;
 use crate::home::PidLock;
+use crate::platform;
 
 /// For the edge to hand out its socket, which takes it no time.
 const NEAR: Duration = Duration::from_millis(300);
@@ -23,7 +26,7 @@ pub enum Health {
     Degraded(Value),
     /// Somebody answers, but not the process that holds our lock.
     Foreign,
-    /// Our process lives, but says nothing.
+    /// Our process lives, but says nothing: nobody listens, or takes the time.
     Silent,
     Down,
 }
@@ -49,21 +52,8 @@ impl Tree {
         let (edge, daemon) = (holder("edge"), holder("daemon"));
         let edge_answer = edge.and_then(|pid| edge_status(ctx, pid, patience));
         let lost_edge = if edge.is_none() { lost_edge(ctx, patience) } else { None };
-        let answer = get(ctx.loaded.config.daemon.api_addr(), "/health", None, patience);
-        let health = match (daemon, answer) {
-            (None, Ok(_)) => Health::Foreign,
-            (None, Err(_)) => Health::Down,
-            (Some(_), Err(_)) => Health::Silent,
-            (Some(pid), Ok((status, body))) => {
-                if body.get("pid").and_then(Value::as_u64) != Some(u64::from(pid)) {
-                    Health::Foreign
-                } else if status == 200 {
-                    Health::Ok(body)
-                } else {
-                    Health::Degraded(body)
-                }
-            }
-        };
+        let answer = ask_for(&agent(patience), api_url(ctx, ask::HEALTH));
+        let health = judge(daemon, instance(ctx).as_deref(), answer);
         Self {
             root: holder("root"),
             edge,
@@ -100,7 +90,8 @@ impl Tree {
 /// Pid of an edge that serves this home on the configured port, although nothing in the home tells of
 /// it: somebody removed the home, or moved it away.
 fn lost_edge(ctx: &Context, patience: Duration) -> Option<u32> {
-    let (_, body) = get(ctx.loaded.config.edge.addr(), "/health", None, patience).ok()?;
+    let url = format!("http://{}{}", ctx.loaded.config.edge.addr(), ask::HEALTH);
+    let (_, body) = ask_for(&agent(patience), url).ok()?;
     is_lost(&body, &ctx.home.tag())
 }
 
@@ -123,6 +114,49 @@ pub fn await_lost(ctx: &Context, patience: Duration) {
     }
 }
 
+/// Whose answer it is. A pid can be guessed: it takes the instance, too, to speak for the daemon.
+fn judge(
+    daemon: Option<u32>,
+    instance: Option<&str>,
+    answer: Result<(u16, Value), AskError>,
+) -> Health {
+    match (daemon, answer) {
+        (_, Ok((status, body))) if ask::speaks_for(daemon, instance, &body) => {
+            if status == 200 {
+                Health::Ok(body)
+            } else {
+                Health::Degraded(body)
+            }
+        }
+        (_, Ok(_) | Err(AskError::Foreign)) => Health::Foreign,
+        (Some(_), Err(AskError::Refused | AskError::Timeout | AskError::Broken)) => Health::Silent,
+        (None, Err(AskError::Refused | AskError::Timeout | AskError::Broken)) => Health::Down,
+    }
+}
+
+/// What the daemon wrote down about itself, where only this user reads.
+fn instance(ctx: &Context) -> Option<String> {
+    std::fs::read_to_string(ctx.home.instance_file()).ok()
+}
+
+/// Who listens there, if that can be told and is not this process.
+pub fn other_listener(addr: SocketAddr, process: Option<u32>) -> Option<String> {
+    let who = platform::listener_on(addr)?;
+    (!process.is_some_and(|pid| who.ends_with(&format!(" pid {pid}")))).then_some(who)
+}
+
+/// What to say, and to do, of another program on the daemon's port.
+pub fn api_port_taken(ctx: &Context, daemon: Option<u32>) -> String {
+    let addr = ctx.loaded.config.daemon.api_addr();
+    let who = other_listener(addr, daemon)
+        .map_or_else(|| "another program".to_owned(), |who| format!("another program ({who})"));
+    format!(
+        "port {} is held by {who}: end it, or `halton-meter config set daemon.api_port N` with a free port; \
+         then `halton-meter restart`",
+        addr.port()
+    )
+}
+
 /// Where the running edge serves, by its own listening socket.
 pub fn edge_serves(ctx: &Context) -> Option<SocketAddr> {
     door::ask(&ctx.home.edge_socket(), NEAR).ok()?.local_addr().ok()
@@ -135,7 +169,8 @@ pub fn edge_status(ctx: &Context, pid: u32, patience: Duration) -> Option<Value>
 
 /// The same for the edge that serves there.
 pub fn edge_status_at(edge: SocketAddr, pid: u32, patience: Duration) -> Option<Value> {
-    let (_, body) = get(edge, "/health", None, patience).ok()?;
+    let url = format!("http://{edge}{}", ask::HEALTH);
+    let (_, body) = ask_for(&agent(patience), url).ok()?;
     (body.get("pid").and_then(Value::as_u64) == Some(u64::from(pid))).then_some(body)
 }
 
@@ -162,7 +197,13 @@ pub struct LoginCode {
 
 pub fn login_code(ctx: &Context, patience: Duration) -> Result<LoginCode, String> {
     let answer = call(ctx, Method::Post, "/v1/login-codes", patience)?;
-    serde_json::from_value(answer).map_err(|_| "an answer without sense".to_owned())
+    login(answer).ok_or_else(|| "an answer without sense".to_owned())
+}
+
+/// It goes behind our address: what is no path could make another address of it.
+fn login(answer: Value) -> Option<LoginCode> {
+    let code: LoginCode = serde_json::from_value(answer).ok()?;
+    (code.path.starts_with('/') && !code.path.starts_with("//")).then_some(code)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -173,10 +214,31 @@ enum Method {
 }
 
 fn call(ctx: &Context, method: Method, path: &str, patience: Duration) -> Result<Value, String> {
+    let Some(daemon) = PidLock::holder(&ctx.home.pid_file("daemon")).ok().flatten() else {
+        return Err("the daemon is not running".to_owned());
+    };
+    // The token outlives the daemon, and is for nobody else: so first, without it, who is there. The
+    // second question goes over the same connection.
+    let agent = agent(patience);
+    let known = ask_for(&agent, api_url(ctx, ask::KNOWN));
+    let unheard = known.as_ref().err().copied();
+    match judge(Some(daemon), instance(ctx).as_deref(), known) {
+        Health::Ok(_) | Health::Degraded(_) => {}
+        Health::Foreign => return Err(api_port_taken(ctx, Some(daemon))),
+        Health::Silent | Health::Down => {
+            return Err(unheard.unwrap_or(AskError::Broken).to_string());
+        }
+    }
     let token = std::fs::read_to_string(ctx.home.token_file())
         .map_err(|e| format!("{}: {e}", ctx.home.token_file().display()))?;
-    let addr = ctx.loaded.config.daemon.api_addr();
-    match ask(addr, method, path, Some(token.trim()), patience)? {
+    let bearer = format!("Bearer {}", token.trim());
+    let url = api_url(ctx, path);
+    let answer = match method {
+        Method::Get => agent.get(url).header("authorization", bearer).call(),
+        Method::Delete => agent.delete(url).header("authorization", bearer).call(),
+        Method::Post => agent.post(url).header("authorization", bearer).send_empty(),
+    };
+    match read(answer).map_err(|e| e.to_string())? {
         (200, body) => Ok(body),
         (status, body) => {
             let detail = body.get("detail").or(body.get("title")).and_then(Value::as_str);
@@ -185,55 +247,93 @@ fn call(ctx: &Context, method: Method, path: &str, patience: Duration) -> Result
     }
 }
 
-fn get(
-    addr: SocketAddr,
-    path: &str,
-    token: Option<&str>,
-    patience: Duration,
-) -> Result<(u16, Value), String> {
-    ask(addr, Method::Get, path, token, patience)
+fn api_url(ctx: &Context, path: &str) -> String {
+    format!("http://{}{path}", ctx.loaded.config.daemon.api_addr())
 }
 
-fn ask(
-    addr: SocketAddr,
-    method: Method,
-    path: &str,
-    token: Option<&str>,
-    patience: Duration,
-) -> Result<(u16, Value), String> {
-    // No proxy: the variables of this environment may point at our own edge.
-    let agent: ureq::Agent = ureq::Agent::config_builder()
+fn agent(patience: Duration) -> ureq::Agent {
+    // No proxy: the variables of this environment may point at our own edge. No redirects: ours don't.
+    ureq::Agent::config_builder()
         .timeout_global(Some(patience))
         .http_status_as_error(false)
+        .max_redirects(0)
         .proxy(None)
         .build()
-        .into();
-    let url = format!("http://{addr}{path}");
-    let answer = match method {
-        Method::Get => bearing(agent.get(url), token).call(),
-        Method::Delete => bearing(agent.delete(url), token).call(),
-        Method::Post => bearing(agent.post(url), token).send_empty(),
-    };
-    let mut response = answer.map_err(|e| e.to_string())?;
-    let body = response.body_mut().read_json().map_err(|e| e.to_string())?;
+        .into()
+}
+
+fn ask_for(agent: &ureq::Agent, url: String) -> Result<(u16, Value), AskError> {
+    read(agent.get(url).call())
+}
+
+fn read(
+    answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+) -> Result<(u16, Value), AskError> {
+    let mut response = answer.map_err(|e| unheard(&e))?;
+    let body = response.body_mut().read_json().map_err(|e| unheard(&e))?;
     Ok((response.status().as_u16(), body))
 }
 
-fn bearing<Body>(
-    request: ureq::RequestBuilder<Body>,
-    token: Option<&str>,
-) -> ureq::RequestBuilder<Body> {
-    match token {
-        Some(token) => request.header("authorization", format!("Bearer {token}")),
-        None => request,
+/// Why there is no answer; what was said, and is no answer of ours, is another program's.
+fn unheard(error: &ureq::Error) -> AskError {
+    let by_kind = |kind| match kind {
+        ErrorKind::ConnectionRefused => AskError::Refused,
+        ErrorKind::TimedOut | ErrorKind::WouldBlock => AskError::Timeout,
+        _ => AskError::Broken,
+    };
+    match error {
+        ureq::Error::Timeout(_) => AskError::Timeout,
+        ureq::Error::ConnectionFailed => AskError::Refused,
+        ureq::Error::Io(e) => by_kind(e.kind()),
+        ureq::Error::Json(e) => e.io_error_kind().map_or(AskError::Foreign, by_kind),
+        _ => AskError::Foreign,
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use serde_json::json;
 
-    use super::*;
+    #[test]
+    fn only_who_holds_the_lock_and_knows_the_instance_is_the_daemon() {
+        let says = |pid: u32, instance: &str| Ok((200, json!({"pid": pid, "instance": instance})));
+        let judge = |daemon, answer| match judge(daemon, Some("a"), answer) {
+            Health::Ok(_) => "ok",
+            Health::Degraded(_) => "degraded",
+            Health::Foreign => "foreign",
+            Health::Silent => "silent",
+            Health::Down => "down",
+        };
+        let ill = Ok((503, json!({"pid": 7, "instance": "a"})));
+        for (daemon, answer, expected) in [
+            (Some(7), says(7, "a"), "ok"),
+            (Some(7), ill, "degraded"),
+            (Some(7), says(7, "b"), "foreign"),
+            (Some(7), says(8, "a"), "foreign"),
+            (Some(7), Ok((200, json!([]))), "foreign"),
+            (Some(7), Err(AskError::Foreign), "foreign"),
+            (Some(7), Err(AskError::Refused), "silent"),
+            (Some(7), Err(AskError::Timeout), "silent"),
+            (Some(7), Err(AskError::Broken), "silent"),
+            (None, says(7, "a"), "foreign"),
+            (None, Err(AskError::Foreign), "foreign"),
+            (None, Err(AskError::Refused), "down"),
+            (None, Err(AskError::Timeout), "down"),
+        ] {
+            let shown = format!("{daemon:?} {answer:?}");
+            assert_eq!(judge(daemon, answer), expected, "{shown}");
+        }
+    }
+
+    #[test]
+    fn a_login_stays_on_our_address() {
+        let path = |path: &str| login(json!({"path": path, "expires_in_s": 60})).map(|c| c.path);
+        assert_eq!(path("/#login=0a").as_deref(), Some("/#login=0a"));
+        for bad in ["", "@evil.example/", ".evil.example/", "1/", "//evil.example/"] {
+            assert_eq!(path(bad), None, "{bad}");
+        }
+    }
 
     #[test]
     fn only_an_edge_of_this_home_is_lost() {

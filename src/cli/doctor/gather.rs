@@ -63,7 +63,7 @@ pub fn gather(ctx: &Context) -> Facts {
         edge_last_exit: (tree.root.is_some() && tree.edge.is_none())
             .then(|| no_edge::last_exit(&ctx.home))
             .flatten(),
-        api_port_holder: other_than(config.daemon.api_addr(), tree.daemon),
+        api_port_holder: client::other_listener(config.daemon.api_addr(), tree.daemon),
         keeper: machine::keeper(ctx),
         upstream: machine::upstream(ctx, &tree, &system_proxies),
         local_network_failures: machine::local_network_failures(&tree),
@@ -126,12 +126,6 @@ fn process(pid: Option<u32>) -> Process {
 fn holder(addr: SocketAddr, edge: Option<u32>) -> Option<String> {
     let taken = edge.is_none() && TcpStream::connect_timeout(&addr, ASK).is_ok();
     taken.then(|| platform::listener_on(addr).unwrap_or_else(|| "another program".to_owned()))
-}
-
-/// Who listens there, if that can be told and is not this process.
-fn other_than(addr: SocketAddr, process: Option<u32>) -> Option<String> {
-    let who = platform::listener_on(addr)?;
-    (!process.is_some_and(|pid| who.ends_with(&format!(" pid {pid}")))).then_some(who)
 }
 
 fn home_problem(home: &Home) -> Option<String> {

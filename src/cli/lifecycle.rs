@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{self, Health, Tree};
+use super::intruder::{self, Intruder};
 use super::no_edge::{self, Signs, Why};
 use super::{Context, Exit, Failure, env, say, services, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
@@ -185,14 +186,15 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
 pub fn wait_ready(ctx: &Context, stopped: bool, deadline: Instant) -> Ready {
     let edge_deadline = deadline.max(Instant::now() + Duration::from_secs(1));
     let mut wait = Duration::from_millis(2);
+    let mut intruder = Intruder::default();
     loop {
         let tree = Tree::look(ctx, ASK);
         let enough = tree.metering() || (stopped && tree.edge_answer.is_some());
         let limit = if tree.edge_answer.is_some() { deadline } else { edge_deadline };
-        if enough || Instant::now() >= limit {
+        if enough || Instant::now() >= limit || intruder.stays(ctx, &tree) {
             return verdict(ctx, &tree, stopped);
         }
-        std::thread::sleep(wait);
+        std::thread::sleep(intruder.pace().unwrap_or(wait));
         wait = (wait * 2).min(Duration::from_millis(10));
     }
 }
@@ -246,10 +248,10 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
                 .collect();
             Ready::Passing(format!("the daemon is degraded: {}", reasons.join("; ")))
         }
-        (Health::Foreign, false) => Ready::Passing(format!(
-            "another program answers on {}",
-            ctx.loaded.config.daemon.api_addr()
-        )),
+        (Health::Foreign, false) => Ready::Passing(client::api_port_taken(ctx, tree.daemon)),
+        (Health::Silent, false) if intruder::is_there(ctx, tree) => {
+            Ready::Passing(client::api_port_taken(ctx, tree.daemon))
+        }
         (Health::Silent, false) => Ready::Passing("the daemon does not answer".to_owned()),
         (Health::Down, false) => Ready::Passing("the daemon is not running".to_owned()),
     }

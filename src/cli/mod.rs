@@ -14,6 +14,7 @@ mod events;
 mod exit;
 mod export;
 mod init;
+mod intruder;
 mod lifecycle;
 mod live;
 mod manual;

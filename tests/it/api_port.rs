@@ -5,8 +5,8 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 
-use crate::harness::{DEADLINE, Stand};
-use crate::programs::{self, TEXT, show};
+use crate::harness::{DEADLINE, Stand, free_port};
+use crate::programs::{self, Program, TEXT, show};
 use crate::wire::Wire;
 
 /// Answers everything alike, and keeps what it was asked.
@@ -126,4 +126,46 @@ fn another_program_on_the_api_port() {
     let output = stand.run_trusting(&hello);
     assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
     assert!(String::from_utf8_lossy(&output.stderr).contains("not metered"), "{}", show(&output));
+}
+
+/// How `start` ends while this process has the port.
+fn assert_named(stand: &Stand, words: &[&str], code: i32) {
+    let output = stand.halton(words);
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{words:?} {}", show(&output));
+    let own = format!("pid {})", std::process::id());
+    assert!(said.contains(&own), "{words:?} does not name {own}: {said}");
+    assert!(said.contains("config set daemon.api_port"), "{words:?} {said}");
+    assert!(!said.contains("json:"), "{said}");
+}
+
+#[test]
+fn a_web_server_on_the_api_port_is_named_and_soon_left_alone() {
+    let stand = Stand::new();
+    let impostor = Impostor::on(&stand);
+    assert_named(&stand, &["start"], 69);
+    // By us, by the edge that we ask and by the watchdog: in 30 s it were thousands.
+    let asked = impostor.heads().len();
+    assert!((1..150).contains(&asked), "{asked} requests");
+    // It has been there for as long as anybody would wait.
+    assert_named(&stand, &["run", "--", "true"], 0);
+    let more = impostor.heads().len() - asked;
+    assert!(more < 30, "{more} requests for one `run`");
+    assert_named(&stand, &["dashboard", "--no-open"], 69);
+    let status = stand.json(&["status"]);
+    assert_eq!(status["daemon"]["health"], "another program answers on its port", "{status:#}");
+    // What is said helps.
+    stand.must(&["config", "set", "daemon.api_port", &free_port().port().to_string()]);
+    stand.must(&["restart"]);
+    stand.wait_metering();
+    let output = stand.run(&Program::new(["true"]));
+    assert!(!show(&output).contains("not metered"), "{}", show(&output));
+}
+
+#[test]
+fn a_program_that_says_nothing_on_the_api_port_is_named() {
+    let stand = Stand::new();
+    let _silent = TcpListener::bind(stand.api).unwrap();
+    assert_named(&stand, &["start"], 69);
+    assert_named(&stand, &["run", "--", "true"], 0);
 }

@@ -24,6 +24,7 @@ mod cli_tools;
 mod clients;
 mod clock;
 mod commands;
+mod configuration;
 mod containers;
 mod corporate;
 mod coverage;

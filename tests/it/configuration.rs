@@ -1,0 +1,70 @@
+//! A configuration that is wrong: it is said where, and requests pass as if it were not.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::Stand;
+use crate::programs::{self, show};
+use crate::wire::{BODY, Wire};
+
+#[test]
+fn broken_configuration() {
+    let stand = Stand::new();
+    let broken = "[daemon2]\nnonsense = 1\n[meter]\nextra_hosts = \"not a list\"\n";
+    stand.configure(stand.origin.addr(), broken);
+    let text = fs::read_to_string(stand.home.config_file()).unwrap();
+    let line = text.lines().position(|l| l.starts_with("extra_hosts")).unwrap() + 1;
+    let check = stand.halton(&["config", "check"]);
+    assert_eq!(check.status.code(), Some(78), "{}", show(&check));
+    let said = show(&check);
+    assert!(said.contains("config.toml") && said.contains(&format!(":{line}")), "{said}");
+    assert!(said.contains("extra_hosts") && said.contains("nonsense"), "{said}");
+    // What only reads goes on, and says so; what starts something does not.
+    for words in
+        [&["report"][..], &["requests", "--json"], &["status"], &["budget", "list"], &["doctor"]]
+    {
+        let output = stand.halton(words);
+        assert_ne!(output.status.code(), Some(78), "{words:?} {}", show(&output));
+        assert!(
+            show(&output).contains(&format!("config.toml:{line}")),
+            "{words:?} {}",
+            show(&output)
+        );
+        if words == ["requests", "--json"] {
+            assert!(serde_json::from_slice::<Value>(&output.stdout).is_ok());
+        }
+    }
+    assert_eq!(stand.halton(&["start"]).status.code(), Some(78));
+    // What is wrong falls back to its default, the rest counts; the request is even metered.
+    let output = stand.run(&programs::curl_messages("--http1.1", "hi", false));
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    assert!(String::from_utf8_lossy(&output.stderr).contains("extra_hosts"), "{}", show(&output));
+    // The running processes keep it that way when the file gets worse.
+    fs::write(stand.home.config_file(), "[edge\nport = ").unwrap();
+    for process in ["edge", "daemon"] {
+        stand.signal(process, Signal::HUP);
+    }
+    // Each has read it, and says where it is wrong.
+    let says = |file: &Path, what: &str| {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        text.lines().any(|line| line.contains(what) && line.contains("config.toml:1"))
+    };
+    let edge_log = stand.home.log_file("edge");
+    stand.wait("refusal", || says(&stand.home.journal_file(), "config_refused"));
+    stand.wait("the edge's word", || says(&edge_log, "configuration"));
+    let mut wire = Wire::connect(&stand).unwrap();
+    wire.get();
+    assert!(wire.is_metered(), "{}", stand.logs());
+    // One that starts with it serves all the same, on the port that the root keeps. The rest it takes from the
+    // defaults, which know of no test's origin: so straight to that.
+    fs::write(&edge_log, "").unwrap();
+    stand.kill("edge");
+    let to = format!("api.anthropic.com:443:{}", stand.origin.addr());
+    let request = programs::curl(&["--connect-to", &to, "https://api.anthropic.com/plain"]);
+    let output = request.direct(stand.edge, &stand.root_pem(), stand.scratch());
+    assert_eq!(output.stdout, BODY, "{}{}", show(&output), stand.logs());
+    stand.wait("the next edge's word", || says(&edge_log, "configuration"));
+}

@@ -276,17 +276,20 @@ fn read(
 
 /// Why there is no answer; what was said, and is no answer of ours, is another program's.
 fn unheard(error: &ureq::Error) -> AskError {
-    let by_kind = |kind| match kind {
-        ErrorKind::ConnectionRefused => AskError::Refused,
-        ErrorKind::TimedOut | ErrorKind::WouldBlock => AskError::Timeout,
-        _ => AskError::Broken,
+    let kind = if let ureq::Error::Io(e) = error {
+        Some(e.kind())
+    } else if let ureq::Error::Json(e) = error {
+        e.io_error_kind()
+    } else {
+        None
     };
-    match error {
-        ureq::Error::Timeout(_) => AskError::Timeout,
-        ureq::Error::ConnectionFailed => AskError::Refused,
-        ureq::Error::Io(e) => by_kind(e.kind()),
-        ureq::Error::Json(e) => e.io_error_kind().map_or(AskError::Foreign, by_kind),
-        _ => AskError::Foreign,
+    match kind {
+        _ if matches!(error, ureq::Error::Timeout(_)) => AskError::Timeout,
+        _ if matches!(error, ureq::Error::ConnectionFailed) => AskError::Refused,
+        Some(ErrorKind::ConnectionRefused) => AskError::Refused,
+        Some(ErrorKind::TimedOut | ErrorKind::WouldBlock) => AskError::Timeout,
+        Some(_) => AskError::Broken,
+        None => AskError::Foreign,
     }
 }
 

@@ -5,7 +5,9 @@ use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
+use halton_meter::home::PidLock;
 use serde_json::Value;
 
 use crate::harness::Stand;
@@ -181,17 +183,20 @@ fn at_once_means_at_once() {
     assert!(!inside(&old) && inside(&fs::read(stand.home.ca_cert()).unwrap()));
 }
 
-/// The daemon's API is played by the test: it goes on naming a CA that is no more.
+/// The daemon is played by the test, with its lock and its API: it goes on naming a CA that is no more.
 #[test]
 fn a_daemon_that_has_not_taken_the_new_ca_over_is_told_of() {
     let stand = Stand::new();
     stand.must(&["ca", "bundle"]);
     fs::write(stand.home.token_file(), "token").unwrap();
+    // The daemon is told to read it, by a signal.
+    let _told = signal_hook::flag::register(signal_hook::consts::SIGHUP, Arc::default()).unwrap();
+    let _lock = PidLock::acquire(&stand.home.pid_file("daemon")).unwrap().unwrap();
     let api = TcpListener::bind(stand.api).unwrap();
     std::thread::spawn(move || {
         for mut stream in api.incoming().flatten() {
             let _ = stream.read(&mut [0; 4096]);
-            let body = r#"{"authority":"of-before"}"#;
+            let body = format!(r#"{{"pid":{},"authority":"of-before"}}"#, std::process::id());
             let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n", body.len());
             let _ = write!(stream, "{head}Connection: close\r\n\r\n{body}");
         }

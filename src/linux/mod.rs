@@ -9,6 +9,7 @@ pub mod gnome;
 pub mod listener;
 #[cfg(target_os = "linux")]
 pub mod mounts;
+#[cfg(target_os = "linux")]
 pub mod owner;
 #[cfg(target_os = "linux")]
 pub mod resident;

@@ -55,6 +55,12 @@ impl Impostor {
     fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
+
+    /// Commands have a user agent, and the watchdog another question.
+    fn looks_of_the_edge(&self) -> usize {
+        let its = |head: &&String| head.starts_with("get /health ") && !head.contains("user-agent");
+        self.heads().iter().filter(its).count()
+    }
 }
 
 const NOT_OURS: &str = "7d7c0b3e-0000-4000-8000-000000000000";
@@ -112,9 +118,15 @@ fn another_program_on_the_api_port() {
         let status = stand.json(&["status"]);
         assert_eq!(status["daemon"]["health"], "another program answers on its port", "{status:#}");
         assert_ne!(status["state"], "metering", "{status:#}");
+        status["edge"]["status"]["verdict"].clone()
     };
     impostor.claims(pid, NOT_OURS);
-    foreign(&stand);
+    // No verdict of before: it is by this answer that the edge judges.
+    let looked = impostor.looks_of_the_edge();
+    stand.wait("the edge's look", || {
+        assert_ne!(foreign(&stand), "healthy", "the edge took it for the daemon");
+        impostor.looks_of_the_edge() > looked
+    });
     let mut wire = Wire::connect(&stand).unwrap();
     assert!(!wire.is_metered(), "the edge took it for the daemon");
     wire.get();

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
 use rustix::process::Signal;
 use serde_json::Value;
@@ -9,6 +10,13 @@ use serde_json::Value;
 use crate::harness::Stand;
 use crate::programs::{self, show};
 use crate::wire::{BODY, Wire};
+
+/// What the edge says of the daemon. (A command of ours would ask where the broken file leads it.)
+fn verdict(stand: &Stand) -> Value {
+    let url = format!("http://{}/health", stand.edge);
+    let output = programs::in_time(Command::new("curl").args(["-sS", "--noproxy", "*", &url]));
+    programs::answer(&output)["verdict"].clone()
+}
 
 #[test]
 fn broken_configuration() {
@@ -50,11 +58,13 @@ fn broken_configuration() {
     // Each has read it, and says where it is wrong.
     let says = |file: &Path, what: &str| {
         let text = fs::read_to_string(file).unwrap_or_default();
-        text.lines().any(|line| line.contains(what) && line.contains("config.toml:1"))
+        text.lines().any(|line| line.contains(what) && line.contains("config.toml:1: "))
     };
     let edge_log = stand.home.log_file("edge");
     stand.wait("refusal", || says(&stand.home.journal_file(), "config_refused"));
     stand.wait("the edge's word", || says(&edge_log, "configuration"));
+    // Asked, it looks: no verdict of before.
+    assert_eq!(verdict(&stand), "healthy", "{}", stand.logs());
     let mut wire = Wire::connect(&stand).unwrap();
     wire.get();
     assert!(wire.is_metered(), "{}", stand.logs());

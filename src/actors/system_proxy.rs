@@ -172,6 +172,11 @@ fn turn_on(
     let seen: Vec<_> = found.iter().map(|s| (s.place.clone(), s.name.clone())).collect();
     let before = SystemState::read(home).unwrap_or_default();
     let (state, new) = before.claim(edge, found);
+    if new.is_empty() {
+        // Nothing to keep either: an `init` that is being taken back must find the file as it was.
+        known.extend(seen);
+        return Ok(Some(Vec::new()));
+    }
     if state != before {
         // What can't be put back is not changed.
         write_atomic(&home.system_state(), &state.to_json()).map_err(|e| e.to_string())?;

@@ -11,7 +11,7 @@ use super::write::rotated;
 /// A longer line is not ours.
 const LINE_CAP: usize = 1 << 20;
 
-/// How each entry starts. No text in one holds it: quotes in texts are escaped.
+/// How each entry that we write starts. No text in one holds it: quotes in texts are escaped.
 const START: &[u8] = br#"{"seq":"#;
 
 /// All entries, the file set aside included. Lines that are none (cut by a full disk) are
@@ -31,7 +31,7 @@ pub fn read_all(path: &Path) -> io::Result<Vec<JournalEntry>> {
 /// What is left of a line that was cut short has no end: the next process's entry stands behind it in
 /// the same line, and is whole.
 pub(super) fn parse(line: &[u8]) -> Option<JournalEntry> {
-    let start = line.windows(START.len()).rposition(|part| part == START)?;
+    let start = line.windows(START.len()).rposition(|part| part == START).unwrap_or(0);
     serde_json::from_slice(line.get(start..)?).ok()
 }
 

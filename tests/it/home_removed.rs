@@ -15,6 +15,7 @@ fn hello() -> Program {
 
 fn started() -> (Stand, Vec<Option<u32>>) {
     let stand = Stand::new();
+    stand.cuts_journal();
     stand.must(&["start"]);
     stand.wait_metering();
     stand.wait_metered(&hello());

@@ -90,9 +90,16 @@ pub(super) fn open_writer(path: &Path) -> Result<(Connection, Files), LedgerErro
 /// A file that is there is not opened: whoever closes a descriptor of it takes away the locks that
 /// SQLite holds on it for this process's readers, and for the writer with them.
 fn make(path: &Path) -> io::Result<()> {
-    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
-        Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-        Ok(_) | Err(_) => Ok(()),
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    match options.create_new(true).open(path) {
+        Ok(_) => Ok(()),
+        // A link to where nothing is yet: nobody has that open either.
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && FileId::of(path).is_none() => {
+            options.create_new(false).create(true).truncate(false).open(path).map(drop)
+        }
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        Err(e) => Err(e),
     }
 }
 

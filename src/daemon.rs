@@ -15,7 +15,6 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use slog::Logger;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::time::Instant;
@@ -35,6 +34,7 @@ use crate::meter::bodies::Keeper;
 use crate::meter::ledger::{Register, WriterConfig, start_writer};
 use crate::meter::trust;
 use crate::platform;
+use crate::signals;
 use crate::supervisor::journal::Note;
 use crate::supervisor::{self, Journal};
 
@@ -144,17 +144,8 @@ fn leave_misleading_roots(home: &Home, log: &Logger) {
 }
 
 fn obey_signals(orders: UnboundedSender<Order>, log: &Logger) {
-    let started = Signals::new([SIGTERM, SIGINT, SIGHUP]).and_then(|mut signals| {
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
-                let order = if signal == SIGHUP { Order::Reload } else { Order::Stop };
-                if orders.send(order).is_err() {
-                    break;
-                }
-            }
-        })
-    });
-    if let Err(e) = started {
+    let order = |signal| Some(if signal == SIGHUP { Order::Reload } else { Order::Stop });
+    if let Err(e) = signals::forward(&[SIGTERM, SIGINT, SIGHUP], orders, order) {
         slog::error!(log, "signals will end the process at once"; "error" => %e);
     }
 }

@@ -16,7 +16,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
-use signal_hook::iterator::Signals;
 use slog::Logger;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -31,6 +30,7 @@ use crate::config::Loaded;
 use crate::home::{Home, Kept, PidLock};
 use crate::inherit;
 use crate::platform;
+use crate::signals;
 use crate::supervisor::journal::Note;
 use crate::supervisor::{
     self, Backoff, ChildSpec, Journal, JournalEntry, Lanes, Slot, Supervisor, TreeSpec,
@@ -326,19 +326,11 @@ async fn finished(tree: Option<&Supervisor>) {
 }
 
 fn obey_signals(orders: UnboundedSender<Order>) -> io::Result<()> {
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2])?;
-    std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-        for signal in signals.forever() {
-            let order = match signal {
-                SIGHUP => Order::Reconcile,
-                SIGUSR1 => Order::Restart,
-                SIGUSR2 => Order::Upgrade,
-                _ => Order::End,
-            };
-            if orders.send(order).is_err() {
-                break;
-            }
-        }
-    })?;
-    Ok(())
+    let order = |signal| match signal {
+        SIGHUP => Some(Order::Reconcile),
+        SIGUSR1 => Some(Order::Restart),
+        SIGUSR2 => Some(Order::Upgrade),
+        _ => Some(Order::End),
+    };
+    signals::forward(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2], orders, order)
 }

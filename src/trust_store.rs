@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::pki_types::CertificateDer;
 
+use crate::digest::sha256;
 use crate::meter::trust::read_certificates;
 use crate::setup::{Step, StepError};
 
@@ -32,9 +32,7 @@ impl Authority {
     /// SHA-256 in upper-case hex: what `security` calls a certificate by.
     #[must_use]
     pub fn fingerprint(&self) -> String {
-        let Some(suite) = TLS13_AES_128_GCM_SHA256.tls13() else { return String::new() };
-        let digest = suite.common.hash_provider.hash(&self.certificate);
-        digest.as_ref().iter().map(|b| format!("{b:02X}")).collect()
+        sha256(&self.certificate).iter().map(|b| format!("{b:02X}")).collect()
     }
 }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use actix::{Actor, ActorFutureExt, AsyncContext, Context, WrapFuture};
 use serde_json::{Value, json};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use slog::Logger;
 use tokio::time::Instant;
 
@@ -17,6 +16,7 @@ use crate::actors::{ask, system_proxy};
 use crate::config::Loaded;
 use crate::home::{Home, Kept, PidLock};
 use crate::platform::{self, SystemProxyError};
+use crate::signals;
 use crate::supervisor::{self, Birth, Child, ChildSpec, Journal, Lanes, Slot, TreeSpec};
 
 const PERIOD: Duration = Duration::from_millis(1500);
@@ -120,16 +120,8 @@ async fn run(opts: WatchdogOptions, lock: Arc<PidLock>) -> u8 {
     );
     let tree = supervisor::start(tree);
     let (told, mut ended) = tokio::sync::mpsc::unbounded_channel();
-    let signals = Signals::new([SIGTERM, SIGINT, SIGHUP]).and_then(|mut signals| {
-        std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
-            for signal in signals.forever() {
-                if signal != SIGHUP && told.send(()).is_err() {
-                    break;
-                }
-            }
-        })
-    });
-    if let Err(e) = signals {
+    let order = |signal| (signal != SIGHUP).then_some(());
+    if let Err(e) = signals::forward(&[SIGTERM, SIGINT, SIGHUP], told, order) {
         slog::error!(opts.log, "signals will end the process at once"; "error" => %e);
     }
     let code = tokio::select! {

@@ -7,6 +7,11 @@ export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_DEBUG=0
 
 step() { printf '\n== %s (after %s s)\n' "$*" "$SECONDS"; }
 
+# Waits for the network most of its time; the tests, which are last, ask for it again.
+mkdir -p target
+tools/clients.sh >target/clients.log 2>&1 &
+installing=$!
+
 step format
 cargo fmt --check
 step clippy
@@ -72,6 +77,7 @@ step chaos
 tools/chaos.sh 1 30
 
 step tests
+wait "$installing" || { cat target/clients.log; exit 1; }
 # The corpora of the fuzz targets among them; the search itself is `just fuzz`.
 tools/test.sh
 # 3 = only the reduced suite of clients is installed: said, not passed over.

@@ -163,8 +163,7 @@ case $mode in
     ;;
   link)
     zig_tools
-    # It never runs: dependencies need no optimising.
-    cargo build --config 'profile.dev.package."*".opt-level=0' --target "$target" "$@"
+    cargo build --target "$target" "$@"
     file "${CARGO_TARGET_DIR:-target}/$target"/*/halton-meter | tee -a /dev/stderr | grep -q 'Mach-O 64-bit arm64 executable'
     ;;
   *)

@@ -17,10 +17,9 @@ HALTON_NOT_CHECKED=$PWD/target/not-checked
 export HALTON_NOT_CHECKED
 : >"$HALTON_NOT_CHECKED"
 code=0
-# Many of them wait for a process or a deadline most of the time.
-threads=$(($(getconf _NPROCESSORS_ONLN) * 3 / 2))
+# Of which most tests take two (.config/nextest.toml): they wait for a process or a deadline most of the time.
+threads=$(($(getconf _NPROCESSORS_ONLN) * 3))
 cargo nextest run --profile ci --locked --test-threads "$threads" "$@" || code=$?
-[ $# -gt 0 ] || [ "$code" -ne 0 ] || cargo test --locked --doc --quiet || code=$?
 sort -u -o "$HALTON_NOT_CHECKED" "$HALTON_NOT_CHECKED"
 sed 's/^/NOT CHECKED here: /' "$HALTON_NOT_CHECKED"
 exit "$code"

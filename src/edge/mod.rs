@@ -235,7 +235,7 @@ pub struct Edge {
 }
 
 impl Edge {
-    /// Starts what the connections need; call within a `LocalSet`.
+    /// Starts what the connections need; call where `spawn_local` works.
     pub fn start(
         home: &Home,
         config: Config,

@@ -30,8 +30,8 @@ use crate::config::{self, Config, UpstreamProxy};
 use crate::dial::{self, DialError};
 use crate::handover::RequestHead;
 use crate::home::Home;
+use crate::notice;
 use crate::platform;
-use crate::selftest::notice;
 
 /// A client that has not said what it wants by then is told so.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(60);

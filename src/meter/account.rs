@@ -8,10 +8,10 @@ use std::fs;
 use std::io;
 use std::sync::OnceLock;
 
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use uuid::Uuid;
 
 use super::http::Headers;
+use crate::digest::sha256;
 use crate::home::{Home, write_atomic};
 
 type Salt = [u8; 16];
@@ -76,9 +76,8 @@ fn lasts(token: &str) -> bool {
 }
 
 fn name(salt: &Salt, what: &str) -> Option<String> {
-    let hash = TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
-    let digest = hash.hash(&[&salt[..], what.as_bytes()].concat());
-    let (short, _) = digest.as_ref().split_first_chunk()?;
+    let hash = sha256(&[&salt[..], what.as_bytes()].concat());
+    let (short, _) = hash.split_first_chunk()?;
     Some(format!("{:08x}", u32::from_be_bytes(*short)))
 }
 

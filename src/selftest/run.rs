@@ -10,7 +10,6 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::client::{Client, ClientError, Connection};
-use super::notice::Notice;
 use super::origin::{MODEL, Origin, Served};
 use super::report::{Check, Level, Report};
 use crate::home::Home;
@@ -19,6 +18,7 @@ use crate::meter::price::{Book, Query};
 use crate::meter::row::{Completeness, Row};
 use crate::meter::trust::read_certificates;
 use crate::meter::usage::{Tokens, Usage, UsageState};
+use crate::notice::Notice;
 
 /// A run takes a fraction of it; a notice that outlives its run is void after it.
 const LIFE: SignedDuration = SignedDuration::from_secs(60);

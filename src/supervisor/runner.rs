@@ -8,13 +8,13 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::Value;
 use slog::o;
-use tokio::sync::{broadcast, mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::birth::Birth;
 use super::event::{Cause, Effect, Event, Exit, Timer};
-use super::journal::{JournalEntry, Note, Step};
+use super::journal::{Note, Step};
 use super::launch::{Control, Launch, Report};
 use super::liveness::{self, Pulse};
 use super::spec::TreeSpec;
@@ -47,7 +47,6 @@ pub(super) fn start_at(
     let (commands, inbox) = mpsc::unbounded_channel();
     let (finished, outcome) = watch::channel(None);
     let (escalated, escalation) = watch::channel(None);
-    let journal = tree.journal.clone();
     let (events, reports) = mpsc::unbounded_channel();
     let plan = tree.plan();
     let runner = Runner {
@@ -65,7 +64,7 @@ pub(super) fn start_at(
         _commands: commands.clone(),
     };
     let task = actix_rt::spawn(runner.run(inbox, reports, finished));
-    (Supervisor { commands, outcome, escalation, journal }, task)
+    (Supervisor { commands, outcome, escalation }, task)
 }
 
 /// A handle on a running tree. Dropping it changes nothing.
@@ -74,7 +73,6 @@ pub struct Supervisor {
     commands: mpsc::UnboundedSender<Command>,
     outcome: watch::Receiver<Option<Outcome>>,
     escalation: watch::Receiver<Option<Cause>>,
-    journal: super::Journal,
 }
 
 /// How a tree ended.
@@ -141,12 +139,6 @@ impl Supervisor {
     #[cfg(debug_assertions)]
     pub(super) fn fault(&self, path: String, fault: super::faults::Fault) {
         let _ = self.commands.send(Command::Fault(path, fault));
-    }
-
-    /// Every event of the process's supervisors from now on.
-    #[must_use]
-    pub fn events(&self) -> broadcast::Receiver<JournalEntry> {
-        self.journal.listen()
     }
 
     /// Waits until the tree gives up; for ever if it is stopped without that. The children are

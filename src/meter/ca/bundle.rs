@@ -8,11 +8,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
 use rustls::pki_types::CertificateDer;
 
 use super::{Ca, CaError};
 use crate::config::base64;
+use crate::digest::sha256;
 use crate::home::{Home, write_atomic};
 use crate::meter::trust::{read_certificates, system_roots};
 
@@ -133,9 +133,8 @@ fn is_whole(pem: &[u8]) -> bool {
 
 /// Paths differ in what a name can't hold, so it is the hash that tells them apart.
 fn name_of_union(own: &Path) -> Option<String> {
-    let hash = TLS13_AES_128_GCM_SHA256.tls13()?.common.hash_provider;
-    let digest = hash.hash(own.as_os_str().as_bytes());
-    let (short, _) = digest.as_ref().split_first_chunk()?;
+    let hash = sha256(own.as_os_str().as_bytes());
+    let (short, _) = hash.split_first_chunk()?;
     let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
     let stem: String = own.file_stem()?.to_string_lossy().chars().take(64).map(plain).collect();
     Some(format!("{UNION}-{:016x}-{stem}.pem", u64::from_be_bytes(*short)))

@@ -15,7 +15,7 @@ use crate::config::{Config, ConnectRule, SELFTEST_HOST, is_selftest};
 use crate::meter::ledger::{Writer, WriterConfig, start_writer};
 use crate::meter::observer::RowSink;
 use crate::meter::trust::Trust;
-use crate::selftest::notice::{self, Notice};
+use crate::notice::{self, Notice};
 
 /// How often the end of a self-test is looked for.
 const LOOK: Duration = Duration::from_millis(250);

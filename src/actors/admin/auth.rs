@@ -85,8 +85,17 @@ pub struct Asked<'a> {
     pub session: bool,
 }
 
+/// Who may have an answer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Who {
+    /// It is nobody's secret.
+    Anybody,
+    /// Token or session were shown.
+    User,
+}
+
 /// Decides; `port` is the one that we listen on.
-pub fn judge(asked: Asked<'_>, token: &Token, port: u16) -> Result<(), Problem> {
+pub fn judge(asked: Asked<'_>, token: &Token, port: u16) -> Result<Who, Problem> {
     if !asked.host.is_some_and(|host| is_here(host, port)) {
         return Err(Problem::foreign_host());
     }
@@ -97,23 +106,24 @@ pub fn judge(asked: Asked<'_>, token: &Token, port: u16) -> Result<(), Problem> 
         }
     }
     if asked.path == "/health" || dashboard::is_file(asked.path) {
-        return Ok(());
+        return Ok(Who::Anybody);
     }
     let reads = matches!(asked.method, "GET" | "HEAD");
     if (asked.method, asked.path) == ("POST", SESSION) {
         // The code is looked at there. A browser says where its page is from.
-        return if asked.origin.is_some() { Ok(()) } else { Err(Problem::foreign_origin()) };
+        let of_a_page = asked.origin.is_some();
+        return of_a_page.then_some(Who::Anybody).ok_or_else(Problem::foreign_origin);
     }
     if asked.session && asked.authorization.is_none() {
         let may = reads || asked.path == SESSION;
-        return if may { Ok(()) } else { Err(Problem::read_only()) };
+        return may.then_some(Who::User).ok_or_else(Problem::read_only);
     }
     let given = asked.authorization.and_then(|value| {
         let (scheme, rest) = value.split_once(' ')?;
         scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim())
     });
     match given {
-        Some(given) if token.is(given) => Ok(()),
+        Some(given) if token.is(given) => Ok(Who::User),
         Some(_) | None => Err(Problem::unauthorized()),
     }
 }

@@ -9,6 +9,7 @@ mod dashboard;
 pub mod dto;
 pub mod metrics;
 mod money;
+mod places;
 mod port;
 pub mod problem;
 mod projects;

@@ -80,6 +80,11 @@ impl Problem {
     }
 
     #[must_use]
+    pub fn timeout() -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, "timeout", "the request did not come in time")
+    }
+
+    #[must_use]
     pub fn busy(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "at a limit").detail(detail)
     }

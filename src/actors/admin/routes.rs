@@ -11,16 +11,17 @@ use actix_web::http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
 use actix_web::{App, Error, HttpResponse, Resource, Route, web};
 use jiff::Timestamp;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use utoipa::OpenApi;
 use uuid::Uuid;
 
-use super::auth::{self, Asked, SESSION, Token};
+use super::auth::{self, Asked, SESSION, Token, Who};
 use super::dto::{
     ActorAnswer, ActorsAnswer, CheckAnswer, EdgeAnswer, EventsQuery, HealthAnswer, HealthStatus,
     LedgerAnswer, ReadyAnswer, StatusAnswer,
 };
 use super::metrics::{self, Peaks};
+use super::places::Shown;
 use super::problem::Problem;
 use super::session::{COOKIE as COOKIE_NAME, KEY_HEADER, Sessions, cookie};
 use super::{bypass, dashboard, money, projects, rows, sse};
@@ -35,6 +36,9 @@ use crate::trust_store::Authority;
 const STREAMS: usize = 16;
 /// The longest body that is read.
 const BODY: usize = 4096;
+
+/// For a whole request of somebody whom we don't know, from its first byte; and for its answer's head.
+pub(super) const REQUEST: Duration = Duration::from_secs(5);
 
 /// What the handlers know. One for all workers and all generations of the actor.
 #[derive(Debug)]
@@ -225,8 +229,18 @@ async fn guard(
         None => Err(Problem::unavailable("starting")),
     };
     let api = api.cloned();
-    verdict?;
-    let answer = next.call(request).await;
+    let answer = match verdict? {
+        Who::Anybody => match timeout(REQUEST, next.call(request)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Problem::timeout().into()),
+        },
+        Who::User => {
+            if let Some(shown) = request.conn_data::<Shown>() {
+                shown.is_user();
+            }
+            next.call(request).await
+        }
+    };
     api.inspect(|api| _ = api.answered.fetch_add(1, Ordering::Relaxed));
     answer
 }

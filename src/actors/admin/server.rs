@@ -20,16 +20,14 @@ use actix_service::{IntoServiceFactory, Service, ServiceFactory, ServiceFactoryE
 use actix_web::dev::AppConfig;
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
-use super::routes::{self, Api};
+use super::places::{Place, Places};
+use super::routes::{self, Api, REQUEST};
 use crate::actors::ask;
 
-const CONNECTIONS: u32 = 256;
 const BLOCKING_THREADS: usize = 4;
-/// For a whole request.
-const REQUEST: Duration = Duration::from_secs(5);
 /// For the client's own end of a connection that we close.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// When we are told to end: for what is being answered.
@@ -87,36 +85,46 @@ impl Drop for Server {
 
 async fn serve(listener: StdListener, desk: Rc<Desk>, mut stopped: watch::Receiver<bool>) {
     let Ok(listener) = TcpListener::from_std(listener) else { return };
-    let places = Arc::new(Semaphore::new(CONNECTIONS as usize));
+    let places = Rc::clone(&desk.places);
     loop {
-        let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await.map_err(io::Error::other)?;
-            let (stream, _) = listener.accept().await?;
-            io::Result::Ok((stream, place))
-        };
         tokio::select! {
             biased;
             // Also when the handle is gone.
             _ = stopped.wait_for(|stopped| *stopped) => break,
-            accepted = accepted => match accepted {
-                Ok((stream, place)) => {
+            accepted = listener.accept() => match accepted {
+                // At once, however many there are: one of them may be ours.
+                Ok((stream, peer)) => {
+                    let place = places.enter(Some(peer));
                     actix_rt::spawn(connection(Rc::clone(&desk), stream, place));
                 }
                 Err(_) => sleep(PAUSE).await,
             }
         }
     }
-    let _ = timeout(LAST, places.acquire_many(CONNECTIONS)).await;
+    let _ = timeout(LAST, places.empty()).await;
 }
 
-async fn connection(desk: Rc<Desk>, stream: TcpStream, _place: OwnedSemaphorePermit) {
+async fn connection(desk: Rc<Desk>, stream: TcpStream, place: Place) {
+    tokio::select! {
+        biased;
+        () = place.gone() => {}
+        () = attend(&desk, stream, &place) => {}
+    }
+}
+
+async fn attend(desk: &Rc<Desk>, stream: TcpStream, place: &Place) {
     // Too slow, or gone: nobody waits for an answer.
     let Ok(Ok(asked)) = timeout(REQUEST, desk.asked(&stream)).await else { return };
     match asked {
         Asked::Health { known } => {
+            place.is_ours();
             let _ = desk.answer(stream, known).await;
         }
-        Asked::More => desk.pass_on(stream).await,
+        Asked::More => {
+            if place.pass_on() {
+                desk.pass_on(stream).await;
+            }
+        }
     }
 }
 
@@ -134,6 +142,7 @@ struct Desk {
     api: Arc<Api>,
     /// What our own processes send, and the query's meaning.
     questions: [(String, bool); 2],
+    places: Rc<Places>,
     web: RefCell<Option<Rc<Web>>>,
     /// Connections that it has, and has had.
     open: Cell<u32>,
@@ -147,6 +156,7 @@ impl Desk {
         Self {
             api,
             questions,
+            places: Rc::default(),
             web: RefCell::default(),
             open: Cell::default(),
             taken: Cell::default(),
@@ -197,7 +207,14 @@ impl Desk {
         // The guard's refusals are errors with a response.
         let app = app.map_err(|e: actix_web::Error| e.error_response());
         let app = map_config(app, |()| AppConfig::default());
+        let places = Rc::clone(&self.places);
         let service = HttpService::build()
+            .on_connect_ext(move |stream: &TcpStream, data| {
+                let shown = stream.peer_addr().ok().and_then(|peer| places.shown(peer));
+                if let Some(shown) = shown {
+                    data.insert(shown);
+                }
+            })
             .client_request_timeout(REQUEST)
             .client_disconnect_timeout(GOODBYE)
             .finish(app)
@@ -257,7 +274,7 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         let mut client = TcpStream::connect(addr).await.unwrap();
         let (stream, _) = listener.accept().await.unwrap();
-        let place = Arc::new(Semaphore::new(1)).acquire_owned().await.unwrap();
+        let place = desk.places.enter(stream.peer_addr().ok());
         let serving = actix_rt::spawn(connection(Rc::clone(desk), stream, place));
         for piece in pieces {
             client.write_all(piece.as_bytes()).await.unwrap();
@@ -325,5 +342,72 @@ mod tests {
         tokio::time::pause();
         sleep(IDLE * 3).await;
         assert!(desk.web.borrow().is_none());
+    }
+
+    /// Connects, says this and no more.
+    async fn silent_after(addr: SocketAddr, text: &str) -> TcpStream {
+        let mut client = TcpStream::connect(addr).await.unwrap();
+        client.write_all(text.as_bytes()).await.unwrap();
+        client
+    }
+
+    #[actix::test]
+    async fn who_says_half_a_request_keeps_nobody_waiting() {
+        const PATIENCE: Duration = Duration::from_secs(20);
+        let bench = bench();
+        let listener = StdListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let addr = listener.local_addr().unwrap();
+        bench.api.set_port(addr.port());
+        let (stop, stopped) = watch::channel(false);
+        let desk = Rc::new(Desk::new(addr, Arc::clone(&bench.api)));
+        let serving = actix_rt::spawn(serve(listener, desk, stopped));
+        // The user's own connection, which stays open.
+        let status = format!(
+            "GET /readyz HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {}\r\n\r\n",
+            bench.api.token.reveal()
+        );
+        let mut user = silent_after(addr, &status).await;
+        let mut answer = [0; 12];
+        user.read_exact(&mut answer).await.unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 "));
+
+        let half = format!(
+            "POST /v1/session HTTP/1.1\r\nHost: {addr}\r\nOrigin: http://{addr}\r\n\
+             Content-Type: application/json\r\nContent-Length: 4000\r\n\r\n{{"
+        );
+        let began = std::time::Instant::now();
+        let (mut posts, mut silent) = (Vec::new(), Vec::new());
+        for _ in 0..300 {
+            posts.push(silent_after(addr, &half).await);
+            silent.push(silent_after(addr, "").await);
+        }
+        for path in [ask::KNOWN, ask::HEALTH] {
+            let (status, _) = ask::get(addr, path, PATIENCE).await.unwrap();
+            assert!([200, 503].contains(&status));
+        }
+        // On a busy machine it may have been idle for too long.
+        if began.elapsed() < REQUEST / 2 {
+            user.write_all(status.as_bytes()).await.unwrap();
+            assert!(user.read(&mut [0; 4096]).await.unwrap() > 0);
+        }
+
+        tokio::time::pause();
+        let mut told = 0;
+        for mut post in posts {
+            // Who made room for another gets no answer.
+            let mut answer = Vec::new();
+            let _ =
+                timeout(REQUEST * 4, post.read_to_end(&mut answer)).await.expect("it is closed");
+            told += u32::from(answer.starts_with(b"HTTP/1.1 408 "));
+        }
+        assert!(told >= 200, "{told}");
+        for mut silent in silent {
+            let closed = timeout(REQUEST * 4, silent.read(&mut [0])).await;
+            assert!(matches!(closed, Ok(Ok(0) | Err(_))));
+        }
+        drop(user);
+        stop.send_replace(true);
+        serving.await.unwrap();
     }
 }

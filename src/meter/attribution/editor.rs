@@ -5,7 +5,8 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
-use super::{MAX_DEPTH, cleaned, file, file_name};
+use super::file::{self, Links};
+use super::{MAX_DEPTH, cleaned, file_name};
 use crate::platform::owner;
 
 /// Directories that an editor makes in the root of what it opens.
@@ -109,9 +110,16 @@ fn workspace_file(dir: &Path) -> Option<String> {
 
 fn marked(dir: &Path) -> Option<String> {
     FOLDERS.iter().find(|name| dir.join(name).is_dir())?;
-    // JetBrains' own name for it, where it is another than the folder's.
-    let renamed = file::read(&dir.join(".idea/.name"), 1024).ok();
-    renamed.and_then(|(name, _)| cleaned(name)).or_else(|| file_name(dir))
+    renamed(&dir.join(".idea")).or_else(|| file_name(dir))
+}
+
+/// JetBrains' own name for it, where it is another than the folder's.
+fn renamed(idea: &Path) -> Option<String> {
+    if !idea.symlink_metadata().is_ok_and(|it| it.is_dir()) {
+        return None;
+    }
+    let (text, _) = file::read(&idea.join(".name"), 1024, Links::Refused).ok()?;
+    cleaned(text.lines().next()?)
 }
 
 fn editors(pid: u32) -> Vec<Vec<String>> {
@@ -179,6 +187,7 @@ fn stem(path: &Path) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::os::unix::fs::symlink;
 
     use super::*;
 
@@ -201,6 +210,28 @@ mod tests {
         assert_eq!(found().as_deref(), Some("The Job"), "which of the two?");
         fs::create_dir(deep.join(".zed")).unwrap();
         assert_eq!(found().as_deref(), Some("b"), "the nearest");
+    }
+
+    #[test]
+    fn a_link_to_a_secret_is_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("job");
+        fs::create_dir_all(root.join(".idea")).unwrap();
+        fs::write(dir.path().join(".awscreds"), "id = AKIA1\nsecret = 2\n").unwrap();
+        symlink("../../.awscreds", root.join(".idea/.name")).unwrap();
+        let found = || workspace(&root, None);
+        assert_eq!(found().as_deref(), Some("job"));
+        // A directory of the user's, in its place.
+        let other = dir.path().join("other");
+        fs::create_dir(&other).unwrap();
+        fs::write(other.join(".name"), "secret\n").unwrap();
+        fs::remove_dir_all(root.join(".idea")).unwrap();
+        symlink("../other", root.join(".idea")).unwrap();
+        assert_eq!(found().as_deref(), Some("job"));
+        fs::remove_file(root.join(".idea")).unwrap();
+        fs::create_dir(root.join(".idea")).unwrap();
+        fs::write(root.join(".idea/.name"), "The Job\nand more\n").unwrap();
+        assert_eq!(found().as_deref(), Some("The Job"));
     }
 
     #[test]

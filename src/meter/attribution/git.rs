@@ -2,7 +2,8 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use super::{MAX_DEPTH, cleaned, file, file_name};
+use super::file::{self, Links};
+use super::{MAX_DEPTH, cleaned, file_name};
 
 /// Of the one-line files in `.git`.
 const MOST: u64 = 4096;
@@ -36,7 +37,8 @@ fn is_repository(dot_git: &Path) -> bool {
 
 /// Where a `.git` file (worktree, submodule) points.
 fn linked(root: &Path, dot_git: &Path) -> Option<PathBuf> {
-    linked_to(root, &line(dot_git)?)
+    // Whatever else stands in it says nothing.
+    linked_to(root, &line(dot_git, Links::Followed)?)
 }
 
 pub(super) fn linked_to(root: &Path, line: &str) -> Option<PathBuf> {
@@ -45,7 +47,7 @@ pub(super) fn linked_to(root: &Path, line: &str) -> Option<PathBuf> {
 
 /// The name of the repository whose worktree has this directory. Only worktrees have a `commondir`.
 fn main_of(git_dir: &Path) -> Option<String> {
-    main_of_common(git_dir, &line(&git_dir.join("commondir"))?)
+    main_of_common(git_dir, &line(&git_dir.join("commondir"), Links::Refused)?)
 }
 
 pub(super) fn main_of_common(git_dir: &Path, line: &str) -> Option<String> {
@@ -59,7 +61,7 @@ pub(super) fn main_of_common(git_dir: &Path, line: &str) -> Option<String> {
 }
 
 fn branch(git_dir: &Path) -> Option<String> {
-    branch_of(&line(&git_dir.join("HEAD"))?)
+    branch_of(&line(&git_dir.join("HEAD"), Links::Refused)?)
 }
 
 pub(super) fn branch_of(head: &str) -> Option<String> {
@@ -67,8 +69,8 @@ pub(super) fn branch_of(head: &str) -> Option<String> {
     head.strip_prefix("ref: refs/heads/").filter(|name| *name != ".invalid").and_then(cleaned)
 }
 
-fn line(path: &Path) -> Option<String> {
-    line_of(&file::read(path, MOST).ok()?.0)
+fn line(path: &Path, links: Links) -> Option<String> {
+    line_of(&file::read(path, MOST, links).ok()?.0)
 }
 
 pub(super) fn line_of(text: &str) -> Option<String> {
@@ -87,4 +89,32 @@ fn plain(path: &Path) -> PathBuf {
         }
         done
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    #[test]
+    fn a_link_to_a_secret_is_no_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().join("job");
+        fs::create_dir_all(root.join("g")).unwrap();
+        fs::write(root.join(".git"), "gitdir: g\n").unwrap();
+        fs::write(root.join("g/HEAD"), "ref: refs/heads/main\n").unwrap();
+        let found = || repository(&root, None).unwrap();
+        fs::write(root.join("g/commondir"), "../../shop/.git\n").unwrap();
+        assert_eq!(found(), Repository { name: "shop".into(), branch: Some("main".into()) });
+
+        let secret = dir.path().join(".vault-token");
+        fs::write(&secret, "ref: refs/heads/hvs.secret-1\nhvs.secret-2\n").unwrap();
+        for name in ["g/commondir", "g/HEAD"] {
+            fs::remove_file(root.join(name)).unwrap();
+            symlink("../../.vault-token", root.join(name)).unwrap();
+        }
+        assert_eq!(found(), Repository { name: "job".into(), branch: None });
+    }
 }

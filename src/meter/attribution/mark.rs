@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::{MAX_DEPTH, cleaned, file};
+use super::file::{self, Links};
+use super::{MAX_DEPTH, cleaned};
 
 pub const NAME: &str = ".halton.toml";
 const MOST: u64 = 64 * 1024;
@@ -52,7 +53,7 @@ pub(super) fn nearest(dir: &Path) -> Result<Option<(String, PathBuf)>, Problem> 
 /// # Errors
 /// Why it can't be used, in words; nothing of what is in it.
 pub fn name_in(path: &Path) -> Result<Option<String>, String> {
-    let (text, meta) = match file::read(path, MOST) {
+    let (text, meta) = match file::read(path, MOST, Links::Followed) {
         Ok(read) => read,
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);

@@ -120,13 +120,14 @@ pub fn path(path: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> 
     Ok(())
 }
 
-/// One CSV record (RFC 4180).
+/// One CSV record (RFC 4180), of one line. A terminal may be what reads it.
 pub fn write_csv(out: &mut dyn Write, fields: &[String]) -> io::Result<()> {
     for (i, field) in fields.iter().enumerate() {
         if i > 0 {
             out.write_all(b",")?;
         }
-        if field.contains(['"', ',', '\n', '\r']) {
+        let field = field.replace(|c: char| c.is_control() && c != '\t', "\u{fffd}");
+        if field.contains(['"', ',']) {
             write!(out, "\"{}\"", field.replace('"', "\"\""))?;
         } else {
             out.write_all(field.as_bytes())?;
@@ -135,10 +136,11 @@ pub fn write_csv(out: &mut dyn Write, fields: &[String]) -> io::Result<()> {
     out.write_all(b"\n")
 }
 
-/// A text that a spreadsheet does not take for a formula.
+/// A text that neither a spreadsheet takes for a formula nor a terminal for a command.
 #[must_use]
 pub fn csv_text(text: &str) -> String {
-    let quote = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
+    let text = harmless(text);
+    let quote = if text.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
     format!("{quote}{text}")
 }
 
@@ -434,5 +436,8 @@ mod tests {
         let mut out = Vec::new();
         write_csv(&mut out, &["a".into(), "b,\"c\"".into(), String::new()]).unwrap();
         assert_eq!(String::from_utf8(out).unwrap(), "a,\"b,\"\"c\"\"\",\n");
+        let mut out = Vec::new();
+        write_csv(&mut out, &["a\u{1b}\u{9b}\tb\n".into()]).unwrap();
+        assert_eq!(String::from_utf8(out).unwrap(), "a\u{fffd}\u{fffd}\tb\u{fffd}\n");
     }
 }

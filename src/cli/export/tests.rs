@@ -63,7 +63,26 @@ fn no_text_is_a_formula_or_breaks_a_line() {
         assert!(csv.contains("\"'=HYPERLINK(\"\"http://x\"\")\""), "{csv}");
     }
     let csv = exported(&home, &["csv"]);
-    assert!(csv.contains(",'-1+1,") && csv.contains("\"a,\"\"b\"\"\nc\""), "{csv}");
+    assert!(csv.contains(",'-1+1,") && csv.contains("\"a,\"\"b\"\"\u{fffd}c\""), "{csv}");
+}
+
+#[test]
+fn no_text_commands_a_terminal() {
+    let (_dir, home) = home();
+    let nasty = "a\u{1b}]52;c;cm0=\u{7}\u{9b}2J\u{202e}b";
+    let row = Row {
+        project: Some(nasty.to_owned()),
+        cwd: Some(nasty.to_owned()),
+        geo: Some(nasty.to_owned()),
+        ..row(1, "2026-11-24T00:00:00Z")
+    };
+    store(&home, &[row]);
+    for (format, times) in [("csv", 3), ("focus", 2)] {
+        let csv = exported(&home, &[format]);
+        assert!(!csv.contains(['\u{1b}', '\u{7}', '\u{9b}', '\u{202e}']), "{csv:?}");
+        let shown = "a\u{fffd}]52;c;cm0=\u{fffd}\u{fffd}2J\u{fffd}b";
+        assert_eq!(csv.matches(shown).count(), times, "{csv}");
+    }
 }
 
 /// The lines of FOCUS by the names of its columns.

@@ -9,6 +9,7 @@ use uuid::Uuid;
 use self::headers::{REQUEST_IDS, Tiers, bedrock_tokens, billing};
 use self::request::{
     Asks, Request, asks_for_websocket, client, model_of_query, oauth_subscription, path, short,
+    shorten,
 };
 use self::response::Response;
 use self::turns::Turns;
@@ -411,6 +412,7 @@ impl Exchange {
     /// The reading's usage with what only the exchange knows.
     fn usage(&self, reading: &Reading) -> Usage {
         let mut usage = reading.usage.clone();
+        shorten(&mut usage);
         if usage.state == UsageState::Absent && self.header_tokens != Tokens::default() {
             usage.tokens = self.header_tokens;
             usage.state = UsageState::Reported;

@@ -9,7 +9,7 @@ use crate::meter::bodies::Capture;
 use crate::meter::http::{Headers, RequestHead};
 use crate::meter::surface::cursor::asked_model;
 use crate::meter::surface::scan::{Found, Paths, Scanner};
-use crate::meter::usage::Counts;
+use crate::meter::usage::{Counts, Usage};
 use crate::meter::{coding, connect_rpc, multipart};
 
 /// Decoded request bytes that are looked at; what is behind is passed over.
@@ -325,6 +325,14 @@ pub(super) fn short(text: &str) -> Option<String> {
     let text = text.trim();
     (!text.is_empty() && text.len() <= MAX_NAME && !text.chars().any(char::is_control))
         .then(|| text.to_owned())
+}
+
+/// What a provider calls things, bounded as its identifiers are.
+pub(super) fn shorten(usage: &mut Usage) {
+    let parts = usage.parts.iter_mut().flat_map(|part| [&mut part.model, &mut part.geo]);
+    for name in parts.chain([&mut usage.speed, &mut usage.geo]) {
+        *name = name.as_deref().and_then(short);
+    }
 }
 
 fn clip(text: &str, max: usize) -> String {

@@ -371,3 +371,20 @@ fn a_wrong_or_missing_content_type_is_seen_through() {
         }
     }
 }
+
+#[test]
+fn names_that_a_provider_makes_up_are_bounded() {
+    let long = "x".repeat(60_000);
+    for (told, kept) in
+        [("fast", true), ("a\\u001b]52;c;cm0=\\u0007", false), (long.as_str(), false)]
+    {
+        let mut case = anthropic_stream();
+        let text = String::from_utf8(case.body.clone()).unwrap();
+        let usage = format!(r#""speed":"{told}","inference_geo":"{told}""#);
+        case.body = text.replace(r#""inference_geo":"not_available""#, &usage).into_bytes();
+        let row = case.row();
+        let kept = kept.then_some(told);
+        assert_eq!((row.speed.as_deref(), row.geo.as_deref()), (kept, kept));
+        assert_eq!(row.tokens.output, Some(500));
+    }
+}

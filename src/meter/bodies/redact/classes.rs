@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::{Captures, Regex};
 
 /// A kind of secret.
 #[derive(Debug)]
@@ -20,8 +20,10 @@ impl Class {
         self.structured.as_ref().filter(|_| structured).unwrap_or(&self.plain)
     }
 
-    pub(super) fn is_one(&self, text: &str) -> bool {
-        (self.check)(text)
+    pub(super) fn is_one(&self, found: &Captures<'_>, text: &str) -> bool {
+        // `max_tokens: 4096`, unlike `token: 4096`, counts something.
+        let longer = found.name("more").is_some_and(|more| !more.is_empty());
+        (self.check)(text) && !(longer && is_number(text))
     }
 }
 
@@ -51,7 +53,14 @@ fn compiled(pattern: &str) -> Regex {
 /// What secrets are called.
 macro_rules! names {
     () => {
-        r"(?i:api[_. -]?keys?|access[_. -]?key(?:[_-]?id)?|account[_-]?key|shared[_-]?access[_-]?key|private[_-]?key|encryption[_-]?key|signing[_-]?key|secret(?:[_. -]?(?:access[_. -]?)?key)?|secrets|credentials?|token|passwd|password|passphrase|passcode|pwd|authorization|cookie|x-api-key|x-goog-api-key|private[_-]?token|connection[_-]?string)"
+        r"(?i:api[_. -]?keys?|access[_. -]?key(?:[_-]?id)?|account[_-]?key|shared[_-]?access[_-]?key|private[_-]?key|encryption[_-]?key|signing[_-]?key|secret(?:[_. -]?(?:access[_. -]?)?key)?|secrets|credentials?|token|passwd|password|passphrase|passcode|(?:(?-u:\b)|_)pass(?:(?-u:\b)|_)|(?-i:Pass(?-u:\b))|pwd|[_-]key|authorization|cookie|x-api-key|x-goog-api-key|private[_-]?token|connection[_-]?string)"
+    };
+}
+
+/// The same with what may stand behind them: `SECRET_KEY_BASE`, `passwordHash`.
+macro_rules! named {
+    () => {
+        concat!(names!(), r"(?<more>[A-Za-z0-9_.-]{0,24})[\x22'`]?")
     };
 }
 
@@ -95,6 +104,13 @@ const SIMPLE: &[(&str, &str)] = &[
         "command_line",
         r"--?(?i:password|passwd|pass|token|api-key|apikey|secret|auth)[ \t]+([^\s\x22'\\-][^\s\x22'\\]*)",
     ),
+    ("command_line", r"(?:-u|--user)[ \t=]+[\x22']?[^\s\x22'\\:]+:([^\s\x22'\\]+)"),
+    ("command_line", r"sshpass[ \t]+-p[ \t]*[\x22']?([^\s\x22'\\]+)"),
+    ("netrc", r"(?-u:\b)login\s+\S+\s+password\s+([^\s\x22\\]+)"),
+    (
+        "element",
+        r"<(?i:password|passwd|passphrase|secret|token|api[_-]?key)>([^<\x22\\\r\n]{1,256})(?:<|$)",
+    ),
     (
         "email",
         r"[\p{L}\p{N}][\p{L}\p{N}.!#$%&*+/=?^_`{|}~'-]*@(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]*[\p{L}\p{N}])?\.)+\p{L}{2,}",
@@ -122,21 +138,18 @@ const WIDE: &[(&str, &str, &str)] = &[
     // In quotes of its own, which may be escaped within; then without.
     (
         "assignment",
-        concat!(names!(), r#"[\x22'`]?\s*(?::|=>|:=|==?)\s*\x22((?:[^\x22\\]|\\(?s:.))+)"#),
-        concat!(names!(), r#"[\x22'`]?\s*(?::|=>|:=|==?)\s*\x22((?:[^\x22\\]|\\(?s:.))+)"#),
+        concat!(named!(), r#"\s*(?::|=>|:=|==?)\s*\x22((?:[^\x22\\]|\\(?s:.))+)"#),
+        concat!(named!(), r#"\s*(?::|=>|:=|==?)\s*\x22((?:[^\x22\\]|\\(?s:.))+)"#),
     ),
     (
         "assignment",
-        concat!(names!(), r"[\x22'`]?\s*(?::|=>|:=|==?)\s*'((?:[^'\\\x22]|\\(?s:.))+)"),
-        concat!(names!(), r"[\x22'`]?\s*(?::|=>|:=|==?)\s*'((?:[^'\\\x22]|\\(?s:.))+)"),
+        concat!(named!(), r"\s*(?::|=>|:=|==?)\s*'((?:[^'\\\x22]|\\(?s:.))+)"),
+        concat!(named!(), r"\s*(?::|=>|:=|==?)\s*'((?:[^'\\\x22]|\\(?s:.))+)"),
     ),
     (
         "assignment",
-        concat!(names!(), r"[\x22'`]?[ \t]*(?::|=>|:=|==?)[ \t]*([^\s\x22'`\[{(][^\s\x22']{2,})"),
-        concat!(
-            names!(),
-            r"[\x22'`]?[ \t]*(?::|=>|:=|==?)[ \t]*([^\s\x22'`\[{(\\][^\s\x22'\\]{2,})"
-        ),
+        concat!(named!(), r"[ \t]*(?::|=>|:=|==?)[ \t]*([^\s\x22'`\[{(][^\s\x22']{2,})"),
+        concat!(named!(), r"[ \t]*(?::|=>|:=|==?)[ \t]*([^\s\x22'`\[{(\\][^\s\x22'\\]{2,})"),
     ),
 ];
 
@@ -146,8 +159,16 @@ const PHONE: &str = r"\+[0-9][0-9 ().\x{2011}-]{6,20}[0-9]|\(?\b[0-9]{3}\)?[ .-]
 
 /// `"password": null` is none.
 fn is_value(text: &str) -> bool {
-    let word = text.trim_end_matches([',', ';', ')', '}', ']']);
-    !matches!(word, "null" | "true" | "false" | "None" | "undefined")
+    let words = ["null", "true", "false", "None", "True", "False", "undefined"];
+    !words.contains(&without_end(text))
+}
+
+fn is_number(text: &str) -> bool {
+    without_end(text).bytes().all(|b| b.is_ascii_digit() || b".,_".contains(&b))
+}
+
+fn without_end(text: &str) -> &str {
+    text.trim_end_matches([',', ';', ')', '}', ']'])
 }
 
 /// "Bearer tokens" is prose.

@@ -58,10 +58,10 @@ pub fn redact(text: &str, keep: usize) -> Redacted {
 fn find(view: &View<'_>, class: &Class, spans: &mut Vec<(Range<usize>, &'static str)>) {
     let text = view.text();
     for found in class.pattern(view.is_structured()).captures_iter(text) {
-        // The secret is what a pattern has in brackets, if it has any.
-        let secret = found.iter().skip(1).flatten().next().or_else(|| found.get(0));
+        // The secret is what a pattern has in its last brackets, if it has any.
+        let secret = found.iter().skip(1).flatten().last().or_else(|| found.get(0));
         let Some(secret) = secret.filter(|secret| !secret.is_empty()) else { continue };
-        if class.is_one(secret.as_str()) {
+        if class.is_one(&found, secret.as_str()) {
             view.sources(secret.range(), &mut |span| spans.push((span, class.name)));
         }
     }

@@ -194,6 +194,11 @@ impl Home {
     pub fn token_file(&self) -> PathBuf {
         self.run_dir().join("token")
     }
+    /// Leads a browser to the dashboard, with a login in it; gone when that was used.
+    #[must_use]
+    pub fn login_page(&self) -> PathBuf {
+        self.run_dir().join("dashboard.html")
+    }
     /// Which life of the daemon is the present one, as its `/health` names it.
     #[must_use]
     pub fn instance_file(&self) -> PathBuf {

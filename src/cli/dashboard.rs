@@ -1,6 +1,7 @@
 //! `dashboard`: a login for one browser, and the browser.
 
-use std::io::Write;
+use std::ffi::{OsStr, OsString};
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -10,6 +11,7 @@ use serde_json::json;
 
 use super::output::write_json;
 use super::{Context, Exit, Failure, client, say};
+use crate::home::{Home, write_atomic};
 use crate::platform;
 
 const ASK: Duration = Duration::from_secs(3);
@@ -46,7 +48,13 @@ pub fn run(ctx: &Context, args: &DashboardArgs, out: &mut impl Write) -> Result<
     }
     let opener = if args.no_open { None } else { platform::browser_opener() };
     let good = format!("the login in it is good once, for {} seconds", code.expires_in_s);
-    if opener.is_some_and(|opener| open(opener, &url)) {
+    let what = if platform::is_macos() {
+        // Nobody there tells the daemon whose connection it is: the code must not be seen at all.
+        opener.and_then(|_| page(&ctx.home, &url).ok())
+    } else {
+        Some(OsString::from(&url))
+    };
+    if opener.zip(what).is_some_and(|(opener, what)| open(opener, &what)) {
         say(format_args!("opened the dashboard in your browser; {good}"));
     } else {
         writeln!(out, "{url}")?;
@@ -55,10 +63,21 @@ pub fn run(ctx: &Context, args: &DashboardArgs, out: &mut impl Write) -> Result<
     Ok(Exit::OK)
 }
 
+/// A page of the user's alone that leads to `url`: every user can read what a program is started with.
+fn page(home: &Home, url: &str) -> io::Result<OsString> {
+    let path = home.login_page();
+    let text = format!(
+        "<!doctype html><meta charset=\"utf-8\"><meta name=\"referrer\" content=\"no-referrer\">\
+         <meta http-equiv=\"refresh\" content=\"0; url={url}\"><title>Halton Meter</title>\n"
+    );
+    write_atomic(&path, text.as_bytes())?;
+    Ok(path.into_os_string())
+}
+
 /// Whether it did not fail.
-fn open(opener: &str, url: &str) -> bool {
+fn open(opener: &str, what: &OsStr) -> bool {
     let spawned = Command::new(opener)
-        .arg(url)
+        .arg(what)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -75,4 +94,23 @@ fn open(opener: &str, url: &str) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn the_page_is_the_users_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("home"));
+        home.create().unwrap();
+        let url = "http://127.0.0.1:8765/#login=0a1b";
+        let path = page(&home, url).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains(&format!("content=\"0; url={url}\"")), "{text}");
+    }
 }

@@ -80,6 +80,12 @@ impl Sockets {
     }
 }
 
+/// The user whose socket has `client` as its own address and `local` as its peer, if the kernel says it.
+#[must_use]
+pub fn uid(client: SocketAddr, local: SocketAddr) -> Option<u32> {
+    diag::uid(client, local)
+}
+
 /// The first process of which `held` says something.
 fn search(recent: &[Holder], mut held: impl FnMut(u32) -> Option<Holder>) -> Option<Holder> {
     if let Some(holder) = recent.iter().find_map(|(pid, _)| held(*pid)) {
@@ -276,6 +282,7 @@ mod diag {
     const AF_INET: u8 = 2;
     const AF_INET6: u8 = 10;
     /// In `inet_diag_msg`: 4 bytes, the socket's id (48), expires, two queues, uid, inode.
+    const UID_AT: usize = HEADER + 64;
     const INODE_AT: usize = HEADER + 68;
     /// The kernel has the same error for a socket that is not there and for a question that it
     /// can't answer; if it ever answered, it is the former.
@@ -291,7 +298,7 @@ mod diag {
 
     pub(super) fn inode(client: SocketAddr, local: SocketAddr) -> Answer {
         match ask(client, local) {
-            Some(inode) => {
+            Some((_, inode)) => {
                 ANSWERS.store(true, Ordering::Relaxed);
                 if inode == 0 { Answer::Gone } else { Answer::Inode(inode) }
             }
@@ -300,8 +307,12 @@ mod diag {
         }
     }
 
-    /// 0: nobody's any more.
-    fn ask(client: SocketAddr, local: SocketAddr) -> Option<u64> {
+    pub(super) fn uid(client: SocketAddr, local: SocketAddr) -> Option<u32> {
+        ask(client, local).map(|(uid, _)| uid)
+    }
+
+    /// The user and the inode; 0: nobody's any more.
+    fn ask(client: SocketAddr, local: SocketAddr) -> Option<(u32, u64)> {
         let socket = socket_with(
             AddressFamily::NETLINK,
             SocketType::DGRAM,
@@ -348,12 +359,13 @@ mod diag {
         }
     }
 
-    pub(super) fn parse(answer: &[u8]) -> Option<u64> {
+    pub(super) fn parse(answer: &[u8]) -> Option<(u32, u64)> {
         let kind = answer.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes)?;
         if kind != SOCK_DIAG_BY_FAMILY {
             return None;
         }
-        answer.get(INODE_AT..INODE_AT + 4)?.try_into().ok().map(u32::from_ne_bytes).map(u64::from)
+        let word = |at: usize| answer.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
+        Some((word(UID_AT)?, word(INODE_AT)?.into()))
     }
 }
 
@@ -373,6 +385,8 @@ mod tests {
             let from = client.local_addr().unwrap();
             let slow = table_inode(from, local).unwrap();
             let fast = diag::inode(from, local);
+            let own = rustix::process::geteuid().as_raw();
+            assert!(uid(from, local).is_none_or(|uid| uid == own));
             assert!([diag::Answer::Inode(slow), diag::Answer::Unavailable].contains(&fast));
             let holder = (std::process::id(), client.as_raw_fd());
             for recent in [&[][..], &[(1, 0), holder], &[(1, 0), (holder.0, 0)]] {

@@ -70,6 +70,11 @@ impl Problem {
     }
 
     #[must_use]
+    pub fn foreign_user() -> Self {
+        Self::new(StatusCode::FORBIDDEN, "foreign-user", "the request is another user's")
+    }
+
+    #[must_use]
     pub fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "not-found", "there is no such resource")
     }

@@ -1,5 +1,6 @@
 //! The resources of the admin API.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -39,6 +40,13 @@ const BODY: usize = 4096;
 
 /// For a whole request of somebody whom we don't know, from its first byte; and for its answer's head.
 pub(super) const REQUEST: Duration = Duration::from_secs(5);
+
+/// Where a request's connection begins and ends.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ends {
+    pub(super) peer: SocketAddr,
+    pub(super) local: SocketAddr,
+}
 
 /// What the handlers know. One for all workers and all generations of the actor.
 #[derive(Debug)]

@@ -24,7 +24,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::places::{Place, Places};
-use super::routes::{self, Api, REQUEST};
+use super::routes::{self, Api, Ends, REQUEST};
 use crate::actors::ask;
 
 const BLOCKING_THREADS: usize = 4;
@@ -210,10 +210,13 @@ impl Desk {
         let places = Rc::clone(&self.places);
         let service = HttpService::build()
             .on_connect_ext(move |stream: &TcpStream, data| {
-                let shown = stream.peer_addr().ok().and_then(|peer| places.shown(peer));
-                if let Some(shown) = shown {
+                let (Ok(peer), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+                    return;
+                };
+                if let Some(shown) = places.shown(peer) {
                     data.insert(shown);
                 }
+                data.insert(Ends { peer, local });
             })
             .client_request_timeout(REQUEST)
             .client_disconnect_timeout(GOODBYE)

@@ -156,7 +156,10 @@ async fn a_browser_logs_in_reads_and_logs_out() {
         (status, &body["type"]),
         (StatusCode::UNAUTHORIZED, &"urn:halton-meter:problem:stale-code".into())
     );
+    let page = bench.api.home.login_page();
+    fs::write(&page, &code).unwrap();
     let response = app.call(login(&code).to_request()).await.unwrap();
+    assert!(!page.exists(), "with the code in it");
     let cookie = response.headers().get("set-cookie").unwrap().to_str().unwrap();
     let cookie = cookie.split(';').next().unwrap().to_owned();
     let body: Value = test::read_body_json(response).await;

@@ -8,8 +8,9 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::dto::{LoginAnswer, LoginCodeAnswer, LoginRequest};
 use super::problem::Problem;
-use super::routes::{Api, only};
+use super::routes::{Api, Ends, only};
 use super::session::{self, CODE_LIFE, SESSION_LIFE};
+use crate::platform::owner;
 
 /// The page and what it is made of, by path, with their types. Nothing in them is anybody's secret.
 const FILES: [(&str, &str, &str); 3] = [
@@ -71,20 +72,32 @@ pub(super) async fn post_code(api: web::Data<Api>) -> Result<HttpResponse, Probl
         (status = 200, body = LoginAnswer),
         (status = 401, description = "no such code, or not any more", body = Problem,
             content_type = "application/problem+json"),
-        (status = 403, description = "not asked by our own page", body = Problem,
+        (status = 403, description = "not asked by our own page, or by another user", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn post_session(
     api: web::Data<Api>,
+    request: HttpRequest,
     login: web::Json<LoginRequest>,
 ) -> Result<HttpResponse, Problem> {
+    let uid = request.conn_data::<Ends>().and_then(|ends| owner::uid(ends.peer, ends.local));
+    if !may_log_in(uid, rustix::process::geteuid().as_raw()) {
+        return Err(Problem::foreign_user());
+    }
     let login = api.sessions.login(&login.code, Instant::now());
     let login = login.map_err(|e| Problem::unavailable(e.to_string()))?;
     let login = login.ok_or_else(Problem::stale_code)?;
+    // It has served.
+    let _ = std::fs::remove_file(api.home.login_page());
     Ok(HttpResponse::Ok()
         .insert_header((SET_COOKIE, session::set_cookie(Some(&login.cookie))))
         .json(LoginAnswer { key: login.key, expires_in_s: SESSION_LIFE.as_secs() }))
+}
+
+/// A code stands in the browser's command line, which every user can read. `None`: not told whose.
+fn may_log_in(uid: Option<u32>, own: u32) -> bool {
+    uid.is_none_or(|uid| uid == own || uid == 0)
 }
 
 /// Ends the session.
@@ -104,4 +117,17 @@ pub(super) async fn delete_session(api: web::Data<Api>, request: HttpRequest) ->
         api.sessions.logout(cookie, Instant::now());
     }
     HttpResponse::NoContent().insert_header((SET_COOKIE, session::set_cookie(None))).finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_user_with_the_code_stays_out() {
+        for (uid, may) in [(Some(1000), true), (Some(0), true), (None, true), (Some(1001), false)] {
+            assert_eq!(may_log_in(uid, 1000), may, "{uid:?}");
+        }
+        assert!(!may_log_in(Some(1000), 0));
+    }
 }

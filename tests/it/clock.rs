@@ -16,6 +16,8 @@ const LIBRARIES: [&str; 3] = [
     "/usr/lib/faketime/libfaketimeMT.so.1",
 ];
 
+const RESULT: &str = r#"{"custom_id":"1","result":{"type":"succeeded","message":{"id":"ID","model":"claude-sonnet-4-5-20250929","usage":{"input_tokens":1000,"output_tokens":100,"service_tier":"batch"}}}}"#;
+
 /// Runs a command of ours with the clock of `file`.
 fn with_clock(mut command: Command, library: &str, file: &Path) -> Command {
     command
@@ -80,5 +82,23 @@ fn a_clock_that_jumps_costs_nothing() {
     let ids: std::collections::HashSet<_> = rows.iter().map(|r| r["id"].to_string()).collect();
     assert_eq!(ids.len(), rows.len(), "an id twice");
     stand.must(&["report", "--since", "1d"]);
+    // A limit that was seen tomorrow does not outlive what is seen today.
+    for (n, (offset, used, told)) in
+        [("+20h", "0.10", 1000), ("+0", "0.55", 5500)].into_iter().enumerate()
+    {
+        let path = format!("/v1/messages/batches/msgbatch_{n}/results");
+        let headers = [
+            ("content-type", "application/x-jsonl"),
+            ("anthropic-ratelimit-unified-5h-utilization", used),
+        ];
+        stand.origin.record(&path, &headers, &RESULT.replace("ID", &format!("msg_{n}")));
+        set(offset);
+        let ask = programs::curl(&["--http1.1", &format!("https://api.anthropic.com{path}")]);
+        let output = with_clock(stand.trusting(&ask), library, &clock).output().unwrap();
+        assert!(output.status.success(), "{}", show(&output));
+        stand.wait("the limit that was told last", || {
+            stand.json(&["report", "--quota"])["quotas"][0]["used_bp"] == told
+        });
+    }
     stand.must(&["stop"]);
 }

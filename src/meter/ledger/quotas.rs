@@ -35,8 +35,9 @@ impl Quota {
     }
 }
 
-/// Keeps what a row's response told, unless something later is known.
-pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
+/// Keeps what a row's response told, unless something later is known. What was seen after `now` was seen
+/// by a clock that ran ahead: it is older than anything.
+pub(super) fn write(conn: &Connection, row: &Row, now: Timestamp) -> rusqlite::Result<()> {
     let seen_at = row.ended_at.unwrap_or(row.started_at).as_microsecond();
     for window in &row.quota {
         conn.prepare_cached(
@@ -44,7 +45,7 @@ pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
              VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET plan = excluded.plan, \
              used_bp = excluded.used_bp, resets_at = excluded.resets_at, \
              status = excluded.status, seen_at = excluded.seen_at \
-             WHERE excluded.seen_at >= seen_at",
+             WHERE excluded.seen_at >= seen_at OR seen_at > ?",
         )?
         .execute(params![
             row.provider,
@@ -55,6 +56,7 @@ pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
             window.resets_at.map(Timestamp::as_microsecond),
             window.status,
             seen_at,
+            now.as_microsecond(),
         ])?;
     }
     Ok(())
@@ -93,6 +95,7 @@ impl Ledger {
 mod tests {
     use super::*;
     use crate::meter::ledger::fixture;
+    use crate::meter::ledger::schema::open_writer;
 
     #[test]
     fn the_latest_word_counts_in_whatever_order_rows_come() {
@@ -107,12 +110,16 @@ mod tests {
             ..fixture::row(n, at)
         };
         let rows = [
+            // By a clock that ran ahead.
+            told(5, "2026-11-26T00:00:00Z", 500),
             told(1, "2026-11-25T01:00:00Z", 100),
             told(3, "2026-11-25T03:00:00Z", 300),
             told(2, "2026-11-25T02:00:00Z", 200),
             fixture::row(4, "2026-11-25T04:00:00Z"),
         ];
-        fixture::store(&home, &rows);
+        let now = fixture::at("2026-11-25T05:00:00Z");
+        let (conn, _) = open_writer(&home.ledger_file()).unwrap();
+        rows.iter().for_each(|row| write(&conn, row, now).unwrap());
         let quotas = Ledger::open(&home).unwrap().quotas().unwrap();
         assert_eq!(quotas.len(), 1);
         assert_eq!(quotas[0].window.used_bp, Some(300));

@@ -90,7 +90,7 @@ impl<'a> Statements<'a> {
     /// likely there is none yet.
     pub(super) fn write(&mut self, row: &Row, fresh: bool) -> rusqlite::Result<()> {
         let row = &*once::settled(self.conn, row)?;
-        quotas::write(self.conn, row)?;
+        quotas::write(self.conn, row, Timestamp::now())?;
         let t = &row.tokens;
         let values = params![
             row.id.as_bytes().as_slice(),

@@ -169,9 +169,42 @@ fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
 
 #[cfg(test)]
 mod tests {
+    use command_fds::{CommandFdExt, FdMapping};
     use rustix::io::Errno;
 
     use super::*;
+
+    #[test]
+    fn only_loopback_is_listened_on_unless_the_user_says_so() {
+        const TEST: &str =
+            "edge::accept::tests::only_loopback_is_listened_on_unless_the_user_says_so";
+        if std::env::var_os("LISTEN_FDS").is_some() {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let _entered = runtime.as_ref().unwrap().enter();
+            match listen(([127, 0, 0, 1], 0).into()) {
+                Ok(listener) => println!("listens on {}", listener.local_addr().unwrap()),
+                Err(e) => println!("refused: {e}"),
+            }
+            return;
+        }
+        for (address, allowed, said) in [
+            ("0.0.0.0:0", None, "refused: ADDR is not a loopback address"),
+            ("0.0.0.0:0", Some("0"), "refused: ADDR is not a loopback address"),
+            ("0.0.0.0:0", Some("1"), "listens on ADDR"),
+            ("127.0.0.1:0", None, "listens on ADDR"),
+        ] {
+            let socket = std::net::TcpListener::bind(address).unwrap();
+            let said = said.replace("ADDR", &socket.local_addr().unwrap().to_string());
+            let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+            command.args([TEST, "--exact", "--nocapture"]).env("LISTEN_FDS", "1");
+            command.env_remove("LISTEN_PID").env_remove(NON_LOOPBACK_VAR);
+            command.envs(allowed.map(|value| (NON_LOOPBACK_VAR, value)));
+            let mapping = FdMapping { parent_fd: socket.into(), child_fd: 3 };
+            let output = command.fd_mappings(vec![mapping]).unwrap().output().unwrap();
+            let shown = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && shown.contains(&said), "{said}: {output:?}");
+        }
+    }
 
     #[test]
     fn no_error_ends_the_loop() {

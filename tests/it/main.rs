@@ -59,6 +59,7 @@ mod supervision;
 mod surfaces;
 mod systemd;
 mod tools;
+mod uninstall;
 mod up;
 mod upgrade;
 mod views;

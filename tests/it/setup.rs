@@ -17,11 +17,11 @@ use crate::standins::Standins;
 
 const RC: &str = "# mine\nalias ll='ls -l'";
 
-struct Host {
+pub(crate) struct Host {
     /// Else Linux with systemd.
     macos: bool,
     tools: Standins,
-    stand: Stand,
+    pub(crate) stand: Stand,
 }
 
 /// What a user could notice: files but for our own data, and what the tools have set.
@@ -48,7 +48,7 @@ impl Host {
         mac
     }
 
-    fn linux() -> Self {
+    pub(crate) fn linux() -> Self {
         let linux = Self::new(false);
         linux.tool("systemctl", &["--user", "set-environment", "LANG=C", "DENO_CERT=/corp.pem"]);
         for dir in ["systemd/user", "environment.d"] {
@@ -96,7 +96,7 @@ impl Host {
         self.command(args).output().unwrap()
     }
 
-    fn must(&self, args: &[&str]) -> String {
+    pub(crate) fn must(&self, args: &[&str]) -> String {
         let output = self.run(args);
         assert!(output.status.success(), "{args:?}: {}\n{}", show(&output), self.stand.logs());
         String::from_utf8(output.stderr).unwrap()

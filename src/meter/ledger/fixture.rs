@@ -1,8 +1,11 @@
 //! Rows for tests.
 
 use std::path::Path;
+use std::time::Duration;
 
 use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::{Connection, StatementStatus, params_from_iter};
 use slog::Logger;
 use uuid::Uuid;
 
@@ -39,9 +42,30 @@ pub(crate) fn store(home: &Home, rows: &[Row]) {
 
 /// How many rows a database file holds.
 pub(crate) fn stored(path: &Path) -> u64 {
-    let conn = rusqlite::Connection::open(path).unwrap();
+    let conn = Connection::open(path).unwrap();
     let rows: i64 = conn.query_row("SELECT count(*) FROM requests", [], |r| r.get(0)).unwrap();
     rows.try_into().unwrap()
+}
+
+/// Rows, one a minute, of two projects.
+pub(crate) fn minutes(count: u128) -> Vec<Row> {
+    let mut at = at("2026-11-01T00:00:00Z");
+    let rows = (1..=count).map(|n| {
+        at += Duration::from_secs(60);
+        let project = if n % 2 == 0 { "even" } else { "odd" };
+        let plain = row(n, "2026-11-01T00:00:00Z");
+        Row { started_at: at, project: Some(project.to_owned()), ..plain }
+    });
+    rows.collect()
+}
+
+/// How many steps SQLite makes for a query.
+pub(crate) fn steps(conn: &Connection, sql: &str, values: Vec<Value>) -> i32 {
+    let mut stmt = conn.prepare(sql).unwrap();
+    let mut rows = stmt.query(params_from_iter(values)).unwrap();
+    while rows.next().unwrap().is_some() {}
+    drop(rows);
+    stmt.get_status(StatementStatus::VmStep)
 }
 
 /// A plain row; `n` tells rows apart and fixes the order of their ids.

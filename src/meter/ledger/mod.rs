@@ -6,6 +6,7 @@
 //! themselves, so that reports work with the daemon down.
 
 mod backoff;
+mod batches;
 mod coverage;
 mod existing;
 #[cfg(test)]

@@ -138,9 +138,7 @@ impl Ledger {
 
     /// Up to two rows whose id ends in these digits (lower-case hex).
     pub fn requests_ending(&self, digits: &str) -> Result<Vec<Row>, LedgerError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM requests WHERE substr(lower(hex(id)), -length(?1)) = ?1 LIMIT 2"
-        );
+        let sql = format!("SELECT {COLUMNS} FROM requests WHERE id IN ({ENDING})");
         let mut stmt = self.conn.prepare(&sql)?;
         Ok(stmt.query_map([digits], record::read)?.collect::<Result<_, _>>()?)
     }
@@ -208,12 +206,18 @@ impl Ledger {
     }
 }
 
+/// For the ids alone an index is read, not every row.
+const ENDING: &str =
+    "SELECT id FROM requests WHERE substr(lower(hex(id)), -length(?1)) = ?1 LIMIT 2";
+
 /// The query of a page.
 fn page(filter: &RequestFilter, names: &Names) -> (String, Vec<Value>) {
     let mut clause = Clause::default();
     clause.add_opt("started_at >= ?", filter.since.map(Timestamp::as_microsecond));
-    clause.add_opt("started_at < ?", filter.until.map(Timestamp::as_microsecond));
-    clause.add_in("project", filter.project.as_deref().map(|name| names.recorded(name)));
+    // Up to the cursor: SQLite takes this bound for the index, not the cursor.
+    let until = filter.until.map(Timestamp::as_microsecond);
+    let before = filter.before.map(|before| before.started_at.saturating_add(1));
+    clause.add_opt("started_at < ?", [until, before].into_iter().flatten().min());
     clause.add_opt("coalesce(model, model_requested) = ?", filter.model.clone());
     clause.add_opt("provider = ?", filter.provider.clone());
     clause.add_opt("run = ?", filter.run.clone());
@@ -227,12 +231,12 @@ fn page(filter: &RequestFilter, names: &Names) -> (String, Vec<Value>) {
     }
     // One more than asked for tells whether there are more.
     let limit = filter.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX).saturating_add(1));
-    clause.values.push(limit.into());
-    let sql = format!(
-        "SELECT {COLUMNS} FROM requests WHERE true{} ORDER BY started_at DESC, id DESC LIMIT ?",
-        clause.sql
-    );
-    (sql, clause.values)
+    let recorded = filter.project.as_deref().map(|name| names.recorded(name));
+    let select = format!("SELECT {COLUMNS} FROM requests WHERE true");
+    let (mut sql, mut values) = clause.of_projects(&select, recorded);
+    sql.push_str(" ORDER BY started_at DESC, id DESC LIMIT ?");
+    values.push(limit.into());
+    (sql, values)
 }
 
 impl Cursor {
@@ -305,6 +309,32 @@ impl Clause {
             self.sql.push_str(&format!(" AND {column} IN ({places})"));
             self.values.extend(values.into_iter().map(Value::from));
         }
+    }
+
+    /// `select` with these conditions, and one more: of these projects. For an `ORDER BY` with a limit
+    /// that follows: rows of several projects are merged, each's read from its place in the index.
+    /// With `IN` all that they have would be sorted for each page.
+    pub(super) fn of_projects(
+        mut self,
+        select: &str,
+        projects: Option<Vec<String>>,
+    ) -> (String, Vec<Value>) {
+        /// SQLite merges 500 at most.
+        const MERGED: usize = 100;
+        match projects {
+            Some(names) if (2..=MERGED).contains(&names.len()) => {
+                let one = format!("{select}{} AND project = ?", self.sql);
+                let sql = vec![one; names.len()].join(" UNION ALL ");
+                let values = names.into_iter().flat_map(|name| {
+                    self.values.iter().cloned().chain(std::iter::once(Value::from(name)))
+                });
+                return (sql, values.collect());
+            }
+            // In the order of time, most likely they are most of it.
+            Some(names) if names.len() > MERGED => self.add_in("+project", Some(names)),
+            few => self.add_in("project", few),
+        }
+        (format!("{select}{}", self.sql), self.values)
     }
 }
 

@@ -1,18 +1,17 @@
 //! Prices what is in the ledger again, through the same door as every other row.
 
-use jiff::Timestamp;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::types::Value;
+use rusqlite::{Connection, OptionalExtension, params_from_iter};
+use uuid::Uuid;
 
+use super::batches::{self, BATCH};
 use super::query::Cursor;
 use super::record::{self, COLUMNS};
-use super::{LedgerError, Window, existing};
+use super::{LedgerError, Window};
 use crate::home::Home;
 use crate::meter::charge::charge;
 use crate::meter::price::Book;
 use crate::meter::row::Row;
-
-/// Rows of one transaction: short enough for the daemon's writer to wait for.
-const BATCH: i64 = 500;
 
 /// A row whose money changes.
 #[derive(Clone, Debug)]
@@ -43,37 +42,42 @@ pub fn reprice(
     sink: &mut dyn FnMut(&Repriced),
 ) -> Result<Repricing, LedgerError> {
     let mut done = Repricing::default();
-    let (conn, behavior) = if dry {
-        (existing::to_read(&home.ledger_file())?, TransactionBehavior::Deferred)
-    } else {
-        (existing::to_change(&home.ledger_file())?, TransactionBehavior::Immediate)
-    };
-    let Some(mut conn) = conn else { return Ok(done) };
     let mut after = None;
-    loop {
-        let tx = conn.transaction_with_behavior(behavior)?;
-        let rows = batch(&tx, window, after)?;
-        let Some(last) = rows.last() else { return Ok(done) };
+    let mut read = |conn: &Connection| {
+        let rows = batch(conn, window, after)?;
+        let Some(last) = rows.last() else { return Ok(None) };
         after = Some(Cursor::of(last));
-        for before in rows {
+        let mut changes = Vec::new();
+        for row in rows {
             done.looked_at += 1;
-            if lacks_parts(&before) {
-                done.kept += 1;
-                continue;
+            done.kept += u64::from(lacks_parts(&row));
+            if let Some(change) = repriced(row, book) {
+                done.changed += 1;
+                sink(&change);
+                changes.push(change);
             }
-            let mut row = before.clone();
-            charge(&mut row, book);
-            if money(&row) == money(&before) {
-                continue;
-            }
-            done.changed += 1;
-            if !dry {
-                record::write(&tx, &row)?;
-            }
-            sink(&Repriced { before, after: row });
         }
-        tx.commit()?;
+        Ok(Some(changes))
+    };
+    batches::each(&home.ledger_file(), dry, &mut read, &|conn, change| {
+        // What it says by now.
+        let row = one(conn, change.before.id)?;
+        match row.and_then(|row| repriced(row, book)) {
+            Some(change) => Ok(record::write(conn, &change.after)?),
+            None => Ok(()),
+        }
+    })?;
+    Ok(done)
+}
+
+/// `None`: nothing changes.
+fn repriced(before: Row, book: &Book) -> Option<Repriced> {
+    if lacks_parts(&before) {
+        return None;
     }
+    let mut after = before.clone();
+    charge(&mut after, book);
+    (money(&after) != money(&before)).then_some(Repriced { before, after })
 }
 
 fn batch(
@@ -81,18 +85,31 @@ fn batch(
     window: Window,
     after: Option<Cursor>,
 ) -> Result<Vec<Row>, LedgerError> {
+    let (sql, values) = page(window, after);
+    let mut stmt = conn.prepare_cached(&sql)?;
+    Ok(stmt.query_map(params_from_iter(values), record::read)?.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The query of a batch.
+fn page(window: Window, after: Option<Cursor>) -> (String, Vec<Value>) {
     let (at, id) = after.map_or((i64::MIN, Vec::new()), |cursor| {
         (cursor.started_at, cursor.id.as_bytes().to_vec())
     });
+    // The range begins where the cursor is: SQLite takes its bound for the index, not the cursor.
     let sql = format!(
         "SELECT {COLUMNS} FROM requests WHERE started_at >= ? AND started_at < ? \
          AND (started_at, id) > (?, ?) AND billable AND completeness <> 'open' \
          ORDER BY started_at, id LIMIT ?"
     );
-    let mut stmt = conn.prepare_cached(&sql)?;
-    let micros = Timestamp::as_microsecond;
-    let values = params![micros(window.from), micros(window.to), at, id, BATCH];
-    Ok(stmt.query_map(values, record::read)?.collect::<rusqlite::Result<_>>()?)
+    let (from, to) = (window.from.as_microsecond(), window.to.as_microsecond());
+    (sql, vec![from.max(at).into(), to.into(), at.into(), id.into(), BATCH.into()])
+}
+
+fn one(conn: &Connection, id: Uuid) -> rusqlite::Result<Option<Row>> {
+    let sql = format!(
+        "SELECT {COLUMNS} FROM requests WHERE id = ? AND billable AND completeness <> 'open'"
+    );
+    conn.prepare_cached(&sql)?.query_row([id.as_bytes().as_slice()], record::read).optional()
 }
 
 fn lacks_parts(row: &Row) -> bool {
@@ -108,6 +125,8 @@ fn money(row: &Row) -> (Option<i64>, Option<i64>, bool, Option<&str>, Option<&st
 
 #[cfg(test)]
 mod tests {
+    use jiff::Timestamp;
+
     use super::*;
     use crate::meter::ledger::{Ledger, ReportQuery, RequestFilter, fixture};
     use crate::meter::price::{OwnPrice, OwnRates};
@@ -180,6 +199,43 @@ mod tests {
         let total = Ledger::open(&home).unwrap().report(&query).unwrap().summary.cost_nanousd;
         let sum: i64 = rows(&home).iter().filter_map(|row| row.cost_nanousd).sum();
         assert_eq!(total, Some(sum));
+    }
+
+    /// Between its look and its turn: the row as it is by then is priced, not the one that was seen.
+    #[test]
+    fn what_changes_before_the_turn_is_kept() {
+        let (_dir, home) = fixture::home();
+        let priced = Row {
+            model: Some("gpt-4o-mini".to_owned()),
+            provider: "openai".to_owned(),
+            ..fixture::row(1, "2026-11-24T00:00:00Z")
+        };
+        let gone = Row { id: Uuid::from_u128(2), ..priced.clone() };
+        fixture::store(&home, &[priced, gone]);
+        let writer = Connection::open(home.ledger_file()).unwrap();
+        let done = reprice(&home, &Book::builtin(), all(), false, &mut |_| {
+            let change = "UPDATE requests SET output_tokens = 100, project = 'late'; \
+                          DELETE FROM requests WHERE substr(hex(id), -1) = '2'";
+            writer.execute_batch(change).unwrap();
+        });
+        assert_eq!(done.unwrap().changed, 2);
+        let [row] = <[Row; 1]>::try_from(rows(&home)).unwrap();
+        assert_eq!((row.project.as_deref(), row.tokens.output), (Some("late"), Some(100)));
+        assert_eq!(row.cost_nanousd, Some(75_000), "100 in, 100 out");
+    }
+
+    #[test]
+    fn the_last_batch_costs_no_more_than_the_first() {
+        let (_dir, home) = fixture::home();
+        fixture::store(&home, &fixture::minutes(2000));
+        let conn = Connection::open(home.ledger_file()).unwrap();
+        let steps = |after| {
+            let (sql, values) = page(all(), after);
+            fixture::steps(&conn, &sql, values)
+        };
+        let late = rows(&home).iter().map(Cursor::of).nth(usize::try_from(BATCH).unwrap()).unwrap();
+        let (first, last) = (steps(None), steps(Some(late)));
+        assert!(last <= first + 100, "{first}, {last}");
     }
 
     #[test]

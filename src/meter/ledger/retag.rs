@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, TransactionBehavior, params, params_from_iter};
+use rusqlite::{Connection, params, params_from_iter};
 use serde::Serialize;
 
+use super::batches::{self, BATCH};
 use super::query::Clause;
 use super::record::Columns;
-use super::{LedgerError, Window, existing};
+use super::{LedgerError, Window};
 use crate::home::Home;
 
-/// Rows of one transaction: short enough for the daemon's writer to wait for.
-const BATCH: i64 = 500;
 /// The `project_source` of such rows.
 pub const RETAG: &str = "retag";
 
@@ -68,17 +67,10 @@ pub fn retag(
     dry: bool,
 ) -> Result<Retagged, LedgerError> {
     let mut done = Retagged::default();
-    let (conn, behavior) = if dry {
-        (existing::to_read(&home.ledger_file())?, TransactionBehavior::Deferred)
-    } else {
-        (existing::to_change(&home.ledger_file())?, TransactionBehavior::Immediate)
-    };
-    let Some(mut conn) = conn else { return Ok(done) };
     let mut after = (i64::MIN, Vec::new());
-    loop {
-        let tx = conn.transaction_with_behavior(behavior)?;
-        let rows = batch(&tx, selection, change, &after)?;
-        let Some(last) = rows.last() else { return Ok(done) };
+    let mut read = |conn: &Connection| {
+        let rows = batch(conn, selection, change, &after)?;
+        let Some(last) = rows.last() else { return Ok(None) };
         after = (last.started_at, last.id.clone());
         for row in &rows {
             done.changed += 1;
@@ -87,12 +79,14 @@ pub fn retag(
             let sum =
                 if row.covered { &mut moved.subscription_nanousd } else { &mut moved.cost_nanousd };
             *sum = sum.saturating_add(row.cost.unwrap_or(0));
-            if !dry {
-                apply(&tx, &row.id, change)?;
-            }
         }
-        tx.commit()?;
-    }
+        Ok(Some(rows))
+    };
+    batches::each(&home.ledger_file(), dry, &mut read, &|conn, row| {
+        apply(conn, &row.id, change)?;
+        Ok(())
+    })?;
+    Ok(done)
 }
 
 struct Candidate {
@@ -108,13 +102,31 @@ fn batch(
     conn: &Connection,
     selection: &Selection,
     change: &Retag,
-    (at, id): &(i64, Vec<u8>),
+    after: &(i64, Vec<u8>),
 ) -> Result<Vec<Candidate>, LedgerError> {
+    let (sql, values) = page(selection, change, after);
+    let mut stmt = conn.prepare_cached(&sql)?;
+    let rows = stmt.query_map(params_from_iter(values), |row| {
+        let mut c = Columns::new(row);
+        Ok(Candidate {
+            id: c.next()?,
+            started_at: c.next()?,
+            project: c.next()?,
+            billable: c.next()?,
+            cost: c.next()?,
+            covered: c.next()?,
+        })
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
+}
+
+/// The query of a batch.
+fn page(selection: &Selection, change: &Retag, (at, id): &(i64, Vec<u8>)) -> (String, Vec<Value>) {
     let mut clause = Clause::default();
     let Selection { window, projects, cwd, branch, client, session, run } = selection;
-    clause.add_opt("started_at >= ?", Some(window.from.as_microsecond()));
+    // From the cursor on: SQLite takes this bound for the index, not the cursor.
+    clause.add_opt("started_at >= ?", Some(window.from.as_microsecond().max(*at)));
     clause.add_opt("started_at < ?", Some(window.to.as_microsecond()));
-    clause.add_in("project", projects.clone());
     if let Some(dir) = cwd {
         let below = format!("{}/", dir.trim_end_matches('/'));
         clause.sql.push_str(" AND substr(cwd || '/', 1, length(?)) = ?");
@@ -131,25 +143,12 @@ fn batch(
     clause.sql.push_str(" AND (started_at, id) > (?, ?)");
     clause.values.push(Value::from(*at));
     clause.values.push(Value::from(id.clone()));
-    clause.values.push(Value::from(BATCH));
-    let sql = format!(
-        "SELECT id, started_at, project, billable, cost_nanousd, billing = 'subscription' FROM requests \
-         WHERE completeness <> 'open'{} ORDER BY started_at, id LIMIT ?",
-        clause.sql
-    );
-    let mut stmt = conn.prepare_cached(&sql)?;
-    let rows = stmt.query_map(params_from_iter(clause.values), |row| {
-        let mut c = Columns::new(row);
-        Ok(Candidate {
-            id: c.next()?,
-            started_at: c.next()?,
-            project: c.next()?,
-            billable: c.next()?,
-            cost: c.next()?,
-            covered: c.next()?,
-        })
-    })?;
-    Ok(rows.collect::<rusqlite::Result<_>>()?)
+    let select = "SELECT id, started_at, project, billable, cost_nanousd, billing = 'subscription' \
+                  FROM requests WHERE completeness <> 'open'";
+    let (mut sql, mut values) = clause.of_projects(select, projects.clone());
+    sql.push_str(" ORDER BY started_at, id LIMIT ?");
+    values.push(Value::from(BATCH));
+    (sql, values)
 }
 
 /// The first such change keeps what the row said by itself.
@@ -166,9 +165,9 @@ fn apply(conn: &Connection, id: &[u8], change: &Retag) -> rusqlite::Result<usize
         Retag::Back => conn
             .prepare_cached(
                 "UPDATE requests SET project = project_was, project_source = project_source_was, \
-                 project_was = NULL, project_source_was = NULL WHERE id = ?",
+                 project_was = NULL, project_source_was = NULL WHERE id = ? AND project_source = ?",
             )?
-            .execute([id]),
+            .execute(params![id, RETAG]),
     }
 }
 
@@ -257,6 +256,27 @@ mod tests {
         assert_eq!(retag(&home, &Selection::default(), &Retag::Back, false).unwrap().changed, 499);
         assert_eq!((rows(&home), report(&home)), before);
         assert_eq!(retag(&home, &Selection::default(), &Retag::Back, false).unwrap().changed, 0);
+    }
+
+    #[test]
+    fn the_last_batch_costs_no_more_than_the_first() {
+        let (_dir, home) = fixture::home();
+        store(&home, &fixture::minutes(2000));
+        let conn = Connection::open(home.ledger_file()).unwrap();
+        let all = rows(&home);
+        let late = &all[usize::try_from(BATCH).unwrap()];
+        let late = (late.started_at.as_microsecond(), late.id.as_bytes().to_vec());
+        let names = |names: &[&str]| Some(names.iter().map(|&name| name.to_owned()).collect());
+        for projects in [None, names(&["odd"]), names(&["odd", "even"])] {
+            let selection = Selection { projects, ..Selection::default() };
+            let steps = |after: &(i64, Vec<u8>)| {
+                let (sql, values) = page(&selection, &to("other"), after);
+                fixture::steps(&conn, &sql, values)
+            };
+            let (first, last) = (steps(&(i64::MIN, Vec::new())), steps(&late));
+            assert!(last <= first + 100, "{:?}: {first}, {last}", selection.projects);
+            assert!(first < 20_000, "{:?}: {first}", selection.projects);
+        }
     }
 
     #[test]

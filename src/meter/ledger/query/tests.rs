@@ -1,6 +1,6 @@
 use super::*;
 use crate::meter::ledger::GroupBy;
-use crate::meter::ledger::fixture::{at, home, row, store};
+use crate::meter::ledger::fixture::{at, home, minutes, row, steps, store};
 use crate::meter::ledger::schema::open_writer;
 use crate::meter::ledger::{Grouping, ReportQuery, Window};
 use jiff::tz::TimeZone;
@@ -212,7 +212,17 @@ fn a_page_is_found_by_an_index() {
     let none = RequestFilter::default;
     let text = || Some("x".to_owned());
     let before = Some(Cursor { started_at: 5, id: Uuid::nil() });
+    let mut names = Names::default();
+    names.show_as("y", "merged");
+    names.show_as("z", "merged");
+    let merged = || Some("merged".to_owned());
+    let mut many = Names::default();
+    (0..200).for_each(|n| many.show_as(&n.to_string(), "many"));
+    let many_names = (RequestFilter { project: Some("many".to_owned()), ..none() }, &many);
+    assert!(found_by(&ledger, &many_names.0, many_names.1).contains("requests_by_time"));
     for (filter, index) in [
+        (RequestFilter { project: merged(), ..none() }, "requests_by_project"),
+        (RequestFilter { project: merged(), before, ..none() }, "requests_by_project"),
         (none(), "requests_by_time"),
         (RequestFilter { before, ..none() }, "requests_by_time"),
         (RequestFilter { since: Some(Timestamp::UNIX_EPOCH), ..none() }, "requests_by_time"),
@@ -222,14 +232,73 @@ fn a_page_is_found_by_an_index() {
         (RequestFilter { model: text(), ..none() }, "requests_by_model"),
         (RequestFilter { run: text(), ..none() }, "requests_by_run"),
     ] {
-        let (sql, values) =
-            page(&RequestFilter { limit: Some(20), ..filter.clone() }, &Names::default());
-        let plan = plan(&ledger, &sql, values);
+        let plan = found_by(&ledger, &filter, &names);
         assert!(plan.contains(index), "{filter:?}: {plan}");
         // A run is small; of the others only rows of one microsecond may be sorted.
         let sorted = plan.replace("USE TEMP B-TREE FOR LAST TERM OF ORDER BY", "");
         assert!(index == "requests_by_run" || !sorted.contains("TEMP"), "{filter:?}: {plan}");
     }
+}
+
+fn found_by(ledger: &Ledger, filter: &RequestFilter, names: &Names) -> String {
+    let (sql, values) = page(&RequestFilter { limit: Some(20), ..filter.clone() }, names);
+    plan(ledger, &sql, values)
+}
+
+/// The row that the cursor is at is found, not looked for from the end.
+#[test]
+fn the_last_page_costs_no_more_than_the_first() {
+    let (_dir, home) = home();
+    store(&home, &minutes(2000));
+    let mut names = Names::default();
+    names.show_as("even", "both");
+    names.show_as("odd", "both");
+    let cases = [
+        (None, Names::default(), 2000),
+        (Some("odd"), Names::default(), 1000),
+        (Some("both"), names, 2000),
+    ];
+    for (project, names, count) in cases {
+        let ledger = Ledger { names, ..Ledger::open(&home).unwrap() };
+        let mut filter = RequestFilter {
+            project: project.map(str::to_owned),
+            since: Some(Timestamp::UNIX_EPOCH),
+            until: Some(at("2027-01-01T00:00:00Z")),
+            limit: Some(20),
+            ..RequestFilter::default()
+        };
+        let steps = |filter: &RequestFilter| {
+            let (sql, values) = page(filter, &ledger.names);
+            steps(&ledger.conn, &sql, values)
+        };
+        let first = steps(&filter);
+        let mut seen = Vec::new();
+        let last = loop {
+            let page = ledger.requests(&filter).unwrap();
+            seen.extend(ids(&page));
+            match page.next {
+                Some(next) => filter.before = Some(next),
+                None => break steps(&filter),
+            }
+        };
+        assert!(seen.is_sorted_by(|a, b| a > b) && seen.len() == count, "{project:?}: {seen:?}");
+        assert!(last <= 2 * first && first < 10_000, "{project:?}: {first}, {last}");
+    }
+}
+
+#[test]
+fn the_end_of_an_id_is_looked_for_in_an_index() {
+    let (_dir, home) = home();
+    store(&home, &minutes(30));
+    let ledger = Ledger::open(&home).unwrap();
+    let ending = |digits: &str| -> Vec<u128> {
+        let rows = ledger.requests_ending(digits).unwrap();
+        rows.iter().map(|row| row.id.as_u128()).collect()
+    };
+    assert_eq!((ending("01e"), ending("77")), (vec![30], vec![]));
+    assert_eq!(ending("a").len(), 2);
+    let plan = plan(&ledger, ENDING, vec!["a".to_owned().into()]);
+    assert!(plan.contains("COVERING INDEX"), "{plan}");
 }
 
 #[test]

@@ -58,6 +58,12 @@ impl Files {
         Some(Self { main: main?, wal })
     }
 
+    /// Whether the main file is no longer there, and its WAL is.
+    pub(super) fn left_wal_at(&self, path: &Path) -> bool {
+        let [main, wal, _] = siblings(path).map(|file| FileId::of(&file));
+        main != Some(self.main) && wal.is_some() && wal == self.wal
+    }
+
     /// Whether others who open this path get the same.
     pub(super) fn are_at(&self, path: &Path) -> bool {
         Self::of(path)

@@ -21,6 +21,8 @@ use super::{LedgerError, passed, record, spill, unfinished};
 use crate::beat;
 use crate::home::Home;
 
+mod moved;
+
 /// What the writer needs.
 #[derive(Debug)]
 pub struct WriterConfig {
@@ -182,7 +184,7 @@ impl Worker {
                 }
             }
         }
-        self.db = None;
+        self.let_go();
         self.shared.lock().ended = true;
         self.shared.from_writer.notify_all();
     }
@@ -216,7 +218,7 @@ impl Worker {
         let round = now >= self.next_round;
         // Moved or deleted from under us: SQLite would go on writing into nowhere.
         if round && self.db.as_ref().is_some_and(|db| !db.files.are_at(&self.config.path)) {
-            self.db = None;
+            self.let_go();
         }
         if self.db.is_some() && now >= self.next_look {
             self.look(now)?;
@@ -360,9 +362,11 @@ impl Worker {
         let degraded = self.backoff.failed(fault, Instant::now());
         match fault {
             Fault::Busy => {}
-            Fault::Storage => self.db = None,
+            Fault::Storage => {
+                self.let_go();
+            }
             Fault::Corrupt => {
-                let corrupt = self.db.take().map(|db| db.files.main).or(self.opened);
+                let corrupt = self.let_go().or(self.opened);
                 // Another file may have been put there meanwhile; the next turn looks at that.
                 if corrupt == FileId::of(&self.config.path) {
                     self.set_aside(&reason);
@@ -442,20 +446,7 @@ fn last_of_each(ids: impl Iterator<Item = Uuid>) -> HashMap<Uuid, usize> {
 
 /// Renames the database and its companions to `<name>.corrupt-<UTC time>`; never deletes.
 fn set_aside(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
-    let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let mut attempt = 0;
-    let target = loop {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".corrupt-{stamp}"));
-        if attempt > 0 {
-            name.push(format!("-{attempt}"));
-        }
-        let target = PathBuf::from(name);
-        if !target.exists() || attempt == 100 {
-            break target;
-        }
-        attempt += 1;
-    };
+    let target = free_name(path, "corrupt", now);
     for (from, to) in schema::siblings(path).iter().zip(schema::siblings(&target)) {
         match fs::rename(from, to) {
             Ok(()) => {}
@@ -464,6 +455,24 @@ fn set_aside(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
         }
     }
     Ok(target)
+}
+
+/// `<name>.<what>-<UTC time>`, which nothing has yet.
+fn free_name(path: &Path, what: &str, now: Timestamp) -> PathBuf {
+    let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
+    let mut attempt = 0;
+    loop {
+        let mut name = path.as_os_str().to_owned();
+        name.push(format!(".{what}-{stamp}"));
+        if attempt > 0 {
+            name.push(format!("-{attempt}"));
+        }
+        let name = PathBuf::from(name);
+        if attempt == 100 || schema::siblings(&name).iter().all(|file| !file.exists()) {
+            return name;
+        }
+        attempt += 1;
+    }
 }
 
 impl std::fmt::Debug for Shared {

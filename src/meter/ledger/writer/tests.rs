@@ -51,14 +51,14 @@ fn move_all(from: &Path, to: &Path) {
     }
 }
 
-const T: &str = "2026-11-24T00:00:00Z";
+pub(super) const T: &str = "2026-11-24T00:00:00Z";
 
-fn soon() -> Instant {
+pub(super) fn soon() -> Instant {
     Instant::now() + Duration::from_millis(150)
 }
 
 /// Long enough for any machine; a test that passes does not wait for it.
-fn late() -> Instant {
+pub(super) fn late() -> Instant {
     Instant::now() + Duration::from_secs(60)
 }
 

@@ -30,6 +30,7 @@ impl Fault {
             | LedgerError::Newer { .. }
             | LedgerError::Older { .. }
             | LedgerError::Moved { .. }
+            | LedgerError::Unmerged { .. }
             | LedgerError::Thread(_)
             | LedgerError::BadCursor => Self::Storage,
         }
@@ -59,6 +60,7 @@ pub(super) fn explain(error: &LedgerError) -> String {
         | LedgerError::Newer { .. }
         | LedgerError::Older { .. }
         | LedgerError::Moved { .. }
+        | LedgerError::Unmerged { .. }
         | LedgerError::Thread(_)
         | LedgerError::BadCursor => None,
     };

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 use std::time::Duration;
+use std::{fs, io};
 
 use rusqlite::{Connection, OpenFlags};
 
@@ -19,9 +20,7 @@ pub(super) fn to_read(path: &Path) -> Result<Option<Connection>, LedgerError> {
         return Ok(None);
     }
     let conn = match open_read_only(path) {
-        // In a directory that can't be written, SQLite can't make the companions that a WAL
-        // database wants; nobody writes there either, so the file can be read as it is.
-        Err(rusqlite::Error::SqliteFailure(e, _)) if unwritable(e.code) => open_immutable(path)?,
+        Err(rusqlite::Error::SqliteFailure(e, _)) if unwritable(e.code) => as_it_is(path)?,
         other => other?,
     };
     known(conn)
@@ -58,6 +57,18 @@ fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
     Ok(conn)
 }
 
+/// In a directory that can't be written, SQLite can't make the companions that a WAL database wants;
+/// nobody writes there either, so the file can be read as it is. Not what is in a WAL alone.
+fn as_it_is(path: &Path) -> Result<Connection, LedgerError> {
+    let conn = open_immutable(path)?;
+    let [_, wal, _] = schema::siblings(path);
+    // One that can't be looked at can't be read.
+    if fs::metadata(&wal).map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |m| m.len() > 0) {
+        return Err(LedgerError::Unmerged { wal });
+    }
+    Ok(conn)
+}
+
 fn open_immutable(path: &Path) -> rusqlite::Result<Connection> {
     let escaped =
         path.to_string_lossy().replace('%', "%25").replace('?', "%3f").replace('#', "%23");
@@ -91,6 +102,21 @@ mod tests {
         drop(open_writer(&path).unwrap());
         let conn = open_immutable(&path).unwrap();
         assert_eq!(schema::version(&conn).unwrap(), VERSION);
+    }
+
+    #[test]
+    fn a_wal_beside_it_is_not_passed_over() {
+        let (_dir, home) = home();
+        let path = home.ledger_file();
+        store(&home, &[row(1, "2026-11-24T00:00:00Z")]);
+        assert_eq!(schema::version(&as_it_is(&path).unwrap()).unwrap(), VERSION);
+        let (writer, _) = open_writer(&path).unwrap();
+        as_it_is(&path).expect("an empty one");
+        writer.execute("INSERT INTO losses VALUES (1, 1, '')", []).unwrap();
+        let refused = as_it_is(&path).unwrap_err();
+        assert!(refused.to_string().contains("db.sqlite-wal"), "{refused}");
+        drop(writer);
+        as_it_is(&path).expect("closed");
     }
 
     fn changes(home: &Home, dry: bool) -> [Result<u64, LedgerError>; 2] {

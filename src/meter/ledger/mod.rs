@@ -80,6 +80,11 @@ pub enum LedgerError {
          `halton-meter upgrade` (or `start`, if nothing runs) brings it up to date"
     )]
     Older { found: usize, known: usize },
+    #[error(
+        "{} has the ledger's latest requests, and cannot be read in a directory that you cannot write; \
+         copy it with the ledger to one that you can, and set HALTON_METER_HOME", wal.display()
+    )]
+    Unmerged { wal: PathBuf },
     #[error("{} was moved while it was in use", path.display())]
     Moved { path: PathBuf },
     #[error("the writer thread could not be started: {0}")]

@@ -1,13 +1,15 @@
 //! The thread that makes roll-ups: beside the writer, never in its way.
 //!
-//! It looks for hours without one soon after the daemon's start and whenever an hour ends, newest
-//! first, rests as long as it works, and gives up at any error until the next time. A row written
-//! while its hour is being added up takes the ticket away, and the result is dropped.
+//! It looks for hours without one soon after the daemon's start, whenever an hour ends, and when there
+//! are fewer than there were (a row of an old hour was changed): newest first. It rests as long as it
+//! works, and gives up at any error until the next look. A row written while its hour is being added up
+//! takes the ticket away, and the result is dropped.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
@@ -15,6 +17,7 @@ use slog::Logger;
 use uuid::Uuid;
 
 use super::{HOUR, VERSION, add_up};
+use crate::beat;
 use crate::meter::ledger::{LedgerError, schema};
 
 /// Nothing is rolled up while a daemon starts.
@@ -25,6 +28,8 @@ const SETTLE: i64 = HOUR / 12;
 const BUSY: Duration = Duration::from_millis(100);
 /// A connection is used so long: the file may have been moved meanwhile.
 const STRETCH: Duration = Duration::from_secs(1);
+/// How often it is looked whether some are gone.
+const LOOKS: Duration = Duration::from_secs(60);
 
 /// The thread's handle; it ends when this is dropped, and is not waited for.
 #[derive(Debug)]
@@ -70,34 +75,72 @@ impl Stop {
 
 /// Makes every roll-up that is missing now. Returns how many.
 pub fn roll_up(path: &Path, now: Timestamp) -> Result<u64, LedgerError> {
-    let mut made = 0;
-    let mut below = due(now);
-    while let Some(hour) = sweep(path, below, &mut made, &|| false, &|_| false)? {
-        below = hour;
-    }
-    Ok(made)
+    let mut sweep = Sweep::default();
+    sweep.all(path, due(now), &|| false, &|_| false)?;
+    Ok(sweep.made)
 }
 
 fn live(path: &Path, log: &Logger, stop: &Stop) {
     let mut wait = QUIET;
+    let mut last = Last::default();
     while !stop.rest(wait) {
-        let mut made = 0;
-        let mut below = due(Timestamp::now());
         let (ordered, rest) = (|| stop.ordered(), |time| stop.rest(time));
-        let result = loop {
-            match sweep(path, below, &mut made, &ordered, &rest) {
-                Ok(Some(hour)) => below = hour,
-                Ok(None) => break Ok(()),
-                Err(e) => break Err(e),
-            }
-        };
-        match result {
-            Ok(()) if made > 0 => slog::debug!(log, "rolled up"; "hours" => made),
-            Ok(()) => {}
+        match last.again(path, due(Timestamp::now()), &ordered, &rest) {
+            Ok(0) => {}
+            Ok(made) => slog::debug!(log, "rolled up"; "hours" => made),
             Err(e) => slog::debug!(log, "could not roll up"; "error" => e.to_string()),
         }
-        wait = until_due(Timestamp::now());
+        wait = until_due(Timestamp::now()).min(beat::until(LOOKS));
     }
+}
+
+/// What the last sweep came to.
+#[derive(Default)]
+struct Last {
+    below: i64,
+    hours: i64,
+    files: [Option<(SystemTime, u64)>; 2],
+}
+
+impl Last {
+    /// Sweeps, if there may be something to do. Returns how many were made.
+    fn again(
+        &mut self,
+        path: &Path,
+        below: i64,
+        stop: &dyn Fn() -> bool,
+        rest: &dyn Fn(Duration) -> bool,
+    ) -> Result<u64, LedgerError> {
+        let files = files(path);
+        let untouched = std::mem::replace(&mut self.files, files) == files;
+        if self.below == below && (untouched || count(path)? >= self.hours) {
+            return Ok(0);
+        }
+        // More than there can be, until it succeeds.
+        (self.below, self.hours) = (below, i64::MAX);
+        let mut sweep = Sweep::default();
+        sweep.all(path, below, stop, rest)?;
+        self.hours = sweep.hours;
+        Ok(sweep.made)
+    }
+}
+
+/// What tells, without opening it, that nobody wrote to a ledger.
+fn files(path: &Path) -> [Option<(SystemTime, u64)>; 2] {
+    let [main, wal, _] = schema::siblings(path).map(|file| {
+        let meta = fs::metadata(file).ok()?;
+        Some((meta.modified().ok()?, meta.len()))
+    });
+    [main, wal]
+}
+
+/// How many roll-ups there are.
+fn count(path: &Path) -> Result<i64, LedgerError> {
+    // Not to write: who closes it last would write the WAL to a file that was just put there.
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let conn = Connection::open_with_flags(path, flags)?;
+    conn.busy_timeout(BUSY)?;
+    Ok(conn.query_row("SELECT count(*) FROM rollups", [], |row| row.get(0))?)
 }
 
 /// The hours before this one are to be rolled up.
@@ -111,31 +154,56 @@ fn until_due(now: Timestamp) -> Duration {
     Duration::from_micros(u64::try_from(HOUR - past).unwrap_or_default()) + Duration::from_secs(1)
 }
 
-/// Rolls up hours before `below`, for a while. Returns where to go on; `None`: nowhere.
-fn sweep(
-    path: &Path,
-    below: i64,
-    made: &mut u64,
-    stop: &dyn Fn() -> bool,
-    rest: &dyn Fn(Duration) -> bool,
-) -> Result<Option<i64>, LedgerError> {
-    let Some(conn) = open(path)? else { return Ok(None) };
-    let opened = Instant::now();
-    let mut below = below;
-    while let Some(hour) = newest(&conn, below)? {
-        if !rolled(&conn, hour)? {
-            let begun = Instant::now();
-            *made += u64::from(build(&conn, hour, stop)?);
-            if rest(begun.elapsed()) {
-                return Ok(None);
-            }
+#[derive(Default)]
+struct Sweep {
+    made: u64,
+    /// That have rows, whether theirs could be made or not.
+    hours: i64,
+}
+
+impl Sweep {
+    /// Rolls up hours before `below`.
+    fn all(
+        &mut self,
+        path: &Path,
+        below: i64,
+        stop: &dyn Fn() -> bool,
+        rest: &dyn Fn(Duration) -> bool,
+    ) -> Result<(), LedgerError> {
+        let mut below = below;
+        while let Some(hour) = self.stretch(path, below, stop, rest)? {
+            below = hour;
         }
-        if opened.elapsed() > STRETCH {
-            return Ok((!stop()).then_some(hour));
-        }
-        below = hour;
+        Ok(())
     }
-    Ok(None)
+
+    /// For a while. Returns where to go on; `None`: nowhere.
+    fn stretch(
+        &mut self,
+        path: &Path,
+        below: i64,
+        stop: &dyn Fn() -> bool,
+        rest: &dyn Fn(Duration) -> bool,
+    ) -> Result<Option<i64>, LedgerError> {
+        let Some(conn) = open(path)? else { return Ok(None) };
+        let opened = Instant::now();
+        let mut below = below;
+        while let Some(hour) = newest(&conn, below)? {
+            self.hours += 1;
+            if !rolled(&conn, hour)? {
+                let begun = Instant::now();
+                self.made += u64::from(build(&conn, hour, stop)?);
+                if rest(begun.elapsed()) {
+                    return Ok(None);
+                }
+            }
+            if opened.elapsed() > STRETCH {
+                return Ok((!stop()).then_some(hour));
+            }
+            below = hour;
+        }
+        Ok(None)
+    }
 }
 
 /// A ledger that is there and of this version.
@@ -189,6 +257,7 @@ mod tests {
 
     use super::*;
     use crate::meter::ledger::fixture::{home, row, store};
+    use crate::meter::ledger::{Retag, Selection, retag};
 
     thread_local! {
         static MEANWHILE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
@@ -235,6 +304,32 @@ mod tests {
         MEANWHILE.set(Some(Box::new(move || store(&home, &late))));
         assert_eq!(roll_up(&path, now()).unwrap(), 0);
         assert_eq!(roll_up(&path, now()).unwrap(), 1);
+    }
+
+    #[test]
+    fn what_a_change_took_away_is_made_again_at_the_next_look() {
+        let (_dir, home) = home();
+        let path = home.ledger_file();
+        let mut last = Last::default();
+        let mut look = |now| last.again(&path, due(now), &|| false, &|_| false).unwrap();
+        assert_eq!(look(now()), 0);
+        let rows = ["2026-11-20T01:00:00Z", "2026-11-24T10:59:59Z", "2026-11-24T11:00:00Z"];
+        store(&home, &(1..).zip(rows).map(|(n, at)| row(n, at)).collect::<Vec<_>>());
+        let later = now() + Duration::from_secs(60);
+        assert_eq!((look(later), look(later)), (3, 0));
+        let to = Retag::To("other".to_owned());
+        assert_eq!(retag(&home, &Selection::default(), &to, false).unwrap().changed, 3);
+        assert_eq!((look(later), look(later)), (3, 0));
+        // One that goes while others are made is missed as well.
+        let delete = |path: &Path| {
+            Connection::open(path).unwrap().execute("DELETE FROM rollups", []).unwrap();
+        };
+        // The clock of a file system is coarse.
+        thread::sleep(Duration::from_millis(30));
+        delete(&path);
+        let meanwhile = path.clone();
+        MEANWHILE.set(Some(Box::new(move || delete(&meanwhile))));
+        assert_eq!((look(later), look(later), look(later)), (2, 1, 0));
     }
 
     #[test]

@@ -103,6 +103,15 @@ impl Home {
         }
     }
 
+    /// Holds up whoever else is about to read a file of ours, change it and write it, until this is dropped.
+    /// Where there is no home yet, or its file system has no such lock, they may still meet.
+    #[must_use]
+    pub fn change_one_by_one(&self) -> Option<File> {
+        let home = File::open(&self.0).ok()?;
+        rustix::fs::flock(&home, rustix::fs::FlockOperation::LockExclusive).ok()?;
+        Some(home)
+    }
+
     #[must_use]
     pub fn config_file(&self) -> PathBuf {
         self.0.join("config.toml")

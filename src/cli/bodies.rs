@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::output::{counted, finish, write_json};
+use super::output::{bytes, counted, finish, write_json};
 use super::{Context, Exit, Failure, client};
 use crate::meter::bodies::{Shelf, Stock};
 
@@ -107,7 +107,7 @@ impl Standing {
         let mut line = format!("bodies are {state}");
         if self.stock.files > 0 {
             let there = counted(self.stock.files, "request");
-            line.push_str(&format!("; there are those of {there}, {}", size(self.stock.bytes)));
+            line.push_str(&format!("; there are those of {there}, {}", bytes(self.stock.bytes)));
             line.extend(self.stock.oldest.map(|day| format!(", since {day}")));
             if !self.kept() {
                 line.push_str("; `halton-meter bodies purge` removes them");
@@ -118,12 +118,5 @@ impl Standing {
 
     pub fn document(&self) -> Value {
         json!({ "enabled": self.kept(), "daemon": self.daemon, "stock": self.stock })
-    }
-}
-
-fn size(bytes: u64) -> String {
-    match bytes {
-        0..1_000_000 => format!("{} KB", bytes.div_ceil(1000)),
-        _ => format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000),
     }
 }

@@ -3,9 +3,11 @@
 use std::io::Write;
 
 use clap::{Args, Subcommand};
-use jiff::{Timestamp, ZonedDateTime};
+use jiff::ZonedDateTime;
 
-use super::output::{Column, Style, Table, UsageError, clean, finish, harmless, money, write_json};
+use super::output::{
+    Column, Style, Table, UsageError, clean, finish, harmless, local, money, write_json,
+};
 use super::{Context, Exit, Failure};
 use crate::home::Home;
 use crate::meter::budget::{self, Budget, Channel, Per, Standing, standings};
@@ -79,9 +81,9 @@ fn act(
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
     let path = home.budgets_file();
-    let mut budgets = budget::read(&path)?;
     match command {
         BudgetCommand::List { json } => {
+            budget::read(&path)?;
             let standings = standings(home, now)?;
             if *json {
                 return write_json(out, &serde_json::json!({ "budgets": standings }));
@@ -90,10 +92,12 @@ fn act(
                 writeln!(out, "No budgets; `halton-meter budget set` sets one.")?;
                 return Ok(());
             }
-            out.write_all(table(&standings).render(style).as_bytes())?;
+            out.write_all(table(&standings, now).render(style).as_bytes())?;
         }
         BudgetCommand::Set(args) => {
             home.create()?;
+            let _alone = home.change_one_by_one();
+            let mut budgets = budget::read(&path)?;
             budgets.retain(|budget| budget.name != args.name);
             let budget = Budget {
                 name: args.name.clone(),
@@ -110,6 +114,8 @@ fn act(
             idle.map_or(Ok(()), |said| writeln!(out, "{said}"))?;
         }
         BudgetCommand::Remove { name } => {
+            let _alone = home.change_one_by_one();
+            let mut budgets = budget::read(&path)?;
             let before = budgets.len();
             budgets.retain(|budget| budget.name != *name);
             if budgets.len() == before {
@@ -161,7 +167,7 @@ pub fn line(standing: &Standing) -> String {
     )
 }
 
-fn table(standings: &[Standing]) -> Table {
+fn table(standings: &[Standing], now: &ZonedDateTime) -> Table {
     let mut table = Table::new(&[
         Column::text("BUDGET", 0),
         Column::text("FOR", 2),
@@ -174,15 +180,15 @@ fn table(standings: &[Standing]) -> Table {
     for standing in standings {
         let Budget { name, limit, per, project, model, .. } = &standing.budget;
         let parts: Vec<String> = project.iter().chain(model).map(|part| clean(part)).collect();
-        let until: Timestamp = standing.window.to;
+        let unpriced = if standing.unpriced > 0 { " + unpriced" } else { "" };
         table.row(vec![
             clean(name),
             if parts.is_empty() { "everything".to_owned() } else { parts.join(", ") },
             per.as_str().to_owned(),
-            money(i128::from(standing.spent_nanousd)),
+            format!("{}{unpriced}", money(i128::from(standing.spent_nanousd))),
             money(i128::from(limit.nano())),
             format!("{}%", standing.percent()),
-            until.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%m-%d").to_string(),
+            local(standing.window.to, now.time_zone(), "%m-%d"),
         ]);
     }
     table
@@ -227,6 +233,56 @@ mod tests {
         };
         assert_eq!(budget(0), ("paid".into(), false, 1_000_000_000.into()), "{list:#}");
         assert_eq!(budget(1), ("both".into(), true, 3_000_000_000_u64.into()), "{list:#}");
+    }
+
+    #[test]
+    fn what_has_no_price_is_said_beside_what_was_spent() {
+        let (_dir, home) = home();
+        let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+        let rows = [
+            Row { cost_nanousd: Some(5_000_000_000), ..row(1, "2026-11-24T00:00:00Z") },
+            Row { cost_nanousd: None, ..row(2, "2026-11-24T00:00:00Z") },
+        ];
+        store(&home, &rows);
+        budget::write(
+            &home.budgets_file(),
+            &[Budget {
+                name: "all".to_owned(),
+                limit: "10".parse().unwrap(),
+                per: Per::Month,
+                project: None,
+                model: None,
+                covered: false,
+            }],
+        )
+        .unwrap();
+        let standings = standings(&home, &now).unwrap();
+        let told = table(&standings, &now).render(Style::default());
+        assert!(told.contains("$5.00 + unpriced") && told.contains("12-01"), "{told}");
+    }
+
+    #[test]
+    fn who_sets_one_at_the_same_time_loses_none() {
+        let (_dir, home) = home();
+        let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+        std::thread::scope(|scope| {
+            for n in 0..8 {
+                let (home, now) = (&home, &now);
+                scope.spawn(move || {
+                    let args = SetArgs {
+                        name: format!("b{n}"),
+                        limit: "10".parse().unwrap(),
+                        per: Per::Month,
+                        project: None,
+                        model: None,
+                        covered: false,
+                    };
+                    let set = BudgetCommand::Set(args);
+                    act(home, &set, Style::default(), now, &mut Vec::new()).unwrap();
+                });
+            }
+        });
+        assert_eq!(budget::read(&home.budgets_file()).unwrap().len(), 8);
     }
 
     #[test]

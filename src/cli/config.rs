@@ -93,6 +93,7 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
     let value =
         key.accept_here(text).ok_or_else(|| usage(format!("{name}: expected {}", key.expected)))?;
     ctx.home.create().map_err(Failure::from)?;
+    let alone = ctx.home.change_one_by_one();
     let path = ctx.home.config_file();
     let before = match fs::read_to_string(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
@@ -102,6 +103,7 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
         .map_err(|refused| refusal(&refused, &path, name))?;
     let after = by_hand(name, after);
     write_kept(&path, after.as_bytes())?;
+    drop(alone);
     let read = config::load(&path, &[]);
     let origin = read.values.iter().find(|(known, ..)| known.name == name).map(|(.., o)| o);
     if let Some(origin @ Origin::Environment { .. }) = origin {

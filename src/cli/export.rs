@@ -4,9 +4,9 @@
 mod focus;
 mod split;
 
-use std::fs::{File, OpenOptions, Permissions};
+use std::fs::{self, OpenOptions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::ZonedDateTime;
@@ -58,22 +58,38 @@ pub struct ExportArgs {
 
 pub fn run(ctx: &Context, args: &ExportArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let now = ZonedDateTime::now();
-    finish(match &args.output {
-        Some(path) => {
-            let file = private(path).map_err(|e| Failure::cannot_write(path, &e))?;
-            export(args, &ctx.home, &now, &mut BufWriter::new(file))
-        }
-        None => export(args, &ctx.home, &now, &mut BufWriter::new(out)),
-    })
+    match &args.output {
+        Some(path) => into_file(args, &ctx.home, &now, path),
+        None => finish(export(args, &ctx.home, &now, &mut BufWriter::new(out))),
+    }
 }
 
-/// A file that nobody else can read, whatever was there. A pipe or a device is not ours to close to others.
-fn private(path: &Path) -> io::Result<File> {
-    let file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    if file.metadata()?.is_file() {
-        file.set_permissions(Permissions::from_mode(0o600))?;
+/// Into a file that nobody else can read. What was there stays until all of it is written.
+fn into_file(
+    args: &ExportArgs,
+    home: &Home,
+    now: &ZonedDateTime,
+    path: &Path,
+) -> Result<Exit, Failure> {
+    // A pipe or a device can't be replaced, and is not ours to close to others.
+    if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
+        let open = OpenOptions::new().write(true).open(path);
+        let file = open.map_err(|e| Failure::cannot_write(path, &e))?;
+        return finish(export(args, home, now, &mut BufWriter::new(file)));
     }
-    Ok(file)
+    // Who links to it keeps the link.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut unfinished = target.clone().into_os_string();
+    unfinished.push(format!(".{}.tmp", std::process::id()));
+    let unfinished = PathBuf::from(unfinished);
+    let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
+    let file = open.map_err(|e| Failure::cannot_write(path, &e))?;
+    let done = export(args, home, now, &mut BufWriter::new(file))
+        .and_then(|()| Ok(fs::rename(&unfinished, &target)?));
+    if done.is_err() {
+        let _ = fs::remove_file(&unfinished);
+    }
+    finish(done)
 }
 
 fn export(

@@ -141,10 +141,10 @@ enum Command {
     Events(events::EventsArgs),
     /// Variables that send a shell's tools through the meter.
     Env(env::EnvArgs),
-    /// Where the local certificate authority and the bundle are.
+    /// The local certificate authority: paths, the system's trust, rotation.
     #[command(subcommand)]
     Ca(ca::CaCommand),
-    /// Settings: their values and origins.
+    /// Settings: show, change, check.
     #[command(subcommand)]
     Config(config::ConfigCommand),
     /// Completions for a shell, on standard output.

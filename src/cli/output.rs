@@ -6,6 +6,8 @@ use std::path::Path;
 use clap::Args;
 use comfy_table::presets::NOTHING;
 use comfy_table::{Cell, CellAlignment, ContentArrangement};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use serde::Serialize;
 
 use super::{Exit, Failure};
@@ -114,7 +116,7 @@ pub struct AsJson {
 /// What a command answers that says where a file is.
 pub fn path(path: &Path, json: bool, out: &mut dyn Write) -> anyhow::Result<()> {
     if json {
-        return write_json(out, &serde_json::json!({ "path": path }));
+        return write_json(out, &serde_json::json!({ "path": path.to_string_lossy() }));
     }
     writeln!(out, "{}", path.display())?;
     Ok(())
@@ -173,6 +175,27 @@ pub fn money(nanousd: impl Into<i128>) -> String {
         fraction.pop();
     }
     format!("{sign}${}.{fraction}", count(rounded / scale))
+}
+
+/// An amount that may be absent: `–`, never $0.00.
+#[must_use]
+pub fn money_or_dash(nanousd: Option<i64>) -> String {
+    nanousd.map_or_else(|| "–".to_owned(), money)
+}
+
+/// A moment as the user's clock shows it.
+#[must_use]
+pub fn local(at: Timestamp, zone: &TimeZone, format: &str) -> String {
+    at.to_zoned_datetime(zone.clone()).strftime(format).to_string()
+}
+
+/// `12 KB`, `3.4 MB`.
+#[must_use]
+pub fn bytes(n: u64) -> String {
+    match n {
+        0..1_000_000 => format!("{} KB", n.div_ceil(1000)),
+        _ => format!("{}.{} MB", n / 1_000_000, n % 1_000_000 / 100_000),
+    }
 }
 
 /// `1,234,567`.

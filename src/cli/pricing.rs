@@ -165,6 +165,7 @@ fn set(args: &SetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<()> {
         rates: args.rates,
     };
     home.create()?;
+    let _alone = home.change_one_by_one();
     let path = home.prices_file();
     let mut prices = read_own(&path)?;
     prices.retain(|other| !other.same_place(&price));
@@ -179,6 +180,7 @@ fn set(args: &SetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<()> {
 }
 
 fn reset(args: &ResetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<()> {
+    let _alone = home.change_one_by_one();
     let path = home.prices_file();
     let mut prices = read_own(&path)?;
     let before = prices.len();
@@ -325,5 +327,9 @@ mod tests {
         store(&home, &[Row { model: Some("gpt-99".to_owned()), cost_nanousd: None, ..fresh(2) }]);
         let (sound, text) = said(&home, &["check"]).unwrap();
         assert!(!sound && text.contains("gpt-99: 1 request"), "{text}");
+        let nameless = Row { model: None, model_requested: None, cost_nanousd: None, ..fresh(3) };
+        store(&home, &[nameless]);
+        let (_, text) = said(&home, &["check"]).unwrap();
+        assert!(text.contains("(unknown): 1 request") && !text.contains("/(unknown)"), "{text}");
     }
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use jiff::{SpanRound, Timestamp, Unit, ZonedDateTime};
 
-use super::output::{Column, Style, Table, clean, write_json};
+use super::output::{Column, Style, Table, clean, local, write_json};
 use crate::home::Home;
 use crate::meter::ledger::{Ledger, Quota};
 
@@ -37,9 +37,7 @@ pub fn show(
     ]);
     for quota in &quotas {
         let window = &quota.window;
-        let local = |at: Timestamp| {
-            at.to_zoned_datetime(now.time_zone().clone()).strftime("%m-%d %H:%M").to_string()
-        };
+        let local = |at| local(at, now.time_zone(), "%m-%d %H:%M");
         table.row(vec![
             clean(&quota.provider),
             window.account.as_deref().map(clean).unwrap_or_default(),

@@ -6,7 +6,9 @@ use std::io::Write;
 use jiff::ZonedDateTime;
 use serde::Serialize;
 
-use super::output::{Column, Style, Table, clean, count, counted, finish, money, write_json};
+use super::output::{
+    Column, Style, Table, clean, count, counted, finish, money_or_dash, write_json,
+};
 use super::range::RangeArgs;
 use super::{Context, Exit, Failure};
 use crate::home::Home;
@@ -37,11 +39,12 @@ pub fn run(ctx: &Context, args: &RecomputeArgs, out: &mut dyn Write) -> Result<E
 #[derive(Default, Serialize)]
 struct Change {
     requests: u64,
-    before_nanousd: i64,
-    after_nanousd: i64,
+    /// Here and below: of those that have a price; `None`: none has one.
+    before_nanousd: Option<i64>,
+    after_nanousd: Option<i64>,
     /// What a plan covers; nothing of it is in the other two.
-    before_covered_nanousd: i64,
-    after_covered_nanousd: i64,
+    before_covered_nanousd: Option<i64>,
+    after_covered_nanousd: Option<i64>,
     /// Had no price, or have none any more.
     newly_priced: u64,
     newly_unpriced: u64,
@@ -90,10 +93,10 @@ fn recompute(
         ]);
         for (model, change) in &outcome.models {
             table.row(vec![
-                clean(model),
+                if model.is_empty() { "(unknown)".to_owned() } else { clean(model) },
                 count(change.requests),
-                money(change.before_nanousd),
-                money(change.after_nanousd),
+                money_or_dash(change.before_nanousd),
+                money_or_dash(change.after_nanousd),
                 covered(change),
                 count(change.newly_priced),
                 count(change.newly_unpriced),
@@ -113,10 +116,10 @@ fn recompute(
 
 fn covered(change: &Change) -> String {
     let (before, after) = (change.before_covered_nanousd, change.after_covered_nanousd);
-    if (before, after) == (0, 0) {
+    if (before, after) == (None, None) {
         return String::new();
     }
-    format!("{} → {}", money(before), money(after))
+    format!("{} → {}", money_or_dash(before), money_or_dash(after))
 }
 
 fn note(models: &mut BTreeMap<String, Change>, row: &Repriced) {
@@ -130,8 +133,9 @@ fn note(models: &mut BTreeMap<String, Change>, row: &Repriced) {
             (&mut change.before_covered_nanousd, &mut change.after_covered_nanousd)
         }
     };
-    *was = was.saturating_add(before.unwrap_or(0));
-    *is = is.saturating_add(after.unwrap_or(0));
+    for (sum, cost) in [(was, before), (is, after)] {
+        *sum = cost.map(|cost| sum.unwrap_or(0).saturating_add(cost)).or(*sum);
+    }
     change.newly_priced += u64::from(before.is_none() && after.is_some());
     change.newly_unpriced += u64::from(before.is_some() && after.is_none());
 }
@@ -141,6 +145,37 @@ mod tests {
     use super::*;
     use crate::meter::ledger::fixture::{home, row, store};
     use crate::meter::row::Row;
+
+    #[test]
+    fn what_has_no_price_is_not_told_as_nothing() {
+        let (_dir, home) = home();
+        let of = |n, model: Option<&str>, cost| Row {
+            provider: "openai".to_owned(),
+            model: model.map(str::to_owned),
+            model_requested: None,
+            cost_nanousd: cost,
+            ..row(n, "2026-11-24T00:00:00Z")
+        };
+        store(
+            &home,
+            &[of(1, None, Some(1_000_000_000)), of(2, Some("gpt-unheard-of"), Some(3_000_000_000))],
+        );
+        let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+        let said = |json| {
+            let args = RecomputeArgs { range: RangeArgs::default(), dry_run: true, json };
+            let mut out = Vec::new();
+            recompute(&args, &home, Style::default(), &now, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let text = said(false);
+        assert!(text.contains("(unknown)") && !text.contains("$0.00"), "{text}");
+        let json: serde_json::Value = serde_json::from_str(&said(true)).unwrap();
+        let one = &json["models"]["gpt-unheard-of"];
+        assert_eq!(
+            (&one["before_nanousd"], &one["after_nanousd"]),
+            (&3_000_000_000_u64.into(), &serde_json::Value::Null)
+        );
+    }
 
     #[test]
     fn the_outcome_is_told_by_model() {

@@ -6,7 +6,7 @@ use jiff::ZonedDateTime;
 
 use super::output::{
     Column, Style, Table, all_input, clean, count, count_or_dash, counted, csv_count, csv_text,
-    csv_usd, finish, millis, millis_or_dash, money, write_csv, write_json,
+    csv_usd, finish, local, millis, millis_or_dash, money, write_csv, write_json,
 };
 use super::range::RangeArgs;
 pub use super::summary::summary_of_run;
@@ -138,9 +138,7 @@ fn push_gaps(report: &Report, now: &ZonedDateTime, style: Style, out: &mut Strin
 }
 
 fn heading(report: &Report, now: &ZonedDateTime, style: Style) -> String {
-    let show = |at: jiff::Timestamp| {
-        at.to_zoned_datetime(now.time_zone().clone()).strftime("%Y-%m-%d %H:%M").to_string()
-    };
+    let show = |at| local(at, now.time_zone(), "%Y-%m-%d %H:%M");
     let whose = report
         .project
         .as_deref()
@@ -241,10 +239,15 @@ fn cache_writes(tokens: &Tokens) -> Option<u64> {
 /// `$1.20 before, +25%`.
 fn versus(now: &Totals, before: &Totals) -> String {
     let Some(old) = before.cost_nanousd else { return "nothing before".to_owned() };
-    match change(now.cost_nanousd.unwrap_or(0), old) {
+    match change_of(now, old) {
         Some(change) => format!("{} before, {change}", money(old)),
         None => format!("{} before", money(old)),
     }
+}
+
+/// `None`: what there is now has no price.
+fn change_of(now: &Totals, before: i64) -> Option<String> {
+    change(now.cost_nanousd.or((now.unpriced == 0).then_some(0))?, before)
 }
 
 /// In per cent, rounded towards zero; `None`: there is nothing to compare with.
@@ -295,7 +298,7 @@ fn group_table(grouping: &Grouping, versus: bool) -> Table {
         ];
         if versus {
             let before = group.previous.as_ref().and_then(|p| p.cost_nanousd);
-            let change = before.and_then(|old| change(t.cost_nanousd.unwrap_or(0), old));
+            let change = before.and_then(|old| change_of(t, old));
             cells.push(before.map_or_else(|| "–".to_owned(), money));
             cells.push(change.unwrap_or_else(|| "–".to_owned()));
         }
@@ -305,7 +308,7 @@ fn group_table(grouping: &Grouping, versus: bool) -> Table {
 }
 
 /// `$1.20`, `$1.20 + unpriced`, `unpriced`.
-fn cost_cell(t: &Totals) -> String {
+pub(super) fn cost_cell(t: &Totals) -> String {
     match (t.cost_nanousd, t.unpriced) {
         (Some(cost), 0) => money(cost),
         (Some(cost), _) => format!("{} + unpriced", money(cost)),

@@ -7,7 +7,7 @@ use clap::builder::RangedU64ValueParser;
 use jiff::ZonedDateTime;
 
 use super::output::{
-    Column, Style, Table, UsageError, all_input, clean, count, count_or_dash, finish,
+    Column, Style, Table, UsageError, all_input, clean, count, count_or_dash, finish, local,
     millis_or_dash, money, write_json,
 };
 use super::range::parse_since;
@@ -178,13 +178,13 @@ fn human(
 
 /// The time of a row of today, with the date otherwise.
 fn when(row: &Row, now: &ZonedDateTime) -> String {
-    let at = row.started_at.to_zoned_datetime(now.time_zone().clone());
-    let format = if at.date() == now.date() { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" };
-    at.strftime(format).to_string()
+    let zone = now.time_zone();
+    let today = row.started_at.to_zoned_datetime(zone.clone()).date() == now.date();
+    local(row.started_at, zone, if today { "%H:%M:%S" } else { "%Y-%m-%d %H:%M:%S" })
 }
 
 /// What answered, else what was asked for; a side call shows its path.
-fn model(row: &Row) -> String {
+pub(super) fn model(row: &Row) -> String {
     let name = row.model.as_deref().or(row.model_requested.as_deref());
     match name {
         Some(name) => clean(name),
@@ -196,8 +196,13 @@ fn model(row: &Row) -> String {
 fn cost(row: &Row) -> String {
     match (row.cost_nanousd, row.usage) {
         (Some(cost), _) => {
-            let estimated = if row.cost_estimated { "~" } else { "" };
-            format!("{estimated}{}", money(cost))
+            let mark = match row.billing {
+                Billing::Metered if row.cost_estimated => "~",
+                Billing::Metered => "",
+                // Covered by a plan: nobody paid that.
+                Billing::Subscription => "≈",
+            };
+            format!("{mark}{}", money(cost))
         }
         (None, UsageState::Reported | UsageState::Partial) if row.billable => "unpriced".to_owned(),
         (None, UsageState::Reported | UsageState::Partial | UsageState::Absent) => "–".to_owned(),

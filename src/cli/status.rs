@@ -74,7 +74,7 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
     if args.json {
         let document = json!({
             "state": state.name(),
-            "home": ctx.home.path(),
+            "home": ctx.home.path().to_string_lossy(),
             "installed": mode.map(|m| m.to_string()),
             "edge": {
                 "pid": tree.edge,

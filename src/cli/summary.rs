@@ -5,7 +5,7 @@ use std::cmp::Reverse;
 use jiff::tz::TimeZone;
 use jiff::{Span, Timestamp};
 
-use super::output::{Column, Table, all_input, clean, count, count_or_dash, counted, money};
+use super::output::{Column, Table, all_input, clean, count, count_or_dash, counted, local, money};
 use crate::home::Home;
 use crate::meter::ledger::{Coverage, Gap, Ledger, Totals, Window};
 use crate::meter::usage::Tokens;
@@ -158,9 +158,7 @@ pub fn gap_table(coverage: &Coverage, zone: &TimeZone) -> Option<Table> {
         Column::text("FIRST", 4),
         Column::text("LAST", 3),
     ]);
-    let when = |at: Timestamp| {
-        at.to_zoned_datetime(zone.clone()).strftime("%Y-%m-%d %H:%M:%S").to_string()
-    };
+    let when = |at| local(at, zone, "%Y-%m-%d %H:%M:%S");
     for gap in gaps.iter().take(SHOWN) {
         table.row(vec![
             gap.kind.as_str().to_owned(),

@@ -136,6 +136,8 @@ struct Observer {
     streams: BTreeMap<StreamId, Box<Tracked>>,
     /// Said about exchanges that end because the connection does.
     closing: Option<Closing>,
+    /// The client ended without saying so: it hears nothing any more.
+    client_gone: bool,
     /// What ends now does so because its bytes stopped, not because anybody said so.
     broken_off: bool,
     /// Lost sight: nothing is followed until this finds a place to begin anew.
@@ -169,6 +171,7 @@ impl Observer {
             protocol,
             streams: BTreeMap::new(),
             closing: None,
+            client_gone: false,
             broken_off: false,
             lost: None,
             last: None,
@@ -216,6 +219,7 @@ impl Observer {
             }
             Seen::End { side, clean, at } => {
                 self.broken_off = !clean;
+                self.client_gone |= side == Side::Client && !clean;
                 self.finish(&[side], at);
                 self.broken_off = false;
             }
@@ -422,6 +426,9 @@ impl Observer {
         // the bytes, the pump knows who broke off.
         let cut = match (cut, self.closing) {
             (Cut::Eof(_), Some(Closing::By(side))) => Cut::Eof(side),
+            (Cut::Eof(_), Some(Closing::Orderly) | None) if self.client_gone => {
+                Cut::Eof(Side::Client)
+            }
             (cut, Some(Closing::By(_) | Closing::Orderly | Closing::Ours) | None) => cut,
         };
         self.turns(stream, at, |turns, _, at, sink| turns.cut(cut, at, sink));

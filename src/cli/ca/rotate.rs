@@ -94,8 +94,8 @@ pub fn run(ctx: &Context, args: &RotateArgs, out: &mut impl Write) -> Result<(),
         let document = json!({
             "state": if done { "done" } else { "waiting" },
             "taken_over": taken_over,
-            "certificate": ctx.home.ca_cert(),
-            "next_certificate": (!done).then(|| ctx.home.next_ca_cert()),
+            "certificate": ctx.home.ca_cert().to_string_lossy(),
+            "next_certificate": (!done).then(|| ctx.home.next_ca_cert().to_string_lossy().into_owned()),
             "trust_store_lacks_next": matches!(waits, Some(Waits::TrustStore(_))) && !done,
             "programs": held.iter().map(|p| json!({"pid": p.pid, "name": p.name})).collect::<Vec<_>>(),
         });

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use super::super::lifecycle::move_edge;
 use super::super::no_edge::{self, Signs, Why};
+use super::super::output;
 use super::facts::{Facts, Process, ProxyVariable, Says};
 use crate::selftest::Level;
 
@@ -328,10 +329,13 @@ fn ledger(f: &Facts) -> Vec<Finding> {
             .push(Finding::degraded("ledger", problem).next("see the message; nothing is deleted"));
     }
     if let Some(free) = f.ledger.free.filter(|free| *free < LOW_DISK) {
-        let what = format!("only {} MB are free on its disk", free >> 20);
+        let what = format!("only {} are free on its disk", output::bytes(free));
         found.push(Finding::degraded("ledger", what).next("make room"));
     }
-    or_ok(found, "ledger", || format!("opens; {} KB", f.ledger.bytes.div_ceil(1024)))
+    or_ok(found, "ledger", || match f.ledger.bytes {
+        0 => "none yet".to_owned(),
+        bytes => format!("opens; {}", output::bytes(bytes)),
+    })
 }
 
 fn bodies(f: &Facts) -> Vec<Finding> {

@@ -49,6 +49,30 @@ fn every_row_of_many_pages_goes_out_once() {
 }
 
 #[test]
+fn a_file_that_is_there_stays_until_all_of_the_new_one_is_written() {
+    use std::os::unix::fs::PermissionsExt;
+
+    let (dir, home) = home();
+    let file = dir.path().join("old.csv");
+    let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+    let write = |words: &[&str]| into_file(&args(words), &home, &now, &file);
+    std::fs::write(&file, "old").unwrap();
+    assert!(write(&["csv", "--since", "garbage"]).is_err());
+    std::fs::write(home.ledger_file(), "no ledger, but long enough to be read as one").unwrap();
+    assert!(write(&["csv"]).is_err());
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+    std::fs::remove_file(home.ledger_file()).unwrap();
+    store(&home, &[row(1, "2026-11-24T00:00:00Z")]);
+    write(&["csv"]).unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 2);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let temporary = |e: std::io::Result<std::fs::DirEntry>| {
+        e.unwrap().file_name().to_string_lossy().ends_with(".tmp")
+    };
+    assert!(!std::fs::read_dir(dir.path()).unwrap().any(temporary));
+}
+
+#[test]
 fn no_text_is_a_formula_or_breaks_a_line() {
     let (_dir, home) = home();
     let nasty = Row {
@@ -223,24 +247,17 @@ fn focus_adds_up_to_what_the_report_says_whoever_named_the_cost() {
 }
 
 #[test]
-fn the_file_is_the_users_alone_even_if_it_was_not() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("out.csv");
-    std::fs::write(&path, "old and longer than what comes").unwrap();
-    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
-    private(&path).unwrap().write_all(b"new").unwrap();
-    assert_eq!(std::fs::read(&path).unwrap(), b"new");
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-}
-
-#[test]
 fn what_is_no_file_keeps_its_mode() {
-    let dir = tempfile::tempdir().unwrap();
+    use std::os::unix::fs::PermissionsExt;
+
+    let (dir, home) = home();
     let path = dir.path().join("fifo");
+    let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
     assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-    std::fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
     // Without a reader opening would wait for one.
     let _reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
-    private(&path).unwrap().write_all(b"new").unwrap();
-    assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o644);
+    into_file(&args(&["csv"]), &home, &now, &path).unwrap();
+    let meta = fs::metadata(&path).unwrap();
+    assert!(!meta.is_file() && meta.permissions().mode() & 0o777 == 0o644);
 }

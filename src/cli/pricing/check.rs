@@ -116,12 +116,18 @@ pub(super) fn check(
     writeln!(out, "list      of {}, {} days old{old}", checked.book, checked.age_days)?;
     writeln!(out, "own       {}", counted(checked.own_prices as u64, "price"))?;
     for missing in &checked.unpriced {
-        let model = missing.model.as_deref().map_or("(unknown)".to_owned(), clean);
         let requests = counted(missing.requests, "request");
-        writeln!(
-            out,
-            "unpriced  {model}: {requests}; `halton-meter pricing set PROVIDER/{model} --input …`"
-        )?;
+        match missing.model.as_deref().map(clean) {
+            Some(model) => writeln!(
+                out,
+                "unpriced  {model}: {requests}; `halton-meter pricing set PROVIDER/{model} --input …`"
+            )?,
+            // No price is for a model without a name.
+            None => writeln!(
+                out,
+                "unpriced  (unknown): {requests} that named no model; `halton-meter requests` shows them"
+            )?,
+        }
     }
     for compared in &checked.reported {
         writeln!(

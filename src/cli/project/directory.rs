@@ -15,12 +15,12 @@ use crate::meter::ledger::Ledger;
 
 #[derive(Serialize)]
 struct Here {
-    directory: PathBuf,
+    directory: String,
     project: Option<String>,
     /// What the project is shown as.
     shown_as: Option<String>,
     source: Option<&'static str>,
-    file: Option<PathBuf>,
+    file: Option<String>,
     branch: Option<String>,
     problem: Option<String>,
 }
@@ -35,11 +35,14 @@ pub(super) fn here(home: &Home, args: &HereArgs, out: &mut dyn Write) -> anyhow:
     let ledger = Ledger::open(home)?;
     let shown_as = project.as_deref().map(|name| ledger.shown_project(name).to_owned());
     let here = Here {
-        directory,
+        directory: directory.to_string_lossy().into_owned(),
         shown_as: shown_as.filter(|shown| project.as_ref() != Some(shown)),
         project,
         source: source.map(Method::as_str),
-        file: place.file.filter(|_| source == Some(Method::File)),
+        file: place
+            .file
+            .filter(|_| source == Some(Method::File))
+            .map(|file| file.to_string_lossy().into_owned()),
         branch: place.branch,
         problem: place.problem.map(|p| format!("{}: {}", p.file.display(), p.why)),
     };
@@ -68,10 +71,10 @@ pub(super) fn here(home: &Home, args: &HereArgs, out: &mut dyn Write) -> anyhow:
     Ok(())
 }
 
-fn why(source: Method, file: Option<&Path>) -> String {
+fn why(source: Method, file: Option<&str>) -> String {
     match source {
         Method::Explicit => "HALTON_PROJECT".to_owned(),
-        Method::File => file.map_or_else(String::new, |file| harmless(&file.to_string_lossy())),
+        Method::File => file.map_or_else(String::new, harmless),
         Method::Git => "the git repository".to_owned(),
         Method::Editor => "an editor's folder".to_owned(),
         Method::Cwd => "the directory's name".to_owned(),
@@ -97,7 +100,7 @@ pub(super) fn tag(args: &TagArgs, out: &mut dyn Write) -> anyhow::Result<()> {
         return write_json(
             out,
             &serde_json::json!({
-                "dry_run": args.how.dry_run, "file": file, "before": before, "name": name,
+                "dry_run": args.how.dry_run, "file": file.to_string_lossy(), "before": before, "name": name,
             }),
         );
     }

@@ -69,13 +69,17 @@ fn change(
     edit: impl FnOnce(&mut Names) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let path = home.projects_file();
+    if !how.dry_run {
+        home.create()?;
+    }
+    let alone = home.change_one_by_one();
     let before = projects::read(&path)?;
     let mut after = before.clone();
     edit(&mut after)?;
     if !how.dry_run {
-        home.create()?;
         projects::write(&path, &after)?;
     }
+    drop(alone);
     let changes = changes(ledger.recorded_names()?, &before, &after);
     if how.json {
         let document = serde_json::json!({ "dry_run": how.dry_run, "changes": changes });

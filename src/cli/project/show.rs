@@ -6,11 +6,12 @@ use jiff::{Timestamp, ZonedDateTime};
 
 use super::super::output::{
     Column, Style, Table, UsageError, all_input, clean, count, count_or_dash, counted, harmless,
-    money, write_json,
+    local, money, write_json,
 };
+use super::super::report::cost_cell;
 use super::{ListArgs, ShowArgs};
 use crate::home::Home;
-use crate::meter::ledger::{Ledger, ProjectDetail, ProjectSum, Share, Totals};
+use crate::meter::ledger::{Ledger, ProjectDetail, ProjectSum, Share};
 
 /// As far back as there are requests.
 const ALWAYS: &str = "99999d";
@@ -46,9 +47,9 @@ pub(super) fn list(
             count(totals.requests),
             count_or_dash(all_input(&totals.tokens)),
             count_or_dash(totals.tokens.output),
-            cost(totals),
+            cost_cell(totals),
             totals.subscription_nanousd.map(money).unwrap_or_default(),
-            last_at.map(|at| day(at, now)).unwrap_or_default(),
+            last_at.map(|at| minute(at, now)).unwrap_or_default(),
             recorded_as.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", "),
         ]);
     }
@@ -81,11 +82,11 @@ fn text(detail: &ProjectDetail, now: &ZonedDateTime) -> String {
     let mut lines = vec![
         ("Project", sum.project.as_deref().map(clean).unwrap_or_default()),
         ("Requests", counted(t.requests, "request")),
-        ("Cost", cost(t)),
+        ("Cost", cost_cell(t)),
     ];
     lines.extend(t.subscription_nanousd.map(|covered| ("Covered", money(covered))));
-    lines.extend(first_at.map(|at| ("First", day(at, now))));
-    lines.extend(sum.last_at.map(|at| ("Last", day(at, now))));
+    lines.extend(first_at.map(|at| ("First", minute(at, now))));
+    lines.extend(sum.last_at.map(|at| ("Last", minute(at, now))));
     if !sum.recorded_as.is_empty() {
         let names: Vec<String> = sum.recorded_as.iter().map(|name| clean(name)).collect();
         lines.push(("Recorded as", names.join(", ")));
@@ -112,10 +113,6 @@ fn parts(shares: &[Share]) -> Option<String> {
     Some(shares.iter().map(part).collect::<Vec<_>>().join(", "))
 }
 
-fn cost(totals: &Totals) -> String {
-    totals.cost_nanousd.map_or_else(|| "–".to_owned(), money)
-}
-
-fn day(at: Timestamp, now: &ZonedDateTime) -> String {
-    at.to_zoned_datetime(now.time_zone().clone()).strftime("%Y-%m-%d %H:%M").to_string()
+fn minute(at: Timestamp, now: &ZonedDateTime) -> String {
+    local(at, now.time_zone(), "%Y-%m-%d %H:%M")
 }

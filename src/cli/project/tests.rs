@@ -71,6 +71,43 @@ fn names_change_and_come_back() {
 }
 
 #[test]
+fn a_project_whose_requests_have_no_price_did_not_cost_nothing() {
+    let (_dir, home) = home();
+    let of = |n, project: &str, cost| Row {
+        project: Some(project.to_owned()),
+        cost_nanousd: cost,
+        ..row(n, "2026-11-24T00:00:00Z")
+    };
+    let five = Some(5_000_000_000);
+    store(&home, &[of(1, "shop", five), of(2, "shop", None), of(3, "api", None)]);
+    let list = says(&home, "project list").unwrap();
+    let line = |name: &str| list.lines().find(|line| line.contains(name)).unwrap().to_owned();
+    assert!(line("shop").contains("$5.00 + unpriced"), "{list}");
+    assert!(line("api").contains("unpriced"), "{list}");
+    assert!(says(&home, "project show shop").unwrap().contains("$5.00 + unpriced"));
+}
+
+#[test]
+fn a_directory_whose_name_is_no_text_is_told_in_json_too() {
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::directory::{here, tag};
+    let (dir, home) = home();
+    let odd = dir.path().join(std::ffi::OsStr::from_bytes(b"d\xff"));
+    if std::fs::create_dir(&odd).is_err() {
+        return; // Apple's file system has no such names.
+    }
+    let json = |out: &[u8]| serde_json::from_slice::<Value>(out).unwrap();
+    let mut out = Vec::new();
+    let how = How { dry_run: false, json: true };
+    tag(&TagArgs { name: "foo".to_owned(), dir: Some(odd.clone()), how }, &mut out).unwrap();
+    assert_eq!(json(&out)["name"], "foo");
+    let mut out = Vec::new();
+    here(&home, &HereArgs { dir: Some(odd), json: true }, &mut out).unwrap();
+    assert_eq!(json(&out)["project"], "foo");
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_and_changes_nothing() {
     let (_dir, home) = with_rows();
     for (line, why) in [

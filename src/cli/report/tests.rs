@@ -125,6 +125,19 @@ fn json_and_csv() {
 }
 
 #[test]
+fn no_change_is_told_of_what_has_no_price() {
+    let totals = |cost_nanousd, unpriced| Totals { cost_nanousd, unpriced, ..Totals::default() };
+    let before = totals(Some(5_000_000_000), 0);
+    for (now, expected) in [
+        (totals(None, 1), "$5.00 before"),
+        (totals(None, 0), "$5.00 before, -100%"),
+        (totals(Some(10_000_000_000), 1), "$5.00 before, +100%"),
+    ] {
+        assert_eq!(versus(&now, &before), expected);
+    }
+}
+
+#[test]
 fn an_empty_range_says_so_and_still_tells_the_gaps() {
     let (_dir, home) = home();
     let text = shown(&home, &["--since", "today"], Style::default());

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::{cost, model, note};
 use crate::cli::output::{
-    UsageError, all_input, clean, count, count_or_dash, harmless_lines, millis_or_dash, write_json,
+    UsageError, all_input, clean, count, count_or_dash, harmless_lines, local, millis_or_dash,
+    write_json,
 };
 use crate::home::Home;
 use crate::meter::bodies::{KeptBody, Shelf};
@@ -78,10 +79,9 @@ fn find(ledger: &Ledger, id: &str) -> anyhow::Result<Row> {
 }
 
 fn facts(row: &Row, now: &ZonedDateTime) -> String {
-    let at = row.started_at.to_zoned_datetime(now.time_zone().clone());
     let mut lines = vec![
         ("id", row.id.to_string()),
-        ("time", at.strftime("%Y-%m-%d %H:%M:%S").to_string()),
+        ("time", local(row.started_at, now.time_zone(), "%Y-%m-%d %H:%M:%S")),
         ("to", format!("{}{}", clean(&row.host), clean(&row.path))),
         ("model", model(row)),
         ("project", row.project.as_deref().map_or_else(|| "–".to_owned(), clean)),

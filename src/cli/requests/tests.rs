@@ -49,6 +49,17 @@ fn rows() -> Vec<Row> {
 }
 
 #[test]
+fn what_a_plan_covers_does_not_look_paid_on_any_terminal() {
+    let (_dir, home) = home();
+    let mut rows = vec![row(1, "2026-11-24T01:00:00Z"), row(2, "2026-11-24T02:00:00Z")];
+    rows[1].billing = Billing::Subscription;
+    store(&home, &rows);
+    let text = shown(&home, &[], Style { width: Some(40), color: false });
+    assert_eq!(text.matches("≈$0.0123").count(), 1, "{text}");
+    assert_eq!(text.matches("$0.0123").count(), 2, "{text}");
+}
+
+#[test]
 fn what_is_not_the_providers_word_has_a_note() {
     let (_dir, home) = home();
     let mut rows = vec![row(1, "2026-11-24T01:00:00Z"), row(2, "2026-11-24T02:00:00Z")];

@@ -130,7 +130,7 @@ fn running(frame: &Frame, now: Timestamp) -> Table {
     for row in frame.running.iter().take(RUNNING).map(|public| &public.row) {
         let age = u64::try_from(now.duration_since(row.started_at).as_millis()).unwrap_or(0);
         table.row(vec![
-            model(row),
+            requests::model(row),
             row.project.as_deref().map(clean).unwrap_or_default(),
             row.client.as_deref().map(clean).unwrap_or_default(),
             millis(age),
@@ -164,13 +164,8 @@ fn groups(title: &'static str, groups: &[Group]) -> Table {
     table
 }
 
-fn model(row: &Row) -> String {
-    let name = row.model.as_deref().or(row.model_requested.as_deref());
-    name.map_or_else(|| clean(&row.path), clean)
-}
-
 fn clock(at: Timestamp, now: &ZonedDateTime) -> String {
-    at.to_zoned_datetime(now.time_zone().clone()).strftime("%H:%M:%S").to_string()
+    output::local(at, now.time_zone(), "%H:%M:%S")
 }
 
 /// No longer than the terminal is wide.

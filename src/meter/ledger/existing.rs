@@ -16,7 +16,7 @@ const READ_PATIENCE: Duration = Duration::from_secs(2);
 
 /// For reading, also where nothing can be written; `None`: nothing is in it.
 pub(super) fn to_read(path: &Path) -> Result<Option<Connection>, LedgerError> {
-    if !path.exists() {
+    if !is_there(path)? {
         return Ok(None);
     }
     let conn = match open_read_only(path) {
@@ -28,7 +28,7 @@ pub(super) fn to_read(path: &Path) -> Result<Option<Connection>, LedgerError> {
 
 /// For changing rows while a daemon may run; `None`: nothing is in it.
 pub(super) fn to_change(path: &Path) -> Result<Option<Connection>, LedgerError> {
-    if !path.exists() {
+    if !is_there(path)? {
         return Ok(None);
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -36,6 +36,11 @@ pub(super) fn to_change(path: &Path) -> Result<Option<Connection>, LedgerError> 
     conn.busy_timeout(PATIENCE)?;
     conn.pragma_update(None, "synchronous", "normal")?;
     known(conn)
+}
+
+/// One that can't be reached is not one that holds nothing.
+fn is_there(path: &Path) -> Result<bool, LedgerError> {
+    path.try_exists().map_err(|source| LedgerError::Io { path: path.to_path_buf(), source })
 }
 
 /// The connection, if this program knows what is in it.
@@ -140,6 +145,18 @@ mod tests {
         }
         assert!(matches!(Ledger::open(&home), Err(LedgerError::Older { .. })));
         assert_eq!(schema::version(&conn).unwrap(), VERSION - 1);
+    }
+
+    #[test]
+    fn one_that_can_t_be_reached_is_not_an_empty_one() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "").unwrap();
+        let home = Home::at(dir.path().join("file"));
+        assert!(Ledger::open(&home).is_err());
+        for refused in changes(&home, false) {
+            assert!(refused.is_err());
+        }
+        assert!(Ledger::open(&Home::at(dir.path().join("none"))).is_ok());
     }
 
     #[test]

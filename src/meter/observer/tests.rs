@@ -178,6 +178,28 @@ async fn who_broke_off_is_what_the_row_says() {
 }
 
 #[tokio::test]
+async fn a_client_that_is_gone_is_not_the_providers_failure() {
+    for answered in [&b""[..], b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
+        // The provider closes when it hears of it.
+        for (first, clean, expected) in [
+            (Side::Client, false, "client_abort"),
+            (Side::Server, false, if answered.is_empty() { "network" } else { "upstream_cut" }),
+        ] {
+            let (rows, _) = observed(Some(b"http/1.1"), nobody(), |feed| {
+                feed.bytes(Side::Client, REQUEST);
+                feed.bytes(Side::Server, answered);
+                feed.end(first, clean);
+                feed.end(if first == Side::Client { Side::Server } else { Side::Client }, false);
+                feed.closed(Closing::Orderly);
+            })
+            .await;
+            let [row] = &rows[..] else { panic!("{rows:?}") };
+            assert_eq!(row.error_class.as_deref(), Some(expected), "{first:?}: {row:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_stream_without_a_length_is_whole_when_its_last_event_came() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";
     let start = b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":\

@@ -37,6 +37,7 @@ use crate::platform;
 use crate::signals;
 use crate::supervisor::journal::Note;
 use crate::supervisor::{self, Journal};
+use crate::threads;
 
 /// What the process is started with.
 #[derive(Debug)]
@@ -87,6 +88,7 @@ pub fn main(opts: DaemonOptions) -> u8 {
     descriptors::raise_to_many();
     // The earlier a thread was made, the earlier it dies with its process.
     let canary = platform::canary();
+    threads::keep_one();
     let lock = match opts.home.take_turn("daemon", opts.service) {
         Ok(Some(lock)) => Arc::new(lock),
         Ok(None) => {
@@ -335,7 +337,7 @@ async fn end(running: &Running, orders: &mut UnboundedReceiver<Order>) {
 async fn reload(running: &Running) {
     let Running { home, config, problems, meter, journal, log, .. } = running;
     let (read_home, keys, thread_log) = (home.clone(), meter.known_keys().cloned(), log.clone());
-    let read = tokio::task::spawn_blocking(move || {
+    let read = threads::blocking(move || {
         let loaded = config::load(&read_home.config_file(), &[]);
         let mut faults = texts(&loaded.problems);
         if faults.is_empty()
@@ -346,9 +348,12 @@ async fn reload(running: &Running) {
         }
         (loaded.config, faults)
     });
-    let Ok((new, faults)) = read.await else {
-        slog::error!(log, "configuration not taken over"; "problem" => "reading it panicked");
-        return;
+    let (new, faults) = match read.await {
+        Ok(read) => read,
+        Err(e) => {
+            slog::error!(log, "configuration not taken over"; "problem" => %e);
+            return;
+        }
     };
     problems.store(Arc::new(faults.clone()));
     if !new.bodies.enabled {

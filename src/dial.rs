@@ -20,6 +20,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{Upstream, UpstreamProxy};
 use crate::platform::is_local;
+use crate::threads;
 use past::Way;
 pub use past::goes_past;
 
@@ -60,7 +61,7 @@ pub enum DialError {
 }
 
 impl DialError {
-    /// Out of descriptors: those in use will be given back.
+    /// Out of descriptors or threads: those in use will be given back.
     #[must_use]
     pub fn is_shortage(&self) -> bool {
         match self {
@@ -114,11 +115,12 @@ impl DialError {
     }
 }
 
-/// Out of descriptors, we or the whole machine.
+/// Out of descriptors or threads, we or the whole machine.
 #[must_use]
 pub fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
+        || threads::is_none(error)
 }
 
 /// "No route to host": also what macOS says of a local network that is not ours to use.

@@ -58,5 +58,6 @@ pub mod selftest;
 pub mod setup;
 pub mod signals;
 pub mod supervisor;
+pub mod threads;
 pub mod trust_store;
 pub mod watchdog;

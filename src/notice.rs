@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::config::is_selftest;
 use crate::home::{Home, PidLock, write_atomic};
+use crate::threads;
 
 /// A longer file is not ours.
 const MAX: u64 = 64 * 1024;
@@ -61,7 +62,7 @@ pub async fn current_for(home: &Home, host: &str) -> Option<Notice> {
         return None;
     }
     let home = home.clone();
-    tokio::task::spawn_blocking(move || Notice::current(&home)).await.ok().flatten()
+    threads::blocking(move || Notice::current(&home)).await.ok().flatten()
 }
 
 /// Only the address.

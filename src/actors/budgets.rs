@@ -20,6 +20,7 @@ use crate::meter::budget::{self, Channel, Standing, claim};
 use crate::platform;
 use crate::supervisor::journal::Note;
 use crate::supervisor::{Birth, Child, Journal};
+use crate::threads;
 
 const LOOKS: Duration = Duration::from_secs(2);
 /// Also without new rows: a price or the day may have changed.
@@ -81,7 +82,7 @@ impl Budgets {
 async fn tell(parts: &BudgetParts, desktop: bool, hook: Option<Hook>) -> u64 {
     let reader = parts.clone();
     let channels = [(Channel::Desktop, desktop), (Channel::Webhook, hook.is_some())];
-    let found = tokio::task::spawn_blocking(move || {
+    let found = threads::blocking(move || {
         let now = ZonedDateTime::now();
         let standings = budget::standings(&reader.home, &now).map_err(|e| e.to_string())?;
         let mut news = Vec::new();
@@ -98,7 +99,10 @@ async fn tell(parts: &BudgetParts, desktop: bool, hook: Option<Hook>) -> u64 {
             slog::warn!(parts.log, "the budgets can't be looked at"; "error" => e);
             return 0;
         }
-        Err(_) => return 0,
+        Err(e) => {
+            slog::warn!(parts.log, "the budgets can't be looked at"; "error" => %e);
+            return 0;
+        }
     };
     let count = news.len() as u64;
     for (channel, standing) in news {
@@ -122,10 +126,10 @@ async fn show(standing: &Standing) -> Result<(), String> {
     let command = platform::notification("Halton Meter", &standing.line());
     let [program, arguments @ ..] = command.as_slice() else { return Err("no tool".to_owned()) };
     let (program, arguments) = (program.clone(), arguments.to_vec());
-    let shown = tokio::task::spawn_blocking(move || {
+    let shown = threads::blocking(move || {
         platform::run_bounded(&program, &arguments, PATIENCE).map_err(|e| format!("{program}: {e}"))
     });
-    shown.await.unwrap_or_else(|_| Err("panicked".to_owned()))
+    shown.await.unwrap_or_else(|e| Err(e.to_string()))
 }
 
 fn note(parts: &BudgetParts, channel: Channel, standing: &Standing, result: Result<(), String>) {

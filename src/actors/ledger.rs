@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::meter::Meter;
 use crate::beat;
 use crate::supervisor::{Birth, Child};
+use crate::threads;
 
 /// What the flush at the end may take. What is not written by then is the writer's to spill.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -77,8 +78,7 @@ impl Child for Ledger {
     fn stop(&mut self, ctx: &mut Context<Self>) {
         let (intake, log) = (self.meter.intake().clone(), self.birth.log().clone());
         let flush = async move {
-            let flushed =
-                tokio::task::spawn_blocking(move || intake.flush(Instant::now() + FLUSH)).await;
+            let flushed = threads::blocking(move || intake.flush(Instant::now() + FLUSH)).await;
             if !flushed.unwrap_or(false) {
                 slog::warn!(log, "rows still wait for the disk");
             }

@@ -24,6 +24,7 @@ use crate::descriptors;
 use crate::home::Home;
 use crate::meter::tap::{Limits, ProbeError, Tap, TapDeps};
 use crate::supervisor::{Birth, Child};
+use crate::threads;
 
 /// The control socket, bound once per process (again if its file is gone). Clones share.
 ///
@@ -221,9 +222,9 @@ impl TapActor {
             return;
         }
         let parts = self.parts.clone();
-        let made = tokio::task::spawn_blocking(move || parts.make());
+        let made = threads::blocking(move || parts.make());
         ctx.spawn(made.into_actor(self).map(|made, actor, ctx| {
-            match made.unwrap_or_else(|_| Err("setting up panicked".to_owned())) {
+            match made.unwrap_or_else(|e| Err(format!("setting up: {e}"))) {
                 Ok((tap, socket)) => actor.serve(tap, socket, ctx),
                 Err(fault) => actor.try_later(fault, ctx),
             }
@@ -257,8 +258,8 @@ impl TapActor {
         let door = self.parts.door.clone();
         let question = async move {
             let answer = tap.probe(SELF_PATIENCE).await;
-            let open = answer.is_ok()
-                || tokio::task::spawn_blocking(move || door.is_open()).await.unwrap_or(true);
+            let open =
+                answer.is_ok() || threads::blocking(move || door.is_open()).await.unwrap_or(true);
             found(&answer, open)
         };
         ctx.spawn(question.into_actor(self).map(|found, actor, ctx| match found {

@@ -2,7 +2,7 @@
 //! under it. Programs that run name files there, and without those their TLS fails; commands find and
 //! ask the daemon by others.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -16,6 +16,7 @@ use crate::beat;
 use crate::config::Config;
 use crate::home::{Home, write_atomic};
 use crate::meter::ca::{KeptFiles, Standing};
+use crate::threads;
 
 pub(super) struct Belongings {
     pub(super) home: Home,
@@ -29,25 +30,26 @@ pub(super) struct Belongings {
 /// Looks at each beat until the future is dropped.
 pub(super) async fn keep(belongings: Belongings) {
     let belongings = Arc::new(belongings);
-    let mut files = KeptFiles::default();
+    let files = Arc::new(Mutex::new(KeptFiles::default()));
     // At once: there may be a CA that programs have been led to for long.
     let mut rest = Duration::ZERO;
     loop {
         tokio::time::sleep(rest).await;
         rest = beat::until(BEAT);
-        let standing = files.look(&belongings.home);
+        let standing = lock(&files).look(&belongings.home);
         let found = belongings.home.instance_file().exists();
         if standing == Standing::Well && found {
             continue;
         }
-        let belongings = Arc::clone(&belongings);
-        let work = tokio::task::spawn_blocking(move || {
-            belongings.set_right(&mut files, standing, found);
-            files
-        });
-        // A panic costs what was held; what is there is held at the next beat.
-        files = work.await.unwrap_or_default();
+        let (belongings, files) = (Arc::clone(&belongings), Arc::clone(&files));
+        let work = move || belongings.set_right(&mut lock(&files), standing, found);
+        // Without a thread it is done at the next beat, as what a panic left is.
+        let _ = threads::blocking(work).await;
     }
+}
+
+fn lock(files: &Mutex<KeptFiles>) -> MutexGuard<'_, KeptFiles> {
+    files.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Belongings {

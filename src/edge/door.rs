@@ -30,6 +30,7 @@ use tokio::time::{sleep, timeout};
 use super::accept::Reserve;
 use crate::dial::is_shortage;
 use crate::home::{Home, Kept, PidLock};
+use crate::threads;
 
 /// Longer than the root takes to ask once more, whatever the others that it asks do.
 const SILENCE: Duration = Duration::from_secs(5);
@@ -104,7 +105,7 @@ async fn lost(own: &Own, file: Option<Identity>, asked: &Notify) {
             continue;
         }
         let own = own.clone();
-        if tokio::task::spawn_blocking(move || own.is_lost(file)).await.unwrap_or(false) {
+        if threads::blocking(move || own.is_lost(file)).await.unwrap_or(false) {
             return;
         }
     }
@@ -225,7 +226,7 @@ mod tests {
         let addr = listener.local_addr().unwrap();
         let door = open(&path).unwrap();
         let serving = tokio::spawn(async move { serve(&door, &listener, &Notify::new()).await });
-        let copy = tokio::task::spawn_blocking({
+        let copy = threads::blocking({
             let path = path.clone();
             move || ask(&path, Duration::from_secs(20)).unwrap()
         });
@@ -265,7 +266,8 @@ mod tests {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         let serving = tokio::spawn(keep(bind(&own, &log), own.clone(), listener, log));
         sleep(SILENCE * 2).await;
-        fs::remove_dir_all(home.path()).unwrap();
+        // In one step: a look may be under way.
+        fs::rename(home.path(), dir.path().join("gone")).unwrap();
         while !home.edge_socket().exists() {
             sleep(SILENCE).await;
         }

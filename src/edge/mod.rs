@@ -58,6 +58,7 @@ use crate::inherit;
 use crate::platform;
 use crate::supervisor::journal::Note;
 use crate::supervisor::{self, ChildSpec, Journal, Lane, Lanes, Slot, TreeSpec};
+use crate::threads;
 
 /// Live tunnels get this long when the edge is asked to end.
 pub const DRAIN: Duration = Duration::from_secs(30);
@@ -109,6 +110,7 @@ async fn run(opts: EdgeOptions) -> u8 {
     }
     // Two of them per tunnel.
     descriptors::raise();
+    threads::keep_one();
     let birth = match Inheritance::received(&home, &log) {
         Some(inheritance) => Ok(inheritance),
         None => Inheritance::fresh(&home, &loaded.config, &log),
@@ -357,7 +359,7 @@ impl Edge {
         let Self { shared, spooler, tree, journal } = self;
         if let Ok(shared) = Rc::try_unwrap(shared) {
             drop(shared);
-            let _ = tokio::task::spawn_blocking(|| spooler.map(thread::JoinHandle::join)).await;
+            let _ = threads::blocking(|| spooler.map(thread::JoinHandle::join)).await;
         }
         let _ = timeout(LAST, tree.shutdown()).await;
         journal.flush(LAST);

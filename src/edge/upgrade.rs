@@ -25,6 +25,7 @@ use super::takeover::{self, State};
 use super::tunnels::Rest;
 use crate::home::{Home, PidLock};
 use crate::inherit;
+use crate::threads;
 
 /// For connections between two stages. Longer than an answer of ours lingers.
 const SETTLE: Duration = Duration::from_secs(3);
@@ -73,8 +74,7 @@ impl Record {
 /// Why it can't.
 pub async fn preflight(program: &Path) -> Result<(), String> {
     let program = program.to_path_buf();
-    let asked =
-        tokio::task::spawn_blocking(move || inherit::preflight(&program, "edge", FORMAT)).await;
+    let asked = threads::blocking(move || inherit::preflight(&program, "edge", FORMAT)).await;
     asked.unwrap_or_else(|e| Err(e.to_string()))
 }
 
@@ -148,5 +148,21 @@ fn exec(
             inherit::replace(program, std::env::args_os().skip(1), state, &content, told)
         }
         Err(e) => e,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::descriptors::testing::alone;
+
+    #[tokio::test]
+    async fn without_a_thread_to_ask_on_it_is_refused() {
+        if !alone("edge::upgrade::tests::without_a_thread_to_ask_on_it_is_refused") {
+            return;
+        }
+        let _none_left = threads::testing::none_left();
+        let why = preflight(Path::new("/bin/true")).await.unwrap_err();
+        assert_eq!(why, threads::none().to_string());
     }
 }

@@ -20,6 +20,7 @@ use crate::config;
 use crate::dial::{DialError, dial};
 use crate::handover::Decline;
 use crate::platform;
+use crate::threads;
 
 /// An established connection to a provider that passed our check.
 #[derive(Debug)]
@@ -118,7 +119,7 @@ async fn elsewhere<T: Send + 'static>(
     work: impl Future<Output = T> + Send + 'static,
 ) -> Result<T, UpstreamError> {
     let runtime = Handle::current();
-    let done = tokio::task::spawn_blocking(move || runtime.block_on(work)).await;
+    let done = threads::blocking(move || runtime.block_on(work)).await;
     done.map_err(|_| UpstreamError::GivenUp)
 }
 

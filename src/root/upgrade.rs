@@ -14,6 +14,7 @@ use crate::home::{Home, PidLock};
 use crate::inherit::{self, Number};
 use crate::supervisor::Journal;
 use crate::supervisor::journal::Note;
+use crate::threads;
 
 /// Of the state below.
 pub const FORMAT: u32 = 1;
@@ -42,7 +43,7 @@ pub(super) async fn run(
         Err(e) => return e.to_string(),
     };
     let asked = program.clone();
-    let ready = tokio::task::spawn_blocking(move || inherit::preflight(&asked, "root", FORMAT));
+    let ready = threads::blocking(move || inherit::preflight(&asked, "root", FORMAT));
     if let Err(why) = ready.await.unwrap_or_else(|e| Err(e.to_string())) {
         return why;
     }

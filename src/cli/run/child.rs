@@ -34,7 +34,8 @@ pub fn run(command: &mut Command) -> io::Result<ExitStatus> {
     signal_hook::flag::register(SIGCONT, Arc::clone(&continued))?;
     let mut child = command.spawn()?;
     let pid = child.id();
-    let forwarder = thread::spawn(move || {
+    // Without one the command runs all the same.
+    let forwarder = thread::Builder::new().spawn(move || {
         // Whoever waits for the command is to know first that he was stopped.
         let _ = SigSet::all().thread_block();
         for number in &mut signals {
@@ -51,7 +52,7 @@ pub fn run(command: &mut Command) -> io::Result<ExitStatus> {
     });
     let status = wait(&mut child, &continued);
     handle.close();
-    let _ = forwarder.join();
+    let _ = forwarder.map(thread::JoinHandle::join);
     status
 }
 

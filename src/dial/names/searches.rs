@@ -4,11 +4,14 @@
 //! nothing. However many connections wait for such a name, threads are left for the others.
 
 use std::io;
+use std::mem;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
+
+use crate::threads;
 
 /// One that takes longer may hang for good: whoever comes then asks again, as the network may be
 /// another one by now.
@@ -43,8 +46,10 @@ impl Searches {
     pub(super) async fn find(&'static self, host: &str) -> io::Result<Vec<SocketAddr>> {
         let (mut told, mine) = self.join(host, Instant::now());
         if let Some(no) = mine {
-            let asking = Asking { searches: self, host: host.into(), no, found: None };
-            tokio::task::spawn_blocking(move || asking.run());
+            let found = Err(Arc::new(threads::none()));
+            let asking = Asking { searches: self, host: host.into(), no, found };
+            // Refused, it is dropped, which tells everybody who waits.
+            let _ = threads::start(move || asking.run()).await;
         }
         match told.wait_for(Option::is_some).await.as_deref() {
             Ok(Some(Ok(found))) => Ok(found.clone()),
@@ -106,7 +111,7 @@ impl Search {
         self.asked.retain(|(other, _)| *other != no);
         if found.is_ok() || is_latest {
             // Who comes later waits for a later answer.
-            std::mem::replace(&mut self.told, watch::Sender::new(None)).send_replace(Some(found));
+            mem::replace(&mut self.told, watch::Sender::new(None)).send_replace(Some(found));
         }
     }
 }
@@ -116,18 +121,20 @@ struct Asking {
     searches: &'static Searches,
     host: Box<str>,
     no: u64,
-    found: Option<Found>,
+    found: Found,
 }
 
 impl Asking {
     fn run(mut self) {
-        self.found = Some((self.searches.resolve)(&self.host).map_err(Arc::new));
+        // Should it panic.
+        self.found = Err(Arc::new(given_up()));
+        self.found = (self.searches.resolve)(&self.host).map_err(Arc::new);
     }
 }
 
 impl Drop for Asking {
     fn drop(&mut self) {
-        let found = self.found.take().unwrap_or_else(|| Err(Arc::new(given_up())));
+        let found = mem::replace(&mut self.found, Ok(Vec::new()));
         self.searches.ended(&self.host, self.no, found);
     }
 }
@@ -137,6 +144,9 @@ fn given_up() -> io::Error {
 }
 
 fn alike(error: &io::Error) -> io::Error {
+    if threads::is_none(error) {
+        return threads::none();
+    }
     error.raw_os_error().map_or_else(
         || io::Error::new(error.kind(), error.to_string()),
         io::Error::from_raw_os_error,
@@ -149,6 +159,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+    use crate::descriptors::testing::alone;
 
     const SOON: Duration = Duration::from_secs(20);
 
@@ -167,11 +178,7 @@ mod tests {
 
     #[test]
     fn a_name_that_hangs_leaves_room_for_the_others() {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .max_blocking_threads(AT_ONCE + 1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let slow: Vec<_> =
                 (0..32).map(|_| tokio::spawn(SEARCHES.find("Slow.example"))).collect();
@@ -217,5 +224,29 @@ mod tests {
         assert_eq!(NONE.find("a.example").await.unwrap_err().to_string(), "no such name");
         assert!(PANICS.find("a.example").await.is_err());
         assert!(PANICS.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_name_is_asked_for_again_once_threads_are_to_be_had() {
+        static NAMES: Searches = Searches::new(hanging);
+        if !alone(
+            "dial::names::searches::tests::a_name_is_asked_for_again_once_threads_are_to_be_had",
+        ) {
+            return;
+        }
+        let none_left = threads::testing::none_left();
+        for _ in 0..AT_ONCE + 2 {
+            let asked = (NAMES.find("a.example"), NAMES.find("a.example"));
+            let (one, other) = tokio::time::timeout(SOON, async { tokio::join!(asked.0, asked.1) })
+                .await
+                .expect("at once");
+            for error in [one.unwrap_err(), other.unwrap_err()] {
+                assert!(crate::dial::is_shortage(&error), "{error:?}");
+            }
+        }
+        assert!(NAMES.lock().is_empty(), "nothing is remembered");
+        drop(none_left);
+        let found = tokio::time::timeout(SOON, NAMES.find("a.example")).await;
+        assert_eq!(found.expect("at once").unwrap().len(), 1);
     }
 }

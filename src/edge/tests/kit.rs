@@ -123,6 +123,10 @@ impl World {
 
 /// Time stands still meanwhile: the thread that serves the tunnels is no task, so the paused clock
 /// would run ahead of it.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the clock stands still as long as one of these runs"
+)]
 pub(super) async fn still<T>(work: impl Future<Output = T>) -> T {
     let (release, held) = std::sync::mpsc::channel::<()>();
     let hold = tokio::task::spawn_blocking(move || held.recv());

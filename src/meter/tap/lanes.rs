@@ -13,9 +13,6 @@ use tokio::runtime::{Builder, Handle};
 use tokio::sync::oneshot;
 
 const LANES: usize = 2;
-/// Name look-ups, attribution and, on macOS, providers' handshakes, for each. Many, as one that hangs
-/// must not keep others waiting; they are made when they are needed and end when they are not.
-const BLOCKING_THREADS: usize = 256;
 
 #[derive(Debug)]
 pub(super) struct Lanes([Lane; LANES]);
@@ -31,11 +28,7 @@ struct Lane {
 impl Lanes {
     pub(super) fn start() -> io::Result<Self> {
         let lane = || {
-            let runtime = Builder::new_current_thread()
-                .max_blocking_threads(BLOCKING_THREADS)
-                .thread_name("tap blocking")
-                .enable_all()
-                .build()?;
+            let runtime = Builder::new_current_thread().enable_all().build()?;
             let handle = runtime.handle().clone();
             let (end, ended) = oneshot::channel::<()>();
             thread::Builder::new().name("tap".to_owned()).spawn(move || {
@@ -77,9 +70,6 @@ impl Lanes {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
@@ -89,21 +79,6 @@ mod tests {
         lanes.leave(1);
         lanes.leave(1);
         assert_eq!([(); 3].map(|()| lanes.enter()), [1, 1, 0]);
-    }
-
-    #[test]
-    fn what_hangs_keeps_nobody_waiting() {
-        let lanes = Lanes::start().unwrap();
-        let (held, hold) = std::sync::mpsc::channel::<()>();
-        let hold = Arc::new(Mutex::new(hold));
-        for _ in 0..100 {
-            let hold = Arc::clone(&hold);
-            lanes.handle(0).spawn_blocking(move || hold.lock().unwrap().recv());
-        }
-        let (done, wait) = std::sync::mpsc::channel();
-        lanes.handle(0).spawn_blocking(move || done.send(()));
-        wait.recv_timeout(Duration::from_secs(20)).unwrap();
-        drop(held);
     }
 
     #[test]

@@ -1,18 +1,20 @@
 //! Whose connection it is, found out beside it: the process first, what its directory says second. The
 //! second opens files, which may take for ever, so it has permits and a patience of its own.
 
+use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::task::{JoinHandle, spawn_blocking};
 use tokio::time::timeout;
 
 use super::silent::{Board, Overdue};
 use crate::meter::attribution::{Attribution, Attributor, Found, Silent, Unplaced, silent_with};
 use crate::meter::observer::Attributed;
+use crate::threads;
 
 /// Look-ups of owners at once: the rest of the blocking threads is left to names.
 const OWNERS: usize = 2;
@@ -77,7 +79,7 @@ impl LookUps {
             let ticket = this.board().ticket();
             let looks = Arc::clone(&this);
             // On one thread, where nothing is in the way: that costs no more than one look.
-            let look = spawn_blocking(move || {
+            let look = threads::blocking(move || {
                 let identified = looks.attributor.identify(client, local);
                 drop(permit);
                 looks.after(identified, ticket, &told)
@@ -151,13 +153,17 @@ impl LookUps {
         let permit = timeout(self.patience / 2, Arc::clone(&self.places).acquire_owned()).await;
         let Ok(Ok(permit)) = permit else { return who };
         let looks = Arc::clone(self);
-        let look = spawn_blocking(move || looks.locate(*unplaced, ticket, permit));
+        let look = threads::blocking(move || looks.locate(*unplaced, ticket, permit));
         self.patiently(look, ticket).await.unwrap_or(who)
     }
 
     /// `None`: it was given up.
-    async fn patiently<T>(&self, mut look: JoinHandle<T>, ticket: u64) -> Option<T> {
-        let mut wait = self.patience;
+    async fn patiently<T>(
+        &self,
+        look: impl Future<Output = io::Result<T>>,
+        ticket: u64,
+    ) -> Option<T> {
+        let (mut look, mut wait) = (pin!(look), self.patience);
         loop {
             match timeout(wait, &mut look).await {
                 Ok(done) => return done.ok(),

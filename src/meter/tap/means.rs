@@ -16,6 +16,7 @@ use crate::meter::ledger::{Writer, WriterConfig, start_writer};
 use crate::meter::observer::RowSink;
 use crate::meter::trust::Trust;
 use crate::notice::{self, Notice};
+use crate::threads;
 
 /// How often the end of a self-test is looked for.
 const LOOK: Duration = Duration::from_millis(250);
@@ -38,7 +39,7 @@ impl Means {
             let notice = notice::current_for(&tap.deps.home, host).await?;
             let tap = Arc::clone(tap);
             // It opens a ledger: the bytes of others must not wait for that.
-            let trial = tokio::task::spawn_blocking(move || trial(&tap, &notice));
+            let trial = threads::blocking(move || trial(&tap, &notice));
             return Some(trial.await.ok()??.means);
         }
         Some(Self {

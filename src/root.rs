@@ -11,6 +11,7 @@ mod upgrade;
 mod ward;
 
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -50,6 +51,9 @@ pub struct RootOptions {
 
 /// A drain takes up to 30 s; then the process is ended.
 const DRAINED: Duration = Duration::from_secs(35);
+
+/// Between two looks at a port that is another program's.
+const PORT_LOOK: Duration = Duration::from_secs(1);
 
 const OK: u8 = 0;
 const CANNOT_WRITE: u8 = 73;
@@ -121,11 +125,24 @@ pub fn main(opts: RootOptions) -> u8 {
         let by = platform::listener_on(port.addr).unwrap_or_else(|| "unknown".to_owned());
         slog::crit!(opts.log, "the edge's port cannot be had";
             "port" => port.addr.port(), "held_by" => by, "error" => %e);
+        drop(lock);
+        if edge_only && e.kind() == io::ErrorKind::AddrInUse {
+            // Whoever starts us again then tries his own socket too, and does so once.
+            wait_until_free(port.addr, || orders.try_recv() == Ok(Order::End));
+        }
         return BUSY;
     }
     let code = actix::System::new().block_on(run(opts, port, orders, lock.clone(), upgraded));
     drop(lock);
     code
+}
+
+/// Waits until nobody has the port any more, or it is to end.
+fn wait_until_free(addr: SocketAddr, mut to_end: impl FnMut() -> bool) {
+    let is_taken = || platform::bind(addr).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse);
+    while !to_end() && is_taken() {
+        std::thread::sleep(PORT_LOOK);
+    }
 }
 
 /// Sees to it that the port is held: by us, and by an edge that lives already.

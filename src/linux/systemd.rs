@@ -161,7 +161,9 @@ fn install(wanted: &Installation, texts: &[(&'static str, String)], found: &AllF
     let old = is(SOCKET).file;
     let new = texts.iter().find(|(unit, _)| *unit == SOCKET).map(|(_, text)| text);
     let port = |text: Option<&String>| text.and_then(|t| units::listens(t)).map(str::to_owned);
-    let moved = is(SOCKET).shown.active && port(old.as_ref()) != port(new);
+    // Where the socket could not be had, the service has the port, or waits for it.
+    let serves = is(EDGE).shown.active;
+    let moved = (serves || is(SOCKET).shown.active) && port(old.as_ref()) != port(new);
     if moved {
         // Another port: both let go of the old one.
         let pair = [EDGE, SOCKET];
@@ -178,7 +180,8 @@ fn install(wanted: &Installation, texts: &[(&'static str, String)], found: &AllF
         .into_iter()
         .filter(|unit| {
             let edge = [SOCKET, EDGE].contains(unit);
-            let runs = is(unit).shown.active && !(edge && moved);
+            let active = is(unit).shown.active || (*unit == SOCKET && serves);
+            let runs = active && !(edge && moved);
             !runs && (edge || !stopped)
         })
         .collect();

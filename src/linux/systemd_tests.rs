@@ -74,6 +74,19 @@ fn another_port_takes_socket_and_edge_down_and_up() {
     assert_eq!(steps, ["daemon-reload", "write hm-edge.socket", "daemon-reload"]);
 }
 
+/// systemd refuses to start the socket of a service that runs.
+#[test]
+fn a_port_that_the_service_itself_has_is_left_to_it() {
+    let mut found = installed();
+    found.get_mut(SOCKET).unwrap().shown.active = false;
+    assert_eq!(install(&wanted(), &texts(&wanted()), &found), []);
+    let mut other = wanted();
+    other.edge.set_port(9000);
+    let steps = lines(&install(&other, &texts(&other), &found));
+    let end = ["stop hm-edge.service hm-edge.socket", "start hm-edge.socket hm-edge.service"];
+    assert!(steps.ends_with(&end.map(str::to_owned)), "{steps:?}");
+}
+
 #[test]
 fn what_is_down_or_not_enabled_is_mended_and_what_was_stopped_stays() {
     let mut found = installed();

@@ -91,7 +91,9 @@ fn edge(wanted: &Installation) -> Option<String> {
     Some(format!(
         "[Unit]\n\
          Description=Halton Meter: edge\n\
-         Requires={SOCKET}\n\
+         # Not `Requires`: where another program has the port the socket fails for good. This service waits\n\
+         # for the port, and starts it again.\n\
+         Wants={SOCKET}\n\
          After={SOCKET}\n\
          {}\
          # It never gives up: a failed service would close its socket.\n\

@@ -334,6 +334,26 @@ fn a_program_that_is_gone_leaves_no_port_that_hangs() {
     });
 }
 
+#[test]
+fn a_port_that_is_taken_at_login_is_served_once_it_is_free() {
+    under_systemd("systemd::a_port_that_is_taken_at_login_is_served_once_it_is_free", |s| {
+        s.init();
+        systemctl(&["stop", UNITS[3], UNITS[2], UNITS[1], UNITS[0]]);
+        let other = TcpListener::bind(s.stand.edge).unwrap();
+        systemctl(&["start", UNITS[0], UNITS[1], UNITS[2], UNITS[3]]);
+        s.stand.wait("the daemon", || s.pid("daemon").is_some());
+        assert!(s.pid("edge").is_none() && !active(UNITS[0]));
+        let said = show(&s.halton(&["start"]));
+        assert!(said.contains("is held by another program"), "{said}");
+        drop(other);
+        s.stand.wait_metering();
+        s.request();
+        assert!(s.must(&["init", "--yes"]).contains("nothing to do"));
+        s.must(&["uninstall", "--yes"]);
+        assert!(TcpStream::connect(s.stand.edge).is_err());
+    });
+}
+
 /// A raw tunnel through the edge, and its far end.
 fn tunnel(s: &Session, listener: &TcpListener) -> (TcpStream, TcpStream) {
     let target = listener.local_addr().unwrap();

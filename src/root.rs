@@ -21,6 +21,7 @@ use slog::Logger;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+pub use starts::HOPELESS;
 pub use upgrade::FORMAT;
 
 use launcher::Launcher;

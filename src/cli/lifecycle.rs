@@ -19,6 +19,7 @@ use crate::supervisor::{JournalEntry, journal};
 
 /// How long `start` and `restart` wait for `/health`.
 const START_PATIENCE: Duration = Duration::from_secs(30);
+const JOURNAL_LOOK: Duration = Duration::from_millis(250);
 /// A drain takes 30 s at most; then the process is ended.
 const STOP_PATIENCE: Duration = Duration::from_secs(40);
 const RELOAD_PATIENCE: Duration = Duration::from_secs(2);
@@ -187,11 +188,18 @@ pub fn wait_ready(ctx: &Context, stopped: bool, deadline: Instant) -> Ready {
     let edge_deadline = deadline.max(Instant::now() + Duration::from_secs(1));
     let mut wait = Duration::from_millis(2);
     let mut intruder = Intruder::default();
+    let (begun, mut read) = (Timestamp::now(), Instant::now());
     loop {
         let tree = Tree::look(ctx, ASK);
+        // Each look reads the journal.
+        let looks = tree.root.is_some() && tree.edge.is_none() && read.elapsed() >= JOURNAL_LOOK;
+        if looks {
+            read = Instant::now();
+        }
+        let hopeless = looks && no_edge::is_hopeless(&ctx.home, begun);
         let enough = tree.metering() || (stopped && tree.edge_answer.is_some());
         let limit = if tree.edge_answer.is_some() { deadline } else { edge_deadline };
-        if enough || Instant::now() >= limit || intruder.stays(ctx, &tree) {
+        if enough || hopeless || Instant::now() >= limit || intruder.stays(ctx, &tree) {
             return verdict(ctx, &tree, stopped);
         }
         std::thread::sleep(intruder.pace().unwrap_or(wait));

@@ -1,7 +1,10 @@
 //! What is said of an edge that isn't there: its port is another program's, or its root can't start
 //! one.
 
+use jiff::Timestamp;
+
 use crate::home::Home;
+use crate::root::HOPELESS;
 use crate::supervisor::{JournalEntry, journal};
 
 /// What helps a root that can't start an edge.
@@ -52,13 +55,28 @@ impl Signs<'_> {
     }
 }
 
+/// The root has tried once more since, and lets nobody wait for an edge any longer.
+pub fn is_hopeless(home: &Home, since: Timestamp) -> bool {
+    journal::read_all(&home.journal_file()).is_ok_and(|entries| has_given_up(&entries, since))
+}
+
+fn has_given_up(entries: &[JournalEntry], since: Timestamp) -> bool {
+    let unserved = entries.iter().rev().filter(of_edge).take_while(|e| e.event != "ready");
+    let mut exits = unserved.filter(|e| e.event == "exited");
+    let Some(last) = exits.next().filter(|last| last.at >= since) else { return false };
+    exits.filter(|e| e.instance == last.instance).count() + 1 >= HOPELESS as usize
+}
+
+fn of_edge(entry: &&JournalEntry) -> bool {
+    entry.process == "root" && entry.child.as_deref() == Some("edge")
+}
+
 /// Why the root's latest edge ended, if none served since.
 pub fn last_exit(home: &Home) -> Option<String> {
     last_exit_of(&journal::read_all(&home.journal_file()).ok()?)
 }
 
 fn last_exit_of(entries: &[JournalEntry]) -> Option<String> {
-    let of_edge = |e: &&JournalEntry| e.process == "root" && e.child.as_deref() == Some("edge");
     let mut ends = entries.iter().rev().filter(of_edge);
     let last = ends.find(|e| e.event == "ready" || e.event == "exited")?;
     let cause = last.cause.as_deref().filter(|_| last.event == "exited")?;
@@ -93,15 +111,40 @@ mod tests {
         assert_eq!(Signs { root: None, ..signs }.why(), Why::NotRunning, "long ago");
     }
 
+    fn entry(child: &str, event: &str, cause: &str) -> JournalEntry {
+        serde_json::from_value(serde_json::json!({
+            "seq": 1, "at": "2026-01-01T00:00:00Z", "process": "root", "instance": "i",
+            "child": child, "event": event, "cause": cause,
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn a_root_is_given_up_once_it_has_tried_often_and_again() {
+        let second = |n: i64| Timestamp::from_second(1_790_000_000 + n).unwrap();
+        let failed = |instance: &str, n| JournalEntry {
+            instance: instance.to_owned(),
+            at: second(n),
+            ..entry("edge", "exited", "failed: x")
+        };
+        let starting = || entry("edge", "starting", "");
+        let mut entries = Vec::new();
+        for n in 0..4 {
+            entries.extend([starting(), failed("i", n), entry("daemon", "exited", "")]);
+        }
+        assert!(!has_given_up(&entries, second(0)), "it still has hope");
+        entries.push(failed("i", 4));
+        assert!(has_given_up(&entries, second(4)));
+        assert!(!has_given_up(&entries, second(5)), "the next may serve");
+        entries.push(failed("j", 5));
+        assert!(!has_given_up(&entries, second(5)), "another root");
+        entries.extend([entry("edge", "ready", ""), failed("i", 6)]);
+        assert!(!has_given_up(&entries, second(5)));
+        assert!(!has_given_up(&[], second(0)));
+    }
+
     #[test]
     fn the_latest_end_counts_until_an_edge_serves() {
-        let entry = |child: &str, event: &str, cause: &str| -> JournalEntry {
-            serde_json::from_value(serde_json::json!({
-                "seq": 1, "at": "2026-01-01T00:00:00Z", "process": "root", "instance": "i",
-                "child": child, "event": event, "cause": cause,
-            }))
-            .unwrap()
-        };
         let gone = entry("edge", "exited", "failed: could not be started: /bin/hm: not there");
         let mut entries = vec![
             entry("edge", "exited", "killed"),

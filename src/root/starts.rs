@@ -6,7 +6,7 @@
 const DOUBT: u32 = 2;
 /// Failed starts in a row, within half a second if nothing can be started, until whoever connects is
 /// refused: connections that wait for an edge that doesn't come wait for ever.
-const HOPELESS: u32 = 5;
+pub const HOPELESS: u32 = 5;
 
 /// What an edge is started from.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

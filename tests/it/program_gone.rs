@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -141,6 +141,15 @@ fn without_any_edge_nobody_waits_and_the_cause_is_told() {
         assert!(text.contains("`halton-meter upgrade`"), "{text}");
         assert!(!text.contains("another program"), "{text}");
     }
+
+    let (begun, start) = (Instant::now(), in_time(&mut stand.command(&["start"])));
+    let text = show(&start);
+    assert!(text.contains("the edge does not start: Too many open files"), "{text}");
+    assert!(
+        begun.elapsed() < Duration::from_secs(20),
+        "no waiting brings it: {:?}",
+        begun.elapsed()
+    );
 
     limit(root, "nofile", "1024");
     stand.wait("an edge", || stand.pid("edge").is_some());

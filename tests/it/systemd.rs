@@ -347,6 +347,7 @@ fn a_port_that_is_taken_at_login_is_served_once_it_is_free() {
         assert!(said.contains("is held by another program"), "{said}");
         drop(other);
         s.stand.wait_metering();
+        assert!(active(UNITS[0]), "the port outlives the root again{}", s.logs());
         s.request();
         assert!(s.must(&["init", "--yes"]).contains("nothing to do"));
         s.must(&["uninstall", "--yes"]);

@@ -10,7 +10,6 @@ use super::super::summary::gaps;
 use super::super::{budget, output, quota, requests};
 use super::frame::Frame;
 use crate::meter::ledger::{Group, GroupBy, Totals};
-use crate::meter::row::Row;
 
 /// Groups shown of each kind, and requests that run.
 const GROUPS: usize = 5;

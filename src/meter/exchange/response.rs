@@ -30,6 +30,8 @@ pub(super) struct Response {
     unreadable: Option<coding::Error>,
     /// What of the framing could not be followed.
     flaw: Option<&'static str>,
+    /// A range of what there is (206): the rest of a download that was cut.
+    range: bool,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,7 @@ impl Response {
             model: None,
             unreadable: None,
             flaw: None,
+            range: false,
         }
     }
 
@@ -67,6 +70,7 @@ impl Response {
     }
 
     pub(super) fn head(&mut self, head: &ResponseHead) {
+        self.range = head.status == 206;
         if self.reader.is_none() {
             return;
         }
@@ -118,8 +122,10 @@ impl Response {
     /// The body is complete, or (`complete` = false) nothing more of it will come.
     pub(super) fn end(&mut self, complete: bool) {
         self.decoder = None;
+        let whole = complete && !self.range && self.lossy().is_none();
         if let Some(reader) = &mut self.reader {
             self.framing.finish(complete, reader.as_mut());
+            reader.end(whole);
         }
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Batch {
     tools: ToolCalls,
     /// There were more than [`MAX_PARTS`].
     cut: bool,
+    /// The last line has come: only that says how many there are.
+    whole: bool,
 }
 
 impl Batch {
@@ -68,6 +70,10 @@ impl Reader for Batch {
         }
     }
 
+    fn end(&mut self, whole: bool) {
+        self.whole = whole;
+    }
+
     fn reading(&self) -> Reading {
         Reading {
             model: self.common(|part| &part.model),
@@ -76,7 +82,7 @@ impl Reader for Batch {
                 web_searches: self.tools.searches,
                 counts: self.tools.counts.clone(),
                 refused: self.parts.is_empty() && !self.refused.is_empty(),
-                ..of_parts(self.parts(), !self.cut)
+                ..of_parts(self.parts(), self.whole && !self.cut)
             },
             deferred: !self.parts().is_empty(),
             ..Reading::default()
@@ -90,6 +96,7 @@ pub(super) struct Inline {
     model: Option<String>,
     parts: Vec<UsagePart>,
     cut: bool,
+    whole: bool,
 }
 
 impl Reader for Inline {
@@ -107,10 +114,14 @@ impl Reader for Inline {
         }
     }
 
+    fn end(&mut self, whole: bool) {
+        self.whole = whole;
+    }
+
     fn reading(&self) -> Reading {
         Reading {
             model: self.model.clone(),
-            usage: of_parts(&self.parts, !self.cut),
+            usage: of_parts(&self.parts, self.whole && !self.cut),
             deferred: !self.parts.is_empty(),
             ..Reading::default()
         }

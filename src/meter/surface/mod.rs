@@ -70,6 +70,9 @@ pub(crate) trait Reader: std::fmt::Debug + Send {
     /// The stream's `[DONE]`.
     fn done(&mut self) {}
 
+    /// Nothing more will come; `whole`: nothing of what there was is missing.
+    fn end(&mut self, _whole: bool) {}
+
     /// What is known by now.
     fn reading(&self) -> Reading;
 

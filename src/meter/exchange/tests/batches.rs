@@ -37,6 +37,53 @@ fn batches_are_read_back_line_by_line() {
     assert!(!other.row().billable);
 }
 
+/// A batch of each kind, as it is read back.
+pub(super) fn downloads() -> Vec<Case> {
+    let lines: Vec<String> = (0..10)
+        .map(|_| result("claude-opus-5-5", r#""input_tokens":1000,"output_tokens":100"#))
+        .collect();
+    let line = r#"{"id":"b","custom_id":"1","response":{"body":{"model":"gpt-5.4","usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}}}}"#;
+    let file = Case {
+        host: "api.openai.com",
+        target: "/v1/files/file-1/content",
+        media: "application/octet-stream",
+        ..results(&vec![line.to_owned(); 10])
+    };
+    let one = r#"{"response":{"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":100,"totalTokenCount":1100}}}"#;
+    let all = vec![one; 10].join(",");
+    let inline = format!(
+        r#"{{"name":"batches/b1","metadata":{{"model":"models/gemini-2.5-flash"}},"response":{{"inlinedResponses":{{"inlinedResponses":[{all}]}}}}}}"#
+    );
+    let host = "generativelanguage.googleapis.com";
+    let gemini =
+        Case { method: "GET", request: Vec::new(), ..case(host, "/v1beta/batches/b1", &inline) };
+    vec![results(&lines), file, gemini]
+}
+
+#[test]
+fn a_cut_download_is_partial() {
+    for case in downloads() {
+        let whole = case.row();
+        assert_eq!((whole.usage, whole.cost_estimated), (UsageState::Reported, false), "{whole:?}");
+        let row = case.cut(case.body.len() / 2, Side::Server);
+        assert_eq!(row.completeness, Completeness::Interrupted);
+        assert_eq!((row.usage, row.cost_estimated), (UsageState::Partial, true), "{row:?}");
+        assert!(row.cost_reason.unwrap().contains("only a part of the usage is known"));
+        assert!(row.tokens.input < whole.tokens.input);
+    }
+}
+
+#[test]
+fn the_rest_of_a_download_is_not_all_of_it() {
+    for case in downloads() {
+        let at = case.body.len() / 2;
+        let rest = Case { status: 206, body: case.body[at..].to_vec(), ..case.clone() }.row();
+        assert_ne!(rest.usage, UsageState::Reported, "{rest:?}");
+        let all = Case { status: 206, ..case }.row();
+        assert_eq!(all.usage, UsageState::Partial, "{all:?}");
+    }
+}
+
 fn results(lines: &[String]) -> Case {
     Case {
         method: "GET",

@@ -1,5 +1,6 @@
 //! Splits, cuts, errors, codings: how an exchange may go and end.
 
+use super::shapes::shapes;
 use super::*;
 
 #[test]
@@ -17,7 +18,8 @@ fn every_split_point_gives_the_same_row() {
 
 #[test]
 fn a_cut_keeps_what_is_known_and_says_so() {
-    for case in streams() {
+    let shapes = shapes().into_iter().map(|shape| shape.case);
+    for case in streams().into_iter().chain(shapes).chain(batches::downloads()) {
         let whole = case.row();
         for len in 0..case.body.len() {
             let row = case.cut(len, Side::Server);

@@ -11,10 +11,13 @@ use crate::meter::usage::UsageState;
 const REPEAT: &str = "the same answer is counted in another row";
 
 /// The row as it is to be written. One that reads an answer back (a poll, a download) counts if it is
-/// the first that tells it whole; one that told it only in part gives way.
+/// the first that tells it whole; one that told it only in part gives way. So do all of them to the
+/// answer itself, where that is a stream of a background response that somebody polled meanwhile.
 pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<Cow<'a, Row>> {
     let Some(answer) = row.response_id.as_deref() else { return Ok(Cow::Borrowed(row)) };
-    if !row.method.eq_ignore_ascii_case("GET") || !counts(row) {
+    let reads = |row: &Row| row.method.eq_ignore_ascii_case("GET");
+    // An answer that comes in one piece is known to nobody before.
+    if !counts(row) || (!reads(row) && row.stream != Some(true)) {
         return Ok(Cow::Borrowed(row));
     }
     let others = conn
@@ -23,9 +26,18 @@ pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<C
         ))?
         .query_map(params![answer, row.provider, row.id.as_bytes().as_slice()], record::read)?
         .collect::<rusqlite::Result<Vec<Row>>>()?;
-    let others: Vec<Row> = others.into_iter().filter(counts).collect();
-    let whole = |row: &Row| row.completeness == Completeness::Complete;
-    if !others.is_empty() && (!whole(row) || others.iter().any(whole)) {
+    let gives_way = |other: &Row| counts(other) && (reads(row) || reads(other));
+    let others: Vec<Row> = others.into_iter().filter(gives_way).collect();
+    let whole =
+        |row: &Row| row.completeness == Completeness::Complete && row.usage == UsageState::Reported;
+    let told = match (reads(row), whole(row)) {
+        (true, true) => others.iter().any(whole),
+        (true, false) => !others.is_empty(),
+        // The stream itself, unless it broke off before what was read back.
+        (false, true) => false,
+        (false, false) => others.iter().any(whole),
+    };
+    if told {
         return Ok(Cow::Owned(uncounted(row)));
     }
     for other in &others {
@@ -103,5 +115,34 @@ mod tests {
         assert_eq!(counted(&[queued, poll(2, Completeness::Complete)]), [1, 2]);
         let elsewhere = Row { provider: "other".to_owned(), ..poll(1, Completeness::Complete) };
         assert_eq!(counted(&[elsewhere, poll(2, Completeness::Complete)]), [1, 2]);
+    }
+
+    #[test]
+    fn a_stream_that_was_polled_meanwhile_counts_once() {
+        use Completeness::{Complete, Interrupted};
+        let stream = |completeness| Row {
+            method: "POST".to_owned(),
+            stream: Some(true),
+            ..poll(2, completeness)
+        };
+        assert_eq!(counted(&[poll(1, Complete), stream(Complete)]), [2]);
+        assert_eq!(counted(&[poll(1, Complete), poll(3, Complete), stream(Complete)]), [2]);
+        // The poll written again, with its attribution; and one that comes later.
+        let again = [poll(1, Complete), stream(Complete), poll(1, Complete), poll(3, Complete)];
+        assert_eq!(counted(&again), [2]);
+        assert_eq!(counted(&[poll(1, Complete), stream(Interrupted)]), [1]);
+        let cut = Row { usage: UsageState::Partial, ..poll(1, Complete) };
+        assert_eq!(counted(&[cut, stream(Complete)]), [2]);
+        // Two that were asked are two, whatever their ids say.
+        let other = Row { id: uuid::Uuid::from_u128(4), ..stream(Complete) };
+        assert_eq!(counted(&[stream(Complete), other]), [2, 4]);
+    }
+
+    #[test]
+    fn the_rest_of_a_download_that_was_cut_gives_way_to_its_beginning() {
+        use Completeness::{Complete, Interrupted};
+        let part = |n, completeness| Row { usage: UsageState::Partial, ..poll(n, completeness) };
+        assert_eq!(counted(&[part(1, Interrupted), part(2, Complete)]), [1]);
+        assert_eq!(counted(&[part(1, Interrupted), part(2, Complete), poll(3, Complete)]), [3]);
     }
 }

@@ -31,7 +31,19 @@ BOOK_DATE = "2026-11-24"
 CONFIG = os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "config")
 BOOK = os.path.join(CONFIG, "prices.json")
 SOURCES = os.path.join(CONFIG, "price-sources.json")
-COMPARED = ["anthropic", "google", "openai", "xai"]
+COMPARED = ["anthropic", "google", "mistral", "openai", "xai"]
+# Names that have become another model's since a day: provider -> (name, model, day). genai-prices keeps
+# them at what they stood for first. mistral-large-latest is dated by model-prices, mistral-medium as
+# genai-prices dates mistral-medium-latest; the others by the day from which genai-prices has what they
+# stood for as deprecated, since litellm alone says what answers now.
+MOVED = {
+    "mistral": [
+        ("mistral-large-latest", "mistral-large-2512", "2025-12-08"),
+        ("mistral-medium", "mistral-medium-3-5", "2026-06-16"),
+        ("magistral-medium-latest", "mistral-medium-3-5", "2026-05-22"),
+        ("magistral-small-latest", "mistral-small-2603", "2026-04-30"),
+    ],
+}
 RATE_ORDER = ["in", "cr", "ca", "ci", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi", "ws",
               "fees", "rq"]
 
@@ -197,6 +209,7 @@ def build(genai, litellm, third):
                         for price in model["prices"]:
                             if "hours" in price:
                                 price["days"] = "1-5"
+                                price["not_on"] = "cn"
             elif first(base.get("in")) or base.get("fees"):
                 model = {"p": provider, "m": ref, "src": "l", "prices": [base]}
                 overlay(model, entry, rates, new=True)
@@ -206,6 +219,8 @@ def build(genai, litellm, third):
         for name, fees in litellm_image_fees(provider, litellm).items():
             by_image(provider, name, fees, ours)
         searching_apart(entries, ours)
+        for name, model, day in MOVED.get(provider, []):
+            moved(ours, name, model, day)
         book += ours.values()
     book += regional_bedrock(litellm)
     book.sort(key=lambda m: (m["p"], m["m"]))
@@ -222,6 +237,23 @@ def by_image(provider, name, fees, ours):
         ours["litellm image " + name] = known[0]
     for price in known[0]["prices"]:
         price["fees"] = {**fees, **price.get("fees", {})}
+
+
+def moved(ours, name, to, day):
+    """Makes `name` a model of its own, that costs what `to` does from `day` on."""
+    key, before = next((key, m) for key, m in ours.items()
+                       if name in [n.rstrip("*") for n in m.get("names", [])])
+    after = next(m for m in ours.values() if m["m"] == to)
+    before["names"] = [n for n in before["names"] if n.rstrip("*") != name]
+    if not before["names"]:
+        del ours[key]
+    elif before["names"] == [before["m"]]:
+        del before["names"]
+    model = copy.deepcopy({k: v for k, v in after.items() if k != "names"})
+    now = in_force(model["prices"], day)
+    later = [p for p in model["prices"] if p.get("from", "") > day]
+    model.update(m=name, prices=[*copy.deepcopy(before["prices"]), {**now, "from": day}, *later])
+    ours["moved " + name] = model
 
 
 def searching_apart(entries, ours):
@@ -262,7 +294,7 @@ def regional_bedrock(litellm):
 
 
 def ordered(rates):
-    keys = [k for k in ("from", "hours", "days") if k in rates]
+    keys = [k for k in ("from", "hours", "days", "not_on") if k in rates]
     keys += [k for k in RATE_ORDER if k in rates]
     return {k: rates[k] for k in keys}
 
@@ -284,6 +316,20 @@ def tool_fees(model):
             price.setdefault("fees", {})["file_searches"] = 2_500_000
 
 
+def all_is_audio(model):
+    """What a model of OpenAI's that speaks puts out is audio; where a source has one rate, it is for that."""
+    for price in model["prices"] if model["p"] == "openai" and "-tts" in model["m"] else []:
+        if "out" in price:
+            price.setdefault("oa", price["out"])
+
+
+def calendars(third):
+    """Public holidays, on which DeepSeek's peak prices do not hold."""
+    return {name: {"ahead": days["utc_offset_hours"], "until": days["covers_through"],
+                   "dates": days["dates"]}
+            for name, days in sorted(third["schedules"]["holidays"].items())}
+
+
 def regional_factors(model):
     """Of hosts that stand for a region; the sources have the global price only. Mistral's cost a tenth
     more for every token, as its page on regional inference says. So does Claude from Sonnet 4.5 on at
@@ -296,11 +342,12 @@ def regional_factors(model):
     return {"regional": 1000 if early else 1100}
 
 
-def render(book):
+def render(book, holidays):
     lines = []
     for model in book:
         by_another_name(model)
         tool_fees(model)
+        all_is_audio(model)
         regional = regional_factors(model)
         if regional:
             model["geo"] = {**model.get("geo", {}), **regional}
@@ -318,7 +365,7 @@ def render(book):
         lines.append(json.dumps(line, separators=(",", ":")))
     sources = {n: {"version": v, "published": PUBLISHED[n], "licence": "MIT"}
                for n, v in PINS.items()}
-    head = {"schema": 1, "book": BOOK_DATE, "sources": sources}
+    head = {"schema": 1, "book": BOOK_DATE, "sources": sources, "holidays": holidays}
     text = json.dumps(head, separators=(",", ":"))[:-1]
     return text + ',"models":[\n' + ",\n".join(lines) + "\n]}\n"
 
@@ -374,7 +421,7 @@ def main():
         litellm = read_litellm(wheels["litellm"])
         third = json.loads(member(wheels["model-prices"], "snapshot.json"))
     book = build(genai, litellm, third)
-    files = {BOOK: render(book), SOURCES: says(book, genai, litellm, third)}
+    files = {BOOK: render(book, calendars(third)), SOURCES: says(book, genai, litellm, third)}
     stale = False
     for path, text in files.items():
         if not args.check:

@@ -54,7 +54,8 @@ pub(crate) fn price() -> Case {
     let usage = Usage { state: UsageState::Reported, tokens, ..Usage::default() };
     Case::new("price", "quote", 1, move || {
         let at = Timestamp::UNIX_EPOCH + std::time::Duration::from_secs(1_795_000_000);
-        let query = Query { provider: "anthropic", model: "claude-sonnet-5", at, usage: &usage };
+        let query =
+            Query { provider: "anthropic", model: "claude-sonnet-5", at, ended: at, usage: &usage };
         book.quote(&query)
     })
 }

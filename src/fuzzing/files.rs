@@ -76,7 +76,7 @@ pub fn prices(data: &[u8]) {
     };
     let at = Timestamp::from_second(1_795_521_600).expect("a moment");
     let asked = |book: &Book, provider: &str, model: &str| {
-        let quote = book.quote(&Query { provider, model, at, usage: &usage });
+        let quote = book.quote(&Query { provider, model, at, ended: at, usage: &usage });
         assert!(quote.cost_nanousd.is_some() || quote.reason.is_some(), "no cost and no reason");
         assert!(quote.cost_nanousd.is_none_or(|cost| cost >= 0), "{quote:?}");
         assert_eq!(quote.cost_nanousd.is_some(), quote.rule.is_some());

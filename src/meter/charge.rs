@@ -139,8 +139,8 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
         .or(maker)
         .filter(|family| !listed && (unknown || (resells && book.knows(family, model))));
     let provider = family.unwrap_or(&row.provider);
-    let (mut quote, items) =
-        book.itemised(&Query { provider, model, at: row.started_at, usage: &usage });
+    let (at, ended) = (row.started_at, row.ended_at.unwrap_or(row.started_at));
+    let (mut quote, items) = book.itemised(&Query { provider, model, at, ended, usage: &usage });
     if let Some(region) = unlisted
         && quote.cost_nanousd.is_some()
     {

@@ -331,7 +331,7 @@ fn compare(sent: &[Served], rows: &[Row]) -> Result<(), String> {
 
 fn price(tokens: Tokens, at: Timestamp) -> Option<i64> {
     let usage = Usage { state: UsageState::Reported, tokens, ..Usage::default() };
-    let query = Query { provider: "anthropic", model: MODEL, at, usage: &usage };
+    let query = Query { provider: "anthropic", model: MODEL, at, ended: at, usage: &usage };
     Book::builtin().quote(&query).cost_nanousd
 }
 

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::io::Write;
 
 use clap::Args;
-use jiff::ZonedDateTime;
 use jiff::civil::Date;
+use jiff::{Span, ZonedDateTime};
 use serde::Serialize;
 
 use crate::cli::output::{clean, count, counted, money, write_json};
@@ -38,6 +38,8 @@ pub struct CheckArgs {
 struct Checked {
     book: String,
     age_days: i64,
+    /// The last day of which the list knows whether it is a holiday, where a price depends on it.
+    holidays_until: Option<Date>,
     own_prices: usize,
     unpriced: Vec<Unpriced>,
     /// The provider's own figures against the list.
@@ -62,6 +64,8 @@ struct Compared {
 
 /// A list older than this is said to be.
 const OLD_DAYS: i64 = 60;
+/// A calendar that ends in less than this is said to.
+const SOON_DAYS: i64 = 45;
 
 pub(super) fn check(
     args: &CheckArgs,
@@ -86,6 +90,7 @@ pub(super) fn check(
     let checked = Checked {
         book: book.date().to_owned(),
         age_days: i64::from(now.date().since(day)?.get_days()),
+        holidays_until: book.holidays_until(),
         own_prices: own.len(),
         unpriced: totals
             .unpriced_models
@@ -114,6 +119,10 @@ pub(super) fn check(
         ""
     };
     writeln!(out, "list      of {}, {} days old{old}", checked.book, checked.age_days)?;
+    let soon = now.date().saturating_add(Span::new().days(SOON_DAYS));
+    if let Some(until) = checked.holidays_until.filter(|until| *until < soon) {
+        writeln!(out, "holidays  known until {until}: after it, peak prices are estimates")?;
+    }
     writeln!(out, "own       {}", counted(checked.own_prices as u64, "price"))?;
     for missing in &checked.unpriced {
         let requests = counted(missing.requests, "request");

@@ -11,6 +11,7 @@ use jiff::tz::TimeZone;
 use serde::Deserialize;
 use serde::de::{self, SeqAccess, Visitor};
 
+use super::holidays::Holidays;
 use super::money::usd;
 
 const BUILTIN: &str = include_str!("../../../config/prices.json");
@@ -26,6 +27,8 @@ pub struct Book {
     names: HashMap<String, HashMap<String, Name>>,
     /// Those that the book lists; the user's own prices make none.
     providers: Vec<String>,
+    /// The last day of which the book knows whether it is a holiday, where a price depends on it.
+    holidays_until: Option<Date>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,8 @@ pub enum BookError {
     Duplicate { name: String },
     #[error("the price book has no prices for {name}")]
     Unpriced { name: String },
+    #[error("the price book has no holidays of {name}")]
+    Holidays { name: String },
 }
 
 impl Book {
@@ -52,11 +57,21 @@ impl Book {
     /// # Errors
     /// Says what is wrong with the text, by line where it is not JSON of the right shape.
     pub fn parse(text: &str) -> Result<Self, BookError> {
-        let file: File = serde_json::from_str(text)?;
+        let mut file: File = serde_json::from_str(text)?;
         if file.schema != SCHEMA {
             return Err(BookError::Schema { found: file.schema });
         }
         let mut book = Self { date: file.book, ..Self::default() };
+        let calendars: HashMap<_, _> =
+            file.holidays.into_iter().map(|(name, days)| (name, Arc::new(days))).collect();
+        book.holidays_until = calendars.values().map(|days| days.until()).min();
+        for entry in file.models.iter_mut().flat_map(Model::entries) {
+            if let Some(name) = &entry.not_on {
+                let calendar = calendars.get(name).cloned();
+                let unknown = || BookError::Holidays { name: name.clone() };
+                entry.off = Some(calendar.ok_or_else(unknown)?);
+            }
+        }
         for (index, model) in file.models.iter().enumerate() {
             if model.prices.is_empty() {
                 return Err(BookError::Unpriced { name: model.label() });
@@ -84,6 +99,12 @@ impl Book {
     #[must_use]
     pub fn date(&self) -> &str {
         &self.date
+    }
+
+    /// The last day of which it is known whether it is a holiday, where a price depends on it.
+    #[must_use]
+    pub fn holidays_until(&self) -> Option<Date> {
+        self.holidays_until
     }
 
     /// Whether any model of `provider` has a price.
@@ -173,6 +194,8 @@ struct Name {
 struct File {
     schema: u32,
     book: String,
+    #[serde(default)]
+    holidays: HashMap<String, Holidays>,
     models: Vec<Model>,
 }
 
@@ -193,6 +216,10 @@ pub(super) struct Model {
 }
 
 impl Model {
+    fn entries(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.prices.iter_mut().chain(self.variants.values_mut().flatten())
+    }
+
     /// Before the first day that is known, the oldest price of the list is the best there is.
     pub(super) fn listed_first(&self) -> Option<&Entry> {
         self.prices.first().filter(|entry| !entry.own)
@@ -216,6 +243,11 @@ pub(super) struct Entry {
     /// First and last day of the week, Monday = 1.
     #[serde(default)]
     pub(super) days: Option<Days>,
+    /// Whose public holidays it does not hold on; and these.
+    #[serde(default)]
+    pub(super) not_on: Option<String>,
+    #[serde(skip)]
+    pub(super) off: Option<Arc<Holidays>>,
     #[serde(rename = "in")]
     pub(super) input: Option<Rate>,
     #[serde(rename = "out")]
@@ -254,15 +286,18 @@ pub(super) struct Entry {
     pub(super) request: Option<u64>,
 }
 
-/// The entry in force: the last one whose conditions hold.
-pub(super) fn in_force(entries: &[Entry], at: Timestamp) -> Option<&Entry> {
-    let now = TimeZone::UTC.to_datetime(at);
+/// The entry in force: the last one whose conditions hold. Its day is that of the beginning, its hours
+/// are those of the end, as `DeepSeek` bills.
+pub(super) fn in_force(entries: &[Entry], began: Timestamp, ended: Timestamp) -> Option<&Entry> {
+    let day = TimeZone::UTC.to_datetime(began).date();
+    let now = TimeZone::UTC.to_datetime(ended);
     let minute = i32::from(now.hour()) * 60 + i32::from(now.minute());
     let weekday = now.weekday().to_monday_one_offset();
     entries.iter().rev().find(|entry| {
-        entry.from.is_none_or(|from| now.date() >= from)
+        entry.from.is_none_or(|from| day >= from)
             && entry.hours.is_none_or(|hours| hours.contains(minute))
             && entry.days.is_none_or(|Days(first, last)| (first..=last).contains(&weekday))
+            && entry.off.as_ref().is_none_or(|off| !off.contains(ended))
     })
 }
 

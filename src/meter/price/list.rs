@@ -34,19 +34,19 @@ impl Book {
     /// Every price in force at `at`, by name.
     #[must_use]
     pub fn prices(&self, at: Timestamp) -> Vec<ListPrice> {
-        let mut prices: Vec<ListPrice> =
-            self.models
-                .iter()
-                .flat_map(|model| {
-                    let plain = in_force(&model.prices, at).or(model.listed_first());
-                    let tiers = model.variants.iter().filter_map(move |(tier, entries)| {
-                        Some((Some(tier), in_force(entries, at)?))
-                    });
-                    let all = plain.map(|entry| (None, entry)).into_iter().chain(tiers);
-                    all.map(move |(tier, entry)| price(model, tier, entry))
-                })
-                .filter(|price| price.input.is_some() || price.output.is_some())
-                .collect();
+        let mut prices: Vec<ListPrice> = self
+            .models
+            .iter()
+            .flat_map(|model| {
+                let plain = in_force(&model.prices, at, at).or(model.listed_first());
+                let tiers = model.variants.iter().filter_map(move |(tier, entries)| {
+                    Some((Some(tier), in_force(entries, at, at)?))
+                });
+                let all = plain.map(|entry| (None, entry)).into_iter().chain(tiers);
+                all.map(move |(tier, entry)| price(model, tier, entry))
+            })
+            .filter(|price| price.input.is_some() || price.output.is_some())
+            .collect();
         prices.sort_by(|a, b| {
             (&a.provider, &a.model, &a.tier).cmp(&(&b.provider, &b.model, &b.tier))
         });

@@ -2,6 +2,7 @@
 
 mod book;
 mod charges;
+mod holidays;
 mod items;
 mod list;
 mod money;

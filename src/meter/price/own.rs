@@ -205,7 +205,8 @@ impl Book {
 /// What goes behind `entries` (the last that holds is in force): a copy of them from the price's day on,
 /// with its rates.
 fn in_front(entries: &[Entry], price: &OwnPrice) -> Vec<Entry> {
-    let always = |entry: &Entry| entry.hours.is_none() && entry.days.is_none();
+    let always =
+        |entry: &Entry| entry.hours.is_none() && entry.days.is_none() && entry.off.is_none();
     let from = |entry: &Entry| entry.from.max(price.from);
     let mut kept: Vec<Entry> = Vec::new();
     // From the last: one that holds always, from no later on, leaves nothing to those before it.
@@ -217,7 +218,7 @@ fn in_front(entries: &[Entry], price: &OwnPrice) -> Vec<Entry> {
     if !kept.iter().any(|entry| always(entry) && entry.from <= price.from) {
         // Before its first day, the oldest price of the list is the best there is.
         let oldest = entries.first().cloned().unwrap_or_default();
-        kept.push(Entry { from: price.from, hours: None, days: None, ..oldest });
+        kept.push(Entry { from: price.from, hours: None, days: None, off: None, ..oldest });
     }
     for entry in &mut kept {
         entry.own = true;
@@ -304,7 +305,7 @@ mod tests {
             ..Usage::default()
         };
         let at = format!("{day}T00:00:00Z").parse().unwrap();
-        book.quote(&Query { provider, model, at, usage: &usage }).cost_nanousd
+        book.quote(&Query { provider, model, at, ended: at, usage: &usage }).cost_nanousd
     }
 
     fn own(text: &str) -> Vec<OwnPrice> {
@@ -347,7 +348,7 @@ mod tests {
                 ..Usage::default()
             };
             let at = "2026-11-25T00:00:00Z".parse().unwrap();
-            book.quote(&Query { provider: "openai", model: "gpt-4o", at, usage: &usage })
+            book.quote(&Query { provider: "openai", model: "gpt-4o", at, ended: at, usage: &usage })
         };
         let price = "[[price]]\nprovider='openai'\nmodel='gpt-4o'\ntier='scale'\ninput=1\n";
         // The plain price of output is 10.
@@ -402,9 +403,11 @@ mod tests {
         assert!(model.prices.len() < 300 * 10, "{}", model.prices.len());
         // Peak hours stay what they are for the rates that are not named (a Tuesday, 02:00).
         let at = |time: &str| format!("2026-11-24T{time}Z").parse().unwrap();
-        let output = |time| in_force(&model.prices, at(time)).unwrap().output.clone().unwrap();
+        let output =
+            |time| in_force(&model.prices, at(time), at(time)).unwrap().output.clone().unwrap();
         assert_eq!(output("02:00:00").base(), 2 * output("05:00:00").base());
-        let input = |time| in_force(&model.prices, at(time)).unwrap().input.clone().unwrap();
+        let input =
+            |time| in_force(&model.prices, at(time), at(time)).unwrap().input.clone().unwrap();
         assert_eq!((input("02:00:00").base(), input("05:00:00").base()), (299, 299));
     }
 
@@ -423,7 +426,7 @@ mod tests {
             let (provider, model) = ("openai", "gpt-realtime-mini");
             let at = "2026-11-24T00:00:00Z".parse().unwrap();
             let book = Book::builtin().with_own(&rate(words));
-            book.quote(&Query { provider, model, at, usage: &usage }).cost_nanousd
+            book.quote(&Query { provider, model, at, ended: at, usage: &usage }).cost_nanousd
         };
         // The list: 0.06, of audio 0.30, of images 0.08.
         assert_eq!(cost("output = 1"), Some(440_000));

@@ -16,6 +16,8 @@ pub struct Query<'a> {
     pub provider: &'a str,
     pub model: &'a str,
     pub at: Timestamp,
+    /// The hour counts in which it was answered.
+    pub ended: Timestamp,
     pub usage: &'a Usage,
 }
 
@@ -76,7 +78,8 @@ impl Book {
             if found.guessed {
                 notes.push(format!("{name} is taken for a snapshot of {}", found.model.id));
             }
-            let rates = Rates::resolve(found.model, variant, query.at)?;
+            let rates = Rates::resolve(found.model, variant, query)?;
+            notes.extend(rates.doubt(query.ended).map(str::to_owned));
             let step = sum.add(&rates, part, usage, &mut notes)?;
             let rule = rates.rule(step);
             if !rules.contains(&rule) {
@@ -86,7 +89,7 @@ impl Book {
         }
         // Fees by count are the exchange's, at the rate of the model that was asked; a batch asks none.
         if let Some(found) = asked.or(first) {
-            let rates = Rates::resolve(found.model, variant, query.at)?;
+            let rates = Rates::resolve(found.model, variant, query)?;
             sum.add_fees(&rates, usage, &mut notes);
         }
         if usage.tokens == Tokens::default() && sum.scaled == Some(0) && !notes.is_empty() {
@@ -137,8 +140,12 @@ pub(super) struct Rates<'a> {
 }
 
 impl<'a> Rates<'a> {
-    fn resolve(model: &'a Model, variant: Option<&'a str>, at: Timestamp) -> Result<Self, String> {
-        let plain = in_force(&model.prices, at)
+    fn resolve(
+        model: &'a Model,
+        variant: Option<&'a str>,
+        &Query { at, ended, .. }: &Query<'_>,
+    ) -> Result<Self, String> {
+        let plain = in_force(&model.prices, at, ended)
             .or(model.listed_first())
             .ok_or_else(|| format!("no price for {} at that time", model.id))?;
         let Some(name) = variant else { return Ok(Self { model, plain, variant: None }) };
@@ -146,7 +153,7 @@ impl<'a> Rates<'a> {
         let entry = model
             .variants
             .get(&lower)
-            .and_then(|entries| in_force(entries, at))
+            .and_then(|entries| in_force(entries, at, ended))
             .filter(|entry| entry.input.is_some() || entry.output.is_some())
             .ok_or_else(|| format!("no price for tier {lower} of {}", model.id))?;
         Ok(Self { model, plain, variant: Some((name, entry)) })
@@ -182,6 +189,16 @@ impl<'a> Rates<'a> {
         }
     }
 
+    fn entry(&self) -> &'a Entry {
+        self.variant.map_or(self.plain, |(_, entry)| entry)
+    }
+
+    /// What is not known of the hour at which these hold.
+    fn doubt(&self, ended: Timestamp) -> Option<&'static str> {
+        let calendar = self.entry().off.as_ref().filter(|calendar| !calendar.knows(ended));
+        calendar.map(|_| "the public holidays of that day are not known: priced as a working day")
+    }
+
     /// The model is billed by what was counted (seconds of audio); its tokens are told and cost nothing.
     fn only_count(&self, usage: &Usage) -> bool {
         let Entry { input, output, fees, .. } = self.plain;
@@ -192,7 +209,7 @@ impl<'a> Rates<'a> {
 
     fn rule(&self, step: Option<u64>) -> String {
         let mut rule = self.model.label();
-        let entry = self.variant.map_or(self.plain, |(_, entry)| entry);
+        let entry = self.entry();
         if let Some(from) = entry.from {
             rule += &format!("@{from}");
         }

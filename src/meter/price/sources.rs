@@ -191,8 +191,8 @@ fn listed<'a>(
 ) -> Option<&'a Entry> {
     let model = list.find(provider, name)?.model;
     match tier {
-        "" => in_force(&model.prices, at).or(model.listed_first()),
-        tier => in_force(model.variants.get(tier)?, at),
+        "" => in_force(&model.prices, at, at).or(model.listed_first()),
+        tier => in_force(model.variants.get(tier)?, at, at),
     }
 }
 
@@ -276,7 +276,7 @@ mod tests {
         assert_eq!(found.stale_explanations, [""; 0]);
         assert!(found.rates > 4000, "{}", found.rates);
         let providers: Vec<&str> = found.providers.iter().map(String::as_str).collect();
-        assert_eq!(providers, ["anthropic", "google", "openai", "xai"]);
+        assert_eq!(providers, ["anthropic", "google", "mistral", "openai", "xai"]);
         assert_eq!(found.day.to_string(), Book::builtin().date());
     }
 

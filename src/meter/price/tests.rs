@@ -1,3 +1,5 @@
+mod hours;
+
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
@@ -20,7 +22,7 @@ fn tokens(input: u64, output: u64) -> Tokens {
 }
 
 fn quote(provider: &str, model: &str, usage: &Usage) -> Quote {
-    Book::builtin().quote(&Query { provider, model, at: at(NOW), usage })
+    Book::builtin().quote(&Query { provider, model, at: at(NOW), ended: at(NOW), usage })
 }
 
 fn cost(provider: &str, model: &str, usage: &Usage) -> Option<i64> {
@@ -180,7 +182,8 @@ fn the_price_is_the_one_in_force_then() {
     let book = Book::builtin();
     let one = usage(tokens(300_000, 0));
     let cost = |model: &str, provider: &str, when: &str| {
-        book.quote(&Query { provider, model, at: at(when), usage: &one }).cost_nanousd
+        book.quote(&Query { provider, model, at: at(when), ended: at(when), usage: &one })
+            .cost_nanousd
     };
     // The long-context step of Opus 4.6 went on 2026-03-13.
     assert_eq!(cost("claude-opus-4-6", "anthropic", "2026-03-12T23:59:59Z"), Some(3_000_000_000));
@@ -257,7 +260,7 @@ fn a_tier_without_a_rate_for_audio_or_images_makes_an_estimate() {
     .unwrap();
     let quote = |tokens| {
         let usage = Usage { tier: Some("batch".to_owned()), ..usage(tokens) };
-        book.quote(&Query { provider: "x", model: "m", at: at(NOW), usage: &usage })
+        book.quote(&Query { provider: "x", model: "m", at: at(NOW), ended: at(NOW), usage: &usage })
     };
     let plain = tokens(1000, 0);
     for (tokens, cost, reason) in [
@@ -294,7 +297,13 @@ fn audio_out_of_a_cache_has_a_rate_of_its_own() {
     )
     .unwrap();
     let usage = with(Some(1000), None);
-    let unknown = book.quote(&Query { provider: "x", model: "m", at: at(NOW), usage: &usage });
+    let unknown = book.quote(&Query {
+        provider: "x",
+        model: "m",
+        at: at(NOW),
+        ended: at(NOW),
+        usage: &usage,
+    });
     assert_eq!((unknown.cost_nanousd, unknown.estimated), (Some(300_000), true), "{unknown:?}");
     assert!(unknown.reason.unwrap().contains("cached audio"));
 }
@@ -351,8 +360,13 @@ fn a_rate_of_today_is_not_taken_for_an_earlier_price() {
     // GPT-5.6 luna cost five times as much until July; what a 12-hour write cost then, nobody says.
     let write = Tokens { cache_write_other: Some(1000), ..tokens(0, 0) };
     let usage = Usage { cache_ttl: Some("12h".to_owned()), ..usage(write) };
-    let query =
-        |when| Query { provider: "openai", model: "gpt-5.6-luna", at: at(when), usage: &usage };
+    let query = |when| Query {
+        provider: "openai",
+        model: "gpt-5.6-luna",
+        at: at(when),
+        ended: at(when),
+        usage: &usage,
+    };
     let then = Book::builtin().quote(&query("2026-07-01T00:00:00Z"));
     assert!(then.cost_nanousd >= Some(1_250_000), "{then:?}");
     let now = Book::builtin().quote(&query(NOW));
@@ -378,7 +392,8 @@ fn rounding_is_half_up_and_once() {
     .unwrap();
     let cost = |input, output| {
         let usage = usage(tokens(input, output));
-        book.quote(&Query { provider: "x", model: "m", at: at(NOW), usage: &usage }).cost_nanousd
+        book.quote(&Query { provider: "x", model: "m", at: at(NOW), ended: at(NOW), usage: &usage })
+            .cost_nanousd
     };
     assert_eq!(cost(1, 0), Some(1));
     assert_eq!(cost(1, 1), Some(1));

@@ -324,6 +324,11 @@ impl Rate {
         self.steps.first().map(|(threshold, _)| *threshold)
     }
 
+    /// Whether it is `other`, or the rate of it for a short request, to which no steps are told.
+    pub(super) fn is_of(&self, other: &Self) -> bool {
+        self.base == other.base && (self.steps.is_empty() || self.steps == other.steps)
+    }
+
     /// Whether both say the same as far as both say something: of a step that is `None` here, nobody did.
     pub(super) fn agrees(&self, said: &Self) -> bool {
         let known: Vec<_> = self.steps.iter().filter(|(_, rate)| rate.is_some()).collect();

@@ -29,7 +29,8 @@ pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> 
     let (cache_read, plain_read) = rates.of_cache(|e| e.cache_read.as_ref());
     // Without a rate of its own, reasoning is output like any other.
     let (reasoning, _) = rates.get(|e| e.reasoning.as_ref());
-    let thought = if reasoning.is_some() { count(tokens.reasoning) } else { 0 };
+    let said = count(tokens.output).saturating_sub(audio_out).saturating_sub(image_out);
+    let thought = if reasoning.is_some() { count(tokens.reasoning).min(said) } else { 0 };
     let text = |kind, tokens, rate, plain: bool, tier| Charge {
         kind,
         tokens,
@@ -59,7 +60,7 @@ pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> 
         or_else(
             "audio_input",
             audio_in,
-            rates.get(|e| e.audio_input.as_ref()),
+            rates.beside_text(|e| e.audio_input.as_ref(), false),
             input,
             "audio input priced as text",
             "this tier names no rate for audio input",
@@ -67,7 +68,7 @@ pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> 
         or_else(
             "image_input",
             image_in,
-            rates.image_input(),
+            rates.beside_text(|e| e.image_input.as_ref(), true),
             None,
             "image input priced as text",
             "this tier names no rate for image input",
@@ -118,16 +119,7 @@ pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> 
                 other.1
             },
         },
-        text(
-            "output",
-            count(tokens.output)
-                .saturating_sub(audio_out)
-                .saturating_sub(image_out)
-                .saturating_sub(thought),
-            output,
-            plain_output,
-            "this tier names no rate for output",
-        ),
+        text("output", said - thought, output, plain_output, "this tier names no rate for output"),
         Charge { kind: "reasoning", tokens: thought, rate: reasoning, assumed: None },
         or_else(
             "audio_output",
@@ -163,7 +155,8 @@ impl<'a> Rates<'a> {
             return Charge { kind, tokens, rate, assumed };
         }
         let (as_text, _) = self.of_cache(|e| e.cache_read.as_ref());
-        let ((input, _), (of_kind, _)) = (self.get(|e| e.input.as_ref()), self.get(uncached));
+        let ((input, _), (of_kind, _)) =
+            (self.get(|e| e.input.as_ref()), self.beside_text(uncached, false));
         let differs = of_kind.is_some_and(|rate| Some(rate) != input);
         let assumed = match as_text {
             Some(_) => differs.then_some("cached audio or images priced as cached text"),

@@ -78,7 +78,16 @@ impl Book {
             if found.guessed {
                 notes.push(format!("{name} is taken for a snapshot of {}", found.model.id));
             }
-            let rates = Rates::resolve(found.model, variant, query)?;
+            let rates = match Rates::resolve(found.model, variant, query) {
+                // The speed was asked of the message's model, not of another that advises it.
+                Err(why)
+                    if name != query.model && is_plain(usage.tier.as_deref().unwrap_or("")) =>
+                {
+                    notes.push(why);
+                    Rates::resolve(found.model, None, query)?
+                }
+                told => told?,
+            };
             notes.extend(rates.doubt(query.ended).map(str::to_owned));
             let step = sum.add(&rates, part, usage, &mut notes)?;
             let rule = rates.rule(step);
@@ -178,15 +187,21 @@ impl<'a> Rates<'a> {
         (rate, plain && !batch)
     }
 
-    /// Image input is billed as text unless the book says otherwise.
-    pub(super) fn image_input(&self) -> (Option<&'a Rate>, bool) {
-        let as_text = self.plain.image_input == self.plain.input;
-        match self.get(|e| e.image_input.as_ref()) {
-            (rate, plain) if rate.is_none() || (plain && as_text) => {
-                (self.get(|e| e.input.as_ref()).0, false)
-            }
-            own => own,
-        }
+    /// The rate of input that is no text: that of text where both are the same, and where there is none
+    /// if it is billed `as_text` then, as images are.
+    pub(super) fn beside_text(
+        &self,
+        class: fn(&Entry) -> Option<&Rate>,
+        as_text: bool,
+    ) -> (Option<&'a Rate>, bool) {
+        let own = self.get(class);
+        let entry = if own.1 { self.plain } else { self.entry() };
+        let alike = match (own.0, &entry.input) {
+            (Some(own), Some(text)) => own.is_of(text),
+            (None, _) => as_text,
+            (Some(_), None) => false,
+        };
+        if alike { (self.get(|e| e.input.as_ref()).0, false) } else { own }
     }
 
     fn entry(&self) -> &'a Entry {

@@ -103,6 +103,47 @@ fn names_that_have_moved_cost_what_answers_to_them_now() {
 }
 
 #[test]
+fn images_cost_what_text_does_above_a_step_too() {
+    let images = Tokens { image_input: Some(100_000), ..tokens(300_000, 1000) };
+    for tier in [None, Some("batch")] {
+        let with = |tokens| Usage { tier: tier.map(str::to_owned), ..usage(tokens) };
+        let [image, text] =
+            [images, tokens(300_000, 1000)].map(|tokens| quote("xai", "grok-4.5", &with(tokens)));
+        assert_eq!((image.cost_nanousd, image.estimated), (text.cost_nanousd, false), "{image:?}");
+        let read = Tokens { cache_read: Some(2000), ..tokens(1000, 0) };
+        let cached = Cached { image: Some(1000), audio: None };
+        let quote = quote("xai", "grok-4.5", &Usage { cached, ..with(read) });
+        assert!(!quote.estimated, "{quote:?}");
+    }
+    assert_eq!(
+        cost("xai", "grok-4.5", &usage(Tokens { output: Some(0), ..images })),
+        Some(1_200_000_000)
+    );
+}
+
+#[test]
+fn an_advisor_is_not_asked_for_the_speed_of_the_message() {
+    let part = |model: Option<&str>, input| UsagePart {
+        model: model.map(str::to_owned),
+        tokens: tokens(input, 0),
+        ..UsagePart::default()
+    };
+    let advised = Usage {
+        speed: Some("fast".to_owned()),
+        parts: vec![part(None, 500), part(None, 1000), part(Some("claude-sonnet-5-5"), 200)],
+        ..usage(tokens(1700, 0))
+    };
+    let quoted = quote("anthropic", "claude-opus-5-5", &advised);
+    let plain = cost("anthropic", "claude-sonnet-5-5", &usage(tokens(200, 0))).unwrap();
+    assert_eq!(quoted.cost_nanousd, Some(1500 * 8000 + plain), "{quoted:?}");
+    assert!(quoted.estimated && quoted.reason.unwrap().contains("tier fast of claude-sonnet-5-5"));
+    // A tier is of all of it, and the model that was asked has its speed or no price.
+    let batch = Usage { speed: None, tier: Some("sideways".to_owned()), ..advised.clone() };
+    assert_eq!(cost("anthropic", "claude-opus-5-5", &batch), None);
+    assert_eq!(cost("anthropic", "claude-sonnet-5-5", &advised), None);
+}
+
+#[test]
 fn speech_costs_what_audio_does() {
     let spoken = Tokens { audio_output: Some(1000), ..tokens(10, 1000) };
     for model in ["gpt-4o-mini-tts", "gpt-4o-mini-tts-2025-12-15"] {

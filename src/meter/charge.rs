@@ -70,6 +70,8 @@ fn usage(row: &Row) -> Usage {
         caveat: row.detail.caveat,
         provider_cost_nanousd: row.provider_cost_nanousd,
     }
+    // Rows of an earlier version may hold what is not.
+    .within()
 }
 
 /// What is not the provider's word makes an estimate.

@@ -43,6 +43,52 @@ impl Tokens {
         .fold(0, u64::saturating_add)
     }
 
+    /// The parts inside of what they are parts of. Of input some tell what kinds all of it was, and not
+    /// which of them came out of the cache: no more of it is fresh than there is.
+    #[must_use]
+    fn within(&self, cached: &mut Cached) -> Self {
+        let sum = |parts: [Option<u64>; 2]| parts.into_iter().flatten().reduce(u64::saturating_add);
+        let (mut input, mut cache_read) = (self.input, self.cache_read);
+        if cache_read.is_none() {
+            cache_read = sum([cached.audio, cached.image]).map(|n| n.min(input.unwrap_or(n)));
+            input = input.map(|all| all.saturating_sub(cache_read.unwrap_or(0)));
+        }
+        let inside = |whole: Option<u64>, audio: Option<u64>, image: Option<u64>| {
+            let whole = whole.or(sum([audio, image]));
+            let audio = audio.map(|n| n.min(whole.unwrap_or(n)));
+            let left = whole.map(|whole| whole.saturating_sub(audio.unwrap_or(0)));
+            (whole, audio, image.map(|n| n.min(left.unwrap_or(n))))
+        };
+        (cache_read, cached.audio, cached.image) = inside(cache_read, cached.audio, cached.image);
+        let (input, audio_input, image_input) = inside(input, self.audio_input, self.image_input);
+        let (output, audio_output, image_output) =
+            inside(self.output, self.audio_output, self.image_output);
+        Self {
+            input,
+            cache_read,
+            output,
+            audio_input,
+            audio_output,
+            image_input,
+            image_output,
+            ..*self
+        }
+    }
+
+    /// With what another account of the same tokens tells of the caches, if both count these beside
+    /// the input.
+    #[must_use]
+    pub fn with_caches(&self, told: &Self) -> Self {
+        let written = self.cache_write_5m.or(self.cache_write_1h).or(self.cache_write_other);
+        let fits = self.input.is_some() && self.input == told.input;
+        let more = if fits { *told } else { Self::default() };
+        Self {
+            cache_read: self.cache_read.or(more.cache_read),
+            cache_write_other: written.map_or(more.cache_write_other, |_| self.cache_write_other),
+            ..*self
+        }
+    }
+
     /// Each token once, by what is priced alike: what is audio or an image is not text too.
     #[must_use]
     pub fn by_kind(&self) -> [(&'static str, Option<u64>); 10] {
@@ -250,4 +296,16 @@ pub struct Usage {
     pub caveat: Option<Caveat>,
     /// What the provider itself says it charged, in nano-dollars.
     pub provider_cost_nanousd: Option<i64>,
+}
+
+impl Usage {
+    /// No token is in it twice, whatever the provider told.
+    #[must_use]
+    pub fn within(mut self) -> Self {
+        self.tokens = self.tokens.within(&mut self.cached);
+        for part in &mut self.parts {
+            part.tokens = part.tokens.within(&mut Cached::default());
+        }
+        self
+    }
 }

@@ -2,7 +2,7 @@
 
 use crate::meter::http::Headers;
 use crate::meter::row::Billing;
-use crate::meter::usage::{self, Tokens};
+use crate::meter::usage::{self, Tokens, Usage, UsageState};
 
 use super::request::short;
 
@@ -15,6 +15,19 @@ pub(super) fn bedrock_tokens(headers: &Headers) -> Tokens {
         cache_read: count("x-amzn-bedrock-cache-read-input-token-count"),
         cache_write_other: count("x-amzn-bedrock-cache-write-input-token-count"),
         ..Tokens::default()
+    }
+}
+
+/// `usage` with what only that count tells.
+pub(super) fn complete(usage: &mut Usage, told: &Tokens) {
+    if *told == Tokens::default() {
+        return;
+    }
+    if usage.state == UsageState::Absent {
+        usage.tokens = *told;
+        usage.state = UsageState::Reported;
+    } else if usage.parts.is_empty() {
+        usage.tokens = usage.tokens.with_caches(told);
     }
 }
 

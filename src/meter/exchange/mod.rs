@@ -413,10 +413,7 @@ impl Exchange {
     fn usage(&self, reading: &Reading) -> Usage {
         let mut usage = reading.usage.clone();
         shorten(&mut usage);
-        if usage.state == UsageState::Absent && self.header_tokens != Tokens::default() {
-            usage.tokens = self.header_tokens;
-            usage.state = UsageState::Reported;
-        }
+        headers::complete(&mut usage, &self.header_tokens);
         let answered = self.status.is_some_and(|status| (200..300).contains(&status));
         let told = usage.state != UsageState::Absent || !usage.counts.is_empty();
         if !told && answered && !self.request.counts.is_empty() {
@@ -432,7 +429,7 @@ impl Exchange {
             // It failed on the way: what was said before is what is known.
             usage.state = UsageState::Partial;
         }
-        usage
+        usage.within()
     }
 
     /// By the status, unless the body says it better; then an error inside a good response; then who

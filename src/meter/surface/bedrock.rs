@@ -66,17 +66,20 @@ impl Reader for Invoke {
     fn reading(&self) -> Reading {
         let mut reading = self.shape.reading();
         reading.error = self.error.or(reading.error);
-        if reading.usage.state == UsageState::Absent
-            && let Some(metrics) = &self.metrics
-        {
-            reading.usage.state = UsageState::Reported;
-            reading.usage.tokens = Tokens {
+        if let Some(metrics) = &self.metrics {
+            let told = Tokens {
                 input: count(metrics, &["inputTokenCount"]),
                 output: count(metrics, &["outputTokenCount"]),
                 cache_read: count(metrics, &["cacheReadInputTokenCount"]),
                 cache_write_other: count(metrics, &["cacheWriteInputTokenCount"]),
                 ..Tokens::default()
             };
+            if reading.usage.state == UsageState::Absent {
+                reading.usage.state = UsageState::Reported;
+                reading.usage.tokens = told;
+            } else if reading.usage.parts.is_empty() {
+                reading.usage.tokens = reading.usage.tokens.with_caches(&told);
+            }
         }
         reading.over |= self.metrics.is_some();
         reading
@@ -102,9 +105,12 @@ fn exception(event: Option<&str>) -> Option<&'static str> {
     })
 }
 
-/// Cached input is beside the input, as in Anthropic's own shape.
+/// Cached input is beside the input, as in Anthropic's own shape. Nova's own answer has other names for
+/// it than Converse.
 pub(super) fn tokens(usage: &Value) -> Tokens {
-    let written = count(usage, &["cacheWriteInputTokens"]);
+    let either =
+        |of_converse, of_nova| count(usage, &[of_converse]).or_else(|| count(usage, &[of_nova]));
+    let written = either("cacheWriteInputTokens", "cacheWriteInputTokenCount");
     let details = usage.get("cacheDetails").and_then(Value::as_array);
     let by_ttl = |ttl: &str| {
         details?
@@ -117,7 +123,7 @@ pub(super) fn tokens(usage: &Value) -> Tokens {
     Tokens {
         input: count(usage, &["inputTokens"]),
         output: count(usage, &["outputTokens"]),
-        cache_read: count(usage, &["cacheReadInputTokens"]),
+        cache_read: either("cacheReadInputTokens", "cacheReadInputTokenCount"),
         cache_write_5m: five,
         cache_write_1h: hour,
         cache_write_other: written

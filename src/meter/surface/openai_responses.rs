@@ -27,6 +27,8 @@ pub(super) struct Responses {
     over: bool,
     /// What comes out is an image.
     images: bool,
+    /// … or speech.
+    speech: bool,
 }
 
 impl Responses {
@@ -68,7 +70,10 @@ impl Reader for Responses {
             }
             // An event that can't be a document: nothing to take from it but the names above.
             kind if kind.starts_with("response.") => {}
-            _ => self.document(found),
+            kind => {
+                self.speech |= kind == "speech.audio.done";
+                self.document(found);
+            }
         }
     }
 
@@ -81,6 +86,9 @@ impl Reader for Responses {
         let mut tokens = usage.map(tokens).unwrap_or_default();
         if self.images {
             tokens.image_output = tokens.image_output.or(tokens.output);
+        }
+        if self.speech {
+            tokens.audio_output = tokens.audio_output.or(tokens.output);
         }
         let mut counts = self.tools.counts.clone();
         // Transcriptions are billed by one or the other; Mistral tells both, and bills seconds.

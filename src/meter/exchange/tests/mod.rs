@@ -4,6 +4,7 @@ mod dialects;
 mod ends;
 pub(in crate::meter) mod framings;
 mod google;
+mod inside;
 mod live;
 mod odd;
 mod refusals;

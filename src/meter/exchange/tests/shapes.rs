@@ -28,6 +28,8 @@ pub(super) fn streamed(host: &'static str, target: &'static str, events: &[&str]
     Case { media: "text/event-stream", body: sse(events), ..case(host, target, "") }
 }
 
+/// What was an image is told, and not what of that came out of the cache.
+const XAI_IMAGES: &str = r#"{"object":"chat.completion","model":"grok-4.5","choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":2000,"completion_tokens":10,"total_tokens":2010,"prompt_tokens_details":{"text_tokens":1500,"image_tokens":500,"cached_tokens":1800}}}"#;
 const BEDROCK: &str = "bedrock-runtime.us-east-1.amazonaws.com";
 const VERTEX: &str = "us-east5-aiplatform.googleapis.com";
 
@@ -57,6 +59,34 @@ pub(in crate::meter) fn shapes() -> Vec<Shape> {
                 r#"{"id":"msg_bdrk_1","type":"message","model":"claude-sonnet-4-5-20250929","content":[],"stop_reason":"end_turn","usage":{"input_tokens":10,"cache_read_input_tokens":7,"output_tokens":5}}"#,
             ),
             tokens: Tokens { cache_read: Some(7), ..tokens(10, 5) },
+            surface: "bedrock.invoke",
+        },
+        Shape {
+            name: "Invoke: Nova's own body, caches beside the input",
+            case: case(
+                BEDROCK,
+                "/model/amazon.nova-lite-v1%3A0/invoke",
+                r#"{"output":{"message":{}},"stopReason":"end_turn","usage":{"inputTokens":10,"outputTokens":5,"totalTokens":15,"cacheReadInputTokenCount":100,"cacheWriteInputTokenCount":30}}"#,
+            ),
+            tokens: Tokens { cache_read: Some(100), cache_write_other: Some(30), ..tokens(10, 5) },
+            surface: "bedrock.invoke",
+        },
+        Shape {
+            name: "Invoke: caches that only the headers tell",
+            case: Case {
+                response_headers: vec![
+                    ("x-amzn-bedrock-input-token-count", "10"),
+                    ("x-amzn-bedrock-output-token-count", "5"),
+                    ("x-amzn-bedrock-cache-read-input-token-count", "100"),
+                    ("x-amzn-bedrock-cache-write-input-token-count", "30"),
+                ],
+                ..case(
+                    BEDROCK,
+                    "/model/amazon.nova-lite-v1%3A0/invoke",
+                    r#"{"output":{"message":{}},"usage":{"inputTokens":10,"outputTokens":5,"totalTokens":15}}"#,
+                )
+            },
+            tokens: Tokens { cache_read: Some(100), cache_write_other: Some(30), ..tokens(10, 5) },
             surface: "bedrock.invoke",
         },
         Shape {
@@ -201,6 +231,25 @@ pub(in crate::meter) fn shapes() -> Vec<Shape> {
                 ..tokens(60, 30)
             },
             surface: "openai.responses",
+        },
+        Shape {
+            name: "speech as a stream: all that comes out is audio",
+            case: streamed(
+                "api.openai.com",
+                "/v1/audio/speech",
+                &[
+                    r#"{"type":"speech.audio.delta","audio":"AAAA"}"#,
+                    r#"{"type":"speech.audio.done","usage":{"input_tokens":10,"output_tokens":1000,"total_tokens":1010}}"#,
+                ],
+            ),
+            tokens: Tokens { audio_output: Some(1000), ..tokens(10, 1000) },
+            surface: "openai.audio",
+        },
+        Shape {
+            name: "xAI: of the images no more is fresh than of the prompt",
+            case: case("api.x.ai", "/v1/chat/completions", XAI_IMAGES),
+            tokens: Tokens { cache_read: Some(1800), image_input: Some(200), ..tokens(200, 10) },
+            surface: "openai.chat",
         },
         Shape {
             name: "a host of the user's own that speaks Converse",

@@ -161,9 +161,14 @@ impl Turns {
     /// spoken session is lost with its socket, so that is never between.
     #[must_use]
     pub fn is_between(&self) -> bool {
-        let Talk { kind, client, server, open, gave_up, .. } = &self.talk;
-        *kind == Kind::Responses
-            && !gave_up
+        self.talk.kind == Kind::Responses && self.is_silent()
+    }
+
+    /// Nobody is speaking or waited for.
+    #[must_use]
+    pub fn is_silent(&self) -> bool {
+        let Talk { client, server, open, gave_up, .. } = &self.talk;
+        !gave_up
             && client.size == 0
             && server.size == 0
             && open.iter().all(|turn| turn.over.is_some())

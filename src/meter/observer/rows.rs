@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{MAX_UNATTRIBUTED, Observer, RowSink};
+use crate::meter::exchange::turns::Turns;
 use crate::meter::exchange::{Exchange, ExchangeStart};
 use crate::meter::feed::Closing;
 use crate::meter::http::{GaveUp, StreamId};
@@ -43,9 +44,10 @@ impl Observer {
         if ahead.abs() < STEP { SignedDuration::ZERO } else { ahead }
     }
 
-    /// What a WebSocket that is between two responses says next may begin another one.
+    /// What a silent WebSocket says next may begin another response.
     pub(super) fn begin_turn(&mut self, stream: StreamId) {
-        if self.streams.get(&stream).is_some_and(|t| t.is_between()) {
+        if self.streams.get(&stream).is_some_and(|t| t.turns.as_ref().is_some_and(Turns::is_silent))
+        {
             let ahead = self.ahead();
             self.streams.get_mut(&stream).into_iter().for_each(|t| t.turns_ahead = ahead);
         }

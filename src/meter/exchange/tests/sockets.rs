@@ -183,6 +183,8 @@ fn a_socket_is_between_two_responses_when_nobody_speaks_or_waits() {
     assert!(!socket.say(&created("r1")).turns.is_between());
     assert!(socket.say(&completed("r1", 1000, 50)).turns.is_between());
     assert!(!Socket::realtime().turns.is_between(), "its state ends with it");
+    assert!(Socket::realtime().turns.is_silent());
+    assert!(!Socket::realtime().say(&created("r1")).turns.is_silent());
 }
 
 #[test]

@@ -83,7 +83,7 @@ impl Book {
                 Err(why)
                     if name != query.model && is_plain(usage.tier.as_deref().unwrap_or("")) =>
                 {
-                    notes.push(why);
+                    notes.push(format!("{why}: its plain price is used"));
                     Rates::resolve(found.model, None, query)?
                 }
                 told => told?,

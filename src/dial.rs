@@ -32,6 +32,8 @@ const KEEPALIVE: Duration = Duration::from_secs(60);
 /// up minutes before us.
 const PROBE_AGAIN: Duration = Duration::from_secs(60);
 const PROBES: u32 = 5;
+/// The same on this machine, where none gets lost.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
 const MAX_ADDRESSES: usize = 8;
 const MAX_PROXY_HEAD: usize = 16 * 1024;
 
@@ -121,6 +123,14 @@ pub fn is_shortage(error: &io::Error) -> bool {
     use rustix::io::Errno;
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
         || threads::is_none(error)
+}
+
+/// Whether a write's error says that the other side broke the connection off. Not "broken pipe": it
+/// may have closed as it should, and not read on.
+#[must_use]
+pub fn is_break(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionReset, HostUnreachable, TimedOut};
+    matches!(error.kind(), ConnectionReset | TimedOut | HostUnreachable)
 }
 
 /// "No route to host": also what macOS says of a local network that is not ours to use.
@@ -257,17 +267,24 @@ async fn within(
     })??;
     // A failure here costs latency only.
     let _ = stream.set_nodelay(true);
-    keep_alive(&stream);
+    keep_alive(&stream, PROBE_AGAIN);
     Ok(stream)
+}
+
+/// For a client that says no more. It may wait for its answer; or it has closed, and its kernel, which
+/// forgets such a connection in a minute, then says so when it is asked. The server can't tell: its own
+/// keepalive is answered by us.
+pub fn watch_half_closed(client: &impl AsFd) {
+    keep_alive(client, ASK_AGAIN);
 }
 
 /// A client's own keepalive ends at its connection to us. Without one of ours a router on the way
 /// forgets a provider that thinks for minutes, and nobody ever notices a peer that is gone.
-fn keep_alive(stream: &TcpStream) {
+fn keep_alive(stream: &impl AsFd, again: Duration) {
     // A failure here costs what a client without keepalive never had.
     let _ = sockopt::set_socket_keepalive(stream, true);
     let _ = sockopt::set_tcp_keepidle(stream, KEEPALIVE);
-    let _ = sockopt::set_tcp_keepintvl(stream, PROBE_AGAIN);
+    let _ = sockopt::set_tcp_keepintvl(stream, again);
     let _ = sockopt::set_tcp_keepcnt(stream, PROBES);
 }
 

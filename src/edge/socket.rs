@@ -7,6 +7,7 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
+use crate::dial::is_break;
 use crate::platform::splice::Pipe;
 
 /// A non-blocking socket.
@@ -18,13 +19,18 @@ pub struct Socket {
     /// The other side has closed, or the connection broke: a read will say how, whatever a short
     /// one before it seemed to show.
     closed: bool,
+    /// A write found the connection broken. The kernel says so once: a read after it, behind what the
+    /// other side had said, would only say that this was all.
+    broken: Option<io::ErrorKind>,
+    /// The selector said so: there is nobody at the other end.
+    failed: bool,
 }
 
 impl Socket {
     /// Whether there is something to read will be told; that it can be written, is assumed.
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, readable: false, writable: true, closed: false }
+        Self { stream, readable: false, writable: true, closed: false, broken: None, failed: false }
     }
 
     #[must_use]
@@ -43,6 +49,15 @@ impl Socket {
         !self.writable
     }
 
+    pub fn fail(&mut self) {
+        self.failed = true;
+    }
+
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     pub fn ready(&mut self, readable: bool, writable: bool, closed: bool) {
         self.closed |= closed;
         self.readable |= readable || closed;
@@ -54,7 +69,7 @@ impl Socket {
         if !self.readable {
             return Ok(None);
         }
-        let read = retry(|| (&self.stream).read(buffer))?;
+        let read = self.unless_broken(retry(|| (&self.stream).read(buffer))?)?;
         self.readable = match read {
             None => false,
             Some(n) => n == 0 || n == buffer.len() || self.closed,
@@ -67,7 +82,7 @@ impl Socket {
         if !self.writable {
             return Ok(None);
         }
-        let written = retry(|| (&self.stream).write(bytes))?;
+        let written = retry(|| (&self.stream).write(bytes)).inspect_err(|e| self.note(e))?;
         self.writable = written == Some(bytes.len());
         Ok(written)
     }
@@ -78,7 +93,7 @@ impl Socket {
             return Ok(None);
         }
         // How much a pipe takes depends on how the bytes lie: only the call itself tells.
-        let filled = retry(|| pipe.fill(&self.stream))?;
+        let filled = self.unless_broken(retry(|| pipe.fill(&self.stream))?)?;
         self.readable = filled.is_some();
         Ok(filled)
     }
@@ -88,9 +103,20 @@ impl Socket {
         if !self.writable {
             return Ok(None);
         }
-        let drained = retry(|| pipe.drain(&self.stream))?;
+        let drained = retry(|| pipe.drain(&self.stream)).inspect_err(|e| self.note(e))?;
         self.writable = drained.is_some();
         Ok(drained)
+    }
+
+    fn note(&mut self, error: &io::Error) {
+        self.broken = self.broken.or(Some(error.kind()).filter(|_| is_break(error)));
+    }
+
+    fn unless_broken(&self, read: Option<usize>) -> io::Result<Option<usize>> {
+        match self.broken.filter(|_| read == Some(0)) {
+            Some(kind) => Err(kind.into()),
+            None => Ok(read),
+        }
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! An idle tunnel holds no buffer: reads go through one buffer per thread, and only what the other
 //! side did not take at once is kept. Bulk data goes through a borrowed pipe where there is splice.
-//! A half-close is passed on as a half-close, a reset as a reset. No timers.
+//! A half-close is passed on as a half-close, a reset as a reset. No timers but the kernel's, which asks
+//! a client that has said all whether it is still there.
 
 use std::cell::RefCell;
 use std::io;
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::forward::ResponseGate;
 use super::socket::Socket;
+use crate::dial::watch_half_closed;
 use crate::platform::splice::Pipe;
 
 /// What one read takes; a read that fills it makes the direction "bulk".
@@ -212,6 +214,11 @@ impl Tunnel {
         end.ready(readable, writable, closed);
     }
 
+    /// The selector has an error for the client's socket.
+    pub fn client_failed(&mut self) {
+        self.client.fail();
+    }
+
     /// Whether the client, and the server, took less than there was for it.
     #[must_use]
     pub fn full(&self) -> (bool, bool) {
@@ -221,7 +228,17 @@ impl Tunnel {
     /// Moves what can be moved now; at the end of both directions closes as the two sides did.
     pub fn run(&mut self) -> Turn {
         let outcome = BUFFER.with_borrow_mut(|scratch| {
+            let said_all = self.up.flow == Flow::Done;
             let up = self.up.run(&mut self.client, &mut self.server, scratch)?;
+            if self.up.flow == Flow::Done {
+                if !said_all {
+                    watch_half_closed(self.client.stream());
+                }
+                // Nobody reads any more what would tell us.
+                if self.client.has_failed() {
+                    self.down.give_up();
+                }
+            }
             let down = self.down.run(&mut self.server, &mut self.client, scratch)?;
             Ok::<_, io::Error>(matches!((up, down), (Moved::Waits, Moved::Waits)))
         });
@@ -317,9 +334,7 @@ impl Direction {
                 Ok(true) => {}
                 Ok(false) => return Ok(Moved::Waits),
                 Err(_) => {
-                    self.left = None;
-                    self.pipe = None;
-                    self.flow = Flow::Broken;
+                    self.give_up();
                     continue;
                 }
             }
@@ -412,6 +427,13 @@ impl Direction {
         let sent = if read.is_empty() { 0 } else { to.write(read).ok().flatten().unwrap_or(0) };
         self.leave(read.get(sent..).unwrap_or_default().to_vec());
         Ok(Some(count))
+    }
+
+    /// The destination is gone.
+    fn give_up(&mut self) {
+        self.left = None;
+        self.pipe = None;
+        self.flow = Flow::Broken;
     }
 
     fn source_ended(&mut self) {

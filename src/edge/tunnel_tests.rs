@@ -177,6 +177,55 @@ async fn a_reset_is_a_reset_on_the_other_side() {
     assert!(run.await.unwrap().aborted);
 }
 
+/// The first write to a socket that was reset gets the reset, and a read after it would get an end.
+#[tokio::test]
+async fn a_reset_that_a_write_was_told_of_is_no_end() {
+    for mode in [Mode::Copy, Mode::Splice] {
+        let (mut client, near) = pair().await;
+        let (far, mut server) = pair().await;
+        server.write_all(b"half an answ").await.unwrap();
+        server.set_zero_linger().unwrap();
+        drop(server);
+        client.write_all(b"still sending").await.unwrap();
+        let mut tunnel = Tunnel::new(near.into_std().unwrap(), far.into_std().unwrap());
+        tunnel.up.mode = mode;
+        tunnel.ready(Which::Client, true, true, false);
+        tunnel.ready(Which::Server, true, true, true);
+        let Turn::Over(summary) = tunnel.run() else { panic!("{mode:?}: goes on") };
+        assert!(summary.aborted);
+        drop(tunnel);
+        let mut got = [0; 12];
+        client.read_exact(&mut got).await.unwrap();
+        assert_eq!(&got, b"half an answ");
+        let error = client.read(&mut got).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset, "{mode:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_takes_no_answer_of_the_server_to_be_noticed() {
+    let (mut client, near) = pair().await;
+    let (far, mut server) = pair().await;
+    let near = near.into_std().unwrap();
+    let same = near.try_clone().unwrap();
+    let run = run(Tunnel::new(near, far.into_std().unwrap()));
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut server).await, b"question");
+    // Whether somebody still waits is asked from now on.
+    while !rustix::net::sockopt::socket_keepalive(&same).unwrap() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    drop(same);
+    // What its kernel answers a minute after it was closed.
+    client.set_zero_linger().unwrap();
+    drop(client);
+    let noticed = tokio::time::timeout(Duration::from_secs(20), run).await;
+    assert!(noticed.expect("noticed").unwrap().aborted);
+    // It was not broken off: what the server has not read yet is still its.
+    assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
+}
+
 #[tokio::test]
 async fn an_early_answer_reaches_a_client_that_still_uploads() {
     let (client, mut server, run) = tunnelled().await;

@@ -220,6 +220,9 @@ impl Table {
         let entry = self.get(key)?;
         let mut entry = lock(&entry);
         let failed = event.is_error();
+        if failed && which == Which::Client {
+            entry.tunnel.client_failed();
+        }
         entry.tunnel.ready(
             which,
             event.is_readable(),

@@ -123,12 +123,14 @@ impl AsyncWrite for Plain {
 }
 
 impl Peer for Plain {
-    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    const SAYS_GOODBYE: bool = false;
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.stream.get_ref())
     }
 
-    fn abort(&mut self) {
-        let _ = self.stream.get_ref().set_zero_linger();
+    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

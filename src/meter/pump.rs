@@ -15,11 +15,12 @@ use std::time::Duration;
 use tokio::io::{AsyncBufRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
 use tokio_rustls::{client, server};
 
 use super::feed::{Boundary, Closing, Feed};
 use super::http::Side;
+use crate::dial::{is_break, watch_half_closed};
 
 /// How often a draining connection is looked at, and how long it must have been quiet.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
@@ -29,44 +30,53 @@ const QUIET_FRESH: u32 = 40;
 /// One that is not followed any more: long pauses within an answer are usual.
 const QUIET_UNKNOWN: u32 = 200;
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
+/// How often a client that has said all is looked at, whether it is still there.
+const LOOK: Duration = Duration::from_secs(30);
 /// A request that crossed our goodbye is there by then.
 const CROSSING: Duration = Duration::from_millis(50);
 
 /// One end of the connection.
 pub trait Peer: AsyncBufRead + AsyncWrite + Unpin {
+    /// An end without an error is one that it has said itself; its TCP's end alone is an error.
+    const SAYS_GOODBYE: bool = true;
+    fn socket(&self) -> Option<&TcpStream>;
     /// Ends our sending without saying so in TLS.
     fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Dropping the socket becomes a reset.
-    fn abort(&mut self);
+    fn abort(&mut self) {
+        let _ = self.socket().map(TcpStream::set_zero_linger);
+    }
 }
 
 impl Peer for client::TlsStream<TcpStream> {
-    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().0).poll_shutdown(cx)
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.get_ref().0)
     }
 
-    fn abort(&mut self) {
-        let _ = self.get_ref().0.set_zero_linger();
+    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().0).poll_shutdown(cx)
     }
 }
 
 impl Peer for server::TlsStream<TcpStream> {
-    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().0).poll_shutdown(cx)
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.get_ref().0)
     }
 
-    fn abort(&mut self) {
-        let _ = self.get_ref().0.set_zero_linger();
+    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.get_mut().0).poll_shutdown(cx)
     }
 }
 
 impl<P: Peer> Peer for Box<P> {
-    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        (**self).poll_bare_close(cx)
+    const SAYS_GOODBYE: bool = P::SAYS_GOODBYE;
+
+    fn socket(&self) -> Option<&TcpStream> {
+        (**self).socket()
     }
 
-    fn abort(&mut self) {
-        (**self).abort();
+    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        (**self).poll_bare_close(cx)
     }
 }
 
@@ -113,12 +123,37 @@ async fn serve<C: Peer, S: Peer>(
     feed: &mut Feed,
     stage: &mut watch::Receiver<Stage>,
 ) -> Option<Closing> {
-    tokio::select! {
-        biased;
-        how = poll_fn(|cx| flow.poll(cx, client, server, feed)) => Some(how),
-        // An error (nobody is left to say otherwise) counts as the wish to stop.
-        _ = stage.wait_for(|s| *s != Stage::Serving) => None,
+    let mut half_closed = false;
+    loop {
+        let news = poll_fn(|cx| match flow.poll(cx, client, server, feed) {
+            Poll::Ready(how) => Poll::Ready(Some(how)),
+            Poll::Pending if flow.up.state == State::Done && !half_closed => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
+        tokio::select! {
+            biased;
+            news = news => {
+                if news.is_some() {
+                    return news;
+                }
+                half_closed = true;
+                if let Some(socket) = client.socket() {
+                    watch_half_closed(socket);
+                }
+            }
+            // An error (nobody is left to say otherwise) counts as the wish to stop.
+            _ = stage.wait_for(|s| *s != Stage::Serving) => return None,
+            () = sleep(LOOK), if half_closed => if is_gone(client) {
+                return Some(Closing::By(Side::Client));
+            }
+        }
     }
+}
+
+/// Whether the kernel has found that nobody is there. It is told once; for a client of which nothing is
+/// read any more.
+fn is_gone<C: Peer>(client: &C) -> bool {
+    client.socket().is_some_and(|socket| matches!(socket.take_error(), Ok(Some(_)) | Err(_)))
 }
 
 /// Goes on until an exchange ends, or the tap cuts it off.
@@ -203,6 +238,8 @@ struct Direction {
     state: State,
     bytes: u64,
     unflushed: bool,
+    /// A write found the destination's connection broken, which the kernel says once.
+    broke: bool,
 }
 
 /// The source broke off.
@@ -238,11 +275,11 @@ impl Flow {
         feed: &mut Feed,
     ) -> Poll<Closing> {
         let before = (self.up.bytes, self.down.bytes);
-        let up = self.up.poll(cx, client, server, Side::Client, feed);
+        let up = self.up.poll(cx, client, server, Side::Client, self.down.broke, feed);
         let down = if let Poll::Ready(Err(Broken)) = up {
             Poll::Pending
         } else {
-            self.down.poll(cx, server, client, Side::Server, feed)
+            self.down.poll(cx, server, client, Side::Server, self.up.broke, feed)
         };
         if self.up.bytes != before.0 {
             self.last = Some(Side::Client);
@@ -270,18 +307,20 @@ impl Flow {
 }
 
 impl Direction {
-    /// Ready when nothing more can move this way.
+    /// Ready when nothing more can move this way. `broke`: the source's connection did, so that an end
+    /// of its TCP is none.
     fn poll<F: Peer, T: Peer>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut F,
         to: &mut T,
         side: Side,
+        broke: bool,
         feed: &mut Feed,
     ) -> Poll<Result<(), Broken>> {
         loop {
             match self.state {
-                State::Moving => ready!(self.poll_move(cx, from, to, side, feed))?,
+                State::Moving => ready!(self.poll_move(cx, from, to, side, broke, feed))?,
                 State::Closing { clean } => {
                     let closed = self.poll_flush(cx, to).map_ok(|()| ());
                     let closed = match closed {
@@ -290,7 +329,7 @@ impl Direction {
                         Poll::Ready(Err(_)) | Poll::Pending => closed,
                     };
                     // A peer that is gone already needs no goodbye.
-                    let _ = ready!(closed);
+                    let _ = ready!(closed).inspect_err(|e| self.note(e));
                     self.state = State::Done;
                 }
                 State::Done | State::Refused => return Poll::Ready(Ok(())),
@@ -305,24 +344,29 @@ impl Direction {
         from: &mut F,
         to: &mut T,
         side: Side,
+        broke: bool,
         feed: &mut Feed,
     ) -> Poll<Result<(), Broken>> {
         let chunk = match Pin::new(&mut *from).poll_fill_buf(cx) {
             Poll::Ready(Ok(chunk)) => chunk,
-            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof && !broke => {
                 feed.end(side, false);
                 self.state = State::Closing { clean: false };
                 return Poll::Ready(Ok(()));
             }
             Poll::Ready(Err(_)) => return Poll::Ready(Err(Broken)),
             Poll::Pending => {
-                if let Poll::Ready(Err(_)) = self.poll_flush(cx, to) {
+                if let Poll::Ready(Err(e)) = self.poll_flush(cx, to) {
+                    self.note(&e);
                     self.state = State::Refused;
                     return Poll::Ready(Ok(()));
                 }
                 return Poll::Pending;
             }
         };
+        if chunk.is_empty() && broke && !F::SAYS_GOODBYE {
+            return Poll::Ready(Err(Broken));
+        }
         if chunk.is_empty() {
             feed.end(side, true);
             self.state = State::Closing { clean: true };
@@ -336,9 +380,17 @@ impl Direction {
                 self.bytes = self.bytes.wrapping_add(n as u64);
                 self.unflushed = true;
             }
-            Ok(0) | Err(_) => self.state = State::Refused,
+            Ok(0) => self.state = State::Refused,
+            Err(e) => {
+                self.note(&e);
+                self.state = State::Refused;
+            }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn note(&mut self, error: &io::Error) {
+        self.broke |= is_break(error);
     }
 
     fn poll_flush<T: Peer>(&mut self, cx: &mut Context<'_>, to: &mut T) -> Poll<io::Result<()>> {

@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadBuf, duplex};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
 
 use super::*;
 use crate::meter::feed::{Budget, Watch, feed};
+use crate::meter::plain::Plain;
 
 /// Our end of a connection in memory.
 struct End {
@@ -51,6 +52,9 @@ impl AsyncWrite for End {
 }
 
 impl Peer for End {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
     fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(cx)
     }
@@ -188,4 +192,64 @@ async fn what_does_not_end_is_cut() {
     world.stage.send_replace(Stage::Cut);
     let (ended, aborted, _) = world.pump.await.unwrap();
     assert_eq!((ended.how, aborted), (Closing::Ours, true));
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    (near, listener.accept().await.unwrap().0)
+}
+
+/// A pump between two sockets, without TLS. What it is told from outside must be kept.
+fn between(
+    client: TcpStream,
+    server: TcpStream,
+) -> (JoinHandle<Ended>, (watch::Sender<Stage>, Watch)) {
+    let (stage, mut told) = watch::channel(Stage::Serving);
+    let (mut feed, watch) = feed(&Budget::new(1 << 20), 1 << 20, &Arc::default());
+    let pump = tokio::spawn(async move {
+        let (mut client, mut server) = (Plain::new(client), Plain::new(server));
+        run(&mut client, &mut server, &mut feed, &mut told).await
+    });
+    (pump, (stage, watch))
+}
+
+/// The first write to a socket that was reset gets the reset, and a read after it would get an end.
+#[tokio::test]
+async fn a_reset_that_a_write_was_told_of_is_no_end() {
+    let ((mut client, ours), (theirs, mut server)) = (pair().await, pair().await);
+    server.write_all(b"half an answ").await.unwrap();
+    server.set_zero_linger().unwrap();
+    drop(server);
+    client.write_all(b"still sending").await.unwrap();
+    let (pump, _kept) = between(ours, theirs);
+    let mut got = [0; 12];
+    client.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"half an answ");
+    let error = client.read(&mut got).await.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+    assert_eq!(pump.await.unwrap().how, Closing::By(Side::Server));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_gone_takes_no_answer_of_the_server_to_be_noticed() {
+    let ((mut client, ours), (theirs, mut server)) = (pair().await, pair().await);
+    let (pump, _kept) = between(ours, theirs);
+    client.write_all(b"question").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut got = Vec::new();
+    server.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"question");
+    // One that waits for its answer is there.
+    sleep(LOOK * 3).await;
+    server.write_all(b"answer").await.unwrap();
+    client.read_exact(&mut [0; 6]).await.unwrap();
+    sleep(LOOK * 3).await;
+    assert!(!pump.is_finished());
+    // What its kernel answers a minute after it was closed.
+    client.set_zero_linger().unwrap();
+    drop(client);
+    assert_eq!(pump.await.unwrap().how, Closing::By(Side::Client));
+    // It was not broken off: what the server has not read yet is still its.
+    assert_eq!(server.read(&mut got).await.unwrap(), 0);
 }

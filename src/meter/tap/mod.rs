@@ -76,7 +76,10 @@ pub struct Limits {
     /// For a whole ClientHello.
     pub hello: Duration,
     pub dial: Duration,
-    /// For the provider's handshake, and for the client's.
+    /// For the provider's handshake. Within what clients wait for a connection: one that hangs for us may
+    /// not hang for them.
+    pub provider: Duration,
+    /// For the client's.
     pub handshake: Duration,
     /// Between two signs of life for the edge.
     pub progress: Duration,
@@ -90,6 +93,7 @@ impl Default for Limits {
             observers_bytes: 64 << 20,
             hello: Duration::from_secs(10),
             dial: Duration::from_secs(30),
+            provider: Duration::from_secs(3),
             handshake: Duration::from_secs(20),
             progress: Duration::from_millis(80),
         }

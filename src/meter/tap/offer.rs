@@ -29,7 +29,7 @@ use crate::meter::ledger::Entry;
 use crate::meter::observer::{Attributed, Observed, RowSink, Subject, observe};
 use crate::meter::plain::Plain;
 use crate::meter::pump::{self, Peer};
-use crate::meter::upstream::{Target, Upstream, connect};
+use crate::meter::upstream::{Target, Upstream, UpstreamError, connect};
 
 /// How long a look at the bypass list waits to learn who the client is.
 const WHO_DEADLINE: Duration = Duration::from_millis(200);
@@ -273,16 +273,25 @@ async fn provider(
         host: &offer.host,
         port: offer.port,
         dial_deadline: tap.deps.limits.dial,
-        tls_deadline: tap.deps.limits.handshake,
+        tls_deadline: tap.deps.limits.provider,
     };
-    connect(&means.trust, &means.config.upstream, target, hello).await.map_err(|e| {
-        slog::debug!(tap.deps.log, "cannot connect to a provider";
-            "host" => target.host, "error" => %e);
-        if e.is_the_providers() {
-            tap.unfit.note(place, e.decline(), &means.trust, Instant::now());
+    let connected = connect(&means.trust, &means.config.upstream, target, hello).await;
+    let error = match connected {
+        Ok(upstream) => {
+            tap.unfit.forget(place);
+            return Ok(upstream);
         }
-        e.decline()
-    })
+        Err(e) => e,
+    };
+    slog::debug!(tap.deps.log, "cannot connect to a provider";
+        "host" => target.host, "error" => %error);
+    let reason = error.decline();
+    if let UpstreamError::TlsTimeout = error {
+        tap.unfit.note_silence(place, reason, &means.trust, Instant::now());
+    } else if error.is_the_providers() {
+        tap.unfit.note(place, reason, &means.trust, Instant::now());
+    }
+    Err(reason)
 }
 
 /// From here on the connection is ours. `None`: the client would not have us in between.

@@ -211,6 +211,23 @@ async fn a_slow_provider_is_not_a_frozen_daemon() {
     }
 }
 
+/// As from a box on the way that drops a hello which it does not know, ours, and lets the client's pass.
+#[tokio::test]
+async fn a_provider_that_says_nothing_to_us_is_left_to_the_client_and_remembered() {
+    let origin = Origin::new().mute().start(|_| async { Vec::new() });
+    let soon = Duration::from_millis(50);
+    let mut world = World::with(&origin, |deps| deps.limits.provider = soon, follower).await;
+    let mut offered = world.offer("api.example.com", &[]).await;
+    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::UpstreamTls));
+    assert!(matches!(look(&offered.unread().await), Look::Whole(_)));
+    // The next one does not ask it again.
+    origin.stop().await;
+    let mut offered = world.offer("api.example.com", &[]).await;
+    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::UpstreamTls));
+    // Clients give up a connection after five seconds, some of them.
+    assert!(Limits::default().provider < Duration::from_secs(4));
+}
+
 #[tokio::test]
 async fn limits_and_a_full_ledger_leave_connections_to_the_edge() {
     let origin = Origin::new().start(|_| async { Vec::new() });

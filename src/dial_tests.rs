@@ -63,6 +63,29 @@ fn no_way_to_the_local_network_is_told_from_other_failures() {
     }
 }
 
+/// A link-local address of this machine, where that can be told and there is one.
+fn link_local() -> Option<String> {
+    let all = std::fs::read_to_string("/proc/net/if_inet6").ok()?;
+    all.lines().filter(|line| line.starts_with("fe80")).find_map(|line| {
+        let mut fields = line.split_whitespace();
+        let address = u128::from_str_radix(fields.next()?, 16).ok()?;
+        Some(format!("{}%{}", std::net::Ipv6Addr::from_bits(address), fields.last()?))
+    })
+}
+
+#[tokio::test]
+async fn an_address_with_a_zone_is_dialled_there() {
+    let Some(host) = link_local() else { return };
+    let listener = TcpListener::bind("[::]:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mut config = upstream();
+    // No proxy knows the zone.
+    config.proxy = UpstreamProxy::parse("http://proxy.invalid:3128");
+    let (dialled, accepted) = tokio::join!(dial(&config, &host, port, SOON), listener.accept());
+    assert_eq!(dialled.unwrap().peer_addr().unwrap().port(), port);
+    accepted.unwrap();
+}
+
 #[tokio::test]
 async fn refusal_is_a_502() {
     let (listener, addr) = listener().await;

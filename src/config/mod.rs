@@ -139,7 +139,9 @@ impl Upstream {
     /// The proxy to use for this target, if any.
     #[must_use]
     pub fn proxy_for(&self, host: &str, port: u16) -> Option<&UpstreamProxy> {
-        self.proxy.as_ref().filter(|_| !self.no_proxy.covers(host, port))
+        // A zone is a name of this machine's own, which no proxy knows.
+        let ours = host.contains('%') || self.no_proxy.covers(host, port);
+        self.proxy.as_ref().filter(|_| !ours)
     }
 
     /// The proxy that a request which was asked in absolute form goes to in the same form, if any: few

@@ -18,7 +18,7 @@ const MAX_HEADERS: usize = 128;
 /// Up to here every chunk is parsed, so that garbage is refused at once; later only new lines are.
 const EAGER: usize = 64;
 
-/// Host (lower case, IPv6 without brackets) and port that a client wants to reach.
+/// Host (lower case; IPv6 without brackets, with its zone) and port that a client wants to reach.
 #[derive(Clone, Debug, Deserialize, Eq, Hash, PartialEq, Serialize)]
 pub struct Target {
     pub host: Box<str>,
@@ -125,12 +125,11 @@ impl Target {
         let (host, port) = match text.strip_prefix('[') {
             Some(rest) => {
                 let (host, tail) = rest.split_once(']')?;
-                host.parse::<Ipv6Addr>().ok()?;
-                (host, if tail.is_empty() { None } else { Some(tail.strip_prefix(':')?) })
+                (address(host)?, if tail.is_empty() { None } else { Some(tail.strip_prefix(':')?) })
             }
             None => match text.rsplit_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (text, None),
+                Some((host, port)) => (host.to_ascii_lowercase(), Some(port)),
+                None => (text.to_ascii_lowercase(), None),
             },
         };
         let port = match port {
@@ -144,9 +143,8 @@ impl Target {
             Some(_) => return None,
             None => default?,
         };
-        let named = text.starts_with('[') || is_name(host);
-        (named && port != 0)
-            .then(|| Self { host: host.to_ascii_lowercase().into_boxed_str(), port })
+        let named = text.starts_with('[') || is_name(&host);
+        (named && port != 0).then(|| Self { host: host.into_boxed_str(), port })
     }
 }
 
@@ -217,7 +215,8 @@ fn forwarded(
         None if method == "OPTIONS" => "*".to_owned(),
         None => "/".to_owned(),
     };
-    let head = forward::request_head(method, &path, host, version.unwrap_or(1), headers);
+    let host = without_zone(host);
+    let head = forward::request_head(method, &path, &host, version.unwrap_or(1), headers);
     Ok(Request::Forward { target, head })
 }
 
@@ -234,6 +233,26 @@ fn asks_loopback(headers: &[httparse::Header<'_>]) -> bool {
             .and_then(|host| Target::parse(host.trim(), Some(80)))
             .is_some_and(|target| super::route::is_loopback(&target.host))
     })
+}
+
+/// An IPv6 address as it stands in brackets. A link-local one leads somewhere with its zone only, the
+/// name of an interface; in a URL the sign before it is written as `%25`.
+fn address(text: &str) -> Option<String> {
+    let (address, zone) = text.split_once('%').map_or((text, None), |(a, zone)| (a, Some(zone)));
+    address.parse::<Ipv6Addr>().ok()?;
+    let address = address.to_ascii_lowercase();
+    let Some(zone) = zone else { return Some(address) };
+    let zone = zone.strip_prefix("25").filter(|zone| !zone.is_empty()).unwrap_or(zone);
+    is_name(zone).then(|| format!("{address}%{zone}"))
+}
+
+/// A zone means something on this machine only (RFC 6874).
+fn without_zone(authority: &str) -> String {
+    let address = |(address, zone): (&str, &str)| {
+        let (_, port) = zone.split_once(']')?;
+        Some(format!("{address}]{port}"))
+    };
+    authority.split_once('%').and_then(address).unwrap_or_else(|| authority.to_owned())
 }
 
 fn is_name(host: &str) -> bool {

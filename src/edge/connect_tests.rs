@@ -54,6 +54,8 @@ fn the_forms_of_connect_that_occur() {
             target("h", 8443),
         ),
         ("CONNECT [::1]:443 HTTP/1.1\r\nHost: [::1]:443\r\n\r\n", target("::1", 443)),
+        ("CONNECT [FE80::1%Eth0]:443 HTTP/1.1\r\n\r\n", target("fe80::1%Eth0", 443)),
+        ("CONNECT [fe80::1%25en0.7]:443 HTTP/1.1\r\n\r\n", target("fe80::1%en0.7", 443)),
         ("CONNECT 10.0.0.1:443 HTTP/1.1\n\n", target("10.0.0.1", 443)),
         ("\r\nCONNECT h:1 HTTP/1.1\r\n\r\n", target("h", 1)),
     ];
@@ -78,8 +80,10 @@ fn what_cannot_be_served_is_named() {
     assert_eq!(status(b"CONNECT :443 HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status(b"CONNECT ::1:443 HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status(b"CONNECT [::1:443 HTTP/1.1\r\n\r\n"), 400);
-    // A zone is a name of this machine's own, which no proxy is told.
-    assert_eq!(status(b"CONNECT [fe80::1%en0]:443 HTTP/1.1\r\n\r\n"), 400);
+    for zone in ["", "a]b", "a/b", "a%b", "\u{e9}"] {
+        let head = format!("CONNECT [fe80::1%{zone}]:443 HTTP/1.1\r\n\r\n");
+        assert_eq!(status(head.as_bytes()), 400, "{zone}");
+    }
     assert_eq!(status(b"CONNECT a/b:443 HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status(TAIL), 400);
     assert_eq!(status(b"GET https://h/ HTTP/1.1\r\n\r\n"), 400);
@@ -124,6 +128,10 @@ fn plain_requests_become_origin_form() {
     };
     assert_eq!(to, target("::1", 80));
     assert!(head.starts_with(b"GET /?q HTTP/1.0\r\nHost: [::1]\r\n"));
+    let scoped = request(b"GET http://u%40@[fe80::1%25en0]:81/a%25 HTTP/1.1\r\n\r\n");
+    let Request::Forward { target: to, head } = scoped else { panic!() };
+    assert_eq!(to, target("fe80::1%en0", 81));
+    assert!(head.starts_with(b"GET /a%25 HTTP/1.1\r\nHost: [fe80::1]:81\r\n"));
 }
 
 proptest! {

@@ -105,6 +105,7 @@ pub fn chain(reading: Reading) -> Chain {
 #[must_use]
 pub fn is_loopback(host: &str) -> bool {
     let host = host.strip_suffix('.').unwrap_or(host);
+    let host = host.split_once('%').map_or(host, |(address, _zone)| address);
     if let Ok(ip) = host.parse::<IpAddr>() {
         return is_loopback_ip(ip);
     }
@@ -245,6 +246,7 @@ mod tests {
             "127.0.0.1",
             "127.9.9.9",
             "::1",
+            "::1%lo",
             "::",
             "::ffff:127.0.0.1",
             "0.0.0.0",

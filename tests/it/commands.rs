@@ -191,13 +191,27 @@ fn configuration_is_shown_with_its_origin() {
     assert_eq!(path.trim(), stand.home.config_file().display().to_string());
 }
 
+/// Whatever of ours is missing or broken, the escape hatch works.
 #[test]
-fn reset_proxy_needs_no_home() {
+fn reset_proxy_needs_nothing_of_ours() {
     let stand = Stand::new();
-    let mut command = stand.command(&["reset-proxy"]);
-    command.env_remove("HOME").env_remove("HALTON_METER_HOME");
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", show(&output));
+    let mut offs = 0;
+    let mut takes_it_off = |what: &str, command: &mut Command| {
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{what}: {}", show(&output));
+        offs += 1;
+        assert_eq!(stand.proxy_offs(), offs, "{what}: {}", show(&output));
+    };
+    let plain = || stand.command(&["reset-proxy"]);
+    takes_it_off("no home", plain().env_remove("HOME").env_remove("HALTON_METER_HOME"));
+    takes_it_off("a setting that is none", plain().env("HALTON_METER_EDGE_PORT", "abc"));
+    takes_it_off("an option that is none", &mut stand.command(&["reset-proxy", "-c", "nonsense"]));
+    fs::write(stand.home.config_file(), b"[edge\nport = \xff").unwrap();
+    takes_it_off("garbage for a configuration", &mut plain());
+    stand.cuts_journal();
+    fs::remove_dir_all(stand.home.path()).unwrap();
+    fs::write(stand.home.path(), "no directory").unwrap();
+    takes_it_off("a file for a home", &mut plain());
 }
 
 #[test]

@@ -109,3 +109,27 @@ fn the_local_network_is_reached_without_us() {
     mac.stand.configure_hosts(&[], "[meter]\nplain_hosts = [\"gpu.local:11434\"]\n");
     assert_eq!(no_proxy(None), format!("{local},{}", near.trim_start_matches(".local,")));
 }
+
+/// Wherever they lead: who is cut off asks nothing.
+#[test]
+fn reset_proxy_switches_every_service_off_without_a_home() {
+    let mac = Mac::new();
+    mac.tools.change(|state| {
+        for (n, service) in state["network"].as_array_mut().unwrap().iter_mut().enumerate() {
+            service["secure"] = json!({ "on": true, "server": "10.0.0.1", "port": 3128 + n });
+            service["web"] = service["secure"].clone();
+        }
+    });
+    let on = || {
+        let state = mac.tools.state();
+        let services = state["network"].as_array().unwrap().iter().filter(|s| s["on"] == true);
+        let proxies = services.flat_map(|s| [s["web"].clone(), s["secure"].clone()]);
+        proxies.map(|proxy| proxy["on"] == true).collect::<Vec<_>>()
+    };
+    assert!(on().len() >= 4 && on().iter().all(|on| *on), "{:?}", on());
+    let mut command = mac.command(&["reset-proxy"]);
+    command.env_remove("HOME").env_remove("HALTON_METER_HOME");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", show(&output));
+    assert!(on().iter().all(|on| !on), "{}", show(&output));
+}

@@ -8,7 +8,7 @@ use rusqlite::{Connection, OpenFlags};
 
 use crate::harness::Stand;
 use crate::oracle::{Failure, Incident, Route};
-use crate::origin::Origin;
+use crate::origin::Served;
 use crate::record::Try;
 
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub struct Accounts {
     pub by_completeness: BTreeMap<String, usize>,
     /// Metered answers that a client got whole.
     pub metered: usize,
-    /// Of these, without a row, and a failure explains it.
+    /// Of these, without a whole row, and a failure explains it.
     pub taken: usize,
     /// Connections to the metered host that went raw, by their clients' account and by ours.
     pub raw_connections: usize,
@@ -36,6 +36,7 @@ struct Row {
     cache_read: Option<u64>,
 }
 
+const COMPLETE: &str = "complete";
 /// How long an answer may be on its way into the database.
 const ON_ITS_WAY: Duration = Duration::from_secs(5);
 /// How long a damage may stay unnoticed: until a damaged page is used.
@@ -50,15 +51,25 @@ pub struct Ledger {
 
 impl Ledger {
     pub fn read(&mut self, stand: &Stand) {
-        let rows = match read(stand) {
-            Ok(rows) => rows,
+        match read(stand) {
+            Ok(rows) => self.take(rows),
             Err(e) => {
                 return self.accounts.faults.push(format!("the ledger cannot be read: {e}"));
             }
-        };
+        }
+        self.accounts.passed_connections +=
+            stand.coverage()["passed_connections"].as_u64().unwrap_or(0);
+    }
+
+    /// What is in it now.
+    fn take(&mut self, rows: Vec<Row>) {
         let mut seen = BTreeSet::new();
         for row in rows {
             if row.request_id.is_empty() {
+                // Cut short before its answer, it has no name; with the whole answer it has.
+                if row.completeness == COMPLETE {
+                    self.accounts.faults.push("a complete row of nobody's answer".to_owned());
+                }
                 continue;
             }
             if !seen.insert(row.request_id.clone()) {
@@ -66,14 +77,11 @@ impl Ledger {
             }
             self.rows.insert(row.request_id.clone(), row);
         }
-        self.accounts.passed_connections +=
-            stand.coverage()["passed_connections"].as_u64().unwrap_or(0);
     }
 
-    pub fn check(self, origin: &Origin, tries: &[Try], incidents: &[Incident]) -> Accounts {
+    pub fn check(self, served: Vec<Served>, tries: &[Try], incidents: &[Incident]) -> Accounts {
         let Self { rows, mut accounts } = self;
-        let served: HashMap<_, _> =
-            origin.served().into_iter().map(|s| (s.request_id.clone(), s)).collect();
+        let served: HashMap<_, _> = served.into_iter().map(|s| (s.request_id.clone(), s)).collect();
         accounts.rows = rows.len();
         for (id, row) in &rows {
             *accounts.by_completeness.entry(row.completeness.clone()).or_default() += 1;
@@ -83,25 +91,31 @@ impl Ledger {
             };
             let (got, said) =
                 ((row.input, row.output, row.cache_read), (s.input, s.output, s.cache_read));
-            if row.completeness == "complete" && got != said {
+            if row.completeness == COMPLETE && got != said {
                 accounts.faults.push(format!("{id}: {got:?} for {said:?}"));
             }
         }
         let metered = tries.iter().filter(|t| t.route == Route::Metered && t.failed.is_none());
         for (one, id) in metered.filter_map(|t| Some((t, t.request_id.as_deref()?))) {
             accounts.metered += 1;
-            if rows.contains_key(id) {
+            // Its client got it whole, so it was there to be read whole.
+            let row = rows.get(id).map(|row| row.completeness.as_str());
+            if row == Some(COMPLETE) {
                 continue;
             }
             if incidents.iter().any(|i| takes(i, one)) {
                 accounts.taken += 1;
             } else {
                 accounts.faults.push(format!(
-                    "{id} ({}, ended at {:.3} s) was metered and has no row",
+                    "{id} ({}, ended at {:.3} s) was metered, and its row is {}",
                     one.kind.name(),
-                    one.ended.as_secs_f64()
+                    one.ended.as_secs_f64(),
+                    row.unwrap_or("missing"),
                 ));
             }
+        }
+        if accounts.metered == 0 {
+            accounts.faults.push("nothing was metered".to_owned());
         }
         accounts.passed(tries, incidents);
         accounts
@@ -203,4 +217,69 @@ fn read(stand: &Stand) -> rusqlite::Result<Vec<Row>> {
         })
     })?;
     rows.collect()
+}
+
+#[test]
+fn what_the_ledger_must_not_say() {
+    use crate::record::Kind;
+
+    let row = |id: &str, completeness: &str, input: u64| Row {
+        request_id: id.to_owned(),
+        completeness: completeness.to_owned(),
+        input: Some(input),
+        output: None,
+        cache_read: None,
+    };
+    let served =
+        |id: &str| Served { request_id: id.to_owned(), input: Some(1), ..Served::default() };
+    let tried = Try {
+        kind: Kind::New,
+        metered_host: true,
+        route: Route::Metered,
+        connection: 1,
+        fresh: true,
+        opened: Duration::from_secs(20),
+        started: Duration::from_secs(20),
+        ended: Duration::from_secs(21),
+        bytes: 1,
+        request_id: Some("a".to_owned()),
+        failed: None,
+    };
+    let faults = |rows: Vec<Row>, tries: &[Try], killed: Option<u64>| {
+        let incident = |at| Incident {
+            failure: Failure::DaemonKilled,
+            begin: Duration::from_secs(at),
+            struck: Duration::from_secs(at),
+            over: Duration::from_secs(at),
+        };
+        let incidents: Vec<_> = killed.map(incident).into_iter().collect();
+        let mut ledger = Ledger::default();
+        ledger.take(rows);
+        ledger.check(vec![served("a")], tries, &incidents).faults
+    };
+    let one = std::slice::from_ref(&tried);
+    let good = || row("a", COMPLETE, 1);
+    assert_eq!(faults(vec![good(), row("", "interrupted", 0)], one, None), [""; 0]);
+    for (rows, said) in [
+        (vec![good(), row("", COMPLETE, 1)], "a complete row of nobody's answer"),
+        (vec![good(), good()], "a has two rows"),
+        (vec![good(), row("b", "interrupted", 1)], "b was never served"),
+        (vec![row("a", COMPLETE, 2)], "for"),
+        (vec![row("a", "lossy", 1)], "its row is lossy"),
+        (vec![row("a", "interrupted", 1)], "its row is interrupted"),
+        (vec![], "its row is missing"),
+    ] {
+        let faults = faults(rows, one, None);
+        assert!(faults.len() == 1 && faults[0].contains(said), "{said}: {faults:?}");
+    }
+    assert_eq!(faults(vec![], &[], None), ["nothing was metered"]);
+    // A failure may take what was on its way, and nothing that came later.
+    for (killed, rows, none) in [
+        (22, vec![], true),
+        (22, vec![row("a", "interrupted", 1)], true),
+        (19, vec![row("a", "interrupted", 1)], false),
+        (40, vec![], false),
+    ] {
+        assert_eq!(faults(rows, one, Some(killed)).is_empty(), none, "{killed}");
+    }
 }

@@ -106,7 +106,7 @@ pub fn run(seed: u64, length: Duration) -> Vec<String> {
     }
     let tries = world.record.lock().clone();
     ledger.read(&stand);
-    let accounts = ledger.check(&stand.origin, &tries, &incidents);
+    let accounts = ledger.check(stand.origin.served(), &tries, &incidents);
     stand.halton(&["edge", "stop"]);
     broken.extend(processes::leftovers(&stand).into_iter().map(|p| format!("still there: {p}")));
     let summary = Summary { seed, length, steps, incidents, tries, usage, accounts };

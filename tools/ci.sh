@@ -59,14 +59,17 @@ tools/user-systemd.sh true && systemd=checked || {
 
 step release
 cargo build --locked --release
-size=$(stat -c %s target/release/halton-meter 2>/dev/null || stat -f %z target/release/halton-meter)
+target=${CARGO_TARGET_DIR:-$PWD/target}
+release=$target/release/halton-meter
+size=$(stat -c %s "$release" 2>/dev/null || stat -f %z "$release")
 echo "binary: $((size / 1024)) KiB (limit 20480)"
 [ "$size" -le $((20 * 1024 * 1024)) ]
-# Faults on request (src/supervisor/faults.rs) are for debug builds.
-if grep -q HALTON_METER_FAULTS target/release/halton-meter; then exit 1; fi
+# Faults on request (src/supervisor/faults.rs) are for debug builds; that it would be found is checked
+# with one, below.
+if grep -q HALTON_METER_FAULTS "$release"; then exit 1; fi
 step 'price sources'
 home=$(mktemp -d)
-HALTON_METER_HOME=$home target/release/halton-meter pricing check
+HALTON_METER_HOME=$home "$release" pricing check
 rm -r "$home"
 
 step bench
@@ -80,6 +83,10 @@ step tests
 wait "$installing" || { cat target/clients.log; exit 1; }
 # The corpora of the fuzz targets among them; the search itself is `just fuzz`.
 tools/test.sh
+grep -q HALTON_METER_FAULTS "$target/debug/halton-meter" || {
+  echo "the debug build does not name what no release build may" >&2
+  exit 1
+}
 # 3 = only the reduced suite of clients is installed: said, not passed over.
 tools/clients.sh --check && clients='full suite' || {
   code=$?

@@ -77,3 +77,26 @@ fn all_that_the_clients_need_and_is_not_there_is_named_at_once() {
     assert_eq!(said.lines().count(), 1, "{said}");
     assert!(said.contains(": python3 with venv, node with npm, curl"), "{said}");
 }
+
+#[test]
+fn a_storm_that_did_not_run_has_not_passed() {
+    let dir = TempDir::new().unwrap();
+    fs::create_dir(dir.path().join("tools")).unwrap();
+    fs::copy(tool("chaos.sh"), dir.path().join("tools/chaos.sh")).unwrap();
+    let path = std::env::var("PATH").unwrap();
+    for (said, code, passes) in [
+        ("test result: ok. 1 passed; 0 failed", 0, true),
+        ("test result: ok. 0 passed; 0 failed", 0, false),
+        ("test result: FAILED. 0 passed; 1 failed", 101, false),
+    ] {
+        let run = format!("[ \"$1\" != test ] || {{ echo '{said}'; exit {code}; }}");
+        program(&dir.path().join("bin/cargo"), &run);
+        let output = Command::new(dir.path().join("tools/chaos.sh"))
+            .env("PATH", format!("{}:{path}", dir.path().join("bin").display()))
+            .output()
+            .unwrap();
+        let shown = show(&output);
+        assert_eq!(output.status.success(), passes, "{shown}");
+        assert!(shown.contains(said), "{shown}");
+    }
+}

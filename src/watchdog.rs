@@ -85,6 +85,16 @@ impl Counter {
     }
 }
 
+/// Asks once, and then waits until it is time to ask again.
+async fn round(asked: impl Future<Output = bool>) -> Probe {
+    let (steady, wall) = (Instant::now(), SystemTime::now());
+    let answered = asked.await;
+    let steady = steady.elapsed();
+    let probe = judge(answered, steady, wall.elapsed().ok());
+    tokio::time::sleep(PERIOD.saturating_sub(steady)).await;
+    probe
+}
+
 /// Runs the watchdog until it is told to end.
 #[must_use]
 pub fn main(opts: WatchdogOptions) -> u8 {
@@ -172,15 +182,8 @@ impl Watchdog {
             slog::warn!(self.birth.log(), "the home was removed under us, going on in a new one");
         }
         let (home, addr) = (self.home.clone(), self.addr);
-        let round = async move {
-            let (steady, wall) = (Instant::now(), SystemTime::now());
-            let answer = ask::daemon(&home, addr, PATIENCE).await;
-            let steady = steady.elapsed();
-            let probe = judge(answer.is_ok(), steady, wall.elapsed().ok());
-            tokio::time::sleep(PERIOD.saturating_sub(steady)).await;
-            probe
-        };
-        ctx.spawn(round.into_actor(self).map(|probe, actor, ctx| {
+        let asked = async move { ask::daemon(&home, addr, PATIENCE).await.is_ok() };
+        ctx.spawn(round(asked).into_actor(self).map(|probe, actor, ctx| {
             actor.count(probe, ctx);
             actor.probe(ctx);
         }));
@@ -222,6 +225,21 @@ mod tests {
             }
         }
         acted
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_asks_every_second_and_a_half_however_long_an_answer_takes() {
+        for (takes, expected) in [(0, 1500), (1, 1500), (1000, 1500), (1500, 1500), (2500, 2500)] {
+            let began = Instant::now();
+            let asked = async {
+                tokio::time::sleep(Duration::from_millis(takes)).await;
+                false
+            };
+            assert_eq!(round(asked).await, Probe::Missed);
+            let (took, expected) = (began.elapsed(), Duration::from_millis(expected));
+            let late = Duration::from_millis(5);
+            assert!(took >= expected && took < expected + late, "{takes}: {took:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The watchdog as a process of its own. In most tests the daemon that it asks is played by the test,
 //! which so decides, and counts, every probe.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::process::Child;
 use std::time::Duration;
@@ -29,13 +29,22 @@ impl<'a> Daemon<'a> {
         let lock = PidLock::acquire(&stand.home.pid_file("daemon")).unwrap().unwrap();
         write_atomic(&stand.home.instance_file(), OURS.as_bytes()).unwrap();
         let listener = TcpListener::bind(stand.api).unwrap();
+        listener.set_nonblocking(true).unwrap();
         let watchdog = stand.command(&["watchdog"]).spawn().unwrap();
         Self { stand, watchdog, listener, _lock: lock }
     }
 
     /// The next probe, when it comes.
     fn probe(&self) -> TcpStream {
-        let (mut probe, _) = self.listener.accept().unwrap();
+        let mut accepted = None;
+        self.stand.wait("probe", || match self.listener.accept() {
+            Ok((probe, _)) => accepted.replace(probe).is_none(),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => false,
+            Err(e) => panic!("accept: {e}"),
+        });
+        let mut probe = accepted.unwrap();
+        // The BSDs' inherit it.
+        probe.set_nonblocking(false).unwrap();
         probe.set_read_timeout(Some(DEADLINE)).unwrap();
         let n = probe.read(&mut [0; 2048]).unwrap();
         assert!(n > 0, "a probe without a question");

@@ -1,5 +1,7 @@
 //! The world that the tests of the edge run in, and the fake daemon.
 
+use std::cell::Cell;
+
 use super::*;
 
 pub(super) const HOST: &str = "api.anthropic.com:443";
@@ -17,6 +19,14 @@ pub(super) struct World {
 
 /// Runs a test within a fresh world.
 pub(super) async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) -> F) {
+    in_world_of("", test).await;
+}
+
+/// The same with more lines in the daemon's settings.
+pub(super) async fn in_world_of<F: Future<Output = ()>>(
+    daemon: &str,
+    test: impl FnOnce(World) -> F,
+) {
     LocalSet::new()
         .run_until(async {
             let dir = tempfile::tempdir().unwrap();
@@ -26,7 +36,7 @@ pub(super) async fn in_world<F: Future<Output = ()>>(test: impl FnOnce(World) ->
             let api = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let target = origin.local_addr().unwrap();
             let text = format!(
-                "[daemon]\napi_port = {}\n[upstream]\n\
+                "[daemon]\napi_port = {}\n{daemon}\n[upstream]\n\
                  connect = {{ \"{HOST}\" = \"{target}\", \"plain.example:80\" = \"{target}\", \
                  \"gpu-box:11434\" = \"{target}\" }}\n",
                 api.local_addr().unwrap().port(),
@@ -52,9 +62,11 @@ impl World {
     pub(super) fn daemon(&mut self) -> Daemon {
         let instance = Uuid::new_v4();
         let api = self.api.take().unwrap();
-        let health = tokio::task::spawn_local(answer_health(api, instance, "ok"));
+        let probes = Rc::new(Cell::new(0));
+        let counted = answer_health(api, instance, "ok", Rc::clone(&probes));
+        let health = tokio::task::spawn_local(counted);
         let socket = UnixListener::bind(self.home.control_socket()).unwrap();
-        Daemon { instance, health, socket }
+        Daemon { instance, health, socket, probes }
     }
 
     /// Sends `CONNECT` and reads the `200`.
@@ -142,6 +154,8 @@ pub(super) struct Daemon {
     pub(super) instance: Uuid,
     pub(super) health: JoinHandle<()>,
     pub(super) socket: UnixListener,
+    /// How often its health was asked for.
+    pub(super) probes: Rc<Cell<u32>>,
 }
 
 impl Daemon {
@@ -160,9 +174,15 @@ impl Daemon {
     }
 }
 
-pub(super) async fn answer_health(api: TcpListener, instance: Uuid, status: &'static str) {
+pub(super) async fn answer_health(
+    api: TcpListener,
+    instance: Uuid,
+    status: &'static str,
+    probes: Rc<Cell<u32>>,
+) {
     loop {
         let (mut stream, _) = api.accept().await.unwrap();
+        probes.set(probes.get() + 1);
         let _ = stream.read(&mut [0; 1024]).await;
         let body = format!(r#"{{"status":"{status}","instance":"{instance}"}}"#);
         let answer = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());

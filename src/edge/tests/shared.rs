@@ -93,3 +93,28 @@ async fn a_dead_daemon_is_asked_by_one_probe_at_a_time_and_never_hot() {
     })
     .await;
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_good_verdict_stands_for_as_long_as_the_setting_says() {
+    in_world_of("edge_health_ttl_ms = 5000", |mut world| async move {
+        let daemon = world.daemon();
+        let (client, _channel) = tokio::join!(world.connect(), daemon.accept());
+        let mut clients = vec![client];
+        let fresh = || world.edge.shared.health.read().fresh;
+        while !fresh() {
+            sleep(MS).await;
+        }
+        let began = Instant::now();
+        assert_eq!(daemon.probes.get(), 1);
+        sleep(MS * 1500).await;
+        clients.push(world.connect().await);
+        sleep(MS * 300).await;
+        assert!(daemon.probes.get() == 1 && fresh(), "asked again after {:?}", began.elapsed());
+        sleep(MS * 3300).await;
+        assert!(!fresh());
+        clients.push(world.connect().await);
+        sleep(MS * 300).await;
+        assert!(daemon.probes.get() == 2 && fresh(), "{} probes", daemon.probes.get());
+    })
+    .await;
+}

@@ -50,12 +50,13 @@ async fn a_request_after_a_sleep_is_dated_by_the_clock() {
 #[tokio::test]
 async fn so_are_streams_beside_an_old_one_and_turns_of_a_websocket() {
     use crate::meter::http2::tests::{client, frame, server};
-    use interleaved::{data, head};
+    use interleaved::{Style, data, head};
     static HOURS: AtomicU32 = AtomicU32::new(0);
     let rows = Arc::new(Rows::default());
     let subject = Subject { clocks: clocks!(HOURS), ..subject(Some(b"h2"), nobody()) };
     let get = [(":method", "GET"), (":path", "/v1/models"), (":authority", "h")];
-    let socket: Vec<(Side, Vec<u8>)> = interleaved::socket(1, 1 << 14);
+    let plain = &mut Style(0);
+    let socket: Vec<(Side, Vec<u8>)> = interleaved::socket(plain, 1, 1 << 14);
     foreign::observe(subject, rows.clone(), |see| {
         let mut bytes = |(side, bytes): &(Side, Vec<u8>)| {
             see(Seen::Bytes { side: *side, at: Instant::now(), bytes });
@@ -66,10 +67,10 @@ async fn so_are_streams_beside_an_old_one_and_turns_of_a_websocket() {
         let (first, second) = socket.split_at(4);
         first.iter().for_each(&mut bytes);
         HOURS.store(3, Ordering::SeqCst);
-        bytes(&head(Side::Client, 3, &get));
+        bytes(&head(plain, Side::Client, 3, &get));
         bytes(&(Side::Client, frame(0, 1, 3, b"")));
-        bytes(&head(Side::Server, 3, &[(":status", "200")]));
-        data(Side::Server, 3, b"{}", 2).iter().for_each(&mut bytes);
+        bytes(&head(plain, Side::Server, 3, &[(":status", "200")]));
+        data(plain, Side::Server, 3, b"{}", 2).iter().for_each(&mut bytes);
         second.iter().for_each(&mut bytes);
     });
     let rows = rows.ledger();

@@ -18,27 +18,45 @@ if [ "${US_STAGE:-}" = "" ]; then
     command -v "$tool" >/dev/null || missing "no $tool"
   done
   unshare -m -p -C -i -n -f --kill-child true 2>/dev/null || missing "no namespaces"
+  # However this ends (a test that takes too long is told to by a signal): what was started goes, then
+  # its group, then the mount.
+  child= group= mounted=
+  clean() {
+    trap '' TERM INT HUP
+    [ -z "$child" ] || { kill -KILL "$child" && wait "$child"; } 2>/dev/null || true
+    if [ -n "$group" ]; then
+      # The kernel lets go of the group a moment after its last process.
+      for _ in $(seq 100); do
+        [ -d "$group" ] || break
+        { echo 1 >"$group/cgroup.kill"; } 2>/dev/null || true
+        find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null || true
+        [ ! -d "$group" ] || sleep 0.05
+      done
+    fi
+    [ -z "$mounted" ] || { umount -l "$mounted" && rmdir "$mounted"; } || true
+  }
+  trap clean EXIT
+  trap 'exit 143' TERM
+  trap 'exit 130' INT
+  trap 'exit 129' HUP
   # A control group of its own: the manager must not move anybody else's processes.
   root=$(awk '$3 == "cgroup2" { print $2; exit }' /proc/mounts)
-  mounted=
   if [ -z "$root" ]; then
     root=$(mktemp -d)
-    mount -t cgroup2 cgroup2 "$root" || missing "no cgroup2"
+    mount -t cgroup2 cgroup2 "$root" || { rmdir "$root"; missing "no cgroup2"; }
     mounted=$root
   fi
   group=$root/user-systemd-$$
-  mkdir "$group" 2>/dev/null || missing "no control group of our own"
+  mkdir "$group" 2>/dev/null || { group=; missing "no control group of our own"; }
   export US_STAGE=inside US_BINDS="${binds[*]:-}"
   rc=0
-  (echo $BASHPID >"$group/cgroup.procs" &&
-    exec unshare -m -p -C -i -n -f --kill-child --mount-proc bash "$0" "$@") || rc=$?
-  # The kernel lets go of the group a moment after its last process.
-  for _ in $(seq 100); do
-    find "$group" -depth -type d -exec rmdir {} \; 2>/dev/null || true
-    [ -d "$group" ] || break
-    sleep 0.05
-  done
-  [ -z "$mounted" ] || { umount "$mounted" && rmdir "$mounted"; }
+  # In the background: a signal is not heard while a command is waited for in the foreground.
+  (trap - EXIT TERM INT HUP
+    echo $BASHPID >"$group/cgroup.procs" &&
+      exec unshare -m -p -C -i -n -f --kill-child --mount-proc bash "$0" "$@") <&0 &
+  child=$!
+  wait "$child" || rc=$?
+  child=
   exit $rc
 fi
 

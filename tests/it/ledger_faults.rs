@@ -12,7 +12,6 @@ use std::thread::{self, JoinHandle};
 
 use rusqlite::Connection;
 use serde_json::Value;
-use tempfile::TempDir;
 
 use crate::client::{Client, trusting};
 use crate::harness::Stand;
@@ -137,9 +136,8 @@ fn locked_for_long_connections_go_raw_and_are_metered_again_later() {
 
 #[test]
 fn a_full_disk_makes_rows_wait_until_there_is_room() {
-    // Goes after the stand, whose processes use it.
-    let Some(disk) = SmallDisk::mount() else { return };
     let stand = Stand::new();
+    let Some(disk) = SmallDisk::mount(&stand) else { return };
     symlink(disk.path().join("db.sqlite"), stand.home.ledger_file()).unwrap();
     stand.must(&["start"]);
     stand.wait_metering();
@@ -240,7 +238,7 @@ fn what_can_t_be_written_is_told_by_the_exit_code() {
     if let Some(_read_only) = ReadOnly::mount(stand.home.path()) {
         commands.iter().for_each(|args| cannot_write(&stand, args, "Read-only file system"));
     }
-    let Some(disk) = SmallDisk::mount() else { return };
+    let Some(disk) = SmallDisk::mount(&stand) else { return };
     for file in [stand.home.config_file(), stand.home.budgets_file(), stand.home.prices_file()] {
         let there = disk.path().join(file.file_name().unwrap());
         let text = fs::read(&file).unwrap_or_default();
@@ -255,18 +253,36 @@ fn what_can_t_be_written_is_told_by_the_exit_code() {
     assert_eq!(files(), before, "a leftover");
 }
 
+/// Where the stand's guard finds it.
+#[test]
+fn what_a_killed_test_has_mounted_goes_with_it() {
+    let stand = Stand::new();
+    let Some(disk) = SmallDisk::mount(&stand) else { return };
+    let inner = disk.path().join("inner");
+    fs::create_dir(&inner).unwrap();
+    assert!(mount(&["-t", "tmpfs", "none"], &inner));
+    let below = format!("{}/", stand.scratch().display());
+    let mounted = || fs::read_to_string("/proc/self/mounts").unwrap().matches(&below).count();
+    assert_eq!(mounted(), 2);
+    // What is killed drops nothing.
+    std::mem::forget(disk);
+    drop(stand);
+    assert_eq!(mounted(), 0);
+}
+
 /// A file system of its own for the database.
-struct SmallDisk(TempDir);
+struct SmallDisk(PathBuf);
 
 impl SmallDisk {
     /// `None`: this user can't; that is said.
-    fn mount() -> Option<Self> {
-        let dir = TempDir::new().expect("directory");
-        mount(&["-t", "tmpfs", "-o", "size=4m", "none"], dir.path()).then(|| Self(dir))
+    fn mount(stand: &Stand) -> Option<Self> {
+        let dir = stand.scratch().join("disk");
+        fs::create_dir(&dir).expect("directory");
+        mount(&["-t", "tmpfs", "-o", "size=4m", "none"], &dir).then(|| Self(dir))
     }
 
     fn path(&self) -> &Path {
-        self.0.path()
+        &self.0
     }
 
     fn fill(&self) {

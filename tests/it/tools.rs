@@ -1,13 +1,16 @@
 //! What the scripts around the tests promise.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
+use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::programs::{note, on_path, show};
+use crate::harness::send;
+use crate::programs::{not_checked, note, on_path, show};
 
 fn tool(name: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tools").join(name)
@@ -99,4 +102,42 @@ fn a_storm_that_did_not_run_has_not_passed() {
         assert_eq!(output.status.success(), passes, "{shown}");
         assert!(shown.contains(said), "{shown}");
     }
+}
+
+#[test]
+fn a_session_of_systemd_that_is_told_to_end_leaves_nothing() {
+    const NOT_CHECKED: i32 = 3;
+    let dir = TempDir::new().unwrap();
+    let mut child = Command::new(tool("user-systemd.sh"))
+        .args(["bash", "-c", "echo up; exec sleep 1000"])
+        // Where it would mount a tree of groups, if there is none.
+        .env("TMPDIR", dir.path())
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut up = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut up).unwrap();
+    let group = format!("user-systemd-{}", child.id());
+    let left = || {
+        let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+        let trees = mounts.lines().filter(|line| line.contains(" cgroup2 "));
+        let groups = trees.filter_map(|line| line.split(' ').nth(1)).map(|tree| {
+            let ours = tree.starts_with(dir.path().to_str().unwrap());
+            usize::from(ours) + usize::from(Path::new(tree).join(&group).exists())
+        });
+        groups.sum::<usize>() + fs::read_dir(dir.path()).unwrap().count()
+    };
+    if up != "up\n" {
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(NOT_CHECKED), "{up} {}", show(&output));
+        let said = String::from_utf8_lossy(&output.stderr);
+        return not_checked(said.trim().trim_start_matches("NOT CHECKED: "));
+    }
+    assert!(left() > 0, "no group of its own");
+    send(child.id(), Signal::TERM);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(143), "{}", show(&output));
+    assert_eq!(left(), 0, "{}", show(&output));
 }

@@ -52,7 +52,7 @@ impl Stand {
         let home = Home::at(dir.path().join("halton"));
         fs::create_dir(home.path()).expect("home");
         let [edge, api] = free_ports();
-        let (guard, journal_cut) = (guard(home.path()), AtomicBool::default());
+        let (guard, journal_cut) = (guard(home.path(), dir.path()), AtomicBool::default());
         let stand = Self { home, origin, edge, api, dir, guard, journal_cut };
         fs::write(stand.root_pem(), stand.origin.root_pem()).expect("root certificate");
         stand.configure(stand.origin.addr(), "");
@@ -317,19 +317,28 @@ pub fn send(pid: u32, signal: Signal) {
     }
 }
 
-/// A process that ends what is left if the test itself is killed: its stdin is a pipe that only
-/// the test holds open. It checks that a pid still belongs to this home.
-fn guard(home: &Path) -> Child {
+/// A process that ends what is left if the test itself is killed, and takes off what it has mounted
+/// below its directory: its stdin is a pipe that only the test holds open. It checks that a pid still
+/// belongs to this home.
+fn guard(home: &Path, dir: &Path) -> Child {
     const SCRIPT: &str = r#"
         cat >/dev/null
+        of() {
+            if [ -r "/proc/$1/environ" ]; then tr '\0' '\n' <"/proc/$1/environ"
+            else ps -Eww -o command= -p "$1" | tr ' ' '\n'; fi
+        }
         for name in root edge daemon watchdog; do
             pid=$(cat "$1/run/$name.pid" 2>/dev/null) || continue
-            grep -qzxF "HALTON_METER_HOME=$1" "/proc/$pid/environ" 2>/dev/null && kill -9 "$pid"
+            of "$pid" 2>/dev/null | grep -qxF "HALTON_METER_HOME=$1" && kill -9 "$pid"
         done
+        [ -r /proc/self/mounts ] || exit 0
+        # The innermost first.
+        awk -v below="$2/" 'index($2, below) == 1 { print $2 }' /proc/self/mounts | sort -r |
+            while read -r at; do umount -l "$at"; done
     "#;
     Command::new("sh")
         .args(["-c", SCRIPT, "guard"])
-        .arg(home)
+        .args([home, dir])
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .stderr(Stdio::null())

@@ -12,7 +12,9 @@ use rustix::process::Signal;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::client::{Client, Failed, trusting};
+use crate::expected::assert_row;
 use crate::harness::{DEADLINE, Stand, send};
+use crate::programs::CLAUDE;
 
 const KILLS: usize = 10;
 const CLIENTS: usize = 12;
@@ -142,6 +144,36 @@ fn every_connection_is_accounted_for_once_whatever_is_killed() {
     let registers = fs::read_dir(stand.home.spool_dir()).expect("spool").flatten();
     let left: Vec<_> = registers.map(|f| f.file_name()).filter(is_register).collect();
     assert!(left.is_empty(), "{left:?}");
+}
+
+/// The most that a killed daemon takes along is its last quarter of a second.
+#[test]
+fn an_answer_of_a_second_ago_survives_a_kill() {
+    const ANSWERS: usize = 10;
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    let ca = fs::read_to_string(stand.home.ca_cert()).expect("our CA");
+    let config = trusting(&[stand.origin.root_pem(), &ca]);
+    let mut client = Client::connect(stand.edge, "api.anthropic.com", &config).expect("handshake");
+    assert!(is_ours(&client));
+    let body = BODY.replace("claude-sonnet-5", CLAUDE);
+    for _ in 0..ANSWERS {
+        client.post("/v1/messages", &body).expect("an answer");
+    }
+    // The passing of time itself is what is tested.
+    thread::sleep(Duration::from_secs(1));
+    stand.kill("daemon");
+    stand.must(&["start"]);
+    stand.wait_metering();
+    let rows = stand.wait_rows(ANSWERS);
+    for (row, served) in rows.iter().zip(&stand.origin.served()) {
+        assert_row(row, served, "h1");
+    }
+    let coverage = stand.coverage();
+    for gap in ["lost_connections", "lost_rows"] {
+        assert_eq!(coverage[gap], 0, "{coverage:#}");
+    }
 }
 
 /// Returns the figures of `report --json`.

@@ -18,7 +18,7 @@ use crate::meter::row::{Completeness, Protocol, Row};
 use crate::meter::websocket::Extensions;
 
 /// Where requests go: one place for each reader of answers.
-const PLACES: [(&str, &str); 24] = [
+const PLACES: [(&str, &str); EARLY + 10] = [
     ("api.anthropic.com", "/v1/messages"),
     ("api.openai.com", "/v1/chat/completions"),
     ("api.openai.com", "/v1/responses"),
@@ -46,7 +46,21 @@ const PLACES: [(&str, &str); 24] = [
     ("llm.corp.example", "/ask"),
     ("agent.api5.cursor.sh", "/agent.v1.AgentService/RunSSE"),
     ("api.openai.com", "/v1/completions"),
+    // Chosen from `LATE` on.
+    ("api.anthropic.com", "/v1/messages/batches/b/results"),
+    ("api.openai.com", "/v1/files/f/content"),
+    ("generativelanguage.googleapis.com", "/v1beta/batches/b"),
+    ("api.cohere.com", "/v2/rerank"),
+    ("api.cohere.com", "/v1/classify"),
+    ("api.openai.com", "/v1/audio/speech"),
+    ("api.anthropic.com", "/v1/complete"),
+    ("api.mistral.ai", "/v1/conversations/c"),
+    ("corp.openai.azure.com", "/openai/deployments/d/chat/completions?api-version=2026-01-01"),
+    ("agent.api5.cursor.sh", "/agent.v1.AgentService/Run"),
 ];
+/// What seeds of long ago choose among, by the rest of a division.
+const EARLY: usize = 24;
+const LATE: usize = 4 * EARLY;
 const MEDIA: [&str; 5] = [
     "application/json",
     "text/event-stream",
@@ -62,7 +76,7 @@ const MAX_TEXT: usize = 4096;
 /// records are the request's body, the server's the response's, maybe as messages with checksums.
 pub fn exchange(data: &[u8]) {
     let Some((&[place, media, coding, status], script)) = data.split_first_chunk() else { return };
-    let (host, target) = of(&PLACES, place);
+    let (host, target) = place_of(place);
     let book = Book::builtin();
     let codings = [of(&CODINGS, coding >> 4), of(&CODINGS, coding & 15)];
     let whole = !readable(codings, media, script);
@@ -147,7 +161,7 @@ fn headers_of<'a>(text: &'a str) -> (RequestHead, Headers) {
 pub fn headers(data: &[u8]) {
     let Some((&place, text)) = data.split_first() else { return };
     let (head, answered) = headers_of(&String::from_utf8_lossy(text));
-    let mut exchange = Exchange::new(start(of(&PLACES, place).0), &head);
+    let mut exchange = Exchange::new(start(place_of(place).0), &head);
     exchange.request_end();
     let _ = Extensions::agreed(&answered);
     exchange.response(&ResponseHead { status: 200, headers: answered }, at(40));
@@ -163,7 +177,7 @@ pub fn connection(data: &[u8]) {
         let rows = Arc::new(Rows::default());
         let now = Instant::now();
         let subject = Subject {
-            host: of(&PLACES, choice >> 2).0.to_owned(),
+            host: place_of(choice >> 2).0.to_owned(),
             ..observer::foreign::subject(alpn, (at(0), now))
         };
         observer::foreign::observe(subject, Arc::clone(&rows) as Arc<dyn RowSink>, |see| {
@@ -269,6 +283,12 @@ fn of<T: Copy>(list: &[T], choice: u8) -> T {
     list[usize::from(choice & 0x7f) % list.len()]
 }
 
+fn place_of(choice: u8) -> (&'static str, &'static str) {
+    let choice = usize::from(choice & 0x7f);
+    let late = choice.checked_sub(LATE).and_then(|late| PLACES.get(EARLY + late));
+    *late.unwrap_or(&PLACES[choice % EARLY])
+}
+
 fn start(host: &str) -> ExchangeStart {
     ExchangeStart {
         id: Uuid::nil(),
@@ -286,4 +306,72 @@ fn at(ms: i64) -> Timestamp {
 
 fn headers_from<const N: usize>(pairs: [(&str, &str); N]) -> Headers {
     pairs.into_iter().filter(|(_, value)| !value.is_empty()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fuzzing::tests::{script, seed};
+    use crate::meter::exchange::tests::Case;
+    use crate::meter::exchange::tests::framings::cursor_run;
+    use crate::meter::exchange::tests::shapes::shapes;
+
+    /// Seeds go on to choose what they did, and nothing is out of reach.
+    #[test]
+    fn every_place_is_chosen() {
+        for choice in 0..=u8::MAX {
+            let n = usize::from(choice & 0x7f);
+            let late = (LATE..LATE + PLACES.len() - EARLY).contains(&n);
+            let expected = if late { EARLY + n - LATE } else { n % EARLY };
+            assert_eq!(place_of(choice), PLACES[expected], "{choice}");
+        }
+        // A GET reads back what a POST has asked for.
+        let kind = |place: (&str, &str), method: &str| {
+            let head = RequestHead {
+                method: method.to_owned(),
+                target: place.1.to_owned(),
+                ..RequestHead::default()
+            };
+            Exchange::new(start(place.0), &head).row(&Book::default()).surface
+        };
+        for place in &PLACES[EARLY..] {
+            assert!(["GET", "POST"].iter().any(|m| kind(*place, m).is_some()), "{place:?}");
+        }
+    }
+
+    #[test]
+    fn seeds_are_current() {
+        let shapes: Vec<Case> = shapes().into_iter().map(|shape| shape.case).collect();
+        for (late, name, path) in [
+            (0, "batch-results", "/results"),
+            (1, "batch-file", "/content"),
+            (2, "batch-inline", "/batches/b1"),
+            (3, "rerank", "/rerank"),
+            (4, "classify", "/classify"),
+            (5, "speech", "/audio/speech"),
+            (7, "conversation", "/conversations/conv_1"),
+            (8, "deployment", "?api-version=2026-01-01"),
+        ] {
+            let case = shapes.iter().find(|case| case.target.ends_with(path));
+            written(late, name, case.expect("a shape"));
+        }
+        written(9, "cursor-asked", &cursor_run());
+    }
+
+    fn written(late: usize, name: &str, case: &Case) {
+        let media = MEDIA.iter().position(|media| *media == case.media).unwrap_or_default();
+        let get = if case.method == "GET" { 0x80 } else { 0 };
+        let acts = [
+            (Side::Client, case.request.clone()),
+            (Side::Client, Vec::new()),
+            (Side::Server, case.body.clone()),
+            (Side::Server, Vec::new()),
+        ];
+        // A GET asks with nothing.
+        let acts = acts.into_iter().skip(usize::from(case.request.is_empty()));
+        let script = script(&acts.collect::<Vec<_>>());
+        let place = get | u8::try_from(LATE + late).expect("a byte");
+        let media = u8::try_from(media).expect("a byte");
+        seed("exchange", name, &[&[place, media, 0, 0], script.as_slice()].concat());
+    }
 }

@@ -30,7 +30,7 @@ mod headers;
 mod request;
 mod response;
 #[cfg(test)]
-pub(in crate::meter) mod tests;
+pub(crate) mod tests;
 mod turn;
 pub mod turns;
 

@@ -1,6 +1,6 @@
 //! What was asked for earlier, many requests at once, and is told later.
 
-use super::shapes::case;
+use super::shapes::{Shape, case, tokens};
 use super::*;
 
 #[test]
@@ -184,21 +184,57 @@ fn what_is_kept_of_a_batch_is_bounded_and_says_so() {
     assert!(row.cost_estimated, "{row:?}");
 }
 
+const ANSWERS: &str = r#"{"inlinedResponses":{"inlinedResponses":[
+    {"response":{"candidates":[],"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":100,"totalTokenCount":1130,"thoughtsTokenCount":30},"modelVersion":"gemini-2.5-flash"},"metadata":{"key":"a"}},
+    {"error":{"code":400,"message":"m"}},
+    {"response":{"usageMetadata":{"promptTokenCount":500,"candidatesTokenCount":50,"totalTokenCount":550}}}]}}"#;
+
+fn poll(output: &str, response: &str) -> Case {
+    let body = format!(
+        r#"{{"name":"batches/b1","metadata":{{"model":"models/gemini-2.5-flash","state":"x"{output}}}{response}}}"#
+    );
+    let host = "generativelanguage.googleapis.com";
+    Case { method: "GET", request: Vec::new(), ..case(host, "/v1beta/batches/b1", &body) }
+}
+
+pub(super) fn shapes() -> Vec<Shape> {
+    let lines = [
+        result("claude-opus-5-5", r#""input_tokens":1000,"output_tokens":7,"inference_geo":"us""#),
+        result("claude-haiku-4-5", r#""input_tokens":200,"cache_read_input_tokens":50"#),
+    ];
+    let line = r#"{"id":"b","custom_id":"1","response":{"body":{"object":"response","model":"gpt-5.4","output":[{"type":"web_search_call"}],"usage":{"input_tokens":1000,"output_tokens":9,"total_tokens":1009}}}}"#;
+    let file = vec![line.to_owned(); 2];
+    vec![
+        Shape {
+            name: "the results of a batch",
+            case: results(&lines),
+            tokens: Tokens { cache_read: Some(50), ..tokens(1200, 7) },
+            surface: "anthropic.batch",
+        },
+        Shape {
+            name: "a file of a batch's answers",
+            case: Case {
+                host: "api.openai.com",
+                target: "/v1/files/file-1/content",
+                media: "application/octet-stream",
+                ..results(&file)
+            },
+            tokens: tokens(2000, 18),
+            surface: "openai.batch",
+        },
+        Shape {
+            name: "a batch that holds its answers",
+            case: poll(&format!(",\"output\":{ANSWERS}"), ""),
+            tokens: Tokens { reasoning: Some(30), ..tokens(1500, 180) },
+            surface: "gemini.batch",
+        },
+    ]
+}
+
 #[test]
 fn a_batch_of_geminis_counts_where_its_answers_are() {
-    let answers = r#"{"inlinedResponses":{"inlinedResponses":[
-        {"response":{"candidates":[],"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":100,"totalTokenCount":1130,"thoughtsTokenCount":30},"modelVersion":"gemini-2.5-flash"},"metadata":{"key":"a"}},
-        {"error":{"code":400,"message":"m"}},
-        {"response":{"usageMetadata":{"promptTokenCount":500,"candidatesTokenCount":50,"totalTokenCount":550}}}]}}"#;
-    let poll = |output: &str, response: &str| {
-        let body = format!(
-            r#"{{"name":"batches/b1","metadata":{{"model":"models/gemini-2.5-flash","state":"x"{output}}}{response}}}"#
-        );
-        let host = "generativelanguage.googleapis.com";
-        Case { method: "GET", request: Vec::new(), ..case(host, "/v1beta/batches/b1", &body) }
-    };
     assert!(!poll("", "").row().billable, "not there yet");
-    let (output, response) = (format!(",\"output\":{answers}"), format!(",\"response\":{answers}"));
+    let (output, response) = (format!(",\"output\":{ANSWERS}"), format!(",\"response\":{ANSWERS}"));
     for told in [poll(&output, &response), poll(&output, ""), poll("", &response)] {
         let row = told.row();
         assert!(row.billable);

@@ -1,6 +1,6 @@
 //! What is not told and counted by the request; what is billed and is no token.
 
-use super::shapes::{case, streamed};
+use super::shapes::{Shape, case, streamed, tokens};
 use super::*;
 use crate::meter::usage::Caveat;
 
@@ -129,6 +129,58 @@ fn what_is_billed_by_count_is_counted() {
         assert_eq!(row.usage, UsageState::Reported);
         assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(cost), estimated), "{row:?}");
     }
+}
+
+pub(super) fn shapes() -> Vec<Shape> {
+    vec![
+        Shape {
+            name: "searches, and no tokens",
+            case: case(
+                "api.cohere.com",
+                "/v2/rerank",
+                r#"{"id":"r","results":[],"meta":{"billed_units":{"search_units":2.0}}}"#,
+            ),
+            tokens: Tokens::default(),
+            surface: "cohere.chat",
+        },
+        Shape {
+            name: "classifications, and no tokens",
+            case: case(
+                "api.cohere.com",
+                "/v1/classify",
+                r#"{"id":"c","classifications":[],"meta":{"billed_units":{"classifications":7}}}"#,
+            ),
+            tokens: Tokens::default(),
+            surface: "cohere.chat",
+        },
+        Shape {
+            name: "speech that tells its tokens",
+            case: Case {
+                request: br#"{"model":"gpt-4o-mini-tts","input":"hi","stream_format":"sse"}"#
+                    .to_vec(),
+                ..streamed(
+                    "api.openai.com",
+                    "/v1/audio/speech",
+                    &[
+                        r#"{"type":"speech.audio.delta","audio":"AAAA"}"#,
+                        r#"{"type":"speech.audio.done","usage":{"input_tokens":7,"output_tokens":90,"total_tokens":97}}"#,
+                    ],
+                )
+            },
+            tokens: tokens(7, 90),
+            surface: "openai.audio",
+        },
+        Shape {
+            name: "a conversation that goes on",
+            case: case(
+                "api.mistral.ai",
+                "/v1/conversations/conv_1",
+                r#"{"object":"conversation.response","conversation_id":"conv_1","outputs":[],"usage":{"prompt_tokens":188,"completion_tokens":55,"total_tokens":7355,"connector_tokens":7112,"connectors":{"web_search":2}}}"#,
+            ),
+            tokens: tokens(7300, 55),
+            surface: "openai.chat",
+        },
+    ]
 }
 
 const FORM: &str = "multipart/form-data; boundary=xYz";

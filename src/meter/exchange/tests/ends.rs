@@ -1,5 +1,6 @@
 //! Splits, cuts, errors, codings: how an exchange may go and end.
 
+use super::framings::{cursor_run, invoke};
 use super::shapes::shapes;
 use super::*;
 
@@ -18,7 +19,7 @@ fn every_split_point_gives_the_same_row() {
 
 #[test]
 fn a_cut_keeps_what_is_known_and_says_so() {
-    let shapes = shapes().into_iter().map(|shape| shape.case);
+    let shapes = shapes().into_iter().map(|shape| shape.case).chain([invoke(), cursor_run()]);
     for case in streams().into_iter().chain(shapes).chain(batches::downloads()) {
         let whole = case.row();
         for len in 0..case.body.len() {
@@ -32,7 +33,8 @@ fn a_cut_keeps_what_is_known_and_says_so() {
                 Completeness::Interrupted => {
                     assert_eq!(row.error_class.as_deref(), Some("upstream_cut"));
                     let sure = row.cost_nanousd.is_some() && !row.cost_estimated;
-                    assert!(!sure || row.tokens == whole.tokens, "{len}: {row:?}");
+                    let told = |row: &Row| (row.tokens, row.cost_nanousd);
+                    assert!(!sure || told(&row) == told(&whole), "{len}: {row:?}");
                 }
                 Completeness::Open | Completeness::Lossy => panic!("{row:?}"),
             }

@@ -21,7 +21,7 @@ fn bedrock(target: &'static str, body: Vec<u8>) -> Case {
     }
 }
 
-pub(in crate::meter) fn invoke() -> Case {
+pub(crate) fn invoke() -> Case {
     let events = String::from_utf8(anthropic_stream().body).unwrap();
     let data = events.lines().filter_map(|line| line.strip_prefix("data: "));
     let target =
@@ -112,7 +112,7 @@ fn turn_ended() -> Vec<u8> {
     nested(1, &nested(14, &counts))
 }
 
-pub(in crate::meter) fn cursor_run() -> Case {
+pub(crate) fn cursor_run() -> Case {
     let text = |text: &[u8]| nested(1, &nested(1, &nested(1, text)));
     cursor(&[
         envelope(0, &text(b"hello")),

@@ -2,14 +2,14 @@ mod batches;
 mod counted;
 mod dialects;
 mod ends;
-pub(in crate::meter) mod framings;
+pub(crate) mod framings;
 mod google;
 mod inside;
 mod live;
 mod odd;
 mod refusals;
 mod rows;
-pub(in crate::meter) mod shapes;
+pub(crate) mod shapes;
 mod sockets;
 
 use super::*;
@@ -19,16 +19,16 @@ use crate::meter::usage::Tokens;
 
 /// One exchange as data.
 #[derive(Clone)]
-pub(in crate::meter) struct Case {
-    pub(in crate::meter) host: &'static str,
-    pub(in crate::meter) method: &'static str,
-    pub(in crate::meter) target: &'static str,
-    pub(in crate::meter) request: Vec<u8>,
-    pub(in crate::meter) request_headers: Vec<(&'static str, &'static str)>,
-    pub(in crate::meter) status: u16,
-    pub(in crate::meter) media: &'static str,
-    pub(in crate::meter) response_headers: Vec<(&'static str, &'static str)>,
-    pub(in crate::meter) body: Vec<u8>,
+pub(crate) struct Case {
+    pub(crate) host: &'static str,
+    pub(crate) method: &'static str,
+    pub(crate) target: &'static str,
+    pub(crate) request: Vec<u8>,
+    pub(crate) request_headers: Vec<(&'static str, &'static str)>,
+    pub(crate) status: u16,
+    pub(crate) media: &'static str,
+    pub(crate) response_headers: Vec<(&'static str, &'static str)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Default for Case {
@@ -221,6 +221,6 @@ fn gemini_tokens() -> Tokens {
     }
 }
 
-pub(in crate::meter) fn streams() -> Vec<Case> {
+pub(crate) fn streams() -> Vec<Case> {
     vec![anthropic_stream(), chat_stream(), responses_stream(), gemini_stream(), gemini_array()]
 }

@@ -1,5 +1,6 @@
 //! What Claude declines, and the models that it falls back to.
 
+use super::shapes::{Shape, tokens};
 use super::*;
 use crate::meter::charge::{REFUSED_RULE, charge};
 
@@ -85,14 +86,37 @@ fn entry(kind: &str, model: &str, input: u64, output: u64) -> String {
 const FABLE: &str = "claude-fable-5";
 const OPUS: &str = "claude-opus-4-8";
 
+pub(super) fn shapes() -> Vec<Shape> {
+    let attempts = [entry("message", FABLE, 1000, 50), entry("fallback_message", OPUS, 1000, 200)];
+    let warm = Tokens { cache_read: Some(150_000), cache_write_other: Some(0), ..tokens(106, 1) };
+    let both = Tokens { cache_read: Some(0), cache_write_other: Some(0), ..tokens(2000, 250) };
+    let start = r#"{"type":"message_start","message":{"id":"m","model":"claude-fable-5","usage":{"input_tokens":1000,"output_tokens":1}}}"#;
+    let block = r#"{"type":"content_block_start","index":0,"content_block":{"type":"fallback","from":{"model":"claude-fable-5"},"to":{"model":"claude-opus-4-8"}}}"#;
+    let end = format!(
+        r#"{{"type":"message_delta","delta":{{"stop_reason":"end_turn"}},"usage":{{"input_tokens":1000,"output_tokens":200,"iterations":[{}]}}}}"#,
+        attempts.join(",")
+    );
+    let stop = r#"{"type":"message_stop"}"#;
+    let shape = |name, case, tokens| Shape { name, case, tokens, surface: "anthropic.messages" };
+    vec![
+        shape("a refusal", json(&message(FABLE, "", "refusal", WARM)), warm),
+        shape("a fallback", fallback("end_turn", (1000, 200), &attempts), both),
+        shape("a fallback, streamed", stream(&[start, block, &end, stop]), both),
+    ]
+}
+
 /// The whole answer of Opus, to which Fable fell back.
-fn fallen(stop: &str, (input, output): (u64, u64), entries: &[String]) -> Row {
+fn fallback(stop: &str, (input, output): (u64, u64), entries: &[String]) -> Case {
     let block =
         r#"{"type":"fallback","from":{"model":"claude-fable-5"},"to":{"model":"claude-opus-4-8"}}"#;
     let entries = entries.join(",");
     let usage =
         format!(r#""input_tokens":{input},"output_tokens":{output},"iterations":[{entries}]"#);
-    json(&message(OPUS, block, stop, &usage)).row()
+    json(&message(OPUS, block, stop, &usage))
+}
+
+fn fallen(stop: &str, told: (u64, u64), entries: &[String]) -> Row {
+    fallback(stop, told, entries).row()
 }
 
 #[test]

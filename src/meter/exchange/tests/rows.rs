@@ -1,6 +1,6 @@
 //! What is read from responses of each shape.
 
-use super::shapes::{case, streamed};
+use super::shapes::{Shape, case, streamed, tokens};
 use super::*;
 
 #[test]
@@ -238,6 +238,16 @@ fn a_stream_without_usage_is_absent_not_zero() {
     assert_eq!(row.tokens, Tokens::default());
     assert_eq!(row.cost_nanousd, None);
     assert_eq!(row.cost_reason.as_deref(), Some("the response carried no usage"));
+}
+
+pub(super) fn shapes() -> Vec<Shape> {
+    let body = r#"{"type":"message","model":"claude-opus-5-5","usage":{"input_tokens":1000,"output_tokens":100,"iterations":[{"type":"compaction","input_tokens":500,"output_tokens":10},{"type":"message","input_tokens":1000,"output_tokens":100},{"type":"advisor_message","model":"claude-haiku-4-5","input_tokens":200,"output_tokens":20}]}}"#;
+    vec![Shape {
+        name: "iterations of two models",
+        case: case("api.anthropic.com", "/v1/messages", body),
+        tokens: tokens(1700, 130),
+        surface: "anthropic.messages",
+    }]
 }
 
 #[test]

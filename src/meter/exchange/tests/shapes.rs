@@ -3,14 +3,14 @@
 use super::*;
 
 /// A surface, a whole body of it, and what must come out.
-pub(in crate::meter) struct Shape {
-    name: &'static str,
-    pub(in crate::meter) case: Case,
-    tokens: Tokens,
-    surface: &'static str,
+pub(crate) struct Shape {
+    pub(super) name: &'static str,
+    pub(crate) case: Case,
+    pub(super) tokens: Tokens,
+    pub(super) surface: &'static str,
 }
 
-fn tokens(input: u64, output: u64) -> Tokens {
+pub(super) fn tokens(input: u64, output: u64) -> Tokens {
     Tokens { input: Some(input), output: Some(output), ..Tokens::default() }
 }
 
@@ -33,8 +33,13 @@ const XAI_IMAGES: &str = r#"{"object":"chat.completion","model":"grok-4.5","choi
 const BEDROCK: &str = "bedrock-runtime.us-east-1.amazonaws.com";
 const VERTEX: &str = "us-east5-aiplatform.googleapis.com";
 
+pub(crate) fn shapes() -> Vec<Shape> {
+    let elsewhere = [batches::shapes(), counted::shapes(), refusals::shapes(), rows::shapes()];
+    plain().into_iter().chain(elsewhere.into_iter().flatten()).collect()
+}
+
 #[expect(clippy::too_many_lines, reason = "a table")]
-pub(in crate::meter) fn shapes() -> Vec<Shape> {
+fn plain() -> Vec<Shape> {
     vec![
         Shape {
             name: "Converse: cached input is beside the input",

@@ -89,7 +89,7 @@ prune() {
 
 check() {
   missing=
-  for spec in requirements.txt package.json messages.go tls_get.go full/requirements.txt \
+  for spec in requirements.txt package.json axios.json messages.go tls_get.go full/requirements.txt \
     full/package.json full/aider.txt full/llm.txt; do
     installed "$spec" || missing="$missing $spec"
   done
@@ -109,6 +109,7 @@ esac
 needs
 make requirements.txt python_set
 make package.json node_set
+make axios.json node_set
 package golang-go go
 if command -v go >/dev/null 2>&1; then
   make tls_get.go go_set

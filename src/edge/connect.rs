@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use super::forward;
+use super::route::Asked;
 
 /// Longest CONNECT head.
 pub const MAX_CONNECT: usize = 8 * 1024;
@@ -29,10 +30,12 @@ pub struct Target {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Request {
     Connect(Target),
-    /// Plain HTTP: `head` is rewritten for the origin; what follows it streams as it is.
+    /// A request in absolute form: `head` is rewritten for the origin; what follows it streams as it
+    /// is. `secure`: the address is an `https://` one, so the origin gets both over TLS.
     Forward {
         target: Target,
         head: Vec<u8>,
+        secure: bool,
     },
     /// `GET /health` to the edge itself.
     Health,
@@ -45,6 +48,16 @@ impl Request {
         match self {
             Self::Connect(target) | Self::Forward { target, .. } => Some(target),
             Self::Health => None,
+        }
+    }
+
+    /// How it is asked for.
+    #[must_use]
+    pub fn how(&self) -> Asked {
+        match self {
+            Self::Forward { secure: true, .. } => Asked::Secure,
+            Self::Forward { secure: false, .. } => Asked::Forward,
+            Self::Connect(_) | Self::Health => Asked::Tunnel,
         }
     }
 }
@@ -184,20 +197,22 @@ fn parse(head: &[u8]) -> Result<Option<(usize, Request)>, Refusal> {
             None => return refuse(400, "CONNECT needs host:port"),
         }
     } else if let Some(rest) = strip_scheme(uri, "http://") {
-        forwarded(method, rest, request.version, request.headers)?
-    } else if strip_scheme(uri, "https://").is_some() {
-        return refuse(400, "for https use CONNECT");
+        forwarded(false, method, rest, request.version, request.headers)?
+    } else if let Some(rest) = strip_scheme(uri, "https://") {
+        // axios before 1.17 asks every proxy so.
+        forwarded(true, method, rest, request.version, request.headers)?
     } else if uri == "/health" && method == "GET" && asks_loopback(request.headers) {
         Request::Health
     } else if uri.starts_with('/') {
         return refuse(404, "this is a proxy, not a web server; its status is at /health");
     } else {
-        return refuse(400, "the request target is neither host:port nor an http:// address");
+        return refuse(400, "the request target is neither host:port nor an http(s):// address");
     };
     Ok(Some((length, meaning)))
 }
 
 fn forwarded(
+    secure: bool,
     method: &str,
     rest: &str,
     version: Option<u8>,
@@ -206,7 +221,7 @@ fn forwarded(
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let target = Target::parse(host, Some(80))
+    let target = Target::parse(host, Some(if secure { 443 } else { 80 }))
         .ok_or(Refusal { status: 400, why: "the address has no proper host" })?;
     let path = path.split_once('#').map_or(path, |(path, _)| path);
     let path = match path.as_bytes().first() {
@@ -217,7 +232,7 @@ fn forwarded(
     };
     let host = without_zone(host);
     let head = forward::request_head(method, &path, &host, version.unwrap_or(1), headers);
-    Ok(Request::Forward { target, head })
+    Ok(Request::Forward { target, head, secure })
 }
 
 fn strip_scheme<'a>(uri: &'a str, scheme: &str) -> Option<&'a str> {

@@ -86,7 +86,8 @@ fn what_cannot_be_served_is_named() {
     }
     assert_eq!(status(b"CONNECT a/b:443 HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status(TAIL), 400);
-    assert_eq!(status(b"GET https://h/ HTTP/1.1\r\n\r\n"), 400);
+    assert_eq!(status(b"GET https:///x HTTP/1.1\r\n\r\n"), 400);
+    assert_eq!(status(b"GET https://h:0/ HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status(b"GET ftp://h/ HTTP/1.1\r\n\r\n"), 400);
     assert_eq!(status(b"GET /favicon.ico HTTP/1.1\r\nHost: localhost\r\n\r\n"), 404);
     assert_eq!(status(b"GET /health HTTP/1.1\r\nHost: evil.example\r\n\r\n"), 404);
@@ -115,23 +116,40 @@ fn plain_requests_become_origin_form() {
     let input = b"POST http://u:p@H.example:8080/a?b#c HTTP/1.1\r\nHost: other\r\nX-A: 1\r\n\
         Proxy-Authorization: Basic x\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\n\
         Content-Length: 4\r\n\r\nbody";
-    let Request::Forward { target: to, head } = request(input) else { panic!() };
+    let Request::Forward { target: to, head, secure: false } = request(input) else { panic!() };
     assert_eq!(to, target("h.example", 8080));
     assert_eq!(
         String::from_utf8(head).unwrap(),
         "POST /a?b HTTP/1.1\r\nHost: H.example:8080\r\nX-A: 1\r\nContent-Length: 4\r\n\
          Connection: close\r\n\r\n"
     );
-    let Request::Forward { target: to, head } = request(b"GET HTTP://[::1]?q HTTP/1.0\r\n\r\n")
-    else {
-        panic!()
-    };
+    let input = b"GET HTTP://[::1]?q HTTP/1.0\r\n\r\n";
+    let Request::Forward { target: to, head, secure: false } = request(input) else { panic!() };
     assert_eq!(to, target("::1", 80));
     assert!(head.starts_with(b"GET /?q HTTP/1.0\r\nHost: [::1]\r\n"));
     let scoped = request(b"GET http://u%40@[fe80::1%25en0]:81/a%25 HTTP/1.1\r\n\r\n");
     let Request::Forward { target: to, head } = scoped else { panic!() };
     assert_eq!(to, target("fe80::1%en0", 81));
     assert!(head.starts_with(b"GET /a%25 HTTP/1.1\r\nHost: [fe80::1]:81\r\n"));
+}
+
+#[test]
+fn https_in_absolute_form_is_the_same_over_tls() {
+    let input = b"POST https://u:p@H.example/a?b HTTP/1.1\r\nHost: h.example\r\nX-A: 1\r\n\
+        Proxy-Connection: keep-alive\r\nContent-Length: 4\r\n\r\nbody";
+    for size in 1..=input.len() {
+        let (Step::Done { request, .. }, taken) = run(input, size) else { panic!("{size}") };
+        assert_eq!((request.how(), taken), (Asked::Secure, input.len() - 4));
+        let Request::Forward { target: to, head, secure: true } = request else { panic!("{size}") };
+        assert_eq!(to, target("h.example", 443));
+        assert_eq!(
+            String::from_utf8(head).unwrap(),
+            "POST /a?b HTTP/1.1\r\nHost: H.example\r\nX-A: 1\r\nContent-Length: 4\r\n\
+             Connection: close\r\n\r\n"
+        );
+    }
+    let other = request(b"GET HTTPS://h:8443 HTTP/1.1\r\n\r\n");
+    assert_eq!(other.target(), Some(&target("h", 8443)));
 }
 
 proptest! {

@@ -114,9 +114,9 @@ impl Link {
         &self,
         connection: Uuid,
         target: &Target,
-        client: SocketAddr,
-        local: SocketAddr,
+        (client, local): (SocketAddr, SocketAddr),
         head: Option<RequestHead>,
+        secure: bool,
         descriptor: BorrowedFd<'_>,
     ) -> Result<oneshot::Receiver<Outcome>, Reason> {
         let mut inner = self.lock();
@@ -135,6 +135,7 @@ impl Link {
             client,
             local,
             head,
+            secure,
         });
         match sender.try_send(&offer, Some(descriptor)) {
             Ok(()) => {}

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::connect::{Reader, Refusal, Request, Step, Target};
-use super::route::Reason;
+use super::route::{self, Reason};
 use super::spool::{End, Line};
 use super::tunnel::{Summary, Tunnel};
 use crate::dial;
@@ -36,6 +36,8 @@ pub enum Stage {
     Metered(Box<Metered>),
     /// Set up; it goes to the table of tunnels as soon as it is accounted for.
     Tunnel(Box<Raw>),
+    /// Its task sends it on over TLS ([`super::secure`]).
+    Secure,
     /// It is over, or gets an answer of ours that ends it.
     Over,
 }
@@ -60,8 +62,9 @@ pub struct Metered {
     pub client: TcpStream,
     pub target: Target,
     pub started: Started,
-    /// The request's head, of plain HTTP that is forwarded: ours until the daemon is granted it.
+    /// The request's head, of one that is forwarded: ours until the daemon is granted it.
     pub head: Option<Vec<u8>>,
+    pub how: route::Asked,
 }
 
 /// Both ends are there. Bytes move only once it is in the table of tunnels.
@@ -109,6 +112,19 @@ pub struct Place {
 #[derive(Debug)]
 pub struct Moving(Rc<Live>);
 
+impl Stage {
+    /// It can't go on in another image: the keys of a TLS session can't be written down.
+    #[must_use]
+    pub fn stays(&self) -> bool {
+        match self {
+            Self::Asked(asked) => asked.request.how() == route::Asked::Secure,
+            Self::Metered(metered) => metered.how == route::Asked::Secure,
+            Self::Secure => true,
+            Self::Head(_) | Self::Tunnel(_) | Self::Over => false,
+        }
+    }
+}
+
 impl Started {
     #[must_use]
     pub fn now() -> Self {
@@ -155,6 +171,12 @@ impl Live {
     #[must_use]
     pub fn is_settled(&self) -> bool {
         self.moving.get() == 0
+    }
+
+    /// One of them could not go on in another image.
+    #[must_use]
+    pub fn any_stays(&self) -> bool {
+        self.all.borrow().iter().any(|(_, stage)| stage.borrow().stays())
     }
 
     pub fn for_each(&self, mut visit: impl FnMut(&mut Stage)) {

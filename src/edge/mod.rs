@@ -1,6 +1,6 @@
 //! The edge process: takes every connection, never decrypts, always serves.
 //!
-//! No TLS, no database, no HTTP client. One thread accepts and decides, one moves the bytes of raw
+//! No TLS but in [`secure`], no database, no HTTP client. One thread accepts and decides, one moves the bytes of raw
 //! tunnels. A metered host's connection is offered to the
 //! daemon as a socket when the daemon is well; whatever is wrong, the bytes flow raw.
 
@@ -16,6 +16,7 @@ pub mod live;
 pub mod offer;
 pub(crate) mod probe;
 pub mod route;
+pub mod secure;
 pub mod serve;
 mod signals;
 mod socket;
@@ -43,12 +44,13 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use cache::{Health, HealthCache};
-use live::Stage;
+use live::{Passed, Stage};
 use serve::Shared;
 use signals::{Signal, Signals};
 use spool::Spool;
 use status::{Counters, Totals};
 use takeover::State;
+use tunnel::Summary;
 use tunnels::Tunnels;
 
 use crate::config::{self, Config, Loaded, Upstream};
@@ -266,6 +268,7 @@ impl Edge {
             tunnels,
             live: Rc::default(),
             upgrades: upgrade::Record::new(start.image),
+            secure: secure::Secure::default(),
             instance: Uuid::new_v4(),
             log,
         });
@@ -371,10 +374,14 @@ fn account(counters: &Arc<Counters>, spool: &Spool) -> tunnels::Ended {
     let (counters, spool) = (Arc::clone(counters), spool.clone());
     Box::new(move |summary, passed| {
         if let Some(passed) = passed {
-            counters.passed(passed.reason);
-            spool.record(passed.line(Some(passed.end(summary))));
+            ended(&counters, &spool, &passed, summary);
         }
     })
+}
+
+fn ended(counters: &Counters, spool: &Spool, passed: &Passed, summary: Summary) {
+    counters.passed(passed.reason);
+    spool.record(passed.line(Some(passed.end(summary))));
 }
 
 /// The edge's own tree, on its one thread. It never gives up: without the health cache connections

@@ -23,6 +23,8 @@ pub enum Asked {
     Tunnel,
     /// A plain HTTP request that we send on.
     Forward,
+    /// The same, to a server that speaks TLS.
+    Secure,
 }
 
 /// The first decision, from the target alone.
@@ -55,8 +57,8 @@ pub enum Reason {
     /// The daemon works, but said nothing about this connection.
     NoAnswer,
     Declined(Decline),
-    /// Plain HTTP to a host that is metered over TLS only, with a head too long to hand over, or that
-    /// an upstream proxy gets in absolute form.
+    /// Plain HTTP to a host that is metered over TLS only, or that an upstream proxy gets in absolute
+    /// form; a head too long to hand over.
     PlainHttp,
 }
 
@@ -77,9 +79,13 @@ pub fn route(config: &Config, own: OwnPorts, target: &Target, asked: Asked) -> R
         (true, _, Asked::Forward) if config.upstream.forwards_to(host, port).is_some() => {
             Route::Raw(Some(Reason::PlainHttp))
         }
-        (true, _, _) | (_, true, Asked::Tunnel) => Route::Metered,
+        (true, _, Asked::Tunnel | Asked::Forward) | (_, true, Asked::Tunnel | Asked::Secure) => {
+            Route::Metered
+        }
         (false, true, Asked::Forward) => Route::Raw(Some(Reason::PlainHttp)),
-        (false, false, _) => Route::Raw(None),
+        (false, false, Asked::Tunnel | Asked::Forward) | (_, false, Asked::Secure) => {
+            Route::Raw(None)
+        }
     }
 }
 
@@ -223,6 +229,14 @@ mod tests {
         assert_eq!(asked("api.anthropic.com", 443, Asked::Forward), passed);
         assert_eq!(asked("api.anthropic.com", 80, Asked::Forward), Route::Raw(None));
         assert_eq!(asked("localhost", 8081, Asked::Forward), Route::Own);
+    }
+
+    #[test]
+    fn what_is_asked_for_over_tls_is_metered_as_a_tunnel_is() {
+        assert_eq!(asked("api.anthropic.com", 443, Asked::Secure), Route::Metered);
+        assert_eq!(asked("api.anthropic.com", 8443, Asked::Secure), Route::Raw(None));
+        assert_eq!(asked("gpu-box", 11434, Asked::Secure), Route::Raw(None));
+        assert_eq!(asked("localhost", 8765, Asked::Secure), Route::Own);
     }
 
     #[test]

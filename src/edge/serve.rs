@@ -21,6 +21,7 @@ use super::health::Cause;
 use super::live::{Asked, Live, Metered, Passed, Place, Raw, Stage, Started};
 use super::offer::Outcome;
 use super::route::{self, OwnPorts, Reason, Route};
+use super::secure::{self, Exchange};
 use super::spool::Spool;
 use super::status::{self, Counters};
 use super::tunnel::Tunnel;
@@ -53,6 +54,7 @@ pub struct Shared {
     pub tunnels: Tunnels,
     pub live: Rc<Live>,
     pub upgrades: upgrade::Record,
+    pub secure: secure::Secure,
     pub instance: Uuid,
     pub log: Logger,
 }
@@ -110,13 +112,9 @@ async fn begin(shared: &Shared, place: &Place) {
     }
     let asked = place.look(|stage| match stage {
         Stage::Asked(asked) => {
-            let how = match asked.request {
-                Request::Forward { .. } => route::Asked::Forward,
-                Request::Connect(_) | Request::Health => route::Asked::Tunnel,
-            };
-            asked.request.target().map(|target| (target.clone(), how))
+            asked.request.target().map(|target| (target.clone(), asked.request.how()))
         }
-        Stage::Head(_) | Stage::Metered(_) | Stage::Tunnel(_) | Stage::Over => None,
+        Stage::Head(_) | Stage::Metered(_) | Stage::Tunnel(_) | Stage::Secure | Stage::Over => None,
     });
     let Some((target, how)) = asked else { return };
     match route::route(&shared.config.load(), shared.own_ports(), &target, how) {
@@ -127,7 +125,7 @@ async fn begin(shared: &Shared, place: &Place) {
             let started = Started::now();
             let Stage::Asked(asked) = place.take() else { return };
             let Ok((client, head)) = answer(*asked) else { return };
-            place.set(Stage::Metered(Box::new(Metered { client, target, started, head })));
+            place.set(Stage::Metered(Box::new(Metered { client, target, started, head, how })));
         }
         Route::Raw(reason) => {
             let passed = reason.map(|reason| Passed {
@@ -136,7 +134,7 @@ async fn begin(shared: &Shared, place: &Place) {
                 reason,
             });
             match connect(shared, &target, how).await {
-                Ok(server) => begin_tunnel(shared, place, server, passed).await,
+                Ok(server) => begin_tunnel(shared, place, server, &target, passed).await,
                 Err(e) => turn_away(place, &e).await,
             }
         }
@@ -144,9 +142,21 @@ async fn begin(shared: &Shared, place: &Place) {
 }
 
 /// The server is there: the client is told, or its request sent on.
-async fn begin_tunnel(shared: &Shared, place: &Place, server: Server, passed: Option<Passed>) {
+async fn begin_tunnel(
+    shared: &Shared,
+    place: &Place,
+    server: Server,
+    target: &Target,
+    passed: Option<Passed>,
+) {
     let Stage::Asked(asked) = place.take() else { return };
+    let how = asked.request.how();
     let Ok((client, head)) = answer(*asked) else { return };
+    if let (route::Asked::Secure, Some(head)) = (how, head.as_ref()) {
+        let (host, server) = (&*target.host, server.stream);
+        let exchange = Exchange { client, server, host, head, offered: false };
+        return over_tls(shared, place, exchange, passed).await;
+    }
     let Ok(tunnel) = tunnel(client, server, head) else { return };
     tunnelled(shared, place, tunnel, passed).await;
 }
@@ -177,14 +187,24 @@ fn tunnel(client: TcpStream, server: Server, head: Option<Vec<u8>>) -> io::Resul
 /// From here on it is a tunnel. One to a metered host is in the spool before its first byte: if we
 /// are killed, it is accounted for.
 async fn tunnelled(shared: &Shared, place: &Place, tunnel: Tunnel, passed: Option<Passed>) {
-    // A self-test is nobody's traffic.
-    let passed = passed.filter(|passed| !config::is_selftest(&passed.target.host));
+    let passed = passed.filter(is_traffic);
     let line = passed.as_ref().map(|passed| passed.line(None));
     shared.counters.raw();
     place.set(Stage::Tunnel(Box::new(Raw { tunnel, passed })));
     if let Some(line) = line {
         shared.spool.begin(line).await;
     }
+}
+
+/// A self-test is nobody's traffic.
+fn is_traffic(passed: &Passed) -> bool {
+    !config::is_selftest(&passed.target.host)
+}
+
+/// The same of a request whose server speaks TLS: this task moves its bytes, to their end.
+async fn over_tls(shared: &Shared, place: &Place, exchange: Exchange<'_>, passed: Option<Passed>) {
+    place.set(Stage::Secure);
+    Box::pin(secure::serve(shared, exchange, passed.filter(is_traffic))).await;
 }
 
 /// A metered connection of which nothing is gone yet: to the daemon if it is well, else raw.
@@ -205,17 +225,18 @@ async fn chain(shared: &Shared, place: &Place) {
             }
         }
     };
-    let Some((target, how)) = metered(place, |m| {
-        let how = if m.head.is_some() { route::Asked::Forward } else { route::Asked::Tunnel };
-        (m.target.clone(), how)
-    }) else {
-        return;
-    };
+    let Some((target, how)) = metered(place, |m| (m.target.clone(), m.how)) else { return };
     slog::debug!(shared.log, "raw"; "host" => &*target.host, "reason" => reason.as_str());
     let server = connect(shared, &target, how).await;
     let Stage::Metered(metered) = place.take() else { return };
-    let Metered { client, target, started, head } = *metered;
+    let Metered { client, target, started, head, how } = *metered;
     match server {
+        Ok(Server { stream: server, .. }) if how == route::Asked::Secure => {
+            let (host, head) = (&*target.host, head.as_deref().unwrap_or_default());
+            let passed = Some(Passed { target: target.clone(), started, reason });
+            let exchange = Exchange { client, server, host, head, offered };
+            over_tls(shared, place, exchange, passed).await;
+        }
         Ok(server) => {
             let Ok(tunnel) = tunnel(client, server, head) else { return };
             let tunnel = if offered { tunnel.shared_client() } else { tunnel };
@@ -246,7 +267,8 @@ async fn offer(shared: &Shared, place: &Place) -> Result<Outcome, Reason> {
             Some(head) => Some(RequestHead::new(head).ok_or(Reason::PlainHttp)?),
             None => None,
         };
-        link.offer(m.started.id, &m.target, peer, local, head, m.client.as_fd())
+        let secure = m.how == route::Asked::Secure;
+        link.offer(m.started.id, &m.target, (peer, local), head, secure, m.client.as_fd())
     });
     Ok(outcome.ok_or(lost)??.await.unwrap_or(Outcome::Raw(lost)))
 }
@@ -254,7 +276,7 @@ async fn offer(shared: &Shared, place: &Place) -> Result<Outcome, Reason> {
 fn metered<T>(place: &Place, look: impl FnOnce(&Metered) -> T) -> Option<T> {
     place.look(|stage| match stage {
         Stage::Metered(metered) => Some(look(metered)),
-        Stage::Head(_) | Stage::Asked(_) | Stage::Tunnel(_) | Stage::Over => None,
+        Stage::Head(_) | Stage::Asked(_) | Stage::Tunnel(_) | Stage::Secure | Stage::Over => None,
     })
 }
 
@@ -303,7 +325,7 @@ async fn connect(
         route::Asked::Forward if origin.is_none() => {
             config.upstream.forwards_to(&target.host, target.port)
         }
-        route::Asked::Forward | route::Asked::Tunnel => None,
+        route::Asked::Forward | route::Asked::Tunnel | route::Asked::Secure => None,
     };
     let end = Instant::now() + SHORTAGE;
     let (host, port) = (&*target.host, target.port);

@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use super::connect::{Reader, Request, Target};
 use super::live::{Asked, Head, Live, Metered, Passed, Raw, Stage, Started};
-use super::route::Reason;
+use super::route::{self, Reason};
 use super::status::Totals;
 use super::tunnel::{Packed, Tunnel};
 use super::tunnels::Rest;
@@ -148,7 +148,7 @@ pub fn keep(live: &Live, tunnels: &Rest<'_>) {
         Stage::Asked(asked) => stay(&asked.client),
         Stage::Metered(metered) => stay(&metered.client),
         Stage::Tunnel(raw) => both(&raw.tunnel),
-        Stage::Over => {}
+        Stage::Secure | Stage::Over => {}
     });
     tunnels.for_each(|tunnel, _| both(tunnel));
 }
@@ -159,6 +159,12 @@ fn stay(socket: impl AsFd) {
 }
 
 fn pack_stage(stage: &mut Stage, blobs: &mut Vec<u8>) -> io::Result<Option<Connection>> {
+    if stage.stays() {
+        // No request is to end for an upgrade.
+        return Err(io::Error::other(
+            "a request for an https:// address in absolute form is under way",
+        ));
+    }
     let number = |socket: &TcpStream| inherit::leave(socket, true);
     Ok(Some(match stage {
         Stage::Head(head) => Connection::Head {
@@ -171,7 +177,7 @@ fn pack_stage(stage: &mut Stage, blobs: &mut Vec<u8>) -> io::Result<Option<Conne
                 Request::Connect(target) => {
                     Connection::Asked { client, target: target.clone(), forward: None }
                 }
-                Request::Forward { target, head } => Connection::Asked {
+                Request::Forward { target, head, secure: _ } => Connection::Asked {
                     client,
                     target: target.clone(),
                     forward: Some(put(blobs, head)),
@@ -188,7 +194,7 @@ fn pack_stage(stage: &mut Stage, blobs: &mut Vec<u8>) -> io::Result<Option<Conne
             }
         }
         Stage::Tunnel(raw) => pack_tunnel(&mut raw.tunnel, raw.passed.as_ref(), blobs)?,
-        Stage::Over => return Ok(None),
+        Stage::Secure | Stage::Over => return Ok(None),
     }))
 }
 
@@ -215,7 +221,7 @@ fn unpack_stage(connection: Connection, blobs: &[u8], take: Take<'_>) -> io::Res
         Connection::Asked { client, target, forward } => Stage::Asked(Box::new(Asked {
             client: socket(client, take)?,
             request: match forward {
-                Some(head) => Request::Forward { target, head: get(blobs, head)? },
+                Some(head) => Request::Forward { target, head: get(blobs, head)?, secure: false },
                 None => Request::Connect(target),
             },
         })),
@@ -224,6 +230,7 @@ fn unpack_stage(connection: Connection, blobs: &[u8], take: Take<'_>) -> io::Res
             target,
             started: started.into(),
             head: None,
+            how: route::Asked::Tunnel,
         })),
         Connection::Tunnel { client, server, tunnel, passed } => {
             let (client, server) = (plain_socket(client, take)?, plain_socket(server, take)?);
@@ -273,7 +280,7 @@ pub(crate) fn again(content: &[u8], take: Take<'_>) -> io::Result<Vec<u8>> {
         match stage {
             Stage::Head(mut head) => drop(head.reader.feed(b"\r\n\r\n")),
             Stage::Tunnel(mut raw) => drop(raw.tunnel.run()),
-            Stage::Asked(_) | Stage::Metered(_) | Stage::Over => {}
+            Stage::Asked(_) | Stage::Metered(_) | Stage::Secure | Stage::Over => {}
         }
     }
     Ok(written)

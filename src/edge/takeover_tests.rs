@@ -52,7 +52,7 @@ fn through(stages: Vec<Stage>, tunnels: &Rest<'_>) -> Vec<Stage> {
             Stage::Asked(asked) => give_up(plain(asked.client)),
             Stage::Metered(metered) => give_up(plain(metered.client)),
             Stage::Tunnel(raw) => both(raw.tunnel),
-            Stage::Over => {}
+            Stage::Secure | Stage::Over => {}
         }
     }
     tunnels.take_all().into_iter().for_each(both);
@@ -80,7 +80,8 @@ async fn every_stage_goes_on_where_it_stood() {
     let mut reader = Reader::default();
     assert_eq!(reader.feed(b"CONNECT api.anth"), crate::edge::connect::Step::More);
     let started = Started { at: "2026-01-02T03:04:05Z".parse().unwrap(), ..Started::now() };
-    let forward = Request::Forward { target: target(), head: b"GET / HTTP/1.1\r\n\r\n".to_vec() };
+    let line = b"GET / HTTP/1.1\r\n\r\n".to_vec();
+    let forward = Request::Forward { target: target(), head: line.clone(), secure: false };
     let stages = vec![
         Stage::Head(Box::new(Head { client: head, reader })),
         Stage::Asked(Box::new(Asked { client: asked, request: Request::Connect(target()) })),
@@ -91,12 +92,14 @@ async fn every_stage_goes_on_where_it_stood() {
             target: target(),
             started,
             head: None,
+            how: route::Asked::Tunnel,
         })),
         Stage::Metered(Box::new(Metered {
             client: offered,
             target: target(),
             started,
-            head: Some(b"GET / HTTP/1.1\r\n\r\n".to_vec()),
+            head: Some(line),
+            how: route::Asked::Forward,
         })),
     ];
     let stages = through(stages, &table().0.rest());
@@ -124,6 +127,23 @@ async fn every_stage_goes_on_where_it_stood() {
         "nobody had answered it"
     );
     assert!(stages.next().is_none());
+}
+
+#[tokio::test]
+async fn what_goes_on_over_tls_keeps_the_image() {
+    let request = |secure| Request::Forward { target: target(), head: Vec::new(), secure };
+    for (request, stays) in [(request(false), false), (request(true), true)] {
+        let (_client, edge) = pair().await;
+        let live = Rc::new(Live::default());
+        let place = live.enter(Stage::Asked(Box::new(Asked { client: edge, request })));
+        assert_eq!(live.any_stays(), stays);
+        let tunnels = table().0;
+        let pack = || State::pack(3, None, 1, Totals::default(), &live, &tunnels.rest());
+        assert_eq!(pack().is_err(), stays);
+        keep(&live, &tunnels.rest());
+        place.set(Stage::Secure);
+        assert!(live.any_stays() && pack().unwrap_err().to_string().contains("absolute form"));
+    }
 }
 
 /// All of it, telling of every piece.
@@ -223,6 +243,7 @@ async fn another_format_is_refused_and_a_lost_descriptor_left_out() {
         target: target(),
         started,
         head: None,
+        how: route::Asked::Tunnel,
     })));
     let tunnels = table().0;
     let content = State::pack(3, None, 1, Totals::default(), &live, &tunnels.rest()).unwrap();

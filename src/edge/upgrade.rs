@@ -110,8 +110,9 @@ pub async fn replace(
 async fn settle(shared: &Shared) -> bool {
     let start = Instant::now();
     let rest = async {
-        while !shared.live.is_settled() || !shared.spool.is_idle() {
-            // A spool that can't be written must not keep us from it for ever.
+        while !shared.live.is_settled() || !shared.spool.is_idle() || shared.live.any_stays() {
+            // A spool that can't be written must not keep us from it for ever; what can't go on in
+            // the next image does, and who asked is told why.
             if shared.live.is_settled() && start.elapsed() > SETTLE / 2 {
                 break;
             }

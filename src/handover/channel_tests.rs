@@ -22,6 +22,7 @@ fn offer(id: u64) -> ToDaemon {
         client: addr,
         local: addr,
         head: None,
+        secure: false,
     })
 }
 

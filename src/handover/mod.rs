@@ -17,7 +17,7 @@ use uuid::Uuid;
 pub use head::RequestHead;
 
 /// Version of this protocol; a peer of another version is not used (raw tunnels until both match).
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// Names an offer on its channel; never reused within a channel.
 pub type OfferId = u64;
@@ -35,10 +35,13 @@ pub struct Offer {
     pub client: SocketAddr,
     /// The edge's end.
     pub local: SocketAddr,
-    /// Plain HTTP that was asked of the proxy itself: what goes to the origin before the client's
-    /// unread bytes. The response's head is to be rewritten as the edge would.
+    /// A request in absolute form that was asked of the proxy itself: what goes to the origin before
+    /// the client's unread bytes. The response's head is to be rewritten as the edge would.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<RequestHead>,
+    /// With a head: the address was an `https://` one.
+    #[serde(default)]
+    pub secure: bool,
 }
 
 /// Edge → daemon.

@@ -1,4 +1,5 @@
-//! An end of a connection without TLS: plain HTTP, for [`super::pump`].
+//! An end of a connection whose client speaks plain HTTP, for [`super::pump`]: without TLS, or the
+//! server's over TLS, which the client has left to its proxy.
 //!
 //! Of a request that was asked of the proxy itself two heads are not as they came: the request's is
 //! the edge's rewriting and goes out first, the response's is rewritten here, by the edge's own
@@ -16,8 +17,8 @@ use crate::edge::forward::ResponseGate;
 
 /// One end. What was put in front is read first.
 #[derive(Debug)]
-pub struct Plain {
-    stream: BufReader<TcpStream>,
+pub struct Plain<S = BufReader<TcpStream>> {
+    stream: S,
     front: Vec<u8>,
     taken: usize,
     gate: Option<ResponseGate>,
@@ -26,7 +27,14 @@ pub struct Plain {
 impl Plain {
     #[must_use]
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream: BufReader::new(stream), front: Vec::new(), taken: 0, gate: None }
+        Self::over(BufReader::new(stream))
+    }
+}
+
+impl<S: Peer> Plain<S> {
+    #[must_use]
+    pub fn over(stream: S) -> Self {
+        Self { stream, front: Vec::new(), taken: 0, gate: None }
     }
 
     /// `front` comes before what this end says itself.
@@ -65,7 +73,7 @@ impl Plain {
     }
 }
 
-impl AsyncBufRead for Plain {
+impl<S: Peer> AsyncBufRead for Plain<S> {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
         if this.front.is_empty() {
@@ -90,7 +98,7 @@ impl AsyncBufRead for Plain {
     }
 }
 
-impl AsyncRead for Plain {
+impl<S: Peer> AsyncRead for Plain<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -104,7 +112,7 @@ impl AsyncRead for Plain {
     }
 }
 
-impl AsyncWrite for Plain {
+impl<S: Peer> AsyncWrite for Plain<S> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -122,15 +130,27 @@ impl AsyncWrite for Plain {
     }
 }
 
-impl Peer for Plain {
-    const SAYS_GOODBYE: bool = false;
+impl<S: Peer> Peer for Plain<S> {
+    const SAYS_GOODBYE: bool = S::SAYS_GOODBYE;
 
     fn socket(&self) -> Option<&TcpStream> {
-        Some(self.stream.get_ref())
+        self.stream.socket()
     }
 
     fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.stream.poll_bare_close(cx)
+    }
+}
+
+impl Peer for BufReader<TcpStream> {
+    const SAYS_GOODBYE: bool = false;
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self.get_ref())
+    }
+
+    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self).poll_shutdown(cx)
     }
 }
 

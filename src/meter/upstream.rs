@@ -4,9 +4,11 @@
 use std::future::Future;
 use std::io;
 use std::pin::pin;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
 use tokio::runtime::Handle;
@@ -94,15 +96,9 @@ pub async fn connect(
     target: Target<'_>,
     hello: &Hello,
 ) -> Result<Upstream, UpstreamError> {
-    let name = hello.sni.as_deref().unwrap_or(target.host);
-    let name = ServerName::try_from(name.to_owned()).map_err(|_| UpstreamError::BadName)?;
-    let client =
-        trust.client_config(&hello.alpn, hello.sni.is_some()).ok_or(UpstreamError::NoTrust)?;
+    let terms = Terms::new(trust, target.host, hello)?;
     let tcp = dial(config, target.host, target.port, target.dial_deadline).await?;
-    let handshake = noting(TlsConnector::from(client).connect(name, tcp));
-    let handshake = timeout(target.tls_deadline, handshake);
-    let done = if platform::is_macos() { elsewhere(handshake).await? } else { handshake.await };
-    let (result, asked) = done.map_err(|_| UpstreamError::TlsTimeout)?;
+    let (result, asked) = terms.shake_hands(tcp, target.tls_deadline).await?;
     // Asked and refused, or asked and let through without one: in both cases a client that has a
     // certificate must be able to show it.
     if asked {
@@ -111,6 +107,51 @@ pub async fn connect(
     let tls = result.map_err(UpstreamError::Tls)?;
     let alpn = tls.get_ref().1.alpn_protocol().map(<[u8]>::to_vec);
     Ok(Upstream { tls: Box::new(tls), alpn })
+}
+
+/// The same over a connection that is there, for a client that has left TLS to its proxy: it has no
+/// certificate to show, whatever it is asked.
+///
+/// # Errors
+/// When the server is not what it was asked for, or is none.
+pub async fn secure(
+    trust: &Trust,
+    tcp: TcpStream,
+    host: &str,
+    hello: &Hello,
+    deadline: Duration,
+) -> Result<Box<TlsStream<TcpStream>>, UpstreamError> {
+    let terms = Terms::new(trust, host, hello)?;
+    let (result, _) = terms.shake_hands(tcp, deadline).await?;
+    result.map(Box::new).map_err(UpstreamError::Tls)
+}
+
+/// What goes into a handshake, before anybody is called.
+struct Terms {
+    name: ServerName<'static>,
+    client: Arc<ClientConfig>,
+}
+
+impl Terms {
+    fn new(trust: &Trust, host: &str, hello: &Hello) -> Result<Self, UpstreamError> {
+        let name = hello.sni.as_deref().unwrap_or(host);
+        let name = ServerName::try_from(name.to_owned()).map_err(|_| UpstreamError::BadName)?;
+        let client =
+            trust.client_config(&hello.alpn, hello.sni.is_some()).ok_or(UpstreamError::NoTrust)?;
+        Ok(Self { name, client })
+    }
+
+    /// What came of it, and whether a certificate was asked for.
+    async fn shake_hands(
+        self,
+        tcp: TcpStream,
+        deadline: Duration,
+    ) -> Result<(io::Result<TlsStream<TcpStream>>, bool), UpstreamError> {
+        let handshake = noting(TlsConnector::from(self.client).connect(self.name, tcp));
+        let handshake = timeout(deadline, handshake);
+        let done = if platform::is_macos() { elsewhere(handshake).await? } else { handshake.await };
+        done.map_err(|_| UpstreamError::TlsTimeout)
+    }
 }
 
 /// Runs what may block on a thread of its own: the streams of this one go on meanwhile. macOS asks a
@@ -144,11 +185,20 @@ mod tests {
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
+    use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
 
-    #[tokio::test]
-    async fn what_blocks_elsewhere_holds_up_nobody_here() {
+    /// The edge's runtime is a local one.
+    #[test]
+    fn what_blocks_elsewhere_holds_up_nobody_here() {
+        let mut builder = Builder::new_current_thread();
+        builder.enable_all().build().unwrap().block_on(judge_elsewhere());
+        let local = builder.build_local(LocalOptions::default()).unwrap();
+        local.block_on(judge_elsewhere());
+    }
+
+    async fn judge_elsewhere() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let far = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (mut near, _) = listener.accept().await.unwrap();

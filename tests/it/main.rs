@@ -15,6 +15,7 @@ mod proxy;
 #[path = "../support/standins.rs"]
 mod standins;
 
+mod absolute;
 mod api_port;
 mod bodies;
 mod budgets;

@@ -1,5 +1,7 @@
 //! One offered connection: look, dial, ask, and only then take a byte.
 
+mod secure;
+
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -21,7 +23,7 @@ use super::means::Means;
 use super::unfit::Place;
 use super::{Slot, Tap};
 use crate::dial;
-use crate::handover::{Decline, Offer};
+use crate::handover::{Decline, Offer, RequestHead};
 use crate::meter::attribution::Attribution;
 use crate::meter::feed::feed;
 use crate::meter::hello::{Hello, HelloError, peek};
@@ -61,6 +63,8 @@ enum Way {
     },
     /// Without TLS, on both sides.
     Plain(TcpStream),
+    /// Without TLS on the client's side, which has left that to its proxy.
+    Secure(Upstream),
 }
 
 /// A connection that is ours, and nothing left to do but to move its bytes.
@@ -76,6 +80,7 @@ type TlsClient = server::TlsStream<TcpStream>;
 enum Peers {
     Tls(Box<TlsClient>, Box<client::TlsStream<TcpStream>>),
     Plain(Box<Plain>, Box<Plain>),
+    Secure(Box<Plain>, Box<Plain<Box<client::TlsStream<TcpStream>>>>),
 }
 
 pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, link: Link) {
@@ -86,6 +91,9 @@ pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, 
         match peers {
             Peers::Tls(client, server) => pump_between(&tap, sink, client, server, subject).await,
             Peers::Plain(client, server) => pump_between(&tap, sink, client, server, subject).await,
+            Peers::Secure(client, server) => {
+                pump_between(&tap, sink, client, server, subject).await;
+            }
         }
     }
     tap.deps.sink.when_kept(Box::new(move || entry.leave()));
@@ -185,6 +193,9 @@ async fn prepare(
     socket: &TcpStream,
     attribution: &Attributed,
 ) -> Result<Ready, Decline> {
+    if offer.secure {
+        return secure::prepare(tap, means, offer, attribution).await;
+    }
     let plain = offer.head.is_some()
         || (means.config.meter.is_plain(&offer.host, offer.port)
             && speaks(socket).await.map_err(|_| Decline::Internal)? != TLS_HANDSHAKE);
@@ -313,6 +324,12 @@ async fn open(
                 server = server.with_gate();
             }
             (Peers::Plain(Box::new(client), Box::new(server)), None)
+        }
+        Way::Secure(Upstream { tls, alpn }) => {
+            let front = offer.head.map(RequestHead::into_bytes).unwrap_or_default();
+            let client = Plain::new(socket).with_front(front);
+            let server = Plain::over(tls).with_gate();
+            (Peers::Secure(Box::new(client), Box::new(server)), alpn)
         }
         Way::Tls { upstream, config } => {
             let before = has_left(&socket).await;

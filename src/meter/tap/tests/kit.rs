@@ -313,6 +313,7 @@ impl World {
             client: edge.peer_addr().unwrap(),
             local: edge.local_addr().unwrap(),
             head: None,
+            secure: false,
         };
         self.next += 1;
         let id = offer.id;
@@ -370,6 +371,7 @@ impl World {
             client: addr,
             local: addr,
             head: None,
+            secure: false,
         };
         self.edge.send(&ToDaemon::Offer(offer), None).await.unwrap();
     }

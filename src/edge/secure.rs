@@ -1,0 +1,235 @@
+//! A request for an `https://` address in absolute form: the edge sends it on over TLS itself.
+//!
+//! axios before 1.17 asks every proxy so, as if it were for `http://`. Nothing is decrypted here that
+//! came encrypted: the client has left TLS to its proxy. The edge's only module with TLS (ADR 0026),
+//! of which nothing is loaded before the first such request.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::net::Shutdown;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::task::spawn_blocking;
+use tokio::time::timeout;
+
+use super::answer::refuse;
+use super::live::Passed;
+use super::serve::Shared;
+use super::tunnel::Summary;
+use crate::meter::hello::Hello;
+use crate::meter::plain::Plain;
+use crate::meter::pump::Peer;
+use crate::meter::trust::Trust;
+use crate::meter::upstream::{UpstreamError, secure};
+
+/// For the server's handshake; as long as the daemon gives it.
+const HANDSHAKE: Duration = Duration::from_secs(20);
+/// How long a client may be silent after its answer.
+const LINGER: Duration = Duration::from_secs(1);
+/// One read.
+const CHUNK: usize = 16 * 1024;
+
+/// Whom such servers are believed by; empty until one is asked for.
+#[derive(Debug, Default)]
+pub struct Secure(RefCell<Option<Loaded>>);
+
+#[derive(Debug)]
+struct Loaded {
+    /// `upstream.extra_ca_file` at that time.
+    extra: Option<PathBuf>,
+    trust: Arc<Trust>,
+}
+
+/// A request and where it goes.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    pub client: TcpStream,
+    pub server: TcpStream,
+    pub host: &'a str,
+    pub head: &'a [u8],
+    /// Another process may hold a copy of the client's descriptor, so closing ours ends nothing.
+    pub offered: bool,
+}
+
+impl Secure {
+    async fn trust(&self, shared: &Shared) -> Result<Arc<Trust>, UpstreamError> {
+        let extra = shared.config.load().upstream.extra_ca_file.clone();
+        if let Some(loaded) = self.0.borrow().as_ref().filter(|loaded| loaded.extra == extra) {
+            return Ok(Arc::clone(&loaded.trust));
+        }
+        let (home, file) = (shared.home.clone(), extra.clone());
+        // It reads some hundred files: the others must not wait for that.
+        let loading = spawn_blocking(move || Trust::load(&home, file.as_ref()));
+        let trust = Arc::new(loading.await.map_err(|_| UpstreamError::GivenUp)?);
+        self.0.replace(Some(Loaded { extra, trust: Arc::clone(&trust) }));
+        Ok(trust)
+    }
+
+    /// What was loaded may be older than the certificate that it did not vouch for.
+    fn forget(&self) {
+        self.0.take();
+    }
+}
+
+/// Serves it to its end; `passed` is set for a metered host.
+pub async fn serve(shared: &Shared, exchange: Exchange<'_>, passed: Option<Passed>) {
+    let Exchange { client, server, host, head, offered } = exchange;
+    let hello = Hello { sni: Some(host.to_owned()), alpn: vec![b"http/1.1".to_vec()] };
+    let connected = async {
+        let trust = shared.secure.trust(shared).await?;
+        secure(&trust, server, host, &hello, HANDSHAKE).await
+    };
+    let server = match connected.await {
+        Ok(tls) => Plain::over(tls).with_gate(),
+        Err(e) => {
+            slog::debug!(shared.log, "no TLS with a server"; "host" => host, "error" => %e);
+            if is_distrusted(&e) {
+                shared.secure.forget();
+            }
+            let (status, why) = told(&e);
+            return refuse(client, status, &why).await;
+        }
+    };
+    shared.counters.raw();
+    if let Some(passed) = &passed {
+        shared.spool.begin(passed.line(None)).await;
+    }
+    let summary = pump(client, server, head, offered).await;
+    if let Some(passed) = passed {
+        super::ended(&shared.counters, &shared.spool, &passed, summary);
+    }
+}
+
+fn is_distrusted(error: &UpstreamError) -> bool {
+    matches!(error, UpstreamError::Tls(e) if of_rustls(e)
+        .is_some_and(|e| matches!(e, rustls::Error::InvalidCertificate(_))))
+}
+
+fn of_rustls(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref()?.downcast_ref()
+}
+
+/// The status and the line that the client gets.
+fn told(error: &UpstreamError) -> (u16, String) {
+    match error {
+        UpstreamError::Tls(e) if is_distrusted(error) => (
+            502,
+            format!(
+                "the server's certificate cannot be verified ({e}); roots of your own go into \
+                 upstream.extra_ca_file"
+            ),
+        ),
+        UpstreamError::Tls(e) => (502, format!("no TLS with the server: {e}")),
+        UpstreamError::TlsTimeout => (504, error.to_string()),
+        UpstreamError::Dial(_)
+        | UpstreamError::BadName
+        | UpstreamError::NoTrust
+        | UpstreamError::ClientCertificate
+        | UpstreamError::GivenUp => (502, error.to_string()),
+    }
+}
+
+/// Moves bytes to the end of the exchange; how a side ends is passed on, as in a tunnel.
+async fn pump<S: Peer>(
+    mut client: TcpStream,
+    server: Plain<S>,
+    head: &[u8],
+    offered: bool,
+) -> Summary {
+    let (up, down) = (Cell::new(0), Cell::new(0));
+    let (mut from_server, mut to_server) = tokio::io::split(server);
+    let ended = {
+        let (from_client, mut to_client) = client.split();
+        let mut from_client = head.chain(from_client);
+        let asking = one_way(&mut from_client, &mut to_server, &up);
+        let answering = async {
+            match one_way(&mut from_server, &mut to_client, &down).await? {
+                true => Ok(()),
+                // Nobody is left to answer.
+                false => Err(io::ErrorKind::BrokenPipe.into()),
+            }
+        };
+        both(asking, answering, &up).await
+    };
+    if ended.is_err() {
+        // Closing now sends a reset, as the side that broke off did.
+        let _ = client.set_zero_linger();
+        from_server.unsplit(to_server).abort();
+    }
+    if offered {
+        let _ = rustix::net::shutdown(&client, Shutdown::Both);
+    }
+    let aborted = !matches!(ended, Ok(true));
+    Summary { up: up.get(), down: down.get(), aborted }
+}
+
+/// With the answer the exchange is over: a client that has nothing more to say then, and does not close,
+/// is not waited for.
+async fn both(
+    asking: impl Future<Output = io::Result<bool>>,
+    answering: impl Future<Output = io::Result<()>>,
+    asked: &Cell<u64>,
+) -> io::Result<bool> {
+    let (mut asking, mut answering) = (pin!(asking), pin!(answering));
+    let mut taken = None;
+    loop {
+        tokio::select! {
+            took = &mut asking, if taken.is_none() => taken = Some(took?),
+            answered = &mut answering => {
+                answered?;
+                break;
+            }
+        }
+    }
+    while taken.is_none() {
+        let before = asked.get();
+        match timeout(LINGER, &mut asking).await {
+            Ok(took) => taken = Some(took?),
+            Err(_) if asked.get() == before => break,
+            Err(_) => {}
+        }
+    }
+    Ok(taken.unwrap_or(true))
+}
+
+/// An error when the source broke off; false when the destination took no more. What the source says
+/// after that is read and dropped, so that a client that is still uploading gets to read the answer
+/// that came early.
+async fn one_way(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    moved: &Cell<u64>,
+) -> io::Result<bool> {
+    let mut buffer = vec![0; CHUNK].into_boxed_slice();
+    let mut takes = true;
+    loop {
+        let count = match from.read(&mut buffer).await {
+            Ok(0) => break,
+            Ok(count) => count,
+            // It ended without saying so in TLS.
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(e) => return Err(e),
+        };
+        if takes {
+            let chunk = buffer.get(..count).unwrap_or_default();
+            takes = write(to, chunk).await.is_ok();
+            moved.set(moved.get() + count as u64);
+        }
+    }
+    if takes {
+        // Fails only if the connection is gone already.
+        let _ = to.shutdown().await;
+    }
+    Ok(takes)
+}
+
+/// Nothing is held back: the other side may wait for just this.
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    to.write_all(bytes).await?;
+    to.flush().await
+}

@@ -128,7 +128,7 @@ fn plain_requests_become_origin_form() {
     assert_eq!(to, target("::1", 80));
     assert!(head.starts_with(b"GET /?q HTTP/1.0\r\nHost: [::1]\r\n"));
     let scoped = request(b"GET http://u%40@[fe80::1%25en0]:81/a%25 HTTP/1.1\r\n\r\n");
-    let Request::Forward { target: to, head } = scoped else { panic!() };
+    let Request::Forward { target: to, head, secure: false } = scoped else { panic!() };
     assert_eq!(to, target("fe80::1%en0", 81));
     assert!(head.starts_with(b"GET /a%25 HTTP/1.1\r\nHost: [fe80::1]:81\r\n"));
 }

@@ -14,7 +14,6 @@ use std::time::Duration;
 use rustix::net::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::answer::refuse;
@@ -26,6 +25,7 @@ use crate::meter::plain::Plain;
 use crate::meter::pump::Peer;
 use crate::meter::trust::Trust;
 use crate::meter::upstream::{UpstreamError, secure};
+use crate::threads;
 
 /// For the server's handshake; as long as the daemon gives it.
 const HANDSHAKE: Duration = Duration::from_secs(20);
@@ -64,7 +64,7 @@ impl Secure {
         }
         let (home, file) = (shared.home.clone(), extra.clone());
         // It reads some hundred files: the others must not wait for that.
-        let loading = spawn_blocking(move || Trust::load(&home, file.as_ref()));
+        let loading = threads::blocking(move || Trust::load(&home, file.as_ref()));
         let trust = Arc::new(loading.await.map_err(|_| UpstreamError::GivenUp)?);
         self.0.replace(Some(Loaded { extra, trust: Arc::clone(&trust) }));
         Ok(trust)

@@ -21,8 +21,8 @@ const REST: Duration = Duration::from_millis(25);
 pub(super) fn each<T>(
     path: &Path,
     dry: bool,
-    read: &mut dyn FnMut(&Connection) -> Result<Option<Vec<T>>, LedgerError>,
-    write: &dyn Fn(&Connection, &T) -> Result<(), LedgerError>,
+    mut read: impl FnMut(&Connection) -> Result<Option<Vec<T>>, LedgerError>,
+    write: impl Fn(&Connection, &T) -> Result<(), LedgerError>,
 ) -> Result<(), LedgerError> {
     let conn = if dry { existing::to_read(path)? } else { existing::to_change(path)? };
     let Some(mut conn) = conn else { return Ok(()) };
@@ -123,7 +123,7 @@ mod tests {
             thread::sleep(*time);
             Ok(())
         };
-        each(&home.ledger_file(), false, &mut |_| Ok(batches.pop().flatten()), &write).unwrap();
+        each(&home.ledger_file(), false, |_| Ok(batches.pop().flatten()), write).unwrap();
         RESTING.set(None);
         let rested = rested.take();
         assert_eq!(rested.len(), 2, "nothing to write, nothing to rest of");

@@ -43,7 +43,7 @@ pub fn reprice(
 ) -> Result<Repricing, LedgerError> {
     let mut done = Repricing::default();
     let mut after = None;
-    let mut read = |conn: &Connection| {
+    let read = |conn: &Connection| {
         let rows = batch(conn, window, after)?;
         let Some(last) = rows.last() else { return Ok(None) };
         after = Some(Cursor::of(last));
@@ -59,7 +59,7 @@ pub fn reprice(
         }
         Ok(Some(changes))
     };
-    batches::each(&home.ledger_file(), dry, &mut read, &|conn, change| {
+    batches::each(&home.ledger_file(), dry, read, |conn, change| {
         // What it says by now.
         let row = one(conn, change.before.id)?;
         match row.and_then(|row| repriced(row, book)) {

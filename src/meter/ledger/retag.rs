@@ -68,7 +68,7 @@ pub fn retag(
 ) -> Result<Retagged, LedgerError> {
     let mut done = Retagged::default();
     let mut after = (i64::MIN, Vec::new());
-    let mut read = |conn: &Connection| {
+    let read = |conn: &Connection| {
         let rows = batch(conn, selection, change, &after)?;
         let Some(last) = rows.last() else { return Ok(None) };
         after = (last.started_at, last.id.clone());
@@ -82,7 +82,7 @@ pub fn retag(
         }
         Ok(Some(rows))
     };
-    batches::each(&home.ledger_file(), dry, &mut read, &|conn, row| {
+    batches::each(&home.ledger_file(), dry, read, |conn, row| {
         apply(conn, &row.id, change)?;
         Ok(())
     })?;

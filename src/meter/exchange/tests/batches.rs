@@ -50,7 +50,7 @@ pub(super) fn downloads() -> Vec<Case> {
         ..results(&vec![line.to_owned(); 10])
     };
     let one = r#"{"response":{"usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":100,"totalTokenCount":1100}}}"#;
-    let all = vec![one; 10].join(",");
+    let all = [one; 10].join(",");
     let inline = format!(
         r#"{{"name":"batches/b1","metadata":{{"model":"models/gemini-2.5-flash"}},"response":{{"inlinedResponses":{{"inlinedResponses":[{all}]}}}}}}"#
     );

@@ -154,12 +154,23 @@ pub async fn dial(
     port: u16,
     deadline: Duration,
 ) -> Result<TcpStream, DialError> {
+    dial_by(upstream, upstream.proxy_for(host, port), host, port, deadline).await
+}
+
+/// The same by this proxy, or by none: plain HTTP may have another one.
+pub async fn dial_by(
+    upstream: &Upstream,
+    proxy: Option<&UpstreamProxy>,
+    host: &str,
+    port: u16,
+    deadline: Duration,
+) -> Result<TcpStream, DialError> {
     let end = Instant::now() + deadline;
     let attempt = async {
         if let Some(addr) = upstream.connect_override(host, port) {
             return TcpStream::connect(addr).await.map_err(|e| failed(e, &[addr]));
         }
-        match upstream.proxy_for(host, port) {
+        match proxy {
             Some(proxy) => match reach(proxy, host, port, end).await? {
                 Way::Proxy(stream) => through(stream, proxy, host, port).await,
                 Way::Past(stream) => Ok(stream),

@@ -7,7 +7,13 @@ use crate::config::{ConnectRule, NoProxy};
 const SOON: Duration = Duration::from_secs(5);
 
 fn upstream() -> Upstream {
-    Upstream { proxy: None, no_proxy: NoProxy::default(), extra_ca_file: None, connect: Vec::new() }
+    Upstream {
+        proxy: None,
+        http_proxy: None,
+        no_proxy: NoProxy::default(),
+        extra_ca_file: None,
+        connect: Vec::new(),
+    }
 }
 
 async fn listener() -> (TcpListener, SocketAddr) {

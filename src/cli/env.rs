@@ -20,7 +20,8 @@ use crate::meter::ca::{Ca, is_union, renew_unions};
 use crate::meter::trust;
 use crate::platform;
 pub use variables::{
-    CA_VARS, Direct, FORMER_VARS, LOCAL, NO_PROXY_VARS, PROXY_VARS, foreign_proxy, names, variables,
+    CA_VARS, Direct, FORMER_VARS, LOCAL, NO_PROXY_VARS, PROXY_VARS, foreign_proxies, names,
+    variables,
 };
 use variables::{Changes, Environment, Vars};
 
@@ -193,7 +194,7 @@ fn answer(ctx: &Context, edge: SocketAddr) -> Option<Value> {
 fn keeps_own(ctx: &Context, edge: &Value) -> bool {
     let found = upstream::of_environment(&own(ctx), ctx.loaded.config.edge.addr());
     let configured = ctx.loaded.config.upstream.proxy.is_some();
-    upstream::kept(found.as_ref(), upstream::of_edge(edge), configured)
+    upstream::kept(found.as_ref(), &upstream::of_edge(edge), configured)
 }
 
 /// Makes sure that the CA and the bundle are there before a program is pointed at them.

@@ -185,10 +185,16 @@ impl ConfigFile {
         }
         let edge = ctx.loaded.config.edge.addr();
         let of_shell = upstream::of_environment(&env::own(ctx), edge).filter(|_| known.is_none());
-        let from = if of_shell.is_some() { "" } else { config::FROM_SYSTEM };
-        let Some(found) = of_shell.or_else(|| upstream::of_system(edge)) else { return };
+        // A cache for plain HTTP says nothing of the way to all else.
+        let whole = of_shell.as_ref().is_some_and(|found| found.https.is_some());
+        let of_system = if whole { None } else { upstream::of_system(edge) };
+        let from = if of_system.is_some() { config::FROM_SYSTEM } else { "" };
+        let Some(found) = of_system.or(of_shell) else { return };
         // The one of another network stays, if this one has none.
         if known.is_some_and(|known| found.is_at(known) || !found.usable()) {
+            return;
+        }
+        if found.https.is_none() && ctx.loaded.config.upstream.http_proxy.is_some() {
             return;
         }
         if let Some(why) = unmetered(&found, mode) {
@@ -198,9 +204,8 @@ impl ConfigFile {
             return;
         }
         let before = self.text.clone();
-        let rules = found.no_proxy.iter().map(|rule| format!("{rule:?}")).collect::<Vec<_>>();
-        let done = self.set("upstream.proxy", &format!("{:?}", found.url))
-            && self.set("upstream.no_proxy", &format!("[{}]", rules.join(", ")))
+        let settings = found.settings(&ctx.loaded.config);
+        let done = settings.iter().all(|(key, value)| self.set(key, &value.to_string()))
             && (from.is_empty() || self.set("upstream.proxy_from", &format!("{from:?}")));
         self.proxied = done;
         if !done {
@@ -412,7 +417,8 @@ mod tests {
     #[test]
     fn a_proxy_that_we_cannot_go_through_is_named_where_shells_are_led() {
         let why = |url: &str, mode| {
-            let found = upstream::Found { url: url.to_owned(), no_proxy: Vec::new() };
+            let https = Some(url.to_owned());
+            let found = upstream::Found { https, http: None, no_proxy: Vec::new() };
             unmetered(&found, mode)
         };
         for mode in [Mode::Apps, Mode::Full] {

@@ -318,8 +318,9 @@ pub fn own_process(ctx: &Context, args: &[&str]) -> std::io::Result<Command> {
     }
     // A proxy that the user already had becomes our upstream instead of being lost.
     if ctx.loaded.config.upstream.proxy.is_none() {
-        let found = upstream::of_environment(&env::own(ctx), ctx.loaded.config.edge.addr());
-        command.envs(found.iter().flat_map(upstream::Found::variables));
+        let config = &ctx.loaded.config;
+        let found = upstream::of_environment(&env::own(ctx), config.edge.addr());
+        command.envs(found.iter().flat_map(|found| found.variables(config)));
     }
     Ok(command)
 }

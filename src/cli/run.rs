@@ -139,18 +139,23 @@ pub fn ready(ctx: &Context) -> Ready {
 fn better_without_us(ctx: &Context) -> Option<String> {
     let own = upstream::of_environment(&env::own(ctx), ctx.loaded.config.edge.addr());
     if let Some(own) = own.as_ref().filter(|own| !own.usable()) {
-        return own.lost_on(None);
+        return own.lost_on(&upstream::Ways::default(), false);
     }
     let pid = PidLock::holder(&ctx.home.pid_file("edge")).ok()??;
     let status = client::edge_status(ctx, pid, PATIENCE)?;
     let edges = upstream::of_edge(&status);
-    let configured = ctx.loaded.config.upstream.proxy.is_some();
-    let of_a_shell = edges.filter(|_| !configured);
-    if let Some(why) = of_a_shell.and_then(|e| upstream::left_behind(ctx, e, own.as_ref())) {
-        return Some(why);
+    let configured = &ctx.loaded.config.upstream;
+    let https = edges.https.as_deref().filter(|_| configured.proxy.is_none());
+    let http = edges.http.as_deref().filter(|_| configured.http_proxy.is_none());
+    // Mostly it is one.
+    let of_a_shell = https.into_iter().chain(http.filter(|http| https != Some(*http)));
+    for place in of_a_shell {
+        if let Some(why) = upstream::left_behind(ctx, place, own.as_ref()) {
+            return Some(why);
+        }
     }
     let own = own?;
-    own.lost_on(edges).or_else(|| {
+    own.lost_on(&edges, configured.proxy.is_some()).or_else(|| {
         upstream::refusal(ctx, &own).map(|why| format!("your own proxy ({own}): {why}"))
     })
 }

@@ -9,69 +9,124 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::{Context, env};
-use crate::config::{Key, NoProxy, Upstream, UpstreamProxy};
-use crate::dial::{DialError, dial};
+use crate::config::{self, Config, Key, NoProxy, Upstream, UpstreamProxy};
+use crate::dial::{DialError, dial, dial_by};
 use crate::home::Home;
 use crate::meter::trust;
 use crate::platform;
 
+const PROXY: &str = "upstream.proxy";
+const HTTP_PROXY: &str = "upstream.http_proxy";
 /// A proxy is near.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What leads to the internet here. `Debug` and `Display` show no password.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Found {
-    /// For `upstream.proxy`; may hold a password.
-    pub url: String,
+    /// The way to `https://` addresses, for `upstream.proxy`; may hold a password.
+    pub https: Option<String>,
+    /// The way to `http://` ones.
+    pub http: Option<String>,
     /// For `upstream.no_proxy`.
     pub no_proxy: Vec<String>,
 }
 
+/// The proxies (`HOST:PORT`) that an edge goes through, as it says.
+#[derive(Clone, Debug, Default)]
+pub struct Ways {
+    pub https: Option<String>,
+    pub http: Option<String>,
+}
+
 impl Found {
+    fn urls(&self) -> impl Iterator<Item = &str> {
+        [&self.https, &self.http].into_iter().flatten().map(String::as_str)
+    }
+
     /// Whether we can go through it: only HTTP proxies that are asked by CONNECT.
     #[must_use]
     pub fn usable(&self) -> bool {
-        UpstreamProxy::parse(&self.url).is_some()
+        self.urls().all(|url| UpstreamProxy::parse(url).is_some())
     }
 
-    /// Why an edge that goes through `edges` (`HOST:PORT`, as it says) is no way to this one.
+    /// What such an edge lacks of it, and where that is set. One way for all that is `configured` was
+    /// chosen with the shell's in sight.
     #[must_use]
-    pub fn lost_on(&self, edges: Option<&str>) -> Option<String> {
+    pub fn missing_on(&self, edges: &Ways, configured: bool) -> Option<(String, &'static str)> {
+        let https = self.https.as_ref().filter(|_| edges.https.is_none());
+        let http = self.http.as_ref().filter(|_| edges.http.is_none() && !configured);
+        let missing = https.map(|url| (url, PROXY)).or_else(|| http.map(|url| (url, HTTP_PROXY)));
+        missing.map(|(url, name)| (shown(url), name))
+    }
+
+    /// Why such an edge is no way to this one.
+    #[must_use]
+    pub fn lost_on(&self, edges: &Ways, configured: bool) -> Option<String> {
         if !self.usable() {
             return Some(format!(
                 "we can't go through your own proxy ({self}), only through http:// ones"
             ));
         }
-        edges.is_none().then(|| {
+        self.missing_on(edges, configured).map(|(proxy, name)| {
             let known = "`halton-meter config path` says where to";
-            format!("your own proxy ({self}) is not set as upstream.proxy; {known}")
+            format!("your own proxy ({proxy}) is not set as {name}; {known}")
         })
     }
 
-    /// Whether it is at this address.
+    /// Whether one of it is at this address.
     #[must_use]
     pub fn is_at(&self, place: &UpstreamProxy) -> bool {
-        UpstreamProxy::parse(&self.url)
-            .is_some_and(|ours| (&ours.host, ours.port) == (&place.host, place.port))
+        self.urls().any(|url| UpstreamProxy::parse(url).is_some_and(|p| p.place() == place.place()))
     }
 
-    /// The settings as variables for the processes that are about to start.
-    pub fn variables(&self) -> impl Iterator<Item = (String, String)> + use<> {
-        let settings = self.usable().then(|| {
-            [("upstream.proxy", self.url.clone()), ("upstream.no_proxy", self.no_proxy.join(","))]
-        });
-        let settings = settings.into_iter().flatten();
-        settings.filter_map(|(name, value)| Some((Key::find(name)?.variable(), value)))
+    /// What gives it to a configuration without a proxy. A way for plain HTTP that is set there stays.
+    #[must_use]
+    pub fn settings(&self, config: &Config) -> Vec<(&'static str, config::Value)> {
+        if !self.usable() {
+            return Vec::new();
+        }
+        let http = match (&self.https, &self.http) {
+            _ if config.upstream.proxy.is_none() && config.upstream.http_proxy.is_some() => None,
+            (https, http) if https == http => None,
+            (_, Some(http)) => Some(http.clone()),
+            (_, None) => Some(config::DIRECT.to_owned()),
+        };
+        let text = |name, url: Option<String>| url.map(|url| (name, config::Value::Text(url)));
+        let rules = ("upstream.no_proxy", config::Value::List(self.no_proxy.clone()));
+        let proxies = [text(PROXY, self.https.clone()), text(HTTP_PROXY, http)];
+        proxies.into_iter().flatten().chain([rules]).collect()
     }
+
+    /// The same as variables for the processes that are about to start.
+    pub fn variables(&self, config: &Config) -> impl Iterator<Item = (String, String)> + use<> {
+        self.settings(config).into_iter().filter_map(|(name, value)| {
+            let text = match value {
+                config::Value::List(items) => items.join(","),
+                config::Value::Text(text) => text,
+                value
+                @ (config::Value::Bool(_) | config::Value::Int(_) | config::Value::Map(_)) => {
+                    value.to_string()
+                }
+            };
+            Some((Key::find(name)?.variable(), text))
+        })
+    }
+}
+
+/// Without what is nobody's business.
+fn shown(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").unwrap_or(("http", url));
+    let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
+    // Nothing behind the authority: it is of no use here and could hold anything.
+    let address = address.split(['/', '?', '#']).next().unwrap_or_default();
+    format!("{scheme}://{address}")
 }
 
 impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (scheme, rest) = self.url.split_once("://").unwrap_or(("http", &self.url));
-        let address = rest.rsplit_once('@').map_or(rest, |(_, address)| address);
-        // Nothing behind the authority: it is of no use here and could hold anything.
-        let address = address.split(['/', '?', '#']).next().unwrap_or_default();
-        write!(f, "{scheme}://{address}")
+        // The one that is in the way.
+        let unusable = self.urls().find(|url| UpstreamProxy::parse(url).is_none());
+        f.write_str(&shown(unusable.or_else(|| self.urls().next()).unwrap_or_default()))
     }
 }
 
@@ -84,10 +139,14 @@ impl fmt::Debug for Found {
 /// By the variables of this environment; never our own edge.
 #[must_use]
 pub fn of_environment(present: &BTreeMap<String, String>, edge: SocketAddr) -> Option<Found> {
-    let url = env::foreign_proxy(present, edge)?.to_owned();
+    let ways = env::foreign_proxies(present, edge);
+    let [https, http] = ways.map(|url| url.map(str::to_owned));
+    if https.is_none() && http.is_none() {
+        return None;
+    }
     let own = env::NO_PROXY_VARS.iter().find_map(|name| present.get(*name));
     let own = own.map(String::as_str).unwrap_or_default().split(',');
-    Some(Found { url, no_proxy: with_local(own) })
+    Some(Found { https, http, no_proxy: with_local(own) })
 }
 
 /// By the desktop's or the system's setting; never our own edge. Not every program follows it, so it is
@@ -103,7 +162,8 @@ pub fn of_system(edge: SocketAddr) -> Option<Found> {
     let others = services.into_iter().filter(|s| !s.http.names(edge) && !s.https.names(edge));
     exceptions.extend(others.flat_map(|service| service.bypass));
     let no_proxy = with_local(exceptions.iter().map(String::as_str));
-    Some(Found { url: format!("http://{proxy}"), no_proxy })
+    let url = Some(format!("http://{proxy}"));
+    Some(Found { https: url.clone(), http: url, no_proxy })
 }
 
 /// A file of roots that this environment adds to the system's own, or puts in their place: an inspected
@@ -130,17 +190,20 @@ fn with_local<'a>(own: impl Iterator<Item = &'a str>) -> Vec<String> {
     all
 }
 
-/// What an edge that answers so goes through (`HOST:PORT`).
+/// What an edge that answers so goes through.
 #[must_use]
-pub fn of_edge(answer: &Value) -> Option<&str> {
-    answer.get("upstream_proxy").and_then(Value::as_str)
+pub fn of_edge(answer: &Value) -> Ways {
+    let way = |said: Option<&Value>| said.and_then(Value::as_str).map(str::to_owned);
+    let https = answer.get("upstream_proxy");
+    // An older one has one way for all.
+    Ways { https: way(https), http: way(answer.get("upstream_http_proxy").or(https)) }
 }
 
 /// The proxy that such an edge goes past.
 #[must_use]
-pub fn past(answer: &Value) -> Option<&str> {
+pub fn past(answer: &Value) -> Option<String> {
     let past = answer.get("upstream_past").and_then(Value::as_bool) == Some(true);
-    of_edge(answer).filter(|_| past)
+    of_edge(answer).https.filter(|_| past)
 }
 
 /// Why this proxy does not let us through; `None` also when it can't be told in time. Only a refused
@@ -150,7 +213,7 @@ pub fn refusal(ctx: &Context, found: &Found) -> Option<String> {
     let config = &ctx.loaded.config;
     let target = config.meter.hosts.iter().find(|host| !host.covers_subdomains())?;
     let upstream = Upstream {
-        proxy: UpstreamProxy::parse(&found.url),
+        proxy: Some(UpstreamProxy::parse(found.https.as_deref()?)?),
         no_proxy: NoProxy::new(found.no_proxy.iter().cloned()),
         ..config.upstream.clone()
     };
@@ -164,10 +227,14 @@ pub fn refusal(ctx: &Context, found: &Found) -> Option<String> {
 /// Whether a shell is to keep its own proxy, by what is known without asking anybody else: the edge goes
 /// through another one (`edges`) or none. One that is `configured` was chosen with the shell's in sight.
 #[must_use]
-pub fn kept(own: Option<&Found>, edges: Option<&str>, configured: bool) -> bool {
+pub fn kept(own: Option<&Found>, edges: &Ways, configured: bool) -> bool {
+    let elsewhere = |own: &Option<String>, edge: &Option<String>| {
+        let [own, edge] = [own, edge].map(|url| UpstreamProxy::parse(url.as_deref()?));
+        own.zip(edge).is_some_and(|(own, edge)| own.place() != edge.place())
+    };
     own.is_some_and(|own| {
-        let elsewhere = edges.filter(|_| !configured).and_then(UpstreamProxy::parse);
-        own.lost_on(edges).is_some() || elsewhere.is_some_and(|place| !own.is_at(&place))
+        let other = elsewhere(&own.https, &edges.https) || elsewhere(&own.http, &edges.http);
+        own.lost_on(edges, configured).is_some() || (other && !configured)
     })
 }
 
@@ -180,8 +247,8 @@ pub fn left_behind(ctx: &Context, edges: &str, own: Option<&Found>) -> Option<St
         return None;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
-    let direct = Upstream { proxy: None, ..ctx.loaded.config.upstream.clone() };
-    runtime.block_on(dial(&direct, &place.host, place.port, PATIENCE)).err().map(|e| {
+    let tried = dial_by(&ctx.loaded.config.upstream, None, &place.host, place.port, PATIENCE);
+    runtime.block_on(tried).err().map(|e| {
         format!(
             "the edge goes through {edges}, the proxy of the shell that started it, which can't be \
              reached ({e}); after `halton-meter edge stop` the next run starts one for this network"
@@ -199,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn a_corporate_proxy_becomes_two_settings() {
+    fn a_corporate_proxy_becomes_settings() {
         let found = found(&[
             ("https_proxy", "http://me:s3cret@proxy.corp:3128/"),
             ("NO_PROXY", "localhost, .corp.example,<local>,10.0.0.0/8"),
@@ -209,7 +276,9 @@ mod tests {
             found.no_proxy,
             ["localhost", "127.0.0.1", "::1", ".corp.example", "10.0.0.0/8"]
         );
-        let settings: BTreeMap<_, _> = found.variables().collect();
+        let config = config::load_from(None, |_| None, &[]).config;
+        let settings: BTreeMap<_, _> = found.variables(&config).collect();
+        assert_eq!(settings["HALTON_METER_UPSTREAM_HTTP_PROXY"], "direct");
         assert_eq!(settings["HALTON_METER_UPSTREAM_PROXY"], "http://me:s3cret@proxy.corp:3128/");
         let rules = "localhost,127.0.0.1,::1,.corp.example,10.0.0.0/8";
         assert_eq!(settings["HALTON_METER_UPSTREAM_NO_PROXY"], rules);
@@ -218,22 +287,58 @@ mod tests {
     }
 
     #[test]
+    fn each_scheme_keeps_its_way() {
+        let of = |flags: &[&str], vars: &[(&str, &str)]| {
+            let flags: Vec<_> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+            let config = config::load_from(None, |_| None, &flags).config;
+            let settings = found(vars).unwrap().settings(&config);
+            let proxies = settings.iter().filter(|(name, _)| *name != "upstream.no_proxy");
+            proxies.map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ")
+        };
+        let (https, http) = (("https_proxy", "http://p:1"), ("http_proxy", "http://c:2"));
+        let (both, none) = (r#"upstream.proxy="http://p:1""#, r#"upstream.http_proxy="direct""#);
+        let cache = r#"upstream.http_proxy="http://c:2""#;
+        assert_eq!(of(&[], &[http]), cache);
+        assert_eq!(of(&[], &[https]), format!("{both} {none}"));
+        assert_eq!(of(&[], &[https, http]), format!("{both} {cache}"));
+        assert_eq!(of(&[], &[("ALL_PROXY", https.1)]), both);
+        assert_eq!(of(&["upstream.http_proxy=http://other:3"], &[https, http]), both, "stays");
+    }
+
+    #[test]
+    fn what_an_edge_says_of_its_ways() {
+        let ways = |answer: Value| of_edge(&answer);
+        let one = ways(serde_json::json!({ "upstream_proxy": "p:1" }));
+        assert_eq!((one.https.as_deref(), one.http.as_deref()), (Some("p:1"), Some("p:1")));
+        let two = ways(serde_json::json!({ "upstream_proxy": "p:1", "upstream_http_proxy": null }));
+        assert_eq!((two.https.as_deref(), two.http.as_deref()), (Some("p:1"), None));
+    }
+
+    #[test]
     fn a_shell_keeps_a_proxy_that_the_edge_does_not_go_through() {
         let proxy = |url: &str| found(&[("HTTPS_PROXY", url)]);
         let [corp, socks] = ["http://proxy.corp:3128", "socks5://proxy.corp:1080"].map(proxy);
-        let (here, other) = (Some("proxy.corp:3128"), Some("proxy.home:3128"));
+        let cache = found(&[("http_proxy", "http://cache:3142")]);
+        let same = |place: &str| Ways { https: Some(place.into()), http: Some(place.into()) };
+        let (none, here, other) =
+            (Ways::default(), same("proxy.corp:3128"), same("proxy.home:3128"));
+        let cached = Ways { https: None, http: Some("cache:3142".into()) };
         for (own, edges, configured, expected) in [
-            (&None, None, false, false),
+            (&None, &none, false, false),
             // Its shell may name it only behind our section.
-            (&None, other, false, false),
-            (&corp, here, false, false),
-            (&corp, None, false, true),
-            (&corp, other, false, true),
+            (&None, &other, false, false),
+            (&corp, &here, false, false),
+            (&corp, &none, false, true),
+            (&corp, &other, false, true),
             // A helper for a log-in, say.
-            (&corp, other, true, false),
-            (&corp, None, true, true),
-            (&socks, None, false, true),
-            (&socks, here, true, true),
+            (&corp, &other, true, false),
+            (&corp, &none, true, true),
+            (&socks, &none, false, true),
+            (&socks, &here, true, true),
+            (&cache, &cached, false, false),
+            (&cache, &none, false, true),
+            (&cache, &other, false, true),
+            (&cache, &other, true, false),
         ] {
             let seen = kept(own.as_ref(), edges, configured);
             assert_eq!(seen, expected, "{own:?} {edges:?} {configured}");
@@ -264,9 +369,10 @@ mod tests {
 
     #[test]
     fn what_we_cannot_go_through_sets_nothing_and_our_edge_is_none() {
+        let config = config::load_from(None, |_| None, &[]).config;
         for url in ["socks5://u:p@h:1080", "https://proxy.corp:443", "http://u:p@h/x?token=y"] {
             let found = found(&[("HTTPS_PROXY", url)]).unwrap();
-            assert!(!found.usable() && found.variables().count() == 0, "{url}");
+            assert!(!found.usable() && found.settings(&config).is_empty(), "{url}");
             assert!(!found.to_string().contains(":p@") && !found.to_string().contains("token"));
         }
         assert_eq!(found(&[("HTTPS_PROXY", "http://127.0.0.1:8081")]), None);

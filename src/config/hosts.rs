@@ -162,6 +162,12 @@ impl UpstreamProxy {
             from_system: false,
         })
     }
+
+    /// `host:port`, without its credentials.
+    #[must_use]
+    pub fn place(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
 }
 
 impl fmt::Debug for UpstreamProxy {

@@ -79,6 +79,14 @@ pub const KEYS: &[Key] = &[
             "\"http://[user:password@]host:port\" or \"\"",
         )
     },
+    Key {
+        secret: true,
+        ..key(
+            "upstream.http_proxy",
+            Takes::Text(is_http_proxy),
+            "\"http://[user:password@]host:port\", \"direct\" or \"\"",
+        )
+    },
     key("upstream.proxy_from", Takes::Text(is_source), "\"system\" or \"\""),
     key(
         "upstream.no_proxy",
@@ -106,6 +114,9 @@ pub const KEYS: &[Key] = &[
 /// `upstream.proxy_from` of a proxy that `init` found in the system's setting.
 pub const FROM_SYSTEM: &str = "system";
 
+/// `upstream.http_proxy`: plain HTTP goes through no proxy.
+pub const DIRECT: &str = "direct";
+
 const PLACES: &str =
     "a list of \"host:port\" (\"*.x:port\" for subdomains, \"*:port\" for any host)";
 
@@ -123,6 +134,10 @@ fn is_place(text: &str) -> bool {
 
 fn is_proxy(text: &str) -> bool {
     text.is_empty() || UpstreamProxy::parse(text).is_some()
+}
+
+fn is_http_proxy(text: &str) -> bool {
+    text == DIRECT || is_proxy(text)
 }
 
 fn is_source(text: &str) -> bool {

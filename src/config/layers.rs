@@ -9,7 +9,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::hosts::{ConnectRule, HostPattern, PlacePattern, UpstreamProxy};
-use super::keys::{FROM_SYSTEM, KEYS, Key, Value};
+use super::keys::{DIRECT, FROM_SYSTEM, KEYS, Key, Value};
 use super::no_proxy::NoProxy;
 use super::recover::recover;
 use super::{Budgets, Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
@@ -260,7 +260,6 @@ fn keep_ports_apart(merged: &mut Merged, problems: &mut Vec<Problem>) {
 fn leave_ourselves_out(merged: &mut Merged, problems: &mut Vec<Problem>) {
     let ports = ["edge.port", "daemon.api_port"]
         .map(|name| topmost(merged, name).map(|(port, _)| port.clone()));
-    let Some(layers) = merged.get_mut("upstream.proxy") else { return };
     let is_ours = |value: &Value| match value {
         Value::Text(url) => UpstreamProxy::parse(url).is_some_and(|proxy| {
             let local = proxy.host == "localhost"
@@ -269,9 +268,12 @@ fn leave_ourselves_out(merged: &mut Merged, problems: &mut Vec<Problem>) {
         }),
         Value::Bool(_) | Value::Int(_) | Value::List(_) | Value::Map(_) => false,
     };
-    while let Some((_, origin)) = layers.pop_if(|(url, _)| is_ours(url)) {
-        let message = "upstream.proxy is this proxy itself".to_owned();
-        problems.push(Problem { origin, message });
+    for name in ["upstream.proxy", "upstream.http_proxy"] {
+        let Some(layers) = merged.get_mut(name) else { continue };
+        while let Some((_, origin)) = layers.pop_if(|(url, _)| is_ours(url)) {
+            let message = format!("{name} is this proxy itself");
+            problems.push(Problem { origin, message });
+        }
     }
 }
 
@@ -325,6 +327,13 @@ fn typed(merged: &Merged) -> Config {
     let layer = |name: &str| topmost(merged, name).map(|(_, o)| std::mem::discriminant(o));
     let from_system = text("upstream.proxy_from") == FROM_SYSTEM
         && layer("upstream.proxy_from") == layer("upstream.proxy");
+    let proxy = UpstreamProxy::parse(&text("upstream.proxy"))
+        .map(|proxy| UpstreamProxy { from_system, ..proxy });
+    let http_proxy = match &*text("upstream.http_proxy") {
+        "" => proxy.clone(),
+        DIRECT => None,
+        url => UpstreamProxy::parse(url),
+    };
     let places =
         |name: &str| list(name).iter().filter_map(|p| PlacePattern::parse(p)).collect::<Vec<_>>();
     let port = |name| u16::try_from(int(name)).unwrap_or_default();
@@ -345,8 +354,8 @@ fn typed(merged: &Merged) -> Config {
             local: places("meter.local_hosts"),
         },
         upstream: Upstream {
-            proxy: UpstreamProxy::parse(&text("upstream.proxy"))
-                .map(|proxy| UpstreamProxy { from_system, ..proxy }),
+            proxy,
+            http_proxy,
             no_proxy: NoProxy::new(list("upstream.no_proxy")),
             extra_ca_file: Some(text("upstream.extra_ca_file"))
                 .filter(|p| !p.is_empty())

@@ -21,7 +21,7 @@ pub use hosts::{
     ConnectRule, HostPattern, PlacePattern, SELFTEST_HOST, UpstreamProxy, is_selftest,
 };
 pub(crate) use hosts::{base64, percent_decode};
-pub use keys::{FROM_SYSTEM, KEYS, Key, Value};
+pub use keys::{DIRECT, FROM_SYSTEM, KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 pub use no_proxy::NoProxy;
 
@@ -48,7 +48,8 @@ impl Config {
     /// own way out is a proxy: it may be the way to these too.
     #[must_use]
     pub fn without_us(&self, rules: &[&'static str]) -> Vec<&'static str> {
-        if self.upstream.proxy.is_some() { Vec::new() } else { self.meter.spares(rules) }
+        let proxied = self.upstream.proxy.is_some() || self.upstream.http_proxy.is_some();
+        if proxied { Vec::new() } else { self.meter.spares(rules) }
     }
 }
 
@@ -122,7 +123,10 @@ impl Meter {
 
 #[derive(Clone, Debug)]
 pub struct Upstream {
+    /// The way to `https://` addresses, and of all else that is tunnelled.
     pub proxy: Option<UpstreamProxy>,
+    /// The way to `http://` addresses: the same, unless it is set apart.
+    pub http_proxy: Option<UpstreamProxy>,
     pub no_proxy: NoProxy,
     pub extra_ca_file: Option<PathBuf>,
     /// In order of precedence: exact host before `*`.
@@ -136,25 +140,39 @@ impl Upstream {
         self.connect.iter().find(|r| r.matches(host, port)).map(|r| r.to)
     }
 
-    /// The proxy to use for this target, if any.
+    /// The proxy to use for this target, if any. What is tunnelled to port 80 is plain HTTP too.
     #[must_use]
     pub fn proxy_for(&self, host: &str, port: u16) -> Option<&UpstreamProxy> {
+        if port == 80 {
+            return self.http_proxy_for(host, port);
+        }
+        self.proxy.as_ref().filter(|_| !self.is_direct(host, port))
+    }
+
+    /// The same for plain HTTP.
+    #[must_use]
+    pub fn http_proxy_for(&self, host: &str, port: u16) -> Option<&UpstreamProxy> {
+        self.http_proxy.as_ref().filter(|_| !self.is_direct(host, port))
+    }
+
+    fn is_direct(&self, host: &str, port: u16) -> bool {
         // A zone is a name of this machine's own, which no proxy knows.
-        let ours = host.contains('%') || self.no_proxy.covers(host, port);
-        self.proxy.as_ref().filter(|_| !ours)
+        host.contains('%') || self.no_proxy.covers(host, port)
     }
 
     /// The proxy that a request which was asked in absolute form goes to in the same form, if any: few
     /// proxies take a `CONNECT` to a port of plain HTTP.
     #[must_use]
     pub fn forwards_to(&self, host: &str, port: u16) -> Option<&UpstreamProxy> {
-        self.proxy_for(host, port).filter(|_| self.connect_override(host, port).is_none())
+        self.http_proxy_for(host, port).filter(|_| self.connect_override(host, port).is_none())
     }
 
     /// Whether the connection is made to this very port.
     #[must_use]
     pub fn keeps_port(&self, host: &str, port: u16) -> bool {
-        self.connect_override(host, port).is_none() && self.proxy_for(host, port).is_none()
+        self.connect_override(host, port).is_none()
+            && self.proxy_for(host, port).is_none()
+            && self.http_proxy_for(host, port).is_none()
     }
 }
 

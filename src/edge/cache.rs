@@ -14,7 +14,7 @@ use super::health::{self, Board, Cause, Event, Reading, State, Verdict};
 use super::link::{Alarm, Link};
 use super::probe::Prober;
 use super::route::{self, Chain, Reason};
-use crate::config::Config;
+use crate::config::{Config, UpstreamProxy};
 use crate::dial;
 use crate::supervisor::{Birth, Child, Supervisor};
 
@@ -62,7 +62,13 @@ impl Health {
     /// `host:port` of the proxy in force, without its credentials.
     #[must_use]
     pub fn upstream_proxy(&self) -> Option<String> {
-        self.config.load().upstream.proxy.as_ref().map(|p| format!("{}:{}", p.host, p.port))
+        self.config.load().upstream.proxy.as_ref().map(UpstreamProxy::place)
+    }
+
+    /// The same of plain HTTP's.
+    #[must_use]
+    pub fn upstream_http_proxy(&self) -> Option<String> {
+        self.config.load().upstream.http_proxy.as_ref().map(UpstreamProxy::place)
     }
 
     /// Whether connections go past that proxy, as it can't be reached.

@@ -53,7 +53,7 @@ use takeover::State;
 use tunnel::Summary;
 use tunnels::Tunnels;
 
-use crate::config::{self, Config, Loaded, Upstream};
+use crate::config::{self, Config, Loaded};
 use crate::descriptors;
 use crate::home::{Home, PidLock};
 use crate::inherit;
@@ -408,14 +408,10 @@ fn tree(
 /// An upstream proxy that is ourselves would send every connection round in circles.
 fn usable(mut config: Config, edge_port: u16, log: &Logger) -> Config {
     let own = route::OwnPorts { edge: edge_port, api: config.daemon.api_port };
-    let us = |upstream: &Upstream| {
-        upstream.proxy.as_ref().is_some_and(|p| {
-            (p.port == own.edge || p.port == own.api) && route::is_loopback(&p.host)
-        })
-    };
-    if us(&config.upstream) {
-        slog::warn!(log, "upstream.proxy is this proxy itself: connecting directly");
-        config.upstream.proxy = None;
+    for proxy in [&mut config.upstream.proxy, &mut config.upstream.http_proxy] {
+        if proxy.take_if(|p| own.has(p.port) && route::is_loopback(&p.host)).is_some() {
+            slog::warn!(log, "an upstream proxy is this proxy itself: connecting directly");
+        }
     }
     config
 }

@@ -242,13 +242,17 @@ mod tests {
     #[test]
     fn a_proxys_request_in_absolute_form_is_not_offered() {
         let mut config = load_from(None, |_| None, &[]).config;
-        config.upstream.proxy = UpstreamProxy::parse("http://proxy.corp.example:3128");
+        config.upstream.http_proxy = UpstreamProxy::parse("http://proxy.corp.example:3128");
         config.upstream.no_proxy = NoProxy::new(["near".to_owned()]);
-        let asked =
-            |host: &str, how| route(&config, OWN, &Target { host: host.into(), port: 11434 }, how);
-        assert_eq!(asked("far", Asked::Forward), Route::Raw(Some(Reason::PlainHttp)));
-        assert_eq!(asked("far", Asked::Tunnel), Route::Metered);
-        assert_eq!(asked("near", Asked::Forward), Route::Metered);
+        let asked = |config: &Config, host: &str, how| {
+            route(config, OWN, &Target { host: host.into(), port: 11434 }, how)
+        };
+        assert_eq!(asked(&config, "far", Asked::Forward), Route::Raw(Some(Reason::PlainHttp)));
+        assert_eq!(asked(&config, "far", Asked::Tunnel), Route::Metered);
+        assert_eq!(asked(&config, "near", Asked::Forward), Route::Metered);
+        // One that is for `https://` addresses only gets none.
+        config.upstream.proxy = config.upstream.http_proxy.take();
+        assert_eq!(asked(&config, "far", Asked::Forward), Route::Metered);
     }
 
     #[test]

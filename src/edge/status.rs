@@ -50,6 +50,8 @@ struct Status<'a> {
     local_network_failures: u64,
     /// `host:port` of the proxy that we go through ourselves.
     upstream_proxy: Option<String>,
+    /// The same for plain HTTP.
+    upstream_http_proxy: Option<String>,
     /// It can't be reached, and was the system's: we go past it.
     upstream_past: bool,
     /// 1, and one more for each upgrade in place.
@@ -172,6 +174,7 @@ pub fn document(shared: &Shared) -> Vec<u8> {
         spool_dropped: spool.dropped(),
         local_network_failures: counters.local_network_failures(),
         upstream_proxy: health.upstream_proxy(),
+        upstream_http_proxy: health.upstream_http_proxy(),
         upstream_past: health.upstream_past(),
         image: upgrades.image(),
         upgrade_refused: upgrades.refusal(),

@@ -35,7 +35,8 @@ pub fn config(data: &[u8]) {
         let again = load_from(Some((file, &edited)), |_| None, &[]);
         for ((key_before, before, _), (_, after, _)) in loaded.values.iter().zip(&again.values) {
             // What made way for the port, said so, may come back.
-            let back = ["daemon.api_port", "upstream.proxy"].contains(&key_before.name)
+            let back = ["daemon.api_port", "upstream.proxy", "upstream.http_proxy"]
+                .contains(&key_before.name)
                 && !loaded.problems.is_empty();
             assert!(
                 key_before.name == key || back || before == after,

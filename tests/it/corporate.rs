@@ -144,9 +144,37 @@ fn plain_http_goes_to_the_proxy_in_absolute_form() {
     for host in ["mirror.example", "gpu-box.example:11434"] {
         let address = format!("http://{host}/plain");
         let program = programs::curl(&["--noproxy", "", "--proxy", &edge, &address]);
-        let output = run(&stand, &url, &program).output().unwrap();
+        let output = run(&stand, &url, &program).env("http_proxy", &url).output().unwrap();
         assert_eq!(output.stdout, b"plain answer\n", "{}{}", show(&output), stand.logs());
         assert!(proxy.targets().contains(&address), "{:?}", proxy.targets());
+    }
+}
+
+/// A cache of packages for plain HTTP refuses every tunnel; and who has a way out for `https://` only
+/// reaches `http://` addresses directly.
+#[test]
+fn each_scheme_keeps_the_way_out_that_it_had() {
+    let setup = Setup { transport: Transport::Plain, ..Setup::default() };
+    let mirror = Origin::with(&setup, &Root::new("Unused"));
+    // No exception covers this spelling of loopback.
+    let place = format!("127.1:{}", mirror.addr().port());
+    let (tunnel, plain) = (format!("CONNECT {place}"), format!("http://{place}/plain"));
+    for (variable, login, asked) in
+        [("http_proxy", Login::Cache, &plain), ("https_proxy", Login::Tunnels, &place)]
+    {
+        let stand = Stand::new();
+        stand.configure_hosts(&[], "");
+        let proxy = Proxy::new(login, mirror.addr());
+        let mut run = stand.run_command(&Program::new(["true"]));
+        let output = run.env(variable, format!("http://{}", proxy.addr)).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(output.status.success() && !said.contains("not metered"), "{said}");
+        for request in [tunnel.clone(), format!("GET {plain}")] {
+            assert_eq!(status_of(&stand, &request), "200", "{variable} {request} {}", stand.logs());
+        }
+        let targets = proxy.targets();
+        let of_mirror: Vec<_> = targets.iter().filter(|target| target.contains("127.1")).collect();
+        assert_eq!(of_mirror, [asked], "{variable}");
     }
 }
 
@@ -174,9 +202,13 @@ fn a_wrong_password_is_said() {
 
 /// How the edge answers a `CONNECT`.
 fn status(stand: &Stand, target: SocketAddr) -> String {
+    status_of(stand, &format!("CONNECT {target}"))
+}
+
+fn status_of(stand: &Stand, request: &str) -> String {
     let mut tcp = TcpStream::connect(stand.edge).unwrap();
     tcp.set_read_timeout(Some(DEADLINE)).unwrap();
-    write!(tcp, "CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").unwrap();
+    write!(tcp, "{request} HTTP/1.1\r\nHost: host.example\r\n\r\n").unwrap();
     let mut answer = [0; 12];
     tcp.read_exact(&mut answer).unwrap();
     String::from_utf8_lossy(&answer[9..]).into_owned()

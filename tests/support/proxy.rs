@@ -15,6 +15,10 @@ pub enum Login {
     Domain,
     /// Everybody is let in.
     Nobody,
+    /// A cache of packages: everybody, with plain HTTP only.
+    Cache,
+    /// Everybody, with `CONNECT` only.
+    Tunnels,
 }
 
 #[derive(Debug)]
@@ -85,7 +89,7 @@ fn serve(
         let (let_in, challenge) = match login {
             Login::Basic(wanted) => (said == Some(wanted), "Basic realm=\"corp\""),
             Login::Domain => (false, "NTLM"),
-            Login::Nobody => (true, ""),
+            Login::Nobody | Login::Cache | Login::Tunnels => (true, ""),
         };
         if !let_in {
             write!(
@@ -96,7 +100,13 @@ fn serve(
             continue;
         }
         let method = first.split(' ').next().unwrap_or_default();
-        if method == "CONNECT" && target.ends_with(":80") {
+        let tunnel = method == "CONNECT";
+        let refused = match login {
+            Login::Cache => tunnel,
+            Login::Tunnels => !tunnel,
+            Login::Basic(_) | Login::Domain | Login::Nobody => tunnel && target.ends_with(":80"),
+        };
+        if refused {
             client.write_all(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")?;
             continue;
         }

@@ -14,8 +14,9 @@ pub type Changes = BTreeMap<String, Option<String>>;
 /// Proxy variables; tools differ in which case they read.
 pub const PROXY_VARS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
 /// Where a request to an `https://` address goes: tools look at the first of these that they know.
-const WAYS_OUT: [&str; 6] =
-    ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY", "http_proxy"];
+const HTTPS_WAYS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// The same of an `http://` address: a cache of packages stands there alone, say.
+const HTTP_WAYS: [&str; 4] = ["HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
 pub const NO_PROXY_VARS: [&str; 2] = ["NO_PROXY", "no_proxy"];
 /// Variables that name a file of trusted roots. All but `NODE_EXTRA_CA_CERTS` and `DENO_CERT`
 /// *replace* a tool's own store, hence the bundle with the system's roots in it.
@@ -171,7 +172,7 @@ pub fn variables(
         vars.insert(name.to_owned(), format!("http://{edge}"));
     }
     // Who had a proxy before us goes through it to these as well.
-    let proxied = WAYS_OUT.iter().any(|name| found.own(name).is_some());
+    let proxied = HTTPS_WAYS.iter().chain(&HTTP_WAYS).any(|name| found.own(name).is_some());
     let direct: &[&str] = if proxied { &[] } else { &direct.now };
     let rules = no_proxy(NO_PROXY_VARS.map(|name| found.own(name)), direct);
     for name in NO_PROXY_VARS {
@@ -204,18 +205,16 @@ pub fn variables(
     vars
 }
 
-/// The proxy that the user had before us, unless it is us.
-pub fn foreign_proxy(present: &Vars, edge: SocketAddr) -> Option<&str> {
+/// The proxies that the user had before us for `https://` and for `http://` addresses, unless they are us.
+pub fn foreign_proxies(present: &Vars, edge: SocketAddr) -> [Option<&str>; 2] {
     let ours = |url: &str| {
         crate::config::UpstreamProxy::parse(url).is_some_and(|p| {
             p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host, p.port)
         })
     };
-    WAYS_OUT
-        .iter()
-        .filter_map(|v| present.get(*v))
-        .map(String::as_str)
-        .find(|url| !url.is_empty() && !ours(url))
+    [HTTPS_WAYS, HTTP_WAYS].map(|names| {
+        names.iter().filter_map(|name| said(present.get(*name))).find(|url| !ours(url))
+    })
 }
 
 #[cfg(test)]
@@ -277,18 +276,21 @@ mod tests {
     #[test]
     fn our_own_proxy_is_not_foreign() {
         let edge = ([127, 0, 0, 1], 8081).into();
-        assert_eq!(foreign_proxy(&map(&[("HTTPS_PROXY", "http://127.0.0.1:8081")]), edge), None);
-        assert_eq!(foreign_proxy(&map(&[("https_proxy", "http://localhost:8081/")]), edge), None);
-        assert_eq!(
-            foreign_proxy(&map(&[("https_proxy", "http://proxy.corp:3128")]), edge),
-            Some("http://proxy.corp:3128")
-        );
-        let socks = ("ALL_PROXY", "socks5://proxy.corp:1080");
-        assert_eq!(foreign_proxy(&map(&[socks]), edge), Some(socks.1));
-        let both = map(&[socks, ("HTTP_PROXY", "http://plain.corp:3128")]);
-        assert_eq!(foreign_proxy(&both, edge), Some(socks.1));
-        let both = map(&[socks, ("https_proxy", "http://proxy.corp:3128")]);
-        assert_eq!(foreign_proxy(&both, edge), Some("http://proxy.corp:3128"));
+        let (ours, local) = ("http://127.0.0.1:8081", "http://localhost:8081/");
+        let (corp, plain, socks) =
+            ("http://proxy.corp:3128", "http://cache:3142", "socks5://p:1080");
+        for (present, expected) in [
+            (&[("HTTPS_PROXY", ours)][..], [None, None]),
+            (&[("https_proxy", local), ("http_proxy", local)], [None, None]),
+            (&[("https_proxy", corp)], [Some(corp), None]),
+            (&[("http_proxy", plain)], [None, Some(plain)]),
+            (&[("HTTP_PROXY", plain), ("HTTPS_PROXY", "")], [None, Some(plain)]),
+            (&[("ALL_PROXY", socks)], [Some(socks), Some(socks)]),
+            (&[("ALL_PROXY", socks), ("HTTP_PROXY", plain)], [Some(socks), Some(plain)]),
+            (&[("all_proxy", socks), ("https_proxy", corp)], [Some(corp), Some(socks)]),
+        ] {
+            assert_eq!(foreign_proxies(&map(present), edge), expected, "{present:?}");
+        }
     }
 
     const EDGE: ([u8; 4], u16) = ([127, 0, 0, 1], 8081);

@@ -132,6 +132,27 @@ fn a_line_in_another_encoding_is_one_line() {
 }
 
 #[test]
+fn plain_http_goes_the_same_way_unless_it_is_set_apart() {
+    let ways = |text: &str| {
+        let upstream = from_file(&format!("[upstream]\n{text}")).config.upstream;
+        [443, 80, 8080].map(|port| {
+            let place = |proxy: Option<&UpstreamProxy>| proxy.map(UpstreamProxy::place);
+            (place(upstream.proxy_for("x", port)), place(upstream.forwards_to("x", port)))
+        })
+    };
+    let [p, c] = ["p:1", "c:2"].map(|place| Some(place.to_owned()));
+    let all = |tunnel: &Option<String>, plain: &Option<String>| {
+        [tunnel, plain, tunnel].map(|tunnel| (tunnel.clone(), plain.clone()))
+    };
+    assert_eq!(ways("proxy = \"http://p:1\""), all(&p, &p));
+    assert_eq!(ways("proxy = \"http://p:1\"\nhttp_proxy = \"http://c:2\""), all(&p, &c));
+    assert_eq!(ways("proxy = \"http://p:1\"\nhttp_proxy = \"direct\""), all(&p, &None));
+    assert_eq!(ways("http_proxy = \"http://c:2\""), all(&None, &c));
+    let circle = from_file("[upstream]\nhttp_proxy = \"http://localhost:8081\"\n");
+    assert_eq!((circle.problems.len(), circle.config.upstream.http_proxy), (1, None));
+}
+
+#[test]
 fn a_proxy_that_is_ourselves_is_refused() {
     let loaded = from_file("[upstream]\nproxy = \"http://localhost:8081\"\n");
     assert_eq!(loaded.problems.len(), 1);

@@ -225,8 +225,9 @@ async fn prepare_plain(
     if !means.cover(&offer.host) || !means.config.meter.is_plain(&offer.host, offer.port) {
         return Err(Decline::NotMetered);
     }
-    let upstream = &means.config.upstream;
-    let dialled = dial::dial(upstream, &offer.host, offer.port, tap.deps.limits.dial);
+    let (upstream, host, port) = (&means.config.upstream, &*offer.host, offer.port);
+    let by = upstream.http_proxy_for(host, port);
+    let dialled = dial::dial_by(upstream, by, host, port, tap.deps.limits.dial);
     // Without a handshake it may be over, and its program gone, before anybody has looked whose it is.
     let (server, _) = tokio::join!(dialled, who(attribution, WHO_PLAIN));
     let server = server.map_err(|e| {

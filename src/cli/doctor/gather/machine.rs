@@ -12,6 +12,7 @@ use super::super::super::{Context, env, upstream};
 use super::super::facts::{Keeper, Kept, Upstream};
 use super::super::inspectors;
 use super::ASK;
+use crate::config::UpstreamProxy;
 use crate::dial::{dial, goes_past};
 use crate::home::{Home, own_program};
 use crate::meter::trust::{all_roots, read_certificates};
@@ -55,19 +56,21 @@ pub(super) fn keeper(ctx: &Context) -> Option<Keeper> {
 pub(super) fn upstream(ctx: &Context, tree: &Tree, system: &[String]) -> Upstream {
     let config = &ctx.loaded.config;
     let edge = config.edge.addr();
-    let proxy = config.upstream.proxy.as_ref().map(|proxy| {
-        let shown = format!("{}:{}", proxy.host, proxy.port);
-        (shown, way_out(ctx))
-    });
+    let proxy = config.upstream.proxy.as_ref().map(|proxy| (proxy.place(), way_out(ctx)));
     // Whoever started the edge may have told it by variables.
-    let known = tree.edge_answer.as_ref().and_then(|a| a.get("upstream_proxy")?.as_str());
-    let found = upstream::of_environment(&env::own(ctx), edge).map(|found| found.to_string());
+    let mut known = tree.edge_answer.as_ref().map(upstream::of_edge).unwrap_or_default();
+    let place = |proxy: &Option<UpstreamProxy>| proxy.as_ref().map(UpstreamProxy::place);
+    known.https = known.https.or_else(|| place(&config.upstream.proxy));
+    known.http = known.http.or_else(|| place(&config.upstream.http_proxy));
+    let found = upstream::of_environment(&env::own(ctx), edge);
+    let found = found.and_then(|found| found.missing_on(&known, proxy.is_some()));
     let ours = [format!("127.0.0.1:{}", edge.port()), format!("localhost:{}", edge.port())];
-    let found = found.or_else(|| system.iter().find(|s| !ours.contains(s)).cloned());
+    let of_system = || system.iter().find(|s| !ours.contains(s) && known.https.is_none()).cloned();
+    let found = found.map(|(proxy, _)| proxy).or_else(of_system);
     Upstream {
         // Known by the look at the way out.
         past: config.upstream.proxy.as_ref().is_some_and(goes_past),
-        ignored: found.filter(|_| proxy.is_none() && known.is_none()),
+        ignored: found,
         proxy,
         extra_roots: config.upstream.extra_ca_file.as_deref().and_then(|file| {
             let roots = read_certificates(file);

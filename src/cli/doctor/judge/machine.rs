@@ -112,7 +112,8 @@ pub(super) fn upstream(f: &Facts) -> Vec<Finding> {
     }
     if let Some(ignored) = &up.ignored {
         let what = format!("{ignored} leads out of here, and we don't go through it");
-        let next = format!("if it is needed, set upstream.proxy to it in config.toml; {CONFIG}");
+        let settings = "upstream.proxy, or upstream.http_proxy for http:// alone,";
+        let next = format!("if it is needed, set {settings} to it in config.toml; {CONFIG}");
         found.push(Finding::degraded("upstream", what).next(next));
     }
     if let Some(why) = &up.extra_roots {

@@ -308,7 +308,7 @@ proptest! {
     ) {
         let plain = ledger(&merge(streams(Style(0), size), &[0]), usize::MAX);
         let mut drawn = streams(Style(style), size);
-        prop_assert_eq!(ledger(&merge(drawn.clone(), &choices), piece), plain);
+        prop_assert_eq!(&ledger(&merge(drawn.clone(), &choices), piece), &plain);
         // What is given up among them is cut short, and nothing else is.
         let lost = [reset(&mut Style(style), 9, size), refused(&mut Style(style), 11, size)];
         drawn.extend(lost);

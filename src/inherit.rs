@@ -11,8 +11,11 @@ use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, SigmaskHow};
@@ -184,6 +187,47 @@ pub fn ignored(signal: i32) -> bool {
         now.assume_init()
     };
     now.sa_sigaction == nix::libc::SIG_IGN
+}
+
+/// Signals whose disposition a command is to find as it would without us: Rust's runtime ignores the one,
+/// and its `Command` never does; the other we need ourselves.
+const HANDED_ON: [i32; 2] = [nix::libc::SIGPIPE, nix::libc::SIGCHLD];
+
+/// Those that were ignored before `main`, a bit each.
+static FOUND_IGNORED: AtomicU64 = AtomicU64::new(0);
+
+/// Runs before Rust's runtime: afterwards nobody can tell any more.
+pub(crate) extern "C" fn note_ignored() {
+    for signal in HANDED_ON.into_iter().filter(|signal| ignored(*signal)) {
+        FOUND_IGNORED.fetch_or(1 << signal, Ordering::Relaxed);
+    }
+}
+
+/// With SIGCHLD ignored the kernel reaps what we start, and nobody learns how it ended. Whoever ignores it
+/// passes that on to us.
+pub fn see_ends() {
+    if ignored(nix::libc::SIGCHLD) {
+        // A handler that does nothing: it is gone in what we start.
+        let _ = signal_hook::flag::register(nix::libc::SIGCHLD, Arc::default());
+    }
+}
+
+/// Has a command start with what was ignored when we started.
+#[expect(unsafe_code, reason = "std gives SIGPIPE its default in what it starts")]
+pub fn hand_on_ignored(command: &mut Command) {
+    let found = FOUND_IGNORED.load(Ordering::Relaxed);
+    if found == 0 {
+        return;
+    }
+    let ignore = move || {
+        for signal in HANDED_ON.into_iter().filter(|signal| found & (1 << signal) != 0) {
+            // SAFETY: async-signal-safe, and no handler is set.
+            unsafe { nix::libc::signal(signal, nix::libc::SIG_IGN) };
+        }
+        Ok(())
+    };
+    // SAFETY: between fork and exec it calls only `signal`, and allocates nothing.
+    unsafe { command.pre_exec(ignore) };
 }
 
 /// Closes what the program that started us left open: a pipe of its own, say, whose other end waits for

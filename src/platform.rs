@@ -23,6 +23,13 @@ pub use crate::linux::{owner, splice};
 #[cfg(not(target_os = "linux"))]
 pub use crate::macos::{owner, splice};
 
+/// What the loader runs before `main`.
+#[used]
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
+#[cfg_attr(not(target_os = "linux"), unsafe(link_section = "__DATA,__mod_init_func"))]
+#[expect(unsafe_code, reason = "a section of the program by its name")]
+static BEFORE_MAIN: extern "C" fn() = crate::inherit::note_ignored;
+
 /// The program, and its arguments, that shows this on the desktop. No shell reads it.
 #[must_use]
 pub fn notification(title: &str, text: &str) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! `run`: the main job. Nothing of ours keeps the command from running.
 
 mod child;
+mod script;
 
 use std::ffi::OsString;
 use std::io;

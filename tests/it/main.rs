@@ -17,6 +17,7 @@ mod standins;
 
 mod absolute;
 mod api_port;
+mod as_without_us;
 mod bodies;
 mod budgets;
 mod bypass;

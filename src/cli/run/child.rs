@@ -9,13 +9,14 @@ use std::thread;
 use std::time::Duration;
 
 use nix::sys::signal::SigSet;
-use rustix::io::retry_on_intr;
+use rustix::io::{Errno, retry_on_intr};
 use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, getpid, kill_process, setrlimit, waitid,
 };
 use signal_hook::consts::{SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use super::script;
 use crate::cli::{Exit, lifecycle};
 use crate::inherit;
 
@@ -32,7 +33,7 @@ pub fn run(command: &mut Command) -> io::Result<ExitStatus> {
     let handle = signals.handle();
     let continued = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGCONT, Arc::clone(&continued))?;
-    let mut child = command.spawn()?;
+    let mut child = spawn(command)?;
     let pid = child.id();
     // Without one the command runs all the same.
     let forwarder = thread::Builder::new().spawn(move || {
@@ -54,6 +55,19 @@ pub fn run(command: &mut Command) -> io::Result<ExitStatus> {
     handle.close();
     let _ = forwarder.map(thread::JoinHandle::join);
     status
+}
+
+fn spawn(command: &mut Command) -> io::Result<Child> {
+    inherit::hand_on_ignored(command);
+    let spawned = command.spawn();
+    if let Err(e) = &spawned
+        && Errno::from_io_error(e) == Some(Errno::NOEXEC)
+        && let Some(mut shell) = script::by_shell(command)
+    {
+        inherit::hand_on_ignored(&mut shell);
+        return shell.spawn();
+    }
+    spawned
 }
 
 /// Waits for its end. When it stops itself (Claude Code does on Ctrl+Z) we stop too, or the shell would

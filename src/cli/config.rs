@@ -102,7 +102,7 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
     let after = config::with_value(&before, name, &value.to_string())
         .map_err(|refused| refusal(&refused, &path, name))?;
     let after = by_hand(name, after);
-    write_kept(&path, after.as_bytes())?;
+    write_kept(&path, after.as_bytes()).map_err(|e| Failure::cannot_write(&path, &e))?;
     drop(alone);
     let read = config::load(&path, &[]);
     let origin = read.values.iter().find(|(known, ..)| known.name == name).map(|(.., o)| o);

@@ -1,6 +1,7 @@
 //! `start`, `stop`, `restart`, `edge stop`, and what `run` needs of them.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,7 +50,7 @@ pub enum Ready {
 pub fn start(ctx: &Context, args: &StartArgs) -> Result<Exit, Failure> {
     ctx.home.create()?;
     env::prepare_ca(ctx)?;
-    let _ = fs::remove_file(ctx.home.user_stopped());
+    forget_stop(ctx)?;
     match ensure(ctx, START_PATIENCE) {
         Ready::Metering => {
             if !args.quiet {
@@ -73,7 +74,8 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
         say("not running");
         return Ok(Exit::OK);
     }
-    write_atomic(&ctx.home.user_stopped(), b"")?;
+    let stopped = ctx.home.user_stopped();
+    write_atomic(&stopped, b"").map_err(|e| Failure::cannot_write(&stopped, &e))?;
     if let Some(services) = &services {
         services.stop(&Service::METERING);
     }
@@ -102,7 +104,7 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
 
 pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
     let before = Tree::look_when_found(ctx, ASK);
-    let _ = fs::remove_file(ctx.home.user_stopped());
+    forget_stop(ctx)?;
     let services = services::installed(ctx).filter(|s| s.pid(Service::Daemon).is_some());
     if let Some(services) = services {
         services.restart(&Service::METERING);
@@ -117,6 +119,15 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
         gone(ctx, "daemon", Some(daemon), Instant::now() + STOP_PATIENCE);
     }
     start(ctx, &StartArgs { quiet: false })
+}
+
+/// With the file of `stop` there nothing would meter, whoever is started.
+pub fn forget_stop(ctx: &Context) -> Result<(), Failure> {
+    let stopped = ctx.home.user_stopped();
+    match fs::remove_file(&stopped) {
+        Err(e) if e.kind() != ErrorKind::NotFound => Err(Failure::cannot_write(&stopped, &e)),
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {

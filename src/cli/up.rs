@@ -89,7 +89,7 @@ fn start(ctx: &Context) -> Result<Option<Child>, Failure> {
     let services = services::installed(ctx);
     let mut keeper = keeper(tree.root.is_some(), services.is_some());
     if keeper != Keeper::Another {
-        let _ = std::fs::remove_file(ctx.home.user_stopped());
+        lifecycle::forget_stop(ctx)?;
     }
     if keeper == Keeper::Services
         && let Some(services) = services

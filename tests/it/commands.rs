@@ -12,6 +12,22 @@ use serde_json::Value;
 use crate::harness::{DEADLINE, Stand};
 use crate::programs::{self, show};
 
+/// `start` was told to `start`.
+#[test]
+fn a_stop_that_cannot_be_noted_or_forgotten_is_named() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    // Nothing can be written over it, or taken away, as in a home that is read-only.
+    let file = stand.home.user_stopped();
+    fs::create_dir(&file).unwrap();
+    for command in ["stop", "start", "restart"] {
+        let output = stand.halton(&[command]);
+        let said = show(&output);
+        let named = format!("cannot write {}", file.display());
+        assert!(!output.status.success() && said.contains(&named), "{command}: {said}");
+    }
+}
+
 #[test]
 fn reading_needs_nothing_running() {
     let stand = Stand::new();

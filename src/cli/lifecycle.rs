@@ -169,17 +169,18 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     let stopped = ctx.home.user_stopped().exists();
     let deadline = Instant::now() + patience;
     let tree = Tree::look_when_found(ctx, ASK.min(patience));
-    let services = services::installed(ctx);
     if tree.metering() {
         // It serves, but its root died: a new one adopts what lives. A service manager sees that itself.
+        // It may hang, so nobody asks it while all is well.
         if tree.root.is_none()
-            && services.is_none()
+            && services::installed(ctx).is_none()
             && let Err(e) = spawn_root(ctx)
         {
             say(format_args!("the supervisor could not be started: {e}"));
         }
         return Ready::Metering;
     }
+    let services = services::installed(ctx);
     let by_services = services.is_some_and(|services| {
         let wanted: &[Service] = if stopped { &[Service::Edge] } else { &Service::ALL };
         services.start(wanted, patience)

@@ -29,7 +29,7 @@ type AllFound = BTreeMap<&'static str, Found>;
 
 impl Systemd {
     pub(super) fn ask(&self, call: &Call) -> Result<Said, StepError> {
-        setup::call(&mut Os { path: self.path.clone() }, call)
+        setup::call(&mut Os::asking(self.path.as_ref()), call)
     }
 
     fn find(&self, user: &User, unit: &str) -> Result<Found, StepError> {

@@ -36,7 +36,7 @@ impl Launchd {
     }
 
     pub(super) fn ask(&self, call: &Call) -> Result<Said, StepError> {
-        setup::call(&mut Os { path: self.path.clone() }, call)
+        setup::call(&mut Os::asking(self.path.as_ref()), call)
     }
 
     fn find(&self, user: &User, label: &str) -> Result<Found, StepError> {

@@ -43,7 +43,7 @@ impl Mac {
     }
 
     fn apply(&self, steps: &[Step]) -> Result<(), setup::Failed> {
-        let mut os = Os { path: Some(self.tools.path()) };
+        let mut os = Os { path: Some(self.tools.path()), ..Os::default() };
         setup::execute(&mut os, &self.dir.path().join("journal"), steps)
     }
 

@@ -31,7 +31,7 @@ impl Keychain {
     }
 
     fn ask(&self, call: &Call) -> Result<Said, StepError> {
-        setup::call(&mut Os { path: self.path.clone() }, call)
+        setup::call(&mut Os { path: self.path.clone(), ..Os::default() }, call)
     }
 
     /// Fingerprints of the certificates in the keychain.
@@ -141,7 +141,7 @@ mod tests {
         }
 
         fn apply(&self, change: Change) -> Result<(), setup::Failed> {
-            let mut os = Os { path: self.store.path.clone() };
+            let mut os = Os { path: self.store.path.clone(), ..Os::default() };
             setup::execute(&mut os, &self.dir.path().join("journal"), &self.plan(change).steps)
         }
 

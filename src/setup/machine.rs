@@ -2,17 +2,23 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use super::step::{Call, Check};
 use crate::meter::trust::read_certificates;
+
+/// A manager that says nothing for so long hangs: what it was asked for goes on without it.
+const QUESTION: Duration = Duration::from_secs(3);
+/// Between two looks at a program that is about to end.
+const LOOK: Duration = Duration::from_millis(2);
 
 /// A file's content and mode.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -54,6 +60,16 @@ pub trait Machine {
 pub struct Os {
     /// Where programs are looked for instead of the own search path.
     pub path: Option<OsString>,
+    /// How long an answer may take; then the program is ended.
+    pub patience: Option<Duration>,
+}
+
+impl Os {
+    /// For questions: what only asks is answered at once, or not at all.
+    #[must_use]
+    pub fn asking(path: Option<&OsString>) -> Self {
+        Self { path: path.cloned(), patience: Some(QUESTION) }
+    }
 }
 
 impl Machine for Os {
@@ -126,7 +142,11 @@ impl Machine for Os {
         if let Some(path) = &self.path {
             command.env("PATH", path);
         }
-        let output = command.args(&call.args).stdin(Stdio::null()).output()?;
+        command.args(&call.args).stdin(Stdio::null());
+        let output = match self.patience {
+            None => command.output()?,
+            Some(patience) => output_within(&mut command, patience)?,
+        };
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let signal = || std::os::unix::process::ExitStatusExt::signal(&output.status);
         let code = output.status.code().or_else(|| signal().map(|n| 128 + n));
@@ -156,6 +176,37 @@ impl Machine for Os {
     fn pause(&mut self, time: Duration) {
         std::thread::sleep(time);
     }
+}
+
+fn output_within(command: &mut Command, patience: Duration) -> io::Result<Output> {
+    let end = Instant::now() + patience;
+    let left = || end.saturating_duration_since(Instant::now());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let (out, err) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
+    // Both end with it.
+    if let (Ok(stdout), Ok(stderr)) = (out.recv_timeout(left()), err.recv_timeout(left())) {
+        loop {
+            match child.try_wait()? {
+                Some(status) => return Ok(Output { status, stdout, stderr }),
+                None if left().is_zero() => break,
+                None => std::thread::sleep(LOOK),
+            }
+        }
+    }
+    child.kill()?;
+    child.wait()?;
+    Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))
+}
+
+/// On a thread of its own: something that the program started may hold its output open.
+fn all_of(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut bytes = Vec::new();
+        let _ = stream.map(|mut stream| stream.read_to_end(&mut bytes));
+        let _ = tell.send(bytes);
+    });
+    told
 }
 
 #[cfg(test)]
@@ -190,5 +241,19 @@ mod tests {
         assert_eq!(said, Said { code: 3, out: "o\n".into(), err: "e\n".into() });
         assert_eq!(os.ask(&Call::new("sh", ["-c", "kill -9 $$"])).unwrap().code, 137);
         assert!(os.ask(&Call::new("no-such-program-here", [""; 0])).is_err());
+    }
+
+    #[test]
+    fn a_question_is_not_waited_for_without_end() {
+        let large = Call::new("sh", ["-c", "head -c 300000 /dev/zero | tr '\\0' x; exit 3"]);
+        let said = Os::asking(None).ask(&large).unwrap();
+        assert_eq!((said.code, said.out.len()), (3, 300_000));
+        let mut os = Os { patience: Some(Duration::from_millis(200)), ..Os::default() };
+        for silent in ["exec sleep 60", "sleep 60 & exit 0", "exec >&- 2>&-; exec sleep 60"] {
+            let began = Instant::now();
+            let error = os.ask(&Call::new("sh", ["-c", silent])).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{silent}");
+            assert!(began.elapsed() < Duration::from_secs(30), "{silent}");
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! The processes one by one, as a service manager keeps them.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
 
 use halton_meter::supervisor::journal;
 use rustix::process::Signal;
 
 use crate::harness::{Stand, send};
-use crate::programs::{Program, curl_messages};
+use crate::programs::{Program, curl_messages, show};
 
 /// Ended with the test.
 struct Service(Child);
@@ -73,4 +76,33 @@ fn a_service_waits_for_its_turn_and_not_after_a_stop() {
     stand.wait("it to leave", || unwanted.ended());
     assert!(unwanted.0.wait().unwrap().success());
     assert!(stand.pid("edge").is_some());
+}
+
+/// Its own deadline would be 90 s, for each command.
+#[test]
+fn a_manager_that_hangs_is_not_asked_while_all_is_well_and_not_waited_for_else() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    fs::write(stand.home.install_mode(), "env-only").unwrap();
+    let (tools, asked) = (stand.scratch().join("tools"), stand.scratch().join("asked"));
+    fs::create_dir(&tools).unwrap();
+    for name in ["systemctl", "launchctl"] {
+        let file = tools.join(name);
+        fs::write(&file, format!("#!/bin/sh\ntouch '{}'\nexec sleep 600\n", asked.display()))
+            .unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+    let must = |args: &[&str]| {
+        let began = Instant::now();
+        let output = stand.command(args).env("PATH", &path).output().unwrap();
+        assert!(output.status.success(), "{args:?} {}", show(&output));
+        assert!(began.elapsed() < Duration::from_secs(60), "{args:?} {:?}", began.elapsed());
+    };
+    must(&["run", "--", "true"]);
+    assert!(!asked.exists());
+    must(&["edge", "stop"]);
+    must(&["run", "--", "true"]);
+    assert!(asked.exists());
+    fs::remove_file(stand.home.install_mode()).unwrap();
 }

@@ -30,6 +30,16 @@ pub use crate::macos::{owner, splice};
 #[expect(unsafe_code, reason = "a section of the program by its name")]
 static BEFORE_MAIN: extern "C" fn() = crate::inherit::note_ignored;
 
+/// Names the boot, and where there are several spaces of pids the one, in which ours counts. `None`: it can't
+/// be told.
+#[must_use]
+pub fn place_of_pids() -> Option<String> {
+    #[cfg(target_os = "linux")]
+    return crate::linux::place_of_pids();
+    #[cfg(not(target_os = "linux"))]
+    return crate::macos::place_of_pids();
+}
+
 /// The program, and its arguments, that shows this on the desktop. No shell reads it.
 #[must_use]
 pub fn notification(title: &str, text: &str) -> Vec<String> {

@@ -252,7 +252,7 @@ impl ProcessActor {
     fn signal(&self, signal: Signal) {
         let (adopted, pid_file) = (self.adopted, &self.spec.pid_file);
         // No child of ours, so its pid may be another's by now: only its lock tells.
-        let is_it = |pid| !adopted || PidLock::holder(pid_file).ok().flatten() == Some(pid);
+        let is_it = |pid| !adopted || PidLock::holder_here(pid_file) == Some(pid);
         self.pid.signal(signal, is_it);
     }
 }

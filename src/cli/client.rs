@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Context;
+use super::{Context, Exit, Failure};
 use crate::actors::ask::{self, AskError};
 use crate::edge::door;
 use crate::home::PidLock;
@@ -42,8 +42,14 @@ pub struct Tree {
     pub edge_answer: Option<Value>,
     /// An edge of this home that its lock does not tell of.
     pub lost_edge: Option<u32>,
+    /// Something of it runs on another machine, or in another container, that has the same home: its pids
+    /// are no processes of ours.
+    pub foreign: bool,
     pub health: Health,
 }
+
+/// What to say of that.
+pub const FOREIGN: &str = "another machine or container runs from this home; set HALTON_METER_HOME to a directory of this one";
 
 impl Tree {
     /// Looks at locks and asks edge and daemon, each within `patience`.
@@ -54,15 +60,20 @@ impl Tree {
         let lost_edge = if edge.is_none() { lost_edge(ctx, patience) } else { None };
         let answer = ask_for(&agent(patience), api_url(ctx, ask::HEALTH));
         let health = judge(daemon, instance(ctx).as_deref(), answer);
-        Self {
-            root: holder("root"),
-            edge,
-            daemon,
-            watchdog: holder("watchdog"),
-            edge_answer,
-            lost_edge,
-            health,
-        }
+        let (root, watchdog) = (holder("root"), holder("watchdog"));
+        let all = [("root", root), ("edge", edge), ("daemon", daemon), ("watchdog", watchdog)];
+        let here = |name: &str| PidLock::holder_here(&ctx.home.pid_file(name));
+        // One that ended meanwhile is nobody.
+        let foreign = |(name, pid): (&str, Option<u32>)| {
+            pid.is_some() && here(name).is_none() && holder(name).is_some()
+        };
+        let foreign = all.into_iter().any(foreign);
+        Self { root, edge, daemon, watchdog, edge_answer, lost_edge, foreign, health }
+    }
+
+    /// Before anything of it is signalled.
+    pub fn is_ours(&self) -> Result<(), Failure> {
+        if self.foreign { Err(Failure::new(Exit::UNAVAILABLE, FOREIGN)) } else { Ok(()) }
     }
 
     /// The same, after a home that was removed under its processes is theirs again.

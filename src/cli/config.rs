@@ -141,7 +141,7 @@ fn by_hand(name: &str, text: String) -> String {
 
 /// Lets the running processes read it again.
 fn tell(ctx: &Context, name: &str, value: &Value, out: &mut impl Write) -> Result<Exit, Failure> {
-    let running = |process| PidLock::holder(&ctx.home.pid_file(process)).ok().flatten();
+    let running = |process| PidLock::holder_here(&ctx.home.pid_file(process));
     let daemon = running("daemon");
     for pid in running("edge").into_iter().chain(daemon) {
         lifecycle::signal(pid, Signal::HUP)?;

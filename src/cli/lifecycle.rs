@@ -65,6 +65,7 @@ pub fn start(ctx: &Context, args: &StartArgs) -> Result<Exit, Failure> {
 
 pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
     let tree = Tree::look_when_found(ctx, ASK);
+    tree.is_ours()?;
     let services = services::installed(ctx);
     if let Some(pid) = tree.lost_edge {
         return Err(Failure::new(Exit::FAILED, lost(ctx, pid)));
@@ -104,6 +105,7 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
 
 pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
     let before = Tree::look_when_found(ctx, ASK);
+    before.is_ours()?;
     forget_stop(ctx)?;
     let services = services::installed(ctx).filter(|s| s.pid(Service::Daemon).is_some());
     if let Some(services) = services {
@@ -131,6 +133,7 @@ pub fn forget_stop(ctx: &Context) -> Result<(), Failure> {
 }
 
 pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
+    Tree::look(ctx, ASK).is_ours()?;
     if let Some(services) = services::installed(ctx) {
         services.stop(&Service::ALL);
     }
@@ -173,12 +176,20 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
         // It serves, but its root died: a new one adopts what lives. A service manager sees that itself.
         // It may hang, so nobody asks it while all is well.
         if tree.root.is_none()
+            && !tree.foreign
             && services::installed(ctx).is_none()
             && let Err(e) = spawn_root(ctx)
         {
             say(format_args!("the supervisor could not be started: {e}"));
         }
         return Ready::Metering;
+    }
+    // Nothing that we start would get a lock, and nobody there can be told anything.
+    if tree.foreign {
+        return match tree.edge_answer {
+            Some(_) => verdict(ctx, &tree, stopped),
+            None => Ready::NoEdge(client::FOREIGN.to_owned()),
+        };
     }
     let services = services::installed(ctx);
     let by_services = services.is_some_and(|services| {
@@ -298,7 +309,7 @@ pub const fn move_edge(services: bool) -> &'static str {
 pub fn reload(ctx: &Context) {
     let asked = Timestamp::now();
     for process in ["edge", "daemon"] {
-        if let Some(pid) = holder(ctx, process) {
+        if let Some(pid) = PidLock::holder_here(&ctx.home.pid_file(process)) {
             let _ = signal(pid, Signal::HUP);
         }
     }
@@ -308,7 +319,7 @@ pub fn reload(ctx: &Context) {
             .iter()
             .any(|e| e.process == "daemon" && e.at >= asked && e.event.starts_with("config_"))
     };
-    while holder(ctx, "daemon").is_some()
+    while PidLock::holder_here(&ctx.home.pid_file("daemon")).is_some()
         && Instant::now() < deadline
         && !journal::read_all(&ctx.home.journal_file()).is_ok_and(taken)
     {

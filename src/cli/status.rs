@@ -294,6 +294,7 @@ mod tests {
             watchdog: None,
             edge_answer: None,
             lost_edge: None,
+            foreign: false,
             health: Health::Down,
         };
         let one = Some(1);

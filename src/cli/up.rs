@@ -86,6 +86,7 @@ pub fn run(ctx: &Context) -> Result<Exit, Failure> {
 /// Has the tree run. The root, if it is ours.
 fn start(ctx: &Context) -> Result<Option<Child>, Failure> {
     let tree = Tree::look(ctx, Duration::from_secs(1));
+    tree.is_ours()?;
     let services = services::installed(ctx);
     let mut keeper = keeper(tree.root.is_some(), services.is_some());
     if keeper != Keeper::Another {

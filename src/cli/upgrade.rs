@@ -43,6 +43,7 @@ pub fn run(ctx: &Context, args: &UpgradeArgs) -> Result<Exit, Failure> {
         Failure::new(Exit::FAILED, format!("{path}: {e}"))
     })?;
     let tree = Tree::look(ctx, ASK);
+    tree.is_ours()?;
     if tree.root.is_none() && tree.edge.is_none() && tree.daemon.is_none() {
         say("nothing runs; `halton-meter start` starts the new program");
         return Ok(Exit::OK);

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 
+use crate::platform;
+
 /// Between two attempts to take a lock that another process holds.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -74,9 +76,12 @@ impl PidLock {
             return Ok(None);
         }
         // Over what lies there, and cut off after it: a full disk has room for that, as a rule.
-        let pid = format!("{}\n", std::process::id());
-        file.write_all(pid.as_bytes())?;
-        file.set_len(pid.len() as u64)?;
+        let mut said = format!("{}\n", std::process::id());
+        if let Some(place) = platform::place_of_pids() {
+            said = format!("{said}{place}\n");
+        }
+        file.write_all(said.as_bytes())?;
+        file.set_len(said.len() as u64)?;
         Ok(Some(file))
     }
 
@@ -132,6 +137,19 @@ impl PidLock {
 
     /// Pid of the live process that holds the lock.
     pub fn holder(path: &Path) -> io::Result<Option<u32>> {
+        Ok(Self::held(path)?.and_then(|(pid, _)| pid))
+    }
+
+    /// The same if its pid means it here too: several machines, or containers, may share a home. Nobody
+    /// else may be signalled.
+    #[must_use]
+    pub fn holder_here(path: &Path) -> Option<u32> {
+        let (pid, place) = Self::held(path).ok()??;
+        pid.filter(|_| is_here(place.as_deref(), platform::place_of_pids().as_deref()))
+    }
+
+    /// What the live process that holds the lock wrote: its pid, and where that counts.
+    fn held(path: &Path) -> io::Result<Option<(Option<u32>, Option<String>)>> {
         let mut file = match OpenOptions::new().read(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -144,7 +162,9 @@ impl PidLock {
         }
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        Ok(text.trim().parse().ok())
+        let mut lines = text.lines().map(str::trim);
+        let pid = lines.next().and_then(|pid| pid.parse().ok());
+        Ok(Some((pid, lines.next().map(str::to_owned))))
     }
 
     /// Whether a process of this user can hold the lock: not in a home that is read-only or another
@@ -180,6 +200,11 @@ impl PidLock {
             .mode(0o600)
             .open(path)
     }
+}
+
+/// What can't be told, or was not by an older version, is as it mostly is.
+fn is_here(holder: Option<&str>, we: Option<&str>) -> bool {
+    holder.zip(we).is_none_or(|(holder, we)| holder == we)
 }
 
 /// Which of the files is the one at `path`.

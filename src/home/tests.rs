@@ -43,6 +43,26 @@ fn pid_lock_is_held_by_one_and_released_by_drop() {
 }
 
 #[test]
+fn a_holder_elsewhere_is_told_from_one_here() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("edge.pid");
+    let lock = PidLock::acquire(&path).unwrap().expect("free");
+    let us = Some(std::process::id());
+    let told = || (PidLock::holder(&path).unwrap(), PidLock::holder_here(&path));
+    assert_eq!(told(), (us, us));
+    let said = fs::read_to_string(&path).unwrap();
+    let pid = said.lines().next().unwrap();
+    // As an older version writes it; the same number on another machine.
+    fs::write(&path, format!("{pid}\n")).unwrap();
+    assert_eq!(told(), (us, us));
+    fs::write(&path, format!("{pid}\nanother boot pid:[1]\n")).unwrap();
+    let can_be_told = crate::platform::place_of_pids().is_some();
+    assert_eq!(told(), (us, us.filter(|_| !can_be_told)));
+    drop(lock);
+    assert_eq!(told(), (None, None));
+}
+
+#[test]
 fn a_longer_pid_of_before_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("edge.pid");

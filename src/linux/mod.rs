@@ -23,6 +23,14 @@ pub mod units;
 
 use crate::platform::{ServiceManager, SessionEnvironment};
 
+/// A machine has a boot id of its own, a container a space of pids.
+#[must_use]
+pub fn place_of_pids() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let pids = std::fs::read_link("/proc/self/ns/pid").ok()?;
+    Some(format!("{} {}", boot.trim(), pids.display()))
+}
+
 #[must_use]
 pub fn service_manager() -> Option<Box<dyn ServiceManager>> {
     Some(Box::new(systemd::Systemd::default()))

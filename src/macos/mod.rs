@@ -27,6 +27,15 @@ use std::path::{Path, PathBuf};
 
 use crate::platform::{ServiceManager, SessionEnvironment};
 
+/// All of a machine's processes are in one space.
+#[must_use]
+pub fn place_of_pids() -> Option<String> {
+    let mut asked = std::process::Command::new("/usr/sbin/sysctl");
+    let said = asked.args(["-n", "kern.bootsessionuuid"]).output().ok()?.stdout;
+    let boot = String::from_utf8(said).ok()?.trim().to_owned();
+    (!boot.is_empty()).then_some(boot)
+}
+
 #[must_use]
 pub fn service_manager() -> Option<Box<dyn ServiceManager>> {
     Some(Box::new(launchd::Launchd::default()))

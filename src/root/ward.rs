@@ -67,7 +67,8 @@ impl Ward {
     }
 
     fn end(&self, pid: Option<u32>) {
-        let Some(pid) = pid.filter(|_| holder(&self.home, self.name) == pid) else { return };
+        let here = PidLock::holder_here(&self.home.pid_file(self.name));
+        let Some(pid) = pid.filter(|_| here == pid) else { return };
         slog::error!(self.log, "silent for long, ended"; "process" => self.name, "pid" => pid);
         let note = Note::new("silent").cause(format!("{} does not answer any more", self.name));
         self.journal.append(note);

@@ -54,6 +54,7 @@ mod sdks;
 mod selftest;
 mod services;
 mod setup;
+mod shared_home;
 mod shell_variables;
 mod shells;
 mod sockets;

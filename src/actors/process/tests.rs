@@ -239,6 +239,26 @@ fn an_adopted_process_is_stopped_too() {
     assert_reaped(orphan);
 }
 
+/// Its number may be another process's here.
+#[test]
+fn one_that_is_adopted_from_elsewhere_is_never_signalled() {
+    let bench = Bench::new();
+    let mut orphan = spawn_stand_in(&bench.pid_file, false).unwrap();
+    while bench.holder() != Some(orphan.id()) {
+        std::thread::yield_now();
+    }
+    std::fs::write(&bench.pid_file, format!("{}\nelsewhere\n", orphan.id())).unwrap();
+    actix_rt::System::new().block_on(async {
+        let tree = bench.start(false, Duration::from_millis(50));
+        ready(&tree, 1).await;
+        tree.shutdown().await;
+    });
+    assert_eq!(bench.holder(), Some(orphan.id()));
+    orphan.kill().unwrap();
+    // Whoever waits for its lock may have been first.
+    let _ = orphan.wait();
+}
+
 /// It was a child of this process, as after a change of the root's program in place: no zombie is
 /// left.
 fn assert_reaped(mut orphan: OsChild) {

@@ -42,7 +42,7 @@ pub fn apply(ctx: &Context, fix: &Fix) -> Result<String, String> {
             ctx.home.create().map_err(|e| e.to_string())?;
             env::prepare_ca(ctx).map_err(|e| e.to_string())?;
             // Should that have made another CA, the daemon is to sign with it.
-            if let Ok(Some(pid)) = PidLock::holder(&ctx.home.pid_file("daemon")) {
+            if let Some(pid) = PidLock::holder_here(&ctx.home.pid_file("daemon")) {
                 lifecycle::signal(pid, Signal::HUP).map_err(|e| e.to_string())?;
             }
             Ok(format!("wrote {}", ctx.home.ca_bundle().display()))

@@ -338,7 +338,9 @@ async fn connect(
             (None, Some(proxy)) => dial::dial_proxy(proxy, host, port, DIAL_DEADLINE).await,
             (None, None) => {
                 let by = match how {
-                    route::Asked::Tunnel => config.upstream.proxy_for(host, port),
+                    route::Asked::Tunnel | route::Asked::Secure => {
+                        config.upstream.proxy_for(host, port)
+                    }
                     route::Asked::Forward => None,
                 };
                 let dialled = dial::dial_by(&config.upstream, by, host, port, DIAL_DEADLINE).await;

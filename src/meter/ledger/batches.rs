@@ -61,8 +61,10 @@ mod tests {
     use crate::meter::price::Book;
     use crate::meter::row::Row;
 
+    type Happens = Box<dyn Fn(Duration)>;
+
     thread_local! {
-        static RESTING: RefCell<Option<Box<dyn Fn(Duration)>>> = const { RefCell::new(None) };
+        static RESTING: RefCell<Option<Happens>> = const { RefCell::new(None) };
     }
 
     pub(super) fn resting(time: Duration) {

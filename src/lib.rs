@@ -27,6 +27,9 @@
 //! ([`meter::http1`], [`meter::http2`], [`meter::websocket`], [`meter::sse`] …) → [`meter::exchange`],
 //! which reads with [`meter::surface`] → [`meter::price`] → [`meter::ledger`].
 //!
+//! A request for an `https://` address in absolute form, which some tools ask of any proxy, goes the same
+//! way in plain text, with TLS on the provider's side only: by the tap, or else by [`edge::secure`].
+//!
 //! All of it can be replaced under traffic: [`edge::upgrade`] and [`inherit`]. [`selftest`] sends
 //! real requests along the way above.
 //!

@@ -9,6 +9,7 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::home::own_program;
@@ -31,13 +32,18 @@ pub use crate::macos::{owner, splice};
 static BEFORE_MAIN: extern "C" fn() = crate::inherit::note_ignored;
 
 /// Names the boot, and where there are several spaces of pids the one, in which ours counts. `None`: it can't
-/// be told.
+/// be told. Asked for once: it stays while we live, and macOS has a program for it.
 #[must_use]
-pub fn place_of_pids() -> Option<String> {
-    #[cfg(target_os = "linux")]
-    return crate::linux::place_of_pids();
-    #[cfg(not(target_os = "linux"))]
-    return crate::macos::place_of_pids();
+pub fn place_of_pids() -> Option<&'static str> {
+    static PLACE: OnceLock<Option<String>> = OnceLock::new();
+    PLACE
+        .get_or_init(|| {
+            #[cfg(target_os = "linux")]
+            return crate::linux::place_of_pids();
+            #[cfg(not(target_os = "linux"))]
+            return crate::macos::place_of_pids();
+        })
+        .as_deref()
 }
 
 /// The program, and its arguments, that shows this on the desktop. No shell reads it.

@@ -145,7 +145,7 @@ impl PidLock {
     #[must_use]
     pub fn holder_here(path: &Path) -> Option<u32> {
         let (pid, place) = Self::held(path).ok()??;
-        pid.filter(|_| is_here(place.as_deref(), platform::place_of_pids().as_deref()))
+        pid.filter(|_| is_here(place.as_deref(), platform::place_of_pids()))
     }
 
     /// What the live process that holds the lock wrote: its pid, and where that counts.

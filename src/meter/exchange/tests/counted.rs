@@ -154,23 +154,6 @@ pub(super) fn shapes() -> Vec<Shape> {
             surface: "cohere.chat",
         },
         Shape {
-            name: "speech that tells its tokens",
-            case: Case {
-                request: br#"{"model":"gpt-4o-mini-tts","input":"hi","stream_format":"sse"}"#
-                    .to_vec(),
-                ..streamed(
-                    "api.openai.com",
-                    "/v1/audio/speech",
-                    &[
-                        r#"{"type":"speech.audio.delta","audio":"AAAA"}"#,
-                        r#"{"type":"speech.audio.done","usage":{"input_tokens":7,"output_tokens":90,"total_tokens":97}}"#,
-                    ],
-                )
-            },
-            tokens: tokens(7, 90),
-            surface: "openai.audio",
-        },
-        Shape {
             name: "a conversation that goes on",
             case: case(
                 "api.mistral.ai",

@@ -146,14 +146,8 @@ async fn pump<S: Peer>(
     let ended = {
         let (from_client, mut to_client) = client.split();
         let mut from_client = head.chain(from_client);
-        let asking = one_way(&mut from_client, &mut to_server, &up);
-        let answering = async {
-            match one_way(&mut from_server, &mut to_client, &down).await? {
-                true => Ok(()),
-                // Nobody is left to answer.
-                false => Err(io::ErrorKind::BrokenPipe.into()),
-            }
-        };
+        let asking = one_way(&mut from_client, &mut to_server, &up, Refused::Drop);
+        let answering = one_way(&mut from_server, &mut to_client, &down, Refused::Break);
         both(asking, answering, &up).await
     };
     if ended.is_err() {
@@ -172,7 +166,7 @@ async fn pump<S: Peer>(
 /// is not waited for.
 async fn both(
     asking: impl Future<Output = io::Result<bool>>,
-    answering: impl Future<Output = io::Result<()>>,
+    answering: impl Future<Output = io::Result<bool>>,
     asked: &Cell<u64>,
 ) -> io::Result<bool> {
     let (mut asking, mut answering) = (pin!(asking), pin!(answering));
@@ -197,13 +191,21 @@ async fn both(
     Ok(taken.unwrap_or(true))
 }
 
-/// An error when the source broke off; false when the destination took no more. What the source says
-/// after that is read and dropped, so that a client that is still uploading gets to read the answer
-/// that came early.
+/// What becomes of the rest when the destination takes no more.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Refused {
+    /// It is read: a client that is still uploading gets to read the answer that came early.
+    Drop,
+    /// Nobody is left to answer: whoever makes the answer is to hear of it at once.
+    Break,
+}
+
+/// An error when the source broke off; false when the destination took no more.
 async fn one_way(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     moved: &Cell<u64>,
+    refused: Refused,
 ) -> io::Result<bool> {
     let mut buffer = vec![0; CHUNK].into_boxed_slice();
     let mut takes = true;
@@ -217,7 +219,11 @@ async fn one_way(
         };
         if takes {
             let chunk = buffer.get(..count).unwrap_or_default();
-            takes = write(to, chunk).await.is_ok();
+            match (write(to, chunk).await, refused) {
+                (Ok(()), _) => {}
+                (Err(_), Refused::Drop) => takes = false,
+                (Err(e), Refused::Break) => return Err(e),
+            }
             moved.set(moved.get() + count as u64);
         }
     }
@@ -232,4 +238,33 @@ async fn one_way(
 async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
     to.write_all(bytes).await?;
     to.flush().await
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (near, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_end_ends_with_its_client() {
+        let (user, client) = pair().await;
+        let (server, mut provider) = pair().await;
+        let pumping = pump(client, Plain::new(server), b"GET / HTTP/1.1\r\n\r\n", false);
+        // It goes on although the client has said that it sends no more.
+        let answering = async {
+            provider.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            drop(user);
+            while provider.write_all(&[b'x'; 1024]).await.is_ok() {}
+        };
+        let both = async { tokio::join!(pumping, answering) };
+        let (summary, ()) = timeout(Duration::from_secs(60), both).await.expect("it hears of it");
+        assert!(summary.aborted);
+    }
 }

@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use slog::Logger;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::AbortHandle;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -31,12 +32,12 @@ use crate::descriptors;
 use crate::home::{Home, Kept, PidLock, write_atomic};
 use crate::meter::account;
 use crate::meter::bodies::Keeper;
-use crate::meter::ledger::{Register, WriterConfig, start_writer};
+use crate::meter::ledger::{Register, Writer, WriterConfig, start_writer};
 use crate::meter::trust;
 use crate::platform;
 use crate::signals;
 use crate::supervisor::journal::Note;
-use crate::supervisor::{self, Journal};
+use crate::supervisor::{self, Journal, Supervisor};
 use crate::threads;
 
 /// What the process is started with.
@@ -170,16 +171,8 @@ async fn run(
     mut orders: UnboundedReceiver<Order>,
 ) -> u8 {
     let DaemonOptions { home, config: loaded, log, .. } = opts;
-    let instance = Uuid::new_v4();
     let born = Instant::now();
-    if let Err(e) = write_atomic(&home.instance_file(), instance.to_string().as_bytes()) {
-        slog::warn!(log, "we will be known by our pid only"; "error" => %e);
-        // An earlier one's would make a stranger of us.
-        let _ = std::fs::remove_file(home.instance_file());
-    }
-    slog::info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"),
-        "pid" => std::process::id(), "instance" => %instance);
-
+    let instance = new_instance(&home, &log);
     let (intake, writer) = match start_writer(WriterConfig::new(&home, log.clone())) {
         Ok(both) => both,
         Err(e) => {
@@ -230,7 +223,7 @@ async fn run(
     });
     let edge = in_force.edge.addr();
     let direct = in_force.without_us(platform::reached_without_us());
-    let keeper =
+    let proxy_keeper =
         actix_rt::spawn(system_proxy::keep(home.clone(), edge, direct, api.edge.clone(), {
             let journal = journal.clone();
             move |note| journal.append(note)
@@ -258,28 +251,48 @@ async fn run(
         },
         &view,
     );
-    let running = Running {
-        home,
-        edge,
-        config,
-        problems,
-        meter: meter.clone(),
-        journal: journal.clone(),
-        log: log.clone(),
-    };
+    let running = Running { home, edge, config, problems, meter, journal, log };
+    let keepers = [proxy_keeper.abort_handle(), belongings.abort_handle()];
+    let code = obey(&running, &supervisor, &health, &keepers, &mut orders).await;
+    supervisor.shutdown().await;
+    door.close();
+    close(&running, writer, code);
+    code
+}
 
-    let code = loop {
+/// What tells this daemon from those before it.
+fn new_instance(home: &Home, log: &Logger) -> Uuid {
+    let instance = Uuid::new_v4();
+    if let Err(e) = write_atomic(&home.instance_file(), instance.to_string().as_bytes()) {
+        slog::warn!(log, "we will be known by our pid only"; "error" => %e);
+        // An earlier one's would make a stranger of us.
+        let _ = std::fs::remove_file(home.instance_file());
+    }
+    slog::info!(log, "starting"; "version" => env!("CARGO_PKG_VERSION"),
+        "pid" => std::process::id(), "instance" => %instance);
+    instance
+}
+
+/// Does as it is told until it is to end; gives the exit code.
+async fn obey(
+    running: &Running,
+    supervisor: &Supervisor,
+    health: &health::Board,
+    keepers: &[AbortHandle],
+    orders: &mut UnboundedReceiver<Order>,
+) -> u8 {
+    let Running { meter, journal, log, .. } = running;
+    loop {
         tokio::select! {
             order = orders.recv() => match order {
-                Some(Order::Reload) => reload(&running).await,
+                Some(Order::Reload) => reload(running).await,
                 Some(Order::Stop) | None => {
                     slog::info!(log, "ending: exchanges in flight may finish");
                     journal.append(Note::new("draining"));
                     health.drain();
-                    keeper.abort();
-                    belongings.abort();
-                    end(&running, &mut orders).await;
-                    break EXIT_OK;
+                    keepers.iter().for_each(AbortHandle::abort);
+                    end(running, orders).await;
+                    return EXIT_OK;
                 }
             },
             cause = supervisor.escalated() => {
@@ -287,22 +300,25 @@ async fn run(
                 // That is no fault of the connections that live on the tap's own threads.
                 health.drain();
                 meter.drain(DRAIN).await;
-                break EXIT_ESCALATED;
+                return EXIT_ESCALATED;
             }
         }
-    };
-    supervisor.shutdown().await;
-    door.close();
-    if !writer.stop(std::time::Instant::now() + LAST_ROWS) {
+    }
+}
+
+/// What is on its way to the disk gets there, within limits.
+fn close(running: &Running, writer: Writer, code: u8) {
+    let Running { meter, journal, log, .. } = running;
+    let within = |time| std::time::Instant::now() + time;
+    if !writer.stop(within(LAST_ROWS)) {
         slog::error!(log, "the ledger's writer did not end in time");
     }
-    if !meter.bodies().stop(std::time::Instant::now() + LAST_BODIES) {
+    if !meter.bodies().stop(within(LAST_BODIES)) {
         slog::warn!(log, "the last bodies were not kept");
     }
-    meter.register().close(std::time::Instant::now() + LAST_EVENTS);
+    meter.register().close(within(LAST_EVENTS));
     slog::info!(log, "ended"; "code" => code);
     journal.flush(LAST_EVENTS);
-    code
 }
 
 /// No new connections; those in flight finish. Meanwhile the system proxy is what it was before us, so

@@ -2,6 +2,7 @@
 //! `x-bench` header says.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -190,21 +191,29 @@ fn chunk(out: &mut Vec<u8>, data: &str) {
 fn message() -> String {
     let text = "The quick brown fox jumps over the lazy dog. ".repeat(20);
     format!(
-        "{{\"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\
+        "{{\"id\":\"msg_{:012}\",\"type\":\"message\",\"role\":\"assistant\",\
          \"model\":\"claude-sonnet-4-5-20250929\",\
          \"content\":[{{\"type\":\"text\",\"text\":\"{text}\"}}],\"stop_reason\":\"end_turn\",\
          \"stop_sequence\":null,\"usage\":{{\"input_tokens\":{INPUT_TOKENS},\
          \"cache_creation_input_tokens\":0,\"cache_read_input_tokens\":0,\
-         \"output_tokens\":{OUTPUT_TOKENS}}}}}"
+         \"output_tokens\":{OUTPUT_TOKENS}}}}}",
+        next_id(),
     )
+}
+
+/// No answer has another's, as with providers.
+fn next_id() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    NEXT.fetch_add(1, Ordering::Relaxed)
 }
 
 fn start() -> String {
     format!(
         "event: message_start\ndata: {{\"type\":\"message_start\",\"message\":{{\
-         \"id\":\"msg_bench\",\"type\":\"message\",\"role\":\"assistant\",\
+         \"id\":\"msg_{:012}\",\"type\":\"message\",\"role\":\"assistant\",\
          \"model\":\"claude-sonnet-4-5-20250929\",\"content\":[],\"stop_reason\":null,\
-         \"usage\":{{\"input_tokens\":{INPUT_TOKENS},\"output_tokens\":1}}}}}}\n\n"
+         \"usage\":{{\"input_tokens\":{INPUT_TOKENS},\"output_tokens\":1}}}}}}\n\n",
+        next_id(),
     )
 }
 

@@ -3,11 +3,17 @@
 //! People run this all day on laptops. Ten looks at ten moments wake a thread ten times, at one moment
 //! once; and a processor that is awake for one of our threads may as well run the others.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::{Actor, AsyncContext, Context};
+use slog::Logger;
 use tokio::time::Instant;
+
+use crate::home::{Kept, PidLock};
+
+/// Between two looks of the root at its processes, and as often as they show it that they live.
+pub const PERIOD: Duration = Duration::from_secs(2);
 
 /// The first beat at `earliest` or after it: beats are the multiples of `period` since the process
 /// began to count.
@@ -37,6 +43,18 @@ pub fn keep<A: Actor<Context = Context<A>>>(
         look(actor, ctx);
         keep(ctx, period, look);
     });
+}
+
+/// The sign of life of a process, which the root watches: one that gives none is frozen. Of its main
+/// thread, and of none of its actors: one that hangs is its own supervisor's to restart, which takes
+/// longer to notice it than the root waits.
+pub async fn show(lock: Arc<PidLock>, log: Logger) {
+    loop {
+        if lock.beat() == Kept::Anew {
+            slog::warn!(log, "the home was removed under us, going on in a new one");
+        }
+        tokio::time::sleep(until(PERIOD)).await;
+    }
 }
 
 /// From `age` to the next multiple, nothing at one.

@@ -29,7 +29,7 @@ use crate::actors::{edge_monitor, health, system_proxy, tree};
 use crate::beat;
 use crate::config::{self, Config, Loaded, Problem};
 use crate::descriptors;
-use crate::home::{Home, Kept, PidLock, write_atomic};
+use crate::home::{Home, write_atomic};
 use crate::meter::account;
 use crate::meter::bodies::Keeper;
 use crate::meter::ledger::{Register, Writer, WriterConfig, start_writer};
@@ -64,10 +64,8 @@ const LAST_ROWS: Duration = Duration::from_secs(2);
 /// For the last bodies.
 const LAST_BODIES: Duration = Duration::from_secs(1);
 
-/// As often as the root looks.
-const BEAT: Duration = Duration::from_secs(2);
-/// By this beat all that only starting needs has run.
-const STARTED: u64 = 2;
+/// By then all that only starting needs has run.
+const STARTED: Duration = Duration::from_secs(4);
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
 const EXIT_OK: u8 = 0;
@@ -109,24 +107,17 @@ pub fn main(opts: DaemonOptions) -> u8 {
     let (send, orders) = unbounded_channel();
     obey_signals(send, &opts.log);
     let code = actix::System::new().block_on(async {
-        actix_rt::spawn(live(Arc::clone(&lock), opts.log.clone()));
+        actix_rt::spawn(beat::show(Arc::clone(&lock), opts.log.clone()));
+        actix_rt::spawn(release_once_started());
         run(opts, canary, orders).await
     });
     drop(lock);
     code
 }
 
-/// The root watches this: a daemon that does not beat any more is frozen.
-async fn live(lock: Arc<PidLock>, log: Logger) {
-    for beats in 0_u64.. {
-        if lock.beat() == Kept::Anew {
-            slog::warn!(log, "the home was removed under us, going on in a new one");
-        }
-        if beats == STARTED {
-            platform::release_when_quiet();
-        }
-        tokio::time::sleep(beat::until(BEAT)).await;
-    }
+async fn release_once_started() {
+    tokio::time::sleep(STARTED).await;
+    platform::release_when_quiet();
 }
 
 /// Our bundle holds our own authority: were it in our environment, we would trust certificates that

@@ -13,8 +13,9 @@ use slog::Logger;
 use tokio::time::Instant;
 
 use crate::actors::{ask, system_proxy};
+use crate::beat;
 use crate::config::Loaded;
-use crate::home::{Home, Kept, PidLock};
+use crate::home::Home;
 use crate::platform::{self, SystemProxyError};
 use crate::signals;
 use crate::supervisor::{self, Birth, Child, ChildSpec, Journal, Lanes, Slot, TreeSpec};
@@ -109,10 +110,14 @@ pub fn main(opts: WatchdogOptions) -> u8 {
             return 73;
         }
     };
-    actix::System::new().block_on(run(opts, Arc::new(lock)))
+    let lock = Arc::new(lock);
+    actix::System::new().block_on(async {
+        actix_rt::spawn(beat::show(Arc::clone(&lock), opts.log.clone()));
+        run(opts).await
+    })
 }
 
-async fn run(opts: WatchdogOptions, lock: Arc<PidLock>) -> u8 {
+async fn run(opts: WatchdogOptions) -> u8 {
     let config = &opts.config.config;
     let (home, addr, edge) = (opts.home.clone(), config.daemon.api_addr(), config.edge.addr());
     let journal = Journal::open(&opts.home.journal_file(), "watchdog");
@@ -123,7 +128,6 @@ async fn run(opts: WatchdogOptions, lock: Arc<PidLock>) -> u8 {
             home: home.clone(),
             addr,
             edge,
-            lock: Arc::clone(&lock),
             journal: notes.clone(),
             counter: Counter::default(),
         }),
@@ -154,7 +158,6 @@ struct Watchdog {
     home: Home,
     addr: SocketAddr,
     edge: SocketAddr,
-    lock: Arc<PidLock>,
     journal: Journal,
     counter: Counter,
 }
@@ -177,10 +180,6 @@ impl Child for Watchdog {
 
 impl Watchdog {
     fn probe(&mut self, ctx: &mut Context<Self>) {
-        // The root watches this.
-        if self.lock.beat() == Kept::Anew {
-            slog::warn!(self.birth.log(), "the home was removed under us, going on in a new one");
-        }
         let (home, addr) = (self.home.clone(), self.addr);
         let asked = async move { ask::daemon(&home, addr, PATIENCE).await.is_ok() };
         ctx.spawn(round(asked).into_actor(self).map(|probe, actor, ctx| {

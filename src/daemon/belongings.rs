@@ -9,7 +9,6 @@ use arc_swap::ArcSwap;
 use slog::Logger;
 use uuid::Uuid;
 
-use super::BEAT;
 use crate::actors::admin::auth::Token;
 use crate::actors::meter::Meter;
 use crate::beat;
@@ -35,7 +34,7 @@ pub(super) async fn keep(belongings: Belongings) {
     let mut rest = Duration::ZERO;
     loop {
         tokio::time::sleep(rest).await;
-        rest = beat::until(BEAT);
+        rest = beat::until(beat::PERIOD);
         let standing = lock(&files).look(&belongings.home);
         let found = belongings.home.instance_file().exists();
         if standing == Standing::Well && found {

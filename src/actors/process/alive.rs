@@ -10,11 +10,9 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::beat;
+use crate::beat::{self, PERIOD};
 
-/// Between two questions.
-const PERIOD: Duration = Duration::from_secs(2);
-/// Silences in a row that make a process frozen: about 15 s with the patience of each question.
+/// Silences in a row that make a process frozen: 10 s, and the patience of each question.
 const SILENCES: u32 = 5;
 /// A question that took longer was slept through, with the machine or with us, and says nothing.
 const SLEPT: Duration = Duration::from_secs(6);

@@ -63,6 +63,9 @@ fn socket(wanted: &Installation) -> Option<String> {
         "[Unit]\n\
          Description=Halton Meter: the port that tools connect to\n\
          {}\
+         # Each start of the service tries this one too: five tries in 10 s, while another program has\n\
+         # the port, would be its last.\n\
+         StartLimitIntervalSec=0\n\
          \n\
          [Socket]\n\
          ListenStream={}\n\

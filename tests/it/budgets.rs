@@ -195,6 +195,7 @@ fn a_webhook_over_tls_that_refuses_is_one_event() {
     stand.wait_metering();
     spend(&stand);
     stand.must(&["config", "set", "budgets.webhook", &format!("https://{HOOK}/echo")]);
+    stand.wait("the new address", || !events(&stand, "config_taken").is_empty());
     stand.must(&["budget", "set", "later", "--limit", "0.000001", "--per", "day"]);
     stand.wait("word of the later one", || events(&stand, "budget_told").len() == 1);
     let failures = events(&stand, "budget_not_told");

@@ -59,12 +59,17 @@ pub fn run(ctx: &Context) -> Result<Exit, Failure> {
         root = None;
         say(format_args!("already running: {VIEW}"));
     }
+    let metering = format!(
+        "metering on {}; in another shell: eval \"$(halton-meter env)\"",
+        ctx.loaded.config.edge.addr()
+    );
+    let mut awaited = None;
     match ready {
-        Ready::Metering => say(format_args!(
-            "metering on {}; in another shell: eval \"$(halton-meter env)\"",
-            ctx.loaded.config.edge.addr()
-        )),
-        Ready::Passing(why) => say(format_args!("not metering: {why}")),
+        Ready::Metering => say(metering),
+        Ready::Passing(why) => {
+            say(format_args!("not metering: {why}"));
+            awaited = Some(metering);
+        }
         Ready::NoEdge(why) => {
             if let Some(root) = root {
                 end(root)?;
@@ -72,7 +77,7 @@ pub fn run(ctx: &Context) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::UNAVAILABLE, why));
         }
     }
-    let watched = watch(ctx, journal, &ended);
+    let watched = watch(ctx, journal, awaited, &ended);
     let served = client::edge_serves(ctx).unwrap_or_else(|| ctx.loaded.config.edge.addr());
     let ours = root.is_some();
     if let Some(root) = root {
@@ -150,7 +155,13 @@ fn farewell(ours: bool, runs: bool, served: SocketAddr) -> String {
     }
 }
 
-fn watch(ctx: &Context, mut journal: journal::Tail, ended: &Ended) -> std::io::Result<()> {
+/// `awaited`: what to say once it meters after all.
+fn watch(
+    ctx: &Context,
+    mut journal: journal::Tail,
+    mut awaited: Option<String>,
+    ended: &Ended,
+) -> std::io::Result<()> {
     let mut out = std::io::stdout();
     let live = out.is_terminal();
     let since = Timestamp::now();
@@ -158,6 +169,9 @@ fn watch(ctx: &Context, mut journal: journal::Tail, ended: &Ended) -> std::io::R
     let mut totals = all_of(&[]);
     while !ended.yet() {
         let mut lines: Vec<String> = journal.poll().iter().map(ToString::to_string).collect();
+        if awaited.is_some() && Tree::look(ctx, Duration::from_secs(1)).metering() {
+            lines.extend(awaited.take());
+        }
         // What can't be read now is read the next time.
         let ledger = Ledger::open(&ctx.home).ok();
         let rows =

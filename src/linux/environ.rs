@@ -55,8 +55,12 @@ mod tests {
         let mut child = std::process::Command::new("cat")
             .env("HTTPS_PROXY", "http://127.0.0.1:7")
             .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
             .spawn()
             .unwrap();
+        // What answers is the program itself by now, with its environment.
+        std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"x").unwrap();
+        std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut [0]).unwrap();
         let found = pointing_at(([127, 0, 0, 1], 7).into());
         let ours = found.iter().find(|running| running.pid == child.id()).cloned();
         let at_most = began.elapsed() + Duration::from_secs(1);

@@ -13,6 +13,7 @@ use crate::programs::{CLAUDE, GPT, Program, TEXT, show};
 pub fn metered(stand: &Stand, program: &Program, protocol: &str) -> Vec<(Served, Value)> {
     let earlier = stand.origin.served().len();
     let before = answered(stand).len();
+    stand.must(&["start"]);
     let output = stand.run(program);
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());

@@ -289,7 +289,7 @@ fn the_admin_api_has_a_door() {
 
 #[test]
 fn nothing_secret_is_written_anywhere() {
-    let stand = Stand::new();
+    let stand = Stand::started();
     let marker = "tell-nobody-51c8";
     let prompt = format!("{marker} [[status=429]]");
     let key = format!("X-Api-Key: sk-ant-{marker}");
@@ -350,7 +350,7 @@ fn a_stop_waits_for_the_answer_in_flight() {
 
 #[test]
 fn a_host_more_makes_a_next_authority_and_nobody_notices() {
-    let stand = Stand::new();
+    let stand = Stand::started();
     let hello = programs::curl_messages("--http1.1", "hi", false);
     assert!(stand.run(&hello).status.success());
     stand.wait_rows(1);

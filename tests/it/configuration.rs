@@ -65,9 +65,7 @@ fn broken_configuration() {
     stand.wait("the edge's word", || says(&edge_log, "configuration"));
     // Asked, it looks: no verdict of before.
     assert_eq!(verdict(&stand), "healthy", "{}", stand.logs());
-    let mut wire = Wire::connect(&stand).unwrap();
-    wire.get();
-    assert!(wire.is_metered(), "{}", stand.logs());
+    Wire::metered(&stand).get();
     // One that starts with it serves all the same, on the port that the root keeps. The rest it takes from the
     // defaults, which know of no test's origin: so straight to that.
     fs::write(&edge_log, "").unwrap();

@@ -77,7 +77,7 @@ fn assert_same(said: &Value, real: &Value) {
 
 #[test]
 fn status_and_report_are_what_the_document_says() {
-    let stand = Stand::new();
+    let stand = Stand::started();
     let output = stand.run(&programs::curl_messages("--http1.1", "hi", false));
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     stand.wait_rows(1);

@@ -60,10 +60,9 @@ fn everything_in_flight(way: Way) {
     let url = "https://api.anthropic.com/v1/messages";
     let h2 = spawn(&stand, &gated("--http2").arg("--parallel").arg(url).arg(url));
     stand.origin.wait_at_gate(4, DEADLINE);
-    let mut idle = Wire::connect(&stand).unwrap();
+    let mut idle = Wire::metered(&stand);
     idle.get();
-    let mut upload = Wire::connect(&stand).unwrap();
-    assert!(idle.is_metered() && upload.is_metered());
+    let mut upload = Wire::metered(&stand);
     upload.send(b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n12345").unwrap();
 
     let command = match way {

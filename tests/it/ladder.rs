@@ -103,7 +103,7 @@ fn an_edge_out_of_descriptors_serves_late_but_serves() {
     let first = Wire::open(&stand).unwrap();
     let mut named = TcpStream::connect(stand.edge).unwrap();
     named.write_all(b"CONNECT no.such.name.invalid:443 HTTP/1.1\r\n\r\n").unwrap();
-    named.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
+    named.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
     let waits = named.read(&mut [0]).expect_err("turned away at once").kind();
     assert_eq!(waits, ErrorKind::WouldBlock);
     std::thread::scope(|scope| {

@@ -15,7 +15,7 @@ const PROMPT: &str = "hi [[thinking]]";
 
 /// Runs a client that has three responses on one WebSocket, and checks their rows.
 fn three(program: &Program) -> Stand {
-    let stand = Stand::new();
+    let stand = Stand::started();
     let output = stand.run(program);
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     assert_eq!(answer(&output)["texts"], json!([TEXT, TEXT, TEXT]), "{}", show(&output));
@@ -106,6 +106,7 @@ fn cursors_agent_over_http2_both_ways_at_once() {
     // Not metered unless somebody wants it.
     let cursor = "[meter]\nextra_hosts = [\"*.cursor.sh\"]\n";
     stand.configure(stand.origin.addr(), cursor);
+    stand.must(&["start"]);
     let output = stand.run(&programs::node("cursor.mjs", &[GPT]));
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     // The second text comes when the second message has arrived: nothing is held back either way.
@@ -125,7 +126,7 @@ fn cursors_agent_over_http2_both_ways_at_once() {
 
 #[test]
 fn refused_responses_are_rows_and_the_socket_goes_on() {
-    let stand = Stand::new();
+    let stand = Stand::started();
     let prompt = "hi [[status=429]]";
     let output = stand.run(&programs::python("sockets.py", &["websockets", GPT, prompt]));
     let texts = &answer(&output)["texts"];
@@ -139,7 +140,7 @@ fn refused_responses_are_rows_and_the_socket_goes_on() {
 
 #[test]
 fn codex_over_a_websocket() {
-    let stand = Stand::new();
+    let stand = Stand::started();
     let output = stand.run(&clis::codex(&stand.scratch().join("codex"), PROMPT));
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     assert!(String::from_utf8_lossy(&output.stdout).contains(TEXT), "{}", show(&output));
@@ -156,7 +157,7 @@ fn codex_over_a_websocket() {
 
 #[test]
 fn codex_falls_back_to_http() {
-    let stand = Stand::new();
+    let stand = Stand::started();
     stand.origin.script("/v1/responses", "[[no WebSockets here]]");
     let output = stand.run(&clis::codex(&stand.scratch().join("codex"), PROMPT));
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());

@@ -14,7 +14,7 @@ use crate::programs::{self, clean, script, show};
 
 /// Metering, with one request behind it.
 fn used() -> Stand {
-    let stand = Stand::new();
+    let stand = Stand::started();
     let hello = programs::curl_messages("--http1.1", "hi", false);
     let output = stand.run(&hello);
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());

@@ -24,6 +24,16 @@ impl Wire {
         Self::handshake(stand, Self::open(stand)?)
     }
 
+    /// One that is metered: on a busy machine the daemon may be too late for one, which goes raw.
+    pub fn metered(stand: &Stand) -> Self {
+        let mut metered = None;
+        stand.wait("a metered connection", || {
+            metered = Some(Self::connect(stand).expect("served")).filter(Self::is_metered);
+            metered.is_some()
+        });
+        metered.expect("waited for")
+    }
+
     /// As far as the proxy's `200`.
     pub fn open(stand: &Stand) -> io::Result<TcpStream> {
         let mut tcp = TcpStream::connect(stand.edge)?;

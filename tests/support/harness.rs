@@ -46,6 +46,13 @@ impl Stand {
         Self::before(Origin::with(setup, &Root::new("Test Origin Root")))
     }
 
+    /// Metering, however long this machine takes: a first `run` goes on unmetered after 3 s.
+    pub fn started() -> Self {
+        let stand = Self::new();
+        stand.must(&["start"]);
+        stand
+    }
+
     /// A home that leads every provider's host to `origin`.
     pub fn before(origin: Origin) -> Self {
         let dir = TempDir::new().expect("temporary directory");

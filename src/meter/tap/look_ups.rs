@@ -311,7 +311,7 @@ mod tests {
             }
             unplaced.look()
         });
-        let patience = Duration::from_millis(100);
+        let patience = Duration::from_millis(500);
         let looks = Arc::new(LookUps::with(attributor, patience, alone));
         let opens = OpensAtTheEnd(Arc::clone(&gate));
         let there = Client::new(&fine);

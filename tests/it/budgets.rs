@@ -86,7 +86,11 @@ fn each_threshold_is_told_once_on_each_channel() {
     stand.must(&["budget", "set", "$(all)", "--limit", "0.000001"]);
     assert!(stand.command(&["start"]).env("PATH", path).status().unwrap().success());
     stand.wait_metering();
-    let first = spend(&stand);
+    let mut first = spend(&stand);
+    if !first.contains("has passed") {
+        // Its row was late for the end of its own run.
+        first = spend(&stand);
+    }
     assert!(first.contains("budget $(all) has passed 100%"), "{first}");
     stand.wait("two posts", || posts.lock().unwrap().len() == 2);
     let post = posts.lock().unwrap()[1].clone();

@@ -6,15 +6,15 @@ use super::same;
 use crate::meter::surface::scan::{Found, Paths, Scanner};
 use crate::meter::{coding, eventstream, sse};
 
-/// The first byte chooses the cap.
+/// The first byte chooses how long a piece may be.
 pub fn sse(data: &[u8]) {
     let Some((&cap, data)) = data.split_first() else { return };
     same(|size| {
         let mut out = Vec::new();
         let mut parser = sse::Parser::new(usize::from(cap));
         let mut sink = |event: sse::Event<'_>| {
-            assert!(event.data.len() <= usize::from(cap));
-            out.push((event.name.to_owned(), event.data.to_owned(), event.truncated));
+            assert!(event.data.len() <= usize::from(cap).max(1));
+            out.push((event.name.to_owned(), event.data.to_owned(), event.continued, event.more));
         };
         for piece in data.chunks(size) {
             parser.feed(piece, &mut sink);

@@ -1,63 +1,66 @@
-//! Reads `text/event-stream` as it arrives, by the rules of the HTML standard, with a cap.
-
-use std::borrow::Cow;
+//! Reads `text/event-stream` as it arrives, by the rules of the HTML standard. What is long is handed
+//! out in pieces: images come in events of many megabytes, with the usage behind them.
 
 use memchr::memchr2;
 
 /// Longest event name that is kept.
 const MAX_NAME: usize = 256;
-/// Room in the line buffer for what comes before the value.
-const FIELD_ROOM: usize = 64;
+/// Of a line that is no data so much is held: a name, and room for what comes before it.
+const MAX_LINE: usize = MAX_NAME + 64;
 
-/// One event of the stream.
+/// One event of the stream, or a piece of one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Event<'a> {
     /// The `event` field, or empty.
     pub name: &'a str,
     /// The `data` lines, joined by line feeds.
-    pub data: &'a str,
-    /// `data` is only the start: the rest was over the cap.
-    pub truncated: bool,
+    pub data: &'a [u8],
+    /// `data` goes on from the last piece …
+    pub continued: bool,
+    /// … and in the next one.
+    pub more: bool,
 }
 
 /// An incremental reader.
 #[derive(Debug)]
 pub struct Parser {
-    max_event: usize,
+    max_piece: usize,
     /// Bytes of a byte order mark that have matched; `None` behind the start of the stream.
     mark: Option<usize>,
     /// A carriage return ended the last line: a line feed that follows belongs to it.
     after_cr: bool,
+    /// The beginning of a line whose end has not come.
     line: Vec<u8>,
-    line_truncated: bool,
+    /// That line is data, which is not held there.
+    in_data: bool,
     name: String,
-    data: String,
+    data: Vec<u8>,
     has_data: bool,
-    truncated: bool,
+    continued: bool,
 }
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
 impl Parser {
-    /// `max_event_bytes` bounds the data of one event.
+    /// Data of more than `max_piece` bytes comes in pieces of so many.
     #[must_use]
-    pub const fn new(max_event_bytes: usize) -> Self {
+    pub const fn new(max_piece: usize) -> Self {
         Self {
-            max_event: max_event_bytes,
+            max_piece: if max_piece == 0 { 1 } else { max_piece },
             mark: Some(0),
             after_cr: false,
             line: Vec::new(),
-            line_truncated: false,
+            in_data: false,
             name: String::new(),
-            data: String::new(),
+            data: Vec::new(),
             has_data: false,
-            truncated: false,
+            continued: false,
         }
     }
 
-    /// Feeds bytes of the body; `sink` receives the events that they complete.
+    /// Feeds bytes of the body; `sink` receives the events that they complete, and pieces of long ones.
     pub fn feed(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
-        let mut bytes = self.skip_mark(bytes);
+        let mut bytes = self.skip_mark(bytes, sink);
         while !bytes.is_empty() {
             if std::mem::take(&mut self.after_cr)
                 && let Some(rest) = bytes.strip_prefix(b"\n")
@@ -66,16 +69,16 @@ impl Parser {
                 continue;
             }
             let Some(end) = memchr2(b'\n', b'\r', bytes) else {
-                self.keep(bytes);
+                self.keep(bytes, sink);
                 return;
             };
             let (now, rest) = bytes.split_at_checked(end).unwrap_or((bytes, &[]));
             self.after_cr = rest.first() == Some(&b'\r');
             bytes = rest.get(1..).unwrap_or_default();
-            if self.line.is_empty() && !self.line_truncated {
+            if self.line.is_empty() && !self.in_data {
                 self.take_line(now, sink);
             } else {
-                self.keep(now);
+                self.keep(now, sink);
                 self.take_kept(sink);
             }
         }
@@ -83,19 +86,19 @@ impl Parser {
 
     /// The stream is over: an event without its blank line is delivered too.
     pub fn finish(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        if !self.line.is_empty() {
+        if !self.line.is_empty() || self.in_data {
             self.take_kept(sink);
         }
         self.dispatch(sink);
     }
 
-    fn skip_mark<'b>(&mut self, mut bytes: &'b [u8]) -> &'b [u8] {
+    fn skip_mark<'b>(&mut self, mut bytes: &'b [u8], sink: &mut dyn FnMut(Event<'_>)) -> &'b [u8] {
         while let (Some(seen), Some((first, rest))) = (self.mark, bytes.split_first()) {
             if MARK.get(seen) != Some(first) {
                 // Not a mark after all, or behind it: what matched belongs to the first line.
                 self.mark = None;
                 if seen < MARK.len() {
-                    self.keep(MARK.get(..seen).unwrap_or_default());
+                    self.keep(MARK.get(..seen).unwrap_or_default(), sink);
                 }
                 break;
             }
@@ -105,21 +108,31 @@ impl Parser {
         bytes
     }
 
-    fn keep(&mut self, bytes: &[u8]) {
-        // As much as any field can use, so that a line in pieces says the same as a whole one.
-        let most = self.max_event.max(MAX_NAME).saturating_add(FIELD_ROOM);
-        let room = most.saturating_sub(self.line.len());
-        let fits = bytes.get(..room).unwrap_or(bytes);
-        self.line_truncated |= fits.len() < bytes.len();
+    /// A part of a line. Data is passed on at once; of other lines as much is held as any field can
+    /// use, so that a line in pieces says the same as a whole one.
+    fn keep(&mut self, bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+        if self.in_data {
+            return self.push(bytes, sink);
+        }
+        let room = MAX_LINE.saturating_sub(self.line.len());
+        let (fits, rest) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
         self.line.extend_from_slice(fits);
+        // What is behind the colon may be the space that does not count: it has to be there.
+        if self.line.len() > b"data:".len() && self.line.starts_with(b"data:") {
+            self.take_kept(sink);
+            self.in_data = true;
+            self.push(rest, sink);
+        }
     }
 
     fn take_kept(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
+        if std::mem::take(&mut self.in_data) {
+            return;
+        }
         let mut line = std::mem::take(&mut self.line);
         self.take_line(&line, sink);
         line.clear();
         self.line = line;
-        self.line_truncated = false;
     }
 
     fn take_line(&mut self, line: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
@@ -134,41 +147,46 @@ impl Parser {
         match field {
             b"data" => {
                 if std::mem::replace(&mut self.has_data, true) {
-                    self.truncated |= !push(&mut self.data, "\n", self.max_event);
+                    self.push(b"\n", sink);
                 }
-                self.truncated |= !push(&mut self.data, &text(value), self.max_event);
-                self.truncated |= self.line_truncated;
+                self.push(value, sink);
             }
             b"event" => {
+                let name = String::from_utf8_lossy(value);
+                let fits = name.floor_char_boundary(MAX_NAME);
                 self.name.clear();
-                push(&mut self.name, &text(value), MAX_NAME);
+                self.name.push_str(name.get(..fits).unwrap_or_default());
             }
             // Comments (an empty field name), `id`, `retry` and what is unknown.
             _ => {}
         }
     }
 
+    fn push(&mut self, mut bytes: &[u8], sink: &mut dyn FnMut(Event<'_>)) {
+        loop {
+            let room = self.max_piece.saturating_sub(self.data.len());
+            let (now, rest) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+            self.data.extend_from_slice(now);
+            if rest.is_empty() {
+                return;
+            }
+            self.hand_out(true, sink);
+            bytes = rest;
+        }
+    }
+
     fn dispatch(&mut self, sink: &mut dyn FnMut(Event<'_>)) {
-        if self.has_data {
-            sink(Event { name: &self.name, data: &self.data, truncated: self.truncated });
+        if std::mem::take(&mut self.has_data) {
+            self.hand_out(false, sink);
         }
         self.name.clear();
-        self.data.clear();
-        self.has_data = false;
-        self.truncated = false;
     }
-}
 
-/// Nearly all of it is valid, which is found out ten times faster than it is repaired.
-fn text(value: &[u8]) -> Cow<'_, str> {
-    str::from_utf8(value).map_or_else(|_| String::from_utf8_lossy(value), Cow::Borrowed)
-}
-
-/// Appends what fits; false when something did not.
-fn push(to: &mut String, text: &str, cap: usize) -> bool {
-    let fits = text.floor_char_boundary(cap.saturating_sub(to.len()));
-    to.push_str(text.get(..fits).unwrap_or_default());
-    fits == text.len()
+    fn hand_out(&mut self, more: bool, sink: &mut dyn FnMut(Event<'_>)) {
+        let continued = std::mem::replace(&mut self.continued, more);
+        sink(Event { name: &self.name, data: &self.data, continued, more });
+        self.data.clear();
+    }
 }
 
 #[cfg(test)]
@@ -182,7 +200,13 @@ mod tests {
     fn parse<'a>(cap: usize, pieces: impl IntoIterator<Item = &'a [u8]>) -> Vec<Owned> {
         let mut parser = Parser::new(cap);
         let mut out = Vec::new();
-        let mut sink = |e: Event<'_>| out.push((e.name.to_owned(), e.data.to_owned(), e.truncated));
+        let mut more = false;
+        let mut sink = |e: Event<'_>| {
+            assert!(e.data.len() <= cap.max(1));
+            assert_eq!(e.continued, more);
+            more = e.more;
+            out.push((e.name.to_owned(), String::from_utf8_lossy(e.data).into_owned(), more));
+        };
         for piece in pieces {
             parser.feed(piece, &mut sink);
         }
@@ -250,31 +274,36 @@ mod tests {
     }
 
     #[test]
-    fn too_long_an_event_is_cut_and_the_next_one_is_whole() {
-        let long = format!("event: big\ndata: {}\ndata: more\n\ndata: ok\n\n", "x".repeat(500));
-        let expected = [("big".to_owned(), "x".repeat(20), true), event("", "ok")];
+    fn too_long_an_event_comes_in_pieces_and_the_next_one_is_whole() {
+        let piece = |name: &str, data: &str| (name.to_owned(), data.to_owned(), true);
+        let x = "x".repeat(20);
+        let long = format!("event: big\ndata: {x}{x}x\ndata: more\n\ndata: ok\n\n");
+        let expected =
+            [piece("big", &x), piece("big", &x), event("big", "x\nmore"), event("", "ok")];
         assert_eq!(events(20, long.as_bytes()), expected);
-        // At a character's edge, and over several lines.
-        let expected = [("".to_owned(), "é\né".to_owned(), true)];
-        assert_eq!(events(6, "data: é\ndata: éé\n\n".as_bytes()), expected);
-        // An over-long line that is no data does not taint the event.
+        // A line that is no data is none of it.
         let text = format!(": {}\ndata: 1\n\n", "c".repeat(500));
         assert_eq!(events(20, text.as_bytes()), [event("", "1")]);
         // A name may be longer than the data.
         let name = "n".repeat(MAX_NAME);
         let text = format!("event: {name}n\ndata: 1\n\n");
         assert_eq!(events(1, text.as_bytes()), [event(&name, "1")]);
-        // Exactly as long as allowed.
+        // Exactly as long as a piece, and one more.
         assert_eq!(events(5, b"data: 12345\n\n"), [event("", "12345")]);
+        assert_eq!(events(5, b"data: 12345\ndata\n\n"), [piece("", "12345"), event("", "\n")]);
     }
 
     #[test]
     fn memory_stays_bounded() {
-        let mut parser = Parser::new(1_000);
-        for _ in 0..1_000 {
-            parser.feed(&[b'x'; 1_000], &mut |_| {});
+        for begin in ["", "data: ", "data: x\n\nevent: "] {
+            let mut parser = Parser::new(1_000);
+            parser.feed(begin.as_bytes(), &mut |_| {});
+            for _ in 0..1_000 {
+                parser.feed(&[b'x'; 1_000], &mut |_| {});
+            }
+            assert!(parser.line.capacity() <= 2 * MAX_LINE, "{begin:?}");
+            assert!(parser.data.capacity() <= 2_000, "{begin:?}");
         }
-        assert!(parser.line.len() <= 1_000 + FIELD_ROOM);
     }
 
     proptest! {

@@ -8,7 +8,10 @@ use crate::meter::{coding, connect_rpc, eventstream, sse};
 
 /// Decoded response bytes that are looked at.
 const MAX_DECODED: u64 = 4 * 1024 * 1024 * 1024;
-/// The terminal event of the Responses API repeats the whole output, images included.
+/// What of an event is held. Longer ones are read piece by piece: the terminal event of the Responses
+/// API repeats the whole output, images included.
+const MAX_PIECE: usize = 64 * 1024;
+/// A message of Amazon's has a checksum, and is held whole.
 const MAX_EVENT: usize = 16 * 1024 * 1024;
 /// What Cursor's agent says of its usage is short; what is longer is passed over.
 const MAX_ENVELOPE: usize = 64 * 1024;
@@ -163,7 +166,7 @@ impl Response {
 impl Framing {
     fn events() -> Self {
         let scanner = Scanner::new(surface::response_paths());
-        Self::Events(sse::Parser::new(MAX_EVENT), Box::new(scanner))
+        Self::Events(sse::Parser::new(MAX_PIECE), Box::new(scanner))
     }
 
     fn amazon() -> Self {
@@ -195,16 +198,16 @@ impl Framing {
             let first = plain.iter().find(|byte| !byte.is_ascii_whitespace())?;
             *self = match first {
                 b'{' | b'[' => Self::json(),
-                b'e' | b'd' | b'i' | b':' => Self::events(),
+                // A field's name or a comment, or a byte order mark.
+                b'e' | b'd' | b'i' | b'r' | b':' | 0xEF => Self::events(),
                 _ => Self::Opaque,
             };
         }
         let mut truncated = false;
         match self {
-            Self::Events(parser, scanner) => parser.feed(plain, &mut |event| {
-                truncated |= event.truncated;
-                one_event(&event, scanner, reader);
-            }),
+            Self::Events(parser, scanner) => {
+                parser.feed(plain, &mut |event| one_event(&event, scanner, reader));
+            }
             Self::Amazon(parser, scanner) => {
                 let fed = parser.feed(plain, &mut |message| {
                     truncated |= message.truncated;
@@ -244,11 +247,15 @@ impl Framing {
 }
 
 fn one_event(event: &sse::Event<'_>, scanner: &mut Scanner, reader: &mut dyn Reader) {
-    if event.data.trim() == "[DONE]" {
+    if !event.continued && !event.more && event.data.trim_ascii() == b"[DONE]" {
         reader.done();
         return;
     }
-    one_unit(event.name, event.data.as_bytes(), scanner, reader);
+    let unit = &mut |found: &mut Found| reader.unit(Some(event.name), found);
+    scanner.feed(event.data, unit);
+    if !event.more {
+        scanner.finish(unit);
+    }
 }
 
 fn one_message(message: &eventstream::Message<'_>, scanner: &mut Scanner, reader: &mut dyn Reader) {

@@ -85,6 +85,50 @@ fn bedrocks_tier_is_in_a_header_and_is_no_model_makers() {
 }
 
 #[test]
+fn usage_behind_images_of_many_megabytes_is_read() {
+    let image = "A".repeat(16 * 1024 * 1024 + 1);
+    let mut case = responses_stream();
+    let whole = case.row();
+    let text = String::from_utf8(case.body).unwrap();
+    let output = r#"[{"type":"web_search_call"},{"type":"image_generation_call","result":""#;
+    case.body = text
+        .replace(r#"[{"type":"web_search_call"},{""#, &format!("{output}{image}\"}},{{\""))
+        .into_bytes();
+    let pieces: Vec<&[u8]> = case.body.chunks(100_000).collect();
+    for row in [case.row(), case.row_of(&pieces)] {
+        assert_eq!((row.completeness, row.usage), (Completeness::Complete, UsageState::Reported));
+        assert_eq!((row.tokens, row.tier), (whole.tokens, whole.tier.clone()));
+        assert_eq!(row.detail.counts.get("images"), Some(&1), "{:?}", row.detail);
+    }
+    // Half an event is none, however long.
+    let cut = case.cut(case.body.len() - 200, Side::Server);
+    assert_eq!((cut.completeness, cut.usage), (Completeness::Interrupted, UsageState::Absent));
+
+    let mut case = gemini_stream();
+    let text = String::from_utf8(case.body).unwrap();
+    case.body = text
+        .replace(r#"[{"text":"x"}]"#, &format!(r#"[{{"inlineData":{{"data":"{image}"}}}}]"#))
+        .into_bytes();
+    let row = case.row();
+    assert_eq!((row.completeness, row.usage), (Completeness::Complete, UsageState::Reported));
+    assert_eq!(row.tokens, gemini_tokens());
+}
+
+#[test]
+fn a_stream_that_is_called_text_is_known_by_its_beginning() {
+    let plain = chat_stream();
+    let tokens = plain.row().tokens;
+    for begin in ["", "retry: 10\n\n", "\u{feff}", "\u{feff}: hi\n\n", "id: 1\n", "\r\nevent: x\n"]
+    {
+        for media in ["", "text/plain; charset=utf-8"] {
+            let body = [begin.as_bytes(), &plain.body].concat();
+            let row = Case { media, body, ..plain.clone() }.row();
+            assert_eq!((row.usage, row.tokens), (UsageState::Reported, tokens), "{begin:?}");
+        }
+    }
+}
+
+#[test]
 fn a_stream_that_makes_no_sense_is_lossy() {
     let mut case = invoke();
     let middle = case.body.len() / 2;

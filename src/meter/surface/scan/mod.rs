@@ -389,9 +389,9 @@ fn value(json: &[u8]) -> Option<Value> {
     match json {
         b"null" => Some(Value::Null),
         [b'"', text @ .., b'"'] if text.iter().all(plain) => {
-            std::str::from_utf8(text).ok().map(Value::from)
+            Some(Value::from(String::from_utf8_lossy(text)))
         }
-        _ => serde_json::from_slice(json).ok(),
+        _ => serde_json::from_str(&String::from_utf8_lossy(json)).ok(),
     }
 }
 

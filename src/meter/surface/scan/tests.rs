@@ -37,6 +37,13 @@ fn finds_values_at_every_split_point() {
 }
 
 #[test]
+fn what_is_not_utf8_is_repaired() {
+    let text = b"{\"a\":\"x\xff\",\"s\":{\"n\":1,\"t\":\"\xe6\x9d\"}}";
+    let expected = vec![(0, json!("x\u{fffd}")), (3, json!({"n": 1, "t": "\u{fffd}"}))];
+    assert_eq!(scan(PATHS, &[text]), vec![expected]);
+}
+
+#[test]
 fn documents_in_lines_and_in_an_array() {
     let one = vec![(0, json!(1))];
     let two = vec![(0, json!(2))];

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use rusqlite::{Connection, params};
 
 use super::record::{self, COLUMNS};
-use crate::meter::row::{Completeness, Row};
+use crate::meter::row::{Completeness, Protocol, Row};
 use crate::meter::usage::UsageState;
 
 /// So many rows of one answer are looked at.
@@ -17,7 +17,8 @@ const REPEAT: &str = "the same answer is counted in another row";
 /// answer itself, where that is a stream of a background response that somebody polled meanwhile.
 pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<Cow<'a, Row>> {
     let Some(answer) = row.response_id.as_deref() else { return Ok(Cow::Borrowed(row)) };
-    let reads = |row: &Row| row.method.eq_ignore_ascii_case("GET");
+    // A turn on a WebSocket has the method of its handshake.
+    let reads = |row: &Row| row.method.eq_ignore_ascii_case("GET") && row.protocol != Protocol::Ws;
     // An answer that comes in one piece is known to nobody before.
     if !counts(row) || (!reads(row) && row.stream != Some(true)) {
         return Ok(Cow::Borrowed(row));
@@ -54,9 +55,10 @@ fn query() -> String {
     format!(
         "SELECT {COLUMNS} FROM requests WHERE id IN (
             SELECT id FROM (
-                SELECT id, method FROM requests WHERE response_id = ?1 AND provider = ?2
+                SELECT id, method, protocol FROM requests WHERE response_id = ?1 AND provider = ?2
                 ORDER BY rowid DESC LIMIT {LATEST})
-            WHERE id <> ?3 AND (?4 OR method = 'GET' COLLATE NOCASE))"
+            WHERE id <> ?3 AND (?4 OR (method = 'GET' COLLATE NOCASE AND protocol <> '{ws}')))",
+        ws = Protocol::Ws.as_str(),
     )
 }
 
@@ -150,6 +152,23 @@ mod tests {
         // Two that were asked are two, whatever their ids say.
         let other = Row { id: uuid::Uuid::from_u128(4), ..stream(Complete) };
         assert_eq!(counted(&[stream(Complete), other]), [2, 4]);
+    }
+
+    #[test]
+    fn turns_on_a_websocket_read_nothing_back() {
+        use Completeness::{Complete, Interrupted};
+        let turn = |n, completeness| Row {
+            protocol: Protocol::Ws,
+            stream: Some(true),
+            ..poll(n, completeness)
+        };
+        // Two connections whose server calls all answers alike.
+        assert_eq!(counted(&[turn(1, Complete), turn(2, Complete)]), [1, 2]);
+        assert_eq!(counted(&[turn(1, Interrupted), turn(2, Complete)]), [1, 2]);
+        assert_eq!(counted(&[turn(1, Complete), turn(2, Interrupted)]), [1, 2]);
+        // What reads it back does not count beside it.
+        assert_eq!(counted(&[turn(1, Complete), poll(2, Complete)]), [1]);
+        assert_eq!(counted(&[poll(1, Complete), turn(2, Complete)]), [2]);
     }
 
     #[test]

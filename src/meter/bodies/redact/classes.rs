@@ -106,6 +106,14 @@ const SIMPLE: &[(&str, &str)] = &[
     ),
     ("command_line", r"(?:-u|--user)[ \t=]+[\x22']?[^\s\x22'\\:]+:([^\s\x22'\\]+)"),
     ("command_line", r"sshpass[ \t]+-p[ \t]*[\x22']?([^\s\x22'\\]+)"),
+    // Its clients take the password right behind the letter; their options may go on in another line.
+    (
+        "command_line",
+        r"(?:mysql|mariadb)[a-z_-]{0,12}(?:\\?\r?\n[ \t]*-|[\t -~&&[^|;&]]){0,120}?(?:[ \t]|\\?\r?\n)[ \t]*-p[\x22']?([^\s\x22'\\]+)",
+    ),
+    // Without a scheme: as Go's driver for MySQL has it.
+    ("connection_string", r"[^\s:/@\x22'<>()]:([^\s\x22'<>]+)@(?:tcp[46]?|udp|unix|cloudsql)\("),
+    ("connection_string", r"[^\s:/@\x22'<>()]:([^\s:/\x22'<>]+)@/"),
     ("netrc", r"(?-u:\b)login\s+\S+\s+password\s+([^\s\x22\\]+)"),
     (
         "element",
@@ -155,7 +163,8 @@ const WIDE: &[(&str, &str, &str)] = &[
 
 const BEARER: &str = r"(?i:\bbearer)[ \t]+([A-Za-z0-9._~+/=-]{8,})";
 const CARD: &str = r"\b[0-9](?:[ -]?[0-9]){12,18}\b";
-const PHONE: &str = r"\+[0-9][0-9 ().\x{2011}-]{6,20}[0-9]|\(?\b[0-9]{3}\)?[ .-]?[ ]?[0-9]{3}[.-][0-9]{4}\b|\([0-9]{3}\) ?[0-9]{3}[ .-]?[0-9]{4}\b";
+/// In groups with spaces only where they are those of North America, or begin as in Europe.
+const PHONE: &str = r"\+[0-9][0-9 ().\x{2011}-]{6,20}[0-9]|\(?\b[0-9]{3}\)?[ .-]?[ ]?[0-9]{3}[.-][0-9]{4}\b|\([0-9]{3}\) ?[0-9]{3}[ .-]?[0-9]{4}\b|\b[2-9][0-9]{2} [2-9][0-9]{2} [0-9]{4}\b|(?:^|[^\p{L}0-9.,:_-])(0[1-9][0-9]{1,3}\)?[ -][0-9]{3,8}(?: [0-9]{3,4})?)\b";
 
 /// `"password": null` is none.
 fn is_value(text: &str) -> bool {

@@ -31,6 +31,14 @@ pub(super) struct Responses {
     speech: bool,
 }
 
+/// The last events of streams that are not a response's.
+const LAST: [&str; 4] = [
+    "image_generation.completed",
+    "image_edit.completed",
+    "transcript.text.done",
+    "speech.audio.done",
+];
+
 impl Responses {
     pub(super) fn for_images() -> Self {
         Self { images: true, ..Self::default() }
@@ -73,6 +81,8 @@ impl Reader for Responses {
             kind => {
                 self.speech |= kind == "speech.audio.done";
                 self.document(found);
+                // Clients hang up behind it: there is no other end.
+                self.over |= LAST.contains(&kind) && self.usage.is_some();
             }
         }
     }

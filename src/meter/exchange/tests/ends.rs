@@ -74,6 +74,37 @@ fn anthropic_cut_at_every_event() {
 }
 
 #[test]
+fn a_client_may_hang_up_behind_the_last_event_of_images_and_audio() {
+    for (target, begin, last) in [
+        ("/v1/images/generations", "image_generation.partial_image", "image_generation.completed"),
+        ("/v1/images/edits", "image_edit.partial_image", "image_edit.completed"),
+        ("/v1/audio/transcriptions", "transcript.text.delta", "transcript.text.done"),
+        ("/v1/audio/speech", "speech.audio.delta", "speech.audio.done"),
+    ] {
+        let usage = r#""usage":{"input_tokens":10,"output_tokens":100,"total_tokens":110}"#;
+        let begin = sse(&[&format!(r#"{{"type":"{begin}"}}"#)]);
+        let last = |usage: &str| sse(&[&format!(r#"{{"type":"{last}"{usage}}}"#)]);
+        let case = |last: Vec<u8>| Case {
+            host: "api.openai.com",
+            target,
+            request: br#"{"model":"m","stream":true}"#.to_vec(),
+            media: "text/event-stream",
+            body: [begin.clone(), last].concat(),
+            ..Case::default()
+        };
+        let told = case(last(&format!(",{usage}")));
+        let row = told.cut(told.body.len(), Side::Client);
+        assert_eq!((row.completeness, row.error_class.as_deref()), (Completeness::Complete, None));
+        assert_eq!((row.usage, row.tokens.output), (UsageState::Reported, Some(100)), "{target}");
+        // Before it, or where it tells nothing, more may have been to come.
+        for (case, length) in [(&told, begin.len()), (&case(last("")), told.body.len())] {
+            let row = case.cut(length.min(case.body.len()), Side::Client);
+            assert_eq!(row.error_class.as_deref(), Some("client_abort"), "{target}");
+        }
+    }
+}
+
+#[test]
 fn errors_have_classes_and_no_cost() {
     let anthropic = |kind: &str| {
         format!(

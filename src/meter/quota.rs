@@ -36,6 +36,8 @@ impl Window {
 /// More than any provider sends.
 const MAX_WINDOWS: usize = 32;
 const MAX_TEXT: usize = 64;
+/// The status of what has no limit.
+const UNLIMITED: &str = "unlimited";
 /// What the headers' names begin with.
 const STARTS: &[&[u8]] = &[b"anthropic-ratelimit-unified-", b"x-codex-", b"x-quota-snapshot-"];
 
@@ -99,7 +101,11 @@ pub fn from_codex_frame(frame: &CodexFrame<'_>) -> Vec<Window> {
             ..Window::default()
         })
     };
-    let balance = frame.credits.and_then(|credits| credits.get("balance")?.as_str());
+    let unlimited = frame.credits.and_then(|credits| credits.get("unlimited")?.as_bool());
+    let balance = match unlimited {
+        Some(true) => Some(UNLIMITED),
+        Some(false) | None => frame.credits.and_then(|credits| credits.get("balance")?.as_str()),
+    };
     let credits =
         Window { name: "credits".to_owned(), status: balance.and_then(short), ..Window::default() };
     let all = [read("primary"), read("secondary"), Some(credits)];
@@ -135,11 +141,21 @@ pub fn from_buckets(buckets: &Value) -> Vec<Window> {
 /// Code Assist's `remainingCredits`: of those that are bought with Google One.
 #[must_use]
 pub fn from_credits(credits: &Value) -> Option<Window> {
+    let left = bought(credits)?.to_string();
+    Some(Window { name: "credits".to_owned(), status: Some(left), ..Window::default() })
+}
+
+/// Its `consumedCredits`: whether an answer was paid for with them, beside the plan.
+#[must_use]
+pub fn took_credits(credits: &Value) -> bool {
+    bought(credits).is_some_and(|amount| amount > 0)
+}
+
+fn bought(credits: &Value) -> Option<u64> {
     let ours = |credit: &&Value| credit.get("creditType").is_some_and(|t| t == "GOOGLE_ONE_AI");
     let amount = |credit: &Value| credit.get("creditAmount")?.as_str()?.parse::<u64>().ok();
-    let left = credits.as_array()?.iter().take(MAX_WINDOWS).filter(ours).filter_map(amount);
-    let left = left.reduce(u64::saturating_add)?.to_string();
-    Some(Window { name: "credits".to_owned(), status: Some(left), ..Window::default() })
+    let amounts = credits.as_array()?.iter().take(MAX_WINDOWS).filter(ours).filter_map(amount);
+    amounts.reduce(u64::saturating_add)
 }
 
 /// `5h-utilization: 0.42`, `7d-reset: 1764072000`, `status: allowed`, `overage-disabled-reason: …`.
@@ -172,7 +188,14 @@ fn codex(windows: &mut Vec<Window>, rest: &str, value: &str, at: Timestamp) {
             let window = window(windows, role);
             window.resets_at = window.resets_at.or(reset);
         }
-        ("credits", "balance") => window(windows, "credits").status = short(value),
+        // Where there is no end of them, a balance says nothing; it may be empty, too.
+        ("credits", "balance") => {
+            let credits = window(windows, "credits");
+            credits.status = credits.status.take().or_else(|| short(value));
+        }
+        ("credits", "unlimited") if value.trim().eq_ignore_ascii_case("true") => {
+            window(windows, "credits").status = Some(UNLIMITED.to_owned());
+        }
         _ => {}
     }
 }
@@ -190,7 +213,7 @@ fn copilot(kind: &str, value: &str) -> Window {
         name: kind.to_owned(),
         used_bp: left.map(|left| 10_000_u32.saturating_sub(left)),
         resets_at: field("rst").and_then(|t| t.parse().ok()),
-        status: unlimited.then(|| "unlimited".to_owned()),
+        status: unlimited.then(|| UNLIMITED.to_owned()),
         ..Window::default()
     }
 }
@@ -348,6 +371,24 @@ mod tests {
             [entry("codex_bengalfox_7d", Some(200), None, None)]
         );
         assert_eq!(read(&Value::Null, None), []);
+    }
+
+    #[test]
+    fn credits_without_an_end_have_no_balance() {
+        const FLAG: &str = "x-codex-credits-unlimited";
+        const BALANCE: &str = "x-codex-credits-balance";
+        let unlimited = [entry("credits", None, Some("unlimited"), None)];
+        assert_eq!(seen(&[(FLAG, "true")]), unlimited);
+        for balance in ["", "0"] {
+            assert_eq!(seen(&[(FLAG, "True"), (BALANCE, balance)]), unlimited);
+            assert_eq!(seen(&[(BALANCE, balance), (FLAG, "True")]), unlimited);
+        }
+        assert_eq!(seen(&[(FLAG, "False"), (BALANCE, "")]), []);
+        let balance = [entry("credits", None, Some("5"), None)];
+        assert_eq!(seen(&[(FLAG, "False"), (BALANCE, "5")]), balance);
+        let credits = serde_json::json!({"has_credits": true, "unlimited": true, "balance": null});
+        let frame = CodexFrame { credits: Some(&credits), ..CodexFrame::default() };
+        assert_eq!(from_codex_frame(&frame)[0].status.as_deref(), Some("unlimited"));
     }
 
     #[test]

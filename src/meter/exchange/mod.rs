@@ -342,7 +342,8 @@ impl Exchange {
         let model_requested = self.route.model.clone().or_else(|| self.request.model.clone());
         let model = reading.model.as_deref().and_then(short);
         let error = self.error_class(&reading);
-        let billing = billing(self.subscription, &self.route.provider, usage.speed.as_deref());
+        let plan = self.subscription && !reading.beyond_plan;
+        let billing = billing(plan, &self.route.provider, usage.speed.as_deref());
         let response_id = self.route.subject.clone().or_else(|| reading.id.clone());
         let mut quota = [&self.quota[..], &reading.quota].concat();
         quota.iter_mut().for_each(|window| window.account.clone_from(&self.account));

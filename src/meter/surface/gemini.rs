@@ -25,6 +25,8 @@ pub(super) struct Gemini {
     searches: Option<u64>,
     /// What Code Assist says is left of credits that were bought.
     credits: Option<Window>,
+    /// … and that it took some of them.
+    on_credits: bool,
     error: Option<&'static str>,
 }
 
@@ -80,6 +82,7 @@ impl Reader for Gemini {
         self.searches = queries.filter(|n| *n > 0).max(self.searches);
         let credits = found.field(Field::RemainingCredits).and_then(quota::from_credits);
         self.credits = credits.or_else(|| self.credits.take());
+        self.on_credits |= found.field(Field::ConsumedCredits).is_some_and(quota::took_credits);
         if let Some(error) = found.field(Field::Error) {
             self.error = Some(in_stream(error));
         }
@@ -104,6 +107,7 @@ impl Reader for Gemini {
             error: self.error,
             over: self.settled,
             quota: self.credits.iter().cloned().collect(),
+            beyond_plan: self.on_credits,
             ..Reading::default()
         }
     }

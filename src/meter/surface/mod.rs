@@ -53,6 +53,8 @@ pub struct Reading {
     pub deferred: bool,
     /// What it told of the plan's limits.
     pub quota: Vec<Window>,
+    /// It was paid for beside the plan.
+    pub beyond_plan: bool,
 }
 
 /// Follows the response of one exchange, one JSON unit (document, event, array element) at a time.
@@ -189,6 +191,7 @@ wanted! {
     WrappedBlocked = "response.promptFeedback.blockReason",
     TraceId = "traceId",
     RemainingCredits = "remainingCredits",
+    ConsumedCredits = "consumedCredits",
     RequestId = "request_id",
     RateLimits = "rate_limits",
     PlanType = "plan_type",

@@ -127,6 +127,7 @@ impl Reader for Responses {
             over: self.over,
             quota: self.quota.clone(),
             deferred: self.background && usage.is_some(),
+            ..Reading::default()
         }
     }
 }

@@ -145,8 +145,30 @@ fn antigravitys_host_is_code_assists() {
     let last = r#"{"response":{"candidates":[{"finishReason":"STOP"}],"modelVersion":"gemini-2.5-pro","usageMetadata":{"promptTokenCount":8,"candidatesTokenCount":3,"totalTokenCount":11}},"traceId":"t","consumedCredits":[{"creditType":"GOOGLE_ONE_AI","creditAmount":"7"}],"remainingCredits":[{"creditType":"GOOGLE_ONE_AI","creditAmount":"93"}]}"#;
     let target = "/v1internal:streamGenerateContent?alt=sse";
     let row = streamed("daily-cloudcode-pa.sandbox.googleapis.com", target, &[last]).row();
-    assert_eq!((row.provider.as_str(), row.billing), ("google", Billing::Subscription));
+    assert_eq!((row.provider.as_str(), row.usage), ("google", UsageState::Reported));
     assert_eq!((row.tokens.input, row.tokens.output), (Some(8), Some(3)));
     let left: Vec<_> = row.quota.iter().map(|w| (w.name.as_str(), w.status.as_deref())).collect();
     assert_eq!(left, [("credits", Some("93"))]);
+}
+
+#[test]
+fn what_took_credits_is_not_covered_by_the_plan() {
+    let usage =
+        r#""usageMetadata":{"promptTokenCount":8,"candidatesTokenCount":3,"totalTokenCount":11}"#;
+    let billing = |first: &str, last: &str| {
+        let part = format!(r#"{{"response":{{"candidates":[]}}{first}}}"#);
+        let end =
+            format!(r#"{{"response":{{"candidates":[{{"finishReason":"STOP"}}],{usage}}}{last}}}"#);
+        let target = "/v1internal:streamGenerateContent?alt=sse";
+        streamed("cloudcode-pa.googleapis.com", target, &[&part, &end]).row().billing
+    };
+    let took = |kind: &str, amount: &str| {
+        format!(r#","consumedCredits":[{{"creditType":"{kind}","creditAmount":"{amount}"}}]"#)
+    };
+    let bought = took("GOOGLE_ONE_AI", "7");
+    assert_eq!(billing("", &bought), Billing::Metered);
+    assert_eq!(billing(&bought, ""), Billing::Metered);
+    for nothing in [took("GOOGLE_ONE_AI", "0"), took("OTHER", "7"), String::new()] {
+        assert_eq!(billing("", &nothing), Billing::Subscription, "{nothing}");
+    }
 }

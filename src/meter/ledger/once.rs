@@ -8,7 +8,7 @@ use super::record::{self, COLUMNS};
 use crate::meter::row::{Completeness, Protocol, Row};
 use crate::meter::usage::UsageState;
 
-/// So many rows of one answer are looked at.
+/// So many rows that count are looked at: one is enough, where a server names its answers.
 const LATEST: usize = 32;
 const REPEAT: &str = "the same answer is counted in another row";
 
@@ -24,13 +24,9 @@ pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<C
         return Ok(Cow::Borrowed(row));
     }
     let others = conn
-        .prepare_cached(&query())?
-        .query_map(
-            params![answer, row.provider, row.id.as_bytes().as_slice(), reads(row)],
-            record::read,
-        )?
+        .prepare_cached(&query(reads(row)))?
+        .query_map(params![answer, row.provider, row.id.as_bytes().as_slice()], record::read)?
         .collect::<rusqlite::Result<Vec<Row>>>()?;
-    let others: Vec<Row> = others.into_iter().filter(counts).collect();
     let whole =
         |row: &Row| row.completeness == Completeness::Complete && row.usage == UsageState::Reported;
     let told = match (reads(row), whole(row)) {
@@ -49,16 +45,22 @@ pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<C
     Ok(Cow::Borrowed(row))
 }
 
-/// The latest rows of that answer, or those of them that read it back. Not all: some servers call all
-/// their answers alike.
-fn query() -> String {
+/// The latest rows of that answer that count. A stream gives way to nobody who was there before it, and
+/// asks for who read it back since: some servers call all their answers alike.
+fn query(reads: bool) -> String {
+    let since = format!(
+        "AND method = 'GET' COLLATE NOCASE AND protocol <> '{}' AND rowid > coalesce(
+            (SELECT rowid FROM requests WHERE id = ?3),
+            (SELECT max(rowid) FROM requests) - {LATEST})",
+        Protocol::Ws.as_str(),
+    );
     format!(
         "SELECT {COLUMNS} FROM requests WHERE id IN (
-            SELECT id FROM (
-                SELECT id, method, protocol FROM requests WHERE response_id = ?1 AND provider = ?2
-                ORDER BY rowid DESC LIMIT {LATEST})
-            WHERE id <> ?3 AND (?4 OR (method = 'GET' COLLATE NOCASE AND protocol <> '{ws}')))",
-        ws = Protocol::Ws.as_str(),
+            SELECT id FROM requests
+            WHERE response_id = ?1 AND provider = ?2 AND id <> ?3 AND billable AND usage <> '{absent}' {since}
+            ORDER BY rowid DESC LIMIT {LATEST})",
+        absent = UsageState::Absent.as_str(),
+        since = if reads { "" } else { &since },
     )
 }
 
@@ -155,6 +157,27 @@ mod tests {
     }
 
     #[test]
+    fn an_answer_that_is_read_back_many_times_counts_once() {
+        use Completeness::Complete;
+        let many = 3 * LATEST as u128;
+        let polls: Vec<Row> = (1..=many).map(|n| poll(n, Complete)).collect();
+        assert_eq!(counted(&polls), [1]);
+        let told = |n| Row { method: "POST".to_owned(), stream: Some(true), ..poll(n, Complete) };
+        let begun = Row { usage: UsageState::Absent, ..told(1) };
+        let early = (2..many).map(|n| Row { usage: UsageState::Absent, ..poll(n, Complete) });
+        let asked: Vec<Row> = std::iter::once(begun.clone()).chain(early).collect();
+        let told_by = |rows: Vec<Row>| {
+            let all = counted(&rows).into_iter();
+            all.filter(|n| !(2..many).contains(n)).collect::<Vec<_>>()
+        };
+        // The stream ends first, or one of those who ask is told before it.
+        let first = asked.iter().cloned().chain([told(1), poll(many, Complete)]);
+        assert_eq!(told_by(first.collect()), [1]);
+        let late = (many..2 * many).map(|n| poll(n, Complete));
+        assert_eq!(told_by(asked.into_iter().chain(late).chain([told(1)]).collect()), [1]);
+    }
+
+    #[test]
     fn turns_on_a_websocket_read_nothing_back() {
         use Completeness::{Complete, Interrupted};
         let turn = |n, completeness| Row {
@@ -175,14 +198,17 @@ mod tests {
     fn a_server_that_calls_all_answers_alike_is_not_searched_through() {
         let mut conn = Connection::open_in_memory().unwrap();
         MIGRATIONS.to_latest(&mut conn).unwrap();
-        let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {}", query())).unwrap();
-        let steps: Vec<String> = plan
-            .query_map(params!["a", "p", &[0_u8][..], false], |row| row.get(3))
-            .unwrap()
-            .collect::<Result<_, _>>()
-            .unwrap();
-        assert!(steps.iter().any(|step| step.contains("requests_by_response")), "{steps:?}");
-        assert!(!steps.iter().any(|step| step.contains("ORDER BY")), "it sorts: {steps:?}");
+        for (reads, found) in [(true, "(response_id=?)"), (false, "(response_id=? AND rowid>?)")] {
+            let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {}", query(reads))).unwrap();
+            let steps: Vec<String> = plan
+                .query_map(params!["a", "p", &[0_u8][..]], |row| row.get(3))
+                .unwrap()
+                .collect::<Result<_, _>>()
+                .unwrap();
+            let by = |step: &String| step.contains("requests_by_response") && step.contains(found);
+            assert!(steps.iter().any(by), "{steps:?}");
+            assert!(!steps.iter().any(|step| step.contains("ORDER BY")), "it sorts: {steps:?}");
+        }
         let streams: Vec<Row> = (1..=3 * LATEST as u128)
             .map(|n| Row {
                 method: "POST".to_owned(),

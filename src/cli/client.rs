@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Context, Exit, Failure};
 use crate::actors::ask::{self, AskError};
 use crate::edge::door;
-use crate::home::PidLock;
+use crate::home::{Home, PidLock};
 use crate::platform;
 
 /// For the edge to hand out its socket, which takes it no time.
@@ -61,19 +61,13 @@ impl Tree {
         let answer = ask_for(&agent(patience), api_url(ctx, ask::HEALTH));
         let health = judge(daemon, instance(ctx).as_deref(), answer);
         let (root, watchdog) = (holder("root"), holder("watchdog"));
-        let all = [("root", root), ("edge", edge), ("daemon", daemon), ("watchdog", watchdog)];
-        let here = |name: &str| PidLock::holder_here(&ctx.home.pid_file(name));
-        // One that ended meanwhile is nobody.
-        let foreign = |(name, pid): (&str, Option<u32>)| {
-            pid.is_some() && here(name).is_none() && holder(name).is_some()
-        };
-        let foreign = all.into_iter().any(foreign);
+        let foreign = runs_elsewhere(&ctx.home, &PROCESSES);
         Self { root, edge, daemon, watchdog, edge_answer, lost_edge, foreign, health }
     }
 
     /// Before anything of it is signalled.
     pub fn is_ours(&self) -> Result<(), Failure> {
-        if self.foreign { Err(Failure::new(Exit::UNAVAILABLE, FOREIGN)) } else { Ok(()) }
+        ours(self.foreign)
     }
 
     /// The same, after a home that was removed under its processes is theirs again.
@@ -96,6 +90,28 @@ impl Tree {
         }
         edge_serves(ctx).filter(|addr| *addr != ctx.loaded.config.edge.addr())
     }
+}
+
+const PROCESSES: [&str; 4] = ["root", "edge", "daemon", "watchdog"];
+
+/// Whether one of these processes of this home has a pid that is nobody's here.
+#[must_use]
+pub fn runs_elsewhere(home: &Home, processes: &[&str]) -> bool {
+    processes.iter().any(|process| {
+        let file = home.pid_file(process);
+        let held = || matches!(PidLock::holder(&file), Ok(Some(_)));
+        // One that ended meanwhile is nobody.
+        held() && PidLock::holder_here(&file).is_none() && held()
+    })
+}
+
+/// Before files change that a running process has to be told of.
+pub fn can_be_told(home: &Home) -> Result<(), Failure> {
+    ours(runs_elsewhere(home, &PROCESSES))
+}
+
+fn ours(foreign: bool) -> Result<(), Failure> {
+    if foreign { Err(Failure::new(Exit::UNAVAILABLE, FOREIGN)) } else { Ok(()) }
 }
 
 /// Pid of an edge that serves this home on the configured port, although nothing in the home tells of

@@ -23,6 +23,8 @@ const ON: &str = "Set. From now on bodies of requests and answers are kept, with
     can be told from their look: `halton-meter requests show last --bodies`.";
 const OFF: &str = "Set. Nothing more is kept. What is there stays until its time is over; \
     `halton-meter bodies purge` removes it now.";
+const UNTOLD: &str = "Set in the file. What another machine or container runs from this home was not \
+    told: the same command there does that.";
 
 #[derive(Debug, Subcommand)]
 pub enum ConfigCommand {
@@ -139,14 +141,19 @@ fn by_hand(name: &str, text: String) -> String {
     stale.then(|| config::with_value(&text, from, "\"\"").ok()).flatten().unwrap_or(text)
 }
 
-/// Lets the running processes read it again.
+/// Lets the running processes read it again; who has not been told goes on as before.
 fn tell(ctx: &Context, name: &str, value: &Value, out: &mut impl Write) -> Result<Exit, Failure> {
     let running = |process| PidLock::holder_here(&ctx.home.pid_file(process));
     let daemon = running("daemon");
     for pid in running("edge").into_iter().chain(daemon) {
         lifecycle::signal(pid, Signal::HUP)?;
     }
-    if let (Value::Int(port), "edge.port") = (value, name) {
+    if client::runs_elsewhere(&ctx.home, &["edge", "daemon"]) {
+        if name == "bodies.enabled" {
+            return Err(Failure::new(Exit::FAILED, UNTOLD));
+        }
+        writeln!(out, "{UNTOLD}")?;
+    } else if let (Value::Int(port), "edge.port") = (value, name) {
         let services = services::installed(ctx).is_some();
         let served = client::edge_serves(ctx).map(|addr| addr.port());
         writeln!(out, "{}", port_set(*port, served, services))?;

@@ -51,12 +51,26 @@ fn nobody_is_signalled_by_a_number_from_elsewhere() {
         stand.command(&["run", "--", "sh", "-c", "echo ran $HTTPS_PROXY"]).output().unwrap();
     assert_eq!(output.stdout, b"ran\n", "{}", show(&output));
     assert!(said(&output) && output.status.success(), "{}", show(&output));
-    for command in [&["start"][..], &["stop"], &["restart"], &["edge", "stop"], &["upgrade"]] {
+    let authority = std::fs::read(stand.home.ca_cert()).unwrap();
+    for command in [
+        &["start"][..],
+        &["stop"],
+        &["restart"],
+        &["edge", "stop"],
+        &["upgrade"],
+        &["ca", "rotate"],
+        &["ca", "rotate", "--now"],
+    ] {
         let output = stand.halton(command);
         assert!(said(&output) && output.status.code() == Some(69), "{command:?} {}", show(&output));
     }
+    assert_eq!(std::fs::read(stand.home.ca_cert()).unwrap(), authority);
+    assert!(!stand.home.next_ca_cert().exists());
     assert!(began.elapsed() < Duration::from_secs(20), "nothing to wait for");
-    stand.must(&["config", "set", "log.level", "info"]);
+    let set = stand.must(&["config", "set", "log.level", "info"]);
+    assert!(String::from_utf8_lossy(&set.stdout).contains("not told"), "{}", show(&set));
+    let output = stand.halton(&["config", "set", "bodies.enabled", "false"]);
+    assert!(said(&output) && output.status.code() == Some(1), "{}", show(&output));
     assert!(victim.lives());
     drop(locks);
     stand.must(&["start"]);
@@ -87,4 +101,17 @@ fn a_container_that_reaches_the_edge_is_metered_and_stops_nothing() {
     let output = apart(&stand.command(&["stop"])).output().unwrap();
     assert!(said(&output) && !output.status.success(), "{}", show(&output));
     assert_eq!(stand.pid("daemon"), daemon);
+    let authority = std::fs::read(stand.home.ca_cert()).unwrap();
+    stand.must(&["config", "set", "bodies.enabled", "true"]);
+    for (command, code) in [
+        (&["ca", "rotate"][..], 69),
+        (&["ca", "rotate", "--now"], 69),
+        (&["config", "set", "bodies.enabled", "false"], 1),
+    ] {
+        let output = apart(&stand.command(command)).output().unwrap();
+        let told = said(&output) && output.status.code() == Some(code);
+        assert!(told, "{command:?} {}", show(&output));
+    }
+    assert_eq!(std::fs::read(stand.home.ca_cert()).unwrap(), authority);
+    assert!(!stand.home.next_ca_cert().exists());
 }

@@ -52,6 +52,8 @@ enum Waits {
 
 pub fn run(ctx: &Context, args: &RotateArgs, out: &mut impl Write) -> Result<(), Failure> {
     ctx.checked()?;
+    // Neither can the daemon be told, nor its programs be seen, from another place.
+    client::can_be_told(&ctx.home)?;
     let lock = apply::begin(ctx, apply::Leftover::Refuse)?;
     env::prepare_ca(ctx)?;
     if rotate::waiting(&ctx.home).is_none() {

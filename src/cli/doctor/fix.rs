@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 
 use super::super::lifecycle::{self, Ready};
-use super::super::{Context, env};
+use super::super::{Context, client, env};
 use super::judge::Fix;
 use crate::home::PidLock;
 
@@ -39,6 +39,7 @@ pub fn apply(ctx: &Context, fix: &Fix) -> Result<String, String> {
             Ready::Passing(why) | Ready::NoEdge(why) => Err(why),
         },
         Fix::Bundle => {
+            client::can_be_told(&ctx.home).map_err(|e| e.to_string())?;
             ctx.home.create().map_err(|e| e.to_string())?;
             env::prepare_ca(ctx).map_err(|e| e.to_string())?;
             // Should that have made another CA, the daemon is to sign with it.
@@ -64,5 +65,30 @@ pub fn apply(ctx: &Context, fix: &Fix) -> Result<String, String> {
                 Ok(()) | Err(_) => Ok(format!("removed {}", path.display())),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use super::*;
+    use crate::home::{Home, lock_exclusively};
+
+    #[test]
+    fn no_other_ca_is_made_under_a_daemon_that_is_elsewhere() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let path = home.pid_file("daemon");
+        fs::write(&path, "1\nanother boot pid:[1]\n").unwrap();
+        let held = File::options().read(true).write(true).open(path).unwrap();
+        assert!(lock_exclusively(&held).unwrap());
+        let loaded = crate::config::load(&home.config_file(), &[]);
+        let color = super::super::super::output::Color::default();
+        let ctx = Context { home, loaded, flags: Vec::new(), color };
+        let why = apply(&ctx, &Fix::Bundle).unwrap_err();
+        assert!(why.contains("another machine or container"), "{why}");
+        assert!(!ctx.home.ca_cert().exists() && !ctx.home.ca_bundle().exists());
     }
 }

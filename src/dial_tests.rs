@@ -10,6 +10,7 @@ fn upstream() -> Upstream {
     Upstream {
         proxy: None,
         http_proxy: None,
+        http_apart: false,
         no_proxy: NoProxy::default(),
         extra_ca_file: None,
         connect: Vec::new(),

@@ -193,7 +193,7 @@ fn answer(ctx: &Context, edge: SocketAddr) -> Option<Value> {
 /// What `run` looks at too, but for what takes a connection to a proxy.
 fn keeps_own(ctx: &Context, edge: &Value) -> bool {
     let found = upstream::of_environment(&own(ctx), ctx.loaded.config.edge.addr());
-    let configured = ctx.loaded.config.upstream.proxy.is_some();
+    let configured = upstream::Configured::by(&ctx.loaded.config.upstream);
     upstream::kept(found.as_ref(), &upstream::of_edge(edge), configured)
 }
 

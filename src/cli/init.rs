@@ -194,7 +194,7 @@ impl ConfigFile {
         if known.is_some_and(|known| found.is_at(known) || !found.usable()) {
             return;
         }
-        if found.https.is_none() && ctx.loaded.config.upstream.http_proxy.is_some() {
+        if found.https.is_none() && ctx.loaded.config.upstream.http_apart {
             return;
         }
         if let Some(why) = unmetered(&found, mode) {

@@ -139,15 +139,15 @@ pub fn ready(ctx: &Context) -> Ready {
 /// still goes through the proxy of another network.
 fn better_without_us(ctx: &Context) -> Option<String> {
     let own = upstream::of_environment(&env::own(ctx), ctx.loaded.config.edge.addr());
+    let configured = upstream::Configured::by(&ctx.loaded.config.upstream);
     if let Some(own) = own.as_ref().filter(|own| !own.usable()) {
-        return own.lost_on(&upstream::Ways::default(), false);
+        return own.lost_on(&upstream::Ways::default(), configured);
     }
     let pid = PidLock::holder(&ctx.home.pid_file("edge")).ok()??;
     let status = client::edge_status(ctx, pid, PATIENCE)?;
     let edges = upstream::of_edge(&status);
-    let configured = &ctx.loaded.config.upstream;
-    let https = edges.https.as_deref().filter(|_| configured.proxy.is_none());
-    let http = edges.http.as_deref().filter(|_| configured.http_proxy.is_none());
+    let https = edges.https.as_deref().filter(|_| !configured.https);
+    let http = edges.http.as_deref().filter(|_| !configured.http);
     // Mostly it is one.
     let of_a_shell = https.into_iter().chain(http.filter(|http| https != Some(*http)));
     for place in of_a_shell {
@@ -156,7 +156,7 @@ fn better_without_us(ctx: &Context) -> Option<String> {
         }
     }
     let own = own?;
-    own.lost_on(&edges, configured.proxy.is_some()).or_else(|| {
+    own.lost_on(&edges, configured).or_else(|| {
         upstream::refusal(ctx, &own).map(|why| format!("your own proxy ({own}): {why}"))
     })
 }

@@ -38,6 +38,21 @@ pub struct Ways {
     pub http: Option<String>,
 }
 
+/// Which ways the configuration sets: chosen with the shell's in sight.
+#[derive(Clone, Copy, Debug)]
+pub struct Configured {
+    pub https: bool,
+    pub http: bool,
+}
+
+impl Configured {
+    #[must_use]
+    pub const fn by(upstream: &Upstream) -> Self {
+        let https = upstream.proxy.is_some();
+        Self { https, http: https || upstream.http_apart }
+    }
+}
+
 impl Found {
     fn urls(&self) -> impl Iterator<Item = &str> {
         [&self.https, &self.http].into_iter().flatten().map(String::as_str)
@@ -49,19 +64,22 @@ impl Found {
         self.urls().all(|url| UpstreamProxy::parse(url).is_some())
     }
 
-    /// What such an edge lacks of it, and where that is set. One way for all that is `configured` was
-    /// chosen with the shell's in sight.
+    /// What such an edge lacks of it, and where that is set.
     #[must_use]
-    pub fn missing_on(&self, edges: &Ways, configured: bool) -> Option<(String, &'static str)> {
+    pub fn missing_on(
+        &self,
+        edges: &Ways,
+        configured: Configured,
+    ) -> Option<(String, &'static str)> {
         let https = self.https.as_ref().filter(|_| edges.https.is_none());
-        let http = self.http.as_ref().filter(|_| edges.http.is_none() && !configured);
+        let http = self.http.as_ref().filter(|_| edges.http.is_none() && !configured.http);
         let missing = https.map(|url| (url, PROXY)).or_else(|| http.map(|url| (url, HTTP_PROXY)));
         missing.map(|(url, name)| (shown(url), name))
     }
 
     /// Why such an edge is no way to this one.
     #[must_use]
-    pub fn lost_on(&self, edges: &Ways, configured: bool) -> Option<String> {
+    pub fn lost_on(&self, edges: &Ways, configured: Configured) -> Option<String> {
         if !self.usable() {
             return Some(format!(
                 "we can't go through your own proxy ({self}), only through http:// ones"
@@ -79,14 +97,15 @@ impl Found {
         self.urls().any(|url| UpstreamProxy::parse(url).is_some_and(|p| p.place() == place.place()))
     }
 
-    /// What gives it to a configuration without a proxy. A way for plain HTTP that is set there stays.
+    /// What gives it to a configuration without a proxy. A way for plain HTTP that is set there stays, and
+    /// so does none.
     #[must_use]
     pub fn settings(&self, config: &Config) -> Vec<(&'static str, config::Value)> {
         if !self.usable() {
             return Vec::new();
         }
         let http = match (&self.https, &self.http) {
-            _ if config.upstream.proxy.is_none() && config.upstream.http_proxy.is_some() => None,
+            _ if config.upstream.http_apart => None,
             (https, http) if https == http => None,
             (_, Some(http)) => Some(http.clone()),
             (_, None) => Some(config::DIRECT.to_owned()),
@@ -225,16 +244,17 @@ pub fn refusal(ctx: &Context, found: &Found) -> Option<String> {
 }
 
 /// Whether a shell is to keep its own proxy, by what is known without asking anybody else: the edge goes
-/// through another one (`edges`) or none. One that is `configured` was chosen with the shell's in sight.
+/// through another one (`edges`) or none.
 #[must_use]
-pub fn kept(own: Option<&Found>, edges: &Ways, configured: bool) -> bool {
+pub fn kept(own: Option<&Found>, edges: &Ways, configured: Configured) -> bool {
     let elsewhere = |own: &Option<String>, edge: &Option<String>| {
         let [own, edge] = [own, edge].map(|url| UpstreamProxy::parse(url.as_deref()?));
         own.zip(edge).is_some_and(|(own, edge)| own.place() != edge.place())
     };
     own.is_some_and(|own| {
-        let other = elsewhere(&own.https, &edges.https) || elsewhere(&own.http, &edges.http);
-        own.lost_on(edges, configured).is_some() || (other && !configured)
+        own.lost_on(edges, configured).is_some()
+            || (!configured.https && elsewhere(&own.https, &edges.https))
+            || (!configured.http && elsewhere(&own.http, &edges.http))
     })
 }
 
@@ -302,7 +322,11 @@ mod tests {
         assert_eq!(of(&[], &[https]), format!("{both} {none}"));
         assert_eq!(of(&[], &[https, http]), format!("{both} {cache}"));
         assert_eq!(of(&[], &[("ALL_PROXY", https.1)]), both);
-        assert_eq!(of(&["upstream.http_proxy=http://other:3"], &[https, http]), both, "stays");
+        for http_proxy in ["http://other:3", "direct"] {
+            let flag = format!("upstream.http_proxy={http_proxy}");
+            assert_eq!(of(&[&flag], &[https, http]), both, "{http_proxy} stays");
+            assert_eq!(of(&[&flag], &[https]), both, "{http_proxy} stays");
+        }
     }
 
     #[test]
@@ -323,6 +347,19 @@ mod tests {
         let (none, here, other) =
             (Ways::default(), same("proxy.corp:3128"), same("proxy.home:3128"));
         let cached = Ways { https: None, http: Some("cache:3142".into()) };
+        let all_by_corp = found(&[("ALL_PROXY", "http://proxy.corp:3128")]);
+        let corp_alone = Ways { https: Some("proxy.corp:3128".into()), http: None };
+        // Of the configuration `http_proxy` alone, the other way out of the shell.
+        for (own, edges, expected) in [
+            (&all_by_corp, &corp_alone, false),
+            (&all_by_corp, &none, true),
+            (&all_by_corp, &other, true),
+            (&cache, &other, false),
+            (&cache, &none, false),
+        ] {
+            let seen = kept(own.as_ref(), edges, Configured { https: false, http: true });
+            assert_eq!(seen, expected, "{own:?} {edges:?}");
+        }
         for (own, edges, configured, expected) in [
             (&None, &none, false, false),
             // Its shell may name it only behind our section.
@@ -340,8 +377,8 @@ mod tests {
             (&cache, &other, false, true),
             (&cache, &other, true, false),
         ] {
-            let seen = kept(own.as_ref(), edges, configured);
-            assert_eq!(seen, expected, "{own:?} {edges:?} {configured}");
+            let both = Configured { https: configured, http: configured };
+            assert_eq!(kept(own.as_ref(), edges, both), expected, "{own:?} {edges:?} {configured}");
         }
     }
 

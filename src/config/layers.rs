@@ -356,6 +356,7 @@ fn typed(merged: &Merged) -> Config {
         upstream: Upstream {
             proxy,
             http_proxy,
+            http_apart: !text("upstream.http_proxy").is_empty(),
             no_proxy: NoProxy::new(list("upstream.no_proxy")),
             extra_ca_file: Some(text("upstream.extra_ca_file"))
                 .filter(|p| !p.is_empty())

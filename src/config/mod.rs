@@ -127,6 +127,8 @@ pub struct Upstream {
     pub proxy: Option<UpstreamProxy>,
     /// The way to `http://` addresses: the same, unless it is set apart.
     pub http_proxy: Option<UpstreamProxy>,
+    /// It is set apart, to another proxy or to none.
+    pub http_apart: bool,
     pub no_proxy: NoProxy,
     pub extra_ca_file: Option<PathBuf>,
     /// In order of precedence: exact host before `*`.

@@ -69,6 +69,8 @@ pub struct Kept {
 pub struct Upstream {
     /// Of the configuration, and how it answered, if it was asked.
     pub proxy: Option<(String, Result<(), String>)>,
+    /// The same for plain HTTP, where that has another one.
+    pub http: Option<(String, Result<(), String>)>,
     /// It was the system's and can't be reached: we go past it.
     pub past: bool,
     /// What leads out here, by this shell's variables or the system's setting, and is not our upstream.

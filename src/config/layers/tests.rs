@@ -149,7 +149,10 @@ fn plain_http_goes_the_same_way_unless_it_is_set_apart() {
     assert_eq!(ways("proxy = \"http://p:1\"\nhttp_proxy = \"direct\""), all(&p, &None));
     assert_eq!(ways("http_proxy = \"http://c:2\""), all(&None, &c));
     let circle = from_file("[upstream]\nhttp_proxy = \"http://localhost:8081\"\n");
-    assert_eq!((circle.problems.len(), circle.config.upstream.http_proxy), (1, None));
+    let upstream = circle.config.upstream;
+    assert_eq!((circle.problems.len(), upstream.http_proxy, upstream.http_apart), (1, None, false));
+    let apart = |text: &str| from_file(&format!("[upstream]\n{text}")).config.upstream.http_apart;
+    assert!(!apart("proxy = \"http://p:1\"") && apart("http_proxy = \"direct\""));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::super::facts::{Keeper, Kept, Upstream};
 use super::super::inspectors;
 use super::ASK;
 use crate::config::UpstreamProxy;
-use crate::dial::{dial, goes_past};
+use crate::dial::{DialError, dial, dial_proxy, goes_past};
 use crate::home::{Home, own_program};
 use crate::meter::trust::{all_roots, read_certificates};
 use crate::platform::{self, Service, User};
@@ -57,13 +57,17 @@ pub(super) fn upstream(ctx: &Context, tree: &Tree, system: &[String]) -> Upstrea
     let config = &ctx.loaded.config;
     let edge = config.edge.addr();
     let proxy = config.upstream.proxy.as_ref().map(|proxy| (proxy.place(), way_out(ctx)));
+    let http = config.upstream.http_proxy.as_ref();
+    let http = http.filter(|http| config.upstream.proxy.as_ref() != Some(*http));
+    let http = http.map(|http| (http.place(), reached(http)));
     // Whoever started the edge may have told it by variables.
     let mut known = tree.edge_answer.as_ref().map(upstream::of_edge).unwrap_or_default();
     let place = |proxy: &Option<UpstreamProxy>| proxy.as_ref().map(UpstreamProxy::place);
     known.https = known.https.or_else(|| place(&config.upstream.proxy));
     known.http = known.http.or_else(|| place(&config.upstream.http_proxy));
     let found = upstream::of_environment(&env::own(ctx), edge);
-    let found = found.and_then(|found| found.missing_on(&known, proxy.is_some()));
+    let configured = upstream::Configured::by(&config.upstream);
+    let found = found.and_then(|found| found.missing_on(&known, configured));
     let ours = [format!("127.0.0.1:{}", edge.port()), format!("localhost:{}", edge.port())];
     let of_system = || system.iter().find(|s| !ours.contains(s) && known.https.is_none()).cloned();
     let found = found.map(|(proxy, _)| proxy).or_else(of_system);
@@ -72,6 +76,7 @@ pub(super) fn upstream(ctx: &Context, tree: &Tree, system: &[String]) -> Upstrea
         past: config.upstream.proxy.as_ref().is_some_and(goes_past),
         ignored: found,
         proxy,
+        http,
         extra_roots: config.upstream.extra_ca_file.as_deref().and_then(|file| {
             let roots = read_certificates(file);
             let now = Timestamp::now().as_second();
@@ -100,10 +105,18 @@ fn way_out(ctx: &Context) -> Result<(), String> {
     let target = config.meter.hosts.iter().find(|host| !host.covers_subdomains());
     let target = target.filter(|t| config.upstream.connect_override(t.name(), t.port()).is_none());
     let Some(target) = target else { return Ok(()) };
+    tried(dial(&config.upstream, target.name(), target.port(), ASK))
+}
+
+/// Whether it is there: what it lets through can't be told without a request, and few take a `CONNECT`.
+fn reached(http: &UpstreamProxy) -> Result<(), String> {
+    tried(dial_proxy(http, &http.host, http.port, ASK))
+}
+
+fn tried<T>(dial: impl Future<Output = Result<T, DialError>>) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|e| e.to_string())?;
-    let tried = runtime.block_on(dial(&config.upstream, target.name(), target.port(), ASK));
-    tried.map(drop).map_err(|e| e.to_string())
+    runtime.block_on(dial).map(drop).map_err(|e| e.to_string())
 }
 
 /// Programs at a port that is ours, or was, and where nobody listens.

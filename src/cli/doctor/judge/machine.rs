@@ -96,8 +96,9 @@ fn known_by_none(keeper: &Keeper, service: &Kept, known: &Path) -> Finding {
 pub(super) fn upstream(f: &Facts) -> Vec<Finding> {
     let up = &f.upstream;
     let mut found = Vec::new();
-    if let Some((proxy, Err(why))) = &up.proxy {
-        let what = format!("upstream.proxy {proxy}: {why}");
+    for (name, way) in [("upstream.proxy", &up.proxy), ("upstream.http_proxy", &up.http)] {
+        let Some((proxy, Err(why))) = way else { continue };
+        let what = format!("{name} {proxy}: {why}");
         found.push(
             Finding::broken("upstream", what).next(format!("mend it in config.toml; {CONFIG}")),
         );
@@ -125,12 +126,18 @@ pub(super) fn upstream(f: &Facts) -> Vec<Finding> {
         let what = format!("this system trusts {who} to read TLS traffic, ours with it");
         found.push(Finding::ok("upstream", what));
     }
-    or_ok(found, "upstream", || match &up.proxy {
-        Some((proxy, _)) if up.past => format!(
-            "{proxy}, the system's proxy at `init`, can't be reached from here: going past it"
-        ),
-        Some((proxy, _)) => format!("through {proxy}"),
-        None => "direct".to_owned(),
+    or_ok(found, "upstream", || {
+        let all = match &up.proxy {
+            Some((proxy, _)) if up.past => format!(
+                "{proxy}, the system's proxy at `init`, can't be reached from here: going past it"
+            ),
+            Some((proxy, _)) => format!("through {proxy}"),
+            None => "direct".to_owned(),
+        };
+        match &up.http {
+            Some((http, _)) => format!("{all}; http:// through {http}"),
+            None => all,
+        }
     })
 }
 

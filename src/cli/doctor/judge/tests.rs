@@ -164,6 +164,7 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| f.stranded.push(("claude, pid 7".into(), f.edge_addr)), "environment", Broken, "start", start()),
         (|f| f.stranded.push(("claude, pid 7".into(), f.api_addr)), "environment", Broken, "end that program", None),
         (|f| f.upstream.proxy = Some(("p:1".into(), Err("no".into()))), "upstream", Broken, "config.toml", None),
+        (|f| f.upstream.http = Some(("c:2".into(), Err("no".into()))), "upstream", Broken, "config.toml", None),
         (|f| f.upstream.ignored = Some("p:1".into()), "upstream", Degraded, "upstream.proxy", None),
         (|f| f.upstream.extra_roots = Some("expired".into()), "upstream", Degraded, "another file", None),
         (|f| f.keeper.as_mut().unwrap().installed = false, "services", Degraded, "uninstall", None),
@@ -239,6 +240,7 @@ fn what_is_well_is_said_to_be_well() {
         |f| f.keeper.as_mut().unwrap().own = "/home/u/hm".into(),
         |f| (f.stopped, f.keeper.as_mut().unwrap().services[1].pid) = (true, None),
         |f| f.upstream.proxy = Some(("p:1".into(), Ok(()))),
+        |f| f.upstream.http = Some(("c:2".into(), Ok(()))),
         |f| (f.upstream.proxy, f.upstream.past) = (Some(("p:1".into(), Ok(()))), true),
         |f| f.upstream.inspectors.push("Zscaler"),
         |f| f.system_proxies.push("proxy.corp:8080".into()),
@@ -257,4 +259,18 @@ fn what_is_well_is_said_to_be_well() {
     let mut layers: Vec<_> = judge(&fine()).iter().map(|f| f.layer).collect();
     layers.dedup();
     assert_eq!(layers.len(), LAYERS, "every layer is named: {layers:?}");
+}
+
+#[test]
+fn the_way_of_plain_http_is_told_by_its_name() {
+    let said = |proxy: Option<&str>, http| {
+        let mut facts = fine();
+        facts.upstream.proxy = proxy.map(|proxy| (proxy.to_owned(), Ok(())));
+        facts.upstream.http = Some(("c:2".to_owned(), http));
+        let found = judge(&facts).into_iter().find(|f| f.layer == "upstream");
+        found.unwrap().what
+    };
+    assert_eq!(said(None, Ok(())), "direct; http:// through c:2");
+    assert_eq!(said(Some("p:1"), Ok(())), "through p:1; http:// through c:2");
+    assert_eq!(said(None, Err("no".to_owned())), "upstream.http_proxy c:2: no");
 }

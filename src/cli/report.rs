@@ -307,9 +307,13 @@ fn group_table(grouping: &Grouping, versus: bool) -> Table {
     table
 }
 
-/// `$1.20`, `$1.20 + unpriced`, `unpriced`.
 pub(super) fn cost_cell(t: &Totals) -> String {
-    match (t.cost_nanousd, t.unpriced) {
+    priced(t.cost_nanousd, t.unpriced)
+}
+
+/// `$1.20`, `$1.20 + unpriced`, `unpriced`.
+pub(super) fn priced(cost_nanousd: Option<i64>, unpriced: u64) -> String {
+    match (cost_nanousd, unpriced) {
         (Some(cost), 0) => money(cost),
         (Some(cost), _) => format!("{} + unpriced", money(cost)),
         (None, 0) => "–".to_owned(),

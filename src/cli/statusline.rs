@@ -150,14 +150,19 @@ fn text(line: &Line, now: Timestamp) -> String {
     parts.join(" · ")
 }
 
-/// Money, and what a subscription covers beside it; `+?` when something has no price.
+/// Money, and what a subscription covers beside it; `+?` when something has no price. `$0.00` of nothing
+/// but no request.
 fn spent(totals: &Totals) -> String {
     let covered = totals.subscription_nanousd.map(|cost| format!("≈{}", money(cost)));
     let paid = totals.cost_nanousd.map(money);
     let unknown = if totals.unpriced > 0 { "+?" } else { "" };
     let said: Vec<String> = [paid, covered].into_iter().flatten().collect();
-    let said = if said.is_empty() { money(0_i64) } else { said.join(" + ") };
-    format!("{said}{unknown}")
+    match (said.as_slice(), totals.unpriced, totals.requests) {
+        ([], 0, 0) => money(0_i64),
+        ([], 0, _) => "–".to_owned(),
+        ([], _, _) => "unpriced".to_owned(),
+        (said, _, _) => format!("{}{unknown}", said.join(" + ")),
+    }
 }
 
 /// `950`, `12.3k`, `4.5M`.
@@ -174,8 +179,8 @@ mod tests {
     use super::*;
     use crate::meter::ledger::fixture::{at, home, row, store};
     use crate::meter::quota;
-    use crate::meter::row::{Billing, Row};
-    use crate::meter::usage::Tokens;
+    use crate::meter::row::{Billing, Completeness, Row};
+    use crate::meter::usage::{Tokens, UsageState};
 
     #[test]
     fn session_day_and_plan_in_one_line() {
@@ -208,6 +213,25 @@ mod tests {
         );
         assert_eq!(said(None), "$1.00 + ≈$0.1200+? today · 5h 42% (2h 5m)\n");
         assert_eq!(said(Some("unknown")), said(None));
+    }
+
+    #[test]
+    fn what_has_no_price_is_not_told_as_nothing() {
+        let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+        let unpriced = Row { cost_nanousd: None, ..row(1, "2026-11-25T10:00:00Z") };
+        let running = Row {
+            completeness: Completeness::Open,
+            usage: UsageState::Absent,
+            tokens: Tokens::default(),
+            ..unpriced.clone()
+        };
+        for (row, expected) in [(unpriced, "unpriced today\n"), (running, "– today\n")] {
+            let (_dir, home) = home();
+            store(&home, &[row]);
+            let mut out = Vec::new();
+            show(&home, None, false, &now, &mut out).unwrap();
+            assert_eq!(String::from_utf8(out).unwrap(), expected);
+        }
     }
 
     #[test]

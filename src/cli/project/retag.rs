@@ -11,6 +11,7 @@ use super::super::output::{
     Column, Style, Table, UsageError, clean, count, counted, money, write_json,
 };
 use super::super::range::{RangeArgs, parse_since};
+use super::super::report::priced;
 use super::{How, name};
 use crate::home::Home;
 use crate::meter::ledger::{Ledger, Retag, Retagged, Selection, Window, retag};
@@ -142,14 +143,10 @@ fn table(done: &Retagged, to: Option<&str>) -> Table {
             if project.is_empty() { "(unknown)".to_owned() } else { clean(project) },
             to.map_or_else(|| "(as before)".to_owned(), clean),
             count(moved.requests),
-            money(moved.cost_nanousd),
-            some_money(moved.subscription_nanousd),
+            priced(moved.cost_nanousd, moved.unpriced),
+            // Most people have no plan, or nothing else.
+            moved.subscription_nanousd.map(money).unwrap_or_default(),
         ]);
     }
     table
-}
-
-/// Most people have no plan, or nothing else.
-fn some_money(nanousd: i64) -> String {
-    if nanousd == 0 { String::new() } else { money(nanousd) }
 }

@@ -3,6 +3,7 @@ use serde_json::Value;
 use super::*;
 use crate::meter::ledger::fixture::{home, row, store};
 use crate::meter::row::Row;
+use crate::meter::usage::UsageState;
 
 fn with_rows() -> (tempfile::TempDir, Home) {
     let (dir, home) = home();
@@ -151,6 +152,34 @@ fn rows_are_given_away_and_back() {
     says(&home, "project retag --undo").unwrap();
     says(&home, "project restore api").unwrap();
     assert_eq!(projects(&home), start);
+}
+
+#[test]
+fn what_is_given_away_without_a_price_is_not_told_as_nothing() {
+    let (_dir, home) = home();
+    let of = |n, cost_nanousd, usage| Row {
+        project: Some("shop".to_owned()),
+        cost_nanousd,
+        usage,
+        ..row(n, "2026-11-24T00:00:00Z")
+    };
+    let told = |n| {
+        let retag = "project retag --from shop --to api --dry-run";
+        let table = says(&home, retag).unwrap();
+        assert!(!table.contains("$0.00"), "{n}: {table}");
+        let json: Value =
+            serde_json::from_str(&says(&home, &format!("{retag} --json")).unwrap()).unwrap();
+        (table, json["projects"]["shop"].clone())
+    };
+    store(&home, &[of(1, None, UsageState::Reported), of(2, None, UsageState::Absent)]);
+    let (table, json) = told(1);
+    assert!(table.contains("unpriced"), "{table}");
+    let sums = (&json["cost_nanousd"], &json["subscription_nanousd"], &json["unpriced"]);
+    assert_eq!(sums, (&Value::Null, &Value::Null, &1.into()));
+    store(&home, &[of(3, Some(12_300_000), UsageState::Reported)]);
+    let (table, json) = told(2);
+    assert!(table.contains("$0.0123 + unpriced"), "{table}");
+    assert_eq!(json["cost_nanousd"], 12_300_000);
 }
 
 #[test]

@@ -50,9 +50,12 @@ pub struct Retagged {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Moved {
     pub requests: u64,
-    pub cost_nanousd: i64,
+    /// Here and below: of those that have a price; `None`: none has one.
+    pub cost_nanousd: Option<i64>,
     /// What a plan covers; nothing of it is in the cost.
-    pub subscription_nanousd: i64,
+    pub subscription_nanousd: Option<i64>,
+    /// Requests with usage but without a price.
+    pub unpriced: u64,
 }
 
 /// Changes the rows of `selection`; `dry` changes none. A daemon may run meanwhile. A request that is
@@ -76,9 +79,10 @@ pub fn retag(
             done.changed += 1;
             let moved = done.projects.entry(row.project.clone().unwrap_or_default()).or_default();
             moved.requests += u64::from(row.billable);
+            moved.unpriced += u64::from(row.billable && row.used && row.cost.is_none());
             let sum =
                 if row.covered { &mut moved.subscription_nanousd } else { &mut moved.cost_nanousd };
-            *sum = sum.saturating_add(row.cost.unwrap_or(0));
+            *sum = row.cost.map(|cost| sum.unwrap_or(0).saturating_add(cost)).or(*sum);
         }
         Ok(Some(rows))
     };
@@ -96,6 +100,7 @@ struct Candidate {
     billable: bool,
     cost: Option<i64>,
     covered: bool,
+    used: bool,
 }
 
 fn batch(
@@ -115,6 +120,7 @@ fn batch(
             billable: c.next()?,
             cost: c.next()?,
             covered: c.next()?,
+            used: c.next()?,
         })
     })?;
     Ok(rows.collect::<rusqlite::Result<_>>()?)
@@ -143,8 +149,8 @@ fn page(selection: &Selection, change: &Retag, (at, id): &(i64, Vec<u8>)) -> (St
     clause.sql.push_str(" AND (started_at, id) > (?, ?)");
     clause.values.push(Value::from(*at));
     clause.values.push(Value::from(id.clone()));
-    let select = "SELECT id, started_at, project, billable, cost_nanousd, billing = 'subscription' \
-                  FROM requests WHERE completeness <> 'open'";
+    let select = "SELECT id, started_at, project, billable, cost_nanousd, billing = 'subscription', \
+                  usage <> 'absent' FROM requests WHERE completeness <> 'open'";
     let (mut sql, mut values) = clause.of_projects(select, projects.clone());
     sql.push_str(" ORDER BY started_at, id LIMIT ?");
     values.push(Value::from(BATCH));
@@ -238,7 +244,7 @@ mod tests {
         let told = retag(&home, &selection, &to("other"), true).unwrap();
         assert_eq!(told.changed, 499, "of 500 one is still running");
         assert_eq!(told.projects["my-app"].requests, 498);
-        assert_eq!(told.projects["my-app"].cost_nanousd, 499 * 12_300_000);
+        assert_eq!(told.projects["my-app"].cost_nanousd, Some(499 * 12_300_000));
         assert_eq!((rows(&home), report(&home)), before, "a dry run changes nothing");
         assert_eq!(retag(&home, &selection, &to("other"), false).unwrap(), told);
         assert_eq!(retag(&home, &selection, &to("other"), false).unwrap().changed, 0);

@@ -4,9 +4,9 @@
 mod focus;
 mod split;
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::ZonedDateTime;
@@ -23,6 +23,8 @@ use focus::Focus;
 
 /// Rows that are in memory at a time.
 const PAGE: usize = 1000;
+/// As many links one after the other as the system follows.
+const LINKS: usize = 40;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Format {
@@ -71,25 +73,77 @@ fn into_file(
     now: &ZonedDateTime,
     path: &Path,
 ) -> Result<Exit, Failure> {
+    let cannot = |e: io::Error| Failure::cannot_write(path, &e);
     // A pipe or a device can't be replaced, and is not ours to close to others.
     if fs::metadata(path).is_ok_and(|meta| !meta.is_file()) {
-        let open = OpenOptions::new().write(true).open(path);
-        let file = open.map_err(|e| Failure::cannot_write(path, &e))?;
+        let file = OpenOptions::new().write(true).open(path).map_err(cannot)?;
         return finish(export(args, home, now, &mut BufWriter::new(file)));
     }
-    // Who links to it keeps the link.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_path_buf());
+    let target = target_of(path).map_err(cannot)?;
     let mut unfinished = target.clone().into_os_string();
     unfinished.push(format!(".{}.tmp", std::process::id()));
     let unfinished = PathBuf::from(unfinished);
     let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
-    let file = open.map_err(|e| Failure::cannot_write(path, &e))?;
-    let done = export(args, home, now, &mut BufWriter::new(file))
-        .and_then(|()| Ok(fs::rename(&unfinished, &target)?));
+    let file = match open {
+        Ok(file) => file,
+        Err(e) if is_full(&e) => return Err(cannot(e)),
+        // One may write a file and not its directory.
+        Err(_) => {
+            let file = in_place(&target).map_err(cannot)?;
+            // What fails is to fail before the old content is lost.
+            finish(export(args, home, now, &mut io::sink()))?;
+            file.set_len(0).map_err(cannot)?;
+            return finish(export(args, home, now, &mut BufWriter::new(file)));
+        }
+    };
+    let done = finish(export(args, home, now, &mut BufWriter::new(file)))
+        .and_then(|exit| replace(&unfinished, &target).map(|()| exit).map_err(cannot));
     if done.is_err() {
         let _ = fs::remove_file(&unfinished);
     }
-    finish(done)
+    done
+}
+
+/// Who links to it keeps the link, also to what is not there yet.
+fn target_of(path: &Path) -> io::Result<PathBuf> {
+    match fs::canonicalize(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+        found @ (Ok(_) | Err(_)) => return found,
+    }
+    let mut target = path.to_path_buf();
+    for _ in 0..LINKS {
+        let Ok(to) = fs::read_link(&target) else { break };
+        target.pop();
+        target.push(to);
+    }
+    Ok(target)
+}
+
+/// A file that nobody else can read, with what is in it.
+fn in_place(target: &Path) -> io::Result<File> {
+    let open = OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(target);
+    let file = open?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
+}
+
+/// A file that is mounted can't be replaced, only written.
+fn replace(whole: &Path, target: &Path) -> io::Result<()> {
+    match fs::rename(whole, target) {
+        Err(e)
+            if matches!(e.kind(), io::ErrorKind::ResourceBusy | io::ErrorKind::CrossesDevices) =>
+        {
+            let (mut from, mut to) = (File::open(whole)?, in_place(target)?);
+            to.set_len(0)?;
+            io::copy(&mut from, &mut to)?;
+            fs::remove_file(whole)
+        }
+        done @ (Ok(()) | Err(_)) => done,
+    }
+}
+
+fn is_full(e: &io::Error) -> bool {
+    matches!(e.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn export(

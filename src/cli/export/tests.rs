@@ -73,6 +73,46 @@ fn a_file_that_is_there_stays_until_all_of_the_new_one_is_written() {
 }
 
 #[test]
+fn a_link_to_nothing_yet_stays_and_its_target_is_made() {
+    let (dir, home) = home();
+    store(&home, &[row(1, "2026-11-24T00:00:00Z")]);
+    let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+    let [link, next, target] = ["link", "next", "sub/target"].map(|name| dir.path().join(name));
+    std::fs::create_dir(dir.path().join("sub")).unwrap();
+    std::os::unix::fs::symlink(&next, &link).unwrap();
+    std::os::unix::fs::symlink("sub/target", &next).unwrap();
+    into_file(&args(&["csv"]), &home, &now, &link).unwrap();
+    assert!(link.is_symlink() && next.is_symlink());
+    assert_eq!(std::fs::read_to_string(target).unwrap().lines().count(), 2);
+    let circle = dir.path().join("circle");
+    std::os::unix::fs::symlink("circle", &circle).unwrap();
+    assert!(into_file(&args(&["csv"]), &home, &now, &circle).is_err());
+    assert!(circle.is_symlink());
+}
+
+#[test]
+fn a_file_whose_directory_takes_no_other_is_written_in_place() {
+    let (dir, home) = home();
+    let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
+    // No name of a temporary file fits in, for root neither.
+    let file = dir.path().join("x".repeat(255));
+    let write = |words: &[&str]| into_file(&args(words), &home, &now, &file);
+    std::fs::write(&file, "old and longer than what comes ".repeat(1000)).unwrap();
+    std::fs::set_permissions(&file, Permissions::from_mode(0o644)).unwrap();
+    std::fs::write(home.ledger_file(), "no ledger, but long enough to be read as one").unwrap();
+    assert!(write(&["csv"]).is_err() && write(&["csv", "--since", "garbage"]).is_err());
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("old"), "nothing is lost");
+    std::fs::remove_file(home.ledger_file()).unwrap();
+    store(&home, &[row(1, "2026-11-24T00:00:00Z")]);
+    write(&["csv"]).unwrap();
+    assert_eq!(std::fs::read_to_string(&file).unwrap().lines().count(), 2);
+    assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
+    let missing = dir.path().join("missing/rows.csv");
+    let failure = into_file(&args(&["csv"]), &home, &now, &missing).unwrap_err();
+    assert!(failure.to_string().contains("missing/rows.csv"), "{failure}");
+}
+
+#[test]
 fn no_text_is_a_formula_or_breaks_a_line() {
     let (_dir, home) = home();
     let nasty = Row {

@@ -70,9 +70,15 @@ pub(super) async fn post_code(api: web::Data<Api>) -> Result<HttpResponse, Probl
     request_body = LoginRequest,
     responses(
         (status = 200, body = LoginAnswer),
+        (status = 400, description = "the body can't be understood", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no such code, or not any more", body = Problem,
             content_type = "application/problem+json"),
         (status = 403, description = "not asked by our own page, or by another user", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 408, description = "the request did not come in time", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "no secret can be made now", body = Problem,
             content_type = "application/problem+json"),
     )
 )]

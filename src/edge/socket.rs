@@ -22,7 +22,7 @@ pub struct Socket {
     /// A write found the connection broken. The kernel says so once: a read after it, behind what the
     /// other side had said, would only say that this was all.
     broken: Option<io::ErrorKind>,
-    /// The selector said so: there is nobody at the other end.
+    /// The selector said so: there is nobody at the other end. Not where a write was told first.
     failed: bool,
 }
 
@@ -55,7 +55,7 @@ impl Socket {
 
     #[must_use]
     pub fn has_failed(&self) -> bool {
-        self.failed
+        self.failed || self.broken.is_some()
     }
 
     pub fn ready(&mut self, readable: bool, writable: bool, closed: bool) {

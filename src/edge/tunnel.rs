@@ -238,6 +238,11 @@ impl Tunnel {
                 if self.client.has_failed() {
                     self.down.give_up();
                 }
+            } else if !self.up.is_over() && self.server.is_full() && self.client.has_failed() {
+                // Nor does anybody while the server takes nothing: both get the reset now, as without us. No
+                // byte is lost by it that would arrive then. What the server's kernel has, it can still
+                // read; what waits here would wait in the client's, which drops it at a reset.
+                return Err(io::ErrorKind::ConnectionReset.into());
             }
             let down = self.down.run(&mut self.server, &mut self.client, scratch)?;
             Ok::<_, io::Error>(matches!((up, down), (Moved::Waits, Moved::Waits)))

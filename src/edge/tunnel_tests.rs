@@ -226,6 +226,37 @@ async fn a_client_that_is_gone_takes_no_answer_of_the_server_to_be_noticed() {
     assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
 }
 
+/// Who waits for room at the server does not read what would tell of the client's end.
+#[tokio::test]
+async fn a_client_that_is_gone_ends_its_upload_to_a_server_that_reads_nothing() {
+    for half in [false, true] {
+        let (mut client, mut server, run) = tunnelled().await;
+        let (chunk, mut sent) = (pattern(64 * 1024, 0), 0);
+        let wait = Duration::from_millis(500);
+        while let Ok(wrote) = tokio::time::timeout(wait, client.write(&chunk)).await {
+            sent += wrote.unwrap();
+        }
+        if half {
+            client.shutdown().await.unwrap();
+        }
+        client.set_zero_linger().unwrap();
+        drop(client);
+        let noticed = tokio::time::timeout(Duration::from_secs(20), run).await;
+        let summary = noticed.expect("noticed").unwrap();
+        assert!(summary.aborted && summary.up > 0);
+        let (mut got, mut buffer) = (0, vec![0; 64 * 1024]);
+        let error = loop {
+            match server.read(&mut buffer).await {
+                Ok(0) => panic!("a reset is no end"),
+                Ok(count) => got += count,
+                Err(e) => break e,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert!(got > 0 && got < sent, "{got} of {sent}");
+    }
+}
+
 #[tokio::test]
 async fn an_early_answer_reaches_a_client_that_still_uploads() {
     let (client, mut server, run) = tunnelled().await;

@@ -54,6 +54,8 @@ pub const FOREIGN: &str = "another machine or container runs from this home; set
 impl Tree {
     /// Looks at locks and asks edge and daemon, each within `patience`.
     pub fn look(ctx: &Context, patience: Duration) -> Self {
+        // First: who is seen to have written its pid only now has written it for the others too.
+        let foreign = runs_elsewhere(&ctx.home, &PROCESSES);
         let holder = |name: &str| PidLock::holder(&ctx.home.pid_file(name)).ok().flatten();
         let (edge, daemon) = (holder("edge"), holder("daemon"));
         let edge_answer = edge.and_then(|pid| edge_status(ctx, pid, patience));
@@ -61,7 +63,6 @@ impl Tree {
         let answer = ask_for(&agent(patience), api_url(ctx, ask::HEALTH));
         let health = judge(daemon, instance(ctx).as_deref(), answer);
         let (root, watchdog) = (holder("root"), holder("watchdog"));
-        let foreign = runs_elsewhere(&ctx.home, &PROCESSES);
         Self { root, edge, daemon, watchdog, edge_answer, lost_edge, foreign, health }
     }
 
@@ -97,12 +98,7 @@ const PROCESSES: [&str; 4] = ["root", "edge", "daemon", "watchdog"];
 /// Whether one of these processes of this home has a pid that is nobody's here.
 #[must_use]
 pub fn runs_elsewhere(home: &Home, processes: &[&str]) -> bool {
-    processes.iter().any(|process| {
-        let file = home.pid_file(process);
-        let held = || matches!(PidLock::holder(&file), Ok(Some(_)));
-        // One that ended meanwhile is nobody.
-        held() && PidLock::holder_here(&file).is_none() && held()
-    })
+    processes.iter().any(|process| PidLock::is_elsewhere(&home.pid_file(process)))
 }
 
 /// Before files change that a running process has to be told of.

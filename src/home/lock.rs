@@ -14,6 +14,8 @@ use crate::platform;
 
 /// Between two attempts to take a lock that another process holds.
 const LOOK: Duration = Duration::from_millis(100);
+/// Within this a process that has the lock has written who it is.
+const WRITTEN: Duration = Duration::from_millis(250);
 
 /// Locks a file as long as it is open. `false`: somebody else holds it.
 pub fn lock_exclusively(file: &File) -> io::Result<bool> {
@@ -71,13 +73,15 @@ impl PidLock {
     }
 
     fn lock(path: &Path) -> io::Result<Option<File>> {
+        // First of all, as it may take a program: while that runs a lock would name what lay there before.
+        let place = platform::place_of_pids();
         let mut file = Self::open(path)?;
         if !lock_exclusively(&file)? {
             return Ok(None);
         }
         // Over what lies there, and cut off after it: a full disk has room for that, as a rule.
         let mut said = format!("{}\n", std::process::id());
-        if let Some(place) = platform::place_of_pids() {
+        if let Some(place) = place {
             said = format!("{said}{place}\n");
         }
         file.write_all(said.as_bytes())?;
@@ -146,6 +150,21 @@ impl PidLock {
     pub fn holder_here(path: &Path) -> Option<u32> {
         let (pid, place) = Self::held(path).ok()??;
         pid.filter(|_| is_here(place.as_deref(), platform::place_of_pids()))
+    }
+
+    /// Whether the live process that holds the lock is one of another machine or container. Looked at twice:
+    /// one here may have the lock and not have written yet, over what lay there since the last boot.
+    #[must_use]
+    pub fn is_elsewhere(path: &Path) -> bool {
+        let we = platform::place_of_pids();
+        let look = || match Self::held(path) {
+            Ok(Some((Some(_), place))) => !is_here(place.as_deref(), we),
+            Ok(Some((None, _)) | None) | Err(_) => false,
+        };
+        look() && {
+            std::thread::sleep(WRITTEN);
+            look()
+        }
     }
 
     /// What the live process that holds the lock wrote: its pid, and where that counts.

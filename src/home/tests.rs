@@ -62,6 +62,27 @@ fn a_holder_elsewhere_is_told_from_one_here() {
     assert_eq!(told(), (None, None));
 }
 
+/// On macOS a program is asked which boot this is: meanwhile the file is the last boot's.
+#[test]
+fn a_lock_whose_holder_is_about_to_say_where_it_is_is_not_elsewhere() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("edge.pid");
+    assert!(!PidLock::is_elsewhere(&path), "nobody");
+    let _lock = PidLock::acquire(&path).unwrap().expect("free");
+    let said = fs::read(&path).unwrap();
+    assert!(!PidLock::is_elsewhere(&path));
+    fs::write(&path, "1\nthe last boot\n").unwrap();
+    let can_be_told = crate::platform::place_of_pids().is_some();
+    assert_eq!(PidLock::is_elsewhere(&path), can_be_told);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            std::thread::sleep(std::time::Duration::from_millis(10));
+            fs::write(&path, said).unwrap();
+        });
+        assert!(!PidLock::is_elsewhere(&path));
+    });
+}
+
 #[test]
 fn a_longer_pid_of_before_leaves_nothing_behind() {
     let dir = tempfile::tempdir().unwrap();

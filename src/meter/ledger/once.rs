@@ -165,7 +165,7 @@ mod tests {
         let told = |n| Row { method: "POST".to_owned(), stream: Some(true), ..poll(n, Complete) };
         let begun = Row { usage: UsageState::Absent, ..told(1) };
         let early = (2..many).map(|n| Row { usage: UsageState::Absent, ..poll(n, Complete) });
-        let asked: Vec<Row> = std::iter::once(begun.clone()).chain(early).collect();
+        let asked: Vec<Row> = std::iter::once(begun).chain(early).collect();
         let told_by = |rows: Vec<Row>| {
             let all = counted(&rows).into_iter();
             all.filter(|n| !(2..many).contains(n)).collect::<Vec<_>>()

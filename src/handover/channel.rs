@@ -11,6 +11,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
+use rustix::net::sockopt::{
+    set_socket_recv_buffer_size, set_socket_send_buffer_size, socket_recv_buffer_size,
+    socket_send_buffer_size,
+};
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, Shutdown, recvmsg, sendmsg, shutdown,
@@ -34,6 +38,9 @@ const MAX_WAITING: usize = 64;
 /// Bytes that may wait for room in the socket; only small answers are ever queued.
 const MAX_OUTBOX: usize = 256 * 1024;
 const READ_SIZE: usize = 4 * 1024;
+/// What each direction of the socket is to hold: macOS gives it 8 KiB, some 38 offers, and an offer that
+/// finds no room is not made.
+const SOCKET_BUFFER: usize = 256 * 1024;
 
 /// Why the channel is of no use any more.
 #[derive(Debug, thiserror::Error)]
@@ -107,6 +114,7 @@ impl<Out: Frame, In: Frame> Channel<Out, In> {
         if peer != rustix::process::geteuid().as_raw() {
             return Err(ChannelError::ForeignPeer(peer));
         }
+        widen(&stream);
         let stream = Arc::new(stream);
         Ok(Self {
             sender: Sender {
@@ -140,6 +148,16 @@ impl<Out: Frame, In: Frame> Channel<Out, In> {
     /// See [`Receiver::recv`].
     pub async fn recv(&mut self) -> Result<Option<(In, Option<OwnedFd>)>, ChannelError> {
         self.receiver.recv().await
+    }
+}
+
+/// Never narrower than it is. What the system refuses costs room in a burst only.
+fn widen(stream: &UnixStream) {
+    if socket_send_buffer_size(stream).is_ok_and(|size| size < SOCKET_BUFFER) {
+        let _ = set_socket_send_buffer_size(stream, SOCKET_BUFFER);
+    }
+    if socket_recv_buffer_size(stream).is_ok_and(|size| size < SOCKET_BUFFER) {
+        let _ = set_socket_recv_buffer_size(stream, SOCKET_BUFFER);
     }
 }
 

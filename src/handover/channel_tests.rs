@@ -26,6 +26,39 @@ fn offer(id: u64) -> ToDaemon {
     })
 }
 
+/// macOS's own are of 8 KiB: a burst of connections would be offered in part only.
+#[tokio::test]
+async fn the_socket_has_room_for_a_burst() {
+    let (a, b) = StdStream::pair().unwrap();
+    // macOS's size.
+    set_socket_send_buffer_size(&a, 8192).unwrap();
+    for end in [&a, &b] {
+        end.set_nonblocking(true).unwrap();
+    }
+    let sizes = |channel: &EdgeChannel| {
+        let stream = channel.sender.stream();
+        [socket_send_buffer_size(&*stream).unwrap(), socket_recv_buffer_size(&*stream).unwrap()]
+    };
+    let edge = Channel::from_stream(UnixStream::from_std(a).unwrap()).unwrap();
+    let _daemon: DaemonChannel = Channel::from_stream(UnixStream::from_std(b).unwrap()).unwrap();
+    assert!(sizes(&edge).iter().all(|size| *size >= SOCKET_BUFFER), "{:?}", sizes(&edge));
+    let (mut sender, _receiver) = edge.split();
+    sender.stream().writable().await.unwrap();
+    let (near, _far) = StdStream::pair().unwrap();
+    for id in 0..200 {
+        sender.try_send(&offer(id), Some(near.as_fd())).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_larger_socket_stays_as_large() {
+    let (a, _b) = UnixStream::pair().unwrap();
+    set_socket_send_buffer_size(&a, SOCKET_BUFFER).unwrap();
+    let before = socket_send_buffer_size(&a).unwrap();
+    widen(&a);
+    assert_eq!(socket_send_buffer_size(&a).unwrap(), before);
+}
+
 #[tokio::test]
 async fn each_offer_gets_its_own_descriptor() {
     let (edge, mut daemon) = pair();

@@ -311,13 +311,10 @@ pub fn listener_on(addr: SocketAddr) -> Option<String> {
 /// Binds a port that nobody has.
 ///
 /// # Errors
-/// When somebody has it. macOS lets a local address be bound beside another program's socket on all
-/// addresses, which then gets no connection any more: so that one is asked for first.
+/// When somebody has it, on macOS also by a socket on all addresses.
 pub fn bind(addr: SocketAddr) -> io::Result<TcpListener> {
-    if cfg!(target_os = "macos")
-        && let Some(who) = listener_on(addr)
-    {
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{who} listens on {addr}")));
+    if cfg!(target_os = "macos") {
+        crate::macos::listener::nobody_on(addr, listener_on)?;
     }
     TcpListener::bind(addr)
 }

@@ -11,7 +11,6 @@ mod upgrade;
 mod ward;
 
 use std::io;
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -53,7 +52,7 @@ pub struct RootOptions {
 /// A drain takes up to 30 s; then the process is ended.
 const DRAINED: Duration = Duration::from_secs(35);
 
-/// Between two looks at a port that is another program's.
+/// Between the first looks at a port that is another program's.
 const PORT_LOOK: Duration = Duration::from_secs(1);
 
 const OK: u8 = 0;
@@ -129,7 +128,12 @@ pub fn main(opts: RootOptions) -> u8 {
         drop(lock);
         if edge_only && e.kind() == io::ErrorKind::AddrInUse {
             // Whoever starts us again then tries his own socket too, and does so once.
-            wait_until_free(port.addr, || orders.try_recv() == Ok(Order::End));
+            let is_taken =
+                || platform::bind(port.addr).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse);
+            let to_end = || orders.try_recv() == Ok(Order::End);
+            // macOS may have to run a program for a look.
+            let longest = if platform::is_macos() { 10 } else { 1 };
+            wait_until_free(longest, is_taken, to_end, std::thread::sleep);
         }
         return BUSY;
     }
@@ -138,11 +142,24 @@ pub fn main(opts: RootOptions) -> u8 {
     code
 }
 
-/// Waits until nobody has the port any more, or it is to end.
-fn wait_until_free(addr: SocketAddr, mut to_end: impl FnMut() -> bool) {
-    let is_taken = || platform::bind(addr).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse);
+/// Waits until nobody has the port any more, or it is to end: between two looks at last for `longest` times
+/// as long as at first.
+fn wait_until_free(
+    longest: u32,
+    mut is_taken: impl FnMut() -> bool,
+    mut to_end: impl FnMut() -> bool,
+    mut pause: impl FnMut(Duration),
+) {
+    let mut pauses = 1;
     while !to_end() && is_taken() {
-        std::thread::sleep(PORT_LOOK);
+        for _ in 1..pauses {
+            pause(PORT_LOOK);
+            if to_end() {
+                return;
+            }
+        }
+        pause(PORT_LOOK);
+        pauses = (pauses * 2).min(longest);
     }
 }
 
@@ -351,4 +368,28 @@ fn obey_signals(orders: UnboundedSender<Order>) -> io::Result<()> {
         _ => Some(Order::End),
     };
     signals::forward(&[SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2], orders, order)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_taken_port_is_looked_at_less_and_less_often_and_an_order_to_end_counts_at_once() {
+        let at_looks = |longest| {
+            let (now, mut looks) = (Cell::new(0), Vec::new());
+            let is_taken = || {
+                looks.push(now.get());
+                true
+            };
+            wait_until_free(longest, is_taken, || now.get() >= 40, |_| now.set(now.get() + 1));
+            assert_eq!(now.get(), 40);
+            looks
+        };
+        assert_eq!(at_looks(10), [0, 1, 3, 7, 15, 25, 35]);
+        assert_eq!(at_looks(1), (0..40).collect::<Vec<_>>());
+        wait_until_free(10, || false, || false, |_| panic!("it is free"));
+    }
 }

@@ -1,19 +1,41 @@
 //! Which program listens on a port: asked of `lsof`, which every macOS has.
 
+use std::io;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tokio::net::TcpSocket;
+
+use crate::setup::{Call, Machine, Os};
+
+/// It looks at every process, and a dead network disk can hold it for long.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// `name, pid N`, if the owner can be seen.
 #[must_use]
 pub fn on(addr: SocketAddr) -> Option<String> {
-    let output = Command::new("/usr/sbin/lsof")
-        .args(["-nP", "-Fpcn", "-sTCP:LISTEN"])
-        .arg(format!("-iTCP:{}", addr.port()))
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .output()
-        .ok()?;
-    owner(&String::from_utf8_lossy(&output.stdout), addr)
+    let port = format!("-iTCP:{}", addr.port());
+    let call = Call::new("/usr/sbin/lsof", ["-nP", "-Fpcn", "-sTCP:LISTEN", &port]);
+    let mut os = Os { patience: Some(PATIENCE), ..Os::default() };
+    owner(&os.ask(&call).ok()?.out, addr)
+}
+
+/// macOS lets a local address be bound beside another program's socket on all addresses, which then gets
+/// no connection any more: whether there is one, `who` is asked, where the address could be bound.
+///
+/// # Errors
+/// When somebody has it.
+pub fn nobody_on(
+    addr: SocketAddr,
+    who: impl FnOnce(SocketAddr) -> Option<String>,
+) -> io::Result<()> {
+    // Not to listen: that would take the other one's connections while it is being looked for.
+    let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(addr)?;
+    drop(socket);
+    let Some(who) = who(addr) else { return Ok(()) };
+    Err(io::Error::new(io::ErrorKind::AddrInUse, format!("{who} listens on {addr}")))
 }
 
 /// The first process in `lsof -Fpcn` output whose socket takes connections to `addr`: a `pPID` line,
@@ -36,7 +58,22 @@ pub(crate) fn owner(fields: &str, addr: SocketAddr) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::owner;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn lsof_is_asked_only_where_the_port_could_be_bound() {
+        let held = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = held.local_addr().unwrap();
+        let taken = nobody_on(addr, |_| panic!("asked")).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        drop(held);
+        nobody_on(addr, |_| None).unwrap();
+        let taken = nobody_on(addr, |_| Some("node, pid 7".to_owned())).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(taken.to_string(), format!("node, pid 7 listens on {addr}"));
+    }
 
     #[test]
     fn field_output_is_read() {

@@ -34,7 +34,7 @@ pub(super) fn to_change(path: &Path) -> Result<Option<Connection>, LedgerError> 
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(PATIENCE)?;
-    conn.pragma_update(None, "synchronous", "normal")?;
+    schema::checkpoint_in_order(&conn)?;
     known(conn)
 }
 
@@ -157,6 +157,20 @@ mod tests {
             assert!(refused.is_err());
         }
         assert!(Ledger::open(&Home::at(dir.path().join("none"))).is_ok());
+    }
+
+    /// No-op where fsync keeps the order.
+    #[test]
+    fn who_writes_checkpoints_in_order() {
+        let (_dir, home) = home();
+        let path = home.ledger_file();
+        let in_order = |conn: &Connection| {
+            let read = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0));
+            (read("checkpoint_fullfsync").unwrap(), read("synchronous").unwrap())
+        };
+        let (writer, _) = open_writer(&path).unwrap();
+        assert_eq!(in_order(&writer), (1, 1));
+        assert_eq!(in_order(&to_change(&path).unwrap().unwrap()), (1, 1));
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(super) fn open_writer(path: &Path) -> Result<(Connection, Files), LedgerErro
     let mut conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY)?;
     conn.pragma_update(None, "journal_mode", "wal")?;
-    conn.pragma_update(None, "synchronous", "normal")?;
+    checkpoint_in_order(&conn)?;
     // 16 MiB: the pages that every batch changes are written back less often.
     conn.pragma_update(None, "wal_autocheckpoint", 4000)?;
     let found = version(&conn)?;
@@ -89,6 +89,13 @@ pub(super) fn open_writer(path: &Path) -> Result<(Connection, Files), LedgerErro
     MIGRATIONS.to_latest(&mut conn)?;
     let files = Files::of(path).ok_or_else(|| LedgerError::Moved { path: path.to_path_buf() })?;
     Ok((conn, files))
+}
+
+/// For each connection that may checkpoint, be it by closing last. Without full syncs then, macOS's disks
+/// may write pages of the database before the WAL that they come from: a power cut between them damages it.
+pub(super) fn checkpoint_in_order(conn: &Connection) -> rusqlite::Result<()> {
+    conn.pragma_update(None, "synchronous", "normal")?;
+    conn.pragma_update(None, "checkpoint_fullfsync", true)
 }
 
 /// Before SQLite does it with the umask's mode; -wal and -shm get the mode of the main file.

@@ -214,7 +214,7 @@ fn open(path: &Path) -> Result<Option<Connection>, LedgerError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let conn = Connection::open_with_flags(path, flags)?;
     conn.busy_timeout(BUSY)?;
-    conn.pragma_update(None, "synchronous", "normal")?;
+    schema::checkpoint_in_order(&conn)?;
     Ok((schema::version(&conn)? == schema::VERSION).then_some(conn))
 }
 
@@ -279,6 +279,15 @@ mod tests {
         assert_eq!(due(now()), hour);
         assert_eq!(due(now() + Duration::from_secs(1)), hour + 1);
         assert_eq!(until_due(now()), Duration::from_secs(2));
+    }
+
+    #[test]
+    fn it_checkpoints_in_order() {
+        let (_dir, home) = home();
+        store(&home, &[row(1, "2026-11-24T10:59:59Z")]);
+        let conn = open(&home.ledger_file()).unwrap().unwrap();
+        let full = conn.pragma_query_value(None, "checkpoint_fullfsync", |row| row.get(0));
+        assert_eq!(full, Ok(1));
     }
 
     #[test]

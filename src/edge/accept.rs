@@ -68,20 +68,23 @@ pub fn send_at_once(listener: &TcpListener) {
 pub async fn accept_all(listener: Rc<TcpListener>, shared: Rc<Shared>) {
     let mut reserve = Reserve::new();
     let mut short_since = None;
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok((client, _)) => {
-                short_since = None;
+                (short_since, told) = (None, false);
                 let stage = Stage::Head(Box::new(Head::new(client)));
                 tokio::task::spawn_local(serve(Rc::clone(&shared), stage));
             }
             Err(e) => match trouble(&e, short_since, Instant::now()) {
                 Trouble::ThisClient => {}
                 Trouble::Wait => {
-                    if short_since.is_none() {
+                    if !std::mem::replace(&mut told, true) {
                         warn(&shared.log, &e);
                     }
-                    short_since.get_or_insert_with(Instant::now);
+                    if is_shortage(&e) {
+                        short_since.get_or_insert_with(Instant::now);
+                    }
                     sleep(BACKOFF).await;
                 }
                 Trouble::Shed => {
@@ -134,7 +137,9 @@ fn trouble(error: &io::Error, short_since: Option<Instant>, now: Instant) -> Tro
     use rustix::io::Errno;
     let errno = Errno::from_io_error(error);
     let left = [Errno::CONNABORTED, Errno::INTR, Errno::PROTO, Errno::PERM, Errno::CONNRESET];
-    if errno.is_some_and(|e| left.contains(&e)) {
+    // On macOS accept succeeds for a client that has reset, with no address: mio's word, without an errno.
+    let nobody = errno.is_none() && error.kind() == io::ErrorKind::InvalidInput;
+    if nobody || errno.is_some_and(|e| left.contains(&e)) {
         return Trouble::ThisClient;
     }
     let lasts = short_since.is_some_and(|since| now.duration_since(since) >= PATIENCE);
@@ -216,5 +221,7 @@ mod tests {
         assert_eq!(of(Errno::NFILE, Some(now + PATIENCE / 2)), Trouble::Wait);
         assert_eq!(of(Errno::INVAL, Some(now)), Trouble::Wait);
         assert_eq!(of(Errno::NOBUFS, Some(now)), Trouble::Wait);
+        let no_address = io::ErrorKind::InvalidInput.into();
+        assert_eq!(trouble(&no_address, Some(now), now + PATIENCE), Trouble::ThisClient);
     }
 }

@@ -60,8 +60,13 @@ impl Files {
 
     /// Whether the main file is no longer there, and its WAL is.
     pub(super) fn left_wal_at(&self, path: &Path) -> bool {
-        let [main, wal, _] = siblings(path).map(|file| FileId::of(&file));
-        main != Some(self.main) && wal.is_some() && wal == self.wal
+        FileId::of(path) != Some(self.main) && self.wal_is_at(path)
+    }
+
+    /// Whether the WAL is still there.
+    pub(super) fn wal_is_at(&self, path: &Path) -> bool {
+        let [_, wal, _] = siblings(path);
+        self.wal.is_some() && FileId::of(&wal) == self.wal
     }
 
     /// Whether others who open this path get the same.

@@ -131,6 +131,8 @@ struct Worker {
     db: Option<Db>,
     /// What lay at the path when it was last opened.
     opened: Option<FileId>,
+    /// Those of the last connection, as long as it is open or has left its WAL.
+    files: Option<Files>,
     /// Rows left open by an earlier process have been closed.
     swept: bool,
     backoff: Backoff,
@@ -159,6 +161,7 @@ impl Worker {
             written: HashSet::new(),
             db: None,
             opened: None,
+            files: None,
             swept: false,
             backoff: Backoff::default(),
             losses_noted: 0,
@@ -177,7 +180,7 @@ impl Worker {
                 Ok(()) => break,
                 Err(_) if self.ending => break,
                 Err(_) => {
-                    self.db = None;
+                    self.let_go();
                     self.backoff.failed(Fault::Storage, Instant::now());
                     self.shared.lock().degraded = Some("the ledger's writer panicked".to_owned());
                     slog::crit!(self.config.log, "ledger writer panicked, going on");
@@ -320,7 +323,9 @@ impl Worker {
     }
 
     fn open(&mut self) -> Result<Db, LedgerError> {
+        self.keep_orphan();
         let (mut conn, files) = schema::open_writer(&self.config.path)?;
+        self.files = Some(files);
         if !self.swept {
             if let Some(dir) = self.config.spool.parent() {
                 let rows = spill::take_in(&mut conn, dir)?;

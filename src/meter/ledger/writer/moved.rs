@@ -18,39 +18,64 @@ impl Worker {
     /// Its WAL may still lie at the path when the file no longer does. SQLite would take it for that of
     /// the next file there: it deletes it beside a new one, and plays it over a restored one.
     pub(super) fn let_go(&mut self) -> Option<FileId> {
-        let Db { conn, files } = self.db.take()?;
-        if files.left_wal_at(&self.config.path) {
-            self.bring_home(&conn);
+        let closed = self.db.take().map(|Db { conn, files }| {
+            if files.left_wal_at(&self.config.path) {
+                self.bring_home(&conn);
+            }
+            files.main
+        });
+        // On a full disk it stays. One that is gone gives its number to whoever comes next.
+        self.files = self.files.filter(|files| files.wal_is_at(&self.config.path));
+        closed
+    }
+
+    /// The same, before a file is opened, for one that was taken away while nobody had it open: the
+    /// disk was full, or an earlier daemon was killed.
+    pub(super) fn keep_orphan(&self) {
+        let path = &self.config.path;
+        let [_, wal, _] = schema::siblings(path);
+        let replaced = self.files.is_some_and(|files| files.left_wal_at(path));
+        if fs::metadata(&wal).is_ok_and(|meta| meta.len() > 0)
+            && (replaced || matches!(path.try_exists(), Ok(false)))
+        {
+            self.keep_wal("it was not open");
         }
-        Some(files.main)
     }
 
     /// Writes what is in the WAL to the file that it belongs to, whatever that is called by now; or
     /// keeps it aside.
     fn bring_home(&self, conn: &Connection) {
+        let why = match checkpoint(conn) {
+            Ok(true) => {
+                slog::warn!(
+                    self.config.log,
+                    "the ledger was moved in use; all rows until now went along"
+                );
+                let [_, wal, shm] = schema::siblings(&self.config.path);
+                let _ = fs::remove_file(wal);
+                let _ = fs::remove_file(shm);
+                return;
+            }
+            Ok(false) => "another program reads it".to_owned(),
+            Err(e) => e.to_string(),
+        };
+        self.keep_wal(&why);
+    }
+
+    fn keep_wal(&self, why: &str) {
         let (path, log) = (&self.config.path, &self.config.log);
         let [_, wal, shm] = schema::siblings(path);
-        let why = match checkpoint(conn) {
-            Ok(true) => None,
-            Ok(false) => Some("another program reads it".to_owned()),
-            Err(e) => Some(e.to_string()),
-        };
-        if let Some(why) = why {
-            let [_, kept, _] = schema::siblings(&free_name(path, "moved", Timestamp::now()));
-            match fs::rename(&wal, &kept) {
-                Ok(()) => {
-                    slog::error!(log, "the ledger was moved in use; rename this to the name it has \
-                        now and -wal, or its last rows are lost";
-                        "kept" => kept.display().to_string(), "why" => why);
-                }
-                Err(e) => {
-                    slog::error!(log, "the ledger was moved in use, its last rows may be lost";
-                        "why" => why, "error" => e.to_string());
-                }
+        let [_, kept, _] = schema::siblings(&free_name(path, "moved", Timestamp::now()));
+        match fs::rename(&wal, &kept) {
+            Ok(()) => {
+                slog::error!(log, "the ledger was moved in use; rename this to the name it has \
+                    now and -wal, or its last rows are lost";
+                    "kept" => kept.display().to_string(), "why" => why);
             }
-        } else {
-            slog::warn!(log, "the ledger was moved in use; all rows until now went along");
-            let _ = fs::remove_file(&wal);
+            Err(e) => {
+                slog::error!(log, "the ledger was moved in use, its last rows may be lost";
+                    "why" => why, "error" => e.to_string());
+            }
         }
         // Who still reads the old file has it open, and must not share it with those of the next.
         let _ = fs::remove_file(&shm);
@@ -68,13 +93,17 @@ fn checkpoint(conn: &Connection) -> rusqlite::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
     use std::time::Instant;
+
+    use rusqlite::config::DbConfig;
 
     use super::*;
     use crate::meter::ledger::fixture::{config, home, row, store, stored};
+    use crate::meter::ledger::intake::Shared;
     use crate::meter::ledger::writer::tests::{T, late, soon};
-    use crate::meter::ledger::{Intake, fixture, start_writer};
+    use crate::meter::ledger::{Intake, fixture, record, start_writer};
 
     /// Records a row now and then until the writer has made a new file. Returns how many.
     fn until_anew(intake: &Intake, path: &Path) -> u64 {
@@ -93,6 +122,18 @@ mod tests {
         let conn = Connection::open(path).unwrap();
         let found: String = conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).unwrap();
         found == "ok"
+    }
+
+    fn kept_beside(path: &Path) -> Option<PathBuf> {
+        let mut names =
+            fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+        names.find(|name| name.to_string_lossy().contains(".moved-"))
+    }
+
+    /// Some rows by a connection that will leave its WAL when it is closed, as on a full disk.
+    fn write_to_wal(conn: &Connection) {
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).unwrap();
+        (0..300).for_each(|n| record::write(conn, &row(n, T)).unwrap());
     }
 
     #[test]
@@ -173,12 +214,92 @@ mod tests {
         assert!(intake.flush(late()));
         assert!(writer.stop(late()));
         drop(reader);
-        let names =
-            fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
-        let mut kept = names.filter(|name| name.to_string_lossy().contains(".moved-"));
         let [_, wal, _] = schema::siblings(&old);
-        fs::rename(kept.next().expect("the WAL"), wal).unwrap();
+        fs::rename(kept_beside(&path).expect("the WAL"), wal).unwrap();
         assert_eq!(stored(&old) + stored(&path), 300 + since);
         assert!(is_whole(&old) && is_whole(&path));
+    }
+
+    #[test]
+    fn the_wal_of_a_killed_daemon_is_kept_when_its_file_is_moved_away() {
+        let (_dir, home) = home();
+        let path = home.ledger_file();
+        let old = path.with_file_name("old.sqlite");
+        let (conn, _) = schema::open_writer(&path).unwrap();
+        write_to_wal(&conn);
+        drop(conn);
+        fs::rename(&path, &old).unwrap();
+        let (intake, writer) = start_writer(config(&home)).unwrap();
+        intake.record(row(1000, T));
+        assert!(intake.flush(late()));
+        assert!(writer.stop(late()));
+        let [_, wal, _] = schema::siblings(&old);
+        fs::rename(kept_beside(&path).expect("the WAL"), wal).unwrap();
+        assert_eq!((stored(&old), stored(&path)), (300, 1));
+        assert!(is_whole(&old) && is_whole(&path));
+    }
+
+    #[test]
+    fn a_wal_that_a_full_disk_left_stays_with_its_file_alone() {
+        enum Then {
+            Stays,
+            IsMoved,
+            IsReplaced,
+        }
+        let cases = [Then::Stays, Then::IsMoved, Then::IsReplaced];
+        for (then, panics) in cases.iter().flat_map(|then| [(then, false), (then, true)]) {
+            let (_dir, home) = home();
+            let path = home.ledger_file();
+            let old = path.with_file_name("old.sqlite");
+            let (_elsewhere, other) = fixture::home();
+            store(&other, &[row(5001, T), row(5002, T)]);
+            let config = config(&home);
+            let shared = Arc::new(Shared::new(config.limits));
+            let mut worker = Worker::new(config, shared);
+            let db = worker.open().unwrap();
+            write_to_wal(&db.conn);
+            if panics {
+                drop(db);
+            } else {
+                worker.db = Some(db);
+            }
+            worker.let_go();
+            match then {
+                Then::Stays => {}
+                Then::IsMoved => fs::rename(&path, &old).unwrap(),
+                Then::IsReplaced => {
+                    fs::rename(&path, &old).unwrap();
+                    fs::rename(other.ledger_file(), &path).unwrap();
+                }
+            }
+            drop(worker.open().unwrap());
+            let rows = match then {
+                Then::Stays => {
+                    assert_eq!(kept_beside(&path), None);
+                    300
+                }
+                Then::IsMoved => 0,
+                Then::IsReplaced => 2,
+            };
+            assert_eq!(stored(&path), rows);
+            assert!(is_whole(&path));
+            if old.exists() {
+                let [_, wal, _] = schema::siblings(&old);
+                fs::rename(kept_beside(&path).expect("the WAL"), wal).unwrap();
+                assert_eq!(stored(&old), 300);
+                assert!(is_whole(&old));
+            }
+        }
+    }
+
+    #[test]
+    fn a_wal_that_was_written_home_is_not_looked_for() {
+        let (_dir, home) = home();
+        let config = config(&home);
+        let shared = Arc::new(Shared::new(config.limits));
+        let mut worker = Worker::new(config, shared);
+        worker.db = Some(worker.open().unwrap());
+        worker.let_go();
+        assert!(worker.files.is_none());
     }
 }

@@ -9,7 +9,7 @@ use crate::meter::row::{Completeness, Protocol, Row};
 use crate::meter::usage::UsageState;
 
 /// So many rows that count are looked at: one is enough, where a server names its answers.
-const LATEST: usize = 32;
+const MOST: usize = 32;
 const REPEAT: &str = "the same answer is counted in another row";
 
 /// The row as it is to be written. One that reads an answer back (a poll, a download) counts if it is
@@ -45,20 +45,20 @@ pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<C
     Ok(Cow::Borrowed(row))
 }
 
-/// The latest rows of that answer that count. A stream gives way to nobody who was there before it, and
+/// The earliest rows of that answer that count. A stream gives way to nobody who was there before it, and
 /// asks for who read it back since: some servers call all their answers alike.
 fn query(reads: bool) -> String {
     let since = format!(
         "AND method = 'GET' COLLATE NOCASE AND protocol <> '{}' AND rowid > coalesce(
             (SELECT rowid FROM requests WHERE id = ?3),
-            (SELECT max(rowid) FROM requests) - {LATEST})",
+            (SELECT max(rowid) FROM requests) - {MOST})",
         Protocol::Ws.as_str(),
     );
     format!(
         "SELECT {COLUMNS} FROM requests WHERE id IN (
             SELECT id FROM requests
             WHERE response_id = ?1 AND provider = ?2 AND id <> ?3 AND billable AND usage <> '{absent}' {since}
-            ORDER BY rowid DESC LIMIT {LATEST})",
+            ORDER BY rowid LIMIT {MOST})",
         absent = UsageState::Absent.as_str(),
         since = if reads { "" } else { &since },
     )
@@ -159,7 +159,7 @@ mod tests {
     #[test]
     fn an_answer_that_is_read_back_many_times_counts_once() {
         use Completeness::Complete;
-        let many = 3 * LATEST as u128;
+        let many = 3 * MOST as u128;
         let polls: Vec<Row> = (1..=many).map(|n| poll(n, Complete)).collect();
         assert_eq!(counted(&polls), [1]);
         let told = |n| Row { method: "POST".to_owned(), stream: Some(true), ..poll(n, Complete) };
@@ -209,7 +209,7 @@ mod tests {
             assert!(steps.iter().any(by), "{steps:?}");
             assert!(!steps.iter().any(|step| step.contains("ORDER BY")), "it sorts: {steps:?}");
         }
-        let streams: Vec<Row> = (1..=3 * LATEST as u128)
+        let streams: Vec<Row> = (1..=3 * MOST as u128)
             .map(|n| Row {
                 method: "POST".to_owned(),
                 stream: Some(true),

@@ -34,6 +34,8 @@ const PROBE_AGAIN: Duration = Duration::from_secs(60);
 const PROBES: u32 = 5;
 /// The same on this machine, where none gets lost.
 const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// How often a client that has said all is looked at, whether it is still there.
+pub const LOOK: Duration = Duration::from_secs(30);
 const MAX_ADDRESSES: usize = 8;
 const MAX_PROXY_HEAD: usize = 16 * 1024;
 
@@ -287,6 +289,13 @@ async fn within(
 /// keepalive is answered by us.
 pub fn watch_half_closed(client: &impl AsFd) {
     keep_alive(client, ASK_AGAIN);
+}
+
+/// Whether the kernel has found that nobody is there. It is told once; for a client of which nothing is
+/// read any more.
+#[must_use]
+pub fn is_gone(client: &TcpStream) -> bool {
+    matches!(client.take_error(), Ok(Some(_)) | Err(_))
 }
 
 /// A client's own keepalive ends at its connection to us. Without one of ours a router on the way

@@ -14,12 +14,14 @@ use std::time::Duration;
 use rustix::net::Shutdown;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::net::tcp::ReadHalf;
+use tokio::time::{sleep, timeout};
 
 use super::answer::refuse;
 use super::live::Passed;
 use super::serve::Shared;
 use super::tunnel::Summary;
+use crate::dial::{LOOK, is_gone, watch_half_closed};
 use crate::meter::hello::Hello;
 use crate::meter::plain::Plain;
 use crate::meter::pump::Peer;
@@ -146,7 +148,10 @@ async fn pump<S: Peer>(
     let ended = {
         let (from_client, mut to_client) = client.split();
         let mut from_client = head.chain(from_client);
-        let asking = one_way(&mut from_client, &mut to_server, &up, Refused::Drop);
+        let asking = async {
+            let took = one_way(&mut from_client, &mut to_server, &up, Refused::Drop).await?;
+            Ok((took, from_client.into_inner().1))
+        };
         let answering = one_way(&mut from_server, &mut to_client, &down, Refused::Break);
         both(asking, answering, &up).await
     };
@@ -163,32 +168,42 @@ async fn pump<S: Peer>(
 }
 
 /// With the answer the exchange is over: a client that has nothing more to say then, and does not close,
-/// is not waited for.
-async fn both(
-    asking: impl Future<Output = io::Result<bool>>,
+/// is not waited for. Nor is the answer of a server that says nothing, once the client is gone; with the
+/// client's half `asking` gives back what to look at.
+async fn both<'a>(
+    asking: impl Future<Output = io::Result<(bool, ReadHalf<'a>)>>,
     answering: impl Future<Output = io::Result<bool>>,
     asked: &Cell<u64>,
 ) -> io::Result<bool> {
     let (mut asking, mut answering) = (pin!(asking), pin!(answering));
-    let mut taken = None;
+    let mut taken: Option<(bool, ReadHalf<'a>)> = None;
     loop {
         tokio::select! {
-            took = &mut asking, if taken.is_none() => taken = Some(took?),
+            asked = &mut asking, if taken.is_none() => {
+                let (_, client) = taken.insert(asked?);
+                watch_half_closed(client.as_ref());
+            }
             answered = &mut answering => {
                 answered?;
                 break;
+            }
+            () = sleep(LOOK), if taken.is_some() => {
+                // The server is closed, not reset: what it has not read yet is still its.
+                if taken.as_ref().is_some_and(|(_, client)| is_gone(client.as_ref())) {
+                    return Ok(false);
+                }
             }
         }
     }
     while taken.is_none() {
         let before = asked.get();
         match timeout(LINGER, &mut asking).await {
-            Ok(took) => taken = Some(took?),
+            Ok(asked) => taken = Some(asked?),
             Err(_) if asked.get() == before => break,
             Err(_) => {}
         }
     }
-    Ok(taken.unwrap_or(true))
+    Ok(taken.is_none_or(|(took, _)| took))
 }
 
 /// What becomes of the rest when the destination takes no more.
@@ -266,5 +281,31 @@ mod tests {
         let both = async { tokio::join!(pumping, answering) };
         let (summary, ()) = timeout(Duration::from_secs(60), both).await.expect("it hears of it");
         assert!(summary.aborted);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_gone_takes_no_answer_of_the_server_to_be_noticed() {
+        let ((mut user, client), (server, mut provider)) = (pair().await, pair().await);
+        let pumping = pump(client, Plain::new(server), b"question", false);
+        let talking = async {
+            user.shutdown().await.unwrap();
+            let mut got = Vec::new();
+            provider.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, b"question");
+            // One that waits for its answer is there.
+            for _ in 0..2 {
+                sleep(LOOK * 3).await;
+                provider.write_all(b"answer").await.unwrap();
+                user.read_exact(&mut [0; 6]).await.unwrap();
+            }
+            // What its kernel answers a minute after it was closed.
+            user.set_zero_linger().unwrap();
+            drop(user);
+        };
+        let both = async { tokio::join!(pumping, talking) };
+        let (summary, ()) = timeout(LOOK * 100, both).await.expect("noticed");
+        assert!(summary.aborted);
+        // It was not broken off.
+        assert_eq!(provider.read(&mut [0]).await.unwrap(), 0);
     }
 }

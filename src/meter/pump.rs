@@ -20,7 +20,7 @@ use tokio_rustls::{client, server};
 
 use super::feed::{Boundary, Closing, Feed};
 use super::http::Side;
-use crate::dial::{is_break, watch_half_closed};
+use crate::dial::{LOOK, is_break, is_gone, watch_half_closed};
 
 /// How often a draining connection is looked at, and how long it must have been quiet.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
@@ -30,8 +30,6 @@ const QUIET_FRESH: u32 = 40;
 /// One that is not followed any more: long pauses within an answer are usual.
 const QUIET_UNKNOWN: u32 = 200;
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
-/// How often a client that has said all is looked at, whether it is still there.
-const LOOK: Duration = Duration::from_secs(30);
 /// A request that crossed our goodbye is there by then.
 const CROSSING: Duration = Duration::from_millis(50);
 
@@ -143,17 +141,11 @@ async fn serve<C: Peer, S: Peer>(
             }
             // An error (nobody is left to say otherwise) counts as the wish to stop.
             _ = stage.wait_for(|s| *s != Stage::Serving) => return None,
-            () = sleep(LOOK), if half_closed => if is_gone(client) {
+            () = sleep(LOOK), if half_closed => if client.socket().is_some_and(is_gone) {
                 return Some(Closing::By(Side::Client));
             }
         }
     }
-}
-
-/// Whether the kernel has found that nobody is there. It is told once; for a client of which nothing is
-/// read any more.
-fn is_gone<C: Peer>(client: &C) -> bool {
-    client.socket().is_some_and(|socket| matches!(socket.take_error(), Ok(Some(_)) | Err(_)))
 }
 
 /// Goes on until an exchange ends, or the tap cuts it off.

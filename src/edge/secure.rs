@@ -21,7 +21,7 @@ use super::answer::refuse;
 use super::live::Passed;
 use super::serve::Shared;
 use super::tunnel::Summary;
-use crate::dial::{LOOK, is_gone, watch_half_closed};
+use crate::dial::{LOOK, is_break, is_gone, watch_half_closed};
 use crate::meter::hello::Hello;
 use crate::meter::plain::Plain;
 use crate::meter::pump::Peer;
@@ -143,16 +143,18 @@ async fn pump<S: Peer>(
     head: &[u8],
     offered: bool,
 ) -> Summary {
-    let (up, down) = (Cell::new(0), Cell::new(0));
+    let (up, down, broke) = (Cell::new(0), Cell::new(0), Cell::new(false));
     let (mut from_server, mut to_server) = tokio::io::split(server);
     let ended = {
         let (from_client, mut to_client) = client.split();
         let mut from_client = head.chain(from_client);
         let asking = async {
-            let took = one_way(&mut from_client, &mut to_server, &up, Refused::Drop).await?;
+            let way = Way::Asking { broke: &broke };
+            let took = one_way(&mut from_client, &mut to_server, &up, way).await?;
             Ok((took, from_client.into_inner().1))
         };
-        let answering = one_way(&mut from_server, &mut to_client, &down, Refused::Break);
+        let way = Way::Answering { broke: &broke, says_goodbye: S::SAYS_GOODBYE };
+        let answering = one_way(&mut from_server, &mut to_client, &down, way);
         both(asking, answering, &up).await
     };
     if ended.is_err() {
@@ -206,13 +208,34 @@ async fn both<'a>(
     Ok(taken.is_none_or(|(took, _)| took))
 }
 
-/// What becomes of the rest when the destination takes no more.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Refused {
-    /// It is read: a client that is still uploading gets to read the answer that came early.
-    Drop,
+/// What becomes of the rest when the destination takes no more, and what an end of the source is. A write
+/// that finds the server's connection broken takes that from the kernel, which says it once: `broke`.
+#[derive(Clone, Copy, Debug)]
+enum Way<'a> {
+    /// The rest is read: a client that is still uploading gets to read the answer that came early.
+    Asking { broke: &'a Cell<bool> },
     /// Nobody is left to answer: whoever makes the answer is to hear of it at once.
-    Break,
+    Answering { broke: &'a Cell<bool>, says_goodbye: bool },
+}
+
+impl Way<'_> {
+    fn refused(self, error: io::Error) -> io::Result<()> {
+        match self {
+            Self::Asking { broke } => {
+                broke.set(broke.get() || is_break(&error));
+                Ok(())
+            }
+            Self::Answering { .. } => Err(error),
+        }
+    }
+
+    /// Whether an end of the source's TCP, which says goodbye before (`said`) or does not, is a reset.
+    fn is_cut(self, said: bool) -> bool {
+        match self {
+            Self::Asking { .. } => false,
+            Self::Answering { broke, says_goodbye } => broke.get() && !(said && says_goodbye),
+        }
+    }
 }
 
 /// An error when the source broke off; false when the destination took no more.
@@ -220,31 +243,31 @@ async fn one_way(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     moved: &Cell<u64>,
-    refused: Refused,
+    way: Way<'_>,
 ) -> io::Result<bool> {
     let mut buffer = vec![0; CHUNK].into_boxed_slice();
     let mut takes = true;
     loop {
         let count = match from.read(&mut buffer).await {
+            Ok(0) if way.is_cut(true) => return Err(io::ErrorKind::ConnectionReset.into()),
             Ok(0) => break,
             Ok(count) => count,
             // It ended without saying so in TLS.
-            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof => break,
+            Err(e) if e.kind() == io::ErrorKind::UnexpectedEof && !way.is_cut(false) => break,
             Err(e) => return Err(e),
         };
         if takes {
             let chunk = buffer.get(..count).unwrap_or_default();
-            match (write(to, chunk).await, refused) {
-                (Ok(()), _) => {}
-                (Err(_), Refused::Drop) => takes = false,
-                (Err(e), Refused::Break) => return Err(e),
+            if let Err(e) = write(to, chunk).await {
+                way.refused(e)?;
+                takes = false;
             }
             moved.set(moved.get() + count as u64);
         }
     }
-    if takes {
-        // Fails only if the connection is gone already.
-        let _ = to.shutdown().await;
+    if takes && let Err(e) = to.shutdown().await {
+        // The connection is gone already, and needs no goodbye.
+        let _ = way.refused(e);
     }
     Ok(takes)
 }
@@ -257,6 +280,10 @@ async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<(
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
+
+    use tokio::io::ReadBuf;
     use tokio::net::TcpListener;
 
     use super::*;
@@ -307,5 +334,75 @@ mod tests {
         assert!(summary.aborted);
         // It was not broken off.
         assert_eq!(provider.read(&mut [0]).await.unwrap(), 0);
+    }
+
+    /// The first write to a socket that was reset gets the reset, and a read after it would get an end.
+    #[tokio::test]
+    async fn a_reset_that_a_write_was_told_of_is_no_end() {
+        // Whether the write or the read comes first is left to chance.
+        for _ in 0..20 {
+            let ((mut user, client), (server, mut provider)) = (pair().await, pair().await);
+            provider.write_all(b"half an answ").await.unwrap();
+            provider.set_zero_linger().unwrap();
+            drop(provider);
+            let pumping = pump(client, Plain::new(server), b"question", false);
+            let reading = async {
+                let mut got = [0; 12];
+                user.read_exact(&mut got).await.unwrap();
+                assert_eq!(&got, b"half an answ");
+                let error = user.read(&mut got).await.unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            };
+            let (summary, ()) = tokio::join!(pumping, reading);
+            assert!(summary.aborted);
+        }
+    }
+
+    #[tokio::test]
+    async fn an_end_before_the_reset_is_one() {
+        let ((mut user, client), (server, mut provider)) = (pair().await, pair().await);
+        let pumping = pump(client, Plain::new(server), b"question", false);
+        let talking = async {
+            provider.write_all(b"answer").await.unwrap();
+            provider.shutdown().await.unwrap();
+            let mut got = Vec::new();
+            user.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, b"answer");
+            provider.set_zero_linger().unwrap();
+            drop(provider);
+            let _ = user.write_all(b"still sending").await;
+            drop(user);
+        };
+        tokio::join!(pumping, talking);
+    }
+
+    /// Its TCP ends, of which it had said nothing in TLS.
+    struct Bare;
+
+    impl AsyncRead for Bare {
+        fn poll_read(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn behind_a_break_only_a_goodbye_is_an_end() {
+        let (mut to, moved) = (Vec::new(), Cell::new(0));
+        for (broken, says_goodbye, said_ends, bare_ends) in [
+            (false, true, true, true),
+            (false, false, true, true),
+            (true, true, true, false),
+            (true, false, false, false),
+        ] {
+            let broke = Cell::new(broken);
+            let way = Way::Answering { broke: &broke, says_goodbye };
+            let said = one_way(&mut &b"answer"[..], &mut to, &moved, way).await;
+            let bare = one_way(&mut Bare, &mut to, &moved, way).await;
+            assert_eq!((said.is_ok(), bare.is_ok()), (said_ends, bare_ends), "{way:?}");
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! The same answer is counted once, however often it is read back.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use rusqlite::{Connection, params};
 
@@ -8,9 +9,35 @@ use super::record::{self, COLUMNS};
 use crate::meter::row::{Completeness, Protocol, Row};
 use crate::meter::usage::UsageState;
 
-/// So many rows that count are looked at: one is enough, where a server names its answers.
-const MOST: usize = 32;
+/// At most so many rows of one answer give way to another.
+const LATEST: usize = 32;
 const REPEAT: &str = "the same answer is counted in another row";
+
+/// The rows of that answer that count, the earliest first: what one looks for is there, before all
+/// that read the answer back since, and is found without reading those.
+static COUNTED: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {COLUMNS} FROM requests WHERE response_id = ?1 AND provider = ?2 AND id <> ?3
+            AND billable AND usage <> 'absent' ORDER BY rowid LIMIT {LATEST}"
+    )
+});
+
+/// Those of them that read back what a stream tells. That is done while it runs: since its own row
+/// was opened, or, where that was not kept, a moment ago. Not all rows are looked at: some servers
+/// call all their answers alike.
+static POLLS: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {COLUMNS} FROM requests WHERE response_id = ?1 AND provider = ?2 AND id <> ?3
+            AND billable AND usage <> 'absent' AND method = 'GET' COLLATE NOCASE AND protocol <> '{ws}'
+            AND rowid >= min(
+                coalesce((SELECT rowid FROM requests WHERE id = ?3), {newest}),
+                coalesce((SELECT rowid FROM requests WHERE response_id = ?1
+                    ORDER BY rowid DESC LIMIT 1 OFFSET {LATEST}), 0))
+            ORDER BY rowid LIMIT {LATEST}",
+        ws = Protocol::Ws.as_str(),
+        newest = i64::MAX
+    )
+});
 
 /// The row as it is to be written. One that reads an answer back (a poll, a download) counts if it is
 /// the first that tells it whole; one that told it only in part gives way. So do all of them to the
@@ -18,50 +45,33 @@ const REPEAT: &str = "the same answer is counted in another row";
 pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<Cow<'a, Row>> {
     let Some(answer) = row.response_id.as_deref() else { return Ok(Cow::Borrowed(row)) };
     // A turn on a WebSocket has the method of its handshake.
-    let reads = |row: &Row| row.method.eq_ignore_ascii_case("GET") && row.protocol != Protocol::Ws;
+    let reads = row.method.eq_ignore_ascii_case("GET") && row.protocol != Protocol::Ws;
     // An answer that comes in one piece is known to nobody before.
-    if !counts(row) || (!reads(row) && row.stream != Some(true)) {
+    if !counts(row) || (!reads && row.stream != Some(true)) {
         return Ok(Cow::Borrowed(row));
     }
-    let others = conn
-        .prepare_cached(&query(reads(row)))?
-        .query_map(params![answer, row.provider, row.id.as_bytes().as_slice()], record::read)?
-        .collect::<rusqlite::Result<Vec<Row>>>()?;
     let whole =
         |row: &Row| row.completeness == Completeness::Complete && row.usage == UsageState::Reported;
-    let told = match (reads(row), whole(row)) {
-        (true, true) => others.iter().any(whole),
-        (true, false) => !others.is_empty(),
+    let told_by = |other: &Row| match (reads, whole(row)) {
+        (true, false) => true,
         // The stream itself, unless it broke off before what was read back.
         (false, true) => false,
-        (false, false) => others.iter().any(whole),
+        (true, true) | (false, false) => whole(other),
     };
-    if told {
-        return Ok(Cow::Owned(uncounted(row)));
+    let mut others = conn.prepare_cached(if reads { &COUNTED } else { &POLLS })?;
+    let id = row.id.as_bytes().as_slice();
+    let mut give_way = Vec::new();
+    for other in others.query_map(params![answer, row.provider, id], record::read)? {
+        let other = other?;
+        if told_by(&other) {
+            return Ok(Cow::Owned(uncounted(row)));
+        }
+        give_way.push(uncounted(&other));
     }
-    for other in &others {
-        record::write(conn, &uncounted(other))?;
+    for other in &give_way {
+        record::rewrite(conn, other)?;
     }
     Ok(Cow::Borrowed(row))
-}
-
-/// The earliest rows of that answer that count. A stream gives way to nobody who was there before it, and
-/// asks for who read it back since: some servers call all their answers alike.
-fn query(reads: bool) -> String {
-    let since = format!(
-        "AND method = 'GET' COLLATE NOCASE AND protocol <> '{}' AND rowid > coalesce(
-            (SELECT rowid FROM requests WHERE id = ?3),
-            (SELECT max(rowid) FROM requests) - {MOST})",
-        Protocol::Ws.as_str(),
-    );
-    format!(
-        "SELECT {COLUMNS} FROM requests WHERE id IN (
-            SELECT id FROM requests
-            WHERE response_id = ?1 AND provider = ?2 AND id <> ?3 AND billable AND usage <> '{absent}' {since}
-            ORDER BY rowid LIMIT {MOST})",
-        absent = UsageState::Absent.as_str(),
-        since = if reads { "" } else { &since },
-    )
 }
 
 fn counts(row: &Row) -> bool {
@@ -157,24 +167,28 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_read_back_many_times_counts_once() {
-        use Completeness::Complete;
-        let many = 3 * MOST as u128;
-        let polls: Vec<Row> = (1..=many).map(|n| poll(n, Complete)).collect();
-        assert_eq!(counted(&polls), [1]);
-        let told = |n| Row { method: "POST".to_owned(), stream: Some(true), ..poll(n, Complete) };
-        let begun = Row { usage: UsageState::Absent, ..told(1) };
-        let early = (2..many).map(|n| Row { usage: UsageState::Absent, ..poll(n, Complete) });
-        let asked: Vec<Row> = std::iter::once(begun).chain(early).collect();
-        let told_by = |rows: Vec<Row>| {
-            let all = counted(&rows).into_iter();
-            all.filter(|n| !(2..many).contains(n)).collect::<Vec<_>>()
+    fn it_is_found_behind_however_many_polls() {
+        use Completeness::{Complete, Open};
+        let many = 3 * LATEST as u128;
+        let read: Vec<Row> = (1..=many).map(|n| poll(n, Complete)).collect();
+        assert_eq!(counted(&read), [1]);
+
+        let stream = Row { method: "POST".to_owned(), stream: Some(true), ..poll(2, Complete) };
+        let opened = Row { completeness: Open, usage: UsageState::Absent, ..stream.clone() };
+        let running =
+            (10..10 + many).map(|n| Row { usage: UsageState::Absent, ..poll(n, Complete) });
+        let running: Vec<Row> = running.collect();
+        let is_counted_of = |rows: &[&[Row]]| {
+            let told = counted(&rows.concat());
+            let running = |n: &u128| (10..10 + many).contains(n);
+            told.into_iter().filter(|n| !running(n)).collect::<Vec<_>>()
         };
-        // The stream ends first, or one of those who ask is told before it.
-        let first = asked.iter().cloned().chain([told(1), poll(many, Complete)]);
-        assert_eq!(told_by(first.collect()), [1]);
-        let late = (many..2 * many).map(|n| poll(n, Complete));
-        assert_eq!(told_by(asked.into_iter().chain(late).chain([told(1)]).collect()), [1]);
+        let (opened, stream, last) = (&[opened][..], &[stream][..], &[poll(1, Complete)][..]);
+        assert_eq!(is_counted_of(&[opened, &running, stream, last]), [2]);
+        assert_eq!(is_counted_of(&[opened, &running, last, stream]), [2]);
+        assert_eq!(is_counted_of(&[opened, last, &running, stream]), [2]);
+        // Its opening was not kept.
+        assert_eq!(is_counted_of(&[&running, last, stream]), [2]);
     }
 
     #[test]
@@ -198,18 +212,19 @@ mod tests {
     fn a_server_that_calls_all_answers_alike_is_not_searched_through() {
         let mut conn = Connection::open_in_memory().unwrap();
         MIGRATIONS.to_latest(&mut conn).unwrap();
-        for (reads, found) in [(true, "(response_id=?)"), (false, "(response_id=? AND rowid>?)")] {
-            let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {}", query(reads))).unwrap();
+        for (query, found) in [(&COUNTED, "response_id=?"), (&POLLS, "response_id=? AND rowid>?")] {
+            let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {}", **query)).unwrap();
             let steps: Vec<String> = plan
                 .query_map(params!["a", "p", &[0_u8][..]], |row| row.get(3))
                 .unwrap()
                 .collect::<Result<_, _>>()
                 .unwrap();
-            let by = |step: &String| step.contains("requests_by_response") && step.contains(found);
-            assert!(steps.iter().any(by), "{steps:?}");
-            assert!(!steps.iter().any(|step| step.contains("ORDER BY")), "it sorts: {steps:?}");
+            let wanted = format!("SEARCH requests USING INDEX requests_by_response ({found})");
+            assert_eq!(steps[0], wanted, "{steps:?}");
+            let otherwise = |step: &String| step.starts_with("SCAN") || step.contains("B-TREE");
+            assert!(!steps.iter().any(otherwise), "{steps:?}");
         }
-        let streams: Vec<Row> = (1..=3 * MOST as u128)
+        let streams: Vec<Row> = (1..=3 * LATEST as u128)
             .map(|n| Row {
                 method: "POST".to_owned(),
                 stream: Some(true),

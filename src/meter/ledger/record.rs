@@ -64,8 +64,14 @@ const TEXT_CAP: usize = 4096;
 const DETAIL_CAP: usize = 64 * 1024;
 
 /// Writes one row.
+#[cfg(test)]
 pub(super) fn write(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
     Statements::new(conn)?.write(row, row.completeness == Completeness::Open)
+}
+
+/// Writes one that was read, with other contents: whether it counts is settled, what it told is known.
+pub(super) fn rewrite(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
+    Statements::new(conn)?.put(row, false)
 }
 
 /// Prepared for many rows: to find them by their text takes as long as to bind a row.
@@ -91,6 +97,10 @@ impl<'a> Statements<'a> {
     pub(super) fn write(&mut self, row: &Row, fresh: bool) -> rusqlite::Result<()> {
         let row = &*once::settled(self.conn, row)?;
         quotas::write(self.conn, row, Timestamp::now())?;
+        self.put(row, fresh)
+    }
+
+    fn put(&mut self, row: &Row, fresh: bool) -> rusqlite::Result<()> {
         let t = &row.tokens;
         let values = params![
             row.id.as_bytes().as_slice(),

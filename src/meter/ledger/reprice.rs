@@ -63,7 +63,7 @@ pub fn reprice(
         // What it says by now.
         let row = one(conn, change.before.id)?;
         match row.and_then(|row| repriced(row, book)) {
-            Some(change) => Ok(record::write(conn, &change.after)?),
+            Some(change) => Ok(record::rewrite(conn, &change.after)?),
             None => Ok(()),
         }
     })?;

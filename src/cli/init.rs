@@ -298,6 +298,9 @@ fn plan(
     let files = shells(&installation.user);
     let found = found(ctx, &files);
     let session_of = platform::session_environment();
+    if let Some(session) = session_of.as_deref() {
+        reachable(session, &installation.user, mode, found.state.as_ref())?;
+    }
     let names: Vec<&str> = env::names().collect();
     let session = match &session_of {
         Some(session) => session.read(&installation.user, &names).map_err(tool)?,
@@ -344,6 +347,26 @@ fn plan(
         Vec::new()
     };
     Ok(plan::init(installation, mode, &found, from, &sections, &state, config))
+}
+
+/// Over ssh, `launchctl` would set and take away the variables of another session than that of the screen.
+fn reachable(
+    session: &dyn platform::SessionEnvironment,
+    user: &User,
+    mode: Mode,
+    state: Option<&SystemState>,
+) -> Result<(), Failure> {
+    let leads = state.is_some_and(SystemState::leads_session);
+    if mode < Mode::Apps && !leads {
+        return Ok(());
+    }
+    let Some(why) = session.out_of_reach(user).map_err(tool)? else { return Ok(()) };
+    let hint = if leads {
+        "do this in Terminal at the screen; nothing was changed"
+    } else {
+        "do this in Terminal at the screen; from here, `halton-meter init` sets up the services alone"
+    };
+    Err(Failure::new(Exit::UNAVAILABLE, why).hint(hint))
 }
 
 /// Whatever leads to our present or earlier port is as it was.

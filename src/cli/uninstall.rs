@@ -9,7 +9,7 @@ use clap::Args;
 use super::apply::Leftover;
 use super::{Context, Exit, Failure, apply, ca, env, init, say};
 use crate::platform;
-use crate::setup::plan::{self, FromPlatform, Part};
+use crate::setup::plan::{self, FromPlatform, Part, WayOut};
 use crate::setup::{self, Step};
 use crate::trust_store::{Change, Plan};
 
@@ -42,13 +42,19 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     from.proxy = init::proxy_back(&*proxy, edge, &old, &services);
     let elsewhere: Vec<_> =
         old.elsewhere(&services).iter().map(|s| format!("{}: {}", s.place, s.name)).collect();
+    let leads = old.leads_session();
+    let mut out_of_reach = None;
     if let Some(session) = platform::session_environment() {
         let names: Vec<&str> = env::names().collect();
         let was = old.session.unwrap_or_default();
         from.session = session.unset(user, &names, &was).map_err(init::tool)?;
+        if leads {
+            out_of_reach = session.out_of_reach(user).map_err(init::tool)?;
+        }
     }
+    let way = WayOut::of(args.graceful, leads, out_of_reach.is_none());
     if let Some(manager) = platform::service_manager() {
-        let services = manager.uninstall(user, args.graceful);
+        let services = manager.uninstall(user, way.keeps_edge());
         from.services = services.map_err(|e| match manager.missing() {
             Some(why) => {
                 init::tool(format!("services of ours are installed; {}: {why}", manager.name()))
@@ -57,10 +63,21 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
         })?;
     }
     let trust = untrust(ctx);
-    let parts = plan::uninstall(&installation, &found, from, args.graceful);
-    let mut purged = if args.purge { purgeable(ctx, args.graceful)? } else { Vec::new() };
+    let parts = plan::uninstall(&installation, &found, from, way);
+    // The home says what the session's variables were.
+    let purge = args.purge && way != WayOut::KeepSession;
+    let mut purged = if purge { purgeable(ctx, args.graceful)? } else { Vec::new() };
     let untrusts = !trust.steps.is_empty() && !trust.needs_root;
+    if let Some(why) = &out_of_reach {
+        say(format_args!(
+            "programs of the session at the screen are led to {edge}, which can't be undone from here: {why}"
+        ));
+    }
     if parts.is_empty() && !untrusts && purged.is_empty() {
+        if way == WayOut::KeepSession {
+            tell(ctx, args, way, edge, None);
+            return Ok(Exit::OK);
+        }
         say("nothing to do: nothing of ours is installed");
         return Ok(Exit::OK);
     }
@@ -92,7 +109,7 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     for path in &purged {
         remove(path)?;
     }
-    tell(ctx, args, edge, still_trusted);
+    tell(ctx, args, way, edge, still_trusted);
     if !elsewhere.is_empty() {
         say(format_args!(
             "network services of other locations may still lead to {edge}; there, run `halton-meter \
@@ -150,15 +167,25 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 /// What is still to be done, by the user.
-fn tell(ctx: &Context, args: &UninstallArgs, edge: std::net::SocketAddr, by_hand: Option<String>) {
-    if args.graceful {
+fn tell(
+    ctx: &Context,
+    args: &UninstallArgs,
+    way: WayOut,
+    edge: std::net::SocketAddr,
+    by_hand: Option<String>,
+) {
+    if way.keeps_edge() {
         say(format_args!(
             "the edge stays on {edge} until the next reboot and passes everything, unmetered"
         ));
     }
+    if way == WayOut::KeepSession {
+        let purge = if args.purge { " --purge, which has removed nothing yet" } else { "" };
+        say(format_args!("for the rest, in Terminal at the screen: halton-meter uninstall{purge}"));
+    }
     let users = platform::programs_pointing_at(edge);
     if !users.is_empty() {
-        let then = if args.graceful {
+        let then = if way.keeps_edge() {
             "restart them before the reboot"
         } else {
             "they can't connect any more: restart them"

@@ -76,6 +76,13 @@ pub fn print_disabled(domain: &str) -> Call {
     Call::new(PROGRAM, ["print-disabled", domain]).tolerate(not_loaded())
 }
 
+/// The session that `getenv`, `setenv` and `unsetenv` are about: that of the caller, whoever else is at the
+/// screen.
+#[must_use]
+pub fn managername() -> Call {
+    Call::new(PROGRAM, ["managername"])
+}
+
 #[must_use]
 pub fn getenv(name: &str) -> Call {
     Call::new(PROGRAM, ["getenv", name]).tolerate([Answer::Exit(1)])
@@ -89,6 +96,15 @@ pub fn setenv(name: &str, value: &str) -> Call {
 #[must_use]
 pub fn unsetenv(name: &str) -> Call {
     Call::new(PROGRAM, ["unsetenv", name])
+}
+
+/// Reads what `managername` says. `None`: it is the session at the screen.
+#[must_use]
+pub fn not_at_the_screen(said: &str) -> Option<String> {
+    let name = said.trim();
+    (name != "Aqua").then(|| {
+        format!("launchctl reaches the variables of its caller's session only, here {name}, not Aqua (ssh?)")
+    })
 }
 
 /// What `print` says of an agent.
@@ -153,6 +169,15 @@ mod tests {
         let text = "gui/501/x = {\n\tlast exit code = (never exited)\n}\n";
         assert_eq!(read_print(text), Printed::default());
         assert_eq!(read_print(""), Printed::default());
+    }
+
+    #[test]
+    fn only_aqua_is_the_session_at_the_screen() {
+        assert_eq!(not_at_the_screen("Aqua\n"), None);
+        for name in ["Background", "StandardIO", "LoginWindow", "System", ""] {
+            let why = not_at_the_screen(&format!("{name}\n")).unwrap();
+            assert!(why.contains(&format!("here {name}, not Aqua")), "{why}");
+        }
     }
 
     #[test]

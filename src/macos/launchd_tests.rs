@@ -263,6 +263,21 @@ fn the_sessions_variables_come_and_go() {
     assert_eq!(mac.seen(), before);
 }
 
+/// As by ssh, while the same user sits at the screen.
+#[test]
+fn from_another_session_the_variables_of_the_one_at_the_screen_are_out_of_reach() {
+    let mac = Mac::new();
+    let (session, user) = (mac.session(), &mac.wanted.user);
+    mac.launchd().ask(&launchctl::setenv("HTTPS_PROXY", "http://127.0.0.1:8081")).unwrap();
+    assert_eq!(session.out_of_reach(user).unwrap(), None);
+    mac.tools.set("context", "Background");
+    assert_eq!(session.read(user, &["HTTPS_PROXY"]).unwrap(), BTreeMap::new());
+    let why = session.out_of_reach(user).unwrap().unwrap();
+    assert!(why.contains("Background"), "{why}");
+    mac.tools.set("gui", false);
+    assert_eq!(session.out_of_reach(user).unwrap(), None, "no session holds any");
+}
+
 #[test]
 fn without_a_session_it_says_so() {
     let mac = Mac::new();

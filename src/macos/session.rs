@@ -24,6 +24,14 @@ impl SessionEnvironment for Session {
         "launchctl setenv"
     }
 
+    fn out_of_reach(&self, user: &User) -> Result<Option<String>, StepError> {
+        // Nobody is at the screen: launchd has forgotten what was set there.
+        if self.launchd.ask(&launchctl::print(&agents::domain(user)))?.code != 0 {
+            return Ok(None);
+        }
+        Ok(launchctl::not_at_the_screen(&self.launchd.ask(&launchctl::managername())?.out))
+    }
+
     fn read(&self, _user: &User, names: &[&str]) -> Result<BTreeMap<String, String>, StepError> {
         let mut found = BTreeMap::new();
         for name in names {

@@ -107,6 +107,12 @@ pub trait SessionEnvironment {
     /// How people call it.
     fn name(&self) -> &'static str;
 
+    /// Why what is asked and set from here are not the variables of the session at the screen. `None`: they
+    /// are.
+    fn out_of_reach(&self, _user: &User) -> Result<Option<String>, StepError> {
+        Ok(None)
+    }
+
     /// Those of `names` that are set, by whomever.
     fn read(&self, user: &User, names: &[&str]) -> Result<BTreeMap<String, String>, StepError>;
 

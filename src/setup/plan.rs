@@ -141,28 +141,64 @@ pub fn init(
     ])
 }
 
-/// `keep_edge`: metering ends, and the edge goes on until the next reboot.
+/// What goes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum WayOut {
+    All,
+    /// Metering ends, and the edge goes on until the next reboot.
+    KeepEdge,
+    /// The same, and what leads the session to it is left to another `uninstall`: it can't be undone from here,
+    /// and would lead to a closed port.
+    KeepSession,
+}
+
+impl WayOut {
+    /// `leads`: the session's variables lead to us, `reached`: they can be set from here.
+    #[must_use]
+    pub fn of(graceful: bool, leads: bool, reached: bool) -> Self {
+        match (graceful, leads && !reached) {
+            (_, true) => Self::KeepSession,
+            (true, false) => Self::KeepEdge,
+            (false, false) => Self::All,
+        }
+    }
+
+    #[must_use]
+    pub fn keeps_edge(self) -> bool {
+        match self {
+            Self::All => false,
+            Self::KeepEdge | Self::KeepSession => true,
+        }
+    }
+}
+
 #[must_use]
 pub fn uninstall(
     installation: &Installation,
     found: &Found,
     from: FromPlatform,
-    keep_edge: bool,
+    way: WayOut,
 ) -> Vec<Part> {
     let home = &installation.home;
     let mut proxy: Vec<_> = found.gone(home.proxy_managed()).into_iter().collect();
     proxy.extend(from.proxy);
-    let mut session = from.session;
-    session.extend(found.gone(home.apps_managed()));
+    let keep_session = way == WayOut::KeepSession;
+    let mut session = Vec::new();
+    if !keep_session {
+        session.extend(from.session);
+        session.extend(found.gone(home.apps_managed()));
+    }
     let mut services = from.services;
     if found.tree {
-        let down: &[&str] = if keep_edge { &["stop"] } else { &["edge", "stop"] };
+        let down: &[&str] = if way.keeps_edge() { &["stop"] } else { &["edge", "stop"] };
         let back = own(installation, &["start", "--quiet"]);
         // What the services leave behind, and what no service ever kept.
         services.push(Step::Run(own(installation, down).undo([back])));
     }
-    let rest = [home.install_mode(), home.system_state()];
-    services.extend(rest.into_iter().filter_map(|path| found.gone(path)));
+    services.extend(found.gone(home.install_mode()));
+    if !keep_session {
+        services.extend(found.gone(home.system_state()));
+    }
     parts([
         ("System proxy", proxy),
         ("Programs that the session starts", session),

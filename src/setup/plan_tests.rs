@@ -56,15 +56,32 @@ fn nothing_leads_to_the_edge_before_it_is_there_nor_after_it_is_gone() {
         tree: true,
         state: None,
     };
-    let outwards = lines(&uninstall(&installation(), &found, platform(), false));
+    let outwards = lines(&uninstall(&installation(), &found, platform(), WayOut::All));
     for earlier in [".zshrc", "session", "proxy", "edge stop"] {
         assert!(before(&outwards, earlier, "install-mode"), "{earlier}");
     }
     assert_eq!(outwards[..2], ["rm -f /h/proxy-managed", "proxy"]);
     assert!(before(&outwards, "proxy", "session") && before(&outwards, "session", "services"));
     assert!(before(&outwards, "services", "edge stop"));
-    let graceful = lines(&uninstall(&installation(), &found, platform(), true));
+    let graceful = lines(&uninstall(&installation(), &found, platform(), WayOut::KeepEdge));
     assert!(graceful.contains(&"/bin/halton-meter stop".to_owned()), "{graceful:?}");
+
+    let later = lines(&uninstall(&installation(), &found, platform(), WayOut::KeepSession));
+    assert!(later.contains(&"/bin/halton-meter stop".to_owned()), "{later:?}");
+    for kept in ["session", "apps-managed", "system-state.json"] {
+        assert!(!later.iter().any(|line| line.contains(kept)), "{kept}: {later:?}");
+    }
+}
+
+#[test]
+fn the_port_is_closed_only_where_nothing_leads_there_any_more() {
+    for graceful in [false, true] {
+        let plain = if graceful { WayOut::KeepEdge } else { WayOut::All };
+        for (leads, reached) in [(false, false), (false, true), (true, true)] {
+            assert_eq!(WayOut::of(graceful, leads, reached), plain);
+        }
+        assert_eq!(WayOut::of(graceful, true, false), WayOut::KeepSession);
+    }
 }
 
 #[test]
@@ -91,7 +108,8 @@ fn what_is_so_already_takes_no_steps() {
         lines,
         ["write /h/install-mode", "# our section out of /u/.bashrc", "rm -f /h/apps-managed"]
     );
-    let nothing = uninstall(&installation(), &Found::default(), FromPlatform::default(), false);
+    let nothing =
+        uninstall(&installation(), &Found::default(), FromPlatform::default(), WayOut::All);
     assert_eq!(nothing, []);
 }
 

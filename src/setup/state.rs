@@ -73,6 +73,12 @@ impl SystemState {
         serde_json::from_slice(&std::fs::read(home.system_state()).ok()?).ok()
     }
 
+    /// Whether the session's variables lead to us.
+    #[must_use]
+    pub fn leads_session(&self) -> bool {
+        self.session.is_some()
+    }
+
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();

@@ -150,6 +150,51 @@ fn a_session_ends_without_us_in_the_way_and_the_next_one_starts() {
     });
 }
 
+/// `launchctl unsetenv` over ssh is about another session: at the screen, programs would go on to be led to a
+/// port that is closed.
+#[test]
+fn over_ssh_what_leads_the_session_to_us_stays_and_so_does_the_edge() {
+    let mac = Mac::with(&["--apps"]);
+    let stand = &mac.stand;
+    let edge = stand.pid("edge");
+    let proxy = || mac.tools.state()["launchd"]["env"]["HTTPS_PROXY"].clone();
+    assert_eq!(proxy(), format!("http://{}", stand.edge));
+    let run = |args: &[&str]| {
+        let output = mac.command(args).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+
+    mac.tools.set("context", "Background");
+    let before = mac.tools.settled();
+    for args in [&["init", "--yes", "--no-shell-rc"][..], &["init", "--apps", "--yes"]] {
+        let (code, said) = run(args);
+        assert!(code == Some(69) && said.contains("in Terminal at the screen"), "{said}");
+    }
+    assert_eq!(mac.tools.settled(), before);
+
+    for _ in 0..2 {
+        let (code, said) = run(&["uninstall", "--purge", "--yes"]);
+        assert_eq!(code, Some(0), "{said}");
+        for word in
+            ["the edge stays", "Background", "at the screen: halton-meter uninstall --purge"]
+        {
+            assert!(said.contains(word), "{word}: {said}");
+        }
+        assert_eq!(proxy(), format!("http://{}", stand.edge));
+        assert_eq!(stand.pid("edge"), edge);
+        assert!(stand.pid("daemon").is_none() && stand.home.ledger_file().exists());
+        std::net::TcpStream::connect(stand.edge).unwrap();
+    }
+
+    mac.tools.set("context", "Aqua");
+    let (code, said) = run(&["uninstall", "--yes"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert_eq!(proxy(), serde_json::Value::Null);
+    assert_eq!(mac.tools.loaded(), [""; 0]);
+    std::net::TcpStream::connect(stand.edge).unwrap_err();
+    assert!(!stand.home.system_state().exists() && !said.contains("at the screen"), "{said}");
+}
+
 #[test]
 fn an_init_by_a_program_that_has_moved_leaves_the_running_edge_alone() {
     let mac = Mac::with(&[]);

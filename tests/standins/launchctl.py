@@ -22,7 +22,7 @@ def main(call):
         "bootstrap": bootstrap, "bootout": bootout, "kickstart": kickstart, "kill": kill,
         "print": print_, "print-disabled": print_disabled, "list": list_,
         "enable": enable, "disable": enable, "setenv": environment, "unsetenv": environment,
-        "getenv": environment, "managername": lambda c, *_: print("Aqua" if c.settings["gui"] else "Background"),
+        "getenv": environment, "managername": lambda c, *_: print(context(c)),
         "manageruid": lambda *_: print(os.getuid()),
     }
     if verb in ("load", "unload", "start", "stop", "submit", "remove"):
@@ -150,7 +150,14 @@ def enable(call, launchd, verb, args):
     launchd["disabled"] = rest + [label] if verb == "disable" else rest
 
 
+def context(call):
+    if not call.settings["gui"]:
+        return "Background"
+    return "Aqua" if call.job else call.settings["context"]
+
+
 def environment(call, launchd, verb, args):
+    launchd = launchd if context(call) == "Aqua" else launchd.setdefault("background", {"env": {}})
     if verb == "setenv" and len(args) == 2:
         launchd["env"][args[0]] = args[1]
     elif verb == "unsetenv" and len(args) == 1:

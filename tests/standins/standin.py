@@ -28,6 +28,9 @@ SETTINGS = {
     "fail": [],
     # Whether the user sits at the screen: no gui/UID domain and no dialogs otherwise.
     "gui": True,
+    # The session that launchctl is called in: over ssh it is Background, whose variables are others than those
+    # of the session at the screen. Agents are called in that.
+    "context": "Aqua",
     # Further launchctl calls for which a label is still taken after its bootout.
     "drain": 0,
     # bootout says 36 although it does stop.

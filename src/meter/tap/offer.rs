@@ -432,10 +432,10 @@ async fn judged(mut client: Box<TlsClient>) -> Result<Box<TlsClient>, Strike> {
 }
 
 async fn rejected(tap: &Tap, means: &Means, host: &str, strike: Strike, attribution: &Attributed) {
-    add(&tap.counters.rejected, 1);
     let who = who(attribution, WHO_LATER).await;
     let program = program(who.as_deref());
     means.bypass.strike(host, program, strike, Instant::now());
+    add(&tap.counters.rejected, 1);
     slog::debug!(tap.deps.log, "a client did not accept our certificate";
         "host" => host, "client" => program.unwrap_or("unknown"));
 }

@@ -11,7 +11,7 @@ use super::{once, quotas};
 use crate::meter::row::{Billing, Completeness, Detail, Protocol, Row};
 use crate::meter::usage::{Tokens, UsageState};
 
-/// Columns of `requests` in the order of [`write()`] and [`read()`].
+/// Columns of `requests` in the order of [`rewrite()`] and [`read()`].
 pub(super) const COLUMNS: &str = "id, started_at, ended_at, host, path, method, protocol, \
     provider, surface, billable, model_requested, model, provider_request_id, stream, status, \
     error_class, usage, input_tokens, cache_read_tokens, cache_write_5m_tokens, \

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::price::{Book, Item, Query, Quote};
-use super::row::{Completeness, Row};
+use super::row::{Completeness, Row, is_cut_short};
 use super::surface::{Kind, LOCAL};
 use super::usage::{Usage, UsageState};
 
@@ -87,10 +87,12 @@ fn also(reason: Option<String>, more: &str) -> String {
 }
 
 /// By the book. An error without usage costs nothing that we know of, which is no riddle that needs
-/// a reason.
+/// a reason; an answer that was cut may cost something all the same.
 fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
     let usage = usage(row);
-    let unusable = usage.state == UsageState::Absent && row.error_class.is_some();
+    let absent = usage.state == UsageState::Absent;
+    let cut = is_cut_short(row.completeness, row.status, row.error_class.as_deref());
+    let unusable = absent && row.error_class.is_some() && !cut;
     if !is_due(row) || unusable {
         return (Quote::default(), Vec::new());
     }
@@ -100,8 +102,12 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
     let reason =
         |why: &str| (Quote { reason: Some(why.to_owned()), ..Quote::default() }, Vec::new());
     let kind = row.surface.as_deref().and_then(Kind::named);
-    if kind == Some(Kind::Cursor) && usage.state == UsageState::Absent {
+    if kind == Some(Kind::Cursor) && absent {
         return reason("Cursor does not say what it uses in a form that is published");
+    }
+    // What is counted by the request is known; what is the user's own costs nothing.
+    if absent && cut && usage.caveat.is_none() && row.provider != LOCAL {
+        return reason("cut before the provider told its usage; it may bill all the same");
     }
     let requested = row.model_requested.as_deref();
     // Bedrock's price hangs on the profile that was asked for; the answer names the bare model. So it

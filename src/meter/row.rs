@@ -8,6 +8,22 @@ use uuid::Uuid;
 use super::quota::Window;
 use super::usage::{Cached, Caveat, Counts, Tokens, UsagePart, UsageState};
 
+/// The classes of what one side ended before its time, though an answer had begun.
+const CUTS: [&str; 2] = ["client_abort", "upstream_cut"];
+
+/// Whether a good answer was cut short. Providers bill what they had made by then, and tell of it with
+/// the last word, if at all.
+#[must_use]
+pub fn is_cut_short(
+    completeness: Completeness,
+    status: Option<u16>,
+    error_class: Option<&str>,
+) -> bool {
+    completeness == Completeness::Interrupted
+        && status.is_some_and(|status| status < 300)
+        && error_class.is_some_and(|class| CUTS.contains(&class))
+}
+
 /// Protocol of the exchange as the client spoke it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -25,7 +25,7 @@ pub struct Silent {
 }
 
 impl Ledger {
-    /// All in the range, by how many there are. `requests_silent` (007_handshakes.sql) has these and no
+    /// All in the range, by how many there are. `requests_silent` (008_cut_short.sql) has these and no
     /// others, so that a report of millions stays quick.
     pub(super) fn silent(&self, query: &ReportQuery) -> Result<Vec<Silent>, LedgerError> {
         let Window { from, to } = query.window;
@@ -37,8 +37,10 @@ impl Ledger {
         let sql = format!(
             "SELECT provider, surface, coalesce(model, model_requested), coalesce(stream, 0), \
              completeness FROM requests INDEXED BY requests_silent \
-             WHERE billable AND usage = 'absent' AND cost_nanousd IS NULL AND error_class IS NULL \
-             AND coalesce(status, 0) < 400 AND completeness <> 'open'{}",
+             WHERE billable AND usage = 'absent' AND cost_nanousd IS NULL AND completeness <> 'open' \
+             AND coalesce(status, 0) < 400 \
+             AND (error_class IS NULL OR (completeness = 'interrupted' AND status < 300 \
+             AND error_class IN ('client_abort', 'upstream_cut'))){}",
             clause.sql
         );
         let mut stmt = self.conn.prepare_cached(&sql)?;
@@ -122,6 +124,8 @@ mod tests {
 
     use super::*;
     use crate::home::Home;
+    use crate::meter::exchange::tests::Case;
+    use crate::meter::http::Side;
     use crate::meter::ledger::fixture::{home, row, store};
     use crate::meter::row::Row;
     use crate::meter::usage::{Tokens, UsageState};
@@ -150,6 +154,7 @@ mod tests {
             cost_nanousd: None,
             ..row(n, "2026-11-24T00:00:00Z")
         };
+        // The daemon ended.
         let cut = Row { completeness: Completeness::Interrupted, ..silent(3, "openai.chat") };
         store(
             &home,
@@ -177,5 +182,57 @@ mod tests {
             found.iter().any(|(_, _, remedy)| remedy.contains("\"response_format\": \"json\""))
         );
         assert_eq!(report.summary.without_usage, found.iter().map(|(n, ..)| n).sum::<u64>());
+    }
+
+    #[test]
+    fn an_answer_that_was_cut_is_among_them_as_long_as_nothing_was_told() {
+        let (_dir, home) = home();
+        let stream = |target, body: &str| Case {
+            host: "api.openai.com",
+            target,
+            request: br#"{"model":"gpt-5","stream":true}"#.to_vec(),
+            media: "text/event-stream",
+            body: body.as_bytes().to_vec(),
+            ..Case::default()
+        };
+        let created = "data: {\"type\":\"response.created\",\"response\":{\"id\":\"r\",\"model\":\"gpt-5\"}}\n\n";
+        let chunk =
+            "data: {\"object\":\"chat.completion.chunk\",\"model\":\"gpt-5\",\"choices\":[]}\n\n";
+        let whole = |case: &Case, by| case.cut(case.body.len(), by);
+        let told = r#"data: {"type":"message_start","message":{"id":"m","model":"claude-sonnet-5","usage":{"input_tokens":9,"output_tokens":1}}}"#;
+        let cases = [
+            whole(&stream("/v1/responses", created), Side::Client),
+            whole(&stream("/v1/chat/completions", chunk), Side::Server),
+            // Not these: refused, told in part, no request to a model.
+            whole(&Case { status: 500, ..stream("/v1/responses", created) }, Side::Client),
+            whole(
+                &Case {
+                    host: "api.anthropic.com",
+                    ..stream("/v1/messages", &format!("{told}\n\n"))
+                },
+                Side::Client,
+            ),
+            whole(&stream("/v1/responses/input_tokens", created), Side::Client),
+        ];
+        let classes: Vec<_> = cases.iter().map(|row| row.error_class.as_deref()).collect();
+        assert_eq!(classes[..2], [Some("client_abort"), Some("upstream_cut")]);
+        let reason = |row: &Row| row.cost_reason.clone().unwrap_or_default();
+        assert!(cases[..2].iter().all(|row| reason(row).contains("may bill")), "{cases:#?}");
+        let rows: Vec<Row> =
+            (1..).zip(cases).map(|(n, row)| Row { id: uuid::Uuid::from_u128(n), ..row }).collect();
+        store(&home, &rows);
+        let seen = || {
+            let report = report(&home);
+            let silent = report.silent.iter();
+            assert!(silent.clone().all(|s| s.remedy.starts_with("cut") && s.requests == 1));
+            let mut kinds: Vec<_> = silent.filter_map(|s| s.surface.clone()).collect();
+            kinds.sort();
+            (kinds, report.summary.without_usage, report.summary.errors)
+        };
+        let expected = (vec!["openai.chat".to_owned(), "openai.responses".to_owned()], 2, 4);
+        assert_eq!(seen(), expected);
+        let later = "2026-12-24T00:00:00Z".parse().unwrap();
+        assert!(crate::meter::ledger::roll_up(&home.ledger_file(), later).unwrap() > 0);
+        assert_eq!(seen(), expected, "by roll-ups");
     }
 }

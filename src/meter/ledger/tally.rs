@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::histogram::{Histogram, nearest_rank};
-use crate::meter::row::{Billing, Completeness, usd_decimal};
+use crate::meter::row::{Billing, Completeness, is_cut_short, usd_decimal};
 use crate::meter::usage::{Tokens, UsageState};
 
 /// Sums over a set of requests. What no row said stays absent, it is not 0.
@@ -31,10 +31,18 @@ pub struct Totals {
     /// Requests with usage but without a price.
     pub unpriced: u64,
     pub unpriced_models: Vec<UnpricedModel>,
-    /// Requests that the provider answered without telling the usage.
+    /// Requests that the provider answered, or had begun to, without telling the usage.
     pub without_usage: u64,
     pub latency_ms: Latency,
     pub ttfb_ms: Latency,
+}
+
+impl Totals {
+    /// Requests whose cost is not known: the truth is higher than the cost.
+    #[must_use]
+    pub const fn unknown(&self) -> u64 {
+        self.unpriced.saturating_add(self.without_usage)
+    }
 }
 
 /// A model without a price.
@@ -107,8 +115,10 @@ impl Sums {
             (Billing::Metered | Billing::Subscription, None) => match sample.usage {
                 UsageState::Reported | UsageState::Partial => self.unpriced += 1,
                 UsageState::Absent => {
-                    let running = sample.completeness == Completeness::Open;
-                    self.without_usage += u64::from(!failed && !running);
+                    let Sample { completeness, status, error_class, .. } = sample;
+                    let running = *completeness == Completeness::Open;
+                    let cut = is_cut_short(*completeness, *status, error_class.as_deref());
+                    self.without_usage += u64::from(cut || (!failed && !running));
                 }
             },
         }
@@ -316,8 +326,25 @@ mod tests {
         let silent = Sample { cost_nanousd: None, usage: UsageState::Absent, ..sample() };
         let refused = Sample { status: Some(429), ..silent.clone() };
         let running = Sample { completeness: Completeness::Open, status: None, ..silent.clone() };
-        let t = total(&[unpriced.clone(), unpriced, silent, refused, running]);
+        let t = total(&[unpriced.clone(), unpriced, silent.clone(), refused, running]);
         assert_eq!((t.unpriced, t.without_usage, t.errors, t.open), (2, 1, 1, 1));
+        assert_eq!(t.unknown(), 3);
         assert_eq!(t.unpriced_models, [UnpricedModel { model: Some("m".to_owned()), requests: 2 }]);
+        let cut = |class: &str, status| Sample {
+            error_class: Some(class.to_owned()),
+            status,
+            completeness: Completeness::Interrupted,
+            ..silent.clone()
+        };
+        // On a WebSocket the status is the handshake's.
+        let begun = [cut("client_abort", Some(200)), cut("upstream_cut", Some(101))];
+        let never = [
+            cut("network", None),
+            cut("client_abort", None),
+            cut("rate_limit", Some(429)),
+            cut("overloaded", Some(200)),
+        ];
+        let t = total(&[&begun[..], &never].concat());
+        assert_eq!((t.without_usage, t.errors, t.incomplete), (2, 6, 6));
     }
 }

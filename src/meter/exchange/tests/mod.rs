@@ -101,7 +101,7 @@ impl Case {
     }
 
     /// The row when the body is cut after `len` bytes by `who`.
-    fn cut(&self, len: usize, who: Side) -> Row {
+    pub(crate) fn cut(&self, len: usize, who: Side) -> Row {
         let mut exchange = self.feed(&[&self.body[..len]]);
         exchange.cut(Cut::Eof(who), at(100));
         exchange.row(&Book::builtin())

@@ -24,6 +24,10 @@ pub struct Window {
     pub resets_at: Option<Timestamp>,
     /// As the provider says it: `allowed`, `allowed_warning`, `rejected` …
     pub status: Option<String>,
+    /// When it was told. Answers overlap: the one that ends last was not told last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub seen_at: Option<Timestamp>,
 }
 
 impl Window {
@@ -62,7 +66,10 @@ pub fn from_headers(headers: &Headers, at: Timestamp) -> Vec<Window> {
     let plan = headers.get("x-codex-plan-type").and_then(short);
     windows.truncate(MAX_WINDOWS);
     windows.retain(Window::tells);
-    windows.iter_mut().for_each(|w| w.plan = w.plan.take().or_else(|| plan.clone()));
+    for window in &mut windows {
+        window.plan = window.plan.take().or_else(|| plan.clone());
+        window.seen_at = Some(at);
+    }
     by_length(&mut windows);
     windows
 }
@@ -84,9 +91,9 @@ pub struct CodexFrame<'a> {
     pub bucket: Option<&'a str>,
 }
 
-/// The windows that such a frame tells.
+/// The windows that such a frame tells at `at`.
 #[must_use]
-pub fn from_codex_frame(frame: &CodexFrame<'_>) -> Vec<Window> {
+pub fn from_codex_frame(frame: &CodexFrame<'_>, at: Option<Timestamp>) -> Vec<Window> {
     // That of a single model has windows of the same lengths.
     let bucket = frame.bucket.and_then(short).filter(|bucket| bucket != "codex");
     let read = |role: &str| {
@@ -110,7 +117,10 @@ pub fn from_codex_frame(frame: &CodexFrame<'_>) -> Vec<Window> {
         Window { name: "credits".to_owned(), status: balance.and_then(short), ..Window::default() };
     let all = [read("primary"), read("secondary"), Some(credits)];
     let mut windows: Vec<Window> = all.into_iter().flatten().filter(Window::tells).collect();
-    windows.iter_mut().for_each(|w| w.plan = frame.plan.and_then(short));
+    for window in &mut windows {
+        window.plan = frame.plan.and_then(short);
+        window.seen_at = at;
+    }
     windows
 }
 
@@ -123,7 +133,7 @@ pub fn renew(known: &mut Vec<Window>, told: Vec<Window>) {
 
 /// `buckets` of Code Assist's answer to "how much is left".
 #[must_use]
-pub fn from_buckets(buckets: &Value) -> Vec<Window> {
+pub fn from_buckets(buckets: &Value, at: Option<Timestamp>) -> Vec<Window> {
     let text = |bucket: &Value, key: &str| bucket.get(key).and_then(Value::as_str).and_then(short);
     let read = |bucket: &Value| {
         let left = bucket.get("remainingFraction").filter(|v| v.is_number())?;
@@ -132,6 +142,7 @@ pub fn from_buckets(buckets: &Value) -> Vec<Window> {
             name: text(bucket, "modelId").or_else(|| text(bucket, "tokenType"))?,
             used_bp: Some(10_000_u32.saturating_sub(left)),
             resets_at: text(bucket, "resetTime").and_then(|t| t.parse().ok()),
+            seen_at: at,
             ..Window::default()
         })
     };
@@ -140,9 +151,9 @@ pub fn from_buckets(buckets: &Value) -> Vec<Window> {
 
 /// Code Assist's `remainingCredits`: of those that are bought with Google One.
 #[must_use]
-pub fn from_credits(credits: &Value) -> Option<Window> {
-    let left = bought(credits)?.to_string();
-    Some(Window { name: "credits".to_owned(), status: Some(left), ..Window::default() })
+pub fn from_credits(credits: &Value, at: Option<Timestamp>) -> Option<Window> {
+    let (name, left) = ("credits".to_owned(), bought(credits)?.to_string());
+    Some(Window { name, status: Some(left), seen_at: at, ..Window::default() })
 }
 
 /// Its `consumedCredits`: whether an answer was paid for with them, beside the plan.
@@ -340,7 +351,8 @@ mod tests {
                 plan: Some("plus"),
                 bucket,
             };
-            let windows = from_codex_frame(&frame);
+            let windows = from_codex_frame(&frame, Some(Timestamp::UNIX_EPOCH));
+            assert!(windows.iter().all(|w| w.seen_at == Some(Timestamp::UNIX_EPOCH)));
             assert!(windows.iter().all(|w| w.plan.as_deref() == Some("plus")));
             let seen =
                 |w: Window| (w.name, w.used_bp, w.status, w.resets_at.map(|t| t.to_string()));
@@ -420,7 +432,7 @@ mod tests {
             {"modelId": "gemini-2.5-pro", "remainingFraction": 0.975, "resetTime": "2026-11-26T00:00:00Z"},
             {"modelId": "no figure"}, null, 3,
         ]);
-        let windows = from_buckets(&buckets);
+        let windows = from_buckets(&buckets, None);
         assert_eq!((windows.len(), windows[0].used_bp), (1, Some(250)));
     }
 
@@ -438,8 +450,9 @@ mod tests {
 
     #[test]
     fn credits_that_were_bought_with_google_one() {
-        let left =
-            |credits: Value| from_credits(&credits).map(|window| (window.name, window.status));
+        let left = |credits: Value| {
+            from_credits(&credits, None).map(|window| (window.name, window.status))
+        };
         let of = |kind: &str, amount: &str| serde_json::json!({"creditType": kind, "creditAmount": amount});
         assert_eq!(
             left(serde_json::json!([

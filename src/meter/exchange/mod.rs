@@ -189,8 +189,8 @@ impl Exchange {
     }
 
     /// Bytes of the response's body, after transfer decoding, before content decoding.
-    pub fn response_body(&mut self, data: &[u8], _at: Timestamp) {
-        self.response.body(data, self.capture.as_mut());
+    pub fn response_body(&mut self, data: &[u8], at: Timestamp) {
+        self.response.body(data, at, self.capture.as_mut());
     }
 
     pub fn response_end(&mut self, at: Timestamp) {

@@ -1,5 +1,7 @@
 //! The response's body: content coding off, framing off, one JSON unit after another to the reader.
 
+use jiff::Timestamp;
+
 use crate::meter::bodies::Capture;
 use crate::meter::http::ResponseHead;
 use crate::meter::surface::scan::{Found, Scanner};
@@ -99,10 +101,11 @@ impl Response {
         };
     }
 
-    pub(super) fn body(&mut self, data: &[u8], mut capture: Option<&mut Capture>) {
+    pub(super) fn body(&mut self, data: &[u8], at: Timestamp, mut capture: Option<&mut Capture>) {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let Some(mut decoder) = self.decoder.take() else { return };
         let (framing, reader) = (&mut self.framing, &mut self.reader);
+        reader.iter_mut().for_each(|reader| reader.at(at));
         let flaw = &mut self.flaw;
         let result = decoder.feed(data, &mut |plain| {
             if let Some(reader) = reader {

@@ -148,7 +148,7 @@ impl Turns {
             if !turn.settle(at) {
                 turn.exchange.cut(cut, at);
             }
-            sink(&mut turn.exchange, News::Ended);
+            end(&mut turn.exchange, &mut self.talk.quota, sink);
         }
     }
 
@@ -249,7 +249,7 @@ impl Talk {
         self.answering = said.model.map(str::to_owned).or(self.answering.take());
         let turn = match said.step {
             Step::Quota => {
-                renew(&mut self.quota, socket::quota(found));
+                renew(&mut self.quota, socket::quota(found, Some(at)));
                 return;
             }
             Step::Transcribed => return self.transcribed(found, bytes, opened, at, sink),
@@ -262,7 +262,10 @@ impl Talk {
                     known => known,
                 }
             }
-            Step::Failed => self.failed(&said),
+            Step::Failed => {
+                renew(&mut self.quota, socket::quota_of_failure(found, at));
+                self.failed(&said)
+            }
             Step::Other => self.open.iter().position(|turn| turn.is_in(said.lane)),
         };
         let Some(index) = turn else { return };
@@ -335,7 +338,7 @@ impl Talk {
         exchange.message(found, None);
         sink(&mut exchange, News::Opened);
         exchange.response_end(at);
-        sink(&mut exchange, News::Ended);
+        end(&mut exchange, &mut self.quota, sink);
     }
 
     fn open(
@@ -351,7 +354,7 @@ impl Talk {
             && let Some(mut turn) = self.open.pop_front()
         {
             turn.exchange.unfollowable("too many responses were open at once", at);
-            sink(&mut turn.exchange, News::Ended);
+            end(&mut turn.exchange, &mut self.quota, sink);
         }
         let mut exchange = opened.turn((self.fresh)(), at, self.kind);
         exchange.ask(message, bytes, self.model.as_deref(), self.answering.as_deref());
@@ -369,8 +372,7 @@ impl Talk {
 
     fn finish(&mut self, mut turn: Turn, at: Timestamp, sink: &mut Sink<'_>) {
         turn.exchange.response_end(at);
-        turn.exchange.quota.append(&mut self.quota);
-        sink(&mut turn.exchange, News::Ended);
+        end(&mut turn.exchange, &mut self.quota, sink);
         if let Some(id) = turn.response {
             if self.over.len() >= MAX_REMEMBERED {
                 self.over.pop_front();
@@ -384,7 +386,7 @@ impl Talk {
         self.open.retain_mut(|turn| {
             let settled = turn.is_in(lane) && turn.settle(at);
             if settled {
-                sink(&mut turn.exchange, News::Ended);
+                end(&mut turn.exchange, &mut self.quota, sink);
             }
             !settled
         });
@@ -400,9 +402,15 @@ impl Talk {
             if turn.over.is_none() || !turn.settle(at) {
                 turn.exchange.unfollowable(why, at);
             }
-            sink(&mut turn.exchange, News::Ended);
+            end(&mut turn.exchange, &mut self.quota, sink);
         }
     }
+}
+
+/// It is over, however it went, and takes along what was told of the plan's limits.
+fn end(exchange: &mut Exchange, quota: &mut Vec<Window>, sink: &mut Sink<'_>) {
+    exchange.quota.append(quota);
+    sink(exchange, News::Ended);
 }
 
 impl Turn {

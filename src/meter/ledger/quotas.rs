@@ -38,11 +38,12 @@ impl Quota {
 /// Keeps what a row's response told, unless something later is known. What was seen after `now` was seen
 /// by a clock that ran ahead: it is older than anything.
 pub(super) fn write(conn: &Connection, row: &Row, now: Timestamp) -> rusqlite::Result<()> {
-    let seen_at = row.ended_at.unwrap_or(row.started_at).as_microsecond();
     for window in &row.quota {
+        // Rows of an earlier version don't say when.
+        let seen_at = window.seen_at.or(row.ended_at).unwrap_or(row.started_at);
         conn.prepare_cached(
             "INSERT INTO quotas (provider, account, name, plan, used_bp, resets_at, status, seen_at) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET plan = excluded.plan, \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET plan = coalesce(excluded.plan, plan), \
              used_bp = excluded.used_bp, resets_at = excluded.resets_at, \
              status = excluded.status, seen_at = excluded.seen_at \
              WHERE excluded.seen_at >= seen_at OR seen_at > ?",
@@ -55,7 +56,7 @@ pub(super) fn write(conn: &Connection, row: &Row, now: Timestamp) -> rusqlite::R
             window.used_bp,
             window.resets_at.map(Timestamp::as_microsecond),
             window.status,
-            seen_at,
+            seen_at.as_microsecond(),
             now.as_microsecond(),
         ])?;
     }
@@ -83,6 +84,7 @@ impl Ledger {
                     used_bp: c.next()?,
                     resets_at: c.next::<Option<Micros>>()?.map(|at| at.0),
                     status: c.next()?,
+                    seen_at: None,
                 },
                 seen_at: c.next::<Micros>()?.0,
             })
@@ -124,6 +126,43 @@ mod tests {
         assert_eq!(quotas.len(), 1);
         assert_eq!(quotas[0].window.used_bp, Some(300));
         assert_eq!(quotas[0].seen_at, fixture::at("2026-11-25T03:00:00Z"));
+    }
+
+    #[test]
+    fn of_answers_that_overlap_the_last_word_counts_not_the_last_end() {
+        let (_dir, home) = fixture::home();
+        let told = |n, ended: &str, seen: &str, used, plan: Option<&str>| Row {
+            ended_at: Some(fixture::at(ended)),
+            quota: vec![Window {
+                name: "5h".to_owned(),
+                used_bp: Some(used),
+                plan: plan.map(str::to_owned),
+                seen_at: Some(fixture::at(seen)),
+                ..Window::default()
+            }],
+            ..fixture::row(n, "2026-11-25T01:00:00Z")
+        };
+        let (short, long) = ("2026-11-25T01:00:03Z", "2026-11-25T01:00:05Z");
+        let rows = [
+            told(2, short, "2026-11-25T01:00:02Z", 6000, Some("plus")),
+            // The headers of what had begun before: an answer, or the handshake of the socket.
+            told(1, long, "2026-11-25T01:00:01Z", 1000, None),
+        ];
+        let now = fixture::at("2026-11-25T05:00:00Z");
+        let (conn, _) = open_writer(&home.ledger_file()).unwrap();
+        let seen = |row: &Row| {
+            write(&conn, row, now).unwrap();
+            let quota = Ledger::open(&home).unwrap().quotas().unwrap().remove(0);
+            (quota.window.used_bp, quota.window.plan, quota.seen_at.to_string())
+        };
+        let plus = || Some("plus".to_owned());
+        let expected = (Some(6000), plus(), "2026-11-25T01:00:02Z".to_owned());
+        assert_eq!(rows.each_ref().map(seen), [expected.clone(), expected]);
+        // Headers don't name the plan, which is no word against it.
+        let later = told(3, long, "2026-11-25T01:00:04Z", 7000, None);
+        assert_eq!(seen(&later), (Some(7000), plus(), "2026-11-25T01:00:04Z".to_owned()));
+        let json = serde_json::to_string(&Ledger::open(&home).unwrap().quotas().unwrap()).unwrap();
+        assert_eq!(json.matches("seen_at").count(), 1, "{json}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Gemini generateContent and streamGenerateContent, plain or in Code Assist's wrapper, and Live's turns.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::count::{count, minus, plus, text};
@@ -27,6 +28,7 @@ pub(super) struct Gemini {
     credits: Option<Window>,
     /// … and that it took some of them.
     on_credits: bool,
+    now: Option<Timestamp>,
     error: Option<&'static str>,
 }
 
@@ -51,6 +53,10 @@ pub(super) fn billed_searches(model: Option<&str>, queries: Option<u64>) -> Opti
 }
 
 impl Reader for Gemini {
+    fn at(&mut self, moment: Timestamp) {
+        self.now = Some(moment);
+    }
+
     fn asked(&mut self, model: &str) {
         self.asked = Some(model.to_owned());
     }
@@ -80,7 +86,8 @@ impl Reader for Gemini {
             .map(|queries| queries.len() as u64)
             .max();
         self.searches = queries.filter(|n| *n > 0).max(self.searches);
-        let credits = found.field(Field::RemainingCredits).and_then(quota::from_credits);
+        let credits = found.field(Field::RemainingCredits);
+        let credits = credits.and_then(|credits| quota::from_credits(credits, self.now));
         self.credits = credits.or_else(|| self.credits.take());
         self.on_credits |= found.field(Field::ConsumedCredits).is_some_and(quota::took_credits);
         if let Some(error) = found.field(Field::Error) {

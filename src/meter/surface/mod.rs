@@ -5,6 +5,8 @@
 
 use std::sync::{Arc, LazyLock};
 
+use jiff::Timestamp;
+
 use super::quota::{self, Window};
 use super::usage::{Usage, UsageState};
 
@@ -66,6 +68,9 @@ pub(crate) trait Reader: std::fmt::Debug + Send {
     /// The model that was asked for, where its answers are read by it.
     fn asked(&mut self, _model: &str) {}
 
+    /// When what follows was heard, where that is asked for.
+    fn at(&mut self, _moment: Timestamp) {}
+
     /// A message that is no JSON.
     fn binary(&mut self, _message: &[u8]) {}
 
@@ -118,17 +123,24 @@ pub(crate) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
 
 /// Code Assist's answer to "how much is left".
 #[derive(Debug, Default)]
-struct Buckets(Vec<Window>);
+struct Buckets {
+    left: Vec<Window>,
+    now: Option<Timestamp>,
+}
 
 impl Reader for Buckets {
+    fn at(&mut self, moment: Timestamp) {
+        self.now = Some(moment);
+    }
+
     fn unit(&mut self, _event: Option<&str>, found: &Found) {
         if let Some(buckets) = found.field(Field::Buckets) {
-            self.0 = quota::from_buckets(buckets);
+            self.left = quota::from_buckets(buckets, self.now);
         }
     }
 
     fn reading(&self) -> Reading {
-        Reading { quota: self.0.clone(), ..Reading::default() }
+        Reading { quota: self.left.clone(), ..Reading::default() }
     }
 }
 

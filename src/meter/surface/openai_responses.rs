@@ -1,5 +1,6 @@
 //! OpenAI Responses (also Codex and xAI), image generation and audio: `input_tokens` shapes.
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::count::{count, minus, text};
@@ -23,6 +24,7 @@ pub(super) struct Responses {
     /// Asked for earlier, in the background: the usage is told to whoever reads it.
     background: bool,
     quota: Vec<quota::Window>,
+    now: Option<Timestamp>,
     error: Option<&'static str>,
     over: bool,
     /// What comes out is an image.
@@ -46,6 +48,10 @@ impl Responses {
 }
 
 impl Reader for Responses {
+    fn at(&mut self, moment: Timestamp) {
+        self.now = Some(moment);
+    }
+
     fn unit(&mut self, event: Option<&str>, found: &Found) {
         let kind = found.text(Field::Type).or(event).unwrap_or_default();
         keep(&mut self.model, found.text(Field::ResponseModel));
@@ -71,7 +77,7 @@ impl Reader for Responses {
                     _ => {}
                 }
             }
-            "codex.rate_limits" => quota::renew(&mut self.quota, socket::quota(found)),
+            "codex.rate_limits" => quota::renew(&mut self.quota, socket::quota(found, self.now)),
             "error" => {
                 let error = found.field(Field::Error).or_else(|| found.field(Field::Code));
                 self.error = Some(error.map_or("in_stream", in_stream));

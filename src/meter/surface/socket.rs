@@ -3,12 +3,14 @@
 
 use std::sync::{Arc, LazyLock};
 
+use jiff::Timestamp;
 use serde_json::Value;
 
 use super::count::text;
 use super::scan::{Found, Paths};
 use super::{Field, Kind, RESPONSE_PATHS};
-use crate::meter::quota::{CodexFrame, Window, from_codex_frame};
+use crate::meter::http::Headers;
+use crate::meter::quota::{CodexFrame, Window, from_codex_frame, from_headers};
 
 /// Behind those of every response.
 const EXTRA: &[&str] = &[
@@ -17,10 +19,12 @@ const EXTRA: &[&str] = &[
     "serverContent.modelTurn.parts[].text",
     "serverContent.modelTurn.parts[].inlineData.mimeType",
     "toolCall.functionCalls[].name",
+    "headers",
 ];
 const LANE: usize = RESPONSE_PATHS.len();
 const SESSION_MODEL: usize = LANE + 1;
 const LIVE_CONTENT: std::ops::RangeInclusive<usize> = LANE + 2..=LANE + 4;
+const HEADERS: usize = LANE + 5;
 
 /// Behind those of every request.
 pub(in crate::meter) const CLIENT_PATHS: &[&str] = &[
@@ -167,11 +171,25 @@ fn bare(model: &str) -> &str {
 }
 
 /// What `codex.rate_limits` tells of the plan's limits.
-pub(in crate::meter) fn quota(found: &Found) -> Vec<Window> {
-    from_codex_frame(&CodexFrame {
+pub(in crate::meter) fn quota(found: &Found, at: Option<Timestamp>) -> Vec<Window> {
+    let frame = CodexFrame {
         limits: found.field(Field::RateLimits),
         credits: found.field(Field::Credits),
         plan: found.text(Field::PlanType),
         bucket: found.text(Field::MeteredLimit).or_else(|| found.text(Field::LimitName)),
-    })
+    };
+    from_codex_frame(&frame, at)
+}
+
+/// What the header fields tell that a failure would have had over HTTP.
+pub(in crate::meter) fn quota_of_failure(found: &Found, at: Timestamp) -> Vec<Window> {
+    let fields = found.last(HEADERS).and_then(Value::as_object).into_iter().flatten();
+    let text = |value: &Value| match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    let headers: Headers =
+        fields.filter_map(|(name, value)| Some((name.as_str(), text(value)?))).collect();
+    from_headers(&headers, at)
 }

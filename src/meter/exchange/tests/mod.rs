@@ -5,6 +5,7 @@ mod ends;
 pub(crate) mod framings;
 mod google;
 mod inside;
+mod limits;
 mod live;
 mod odd;
 mod refusals;

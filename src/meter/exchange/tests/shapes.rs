@@ -444,7 +444,8 @@ fn bedrock_names_its_requests() {
 fn quotas_come_in_headers_and_in_frames() {
     let mut claude = anthropic_stream();
     claude.response_headers = vec![("anthropic-ratelimit-unified-5h-utilization", "0.42")];
-    assert_eq!(claude.row().quota[0].used_bp, Some(4200));
+    let told = &claude.row().quota[0];
+    assert_eq!((told.used_bp, told.seen_at), (Some(4200), Some(at(40))));
     let mut codex = responses_stream();
     codex.host = "chatgpt.com";
     codex.target = "/backend-api/codex/responses";
@@ -453,6 +454,7 @@ fn quotas_come_in_headers_and_in_frames() {
     let row = codex.row();
     assert_eq!((row.quota[0].name.as_str(), row.quota[0].used_bp), ("5h", Some(1250)));
     assert_eq!(row.quota[0].plan.as_deref(), Some("plus"));
+    assert_eq!(row.quota[0].seen_at, Some(at(50)));
     let buckets = case(
         "cloudcode-pa.googleapis.com",
         "/v1internal:retrieveUserQuota",
@@ -460,6 +462,7 @@ fn quotas_come_in_headers_and_in_frames() {
     );
     let row = buckets.row();
     assert_eq!((row.quota[0].used_bp, row.billable), (Some(1000), false));
+    assert_eq!(row.quota[0].seen_at, Some(at(50)));
 }
 
 #[test]

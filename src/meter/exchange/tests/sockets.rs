@@ -17,14 +17,24 @@ fn fresh() -> Uuid {
 
 /// A WebSocket under way, and the rows that came of it.
 pub(super) struct Socket {
-    opened: Exchange,
+    pub(super) opened: Exchange,
     turns: Turns,
-    rows: Vec<Row>,
+    pub(super) rows: Vec<Row>,
     now: i64,
 }
 
 impl Socket {
     pub(super) fn open(host: &'static str, target: &'static str, extensions: &str) -> Self {
+        let named = [("x-request-id", "req_handshake"), ("sec-websocket-extensions", extensions)];
+        Self::answered(host, target, &named)
+    }
+
+    /// With these header fields in the answer to the handshake.
+    pub(super) fn answered(
+        host: &'static str,
+        target: &'static str,
+        named: &[(&str, &str)],
+    ) -> Self {
         let case = Case {
             host,
             target,
@@ -34,13 +44,12 @@ impl Socket {
         };
         let mut opened = case.start();
         opened.request_end();
-        let named = [("x-request-id", "req_handshake"), ("sec-websocket-extensions", extensions)];
-        opened.response(&ResponseHead { status: 101, headers: headers(&named) }, at(5));
+        opened.response(&ResponseHead { status: 101, headers: headers(named) }, at(5));
         let turns = opened.upgraded(at(5), fresh).expect("a model's");
         Self { opened, turns, rows: Vec::new(), now: 10 }
     }
 
-    fn responses() -> Self {
+    pub(super) fn responses() -> Self {
         Self::open("api.openai.com", "/v1/responses", "")
     }
 
@@ -89,11 +98,11 @@ fn note(rows: &mut Vec<Row>, exchange: &Exchange, news: News) {
     }
 }
 
-fn create(model: &str) -> Value {
+pub(super) fn create(model: &str) -> Value {
     json!({"type": "response.create", "model": model, "input": [], "store": false})
 }
 
-fn created(id: &str) -> Value {
+pub(super) fn created(id: &str) -> Value {
     json!({"type": "response.created", "response": {"id": id, "model": "gpt-5", "usage": null}})
 }
 
@@ -101,7 +110,7 @@ fn delta() -> Value {
     json!({"type": "response.output_text.delta", "item_id": "i", "delta": "hello"})
 }
 
-fn completed(id: &str, input: u64, output: u64) -> Value {
+pub(super) fn completed(id: &str, input: u64, output: u64) -> Value {
     json!({"type": "response.completed", "response": {
         "id": id, "model": "gpt-5-2025-08-07", "service_tier": "default", "status": "completed",
         "error": null, "output": [{"type": "message"}],
@@ -361,27 +370,6 @@ fn open_responses_are_bounded() {
     let rows = socket.end(None);
     let lossy = rows.iter().filter(|row| row.completeness == Completeness::Lossy).count();
     assert_eq!((rows.len(), lossy), (70, 6));
-}
-
-#[test]
-fn a_quota_goes_with_the_next_row() {
-    let mut socket = Socket::responses();
-    socket.say(&json!({"type": "codex.rate_limits", "plan_type": "plus",
-        "rate_limits": {"primary": {"used_percent": 12.5, "window_minutes": 300, "reset_at": 1}},
-        "credits": {"has_credits": true, "balance": "3"}}));
-    // A model's own limits are no news of the plan's.
-    socket.say(&json!({"type": "codex.rate_limits", "metered_limit_name": "codex_bengalfox",
-        "rate_limits": {"primary": {"used_percent": 2, "window_minutes": 300}, "secondary": null}}));
-    for id in ["r1", "r2"] {
-        socket.ask(&create("gpt-5")).say(&created(id)).say(&completed(id, 20, 5));
-    }
-    let rows = socket.end(None);
-    let told = &rows[0].quota[0];
-    assert_eq!((told.name.as_str(), told.used_bp), ("5h", Some(1250)));
-    assert_eq!(told.plan.as_deref(), Some("plus"));
-    let names: Vec<&str> = rows[0].quota.iter().map(|window| window.name.as_str()).collect();
-    assert_eq!(names, ["5h", "credits", "codex_bengalfox_5h"]);
-    assert_eq!(rows[1].quota, [], "once");
 }
 
 #[test]

@@ -7,7 +7,7 @@
 
 use jiff::Timestamp;
 
-use super::{Exchange, Sink, Talk};
+use super::{Exchange, Sink, Talk, end};
 use crate::meter::surface::scan::Found;
 use crate::meter::surface::socket::live_said;
 use crate::meter::usage::UsageState;
@@ -32,7 +32,7 @@ impl Talk {
             self.open.retain_mut(|turn| {
                 let over = turn.over.is_some() && turn.settle(at);
                 if over {
-                    sink(&mut turn.exchange, super::News::Ended);
+                    end(&mut turn.exchange, &mut self.quota, sink);
                 }
                 !over
             });

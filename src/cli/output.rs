@@ -146,7 +146,10 @@ pub fn csv_text(text: &str) -> String {
     format!("{quote}{text}")
 }
 
-/// What was paid, what a plan covers and what has no price, apart. Never `$0.00` for what has no price.
+/// What was paid, what a plan covers and how many have no price ([`Totals::unknown`]), apart. Never
+/// `$0.00` for what has no price.
+///
+/// [`Totals::unknown`]: crate::meter::ledger::Totals::unknown
 #[must_use]
 pub fn spent(paid: Option<i64>, covered: Option<i64>, unpriced: u64) -> String {
     let covered = covered.map(|cost| format!("≈{} covered", money(cost)));

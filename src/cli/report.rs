@@ -247,7 +247,7 @@ fn versus(now: &Totals, before: &Totals) -> String {
 
 /// `None`: what there is now has no price.
 fn change_of(now: &Totals, before: i64) -> Option<String> {
-    change(now.cost_nanousd.or((now.unpriced == 0).then_some(0))?, before)
+    change(now.cost_nanousd.or((now.unknown() == 0).then_some(0))?, before)
 }
 
 /// In per cent, rounded towards zero; `None`: there is nothing to compare with.
@@ -291,7 +291,8 @@ fn group_table(grouping: &Grouping, versus: bool) -> Table {
             count_or_dash(cache_writes(&t.tokens)),
             count_or_dash(t.tokens.output),
             count_or_dash(t.tokens.reasoning),
-            cost_cell(t),
+            // What was not told is a line and a table of its own.
+            cost_cell(t, t.unpriced),
             t.subscription_nanousd.map(money).unwrap_or_default(),
             t.latency_ms.p50.map(millis).unwrap_or_default(),
             t.latency_ms.p95.map(millis).unwrap_or_default(),
@@ -307,8 +308,8 @@ fn group_table(grouping: &Grouping, versus: bool) -> Table {
     table
 }
 
-pub(super) fn cost_cell(t: &Totals) -> String {
-    priced(t.cost_nanousd, t.unpriced)
+pub(super) fn cost_cell(t: &Totals, unpriced: u64) -> String {
+    priced(t.cost_nanousd, unpriced)
 }
 
 /// `$1.20`, `$1.20 + unpriced`, `unpriced`.

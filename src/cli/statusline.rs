@@ -150,18 +150,18 @@ fn text(line: &Line, now: Timestamp) -> String {
     parts.join(" · ")
 }
 
-/// Money, and what a subscription covers beside it; `+?` when something has no price. `$0.00` of nothing
-/// but no request.
+/// Money, and what a subscription covers beside it; `+?` when the cost of something is not known.
+/// Never `$0.00` for what has no price.
 fn spent(totals: &Totals) -> String {
     let covered = totals.subscription_nanousd.map(|cost| format!("≈{}", money(cost)));
     let paid = totals.cost_nanousd.map(money);
-    let unknown = if totals.unpriced > 0 { "+?" } else { "" };
     let said: Vec<String> = [paid, covered].into_iter().flatten().collect();
-    match (said.as_slice(), totals.unpriced, totals.requests) {
-        ([], 0, 0) => money(0_i64),
-        ([], 0, _) => "–".to_owned(),
-        ([], _, _) => "unpriced".to_owned(),
-        (said, _, _) => format!("{}{unknown}", said.join(" + ")),
+    match (said.is_empty(), totals.unknown(), totals.requests) {
+        (false, 0, _) => said.join(" + "),
+        (false, _, _) => format!("{}+?", said.join(" + ")),
+        (true, 0, 0) => money(0_i64),
+        (true, 0, _) => "–".to_owned(),
+        (true, _, _) => "unpriced".to_owned(),
     }
 }
 
@@ -179,8 +179,8 @@ mod tests {
     use super::*;
     use crate::meter::ledger::fixture::{at, home, row, store};
     use crate::meter::quota;
-    use crate::meter::row::{Billing, Completeness, Row};
-    use crate::meter::usage::{Tokens, UsageState};
+    use crate::meter::row::{Billing, Row};
+    use crate::meter::usage::Tokens;
 
     #[test]
     fn session_day_and_plan_in_one_line() {
@@ -216,22 +216,15 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_price_is_not_told_as_nothing() {
-        let now = "2026-11-25T12:00:00+00:00[UTC]".parse().unwrap();
-        let unpriced = Row { cost_nanousd: None, ..row(1, "2026-11-25T10:00:00Z") };
-        let running = Row {
-            completeness: Completeness::Open,
-            usage: UsageState::Absent,
-            tokens: Tokens::default(),
-            ..unpriced.clone()
+    fn what_was_not_told_is_not_free() {
+        let totals = |cost_nanousd, unpriced, without_usage, requests| {
+            spent(&Totals { cost_nanousd, unpriced, without_usage, requests, ..Totals::default() })
         };
-        for (row, expected) in [(unpriced, "unpriced today\n"), (running, "– today\n")] {
-            let (_dir, home) = home();
-            store(&home, &[row]);
-            let mut out = Vec::new();
-            show(&home, None, false, &now, &mut out).unwrap();
-            assert_eq!(String::from_utf8(out).unwrap(), expected);
-        }
+        assert_eq!(totals(None, 0, 0, 0), "$0.00");
+        assert_eq!(totals(None, 0, 0, 1), "–", "refused or running");
+        assert_eq!(totals(None, 1, 0, 1), "unpriced");
+        assert_eq!(totals(None, 0, 1, 1), "unpriced");
+        assert_eq!(totals(Some(1_000_000_000), 0, 1, 2), "$1.00+?");
     }
 
     #[test]

@@ -209,8 +209,8 @@ fn all_of(groups: &[Group]) -> String {
     let totals = || groups.iter().map(|group| &group.totals);
     let sum = |of: fn(&Totals) -> Option<i64>| totals().filter_map(of).reduce(i64::saturating_add);
     let ended = totals().map(|t| t.requests - t.open).sum();
-    let unpriced = totals().map(|t| t.unpriced).sum();
-    let spent = output::spent(sum(|t| t.cost_nanousd), sum(|t| t.subscription_nanousd), unpriced);
+    let unknown = totals().map(Totals::unknown).sum();
+    let spent = output::spent(sum(|t| t.cost_nanousd), sum(|t| t.subscription_nanousd), unknown);
     format!("{} · {spent}", output::counted(ended, "request"))
 }
 
@@ -250,5 +250,8 @@ mod tests {
         let groups = ledger.by_provider(window).unwrap();
         assert_eq!(all_of(&groups), "299 requests · $3.67 + ≈$0.0123 covered");
         assert_eq!(all_of(&[]), "0 requests · –");
+        let untold = Totals { requests: 2, without_usage: 2, ..Totals::default() };
+        let group = Group { key: None, totals: untold, previous: None };
+        assert_eq!(all_of(&[group]), "2 requests · 2 unpriced");
     }
 }

@@ -54,7 +54,7 @@ pub struct Standing {
     #[serde(flatten)]
     pub window: Window,
     pub spent_nanousd: u64,
-    /// Requests in it that have no price: the truth is higher.
+    /// Requests in it that have no price, or whose usage was not told: the truth is higher.
     pub unpriced: u64,
 }
 
@@ -180,7 +180,7 @@ impl Budget {
             budget: self.clone(),
             window,
             spent_nanousd: u64::try_from(spent).unwrap_or(0),
-            unpriced: counted.iter().map(|t| t.unpriced).sum(),
+            unpriced: counted.iter().map(Totals::unknown).sum(),
         }
     }
 }
@@ -236,7 +236,8 @@ mod tests {
     use super::*;
     use crate::meter::ledger::fixture::{home, row, store};
     use crate::meter::ledger::roll_up;
-    use crate::meter::row::{Billing, Row};
+    use crate::meter::row::{Billing, Completeness, Row};
+    use crate::meter::usage::UsageState;
 
     fn now() -> ZonedDateTime {
         "2026-11-25T12:00:00+01:00[Europe/Berlin]".parse().unwrap()
@@ -273,6 +274,16 @@ mod tests {
             cost_nanousd: Some(dollars * 1_000_000_000),
             ..row(n, at)
         };
+        let untold = |n| Row {
+            cost_nanousd: None,
+            usage: UsageState::Absent,
+            ..row(n, "2026-11-25T10:00:00Z")
+        };
+        let cut = Row {
+            error_class: Some("client_abort".to_owned()),
+            completeness: Completeness::Interrupted,
+            ..untold(7)
+        };
         store(
             &home,
             &[
@@ -281,6 +292,9 @@ mod tests {
                 Row { billing: Billing::Subscription, ..cost(3, "2026-11-25T09:30:00Z", 1) },
                 Row { model: Some("gpt-9".to_owned()), ..cost(4, "2026-11-24T08:00:00Z", 3) },
                 Row { cost_nanousd: None, ..row(5, "2026-11-25T10:00:00Z") },
+                untold(6),
+                cut,
+                Row { status: Some(429), ..untold(8) },
             ],
         );
         let ledger = Ledger::open(&home).unwrap();
@@ -300,7 +314,7 @@ mod tests {
         };
         assert!(of(None, Some("other")) && of(Some("gpt-9"), Some("my-app")));
         assert!(!of(None, Some("none")) && !of(Some("gpt-9"), Some("other")));
-        assert_eq!(day.standing(&ledger, &now()).unwrap().unpriced, 1);
+        assert_eq!(day.standing(&ledger, &now()).unwrap().unpriced, 3);
     }
 
     #[test]

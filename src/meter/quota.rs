@@ -400,7 +400,7 @@ mod tests {
         assert_eq!(seen(&[(FLAG, "False"), (BALANCE, "5")]), balance);
         let credits = serde_json::json!({"has_credits": true, "unlimited": true, "balance": null});
         let frame = CodexFrame { credits: Some(&credits), ..CodexFrame::default() };
-        assert_eq!(from_codex_frame(&frame)[0].status.as_deref(), Some("unlimited"));
+        assert_eq!(from_codex_frame(&frame, None)[0].status.as_deref(), Some("unlimited"));
     }
 
     #[test]

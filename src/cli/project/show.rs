@@ -47,7 +47,7 @@ pub(super) fn list(
             count(totals.requests),
             count_or_dash(all_input(&totals.tokens)),
             count_or_dash(totals.tokens.output),
-            cost_cell(totals),
+            cost_cell(totals, totals.unknown()),
             totals.subscription_nanousd.map(money).unwrap_or_default(),
             last_at.map(|at| minute(at, now)).unwrap_or_default(),
             recorded_as.iter().map(|name| clean(name)).collect::<Vec<_>>().join(", "),
@@ -82,7 +82,7 @@ fn text(detail: &ProjectDetail, now: &ZonedDateTime) -> String {
     let mut lines = vec![
         ("Project", sum.project.as_deref().map(clean).unwrap_or_default()),
         ("Requests", counted(t.requests, "request")),
-        ("Cost", cost_cell(t)),
+        ("Cost", cost_cell(t, t.unknown())),
     ];
     lines.extend(t.subscription_nanousd.map(|covered| ("Covered", money(covered))));
     lines.extend(first_at.map(|at| ("First", minute(at, now))));

@@ -80,11 +80,13 @@ fn a_project_whose_requests_have_no_price_did_not_cost_nothing() {
         ..row(n, "2026-11-24T00:00:00Z")
     };
     let five = Some(5_000_000_000);
-    store(&home, &[of(1, "shop", five), of(2, "shop", None), of(3, "api", None)]);
+    let untold = Row { usage: UsageState::Absent, ..of(4, "quiet", None) };
+    store(&home, &[of(1, "shop", five), of(2, "shop", None), of(3, "api", None), untold]);
     let list = says(&home, "project list").unwrap();
     let line = |name: &str| list.lines().find(|line| line.contains(name)).unwrap().to_owned();
     assert!(line("shop").contains("$5.00 + unpriced"), "{list}");
     assert!(line("api").contains("unpriced"), "{list}");
+    assert!(line("quiet").contains("unpriced"), "{list}");
     assert!(says(&home, "project show shop").unwrap().contains("$5.00 + unpriced"));
 }
 

@@ -135,6 +135,8 @@ fn no_change_is_told_of_what_has_no_price() {
     ] {
         assert_eq!(versus(&now, &before), expected);
     }
+    let untold = Totals { without_usage: 1, ..Totals::default() };
+    assert_eq!(versus(&untold, &before), "$5.00 before");
 }
 
 #[test]

@@ -115,7 +115,7 @@ fn totals(totals: &Totals) -> String {
 }
 
 fn spent(totals: &Totals) -> String {
-    output::spent(totals.cost_nanousd, totals.subscription_nanousd, totals.unpriced)
+    output::spent(totals.cost_nanousd, totals.subscription_nanousd, totals.unknown())
 }
 
 fn running(frame: &Frame, now: Timestamp) -> Table {

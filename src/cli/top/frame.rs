@@ -57,6 +57,7 @@ pub struct Minute {
     pub cost_nanousd: Option<i64>,
     /// What a plan covers; nothing of it is in the cost.
     pub subscription_nanousd: Option<i64>,
+    /// Whose cost is not known.
     pub unpriced: u64,
     /// Output in a second, on the average of the minute.
     pub output_tokens_per_second: u64,
@@ -124,7 +125,7 @@ impl Minute {
             output_tokens,
             cost_nanousd: ended.cost_nanousd,
             subscription_nanousd: ended.subscription_nanousd,
-            unpriced: ended.unpriced,
+            unpriced: ended.unknown(),
             output_tokens_per_second: output_tokens / MINUTE.as_secs().unsigned_abs(),
         }
     }

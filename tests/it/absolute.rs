@@ -110,9 +110,7 @@ fn assert_streams(stand: &Stand, host: &str, nth: usize) {
 
 #[test]
 fn it_is_served_and_metered_as_a_tunnel_is_and_without_a_daemon_too() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let url = format!("https://{METERED}/v1/messages");
     let body = message("hi", false);
     let (head, got) = whole(post(&stand, &url, body.as_bytes())).unwrap();
@@ -209,9 +207,7 @@ fn it_goes_through_the_upstream_proxy_by_connect() {
 /// The edge moves such bytes itself, and could not hand them on to its next image.
 #[test]
 fn an_upgrade_waits_for_another_time() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let body = message("[[gate]]", true);
     let url = format!("https://{OTHER}/v1/messages");
     let mut tcp = post(&stand, &url, body.as_bytes());

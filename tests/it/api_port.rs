@@ -83,9 +83,7 @@ fn asks_the_daemon(stand: &Stand) {
 
 #[test]
 fn the_token_is_for_the_daemon_alone() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let former = stand.pid("daemon").unwrap();
     let instance = std::fs::read_to_string(stand.home.instance_file()).unwrap();
     stand.must(&["stop"]);

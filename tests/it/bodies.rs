@@ -45,9 +45,7 @@ fn assert_nowhere(stand: &Stand, secret: &str) {
 
 #[test]
 fn bodies_are_kept_for_who_wants_them_and_without_secrets() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     assert_eq!(ask(&stand, true)["bodies"], false, "off by default");
     assert!(!stand.home.bodies_dir().exists());
     assert_eq!(stand.json(&["bodies", "status"])["enabled"], false);
@@ -124,9 +122,7 @@ fn kept(stand: &Stand, program: &Program, rows: usize) -> Vec<(String, String)> 
 
 #[test]
 fn bodies_of_a_websocket_and_of_amazons_event_streams() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     stand.must(&["config", "set", "bodies.enabled", "true"]);
     let prompt = format!("my key is {KEY}, password={PASSWORD}");
     let redacted = "my key is [REDACTED:anthropic_key], password=[REDACTED:";

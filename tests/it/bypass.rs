@@ -44,9 +44,7 @@ fn assert_refuses_then_passes(stand: &Stand) {
 
 #[test]
 fn a_client_that_refuses_us_fails_once_is_shown_and_can_be_let_try_again() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     assert_refuses_then_passes(&stand);
     let text = String::from_utf8(stand.must(&["status"]).stdout).unwrap();
     assert!(text.contains("api.anthropic.com by ") && text.contains("ca trust"), "{text}");

@@ -111,9 +111,7 @@ fn ask(stand: &Stand, bundle: &Path) {
 
 #[test]
 fn a_rotation_fails_nobody_and_waits_for_who_knows_only_the_old_one() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let copy = |name: &str| -> PathBuf {
         let to = stand.scratch().join(name);
         fs::copy(stand.home.ca_bundle(), &to).unwrap();

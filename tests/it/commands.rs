@@ -323,9 +323,7 @@ fn nothing_secret_is_written_anywhere() {
 
 #[test]
 fn a_stop_waits_for_the_answer_in_flight() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let program = programs::curl_messages("--http1.1", "[[gate]]", true);
     let child = stand
         .run_command(&program)

@@ -150,9 +150,7 @@ fn every_connection_is_accounted_for_once_whatever_is_killed() {
 #[test]
 fn an_answer_of_a_second_ago_survives_a_kill() {
     const ANSWERS: usize = 10;
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let ca = fs::read_to_string(stand.home.ca_cert()).expect("our CA");
     let config = trusting(&[stand.origin.root_pem(), &ca]);
     let mut client = Client::connect(stand.edge, "api.anthropic.com", &config).expect("handshake");

@@ -7,7 +7,7 @@ use std::sync::Barrier;
 use halton_meter::descriptors::raise;
 
 use crate::harness::{Stand, binary};
-use crate::ladder::{can_limit, descriptors, limit, started};
+use crate::ladder::{can_limit, descriptors, limit};
 use crate::programs::{clean, in_time, show};
 use crate::wire::Wire;
 
@@ -62,7 +62,7 @@ fn a_daemon_that_runs_out_of_descriptors_in_a_burst_fails_nobody() {
         return;
     }
     raise();
-    let stand = started();
+    let stand = Stand::started();
     let daemon = stand.pid("daemon").unwrap();
     for room in [30, 60, 90] {
         limit(daemon, "nofile", &(descriptors(daemon) + room).to_string());

@@ -11,13 +11,6 @@ use serde_json::Value;
 use crate::harness::{Stand, free_port, send};
 use crate::programs::{Program, show};
 
-fn running() -> Stand {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
-    stand
-}
-
 /// Exit code and document must agree.
 fn examine(mut command: Command, stand: &Stand, exit: i32) -> Value {
     let output = command.output().unwrap();
@@ -61,7 +54,7 @@ fn where_nothing_has_run_nothing_is_broken() {
 
 #[test]
 fn a_running_tree_is_healthy() {
-    let stand = running();
+    let stand = Stand::started();
     let found = doctor(&stand, 0);
     let findings = found["findings"].as_array().unwrap();
     assert!(findings.iter().all(|f| f["level"] == "ok"), "{found:#}");
@@ -87,7 +80,7 @@ fn nothing_running_is_broken_and_can_be_started() {
 
 #[test]
 fn what_is_frozen_does_not_read_healthy() {
-    let stand = running();
+    let stand = Stand::started();
     for (process, exit, level) in [
         ("daemon", 1, "degraded"),
         ("watchdog", 1, "degraded"),
@@ -105,7 +98,7 @@ fn what_is_frozen_does_not_read_healthy() {
 
 #[test]
 fn stopped_by_the_user_stays_stopped() {
-    let stand = running();
+    let stand = Stand::started();
     stand.must(&["stop"]);
     let found = fix(&stand, 1);
     assert_finds(&found, "daemon", "degraded", "halton-meter start");
@@ -114,7 +107,7 @@ fn stopped_by_the_user_stays_stopped() {
 
 #[test]
 fn a_lost_supervisor_is_brought_back() {
-    let stand = running();
+    let stand = Stand::started();
     stand.kill("root");
     let found = doctor(&stand, 1);
     assert_finds(&found, "root", "degraded", "halton-meter start");
@@ -133,7 +126,7 @@ fn a_port_that_another_program_holds_is_named() {
 
 #[test]
 fn an_edge_on_the_port_of_before_is_recognised_and_moved() {
-    let stand = running();
+    let stand = Stand::started();
     let (before, after) = (stand.edge, free_port());
     let port = after.port().to_string();
     let said = stand.must(&["config", "set", "edge.port", &port]);
@@ -175,7 +168,7 @@ fn an_edge_on_the_port_of_before_is_recognised_and_moved() {
 
 #[test]
 fn a_spoiled_bundle_and_wide_modes_are_put_right() {
-    let stand = running();
+    let stand = Stand::started();
     fs::write(stand.home.ca_bundle(), stand.origin.root_pem()).unwrap();
     fs::set_permissions(stand.home.ca_key(), fs::Permissions::from_mode(0o644)).unwrap();
     fs::set_permissions(stand.home.run_dir(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -194,7 +187,7 @@ fn a_spoiled_bundle_and_wide_modes_are_put_right() {
 
 #[test]
 fn a_configuration_with_mistakes_is_reported_not_refused() {
-    let stand = running();
+    let stand = Stand::started();
     let text = fs::read_to_string(stand.home.config_file()).unwrap();
     fs::write(stand.home.config_file(), format!("{text}[nonsense]\nx = 1\n")).unwrap();
     assert_finds(&doctor(&stand, 1), "config", "degraded", "nonsense");
@@ -202,7 +195,7 @@ fn a_configuration_with_mistakes_is_reported_not_refused() {
 
 #[test]
 fn a_shell_that_points_nowhere_is_noticed() {
-    let stand = running();
+    let stand = Stand::started();
     let free = TcpListener::bind("127.0.0.1:0").unwrap();
     let dead = free.local_addr().unwrap();
     let mut command = stand.command(&["doctor", "--json"]);
@@ -223,7 +216,7 @@ fn a_shell_that_points_nowhere_is_noticed() {
 
 #[test]
 fn a_token_that_the_daemon_does_not_take_is_noticed() {
-    let stand = running();
+    let stand = Stand::started();
     fs::write(stand.home.token_file(), "0".repeat(64)).unwrap();
     assert_finds(&doctor(&stand, 1), "token", "degraded", "401");
 }
@@ -247,7 +240,7 @@ fn a_program_that_is_left_at_a_dead_port_is_named() {
 
 #[test]
 fn a_ca_that_is_not_the_daemons_is_found_and_mended() {
-    let (stand, other) = (running(), running());
+    let (stand, other) = (Stand::started(), Stand::started());
     for file in ["ca.pem", "key.pem", "bundle.pem"] {
         fs::copy(other.home.ca_dir().join(file), stand.home.ca_dir().join(file)).unwrap();
     }
@@ -269,7 +262,7 @@ fn who_holds_the_admin_port_is_named() {
 
 #[test]
 fn the_way_out_is_looked_at() {
-    let stand = running();
+    let stand = Stand::started();
     let with = |more: &str| {
         stand.configure_hosts(&[], more);
         let connect = "[upstream]\n";

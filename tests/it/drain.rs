@@ -228,9 +228,7 @@ fn a_system_tool_that_hangs_does_not_hold_up_the_exit() {
 
 #[test]
 fn a_system_proxy_that_we_are_not_in_charge_of_is_left_alone() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     stand.must(&["stop"]);
     assert_eq!(stand.proxy_offs(), 0);
 }

@@ -91,9 +91,7 @@ fn daemon_killed_over_and_over() {
 
 #[test]
 fn daemon_killed_in_mid_response() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let program = programs::curl_messages("--http1.1", "[[gate]]", true);
     let mut child = stand.run_command(&program).stdout(Stdio::null()).spawn().unwrap();
     stand.origin.wait_at_gate(1, DEADLINE);
@@ -111,9 +109,7 @@ fn daemon_killed_in_mid_response() {
 
 #[test]
 fn frozen_daemon() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     // Who would end it, and so end the waiting for it.
     stand.signal("root", Signal::STOP);
     assert!(assert_passes(&stand, "well"), "the edge knows the daemon as well");
@@ -186,9 +182,7 @@ fn home_that_cannot_be_written() {
 
 #[test]
 fn root_killed() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let mut open = Wire::connect(&stand).unwrap();
     open.get();
     let others = ["edge", "daemon", "watchdog"].map(|p| stand.pid(p));
@@ -209,9 +203,7 @@ fn root_killed() {
 
 #[test]
 fn control_socket_removed() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     fs::remove_file(stand.home.control_socket()).unwrap();
     assert_served(&stand, "no control socket");
     stand.wait("a new control socket", || stand.home.control_socket().exists());

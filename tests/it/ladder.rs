@@ -19,13 +19,6 @@ use crate::origin::{Leaf, Origin, Root, Setup, Transport};
 use crate::programs::{self, Program, TEXT, show};
 use crate::wire::Wire;
 
-pub fn started() -> Stand {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
-    stand
-}
-
 fn hello() -> Program {
     programs::curl_messages("--http1.1", "hi", false)
 }
@@ -74,7 +67,7 @@ fn an_edge_out_of_descriptors_serves_late_but_serves() {
     if !can_limit() {
         return;
     }
-    let stand = started();
+    let stand = Stand::started();
     stand.must(&["stop"]);
     let edge = stand.pid("edge").unwrap();
     assert_eq!(stand.json(&["status"])["state"], "stopped");
@@ -125,7 +118,7 @@ fn a_daemon_out_of_descriptors_leaves_connections_to_the_edge() {
     if !can_limit() {
         return;
     }
-    let stand = started();
+    let stand = Stand::started();
     let daemon = stand.pid("daemon").unwrap();
     let mut metered = Wire::connect(&stand).unwrap();
     metered.get();
@@ -144,7 +137,7 @@ fn a_daemon_out_of_memory_is_replaced() {
     if !can_limit() {
         return;
     }
-    let stand = started();
+    let stand = Stand::started();
     let daemon = stand.pid("daemon").unwrap();
     // Less than it has: it gets no more.
     limit(daemon, "data", "1048576");
@@ -161,7 +154,7 @@ fn a_daemon_out_of_memory_is_replaced() {
 
 #[test]
 fn a_control_socket_that_is_deleted_comes_back() {
-    let stand = started();
+    let stand = Stand::started();
     fs::remove_file(stand.home.control_socket()).unwrap();
     assert_served(&stand, "deleted");
     stand.wait("a new socket", || {
@@ -193,7 +186,7 @@ impl Drop for Aside {
 
 #[test]
 fn a_run_directory_that_is_lost_comes_back() {
-    let stand = started();
+    let stand = Stand::started();
     let run = stand.home.run_dir();
     let aside = Aside::put(run.clone());
     fs::write(&run, "no directory").unwrap();
@@ -209,7 +202,7 @@ fn a_run_directory_that_is_lost_comes_back() {
 /// Somebody else answers where the daemon should: with silence, then with nonsense.
 #[test]
 fn another_program_on_the_control_socket() {
-    let stand = started();
+    let stand = Stand::started();
     for nonsense in [&b""[..], b"\0\0\0\x04what"] {
         // The edge must look for the daemon anew, and finds this.
         stand.must(&["stop"]);
@@ -242,7 +235,7 @@ fn another_user_on_the_control_socket() {
         return;
     }
     use std::os::unix::fs::PermissionsExt;
-    let stand = started();
+    let stand = Stand::started();
     stand.must(&["stop"]);
     let path = stand.home.control_socket();
     let _ = fs::remove_file(&path);
@@ -306,7 +299,7 @@ fn a_provider_that_misbehaves_is_seen_as_it_is() {
         let through = stand.run_trusting(&hello());
         assert_eq!(seen(&through), seen(&direct), "{transport:?} {}", show(&through));
     }
-    let stand = started();
+    let stand = Stand::started();
     // Reset and end in mid-body, an end without close_notify where that is all there is to tell.
     for (http, scripted) in [
         ("--http1.1", "[[cut=rst framing=length]]"),
@@ -327,7 +320,7 @@ fn a_provider_that_misbehaves_is_seen_as_it_is() {
 
 #[test]
 fn a_certificate_that_turns_bad_while_we_run() {
-    let stand = started();
+    let stand = Stand::started();
     let mut before = Wire::connect(&stand).unwrap();
     before.get();
     for (leaf, said) in [(Leaf::Expired, "expired"), (Leaf::Foreign, "certificate")] {
@@ -371,7 +364,7 @@ fn frozen_between_offer_and_commit() {
 /// After the commit the exchange is the daemon's: it waits while the daemon is frozen, and goes on.
 #[test]
 fn frozen_after_commit() {
-    let stand = started();
+    let stand = Stand::started();
     stand.signal("root", Signal::STOP);
     let mut stream = stand.run_command(&programs::curl_messages("--http1.1", "[[gate]]", true));
     let stream = stream.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -390,7 +383,7 @@ fn frozen_after_commit() {
 /// The deadline itself is measured in paused time (src/edge/tests/shared.rs).
 #[test]
 fn fifty_connections_at_once_at_a_frozen_daemon() {
-    let stand = started();
+    let stand = Stand::started();
     stand.signal("root", Signal::STOP);
     stand.signal("daemon", Signal::STOP);
     let together = Barrier::new(50);

@@ -69,13 +69,6 @@ impl Traffic {
     }
 }
 
-fn metering() -> Stand {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
-    stand
-}
-
 fn reasons(stand: &Stand) -> String {
     stand.json(&["status"])["daemon"]["reasons"].to_string()
 }
@@ -107,7 +100,7 @@ fn metered_rows(stand: &Stand) -> usize {
 
 #[test]
 fn locked_for_a_while_rows_wait_and_none_is_lost() {
-    let stand = metering();
+    let stand = Stand::started();
     let traffic = Traffic::start(&stand);
     traffic.flows(&stand, 5);
     let other = Connection::open(stand.home.ledger_file()).unwrap();
@@ -120,7 +113,7 @@ fn locked_for_a_while_rows_wait_and_none_is_lost() {
 
 #[test]
 fn locked_for_long_connections_go_raw_and_are_metered_again_later() {
-    let stand = metering();
+    let stand = Stand::started();
     let traffic = Traffic::start(&stand);
     traffic.flows(&stand, 5);
     let other = Connection::open(stand.home.ledger_file()).unwrap();
@@ -155,7 +148,7 @@ fn a_full_disk_makes_rows_wait_until_there_is_room() {
 
 #[test]
 fn corrupted_in_use_it_is_set_aside_and_a_new_one_begun() {
-    let stand = metering();
+    let stand = Stand::started();
     let traffic = Traffic::start(&stand);
     traffic.flows(&stand, 20);
     for file in files(&stand).iter().take(2) {
@@ -176,7 +169,7 @@ fn corrupted_in_use_it_is_set_aside_and_a_new_one_begun() {
 
 #[test]
 fn deleted_in_use_a_new_one_is_begun() {
-    let stand = metering();
+    let stand = Stand::started();
     let traffic = Traffic::start(&stand);
     traffic.flows(&stand, 20);
     for file in files(&stand) {

@@ -115,9 +115,7 @@ fn without_any_edge_nobody_waits_and_the_cause_is_told() {
     if !can_limit() {
         return;
     }
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let root = stand.pid("root").unwrap();
     limit(root, "nofile", "4");
     stand.kill("edge");

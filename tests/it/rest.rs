@@ -26,9 +26,7 @@ fn wakeups(pids: &[u32]) -> Option<u64> {
 
 #[test]
 fn a_tree_at_rest_rests_and_is_there_at_once() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let request = programs::curl_messages("--http1.1", "hi", false);
     let served = |when: &str| {
         let output = stand.run_trusting(&request);

@@ -41,9 +41,7 @@ fn assert_traceless(stand: &Stand) {
 
 #[test]
 fn all_is_well_again_and_again() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     // Were anything of a run kept, the client that it lets refuse our certificate would be raw in the next.
     for _ in 0..3 {
         let report = selftest(&stand, 0);
@@ -74,9 +72,7 @@ fn stopped_passes_unmetered() {
 
 #[test]
 fn frozen_daemon_passes_unmetered() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     stand.signal("daemon", Signal::STOP);
     let report = selftest(&stand, 1);
     assert_eq!(level(&report, "json"), "degraded", "{report:#}");
@@ -110,9 +106,7 @@ fn frozen_edge_would_fail_requests() {
 
 #[test]
 fn a_bundle_without_our_ca_would_fail_requests() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let bundle = fs::read_to_string(stand.home.ca_bundle()).unwrap();
     fs::write(stand.home.ca_bundle(), stand.origin.root_pem()).unwrap();
     let report = selftest(&stand, 2);
@@ -124,9 +118,7 @@ fn a_bundle_without_our_ca_would_fail_requests() {
 
 #[test]
 fn what_a_killed_run_left_does_no_harm() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let left = stand.home.selftest();
     fs::create_dir(left.path()).unwrap();
     let notice = serde_json::json!({
@@ -141,9 +133,7 @@ fn what_a_killed_run_left_does_no_harm() {
 
 #[test]
 fn one_that_is_interrupted_cleans_up() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     // A daemon that does not answer makes it last.
     stand.signal("daemon", Signal::STOP);
     let run = stand.command(&["selftest"]).stdout(std::process::Stdio::piped()).spawn().unwrap();

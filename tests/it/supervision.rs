@@ -328,9 +328,7 @@ fn a_blocked_thread_ends_the_process() {
 
 #[test]
 fn a_journal_that_misses_a_line_is_not_passed_over() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     stand.must(&["edge", "stop"]);
     let text = fs::read_to_string(stand.home.journal_file()).unwrap();
     let lines: Vec<&str> = text.lines().collect();

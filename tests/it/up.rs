@@ -77,9 +77,7 @@ fn its_end_leaves_nothing_and_says_so() {
 
 #[test]
 fn what_runs_already_is_shown_and_goes_on() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let before = pids(&stand);
     let up = Up::start(&stand, stand.command(&["up"]));
     up.wait_said("already running");

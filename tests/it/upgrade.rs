@@ -56,9 +56,7 @@ fn image(stand: &Stand) -> u64 {
 #[test]
 fn upgrade_loses_no_byte_of_a_gibibyte_nor_of_a_slow_stream() {
     const SIZE: usize = 1 << 30;
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let pids: Vec<_> = ["root", "edge"].map(|p| stand.pid(p)).into();
 
     // A slow metered stream (it lives in the daemon), a slow raw one, a half-said request, a
@@ -120,9 +118,7 @@ fn upgrade_loses_no_byte_of_a_gibibyte_nor_of_a_slow_stream() {
 
 #[test]
 fn a_program_that_fails_its_preflight_is_refused() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut tunnel = connect(&stand, quiet.local_addr().unwrap());
     let (mut server, _) = quiet.accept().unwrap();
@@ -154,9 +150,7 @@ fn a_program_that_fails_its_preflight_is_refused() {
 /// What is asked to end while it changes to another program ends: the new one would never hear of it.
 #[test]
 fn an_end_during_an_upgrade_is_not_lost() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let [begun, go] = ["begun", "go"].map(|name| stand.scratch().join(name));
     let slow = stand.scratch().join("slow");
     let script = format!(
@@ -201,9 +195,7 @@ pub(crate) fn count_refusals(
 
 #[test]
 fn a_root_that_adopted_an_edge_keeps_its_port() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let edge = stand.pid("edge");
     stand.kill("root");
     stand.must(&["start"]);
@@ -225,9 +217,7 @@ fn a_root_that_adopted_an_edge_keeps_its_port() {
 /// The next edge accepts while the last one still has connections.
 #[test]
 fn edge_that_is_asked_to_end() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let far = TcpListener::bind("127.0.0.1:0").unwrap();
     let mut tunnel = connect(&stand, far.local_addr().unwrap());
     let (mut server, _) = far.accept().unwrap();
@@ -250,9 +240,7 @@ fn edge_that_is_asked_to_end() {
 
 #[test]
 fn frozen_processes_are_ended_and_replaced() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     let before: Vec<_> = ["edge", "daemon", "watchdog"].map(|p| (p, stand.pid(p))).into();
     let (stop, counting) = count_refusals(&stand);
     for (_, pid) in &before {

@@ -136,9 +136,7 @@ fn a_probe_that_was_slept_through_does_not_count() {
 
 #[test]
 fn a_daemon_that_nobody_revives() {
-    let stand = Stand::new();
-    stand.must(&["start"]);
-    stand.wait_metering();
+    let stand = Stand::started();
     // The one who would restart it is frozen as well.
     stand.signal("root", Signal::STOP);
     stand.signal("daemon", Signal::STOP);

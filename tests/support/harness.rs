@@ -50,6 +50,7 @@ impl Stand {
     pub fn started() -> Self {
         let stand = Self::new();
         stand.must(&["start"]);
+        stand.wait_metering();
         stand
     }
 

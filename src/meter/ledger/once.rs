@@ -10,7 +10,7 @@ use crate::meter::row::{Completeness, Protocol, Row};
 use crate::meter::usage::UsageState;
 
 /// At most so many rows of one answer give way to another.
-const LATEST: usize = 32;
+const MOST: usize = 32;
 const REPEAT: &str = "the same answer is counted in another row";
 
 /// The rows of that answer that count, the earliest first: what one looks for is there, before all
@@ -18,7 +18,7 @@ const REPEAT: &str = "the same answer is counted in another row";
 static COUNTED: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {COLUMNS} FROM requests WHERE response_id = ?1 AND provider = ?2 AND id <> ?3
-            AND billable AND usage <> 'absent' ORDER BY rowid LIMIT {LATEST}"
+            AND billable AND usage <> 'absent' ORDER BY rowid LIMIT {MOST}"
     )
 });
 
@@ -32,8 +32,8 @@ static POLLS: LazyLock<String> = LazyLock::new(|| {
             AND rowid >= min(
                 coalesce((SELECT rowid FROM requests WHERE id = ?3), {newest}),
                 coalesce((SELECT rowid FROM requests WHERE response_id = ?1
-                    ORDER BY rowid DESC LIMIT 1 OFFSET {LATEST}), 0))
-            ORDER BY rowid LIMIT {LATEST}",
+                    ORDER BY rowid DESC LIMIT 1 OFFSET {MOST}), 0))
+            ORDER BY rowid LIMIT {MOST}",
         ws = Protocol::Ws.as_str(),
         newest = i64::MAX
     )
@@ -169,7 +169,7 @@ mod tests {
     #[test]
     fn it_is_found_behind_however_many_polls() {
         use Completeness::{Complete, Open};
-        let many = 3 * LATEST as u128;
+        let many = 3 * MOST as u128;
         let read: Vec<Row> = (1..=many).map(|n| poll(n, Complete)).collect();
         assert_eq!(counted(&read), [1]);
 
@@ -224,7 +224,7 @@ mod tests {
             let otherwise = |step: &String| step.starts_with("SCAN") || step.contains("B-TREE");
             assert!(!steps.iter().any(otherwise), "{steps:?}");
         }
-        let streams: Vec<Row> = (1..=3 * LATEST as u128)
+        let streams: Vec<Row> = (1..=3 * MOST as u128)
             .map(|n| Row {
                 method: "POST".to_owned(),
                 stream: Some(true),

@@ -406,9 +406,7 @@ impl Observer {
             rows::keep(&*self.sink, exchange, &row);
             news.push((row, what));
         });
-        if let Some(why) = turns.gave_up() {
-            opened.unread(why);
-        }
+        opened.after(turns);
         for (row, what) in news {
             match what {
                 News::Opened => self.note_exchange(),

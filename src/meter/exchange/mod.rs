@@ -249,9 +249,13 @@ impl Exchange {
         turns
     }
 
-    /// What is said on the WebSocket can't be read any more.
-    pub fn unread(&mut self, why: &'static str) {
-        self.tunnel = Some(Tunnel::Unread(why));
+    /// What the WebSocket's responses have come to: whether what is said there can still be read, and,
+    /// once it is over, what none of them took along.
+    pub fn after(&mut self, turns: &mut Turns) {
+        if let Some(why) = turns.gave_up() {
+            self.tunnel = Some(Tunnel::Unread(why));
+        }
+        quota::renew(&mut self.quota, turns.left_over());
     }
 
     /// Bytes of the protocol that was upgraded to; those of a WebSocket's messages are counted in

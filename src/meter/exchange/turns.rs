@@ -59,6 +59,7 @@ struct Talk {
     /// Who said first that the WebSocket ends.
     closed_by: Option<Side>,
     gave_up: bool,
+    ended: bool,
 }
 
 /// The message that one side is sending.
@@ -120,6 +121,7 @@ impl Turns {
                 quota: Vec::new(),
                 closed_by: None,
                 gave_up: false,
+                ended: false,
             },
         }
     }
@@ -144,6 +146,7 @@ impl Turns {
     }
 
     pub fn cut(&mut self, cut: Cut, at: Timestamp, sink: &mut Sink<'_>) {
+        self.talk.ended = true;
         while let Some(mut turn) = self.talk.open.pop_front() {
             if !turn.settle(at) {
                 turn.exchange.cut(cut, at);
@@ -174,9 +177,14 @@ impl Turns {
             && open.iter().all(|turn| turn.over.is_some())
     }
 
+    /// What was told of the plan's limits after the last response, once there can be no other.
+    pub(super) fn left_over(&mut self) -> Vec<Window> {
+        if self.talk.ended { std::mem::take(&mut self.talk.quota) } else { Vec::new() }
+    }
+
     /// Nothing more is read of it, though it goes on.
     #[must_use]
-    pub fn gave_up(&self) -> Option<&'static str> {
+    pub(super) fn gave_up(&self) -> Option<&'static str> {
         self.talk.gave_up.then_some("a WebSocket frame was malformed")
     }
 }
@@ -398,6 +406,7 @@ impl Talk {
     }
 
     fn lose(&mut self, why: &str, at: Timestamp, sink: &mut Sink<'_>) {
+        self.ended = true;
         while let Some(mut turn) = self.open.pop_front() {
             if turn.over.is_none() || !turn.settle(at) {
                 turn.exchange.unfollowable(why, at);

@@ -82,12 +82,32 @@ fn what_the_handshake_told_stays_as_old_as_it_is() {
     let mut socket = Socket::answered("chatgpt.com", "/backend-api/codex/responses", &headers);
     socket.ask(&create("gpt-5")).say(&frame(50));
     socket.say(&created("r1")).say(&completed("r1", 20, 5));
-    socket.opened.response_end(at(9_000));
-    let handshake = socket.opened.row(&Book::builtin());
-    let rows = socket.end(Some(CLIENT));
+    let (rows, handshake) = socket.closed(Some(CLIENT));
     assert_eq!(figures(&handshake), [("5h", Some(1000))]);
     assert_eq!(figures(&rows[0]), [("5h", Some(5000))]);
     let seen = |row: &Row| row.quota[0].seen_at;
     assert_eq!(seen(&handshake), Some(at(5)));
     assert!(seen(&handshake) < seen(&rows[0]) && seen(&rows[0]) < handshake.ended_at);
+}
+
+/// Of the last response's row nothing more is said, so the socket's own has it.
+#[test]
+fn what_comes_behind_the_last_response_goes_with_the_socket() {
+    let mut socket = Socket::responses();
+    socket.ask(&create("gpt-5")).say(&created("r1")).say(&completed("r1", 20, 5)).say(&frame(30));
+    let (rows, handshake) = socket.closed(Some(CLIENT));
+    assert_eq!(rows[0].quota, []);
+    assert_eq!(figures(&handshake), [("5h", Some(3000))]);
+
+    // While another may come it is that one's.
+    let mut socket = Socket::responses();
+    socket.say(&frame(30)).ask(&create("gpt-5")).say(&created("r1")).say(&completed("r1", 20, 5));
+    let (rows, handshake) = socket.closed(Some(CLIENT));
+    assert_eq!(figures(&rows[0]), [("5h", Some(3000))]);
+    assert_eq!(handshake.quota, []);
+
+    // Nor is there another once it can't be read any more.
+    let mut socket = Socket::responses();
+    socket.say(&frame(40)).feed(SERVER, &[0xff; 20]);
+    assert_eq!(figures(&socket.closed(None).1), [("5h", Some(4000))]);
 }

@@ -64,6 +64,7 @@ impl Socket {
             note(rows, exchange, news);
         });
         self.opened.tunnelled(side, bytes);
+        self.opened.after(&mut self.turns);
         self
     }
 
@@ -76,9 +77,21 @@ impl Socket {
     }
 
     pub(super) fn end(mut self, by: Option<Side>) -> Vec<Row> {
+        self.close(by);
+        self.rows
+    }
+
+    /// The rows of its responses, and its own.
+    pub(super) fn closed(mut self, by: Option<Side>) -> (Vec<Row>, Row) {
+        self.close(by);
+        self.opened.response_end(at(9_000));
+        (self.rows, self.opened.row(&Book::builtin()))
+    }
+
+    fn close(&mut self, by: Option<Side>) {
         let rows = &mut self.rows;
         self.turns.end(by, at(9_000), &mut |exchange, news| note(rows, exchange, news));
-        self.rows
+        self.opened.after(&mut self.turns);
     }
 }
 
@@ -351,7 +364,6 @@ fn what_could_not_be_read_makes_only_that_lossy() {
     // Broken framing: nothing is known of what comes.
     socket.ask(&create("gpt-5")).feed(SERVER, &[0xff; 20]);
     assert!(socket.turns.gave_up().is_some());
-    socket.opened.unread("broken");
     socket.opened.response_end(at(200));
     let row = socket.opened.row(&Book::builtin());
     assert_eq!((row.completeness, row.billable), (Completeness::Lossy, true));

@@ -16,8 +16,10 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::ReadHalf;
 use tokio::time::{sleep, timeout};
+use tokio_rustls::client::TlsStream;
 
 use super::answer::refuse;
+use super::connect::Target;
 use super::live::Passed;
 use super::serve::Shared;
 use super::tunnel::Summary;
@@ -52,24 +54,34 @@ struct Loaded {
 pub struct Exchange<'a> {
     pub client: TcpStream,
     pub server: TcpStream,
-    pub host: &'a str,
+    pub target: &'a Target,
     pub head: &'a [u8],
     /// Another process may hold a copy of the client's descriptor, so closing ours ends nothing.
     pub offered: bool,
 }
 
 impl Secure {
-    async fn trust(&self, shared: &Shared) -> Result<Arc<Trust>, UpstreamError> {
+    /// Kept from an earlier request, or read now.
+    pub(super) async fn trust(&self, shared: &Shared) -> (Arc<Trust>, Read) {
         let extra = shared.config.load().upstream.extra_ca_file.clone();
         if let Some(loaded) = self.0.borrow().as_ref().filter(|loaded| loaded.extra == extra) {
-            return Ok(Arc::clone(&loaded.trust));
+            return (Arc::clone(&loaded.trust), Read::Before);
         }
-        let (home, file) = (shared.home.clone(), extra.clone());
-        // It reads some hundred files: the others must not wait for that.
-        let loading = threads::blocking(move || Trust::load(&home, file.as_ref()));
-        let trust = Arc::new(loading.await.map_err(|_| UpstreamError::GivenUp)?);
-        self.0.replace(Some(Loaded { extra, trust: Arc::clone(&trust) }));
-        Ok(trust)
+        let load = {
+            let (home, file) = (shared.home.clone(), extra.clone());
+            move || Trust::load(&home, file.as_ref())
+        };
+        // It reads some hundred files: the others must not wait for that. But rather than no answer.
+        let trust = match threads::blocking(load.clone()).await {
+            Ok(trust) => trust,
+            Err(_) => load(),
+        };
+        let trust = Arc::new(trust);
+        // What is missing may be there the next time: without descriptors no file can be read.
+        if trust.problem().is_none() {
+            self.0.replace(Some(Loaded { extra, trust: Arc::clone(&trust) }));
+        }
+        (trust, Read::Now)
     }
 
     /// What was loaded may be older than the certificate that it did not vouch for.
@@ -78,21 +90,25 @@ impl Secure {
     }
 }
 
-/// Serves it to its end; `passed` is set for a metered host.
-pub async fn serve(shared: &Shared, exchange: Exchange<'_>, passed: Option<Passed>) {
-    let Exchange { client, server, host, head, offered } = exchange;
-    let hello = Hello { sni: Some(host.to_owned()), alpn: vec![b"http/1.1".to_vec()] };
-    let connected = async {
-        let trust = shared.secure.trust(shared).await?;
-        secure(&trust, server, host, &hello, HANDSHAKE).await
-    };
-    let server = match connected.await {
+/// When the roots were.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Read {
+    Before,
+    Now,
+}
+
+/// Serves it to its end; `passed` is set for a metered host. `again` is a second connection to the server.
+pub async fn serve(
+    shared: &Shared,
+    exchange: Exchange<'_>,
+    again: impl Future<Output = Option<TcpStream>>,
+    passed: Option<Passed>,
+) {
+    let Exchange { client, server, target, head, offered } = exchange;
+    let server = match shake_hands(shared, &target.host, server, again).await {
         Ok(tls) => Plain::over(tls).with_gate(),
         Err(e) => {
-            slog::debug!(shared.log, "no TLS with a server"; "host" => host, "error" => %e);
-            if is_distrusted(&e) {
-                shared.secure.forget();
-            }
+            slog::debug!(shared.log, "no TLS with a server"; "host" => &*target.host, "error" => %e);
             let (status, why) = told(&e);
             return refuse(client, status, &why).await;
         }
@@ -104,6 +120,27 @@ pub async fn serve(shared: &Shared, exchange: Exchange<'_>, passed: Option<Passe
     let summary = pump(client, server, head, offered).await;
     if let Some(passed) = passed {
         super::ended(&shared.counters, &shared.spool, &passed, summary);
+    }
+}
+
+/// A certificate that roots of before do not vouch for is held against those of now.
+async fn shake_hands(
+    shared: &Shared,
+    host: &str,
+    server: TcpStream,
+    again: impl Future<Output = Option<TcpStream>>,
+) -> Result<Box<TlsStream<TcpStream>>, UpstreamError> {
+    let hello = Hello { sni: Some(host.to_owned()), alpn: vec![b"http/1.1".to_vec()] };
+    let (trust, read) = shared.secure.trust(shared).await;
+    let first = secure(&trust, server, host, &hello, HANDSHAKE).await;
+    if read == Read::Now || !first.as_ref().is_err_and(is_distrusted) {
+        return first;
+    }
+    shared.secure.forget();
+    let (trust, _) = shared.secure.trust(shared).await;
+    match again.await {
+        Some(server) => secure(&trust, server, host, &hello, HANDSHAKE).await,
+        None => first,
     }
 }
 

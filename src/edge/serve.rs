@@ -153,8 +153,7 @@ async fn begin_tunnel(
     let how = asked.request.how();
     let Ok((client, head)) = answer(*asked) else { return };
     if let (route::Asked::Secure, Some(head)) = (how, head.as_ref()) {
-        let (host, server) = (&*target.host, server.stream);
-        let exchange = Exchange { client, server, host, head, offered: false };
+        let exchange = Exchange { client, server: server.stream, target, head, offered: false };
         return over_tls(shared, place, exchange, passed).await;
     }
     let Ok(tunnel) = tunnel(client, server, head) else { return };
@@ -204,7 +203,9 @@ fn is_traffic(passed: &Passed) -> bool {
 /// The same of a request whose server speaks TLS: this task moves its bytes, to their end.
 async fn over_tls(shared: &Shared, place: &Place, exchange: Exchange<'_>, passed: Option<Passed>) {
     place.set(Stage::Secure);
-    Box::pin(secure::serve(shared, exchange, passed.filter(is_traffic))).await;
+    let target = exchange.target;
+    let again = async { Some(connect(shared, target, route::Asked::Secure).await.ok()?.stream) };
+    Box::pin(secure::serve(shared, exchange, again, passed.filter(is_traffic))).await;
 }
 
 /// A metered connection of which nothing is gone yet: to the daemon if it is well, else raw.
@@ -232,9 +233,9 @@ async fn chain(shared: &Shared, place: &Place) {
     let Metered { client, target, started, head, how } = *metered;
     match server {
         Ok(Server { stream: server, .. }) if how == route::Asked::Secure => {
-            let (host, head) = (&*target.host, head.as_deref().unwrap_or_default());
+            let head = head.as_deref().unwrap_or_default();
             let passed = Some(Passed { target: target.clone(), started, reason });
-            let exchange = Exchange { client, server, host, head, offered };
+            let exchange = Exchange { client, server, target: &target, head, offered };
             over_tls(shared, place, exchange, passed).await;
         }
         Ok(server) => {

@@ -14,6 +14,7 @@ use crate::handover::{Decline, Offer, OfferId, ToDaemon, ToEdge, VERSION};
 
 mod kit;
 mod plain;
+mod roots;
 mod shared;
 
 use kit::*;

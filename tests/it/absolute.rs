@@ -188,6 +188,19 @@ fn a_server_that_cannot_be_verified_is_a_502_that_says_so() {
 }
 
 #[test]
+fn roots_that_came_after_the_first_request_count() {
+    let stand = Stand::new();
+    let later = Origin::with(&Setup::default(), &Root::new("A Later Root"));
+    stand.configure_hosts(&[("*", stand.origin.addr()), ("later.example", later.addr())], "");
+    stand.must(&["start"]);
+    assert_eq!(get(&stand, &format!("https://{OTHER}/plain")).1, b"plain answer\n");
+    let roots = [stand.origin.root_pem(), later.root_pem()].concat();
+    std::fs::write(stand.root_pem(), roots).unwrap();
+    let (head, body) = get(&stand, "https://later.example/plain");
+    assert_eq!(body, b"plain answer\n", "{head}");
+}
+
+#[test]
 fn it_goes_through_the_upstream_proxy_by_connect() {
     let stand = Stand::new();
     stand.configure_hosts(&[], "");

@@ -12,6 +12,7 @@ use crate::meter::usage::UsageState;
 /// At most so many rows of one answer give way to another.
 const MOST: usize = 32;
 const REPEAT: &str = "the same answer is counted in another row";
+const TOLD_LATER: &str = "what it cost was told to who read the answer back";
 
 /// The rows of that answer that count, the earliest first: what one looks for is there, before all
 /// that read the answer back since, and is found without reading those.
@@ -39,15 +40,36 @@ static POLLS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
+/// The requests for that answer that ended before its usage was told, the latest ones.
+static UNTOLD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "SELECT {COLUMNS} FROM requests WHERE response_id = ?1 AND provider = ?2 AND id <> ?3
+            AND billable AND usage = 'absent' AND completeness <> 'open'
+            AND (method <> 'GET' COLLATE NOCASE OR protocol = '{ws}')
+            ORDER BY rowid DESC LIMIT {MOST}",
+        ws = Protocol::Ws.as_str()
+    )
+});
+
 /// The row as it is to be written. One that reads an answer back (a poll, a download) counts if it is
 /// the first that tells it whole; one that told it only in part gives way. So do all of them to the
-/// answer itself, where that is a stream of a background response that somebody polled meanwhile.
+/// answer itself, where that is a stream of a background response that somebody polled meanwhile. A request
+/// that was told nothing is the same one as what is read back of it later, which counts in its place.
 pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<Cow<'a, Row>> {
     let Some(answer) = row.response_id.as_deref() else { return Ok(Cow::Borrowed(row)) };
     // A turn on a WebSocket has the method of its handshake.
     let reads = row.method.eq_ignore_ascii_case("GET") && row.protocol != Protocol::Ws;
+    let id = row.id.as_bytes().as_slice();
+    if !row.billable {
+        return Ok(Cow::Borrowed(row));
+    }
+    if row.usage == UsageState::Absent {
+        let told = || conn.prepare_cached(&POLLS)?.exists(params![answer, row.provider, id]);
+        let told = !reads && row.completeness != Completeness::Open && told()?;
+        return Ok(if told { Cow::Owned(uncounted(row, TOLD_LATER)) } else { Cow::Borrowed(row) });
+    }
     // An answer that comes in one piece is known to nobody before.
-    if !counts(row) || (!reads && row.stream != Some(true)) {
+    if !reads && row.stream != Some(true) {
         return Ok(Cow::Borrowed(row));
     }
     let whole =
@@ -59,14 +81,19 @@ pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<C
         (true, true) | (false, false) => whole(other),
     };
     let mut others = conn.prepare_cached(if reads { &COUNTED } else { &POLLS })?;
-    let id = row.id.as_bytes().as_slice();
     let mut give_way = Vec::new();
     for other in others.query_map(params![answer, row.provider, id], record::read)? {
         let other = other?;
         if told_by(&other) {
-            return Ok(Cow::Owned(uncounted(row)));
+            return Ok(Cow::Owned(uncounted(row, REPEAT)));
         }
-        give_way.push(uncounted(&other));
+        give_way.push(uncounted(&other, REPEAT));
+    }
+    if reads {
+        let mut untold = conn.prepare_cached(&UNTOLD)?;
+        for other in untold.query_map(params![answer, row.provider, id], record::read)? {
+            give_way.push(uncounted(&other?, TOLD_LATER));
+        }
     }
     for other in &give_way {
         record::rewrite(conn, other)?;
@@ -74,18 +101,14 @@ pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<C
     Ok(Cow::Borrowed(row))
 }
 
-fn counts(row: &Row) -> bool {
-    row.billable && row.usage != UsageState::Absent
-}
-
-fn uncounted(row: &Row) -> Row {
+fn uncounted(row: &Row, why: &str) -> Row {
     Row {
         billable: false,
         cost_nanousd: None,
         list_nanousd: None,
         price_rule: None,
         cost_estimated: false,
-        cost_reason: Some(REPEAT.to_owned()),
+        cost_reason: Some(why.to_owned()),
         ..row.clone()
     }
 }
@@ -140,7 +163,20 @@ mod tests {
             usage: UsageState::Absent,
             ..poll(1, Completeness::Complete)
         };
-        assert_eq!(counted(&[queued, poll(2, Completeness::Complete)]), [1, 2]);
+        // It is the one that was read back.
+        let told = poll(2, Completeness::Complete);
+        assert_eq!(counted(&[queued.clone(), told.clone()]), [2]);
+        assert_eq!(counted(&[told.clone(), queued.clone()]), [2]);
+        assert_eq!(counted(&[queued.clone(), told.clone(), queued.clone()]), [2], "once more");
+        let open = Row { completeness: Completeness::Open, ..queued.clone() };
+        assert_eq!(counted(&[open, told.clone(), queued.clone()]), [2]);
+        // Nor does a look before the end tell anything.
+        let running = Row { usage: UsageState::Absent, billable: false, ..told.clone() };
+        assert_eq!(counted(&[queued.clone(), running]), [1]);
+        let cut = Row { stream: Some(true), completeness: Completeness::Interrupted, ..queued };
+        assert_eq!(counted(&[cut.clone(), told.clone()]), [2]);
+        let elsewhere = Row { provider: "other".to_owned(), ..cut };
+        assert_eq!(counted(&[elsewhere, told]), [1, 2]);
         let elsewhere = Row { provider: "other".to_owned(), ..poll(1, Completeness::Complete) };
         assert_eq!(counted(&[elsewhere, poll(2, Completeness::Complete)]), [1, 2]);
     }
@@ -212,7 +248,8 @@ mod tests {
     fn a_server_that_calls_all_answers_alike_is_not_searched_through() {
         let mut conn = Connection::open_in_memory().unwrap();
         MIGRATIONS.to_latest(&mut conn).unwrap();
-        for (query, found) in [(&COUNTED, "response_id=?"), (&POLLS, "response_id=? AND rowid>?")] {
+        let polls = (&POLLS, "response_id=? AND rowid>?");
+        for (query, found) in [(&COUNTED, "response_id=?"), (&UNTOLD, "response_id=?"), polls] {
             let mut plan = conn.prepare(&format!("EXPLAIN QUERY PLAN {}", **query)).unwrap();
             let steps: Vec<String> = plan
                 .query_map(params!["a", "p", &[0_u8][..]], |row| row.get(3))

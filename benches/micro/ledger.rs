@@ -9,6 +9,7 @@ use halton_meter::meter::ledger::{
 };
 use halton_meter::meter::price::Book;
 use halton_meter::meter::row::{Completeness, Row};
+use halton_meter::meter::usage::UsageState;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
@@ -38,6 +39,17 @@ fn row() -> Row {
     Exchange::new(start(), &head()).row(&Book::builtin())
 }
 
+/// As most of them end.
+fn done(row: Row) -> Row {
+    Row {
+        completeness: Completeness::Complete,
+        status: Some(200),
+        usage: UsageState::Reported,
+        cost_nanousd: Some(7_000_000),
+        ..row
+    }
+}
+
 fn writer(stand: &Stand) -> (Intake, Writer) {
     start_writer(config(&stand.home)).unwrap()
 }
@@ -57,7 +69,6 @@ pub(crate) fn request() -> Case {
         let flush = || assert!(intake.flush(Instant::now() + Duration::from_secs(60)));
         open.iter().cloned().for_each(|row| intake.record(row));
         flush();
-        let done = |row| Row { completeness: Completeness::Complete, status: Some(200), ..row };
         open.into_iter().map(done).for_each(|row| intake.record(row));
         flush();
     })
@@ -66,7 +77,7 @@ pub(crate) fn request() -> Case {
 /// The same for one that was over before it could be written: most of them.
 pub(crate) fn request_at_once() -> Case {
     let mut made: Option<(Intake, Writer, Stand)> = None;
-    let done = Row { completeness: Completeness::Complete, status: Some(200), ..row() };
+    let done = done(row());
     Case::new("ledger-once", "request", REQUESTS, move || {
         let (intake, _, _) = made.get_or_insert_with(|| {
             let stand = Stand::new();

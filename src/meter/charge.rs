@@ -161,6 +161,11 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
         quote.reason = Some(also(quote.reason.take(), &note));
         quote.estimated = true;
     }
+    if kind == Some(Kind::Decisions) && quote.cost_nanousd.is_some() {
+        let note = "no price for decisions: that of the model's answers is used";
+        quote.reason = Some(also(quote.reason.take(), note));
+        quote.estimated = true;
+    }
     if family.is_some() && quote.cost_nanousd.is_some() {
         // A gateway's own price list is not known to us.
         let note = format!("list price of {provider}; what {} charges is not known", row.host);

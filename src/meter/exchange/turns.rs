@@ -255,6 +255,7 @@ impl Talk {
         let bytes = std::mem::take(&mut self.server.bytes);
         let said = socket::said(found);
         self.answering = said.model.map(str::to_owned).or(self.answering.take());
+        self.transcriber = said.transcriber.map(str::to_owned).or(self.transcriber.take());
         let turn = match said.step {
             Step::Quota => {
                 renew(&mut self.quota, socket::quota(found, Some(at)));

@@ -85,6 +85,7 @@ fn remedy(kind: Option<Kind>, stream: bool, completeness: Completeness) -> &'sta
              in JSON only (\"response_format\": \"json\")"
         }
         Some(Kind::Images) => "older image models tell none; gpt-image models do",
+        Some(Kind::LiveSession) => "what is said in a live session is not read",
         Some(Kind::Cursor) => "its format is not published; see Cursor's own usage page",
         Some(Kind::GeminiEmbed | Kind::GeminiPredict) => "Google mostly tells none for embeddings",
         Some(
@@ -95,6 +96,7 @@ fn remedy(kind: Option<Kind>, stream: bool, completeness: Completeness) -> &'sta
             | Kind::Completions
             | Kind::Responses
             | Kind::Realtime
+            | Kind::Decisions
             | Kind::InputTokens
             | Kind::Embeddings
             | Kind::BatchFile

@@ -36,6 +36,10 @@ kinds! {
     Responses = Some("openai.responses"), Some("openai"), true;
     /// Over a WebSocket only.
     Realtime = Some("openai.realtime"), Some("openai"), true;
+    /// Questions with a few answers each.
+    Decisions = Some("openai.decisions"), Some("openai"), true;
+    /// A session that is spoken with, or translated; what is said there is not read.
+    LiveSession = Some("openai.live"), Some("openai"), true;
     InputTokens = Some("openai.input_tokens"), Some("openai"), false;
     Embeddings = Some("openai.embeddings"), Some("openai"), true;
     Images = Some("openai.images"), Some("openai"), true;

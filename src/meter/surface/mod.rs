@@ -98,7 +98,7 @@ pub(crate) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
         }
         Kind::GeminiBatch => Some(Box::<batch::Inline>::default()),
         Kind::Batch | Kind::BatchFile => Some(Box::<batch::Batch>::default()),
-        Kind::Responses | Kind::Realtime | Kind::Audio => {
+        Kind::Responses | Kind::Realtime | Kind::Audio | Kind::Decisions => {
             Some(Box::<openai_responses::Responses>::default())
         }
         Kind::Images => Some(Box::new(openai_responses::Responses::for_images())),
@@ -115,6 +115,7 @@ pub(crate) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
         Kind::Cursor => Some(Box::<cursor::Cursor>::default()),
         Kind::CountTokens
         | Kind::InputTokens
+        | Kind::LiveSession
         | Kind::GeminiCountTokens
         | Kind::BedrockCountTokens => None,
         Kind::CodeAssistQuota => Some(Box::<Buckets>::default()),

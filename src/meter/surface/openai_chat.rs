@@ -41,6 +41,10 @@ impl Reader for Chat {
     fn unit(&mut self, event: Option<&str>, found: &Found) {
         keep(&mut self.model, found.text(Field::Model));
         keep(&mut self.id, found.text(Field::Id).or_else(|| found.text(Field::GroqId)));
+        if self.id.is_none() {
+            // xAI's answer to one that is to be fetched later has nothing else.
+            keep(&mut self.id, found.text(Field::RequestId));
+        }
         keep(&mut self.tier, found.text(Field::ServiceTier));
         // Not keyed on `choices == []`: other chunks have that too. Groq says the same twice, and
         // Moonshot in the choice, and beside it once more if it is asked to.
@@ -99,6 +103,8 @@ impl Reader for Chat {
             },
             error: self.error,
             over: self.over,
+            // Of those that are read back only xAI's are, which are told once.
+            deferred: usage.is_some(),
             ..Reading::default()
         }
     }

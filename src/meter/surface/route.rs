@@ -114,6 +114,11 @@ const ENDS: &[(&str, Kind)] = &[
 /// Surfaces that only their provider speaks at these paths.
 const OWN_ENDS: &[(&str, &str, Kind)] = &[
     ("anthropic", "/v1/complete", Kind::Messages),
+    ("openai", "/v1/decisions", Kind::Decisions),
+    ("openai", "/v1/live/sessions", Kind::LiveSession),
+    ("openai", "/v1/realtime/translations", Kind::LiveSession),
+    ("perplexity", "/v1/sonar", Kind::Chat),
+    ("perplexity", "/v1/agent", Kind::Responses),
     ("cohere", "/chat", Kind::Cohere),
     ("cohere", "/embed", Kind::Cohere),
     ("cohere", "/rerank", Kind::Cohere),
@@ -172,6 +177,9 @@ fn read_back(provider: Option<&str>, path: &str) -> Class {
         }
         [.., "batches", id] if provider == Some("google") => {
             Class { subject: Some((*id).to_owned()), ..Kind::GeminiBatch.into() }
+        }
+        [.., "chat", "deferred-completion", id] if provider == Some("xai") => {
+            Class { subject: Some((*id).to_owned()), ..Kind::Chat.into() }
         }
         [.., "responses", id] if !id.is_empty() => Kind::Responses.into(),
         [.., "interactions", id]

@@ -20,11 +20,14 @@ const EXTRA: &[&str] = &[
     "serverContent.modelTurn.parts[].inlineData.mimeType",
     "toolCall.functionCalls[].name",
     "headers",
+    "session.audio.input.transcription.model",
+    "session.input_audio_transcription.model",
 ];
 const LANE: usize = RESPONSE_PATHS.len();
 const SESSION_MODEL: usize = LANE + 1;
 const LIVE_CONTENT: std::ops::RangeInclusive<usize> = LANE + 2..=LANE + 4;
 const HEADERS: usize = LANE + 5;
+const SESSION_TRANSCRIBERS: std::ops::RangeInclusive<usize> = LANE + 6..=LANE + 7;
 
 /// Behind those of every request.
 pub(in crate::meter) const CLIENT_PATHS: &[&str] = &[
@@ -91,6 +94,8 @@ pub(in crate::meter) struct Said<'a> {
     /// The client's message that a failure is about.
     pub(in crate::meter) about: Option<&'a str>,
     pub(in crate::meter) model: Option<&'a str>,
+    /// As [`Asked::transcriber`]: a client that was given a session does not say it.
+    pub(in crate::meter) transcriber: Option<&'a str>,
 }
 
 /// The surface that the messages of a WebSocket to `kind` speak; `None`: none that is known.
@@ -140,6 +145,7 @@ pub(in crate::meter) fn said(found: &Found) -> Said<'_> {
         status: status.and_then(|status| u16::try_from(status).ok()).filter(|s| *s >= 400),
         about: found.field(Field::Error).and_then(|error| text(error, &["event_id"])),
         model: found.last(SESSION_MODEL).and_then(Value::as_str),
+        transcriber: SESSION_TRANSCRIBERS.into_iter().find_map(|path| found.last(path)?.as_str()),
     }
 }
 

@@ -89,7 +89,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             connections: 4096,
-            observer_bytes: 4 << 20,
+            observer_bytes: 16 << 20,
             observers_bytes: 64 << 20,
             hello: Duration::from_secs(10),
             dial: Duration::from_secs(30),

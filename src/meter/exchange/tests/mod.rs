@@ -1,6 +1,7 @@
 mod batches;
 mod counted;
 mod dialects;
+mod elsewhere;
 mod ends;
 pub(crate) mod framings;
 mod google;

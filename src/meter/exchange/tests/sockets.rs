@@ -53,7 +53,7 @@ impl Socket {
         Self::open("api.openai.com", "/v1/responses", "")
     }
 
-    fn realtime() -> Self {
+    pub(super) fn realtime() -> Self {
         Self::open("api.openai.com", "/v1/realtime?model=gpt-realtime&api_key=secret", "")
     }
 

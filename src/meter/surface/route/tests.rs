@@ -255,7 +255,7 @@ fn interactions_are_known_at_both_of_googles_apis() {
         (vertex, "POST", format!("{of_project}/interactions/i/cancel"), None, false),
         (gemini, "GET", "/v1beta/decisions".to_owned(), None, false),
         ("api.openai.com", "POST", "/v1/interactions".to_owned(), None, false),
-        ("api.openai.com", "POST", "/v1/decisions".to_owned(), None, false),
+        ("api.openai.com", "POST", "/v1/decisions".to_owned(), Some(Kind::Decisions), true),
     ] {
         let route = route(host, false, method, &path, false);
         assert_eq!((route.kind, route.billable), (kind, billable), "{method} {host}{path}");

@@ -74,11 +74,22 @@ pub fn from_headers(headers: &Headers, at: Timestamp) -> Vec<Window> {
     windows
 }
 
-/// Whether a plan's limits are used up, and this answer was billed beside it.
+/// Whether a plan's limits are used up, and this answer was billed beside it: Anthropic says so, or that
+/// the plan rejects it and what is paid beside does not.
 #[must_use]
 pub fn beyond_plan(headers: &Headers) -> bool {
-    let told = headers.get("anthropic-ratelimit-unified-overage-in-use");
-    told.is_some_and(|value| matches!(value.trim(), "true" | "1"))
+    let told = |name: &str| headers.get(name).map_or("", str::trim);
+    let beside =
+        matches!(told("anthropic-ratelimit-unified-overage-status"), "allowed" | "allowed_warning");
+    matches!(told("anthropic-ratelimit-unified-overage-in-use"), "true" | "1")
+        || (beside && told("anthropic-ratelimit-unified-status") == "rejected")
+}
+
+/// Whether these are the limits of an account that pays by use, and none of a plan's.
+#[must_use]
+pub fn by_use(headers: &Headers) -> bool {
+    let begin = |start: &[u8]| headers.iter().any(|(name, _)| name.starts_with(start));
+    begin(b"anthropic-ratelimit-") && !begin(b"anthropic-ratelimit-unified-")
 }
 
 /// `codex.rate_limits` of a stream or socket.

@@ -8,8 +8,7 @@ use uuid::Uuid;
 
 use self::headers::{REQUEST_IDS, Tiers, bedrock_tokens, billing};
 use self::request::{
-    Asks, Request, asks_for_websocket, client, model_of_query, oauth_subscription, path, short,
-    shorten,
+    Asks, Request, asks_for_websocket, client, model_of_query, of_subscriber, path, short, shorten,
 };
 use self::response::Response;
 use self::turns::Turns;
@@ -127,7 +126,7 @@ impl Exchange {
         Self {
             method: head.method.clone(),
             path,
-            subscription: route.subscription || oauth_subscription(headers),
+            subscription: route.subscription || of_subscriber(&route.provider, headers),
             client: client(headers),
             request,
             response,
@@ -182,7 +181,9 @@ impl Exchange {
         self.tiers.answered(&head.headers);
         self.header_tokens = bedrock_tokens(&head.headers);
         self.quota = quota::from_headers(&head.headers, at);
-        self.subscription &= !quota::beyond_plan(&head.headers);
+        // A workload's token looks like a subscriber's: the limits tell them apart.
+        let by_use = !self.route.subscription && quota::by_use(&head.headers);
+        self.subscription &= !by_use && !quota::beyond_plan(&head.headers);
         self.account = account::of_response(&head.headers).or(self.account.take());
         self.extensions = Extensions::agreed(&head.headers);
         self.response.head(head);

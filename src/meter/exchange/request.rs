@@ -312,12 +312,14 @@ pub(super) fn client(headers: &Headers) -> Option<String> {
         .then(|| product.to_ascii_lowercase())
 }
 
-/// Claude Code with a subscription sends an OAuth token; its kind is looked at, never kept.
-pub(super) fn oauth_subscription(headers: &Headers) -> bool {
-    headers.get("authorization").is_some_and(|value| {
-        let token = value.split_once(' ').map_or("", |(_, token)| token).trim_start();
-        token.starts_with("sk-ant-oat")
-    })
+/// What subscribers send: Claude Code an OAuth token, `MiniMax`'s a key of the plan's own. Its kind is
+/// looked at, never kept.
+pub(super) fn of_subscriber(provider: &str, headers: &Headers) -> bool {
+    let bearer = headers.get("authorization").and_then(|value| value.split_once(' '));
+    let bearer = bearer.map(|(_, token)| token.trim_start());
+    let keys = [bearer, headers.get("x-api-key").map(str::trim_start)];
+    bearer.is_some_and(|token| token.starts_with("sk-ant-oat"))
+        || (provider == "minimax" && keys.iter().flatten().any(|key| key.starts_with("sk-cp-")))
 }
 
 /// Identifiers are short; what is not is not one.

@@ -9,6 +9,7 @@ mod inside;
 mod limits;
 mod live;
 mod odd;
+mod plans;
 mod refusals;
 mod rows;
 pub(crate) mod shapes;

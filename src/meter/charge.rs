@@ -89,7 +89,7 @@ fn also(reason: Option<String>, more: &str) -> String {
 /// By the book. An error without usage costs nothing that we know of, which is no riddle that needs
 /// a reason; an answer that was cut may cost something all the same.
 fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
-    let usage = usage(row);
+    let mut usage = usage(row);
     let absent = usage.state == UsageState::Absent;
     let cut = is_cut_short(row.completeness, row.status, row.error_class.as_deref());
     let unusable = absent && row.error_class.is_some() && !cut;
@@ -135,6 +135,9 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
         _ => (Cow::Borrowed(model), None),
     };
     let model = model.as_ref();
+    if row.provider == "bedrock" {
+        as_asked(&mut usage, model, row.model.as_deref(), book);
+    }
     let listed = book.knows(&row.provider, model);
     let unknown = !book.knows_provider(&row.provider);
     let resells = RESELLERS.contains(&&*row.provider);
@@ -193,6 +196,24 @@ fn in_region<'a>(host: &'a str, model: &'a str, book: &Book) -> (Cow<'a, str>, O
         return (Cow::Owned(here), None);
     }
     (Cow::Borrowed(model), (!LIST_REGIONS.contains(&region)).then_some(region))
+}
+
+/// Names the models of a message's parts as Bedrock does. They have the names that Anthropic gave them, and
+/// cost what they do in the profile or the region of `model`, which was asked for. A profile of one's own
+/// hides what it is: there it is what `answered`.
+fn as_asked(usage: &mut Usage, model: &str, answered: Option<&str>, book: &Book) {
+    const MAKER: &str = "anthropic.";
+    for part in &mut usage.parts {
+        let Some(name) = part.model.as_deref() else { continue };
+        part.model = match model.split_once(MAKER) {
+            Some((place, _)) => ["", "-v1", "-v1:0"]
+                .map(|version| format!("{place}{MAKER}{name}{version}"))
+                .into_iter()
+                .find(|id| id == model || book.knows("bedrock", id))
+                .or(part.model.take()),
+            None => part.model.take().filter(|name| Some(name.as_str()) != answered),
+        };
+    }
 }
 
 /// Areas of inference profiles.

@@ -90,6 +90,12 @@ impl Book {
             };
             notes.extend(rates.doubt(query.ended).map(str::to_owned));
             let step = sum.add(&rates, part, usage, &mut notes)?;
+            if step.is_some() && may_be_turns(&rates, usage) {
+                notes.push(
+                    "its input may be that of several turns, none of them above the price step"
+                        .to_owned(),
+                );
+            }
             let rule = rates.rule(step);
             if !rules.contains(&rule) {
                 rules.push(rule);
@@ -117,6 +123,14 @@ impl Book {
         };
         Ok((quote, sum.items))
     }
+}
+
+/// Claude's figures add up all turns between its searches. Where the turns are not told, how long each
+/// was is not known.
+fn may_be_turns(rates: &Rates<'_>, usage: &Usage) -> bool {
+    usage.parts.is_empty()
+        && usage.web_searches.is_some_and(|searches| searches > 0)
+        && rates.model.id.contains("claude")
 }
 
 fn no_counts(usage: &Usage) -> bool {

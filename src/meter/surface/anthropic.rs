@@ -185,7 +185,7 @@ impl Messages {
         let geo = text(usage, &["inference_geo"]);
         keep(&mut self.geo, geo.filter(|geo| !matches!(*geo, "global" | "not_available")));
         if let Some(iterations) = usage.get("iterations").filter(|value| value.is_array()) {
-            self.iterations = Iterations::read(iterations);
+            self.iterations = Iterations::read(iterations, counts.tokens());
         }
     }
 }
@@ -221,21 +221,34 @@ impl Counts {
     }
 
     pub(super) fn tokens(&self) -> Tokens {
-        let split = plus(self.write_5m, self.write_1h);
-        // The split comes with the start only; writes beyond it have no lifetime that we know.
-        let other = self
-            .cache_write
-            .map(|all| all.saturating_sub(split.unwrap_or(0)))
-            .filter(|rest| *rest > 0 || split.is_none());
+        let (write_5m, write_1h, write_other) = self.writes();
         Tokens {
             input: self.input,
             cache_read: self.cache_read,
-            cache_write_5m: self.write_5m,
-            cache_write_1h: self.write_1h,
-            cache_write_other: other,
+            cache_write_5m: write_5m,
+            cache_write_1h: write_1h,
+            cache_write_other: write_other,
             output: self.output,
             reasoning: self.thinking,
             ..Tokens::default()
+        }
+    }
+
+    /// Cache writes of 5 minutes, of an hour, and of a lifetime that we don't know.
+    fn writes(&self) -> (Option<u64>, Option<u64>, Option<u64>) {
+        let split = plus(self.write_5m, self.write_1h);
+        let Some(all) = self.cache_write else { return (self.write_5m, self.write_1h, None) };
+        // The split comes with the start only; writes beyond it have no lifetime that we know.
+        if split.unwrap_or(0) <= all {
+            let rest = all - split.unwrap_or(0);
+            let other = Some(rest).filter(|rest| *rest > 0 || split.is_none());
+            return (self.write_5m, self.write_1h, other);
+        }
+        // More than all: it is of what was written before (a compaction), and tells the kinds at most.
+        match (self.write_5m.unwrap_or(0), self.write_1h.unwrap_or(0)) {
+            (_, 0) => (Some(all), self.write_1h, None),
+            (0, _) => (self.write_5m, Some(all), None),
+            (_, _) => (None, None, Some(all)),
         }
     }
 }

@@ -20,7 +20,11 @@ pub(super) enum Billed {
 }
 
 #[derive(Debug, Default)]
-pub(super) struct Iterations(Vec<Entry>);
+pub(super) struct Iterations {
+    entries: Vec<Entry>,
+    /// The figures that they came with; those that came before are not in it.
+    beside: Tokens,
+}
 
 #[derive(Debug)]
 struct Entry {
@@ -30,11 +34,14 @@ struct Entry {
 
 /// A turn of the model that was asked, or of one that it fell back to.
 const MESSAGE: &str = "message";
+/// A turn that sums up what was said, outside of the top level.
+const COMPACTION: &str = "compaction";
 /// The last turn of a fallback.
 const FALLBACK: &str = "fallback_message";
 
 impl Iterations {
-    pub(super) fn read(entries: &Value) -> Self {
+    /// `beside`: the top level that `entries` came with.
+    pub(super) fn read(entries: &Value, beside: Tokens) -> Self {
         let entry = |entry: &Value| Entry {
             kind: text(entry, &["type"]).unwrap_or(MESSAGE).to_owned(),
             part: UsagePart {
@@ -43,7 +50,8 @@ impl Iterations {
                 ..UsagePart::default()
             },
         };
-        Self(entries.as_array().map(|all| all.iter().map(entry).collect()).unwrap_or_default())
+        let entries = entries.as_array().into_iter().flatten().map(entry).collect();
+        Self { entries, beside }
     }
 
     /// The model that a fallback led to.
@@ -60,7 +68,7 @@ impl Iterations {
     }
 
     fn last_fallback(&self) -> Option<&Entry> {
-        self.0.iter().rev().find(|entry| entry.kind == FALLBACK)
+        self.entries.iter().rev().find(|entry| entry.kind == FALLBACK)
     }
 
     /// Of a message that fell back. The top level is the last attempt alone, and nothing adds up to it:
@@ -69,7 +77,7 @@ impl Iterations {
     fn of_attempts(&self, last: &Entry, top: &Tokens, declined: bool) -> Billed {
         let attempt = |entry: &Entry| matches!(entry.kind.as_str(), MESSAGE | FALLBACK);
         let mut said: BTreeMap<&Option<String>, u64> = BTreeMap::new();
-        for entry in self.0.iter().filter(|entry| attempt(entry)) {
+        for entry in self.entries.iter().filter(|entry| attempt(entry)) {
             let all = said.entry(&entry.part.model).or_default();
             *all = all.saturating_add(entry.part.tokens.output.unwrap_or(0));
         }
@@ -78,10 +86,8 @@ impl Iterations {
             let nothing = said_nothing(said.get(model).copied());
             attempt(entry) && nothing && (declined || *model != last.part.model)
         };
-        let mut parts = Vec::new();
-        for entry in self.0.iter().filter(|entry| !is_free(entry)) {
-            entry.part.clone().add_to(&mut parts);
-        }
+        let is_top = |entry: &Entry| attempt(entry) && entry.part.model == last.part.model;
+        let parts = self.parts(top, is_top, |entry| !is_free(entry));
         match &parts[..] {
             [] => Billed::Nothing,
             // The top level splits cache writes in any case, and tells thoughts.
@@ -101,19 +107,21 @@ impl Iterations {
     ///
     /// Compaction is outside of them, an advisor runs on another model. The entries are only trusted
     /// with the whole when those of type `message` add up to the top level; if not, the top level
-    /// stands and what is surely outside is added.
+    /// stands and what is surely outside is added. A stream that begins with a compaction may have a top
+    /// level of two turns, and what the last one did not tell is the compaction's: there they must agree
+    /// with what they came with.
     fn of_turns(&self, top: &Tokens, model: Option<&str>) -> Billed {
-        if self.0.is_empty() {
+        if self.entries.is_empty() {
             return Billed::Top;
         }
-        let plain = self.0.iter().all(|entry| {
+        let plain = self.entries.iter().all(|entry| {
             entry.kind == MESSAGE && entry.part.model.as_deref().is_none_or(|m| Some(m) == model)
         });
-        let turns = self.0.iter().filter(|entry| entry.kind == MESSAGE);
-        let sum = turns.fold(Tokens::default(), |sum, entry| sum.plus(&entry.part.tokens));
-        if same_size(&sum, top) {
-            let mut parts = Vec::new();
-            self.0.iter().for_each(|entry| entry.part.clone().add_to(&mut parts));
+        let is_turn = |entry: &Entry| entry.kind == MESSAGE;
+        let sum = self.sum(is_turn);
+        let compacted = self.entries.iter().any(|entry| entry.kind == COMPACTION);
+        if same_size(&sum, top) || (compacted && agrees(&sum, &self.beside)) {
+            let parts = self.parts(top, is_turn, |_| true);
             // Priced alike, the top level says it better: it splits cache writes in any case.
             let alike = plain && parts.iter().all(|part| part.steps() == steps(top));
             return if alike { Billed::Top } else { Billed::Parts(parts) };
@@ -122,11 +130,56 @@ impl Iterations {
             return Billed::Top;
         }
         let outside = self
-            .0
+            .entries
             .iter()
-            .filter(|entry| matches!(entry.kind.as_str(), "compaction" | "advisor_message"))
+            .filter(|entry| matches!(entry.kind.as_str(), COMPACTION | "advisor_message"))
             .map(|entry| entry.part.clone());
         Billed::Parts(std::iter::once(whole(top)).chain(outside).collect())
+    }
+
+    fn sum(&self, of: impl Fn(&Entry) -> bool) -> Tokens {
+        let entries = self.entries.iter().filter(|entry| of(entry));
+        entries.fold(Tokens::default(), |sum, entry| sum.plus(&entry.part.tokens))
+    }
+
+    /// What is billed, added up by what is priced alike. Where the entries that the top level is made of
+    /// don't tell the lifetime of their cache writes, it does.
+    fn parts(
+        &self,
+        top: &Tokens,
+        is_top: impl Fn(&Entry) -> bool,
+        is_billed: impl Fn(&Entry) -> bool,
+    ) -> Vec<UsagePart> {
+        let sum = self.sum(&is_top);
+        let of_top = same_size(&sum, top) && writes(&sum) == writes(top);
+        let over = |all: Option<u64>, told: Option<u64>| {
+            let left = all.unwrap_or(0).saturating_sub(told.unwrap_or(0));
+            if of_top { left } else { 0 }
+        };
+        let mut left_1h = over(top.cache_write_1h, sum.cache_write_1h);
+        let mut left_5m = over(top.cache_write_5m, sum.cache_write_5m);
+        let mut parts = Vec::new();
+        for entry in self.entries.iter().filter(|entry| is_billed(entry)) {
+            let mut part = entry.part.clone();
+            if is_top(entry) {
+                take(&mut part.tokens, |tokens| &mut tokens.cache_write_1h, &mut left_1h);
+                take(&mut part.tokens, |tokens| &mut tokens.cache_write_5m, &mut left_5m);
+            }
+            part.add_to(&mut parts);
+        }
+        parts
+    }
+}
+
+/// Moves cache writes of no known lifetime to one of which so many are left.
+fn take(tokens: &mut Tokens, to: fn(&mut Tokens) -> &mut Option<u64>, left: &mut u64) {
+    let open = tokens.cache_write_other.unwrap_or(0);
+    let moved = open.min(*left);
+    if moved > 0 {
+        *left -= moved;
+        tokens.cache_write_other = Some(open - moved).filter(|rest| *rest > 0);
+        let known = to(tokens);
+        *known = Some(known.unwrap_or(0).saturating_add(moved));
     }
 }
 
@@ -137,6 +190,21 @@ pub(super) fn said_nothing(output: Option<u64>) -> bool {
 
 fn same_size(sum: &Tokens, top: &Tokens) -> bool {
     sum.total_input() == top.total_input() && sum.output.unwrap_or(0) == top.output.unwrap_or(0)
+}
+
+/// Whether `sum` is what was told, as far as it was.
+fn agrees(sum: &Tokens, told: &Tokens) -> bool {
+    let alike = |sum: Option<u64>, told: Option<u64>| told.is_none_or(|n| n == sum.unwrap_or(0));
+    alike(sum.input, told.input)
+        && alike(sum.cache_read, told.cache_read)
+        && alike(writes(sum), writes(told))
+        && alike(sum.output, told.output)
+}
+
+/// All cache writes, whatever their lifetime.
+fn writes(tokens: &Tokens) -> Option<u64> {
+    let all = [tokens.cache_write_5m, tokens.cache_write_1h, tokens.cache_write_other];
+    all.into_iter().flatten().reduce(u64::saturating_add)
 }
 
 fn whole(top: &Tokens) -> UsagePart {

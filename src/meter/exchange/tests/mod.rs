@@ -6,6 +6,7 @@ mod ends;
 pub(crate) mod framings;
 mod google;
 mod inside;
+mod iterations;
 mod limits;
 mod live;
 mod odd;

@@ -22,8 +22,8 @@ import sys
 import tempfile
 from decimal import Decimal
 
-from pricesources import (PINS, PROVIDERS, PUBLISHED, fetch, fast_rates, first, genai_model, genai_says, held,
-                          in_force, litellm_ids, litellm_rates, litellm_says, member, names_of,
+from pricesources import (PINS, PROVIDERS, PUBLISHED, SNAPSHOTS, fetch, fast_rates, first,
+                          genai_model, genai_says, held, in_force, litellm_ids, litellm_rates, litellm_says, member, names_of,
                           litellm_image_fees, litellm_regions, owner, read_genai, read_litellm,
                           third_says, whole)
 
@@ -44,6 +44,12 @@ MOVED = {
         ("magistral-small-latest", "mistral-small-2603", "2026-04-30"),
     ],
 }
+# Steps for long context that are gone since a day, because no request may be as long any more: provider ->
+# (model, day). genai-prices keeps them for what was asked before, and says so.
+RETIRED_STEPS = {"anthropic": [("claude-sonnet-4-5", "2026-04-30")]}
+# Clouds whose prices for Claude genai-prices has under another name of a provider: provider -> (its id,
+# what stands before the model's name in its names for one). litellm's go before.
+CLAUDE_IN = {"bedrock": ("aws", "anthropic."), "vertex": ("google", "")}
 RATE_ORDER = ["in", "cr", "ca", "ci", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi", "ws",
               "fees", "rq"]
 
@@ -221,6 +227,11 @@ def build(genai, litellm, third):
         searching_apart(entries, ours)
         for name, model, day in MOVED.get(provider, []):
             moved(ours, name, model, day)
+        for name, day in RETIRED_STEPS.get(provider, []):
+            without_steps(next(m for m in ours.values() if m["m"] == name), day)
+        if provider in CLAUDE_IN:
+            source, maker = CLAUDE_IN[provider]
+            new_claudes(provider, genai[source]["models"], maker, ours)
         book += ours.values()
     book += regional_bedrock(litellm)
     book.sort(key=lambda m: (m["p"], m["m"]))
@@ -254,6 +265,45 @@ def moved(ours, name, to, day):
     later = [p for p in model["prices"] if p.get("from", "") > day]
     model.update(m=name, prices=[*copy.deepcopy(before["prices"]), {**now, "from": day}, *later])
     ours["moved " + name] = model
+
+
+def without_steps(model, day):
+    """Makes `model` cost, whatever the length, what it does below its steps from `day` on."""
+    for prices in [model["prices"], *model.get("variants", {}).values()]:
+        before = [p for p in prices if p.get("from", "") < day]
+        since = [{k: first(r) for k, r in p.items()} for p in prices[len(before):]]
+        if before:
+            since.insert(0, {**{k: first(r) for k, r in before[-1].items()}, "from": day})
+        prices[:] = before + since
+
+
+def new_claudes(provider, models, maker, ours):
+    """Adds the models of Claude's of which litellm has no price for this cloud, under any name."""
+    known = [n.partition("@")[0] for m in ours.values() for n in m.get("names", [m["m"]])]
+    for source in models:
+        names = [n for n in whole_names(source["match"]) if re.search(f"(^|[.]){maker}claude-", n)]
+        bare = tuple(n[n.index(f"{maker}claude-"):] for n in names)
+        if not names or any(n.endswith(bare) for n in known):
+            continue
+        standard, variants = genai_model(source)
+        model = {"p": provider, "m": min(names, key=len), "src": "g", "prices": standard}
+        if variants:
+            model["variants"] = variants
+        stars = {n for n in names if any(owner([source], n + s) for s in SNAPSHOTS)}
+        if provider == "vertex":
+            names += [f"{n}@default" for n in names if owner([source], f"{n}@default")]
+        names = sorted(n + "*" if n in stars else n for n in names)
+        if names != [model["m"]]:
+            model["names"] = names
+        ours["genai " + source["id"]] = model
+
+
+def whole_names(clause):
+    """The names of a rule that are whole, but for what may stand before them."""
+    kind = clause["kind"].removeprefix("Clause")
+    if kind == "Or":
+        return [name for part in clause["or_"] for name in whole_names(part)]
+    return [v for v in (clause.get("equals"), clause.get("ends_with")) if v]
 
 
 def searching_apart(entries, ours):
@@ -333,9 +383,13 @@ def calendars(third):
 def regional_factors(model):
     """Of hosts that stand for a region; the sources have the global price only. Mistral's cost a tenth
     more for every token, as its page on regional inference says. So does Claude from Sonnet 4.5 on at
-    Vertex's regional and multi-regional hosts, as Anthropic's page on Vertex says; earlier models don't."""
+    Vertex's regional and multi-regional hosts, as Anthropic's page on Vertex says; earlier models don't.
+    With `inference_geo: us` it does from 4.6 on, as its page on data residency says; litellm has that
+    too, but not for all."""
     if model["p"] == "mistral":
         return {"eu": 1100, "us": 1100}
+    if model["p"] == "anthropic":
+        return None if re.match(r"claude-(v?\d|[a-z]+-4-[0-5]$)", model["m"]) else {"us": 1100}
     if model["p"] != "vertex" or not model["m"].startswith("claude-"):
         return None
     early = re.match(r"claude-(3|[a-z]+-4(-1)?(@|$))", model["m"])

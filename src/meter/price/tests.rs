@@ -214,6 +214,11 @@ fn cache_writes_of_unknown_lifetime() {
 fn regions_have_factors() {
     let us = Usage { geo: Some("us".to_owned()), ..usage(tokens(1000, 0)) };
     assert_eq!(cost("anthropic", "claude-opus-5-5", &us), Some(4_400_000));
+    assert_eq!(cost("anthropic", "claude-fable-5-2", &us), Some(8_800_000));
+    assert_eq!(cost("anthropic", "claude-mythos-5-2", &us), Some(8_800_000));
+    let regional = Usage { geo: Some("regional".to_owned()), ..us.clone() };
+    let vertex = quote("vertex", "claude-fable-5-2", &regional);
+    assert_eq!((vertex.cost_nanousd, vertex.estimated), (Some(8_800_000), false));
     let old = quote("anthropic", "claude-sonnet-4-5", &us);
     assert_eq!((old.cost_nanousd, old.estimated), (Some(3_000_000), true));
 }
@@ -345,6 +350,11 @@ fn what_each_provider_charges_beside_the_plain_rates() {
         ("google", "gemini-2.5-flash", with("priority", tokens(1000, 0)), 540_000),
         ("bedrock", "au.anthropic.claude-opus-5-5", usage(tokens(1000, 0)), 4_400_000),
         ("bedrock", "us-gov.anthropic.claude-opus-5-5", usage(tokens(1000, 0)), 4_800_000),
+        ("bedrock", "us.anthropic.claude-fable-5-2", usage(tokens(1000, 0)), 8_800_000),
+        ("bedrock", "global.anthropic.claude-fable-5-2", usage(tokens(1000, 0)), 8_000_000),
+        // Sonnet 4.5 has no step any more.
+        ("anthropic", "claude-sonnet-4-5", usage(tokens(300_000, 0)), 900_000_000),
+        ("anthropic", "claude-sonnet-4-5", with("batch", tokens(300_000, 0)), 450_000_000),
     ] {
         let quote = quote(provider, model, &usage);
         assert_eq!(quote.cost_nanousd, Some(expected), "{model} {usage:?} {quote:?}");
@@ -357,6 +367,12 @@ fn what_each_provider_charges_beside_the_plain_rates() {
 
 #[test]
 fn a_rate_of_today_is_not_taken_for_an_earlier_price() {
+    // Sonnet 4.5 was dearer above 200,000 tokens while it read as many.
+    let long = usage(tokens(300_000, 0));
+    let spring = at("2026-04-29T12:00:00Z");
+    let (provider, model) = ("anthropic", "claude-sonnet-4-5-20250929");
+    let query = Query { provider, model, at: spring, ended: spring, usage: &long };
+    assert_eq!(Book::builtin().quote(&query).cost_nanousd, Some(1_800_000_000));
     // GPT-5.6 luna cost five times as much until July; what a 12-hour write cost then, nobody says.
     let write = Tokens { cache_write_other: Some(1000), ..tokens(0, 0) };
     let usage = Usage { cache_ttl: Some("12h".to_owned()), ..usage(write) };

@@ -360,10 +360,13 @@ def by_another_name(model):
 
 
 def tool_fees(model):
-    """A file search is 2.50 dollars per thousand, as OpenAI's page says; no source has it."""
+    """A file search is 2.50 dollars per thousand, as OpenAI's page says, and a web search by the preview
+    tool of a model that does not reason 25; no source has them."""
     for price in model["prices"] if model["p"] == "openai" else []:
         if "in" in price and "out" in price:
             price.setdefault("fees", {})["file_searches"] = 2_500_000
+        if "ws" in price and re.match(r"gpt-4(o|\.1)(?!.*-search-)", model["m"]):
+            price.setdefault("fees", {})["preview_searches"] = 25_000_000
 
 
 def all_is_audio(model):

@@ -63,6 +63,7 @@ fn usage(row: &Row) -> Usage {
         speed: row.speed.clone(),
         cache_ttl: row.detail.cache_ttl.clone(),
         cached: row.detail.cached,
+        written_12h: row.detail.written_12h,
         geo: row.geo.clone(),
         web_searches: row.web_searches,
         counts: row.detail.counts.clone(),

@@ -95,12 +95,16 @@ pub struct Detail {
     /// What is priced apart, when it was not one request to one model.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub parts: Vec<UsagePart>,
-    /// The lifetime that was asked for, of cache writes that the response does not split.
+    /// The lifetime that was applied or asked for, of cache writes that the response does not split.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cache_ttl: Option<String>,
     /// The parts of the cache reads that were audio or images.
     #[serde(skip_serializing_if = "Cached::is_empty")]
     pub cached: Cached,
+    /// How many of the cache writes of no other lifetime are kept for 12 hours, where the response
+    /// tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub written_12h: Option<u64>,
     /// What is billed by count: `file_searches`, `audio_seconds`, `pages` …
     #[serde(skip_serializing_if = "Counts::is_empty")]
     #[schema(value_type = std::collections::BTreeMap<String, u64>)]

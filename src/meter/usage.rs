@@ -113,10 +113,6 @@ impl Tokens {
     /// Both together, by class; what is absent in both stays absent.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
-        let add = |a: Option<u64>, b: Option<u64>| match (a, b) {
-            (None, None) => None,
-            (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
-        };
         Self {
             input: add(self.input, other.input),
             cache_read: add(self.cache_read, other.cache_read),
@@ -130,6 +126,14 @@ impl Tokens {
             image_input: add(self.image_input, other.image_input),
             image_output: add(self.image_output, other.image_output),
         }
+    }
+}
+
+/// Both together; what is absent in both stays absent.
+fn add(a: Option<u64>, b: Option<u64>) -> Option<u64> {
+    match (a, b) {
+        (None, None) => None,
+        (a, b) => Some(a.unwrap_or(0).saturating_add(b.unwrap_or(0))),
     }
 }
 
@@ -213,6 +217,12 @@ pub struct UsagePart {
     /// Where it ran. `None`: where the exchange did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub geo: Option<String>,
+    /// The parts of its cache reads that were audio or images.
+    #[serde(default, skip_serializing_if = "Cached::is_empty")]
+    pub cached: Cached,
+    /// How many of its `cache_write_other` are kept for 12 hours, where the provider tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub written_12h: Option<u64>,
 }
 
 /// Total inputs above which some model of the price list costs more. Kept here, so that what is added
@@ -241,6 +251,8 @@ impl UsagePart {
             Some(known) => {
                 known.longest = Some(known.total_input().max(self.total_input()));
                 known.tokens = known.tokens.plus(&self.tokens);
+                known.cached = known.cached.plus(self.cached);
+                known.written_12h = add(known.written_12h, self.written_12h);
             }
             None => parts.push(self),
         }
@@ -262,10 +274,15 @@ impl Cached {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+
+    fn plus(self, other: Self) -> Self {
+        Self { audio: add(self.audio, other.audio), image: add(self.image, other.image) }
+    }
 }
 
 /// What is billed by count besides tokens and web searches, by name: `file_searches`, `code_runs`,
-/// `images`, `audio_seconds`, `search_units`, `pages`, `characters`.
+/// `images`, `audio_seconds` (`audio_milliseconds` where it is no whole number of them), `search_units`,
+/// `pages`, `characters`, `preview_searches` (by a tool that costs more than `web_searches`).
 pub type Counts = BTreeMap<String, u64>;
 
 /// What a surface learned from one exchange.
@@ -280,9 +297,11 @@ pub struct Usage {
     pub tier: Option<String>,
     /// Anthropic `speed` (`fast`).
     pub speed: Option<String>,
-    /// The lifetime that the request asked for (`12h`), for cache writes that the response does not
-    /// split.
+    /// The lifetime that the response names, or that the request asked for (`12h`), for cache writes
+    /// that the response does not split.
     pub cache_ttl: Option<String>,
+    /// How many of `cache_write_other` are kept for 12 hours, where the response splits them.
+    pub written_12h: Option<u64>,
     /// The parts of the cache reads that were audio or images.
     pub cached: Cached,
     /// Where inference ran, when it changes the price.
@@ -304,7 +323,7 @@ impl Usage {
     pub fn within(mut self) -> Self {
         self.tokens = self.tokens.within(&mut self.cached);
         for part in &mut self.parts {
-            part.tokens = part.tokens.within(&mut Cached::default());
+            part.tokens = part.tokens.within(&mut part.cached);
         }
         self
     }

@@ -199,8 +199,9 @@ fn unit(kind: &str) -> &'static str {
     let of_tokens = ["input", "output", "cache_", "reasoning", "tokens"];
     match kind {
         "request" => "Requests",
-        "web_searches" | "file_searches" => "Searches",
+        "web_searches" | "file_searches" | "preview_searches" => "Searches",
         "audio_seconds" | "prompt_audio_seconds" => "Seconds",
+        "audio_milliseconds" => "Milliseconds",
         "characters" => "Characters",
         "pages" => "Pages",
         kind if of_tokens.iter().any(|part| kind.contains(part)) => "Tokens",

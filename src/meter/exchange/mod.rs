@@ -386,6 +386,7 @@ impl Exchange {
                 parts: usage.parts,
                 cache_ttl: usage.cache_ttl,
                 cached: usage.cached,
+                written_12h: usage.written_12h,
                 counts: usage.counts,
                 refused: usage.refused,
                 caveat: usage.caveat,
@@ -427,9 +428,7 @@ impl Exchange {
             usage.caveat = Some(Caveat::FromRequest);
         }
         usage.tier = self.tiers.or(usage.tier.as_deref());
-        // Only writes whose lifetime the response leaves open need it.
-        let open = usage.tokens.cache_write_other.is_some();
-        usage.cache_ttl = self.request.cache_ttl.clone().filter(|_| open);
+        self.request.cache_lifetime(&mut usage);
         usage.geo = self.route.geo.map(str::to_owned).or(usage.geo);
         if usage.state == UsageState::Reported && reading.error.is_some() {
             // It failed on the way: what was said before is what is known.

@@ -26,7 +26,6 @@ pub(super) const PATHS: &[&str] = &[
     "metadata.user_id",
     "request.session_id",
     "prompt_cache_options.ttl",
-    "prompt_cache_retention",
     "client_metadata.x-openai-subagent",
     "client_metadata.x-codex-parent-thread-id",
 ];
@@ -36,9 +35,8 @@ const GENERATE: usize = 2;
 const USER_ID: usize = 3;
 const SESSION: usize = 4;
 const CACHE_TTL: usize = 5;
-const CACHE_RETENTION: usize = 6;
-const CODEX_KIND: usize = 7;
-const CODEX_PARENT: usize = 8;
+const CODEX_KIND: usize = 6;
+const CODEX_PARENT: usize = 7;
 
 /// What a request asks for that is billed by count, when the answer says nothing of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,7 +89,7 @@ pub(super) struct Request {
     pub(super) stream: Option<bool>,
     /// The request only warms something up: nothing is generated.
     pub(super) warm_up: bool,
-    pub(super) cache_ttl: Option<String>,
+    cache_ttl: Option<String>,
     pub(super) session: Option<String>,
     pub(super) agent: Agent,
     /// Codex's name for what asks; a sub-agent has one of its own.
@@ -154,6 +152,14 @@ impl Request {
         self.take(found);
     }
 
+    /// What it asked for, where the response does not say how long what it wrote to a cache is kept.
+    pub(super) fn cache_lifetime(&self, usage: &mut Usage) {
+        let written = usage.tokens.cache_write_other.is_some_and(|n| n > 0);
+        let open = written && usage.written_12h.is_none();
+        let ttl = usage.cache_ttl.take().or_else(|| self.cache_ttl.clone());
+        usage.cache_ttl = ttl.filter(|_| open);
+    }
+
     pub(super) fn body(&mut self, data: &[u8], mut capture: Option<&mut Capture>) {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let Some(mut decoder) = self.decoder.take() else { return };
@@ -205,8 +211,7 @@ impl Request {
         self.model = text(MODEL).or(self.model.take());
         self.stream = found.last(STREAM).and_then(Value::as_bool).or(self.stream);
         self.warm_up |= found.last(GENERATE).and_then(Value::as_bool) == Some(false);
-        self.cache_ttl =
-            text(CACHE_TTL).or_else(|| text(CACHE_RETENTION)).or(self.cache_ttl.take());
+        self.cache_ttl = text(CACHE_TTL).or(self.cache_ttl.take());
         if self.session.is_none() {
             let user = found.last(USER_ID).and_then(Value::as_str);
             self.session = user.and_then(session_of_user).or_else(|| text(SESSION));
@@ -332,7 +337,7 @@ pub(super) fn short(text: &str) -> Option<String> {
 /// What a provider calls things, bounded as its identifiers are.
 pub(super) fn shorten(usage: &mut Usage) {
     let parts = usage.parts.iter_mut().flat_map(|part| [&mut part.model, &mut part.geo]);
-    for name in parts.chain([&mut usage.speed, &mut usage.geo]) {
+    for name in parts.chain([&mut usage.speed, &mut usage.geo, &mut usage.cache_ttl]) {
         *name = name.as_deref().and_then(short);
     }
 }

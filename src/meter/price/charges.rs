@@ -2,7 +2,7 @@
 
 use super::book::{Entry, Rate};
 use super::quote::Rates;
-use crate::meter::usage::{Cached, Tokens, Usage};
+use crate::meter::usage::{Usage, UsagePart};
 
 /// Tokens that have a rate of their own, or must do with another's.
 pub(super) struct Charge<'a> {
@@ -14,13 +14,12 @@ pub(super) struct Charge<'a> {
 }
 
 /// Splits the tokens into what has a rate of its own.
-pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> [Charge<'a>; 13] {
+pub(super) fn charges<'a>(rates: &Rates<'a>, part: &UsagePart, usage: &Usage) -> [Charge<'a>; 14] {
+    let tokens = &part.tokens;
     let count = |n: Option<u64>| n.unwrap_or(0);
     let (audio_in, image_in) = (count(tokens.audio_input), count(tokens.image_input));
     let (audio_out, image_out) = (count(tokens.audio_output), count(tokens.image_output));
-    // Of a part that ran on a model of its own nobody tells it.
-    let cached = if usage.parts.is_empty() { usage.cached } else { Cached::default() };
-    let (audio_cached, image_cached) = (count(cached.audio), count(cached.image));
+    let (audio_cached, image_cached) = (count(part.cached.audio), count(part.cached.image));
     let (input, plain_input) = rates.get(|e| e.input.as_ref());
     let (output, plain_output) = rates.get(|e| e.output.as_ref());
     let (write_5m, plain_5m) = rates.of_cache(|e| e.write_5m.as_ref());
@@ -41,7 +40,11 @@ pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> 
         let assumed = if rate.is_none() { Some(note) } else { plain.then_some(tier) };
         Charge { kind, tokens, rate: rate.or(other), assumed }
     };
+    let written = count(tokens.cache_write_other);
+    // What the response says of them beats what was asked for.
+    let half_day = part.written_12h.map(|n| n.min(written));
     let other = match (usage.cache_ttl.as_deref(), write_12h, write_1h) {
+        _ if half_day.is_some() => (write_5m, plain_5m.then_some(TIER_WRITE)),
         (Some("12h"), Some(rate), _) => (Some(rate), plain_12h.then_some(TIER_WRITE)),
         // One kind of write only, or the default of two was asked for: no doubt about the rate.
         (None | Some("30m"), Some(_), None) | (_, None, None) => {
@@ -109,9 +112,17 @@ pub(super) fn charges<'a>(rates: &Rates<'a>, tokens: &Tokens, usage: &Usage) -> 
             "no rate for 1-hour cache writes",
             TIER_WRITE,
         ),
+        or_else(
+            "cache_write_12h",
+            count(half_day),
+            (write_12h, plain_12h),
+            write_5m.or(input),
+            "no rate for 12-hour cache writes",
+            TIER_WRITE,
+        ),
         Charge {
             kind: "cache_write_other",
-            tokens: count(tokens.cache_write_other),
+            tokens: written - count(half_day),
             rate: other.0.or(input),
             assumed: if other.0.is_none() {
                 Some("no rate for cache writes: priced as input")

@@ -66,7 +66,12 @@ impl Book {
             notes.push("only a part of the usage is known".to_owned());
         }
         let mut sum = Sum::default();
-        let whole = [UsagePart { tokens: usage.tokens, ..UsagePart::default() }];
+        let whole = [UsagePart {
+            tokens: usage.tokens,
+            cached: usage.cached,
+            written_12h: usage.written_12h,
+            ..UsagePart::default()
+        }];
         let parts = if usage.parts.is_empty() { &whole[..] } else { &usage.parts[..] };
         let mut rules: Vec<String> = Vec::new();
         let asked = self.find(query.provider, query.model);
@@ -230,10 +235,23 @@ impl<'a> Rates<'a> {
 
     /// The model is billed by what was counted (seconds of audio); its tokens are told and cost nothing.
     fn only_count(&self, usage: &Usage) -> bool {
-        let Entry { input, output, fees, .. } = self.plain;
+        let Entry { input, output, .. } = self.plain;
         input.is_none()
             && output.is_none()
-            && usage.counts.iter().any(|(name, count)| *count > 0 && fees.contains_key(name))
+            && usage.counts.iter().any(|(name, count)| *count > 0 && self.fee(name).is_some())
+    }
+
+    /// For one of what is billed by count, in [`SCALE`]ths of a nano-dollar.
+    fn fee(&self, name: &str) -> Option<i128> {
+        let Entry { fees, web_search, .. } = self.plain;
+        let (fee, parts) = match (fees.get(name), name) {
+            (Some(fee), _) => (*fee, 1),
+            (None, "audio_milliseconds") => (*fees.get("audio_seconds")?, 1000),
+            // Only where the list has a fee of its own is it another.
+            (None, "preview_searches") => ((*web_search)?, 1),
+            (None, _) => return None,
+        };
+        Some(i128::from(fee).checked_mul(SCALE)? / parts)
     }
 
     fn rule(&self, step: Option<u64>) -> String {
@@ -285,7 +303,7 @@ impl Sum {
         let total_input = part.total_input();
         let factor = factor(rates.model, part.geo.as_ref().or(usage.geo.as_ref()), notes);
         let mut passed = None;
-        for charge in charges(rates, &part.tokens, usage) {
+        for charge in charges(rates, part, usage) {
             if charge.tokens == 0 {
                 continue;
             }
@@ -325,8 +343,8 @@ impl Sum {
             None => {}
         }
         for (name, count) in usage.counts.iter().filter(|(_, count)| **count > 0) {
-            match rates.plain.fees.get(name) {
-                Some(fee) => self.plus(name, *count, each(*fee)),
+            match rates.fee(name) {
+                Some(fee) => self.plus(name, *count, Some(fee)),
                 None => notes.push(format!("no price for {}", name.replace('_', " "))),
             }
         }

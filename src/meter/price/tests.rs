@@ -208,6 +208,15 @@ fn cache_writes_of_unknown_lifetime() {
     assert_eq!((openai.cost_nanousd, openai.estimated), (Some(12_500_000), false));
     let half_a_day = Usage { cache_ttl: Some("12h".to_owned()), ..usage(write) };
     assert_eq!(cost("openai", "gpt-6-astra", &half_a_day), Some(25_000_000));
+    // The response tells.
+    let split = |n| Usage { written_12h: Some(n), ..half_a_day.clone() };
+    for (n, dollars) in [(0, 12_500_000), (400, 17_500_000), (2000, 25_000_000)] {
+        let quote = quote("openai", "gpt-6-astra", &split(n));
+        assert_eq!((quote.cost_nanousd, quote.estimated), (Some(dollars), false), "{n}");
+    }
+    let unpriced = quote("anthropic", "claude-sonnet-4-5", &split(400));
+    assert_eq!((unpriced.cost_nanousd, unpriced.estimated), (Some(3_750_000), true));
+    assert!(unpriced.reason.unwrap().contains("12-hour"));
 }
 
 #[test]

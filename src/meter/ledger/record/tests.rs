@@ -63,10 +63,13 @@ fn full() -> Row {
                 model: some("part"),
                 longest: Some(7),
                 geo: some("us"),
+                cached: Cached { audio: None, image: Some(2) },
+                written_12h: Some(1),
                 ..UsagePart::default()
             }],
             cache_ttl: some("12h"),
             cached: Cached { audio: Some(1), image: None },
+            written_12h: Some(3),
             counts: [("pages".to_owned(), 21)].into(),
             refused: true,
             caveat: Some(Caveat::FromRequest),

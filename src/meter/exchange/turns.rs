@@ -275,7 +275,7 @@ impl Talk {
                 renew(&mut self.quota, socket::quota_of_failure(found, at));
                 self.failed(&said)
             }
-            Step::Other => self.open.iter().position(|turn| turn.is_in(said.lane)),
+            Step::Item | Step::Other => self.open.iter().position(|turn| turn.is_in(said.lane)),
         };
         let Some(index) = turn else { return };
         let Some(turn) = self.open.get_mut(index) else { return };

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::anthropic::Messages;
 use super::count::plus;
 use super::scan::Found;
-use super::tools::ToolCalls;
+use super::tools::{self, ToolCalls};
 use super::{Field, Reader, Reading, gemini, openai_chat, openai_responses, state};
 use crate::meter::usage::{Tokens, Usage, UsagePart};
 
@@ -61,12 +61,21 @@ impl Reader for Batch {
             self.tools.searches = plus(self.tools.searches, line.web_searches);
         } else if let Some(usage) = found.field(Field::BodyUsage) {
             let model = found.text(Field::BodyModel);
+            let mut calls = ToolCalls::of(found, &tools::LINE, model, None);
             let tokens = openai(usage, model);
-            self.add(
-                UsagePart { model: model.map(str::to_owned), tokens, ..UsagePart::default() },
-                false,
-            );
-            self.tools.add(found, Field::BodyOutputType, Field::BodyActionType);
+            // Lines have lifetimes of their own, and are added up.
+            let half_day = found.text(Field::BodyCacheTtl) == Some("12h");
+            let all = tokens.cache_write_other.filter(|_| half_day);
+            let own = UsagePart {
+                model: model.map(str::to_owned),
+                tokens,
+                written_12h: openai_responses::written_12h(usage).or(all),
+                ..UsagePart::default()
+            };
+            for part in std::iter::once(own).chain(std::mem::take(&mut calls.parts)) {
+                self.add(part, false);
+            }
+            self.tools.add(calls);
         }
     }
 

@@ -10,23 +10,35 @@ pub(super) fn count(value: &Value, path: &[&str]) -> Option<u64> {
 /// `value` as a count.
 pub(super) fn as_count(value: &Value) -> Option<u64> {
     match value {
-        Value::Number(number) => number.as_u64().or_else(|| {
-            // Cohere bills in floats. Negative, infinite or absurd numbers are no counts.
-            let float = number.as_f64()?.round();
-            (0.0..9e15).contains(&float).then(|| {
-                #[expect(
-                    clippy::cast_possible_truncation,
-                    clippy::cast_sign_loss,
-                    reason = "the range was checked"
-                )]
-                let whole = float as u64;
-                whole
-            })
-        }),
+        // Cohere bills in floats.
+        Value::Number(number) => number.as_u64().or_else(|| rounded(number.as_f64()?)),
         // 64-bit integers in JSON made from protocol buffers.
         Value::String(text) => text.parse().ok(),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
+}
+
+/// A number at `path`, in thousandths.
+pub(super) fn thousandths(value: &Value, path: &[&str]) -> Option<u64> {
+    let value = walk(value, path)?;
+    match value.as_f64().filter(|float| float.fract() != 0.0) {
+        Some(float) => rounded(float * 1000.0),
+        None => as_count(value)?.checked_mul(1000),
+    }
+}
+
+/// Negative, infinite or absurd numbers are no counts.
+fn rounded(float: f64) -> Option<u64> {
+    let float = float.round();
+    (0.0..9e15).contains(&float).then(|| {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "the range was checked"
+        )]
+        let whole = float as u64;
+        whole
+    })
 }
 
 pub(super) fn text<'a>(value: &'a Value, path: &[&str]) -> Option<&'a str> {

@@ -1,14 +1,16 @@
 //! OpenAI Chat Completions and what speaks like it: legacy completions, embeddings, xAI, Groq,
 //! Mistral, DeepSeek, OpenRouter, Together, Fireworks, Perplexity, Cerebras, Moonshot, Gemini's copy.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 
-use super::count::{count, minus, plus, text, walk};
+use super::count::{as_count, count, minus, plus, text, walk};
 use super::error::in_stream;
 use super::scan::Found;
-use super::{Field, Reader, Reading, keep, state};
+use super::{Field, Reader, Reading, keep, openai_responses, state};
 use crate::meter::price::nano_from_decimal;
-use crate::meter::usage::{Tokens, Usage, UsagePart};
+use crate::meter::usage::{Counts, Tokens, Usage, UsagePart};
 
 /// What Mistral bills besides tokens. What was said to a chat is billed by the second, at another rate
 /// than a transcription.
@@ -22,6 +24,11 @@ const COUNTED: [(&str, &[&str]); 3] = [
 const ALWAYS_SEARCH: [&str; 3] =
     ["gpt-4o-search-preview", "gpt-4o-mini-search-preview", "gpt-5-search-api"];
 
+/// Among what is executed, what has a column of its own.
+const SEARCHES: &str = "web_searches";
+/// More of Groq's tools are in no answer.
+const MAX_EXECUTED: usize = 1024;
+
 /// Usage comes once, in the document or in one of the last chunks, if it comes at all.
 #[derive(Debug, Default)]
 pub(super) struct Chat {
@@ -30,6 +37,8 @@ pub(super) struct Chat {
     tier: Option<String>,
     usage: Option<Value>,
     models: Option<Value>,
+    /// What Groq's own tools did, as it is counted: a stream may tell of each more than once.
+    executed: BTreeMap<u64, &'static str>,
     copilot_cost: Option<i64>,
     error: Option<&'static str>,
     /// A choice has said why it ended.
@@ -56,6 +65,8 @@ impl Reader for Chat {
         if let Some(models) = either(Field::GroqModels, Field::GroqStreamModels) {
             self.models = Some(models.clone());
         }
+        self.executed(found, Field::ExecutedType, Field::ExecutedIndex);
+        self.executed(found, Field::StreamExecutedType, Field::StreamExecutedIndex);
         self.copilot_cost = copilot_cost(found).or(self.copilot_cost);
         if let Some(error) = either(Field::Error, Field::GroqError) {
             self.error = Some(in_stream(error));
@@ -79,8 +90,14 @@ impl Reader for Chat {
         let usage = self.usage.as_ref();
         let parts = self.parts();
         let some = |path: &[&str]| count(usage?, path).filter(|count| *count > 0);
-        let counts =
-            COUNTED.iter().filter_map(|(name, path)| Some(((*name).to_owned(), some(path)?)));
+        let mut counts: Counts = COUNTED
+            .iter()
+            .filter_map(|(name, path)| Some(((*name).to_owned(), some(path)?)))
+            .collect();
+        for name in self.executed.values() {
+            *counts.entry((*name).to_owned()).or_default() += 1;
+        }
+        let executed = counts.remove(SEARCHES);
         Reading {
             model: self.model.clone(),
             id: self.id.clone(),
@@ -88,11 +105,13 @@ impl Reader for Chat {
                 state: state(usage.is_some(), self.over || self.finished),
                 tokens: usage.map(|usage| tokens(usage, self.model.as_deref())).unwrap_or_default(),
                 parts,
-                counts: counts.collect(),
+                counts,
+                written_12h: usage.and_then(openai_responses::written_12h),
                 web_searches: plus(
                     some(&["connectors", "web_search"]),
                     some(&["connectors", "web_search_premium"]),
                 )
+                .or(executed)
                 .or(usage.and(self.searched())),
                 tier: self
                     .tier
@@ -111,6 +130,22 @@ impl Reader for Chat {
 }
 
 impl Chat {
+    fn executed(&mut self, found: &Found, types: Field, indexes: Field) {
+        let at: Vec<u64> = found.all(indexes as usize).filter_map(as_count).collect();
+        let kinds = found.all(types as usize).filter_map(Value::as_str);
+        for (n, kind) in kinds.enumerate() {
+            let name = match kind {
+                "search" => SEARCHES,
+                "python" => "code_runs",
+                // Visits, browsers and whatever comes: none has a price in the list.
+                _ => "tool_calls",
+            };
+            if self.executed.len() < MAX_EXECUTED {
+                self.executed.insert(at.get(n).copied().unwrap_or(n as u64), name);
+            }
+        }
+    }
+
     fn searched(&self) -> Option<u64> {
         let model = self.model.as_deref()?;
         ALWAYS_SEARCH.iter().any(|name| model.starts_with(name)).then_some(1)

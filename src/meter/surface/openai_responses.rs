@@ -3,14 +3,14 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::count::{count, minus, text};
+use super::count::{count, minus, plus, text, thousandths, walk};
 use super::error::in_stream;
 use super::openai_chat::{self, copilot_cost, cost};
 use super::scan::Found;
-use super::tools::ToolCalls;
+use super::tools::{self, ToolCalls};
 use super::{Field, Reader, Reading, keep, socket, state};
 use crate::meter::quota;
-use crate::meter::usage::{Cached, Tokens, Usage};
+use crate::meter::usage::{Cached, Tokens, Usage, UsagePart};
 
 /// Usage comes with the terminal event, or in the document.
 #[derive(Debug, Default)]
@@ -20,6 +20,10 @@ pub(super) struct Responses {
     tier: Option<String>,
     usage: Option<Value>,
     tools: ToolCalls,
+    /// What a stream has told of its output so far.
+    items: ToolCalls,
+    /// For how long the response says that what it wrote to a cache is kept.
+    cache_ttl: Option<String>,
     copilot_cost: Option<i64>,
     /// Asked for earlier, in the background: the usage is told to whoever reads it.
     background: bool,
@@ -61,7 +65,9 @@ impl Reader for Responses {
                 // Only here the tier is the one that was billed.
                 keep(&mut self.tier, found.text(Field::ResponseTier));
                 self.take(found.field(Field::ResponseUsage));
-                self.tools.add(found, Field::ResponseOutputType, Field::ResponseActionType);
+                keep(&mut self.cache_ttl, found.text(Field::ResponseCacheTtl));
+                let (model, seen) = (self.model.as_deref(), Some(&self.items));
+                self.tools.add(ToolCalls::of(found, &tools::RESPONSE, model, seen));
                 self.copilot_cost = copilot_cost(found).or(self.copilot_cost);
                 self.note_background(found.field(Field::ResponseBackground));
                 self.over = true;
@@ -82,6 +88,7 @@ impl Reader for Responses {
                 let error = found.field(Field::Error).or_else(|| found.field(Field::Code));
                 self.error = Some(error.map_or("in_stream", in_stream));
             }
+            "response.output_item.done" => self.items.see_item(found),
             // An event that can't be a document: nothing to take from it but the names above.
             kind if kind.starts_with("response.") => {}
             kind => {
@@ -107,19 +114,28 @@ impl Reader for Responses {
             tokens.audio_output = tokens.audio_output.or(tokens.output);
         }
         let mut counts = self.tools.counts.clone();
-        // Transcriptions are billed by one or the other; Mistral tells both, and bills seconds.
-        let seconds =
-            |usage| count(usage, &["seconds"]).or(count(usage, &["prompt_audio_seconds"]));
-        if let Some(seconds) = usage.and_then(seconds) {
-            counts.insert("audio_seconds".to_owned(), seconds);
+        counts.extend(usage.and_then(audio));
+        let (cached, written_12h) =
+            (usage.map(cached_parts).unwrap_or_default(), usage.and_then(written_12h));
+        let mut parts = self.tools.parts.clone();
+        let known = usage.is_some() || !parts.is_empty();
+        if usage.is_some() && !parts.is_empty() {
+            parts.insert(0, UsagePart { tokens, cached, written_12h, ..UsagePart::default() });
+        }
+        if known {
+            let all = parts.iter().map(|part| part.tokens);
+            tokens = all.reduce(|sum, part| sum.plus(&part)).unwrap_or(tokens);
         }
         Reading {
             model: self.model.clone(),
             id: self.id.clone(),
             usage: Usage {
-                state: state(usage.is_some(), true),
+                state: state(known, true),
                 tokens,
-                cached: usage.map(cached_parts).unwrap_or_default(),
+                parts,
+                cached,
+                written_12h,
+                cache_ttl: self.cache_ttl.clone(),
                 tier: self
                     .tier
                     .clone()
@@ -144,7 +160,8 @@ impl Responses {
         keep(&mut self.id, found.text(Field::Id));
         keep(&mut self.tier, found.text(Field::ServiceTier));
         self.take(found.field(Field::Usage));
-        self.tools.add(found, Field::OutputType, Field::ActionType);
+        keep(&mut self.cache_ttl, found.text(Field::CacheTtl));
+        self.tools.add(ToolCalls::of(found, &tools::DOCUMENT, self.model.as_deref(), None));
         self.copilot_cost = copilot_cost(found).or(self.copilot_cost);
         self.note_background(found.field(Field::Background));
         if let Some(error) = found.field(Field::Error) {
@@ -163,6 +180,29 @@ impl Responses {
     fn note_background(&mut self, flag: Option<&Value>) {
         self.background |= flag.and_then(Value::as_bool) == Some(true);
     }
+}
+
+/// Transcriptions are billed by tokens or by time; Mistral tells both, and bills time. What is no whole
+/// number of seconds is counted finer: many short pieces would come to nothing.
+fn audio(usage: &Value) -> Option<(String, u64)> {
+    let told = |name| thousandths(usage, &[name]);
+    let thousandths = told("seconds").or_else(|| told("prompt_audio_seconds"))?;
+    let whole = thousandths.is_multiple_of(1000);
+    let (name, n) = if whole {
+        ("audio_seconds", thousandths / 1000)
+    } else {
+        ("audio_milliseconds", thousandths)
+    };
+    Some((name.to_owned(), n))
+}
+
+/// How much of what was written to a cache is kept for half a day; the rest is for half an hour.
+pub(super) fn written_12h(usage: &Value) -> Option<u64> {
+    let details = ["input_tokens_details", "input_token_details", "prompt_tokens_details"];
+    let split = |details: &&str| walk(usage, &[details, "cache_write_tokens_details"]);
+    let split = details.iter().find_map(split)?;
+    let [long, short] = ["ttl_12h_tokens", "ttl_30m_tokens"].map(|kind| count(split, &[kind]));
+    long.filter(|_| plus(long, short) > Some(0))
 }
 
 /// Realtime says which part of what came out of the cache was no text.

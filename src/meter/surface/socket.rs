@@ -80,6 +80,8 @@ pub(in crate::meter) enum Step {
     Transcribed,
     /// Not of a response: how much of a plan is used up.
     Quota,
+    /// A part of its output is whole.
+    Item,
     Other,
 }
 
@@ -135,6 +137,7 @@ pub(in crate::meter) fn said(found: &Found) -> Said<'_> {
         "error" => Step::Failed,
         "conversation.item.input_audio_transcription.completed" => Step::Transcribed,
         "codex.rate_limits" => Step::Quota,
+        "response.output_item.done" => Step::Item,
         _ => Step::Other,
     };
     let status = found.field(Field::Status).and_then(Value::as_u64);

@@ -5,6 +5,7 @@ mod elsewhere;
 mod ends;
 pub(crate) mod framings;
 mod google;
+mod hosted;
 mod inside;
 mod iterations;
 mod limits;

@@ -50,6 +50,13 @@ RETIRED_STEPS = {"anthropic": [("claude-sonnet-4-5", "2026-04-30")]}
 # Clouds whose prices for Claude genai-prices has under another name of a provider: provider -> (its id,
 # what stands before the model's name in its names for one). litellm's go before.
 CLAUDE_IN = {"bedrock": ("aws", "anthropic."), "vertex": ("google", "")}
+# What is wrong in litellm's table: (entry, key) -> what it says, what is right. That model costs 0.10
+# dollars per million in its own `oci/` entry, and so do Cohere's other models of that kind.
+WRONG = {("embed-multilingual-light-v3.0", "input_cost_per_token"): ("1E-4", "1E-7")}
+# Numbers cost little; above this (nano-dollars per million) a source has slipped.
+EMBEDDING_MOST = 10 * 10**9
+# Names that Bedrock's second endpoint has for models of the first.
+MANTLE = {"openai.gpt-oss-120b": "openai.gpt-oss-120b-1:0"}
 RATE_ORDER = ["in", "cr", "ca", "ci", "w5", "w1", "w12", "out", "or", "ia", "ii", "oa", "oi", "ws",
               "fees", "rq"]
 
@@ -234,6 +241,8 @@ def build(genai, litellm, third):
             new_claudes(provider, genai[source]["models"], maker, ours)
         book += ours.values()
     book += regional_bedrock(litellm)
+    by_mantles_name(book, litellm)
+    plausible(book)
     book.sort(key=lambda m: (m["p"], m["m"]))
     return book
 
@@ -341,6 +350,36 @@ def regional_bedrock(litellm):
             model["names"] = refs
         overlay(model, entry, rates, new=True)
         yield model
+
+
+def corrected(litellm):
+    for (name, key), (said, right) in WRONG.items():
+        if Decimal(litellm[name][key]) != Decimal(said):
+            sys.exit(f"pricebook: {name} is not wrong any more: take it out of WRONG")
+        litellm[name][key] = Decimal(right)
+    return litellm
+
+
+def by_mantles_name(book, litellm):
+    """Adds them where litellm's table has the same rates under both."""
+    for model in [m for m in book if m["p"] == "bedrock"]:
+        names = model.get("names", [model["m"]])
+        for alias, to in MANTLE.items():
+            for region in [n.removesuffix(to) for n in names if n.split("/")[-1] == to]:
+                entry = litellm[f"bedrock_mantle/{region}{alias}"]
+                theirs = litellm_rates(entry, "bedrock")[None]
+                if any(theirs[key] != model["prices"][-1][key] for key in ("in", "out")):
+                    sys.exit(f"pricebook: {region}{alias} does not cost what {to} does")
+                names = [*names, region + alias]
+        if len(names) > 1:
+            model["names"] = sorted(names)
+
+
+def plausible(book):
+    for model in book:
+        dear = [p for p in model["prices"] if (first(p.get("in")) or 0) > EMBEDDING_MOST]
+        if "embed" in model["m"] and dear:
+            sys.exit(f"pricebook: {model['p']}/{model['m']} costs more than an embedding can: see WRONG")
 
 
 def ordered(rates):
@@ -475,7 +514,7 @@ def main():
     with tempfile.TemporaryDirectory() as temp:
         wheels = held(args.wheels) if args.wheels else fetch(temp)
         genai = read_genai(wheels["genai-prices"])
-        litellm = read_litellm(wheels["litellm"])
+        litellm = corrected(read_litellm(wheels["litellm"]))
         third = json.loads(member(wheels["model-prices"], "snapshot.json"))
     book = build(genai, litellm, third)
     files = {BOOK: render(book, calendars(third)), SOURCES: says(book, genai, litellm, third)}

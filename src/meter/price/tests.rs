@@ -89,6 +89,9 @@ fn golden_costs() {
         ("bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", cached, 13_365_000),
         ("vertex", "claude-sonnet-4-5@20250929", cached, 12_150_000),
         ("vertex", "claude-sonnet-4-5-20250929", cached, 12_150_000),
+        // Its second endpoint leaves the version out.
+        ("bedrock", "openai.gpt-oss-120b", tokens(1000, 100), 210_000),
+        ("cohere", "embed-multilingual-light-v3.0", tokens(1000, 0), 100_000),
         ("azure", "gpt-4o-2024-08-06", tokens(1000, 100), 3_500_000),
         ("copilot", "claude-sonnet-4.6", tokens(1000, 500), 10_500_000),
         ("google", "gemini-2.5-pro", tokens(200_001, 1000), 515_002_500),

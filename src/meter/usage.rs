@@ -44,7 +44,7 @@ impl Tokens {
     }
 
     /// The parts inside of what they are parts of. Of input some tell what kinds all of it was, and not
-    /// which of them came out of the cache: no more of it is fresh than there is.
+    /// which of them came out of the cache: no more of it is fresh than there is, the rest was cached.
     #[must_use]
     fn within(&self, cached: &mut Cached) -> Self {
         let sum = |parts: [Option<u64>; 2]| parts.into_iter().flatten().reduce(u64::saturating_add);
@@ -59,8 +59,21 @@ impl Tokens {
             let left = whole.map(|whole| whole.saturating_sub(audio.unwrap_or(0)));
             (whole, audio, image.map(|n| n.min(left.unwrap_or(n))))
         };
-        (cache_read, cached.audio, cached.image) = inside(cache_read, cached.audio, cached.image);
         let (input, audio_input, image_input) = inside(input, self.audio_input, self.image_input);
+        if cache_read.is_some() && cached.is_empty() {
+            // What is neither fresh nor written came out of the cache.
+            let writes = [self.cache_write_5m, self.cache_write_1h, self.cache_write_other];
+            let mut written = writes.into_iter().flatten().fold(0, u64::saturating_add);
+            let mut read = |told: Option<u64>, fresh: Option<u64>| {
+                let more = told?.saturating_sub(fresh.unwrap_or(0));
+                let read = more.saturating_sub(written);
+                written = written.saturating_sub(more);
+                Some(read).filter(|read| *read > 0)
+            };
+            cached.audio = read(self.audio_input, audio_input);
+            cached.image = read(self.image_input, image_input);
+        }
+        (cache_read, cached.audio, cached.image) = inside(cache_read, cached.audio, cached.image);
         let (output, audio_output, image_output) =
             inside(self.output, self.audio_output, self.image_output);
         Self {
@@ -140,7 +153,9 @@ fn add(a: Option<u64>, b: Option<u64>) -> Option<u64> {
 /// Whether this word for a tier, a speed or a latency means that nothing else was asked for.
 #[must_use]
 pub fn is_plain(word: &str) -> bool {
-    ["", "default", "standard", "auto", "on_demand"].iter().any(|p| word.eq_ignore_ascii_case(p))
+    ["", "default", "standard", "auto", "on_demand", "unspecified"]
+        .iter()
+        .any(|p| word.eq_ignore_ascii_case(p))
 }
 
 /// Bedrock's latency is a tier of its own, unless another is told: it has a price of its own.

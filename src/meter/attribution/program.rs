@@ -33,7 +33,7 @@ pub(super) fn name(exe: Option<&Path>, arguments: &[String]) -> Option<Program> 
     if !is_interpreter(&base) {
         return own(base);
     }
-    match script(arguments) {
+    match script(arguments, is_python(&base)) {
         Some(name) => own(name),
         None => Some(Program { name: base, interpreter: true }),
     }
@@ -50,9 +50,13 @@ fn is_interpreter(base: &str) -> bool {
     INTERPRETERS.contains(&stem)
 }
 
-/// What an interpreter was told to run. Options with a value of their own are not told apart: a
-/// wrong guess there ends in the interpreter's name or the value's, never in a failure.
-fn script(arguments: &[String]) -> Option<String> {
+fn is_python(base: &str) -> bool {
+    base.starts_with("python") || base.starts_with("pypy")
+}
+
+/// What an interpreter was told to run. Of options with a value of their own only some are told apart:
+/// a wrong guess there ends in the interpreter's name or the value's, never in a failure.
+fn script(arguments: &[String], python: bool) -> Option<String> {
     let mut rest = arguments.iter().skip(1);
     while let Some(argument) = rest.next() {
         match argument.as_str() {
@@ -63,6 +67,10 @@ fn script(arguments: &[String]) -> Option<String> {
             }
             // Code on the command line has no name.
             "-c" | "-e" | "-p" | "-" | "--eval" | "--print" => return None,
+            // Of other interpreters they have no value.
+            "-W" | "-X" if python => {
+                rest.next();
+            }
             "run" | "x" => {}
             option if option.starts_with('-') => {}
             path => return script_name(Path::new(path)),

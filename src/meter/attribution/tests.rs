@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn programs_have_the_name_that_users_give_them() {
-    let cases: [(&str, &[&str], &str, bool); 12] = [
+    let cases: [(&str, &[&str], &str, bool); 16] = [
         ("/usr/bin/curl", &["curl", "-s"], "curl", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["claude"], "claude", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["2.1.330"], "claude", false),
@@ -23,6 +23,11 @@ fn programs_have_the_name_that_users_give_them() {
         ("/usr/bin/python3.12", &["python", "/home/me/agent.py"], "agent", false),
         ("/usr/bin/python3.12", &["python", "/home/me/shop/main.py"], "shop", false),
         ("/usr/bin/python3", &["python3", "-c", "print(1)"], "python3", true),
+        ("/usr/bin/python3", &["python3", "-W", "ignore", "agent.py"], "agent", false),
+        ("/usr/bin/pypy3", &["pypy3", "-X", "utf8", "-m", "aider"], "aider", false),
+        ("/usr/bin/python3", &["python3", "-X"], "python3", true),
+        // A flag alone, there.
+        ("/usr/bin/ruby", &["ruby", "-W", "agent.rb"], "agent", false),
         ("/usr/bin/node", &["node"], "node", true),
         ("/usr/bin/java", &["java", "-Xmx1g", "-jar", "/opt/tool.jar"], "tool", false),
     ];

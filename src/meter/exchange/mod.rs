@@ -340,7 +340,7 @@ impl Exchange {
         let surfaced = self.response.kind().is_some();
         let late = self.route.reread && reading.deferred;
         let billable = (self.route.billable || surfaced || late)
-            && !self.request.warm_up
+            && !(self.request.warm_up || reading.warm_up)
             && !self.is_only_a_tunnel()
             && !self.is_only_a_handshake();
         let usage = if billable { self.usage(&reading) } else { Usage::default() };

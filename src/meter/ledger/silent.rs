@@ -88,6 +88,7 @@ fn remedy(kind: Option<Kind>, stream: bool, completeness: Completeness) -> &'sta
         Some(Kind::LiveSession) => "what is said in a live session is not read",
         Some(Kind::Cursor) => "its format is not published; see Cursor's own usage page",
         Some(Kind::GeminiEmbed | Kind::GeminiPredict) => "Google mostly tells none for embeddings",
+        Some(Kind::GeminiVideo) => "Google bills videos by the second, and tells none of them",
         Some(
             Kind::Messages
             | Kind::CountTokens

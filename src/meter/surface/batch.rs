@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::anthropic::Messages;
-use super::count::plus;
+use super::count::{as_count, plus};
 use super::scan::Found;
 use super::tools::{self, ToolCalls};
 use super::{Field, Reader, Reading, gemini, openai_chat, openai_responses, state};
@@ -113,12 +113,14 @@ impl Reader for Inline {
         let model = found.text(Field::InlineModel);
         self.model = model.map(|name| name.trim_start_matches("models/").to_owned());
         // Told in two places, the same in both: where the second has begun, the first is whole.
-        let [one, other] = [Field::InlineUsage, Field::DoneUsage]
-            .map(|place| found.all(place as usize).filter(|u| u.is_object()).collect::<Vec<_>>());
+        let [one, other] = [
+            (Field::InlineUsage, [Field::InlineCount, Field::InlineEmbedded]),
+            (Field::DoneUsage, [Field::DoneCount, Field::DoneEmbedded]),
+        ]
+        .map(|(usage, counts)| told(found, usage, counts));
         self.cut = found.is_cut() && (one.is_empty() || other.is_empty());
         self.parts.clear();
-        for usage in if other.len() > one.len() { other } else { one } {
-            let tokens = gemini::tokens(usage, false);
+        for tokens in if other.len() > one.len() { other } else { one } {
             UsagePart { tokens, ..UsagePart::default() }.add_to(&mut self.parts);
         }
     }
@@ -135,6 +137,18 @@ impl Reader for Inline {
             ..Reading::default()
         }
     }
+}
+
+/// What each answer of a batch used; that of embeddings says how many tokens went in, and no more.
+fn told(found: &Found, usage: Field, counts: [Field; 2]) -> Vec<Tokens> {
+    let usage = found.all(usage as usize).filter(|usage| usage.is_object());
+    let told: Vec<Tokens> = usage.map(|usage| gemini::tokens(usage, false)).collect();
+    if !told.is_empty() {
+        return told;
+    }
+    let counts = counts.into_iter().flat_map(|place| found.all(place as usize));
+    let input = counts.filter_map(as_count);
+    input.map(|input| Tokens { input: Some(input), ..Tokens::default() }).collect()
 }
 
 /// `whole`: nothing had to be left out.

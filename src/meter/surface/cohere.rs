@@ -30,6 +30,12 @@ impl Reader for Cohere {
         if let Some(billed) = billed {
             self.billed = Some(billed.clone());
         }
+        let finish = found.text(Field::DeltaFinish).or_else(|| found.text(Field::FinishReason));
+        self.error = match finish {
+            Some("TIMEOUT") => Some("timeout"),
+            Some(reason) if reason.starts_with("ERROR") => Some("in_stream"),
+            Some(_) | None => self.error,
+        };
         if let Some(error) = found.field(Field::Error) {
             self.error = Some(in_stream(error));
         }

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
-use super::count::{count, minus, plus, text};
+use super::count::{as_count, count, minus, plus, text};
 use super::error::in_stream;
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
@@ -18,6 +18,9 @@ pub(super) struct Gemini {
     asked: Option<String>,
     id: Option<String>,
     usage: Option<Value>,
+    tier: Option<String>,
+    /// Tokens that were told of each text that was embedded, together.
+    embedded: Option<u64>,
     finished: bool,
     settled: bool,
     /// A turn of a Live session.
@@ -75,9 +78,21 @@ impl Reader for Gemini {
         if let Some(usage) = either(Field::UsageMetadata, Field::WrappedUsage)
             && usage.is_object()
         {
-            self.usage = Some(usage.clone());
-            // Totals from before the end are not the last word, whatever else the end brings.
-            self.settled = self.finished;
+            self.tier = tier(usage).or_else(|| self.tier.take());
+            // What counts nothing takes back no count.
+            if COUNTS.iter().any(|name| count(usage, &[name]).is_some()) {
+                self.usage = Some(usage.clone());
+                // Totals from before the end are not the last word, whatever else the end brings.
+                self.settled = self.finished;
+            }
+        }
+        let told = [Field::PredictionTokens, Field::PredictionTokenCount];
+        let told = told.into_iter().flat_map(|field| found.all(field as usize));
+        let embedded = told.map(as_count).fold(None, plus);
+        if embedded.is_some() {
+            self.embedded = embedded;
+            // Of more texts than are looked at, the rest is missing.
+            self.settled = !found.is_cut();
         }
         self.settled |= self.live && self.finished;
         let queries = [Field::Searches, Field::WrappedSearches, Field::LiveSearches]
@@ -101,10 +116,13 @@ impl Reader for Gemini {
             model: self.model.clone(),
             id: self.id.clone(),
             usage: Usage {
-                state: state(usage.is_some(), self.settled),
-                tokens: usage.map(|usage| tokens(usage, self.live)).unwrap_or_default(),
+                state: state(usage.is_some() || self.embedded.is_some(), self.settled),
+                tokens: match usage {
+                    Some(usage) => tokens(usage, self.live),
+                    None => Tokens { input: self.embedded, ..Tokens::default() },
+                },
                 cached: usage.map(|usage| SPLITS.cached(usage)).unwrap_or_default(),
-                tier: usage.and_then(tier),
+                tier: self.tier.clone(),
                 web_searches: billed_searches(
                     self.model.as_deref().or(self.asked.as_deref()),
                     self.searches,
@@ -119,6 +137,17 @@ impl Reader for Gemini {
         }
     }
 }
+
+/// Any of these makes a usage one. A last chunk may tell its tier and nothing else.
+const COUNTS: &[&str] = &[
+    "promptTokenCount",
+    "cachedContentTokenCount",
+    "toolUsePromptTokenCount",
+    "candidatesTokenCount",
+    "responseTokenCount",
+    "thoughtsTokenCount",
+    "totalTokenCount",
+];
 
 pub(super) fn tokens(usage: &Value, live: bool) -> Tokens {
     let prompt = count(usage, &["promptTokenCount"]);
@@ -171,6 +200,8 @@ pub(super) struct Splits {
 const AUDIO: &[&str] = &["AUDIO"];
 /// The frames of a video cost what images do.
 const IMAGES: &[&str] = &["IMAGE", "VIDEO"];
+/// By number, where the client asks for that (`$alt=json;enum-encoding=int`).
+const MODALITIES: [&str; 6] = ["UNSPECIFIED", "TEXT", "IMAGE", "VIDEO", "AUDIO", "DOCUMENT"];
 
 impl Splits {
     /// `tokens` with what of them is audio or an image.
@@ -196,7 +227,10 @@ impl Splits {
 
     fn of(&self, usage: &Value, lists: &[&str], wanted: &[&str]) -> Option<u64> {
         let is_wanted = |entry: &&Value| {
-            let name = text(entry, &["modality"]);
+            let name = text(entry, &["modality"]).or_else(|| {
+                let number = usize::try_from(count(entry, &["modality"])?).ok()?;
+                MODALITIES.get(number).copied()
+            });
             name.is_some_and(|name| wanted.iter().any(|kind| kind.eq_ignore_ascii_case(name)))
         };
         let sum = |list: &&str| {
@@ -208,13 +242,39 @@ impl Splits {
 }
 
 fn tier(usage: &Value) -> Option<String> {
-    let named = text(usage, &["serviceTier"]).map(|tier| tier.to_ascii_lowercase());
-    named.or_else(|| {
-        Some(match text(usage, &["trafficType"])? {
-            "ON_DEMAND" | "TRAFFIC_TYPE_UNSPECIFIED" => "standard".to_owned(),
-            "ON_DEMAND_PRIORITY" => "priority".to_owned(),
-            "ON_DEMAND_FLEX" => "flex".to_owned(),
-            other => other.to_ascii_lowercase(),
-        })
+    let named = usage.get("serviceTier").and_then(service_tier);
+    let paid = || usage.get("trafficType").and_then(traffic_tier);
+    // Not to say it leaves it to the other.
+    named.clone().filter(|tier| tier != UNSPECIFIED).or_else(paid).or(named)
+}
+
+const UNSPECIFIED: &str = "unspecified";
+
+fn service_tier(told: &Value) -> Option<String> {
+    match told.as_u64() {
+        Some(0) => Some(UNSPECIFIED.to_owned()),
+        Some(number) => Some(number.to_string()),
+        None => told.as_str().filter(|name| !name.is_empty()).map(named_tier),
+    }
+}
+
+/// The tier by any of its names: `FLEX`, Vertex's `SERVICE_TIER_FLEX`.
+pub(super) fn named_tier(name: &str) -> String {
+    let name = name.to_ascii_lowercase();
+    name.strip_prefix("service_tier_").unwrap_or(&name).to_owned()
+}
+
+/// The tier by how Vertex says that it was paid. A number of which we know no name is one without a
+/// price.
+pub(super) fn traffic_tier(told: &Value) -> Option<String> {
+    let name = match told.as_u64() {
+        Some(0 | 1) => "on_demand".to_owned(),
+        Some(2) => "provisioned_throughput".to_owned(),
+        Some(number) => number.to_string(),
+        None => told.as_str().filter(|name| !name.is_empty())?.to_ascii_lowercase(),
+    };
+    Some(match name.as_str() {
+        "on_demand" | "traffic_type_unspecified" => "standard".to_owned(),
+        other => other.strip_prefix("on_demand_").unwrap_or(other).to_owned(),
     })
 }

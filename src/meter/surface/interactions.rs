@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::count::{as_count, count, minus, plus, text};
 use super::error::in_stream;
-use super::gemini::{Splits, billed_searches};
+use super::gemini::{Splits, billed_searches, named_tier};
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
 use crate::meter::usage::{Counts, Tokens, Usage};
@@ -54,7 +54,7 @@ impl Reader for Interactions {
                 state: state(usage.is_some(), true),
                 tokens: usage.map(tokens).unwrap_or_default(),
                 cached: usage.map(|usage| SPLITS.cached(usage)).unwrap_or_default(),
-                tier: self.tier.as_deref().map(str::to_ascii_lowercase),
+                tier: self.tier.as_deref().map(named_tier),
                 web_searches: billed_searches(self.model.as_deref(), searches),
                 counts: usage.map(counts).unwrap_or_default(),
                 ..Usage::default()

@@ -49,6 +49,8 @@ kinds! {
     Gemini = Some("gemini.generate"), Some("google"), true;
     GeminiEmbed = Some("gemini.embed"), Some("google"), true;
     GeminiPredict = Some("gemini.predict"), Some("google"), true;
+    /// A video, which is made behind the answer.
+    GeminiVideo = Some("gemini.video"), Some("google"), true;
     /// A turn of a session over a WebSocket.
     Live = Some("gemini.live"), Some("google"), true;
     GeminiCountTokens = Some("gemini.count_tokens"), Some("google"), false;

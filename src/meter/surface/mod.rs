@@ -55,6 +55,8 @@ pub struct Reading {
     pub deferred: bool,
     /// What it told of the plan's limits.
     pub quota: Vec<Window>,
+    /// A model was loaded or unloaded, and asked nothing.
+    pub warm_up: bool,
     /// It was paid for beside the plan.
     pub beyond_plan: bool,
 }
@@ -109,7 +111,9 @@ pub(crate) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
         Kind::Ollama => Some(Box::<ollama::Ollama>::default()),
         Kind::Gemini | Kind::CodeAssist => Some(Box::<gemini::Gemini>::default()),
         Kind::Live => Some(Box::new(gemini::Gemini::for_live())),
-        Kind::GeminiEmbed | Kind::GeminiPredict => Some(Box::new(gemini::Gemini::for_embeddings())),
+        Kind::GeminiEmbed | Kind::GeminiPredict | Kind::GeminiVideo => {
+            Some(Box::new(gemini::Gemini::for_embeddings()))
+        }
         Kind::Cohere => Some(Box::<cohere::Cohere>::default()),
         Kind::Unknown => Some(Box::<sniff::Sniff>::default()),
         Kind::Cursor => Some(Box::<cursor::Cursor>::default()),
@@ -168,6 +172,8 @@ wanted! {
     MessageModel = "message.model",
     MessageUsage = "message.usage",
     DeltaStopReason = "delta.stop_reason",
+    DeltaFinish = "delta.finish_reason",
+    FinishReason = "finish_reason",
     StopReason = "stop_reason",
     ContentType = "content[].type",
     BlockType = "content_block.type",
@@ -238,6 +244,7 @@ wanted! {
     OllamaInput = "prompt_eval_count",
     OllamaOutput = "eval_count",
     OllamaDone = "done",
+    OllamaDoneReason = "done_reason",
     InteractionUsage = "interaction.usage",
     InteractionId = "interaction.id",
     InteractionModel = "interaction.model",
@@ -267,6 +274,12 @@ wanted! {
     InlineModel = "metadata.model",
     InlineUsage = "metadata.output.inlinedResponses.inlinedResponses[].response.usageMetadata",
     DoneUsage = "response.inlinedResponses.inlinedResponses[].response.usageMetadata",
+    InlineCount = "metadata.output.inlinedResponses.inlinedResponses[].response.tokenCount",
+    DoneCount = "response.inlinedResponses.inlinedResponses[].response.tokenCount",
+    InlineEmbedded = "metadata.output.inlinedEmbedContentResponses.inlinedResponses[].response.tokenCount",
+    DoneEmbedded = "response.inlinedEmbedContentResponses.inlinedResponses[].response.tokenCount",
+    PredictionTokens = "predictions[].embeddings.statistics.token_count",
+    PredictionTokenCount = "predictions[].embeddings.statistics.tokenCount",
     LiveSearches = "serverContent.groundingMetadata.webSearchQueries",
 }
 

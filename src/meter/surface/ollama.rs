@@ -12,6 +12,8 @@ pub(super) struct Ollama {
     input: Option<u64>,
     output: Option<u64>,
     done: bool,
+    /// Nothing was asked of the model.
+    warm_up: bool,
     error: Option<&'static str>,
 }
 
@@ -23,6 +25,7 @@ impl Reader for Ollama {
         self.output = found.field(Field::OllamaOutput).and_then(as_count).or(self.output);
         self.done |=
             found.field(Field::OllamaDone).and_then(serde_json::Value::as_bool) == Some(true);
+        self.warm_up |= matches!(found.text(Field::OllamaDoneReason), Some("load" | "unload"));
         if let Some(error) = found.field(Field::Error) {
             self.error = Some(in_stream(error));
         }
@@ -39,6 +42,7 @@ impl Reader for Ollama {
             },
             error: self.error,
             over: self.done,
+            warm_up: self.warm_up,
             ..Reading::default()
         }
     }

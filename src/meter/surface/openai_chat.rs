@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::count::{as_count, count, minus, plus, text, walk};
 use super::error::in_stream;
+use super::gemini::traffic_tier;
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, openai_responses, state};
 use crate::meter::price::nano_from_decimal;
@@ -19,6 +20,9 @@ const COUNTED: [(&str, &[&str]); 3] = [
     ("images", &["connectors", "image_generation"]),
     ("prompt_audio_seconds", &["prompt_audio_seconds"]),
 ];
+
+/// Where Vertex tells how it was paid.
+const TRAFFIC: &[&str] = &["extra_properties", "google", "traffic_type"];
 
 /// Models that search the web before each answer, which tells nothing of it; and their snapshots.
 const ALWAYS_SEARCH: [&str; 3] =
@@ -116,7 +120,8 @@ impl Reader for Chat {
                 tier: self
                     .tier
                     .clone()
-                    .or_else(|| text(usage?, &["service_tier"]).map(str::to_owned)),
+                    .or_else(|| text(usage?, &["service_tier"]).map(str::to_owned))
+                    .or_else(|| traffic_tier(walk(usage?, TRAFFIC)?)),
                 provider_cost_nanousd: self.copilot_cost.or_else(|| cost(usage?)),
                 ..Usage::default()
             },

@@ -143,6 +143,8 @@ const OWN_ENDS: &[(&str, &str, Kind)] = &[
 
 fn classify(provider: Option<&str>, path: &str) -> Class {
     let (parent, last) = path.rsplit_once('/').unwrap_or_default();
+    // Some clients encode the colon too.
+    let last = String::from_utf8_lossy(&percent_decode(last)).into_owned();
     if let Some((name, action)) = last.rsplit_once(':')
         && !parent.ends_with("/model")
     {
@@ -202,6 +204,7 @@ fn google(parent: &str, name: &str, action: &str) -> Class {
         "streamGenerateContent" => (Kind::Gemini, Some(true)),
         "embedContent" | "batchEmbedContents" => (Kind::GeminiEmbed, Some(false)),
         "predict" => (Kind::GeminiPredict, Some(false)),
+        "predictLongRunning" => (Kind::GeminiVideo, Some(false)),
         "countTokens" => (Kind::GeminiCountTokens, Some(false)),
         "rawPredict" if name == "count-tokens" => (Kind::CountTokens, Some(false)),
         "rawPredict" | "streamRawPredict" => {

@@ -123,3 +123,37 @@ fn groqs_streams_say_what_its_answers_say() {
     let row = streamed("api.groq.com", chat, &[failed]).row();
     assert_eq!(row.error_class.as_deref(), Some("in_stream"), "{row:?}");
 }
+
+#[test]
+fn loading_a_model_is_no_request_to_it() {
+    let ollama = |body: &str| Case {
+        request: br#"{"model":"llama3.2"}"#.to_vec(),
+        ..case("ollama.com", "/api/generate", body)
+    };
+    for reason in ["load", "unload"] {
+        let body =
+            format!(r#"{{"model":"llama3.2","response":"","done":true,"done_reason":"{reason}"}}"#);
+        assert!(!ollama(&body).row().billable, "{reason}");
+    }
+    let asked = r#"{"model":"llama3.2","response":"x","done":true,"done_reason":"stop","prompt_eval_count":9,"eval_count":2}"#;
+    assert!(ollama(asked).row().billable);
+}
+
+#[test]
+fn coheres_reason_to_stop_may_be_a_failure() {
+    let stream = |reason: &str| {
+        let last = format!(
+            r#"{{"type":"message-end","delta":{{"finish_reason":"{reason}","usage":{{"billed_units":{{"input_tokens":10,"output_tokens":2}}}}}}}}"#
+        );
+        let row = streamed("api.cohere.com", "/v2/chat", &[&last]).row();
+        (row.error_class, row.usage)
+    };
+    let failed = |class: &str| (Some(class.to_owned()), UsageState::Partial);
+    assert_eq!(stream("COMPLETE"), (None, UsageState::Reported));
+    assert_eq!(stream("ERROR"), failed("in_stream"));
+    assert_eq!(stream("TIMEOUT"), failed("timeout"));
+    let whole =
+        r#"{"id":"c","finish_reason":"ERROR_TOXIC","meta":{"billed_units":{"input_tokens":10}}}"#;
+    let row = case("api.cohere.com", "/v1/chat", whole).row();
+    assert_eq!(row.error_class.as_deref(), Some("in_stream"));
+}

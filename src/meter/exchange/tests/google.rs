@@ -172,3 +172,137 @@ fn what_took_credits_is_not_covered_by_the_plan() {
         assert_eq!(billing("", &nothing), Billing::Subscription, "{nothing}");
     }
 }
+
+/// A thousand tokens in, a hundred out, and this beside them.
+fn generated(host: &'static str, more: &str) -> Row {
+    let body = format!(
+        r#"{{"candidates":[{{"finishReason":"STOP"}}],"modelVersion":"gemini-2.5-flash","usageMetadata":{{"promptTokenCount":1000,"candidatesTokenCount":100,"totalTokenCount":1100{more}}}}}"#
+    );
+    case(host, "/v1beta/models/gemini-2.5-flash:generateContent", &body).row()
+}
+
+/// 0.30 and 2.50 dollars per million.
+const PLAIN: Option<i64> = Some(300_000 + 250_000);
+/// 0.54 and 4.50.
+const PRIORITY: Option<i64> = Some(540_000 + 450_000);
+
+#[test]
+fn how_vertex_says_it_was_paid_is_the_tier() {
+    for (told, tier, cost) in [
+        (r#""ON_DEMAND""#, "standard", PLAIN),
+        ("1", "standard", PLAIN),
+        (r#""ON_DEMAND_PRIORITY""#, "priority", PRIORITY),
+        (r#""ON_DEMAND_FLEX""#, "flex", Some(150_000 + 125_000)),
+        // Nobody names a price for these.
+        (r#""ON_DEMAND_OFFPEAK""#, "offpeak", None),
+        (r#""PROVISIONED_THROUGHPUT""#, "provisioned_throughput", None),
+        ("2", "provisioned_throughput", None),
+        ("7", "7", None),
+    ] {
+        let row = generated(VERTEX, &format!(r#","trafficType":{told}"#));
+        assert_eq!((row.tier.as_deref(), row.cost_nanousd), (Some(tier), cost), "{told}");
+        // The same at its endpoint in OpenAI's shape.
+        let body = format!(
+            r#"{{"object":"chat.completion","model":"google/gemini-2.5-flash","choices":[{{"finish_reason":"stop"}}],"usage":{{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100,"extra_properties":{{"google":{{"traffic_type":{told}}}}}}}}}"#
+        );
+        let target = "/v1/projects/p/locations/l/endpoints/openapi/chat/completions";
+        let row = case(VERTEX, target, &body).row();
+        assert_eq!((row.tier.as_deref(), row.cost_nanousd), (Some(tier), cost), "{told}");
+    }
+}
+
+#[test]
+fn a_tier_that_is_not_specified_is_the_plain_one() {
+    for (told, cost) in [
+        (r#","serviceTier":"unspecified""#, PLAIN),
+        (r#","serviceTier":"SERVICE_TIER_UNSPECIFIED""#, PLAIN),
+        (r#","serviceTier":0"#, PLAIN),
+        (r#","serviceTier":"SERVICE_TIER_PRIORITY""#, PRIORITY),
+        (r#","serviceTier":"unspecified","trafficType":"ON_DEMAND_PRIORITY""#, PRIORITY),
+        (r#","serviceTier":9"#, None),
+    ] {
+        assert_eq!(generated(GEMINI, told).cost_nanousd, cost, "{told}");
+    }
+}
+
+#[test]
+fn kinds_of_tokens_have_numbers_too() {
+    let details = |kind: &str| {
+        let details = format!(
+            r#"[{{"modality":{kind},"tokenCount":600}},{{"modality":1,"tokenCount":400}}]"#
+        );
+        generated(GEMINI, &format!(r#","promptTokensDetails":{details}"#)).tokens
+    };
+    for (number, name) in [("4", "AUDIO"), ("2", "IMAGE"), ("3", "VIDEO"), ("5", "DOCUMENT")] {
+        assert_eq!(details(number), details(&format!(r#""{name}""#)), "{name}");
+    }
+    assert_eq!(details("4").audio_input, Some(600));
+    assert_eq!((details("9").audio_input, details("9").image_input), (None, None));
+}
+
+#[test]
+fn a_last_chunk_without_counts_takes_none_back() {
+    let counted = r#"{"candidates":[{"finishReason":"STOP"}],"modelVersion":"gemini-2.5-flash","usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":100,"totalTokenCount":1100}}"#;
+    let last = r#"{"usageMetadata":{"trafficType":"ON_DEMAND_PRIORITY"}}"#;
+    let row = streamed(
+        VERTEX,
+        "/v1/models/gemini-2.5-flash:streamGenerateContent?alt=sse",
+        &[counted, last],
+    )
+    .row();
+    assert_eq!((row.usage, row.tier.as_deref()), (UsageState::Reported, Some("priority")));
+    assert_eq!(row.cost_nanousd, PRIORITY, "{row:?}");
+    // Alone it tells no usage.
+    let alone = case(VERTEX, "/v1/models/gemini-2.5-flash:generateContent", last).row();
+    assert_eq!((alone.usage, alone.cost_nanousd), (UsageState::Absent, None));
+}
+
+#[test]
+fn embeddings_at_vertex_tell_the_tokens_of_each_text() {
+    let target = "/v1/projects/p/locations/l/publishers/google/models/text-embedding-005:predict";
+    let told = |name: &str| {
+        format!(
+            r#"{{"predictions":[{{"embeddings":{{"statistics":{{"truncated":false,"{name}":600}},"values":[0.1]}}}},{{"embeddings":{{"values":[0.2],"statistics":{{"{name}":400.0}}}}}}],"metadata":{{"billableCharacterCount":4000}}}}"#
+        )
+    };
+    for name in ["token_count", "tokenCount"] {
+        let row = case(VERTEX, target, &told(name)).row();
+        assert_eq!((row.usage, row.tokens.input), (UsageState::Reported, Some(1000)), "{name}");
+        // 10 cents per million.
+        assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(100_000), false), "{row:?}");
+    }
+    // More than are looked at: what there is is a part.
+    let many = vec![r#"{"embeddings":{"statistics":{"token_count":2}}}"#; 5000].join(",");
+    let row = case(VERTEX, target, &format!(r#"{{"predictions":[{many}]}}"#)).row();
+    assert_eq!((row.usage, row.cost_estimated), (UsageState::Partial, true), "{row:?}");
+    // An image has none.
+    let image = case(VERTEX, target, r#"{"predictions":[{"bytesBase64Encoded":"AA=="}]}"#).row();
+    assert_eq!((image.billable, image.usage), (true, UsageState::Absent));
+}
+
+#[test]
+fn a_batch_of_embeddings_is_counted() {
+    let answers = r#"{"response":{"embedding":{"values":[0.1]},"tokenCount":"600"}},{"response":{"embedding":{"values":[0.2]},"tokenCount":400}}"#;
+    for list in ["inlinedResponses", "inlinedEmbedContentResponses"] {
+        let all = format!(r#"{{"{list}":{{"inlinedResponses":[{answers}]}}}}"#);
+        let whole = format!(
+            r#"{{"name":"batches/b1","metadata":{{"model":"models/gemini-embedding-001","output":{all}}},"done":true,"response":{all}}}"#
+        );
+        let read = case(GEMINI, "/v1beta/batches/b1", &whole);
+        let row = Case { method: "GET", request: Vec::new(), ..read }.row();
+        assert_eq!((row.billable, row.usage), (true, UsageState::Reported), "{list}");
+        assert_eq!((row.tokens.input, row.tier.as_deref()), (Some(1000), Some("batch")), "{row:?}");
+        // 7.5 cents per million.
+        assert_eq!(row.cost_nanousd, Some(75_000), "{row:?}");
+    }
+}
+
+#[test]
+fn a_video_is_a_request_whose_use_is_not_told() {
+    let target = "/v1beta/models/veo-3.1-generate-preview:predictLongRunning";
+    let row =
+        case(GEMINI, target, r#"{"name":"models/veo-3.1-generate-preview/operations/o"}"#).row();
+    assert_eq!((row.billable, row.surface.as_deref()), (true, Some("gemini.video")));
+    assert_eq!(row.model_requested.as_deref(), Some("veo-3.1-generate-preview"));
+    assert_eq!((row.usage, row.cost_nanousd), (UsageState::Absent, None));
+}

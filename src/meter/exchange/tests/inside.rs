@@ -36,6 +36,47 @@ fn images_out_of_a_cache_are_charged_once() {
     assert_eq!(row.cost_nanousd, Some(150_000 + 45_000 + 25_000), "{row:?}");
 }
 
+#[test]
+fn audio_that_must_have_been_cached_is_charged_as_that() {
+    let gemini = |told: &str| {
+        let body = format!(
+            r#"{{"candidates":[{{"finishReason":"STOP"}}],"modelVersion":"gemini-2.5-flash","usageMetadata":{{"promptTokenCount":1000,"cachedContentTokenCount":900,"candidatesTokenCount":0,"totalTokenCount":1000,"promptTokensDetails":[{{"modality":"AUDIO","tokenCount":800}},{{"modality":"TEXT","tokenCount":200}}]{told}}}}}"#
+        );
+        let target = "/v1beta/models/gemini-2.5-flash:generateContent";
+        case("generativelanguage.googleapis.com", target, &body).row()
+    };
+    let row = gemini("");
+    assert_eq!((row.tokens.input, row.tokens.audio_input), (Some(100), Some(100)));
+    assert_eq!(row.detail.cached, Cached { audio: Some(700), image: None });
+    // 100 at 1 dollar; 700 at 0.10, 200 at 0.03 out of the cache.
+    assert_eq!(row.cost_nanousd, Some(100_000 + 70_000 + 6_000), "{row:?}");
+    // What is told goes before what must be.
+    let row = gemini(
+        r#","cacheTokensDetails":[{"modality":"TEXT","tokenCount":200},{"modality":"AUDIO","tokenCount":700}]"#,
+    );
+    assert_eq!(row.cost_nanousd, Some(176_000), "{row:?}");
+}
+
+#[test]
+fn what_was_written_to_a_cache_did_not_come_out_of_it() {
+    let usage = |cache_read, written| {
+        let tokens = Tokens {
+            input: Some(100),
+            cache_read,
+            cache_write_other: Some(written),
+            audio_input: Some(800),
+            ..Tokens::default()
+        };
+        Usage { tokens, ..Usage::default() }.within()
+    };
+    assert_eq!(usage(Some(900), 0).cached.audio, Some(700));
+    assert_eq!(usage(Some(900), 300).cached.audio, Some(400));
+    assert_eq!(usage(Some(500), 0).cached.audio, Some(500), "no more than was read");
+    assert_eq!(usage(Some(900), 700).cached, Cached::default());
+    let none = usage(None, 0);
+    assert_eq!((none.cached, none.tokens.cache_read), (Cached::default(), None));
+}
+
 fn some() -> impl Strategy<Value = Option<u64>> {
     proptest::option::of(0..3000u64)
 }

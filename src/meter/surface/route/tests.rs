@@ -269,3 +269,32 @@ fn cohere_classifies_for_money() {
     assert_eq!((cohere.kind, cohere.billable), (Some(Kind::Cohere), true));
     assert_eq!(route("api.openai.com").kind, None);
 }
+
+#[test]
+fn a_colon_that_is_encoded_is_one() {
+    let google = |path: &str| {
+        let found = route("generativelanguage.googleapis.com", false, "POST", path, false);
+        (found.kind, found.billable, found.model)
+    };
+    for colon in ["%3A", "%3a", ":"] {
+        let path = format!("/v1beta/models/gemini-2.5-flash{colon}generateContent");
+        assert_eq!(google(&path), (Some(Kind::Gemini), true, Some("gemini-2.5-flash".to_owned())));
+    }
+    let claude =
+        "/v1/projects/p/locations/l/publishers/anthropic/models/claude-x%4020250929:rawPredict";
+    assert_eq!(google(claude).2.as_deref(), Some("claude-x@20250929"));
+    assert_eq!(google("/v1beta/files/a%3Ab"), (None, false, None));
+}
+
+#[test]
+fn a_video_is_asked_for_once() {
+    let model = "/v1/projects/p/locations/l/publishers/google/models/veo-3.1-generate-001";
+    let asked = |action: &str| {
+        let path = format!("{model}:{action}");
+        let found = route("us-central1-aiplatform.googleapis.com", false, "POST", &path, false);
+        (found.kind, found.billable)
+    };
+    assert_eq!(asked("predictLongRunning"), (Some(Kind::GeminiVideo), true));
+    // Whether it is made yet.
+    assert_eq!(asked("fetchPredictOperation"), (None, false));
+}

@@ -220,15 +220,28 @@ impl Standing {
         let passed = self.passed().map(|t| format!(" has passed {t}%")).unwrap_or_default();
         let unpriced = if self.unpriced > 0 { ", and what has no price" } else { "" };
         format!(
-            "budget {name}{passed}: ${}.{:02} of ${}.{:02} this {} ({}%){unpriced}",
-            self.spent_nanousd / NANO,
-            self.spent_nanousd % NANO / (NANO / 100),
-            limit.nano() / NANO,
-            limit.nano() % NANO / (NANO / 100),
+            "budget {name}{passed}: {} of {} this {} ({}%){unpriced}",
+            dollars(self.spent_nanousd),
+            dollars(limit.nano()),
             per.as_str(),
             self.percent(),
         )
     }
+}
+
+/// Cents, rounded down as the per cents are; of less than a dollar three digits that count.
+fn dollars(nano: u64) -> String {
+    let decimals = match nano {
+        0 | NANO.. => 2,
+        // 999,999,999 has nine digits: three decimals.
+        less => 11u32.saturating_sub(less.ilog10()).clamp(2, 9),
+    };
+    let mut fraction = format!("{:09}", nano % NANO);
+    fraction.truncate(decimals as usize);
+    while fraction.len() > 2 && fraction.ends_with('0') {
+        fraction.pop();
+    }
+    format!("${}.{fraction}", nano / NANO)
 }
 
 #[cfg(test)]
@@ -265,6 +278,25 @@ mod tests {
         assert_eq!(window(Per::Week), (midnight("2026-11-22"), midnight("2026-11-29")));
         // The clocks went back in October.
         assert_eq!(window(Per::Month), (midnight("2026-10-31"), midnight("2026-11-30")));
+    }
+
+    #[test]
+    fn amounts_have_the_digits_that_tell_them_apart() {
+        let said = |spent_nanousd, limit: &str| {
+            let budget = Budget { limit: limit.parse().unwrap(), ..budget(Per::Month) };
+            let window = Per::Month.window(&now());
+            Standing { budget, window, spent_nanousd, unpriced: 0 }.line()
+        };
+        for (spent, limit, line) in [
+            (8_409_999_999, "10", "b has passed 80%: $8.40 of $10.00 this month (84%)"),
+            (650_000_000, "0.004", "b has passed 100%: $0.65 of $0.004 this month (16250%)"),
+            (119_900_000, "0.1", "b has passed 100%: $0.119 of $0.10 this month (119%)"),
+            (0, "0.01", "b: $0.00 of $0.01 this month (0%)"),
+            (123_456, "0.01", "b: $0.000123 of $0.01 this month (1%)"),
+            (1, "0.000000002", "b has passed 50%: $0.000000001 of $0.000000002 this month (50%)"),
+        ] {
+            assert_eq!(said(spent, limit), format!("budget {line}"));
+        }
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::output::{Column, Style, Table, UsageError, counted, finish, write_jso
 use super::{Context, Exit, Failure};
 use crate::home::Home;
 use crate::meter::price::{Book, ListPrice, OwnPrice, OwnRates, read_own, write_own};
+use crate::meter::usage::is_plain;
 
 #[derive(Debug, Subcommand)]
 pub enum PricingCommand {
@@ -160,7 +161,8 @@ fn set(args: &SetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<()> {
     let price = OwnPrice {
         provider,
         model,
-        tier: args.tier.as_ref().map(|tier| tier.to_ascii_lowercase()),
+        // Who names the plain one means none.
+        tier: args.tier.as_ref().map(|tier| tier.to_ascii_lowercase()).filter(|t| !is_plain(t)),
         from: args.from,
         rates: args.rates,
     };
@@ -259,6 +261,45 @@ mod tests {
         assert!(listed(&["reset", "openai/gpt-4o-mini", "--from", "2026-01-01"]).starts_with("1 "));
         assert!(listed(&["reset", "--all"]).starts_with("1 price"));
         assert_eq!(listed(&["list", "--own"]), "No price matches.\n");
+    }
+
+    #[test]
+    fn the_plain_tier_is_none() {
+        let (_dir, home) = home();
+        for tier in ["standard", "Default", "auto", "on_demand", "unspecified"] {
+            said(&home, &["set", "openai/gpt-4o-mini", "--tier", tier, "--input", "7"]).unwrap();
+        }
+        said(&home, &["set", "openai/gpt-4o-mini", "--tier", "flex", "--input", "3"]).unwrap();
+        let own = read_own(&home.prices_file()).unwrap();
+        let tiers: Vec<_> = own.iter().map(|price| price.tier.as_deref()).collect();
+        assert_eq!(tiers, [None, Some("flex")], "one replaces the other");
+    }
+
+    #[test]
+    fn check_names_the_tier_that_has_no_price() {
+        let (_dir, home) = home();
+        let of = |n, reason: &str| Row {
+            model: Some("gpt-4o-mini".to_owned()),
+            cost_nanousd: None,
+            cost_reason: Some(reason.to_owned()),
+            ..row(n, "2026-11-24T00:00:00Z")
+        };
+        let advice = || said(&home, &["check"]).unwrap().1;
+        store(&home, &[of(1, "no price for tier flex of gpt-4o-mini")]);
+        assert!(
+            advice().contains("set PROVIDER/gpt-4o-mini --tier flex --input …`"),
+            "{}",
+            advice()
+        );
+        store(&home, &[of(2, "no price for tier scale of gpt-4o-mini; unverified")]);
+        // No price can be set for both at once.
+        store(&home, &[of(3, "no price for tier batch at speed fast; one of two")]);
+        let text = advice();
+        assert!(text.contains("gpt-4o-mini: 3 requests"), "{text}");
+        assert!(text.contains("--tier flex|scale --input …`"), "{text}");
+        let json: serde_json::Value =
+            serde_json::from_str(&said(&home, &["check", "--json"]).unwrap().1).unwrap();
+        assert_eq!(json["unpriced"][0]["tiers"], serde_json::json!(["flex", "scale"]));
     }
 
     #[test]

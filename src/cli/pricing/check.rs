@@ -52,6 +52,8 @@ struct Checked {
 struct Unpriced {
     model: Option<String>,
     requests: u64,
+    /// Its tiers and speeds that have no price, where it has one itself.
+    tiers: Vec<String>,
 }
 
 #[derive(Serialize)]
@@ -86,6 +88,7 @@ pub(super) fn check(
     };
     let totals: Totals = ledger.report(&query)?.summary;
     let reported = ledger.reported_against_list(window)?;
+    let mut tiers = ledger.tiers_without_price(window)?;
     let day: Date = book.date().parse()?;
     let checked = Checked {
         book: book.date().to_owned(),
@@ -95,7 +98,11 @@ pub(super) fn check(
         unpriced: totals
             .unpriced_models
             .into_iter()
-            .map(|m| Unpriced { model: m.model, requests: m.requests })
+            .map(|m| Unpriced {
+                tiers: tiers.remove(&m.model).unwrap_or_default(),
+                model: m.model,
+                requests: m.requests,
+            })
             .collect(),
         reported: reported
             .into_iter()
@@ -127,10 +134,14 @@ pub(super) fn check(
     for missing in &checked.unpriced {
         let requests = counted(missing.requests, "request");
         match missing.model.as_deref().map(clean) {
-            Some(model) => writeln!(
-                out,
-                "unpriced  {model}: {requests}; `halton-meter pricing set PROVIDER/{model} --input …`"
-            )?,
+            Some(model) => {
+                let tiers = clean(&missing.tiers.join("|"));
+                let tier = if tiers.is_empty() { tiers } else { format!(" --tier {tiers}") };
+                writeln!(
+                    out,
+                    "unpriced  {model}: {requests}; `halton-meter pricing set PROVIDER/{model}{tier} --input …`"
+                )?;
+            }
             // No price is for a model without a name.
             None => writeln!(
                 out,

@@ -1,5 +1,6 @@
 //! Reading the ledger: opened per command, read-only, with or without a daemon.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -165,6 +166,35 @@ impl Ledger {
             Ok((c.next()?, c.count()?.unwrap_or(0), c.next()?, c.next()?))
         })?;
         Ok(rows.collect::<rusqlite::Result<_>>()?)
+    }
+
+    /// The tiers and speeds that have no price, by the model that was used in them.
+    pub fn tiers_without_price(
+        &self,
+        window: Window,
+    ) -> Result<BTreeMap<Option<String>, Vec<String>>, LedgerError> {
+        let mut stmt = self.conn.prepare(
+            "SELECT DISTINCT coalesce(model, model_requested), cost_reason FROM requests \
+             WHERE started_at >= ? AND started_at < ? AND billable AND cost_nanousd IS NULL \
+             AND cost_reason LIKE 'no price for tier %' ORDER BY cost_reason",
+        )?;
+        let span = [window.from.as_microsecond(), window.to.as_microsecond()];
+        let mut rows = stmt.query(span)?;
+        let mut tiers: BTreeMap<_, Vec<String>> = BTreeMap::new();
+        while let Some(row) = rows.next()? {
+            let mut c = Columns::new(row);
+            let (model, reason) = (c.next()?, c.next::<String>()?);
+            let behind = reason.strip_prefix("no price for tier ");
+            let named = behind.and_then(|rest| Some(rest.split_once(" of ")?.0));
+            // Of a tier at a speed no price can be set.
+            if let Some(tier) = named.filter(|tier| !tier.contains(' ')) {
+                let of_model = tiers.entry(model).or_default();
+                if of_model.last().is_none_or(|last| last != tier) {
+                    of_model.push(tier.to_owned());
+                }
+            }
+        }
+        Ok(tiers)
     }
 
     /// The sums of what began and ended no earlier than these.

@@ -11,6 +11,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::book::{Book, Entry, Model, Rate};
 use super::money::{nano_from_decimal, usd};
 use crate::meter::own_file::{self, OwnError};
+use crate::meter::usage::is_plain;
 
 /// A price that goes before the book's. What it does not name stays as it is there.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -119,8 +120,13 @@ impl OwnPrice {
     #[must_use]
     pub fn same_place(&self, other: &Self) -> bool {
         self.is_for(&other.provider, &other.model)
-            && self.tier == other.tier
+            && self.variant() == other.variant()
             && self.from == other.from
+    }
+
+    /// The tier, if it is one that has a price of its own.
+    fn variant(&self) -> Option<&str> {
+        self.tier.as_deref().filter(|tier| !is_plain(tier))
     }
 
     #[must_use]
@@ -172,7 +178,7 @@ impl Book {
         own.sort_by_key(|price| price.from);
         for price in own {
             let model = book.model_for(&price.provider, &price.model);
-            let entries = match &price.tier {
+            let entries = match price.variant() {
                 None => &mut model.prices,
                 Some(tier) => model.variants.entry(tier.to_ascii_lowercase()).or_default(),
             };
@@ -313,6 +319,18 @@ mod tests {
         let path = dir.path().join("prices.toml");
         std::fs::write(&path, text).unwrap();
         read_own(&path).unwrap()
+    }
+
+    #[test]
+    fn a_tier_that_is_plain_is_the_plain_price() {
+        let mine = own(
+            "[[price]]\nprovider='openai'\nmodel='gpt-4o-mini'\ntier='standard'\ninput=1\noutput=1\n",
+        );
+        let book = Book::builtin().with_own(&mine);
+        for tier in [None, Some("default")] {
+            let cost = cost(&book, "openai", "gpt-4o-mini", "2026-11-24", tier);
+            assert_eq!(cost, Some(1_100_000), "{tier:?}");
+        }
     }
 
     #[test]

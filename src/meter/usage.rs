@@ -296,7 +296,7 @@ impl Cached {
 }
 
 /// What is billed by count besides tokens and web searches, by name: `file_searches`, `code_runs`,
-/// `images`, `audio_seconds` (`audio_milliseconds` where it is no whole number of them), `search_units`,
+/// `images`, `audio_seconds` (of pieces of what is said `audio_milliseconds`), `search_units`,
 /// `pages`, `characters`, `preview_searches` (by a tool that costs more than `web_searches`).
 pub type Counts = BTreeMap<String, u64>;
 

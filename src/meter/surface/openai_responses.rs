@@ -35,6 +35,8 @@ pub(super) struct Responses {
     images: bool,
     /// … or speech.
     speech: bool,
+    /// It is a piece of what is said in a session.
+    piece: bool,
 }
 
 /// The last events of streams that are not a response's.
@@ -93,6 +95,7 @@ impl Reader for Responses {
             kind if kind.starts_with("response.") => {}
             kind => {
                 self.speech |= kind == "speech.audio.done";
+                self.piece |= kind == "conversation.item.input_audio_transcription.completed";
                 self.document(found);
                 // Clients hang up behind it: there is no other end.
                 self.over |= LAST.contains(&kind) && self.usage.is_some();
@@ -114,7 +117,7 @@ impl Reader for Responses {
             tokens.audio_output = tokens.audio_output.or(tokens.output);
         }
         let mut counts = self.tools.counts.clone();
-        counts.extend(usage.and_then(audio));
+        counts.extend(usage.and_then(|usage| audio(usage, self.piece)));
         let (cached, written_12h) =
             (usage.map(cached_parts).unwrap_or_default(), usage.and_then(written_12h));
         let mut parts = self.tools.parts.clone();
@@ -182,16 +185,15 @@ impl Responses {
     }
 }
 
-/// Transcriptions are billed by tokens or by time; Mistral tells both, and bills time. What is no whole
-/// number of seconds is counted finer: many short pieces would come to nothing.
-fn audio(usage: &Value) -> Option<(String, u64)> {
+/// Transcriptions are billed by tokens or by time; Mistral tells both, and bills time. OpenAI rounds it to
+/// whole seconds; a piece of what is said is counted finer: many short ones would come to nothing.
+fn audio(usage: &Value, piece: bool) -> Option<(String, u64)> {
     let told = |name| thousandths(usage, &[name]);
     let thousandths = told("seconds").or_else(|| told("prompt_audio_seconds"))?;
-    let whole = thousandths.is_multiple_of(1000);
-    let (name, n) = if whole {
-        ("audio_seconds", thousandths / 1000)
-    } else {
+    let (name, n) = if piece && !thousandths.is_multiple_of(1000) {
         ("audio_milliseconds", thousandths)
+    } else {
+        ("audio_seconds", thousandths.saturating_add(500) / 1000)
     };
     Some((name.to_owned(), n))
 }

@@ -311,8 +311,8 @@ fn short_pieces_of_what_is_said_cost_something() {
     // $0.006 a minute.
     assert_eq!(told(json!(60)), (count("audio_seconds", 60), Some(6_000_000), false));
     assert_eq!(told(json!(60.0)), (count("audio_seconds", 60), Some(6_000_000), false));
-    assert_eq!(told(json!(0.4)), (count("audio_milliseconds", 400), Some(40_000), false));
-    assert_eq!(told(json!(9.4)), (count("audio_milliseconds", 9400), Some(940_000), false));
+    // OpenAI bills whole seconds of a file.
+    assert_eq!(told(json!(9.4)), (count("audio_seconds", 9), Some(900_000), false));
     assert_eq!(told(json!(-0.4)), (Vec::new(), None, false));
     let mut socket = Socket::open(OPENAI, "/v1/realtime?model=gpt-realtime", "");
     socket.ask(&json!({"type": "session.update", "session": {"audio": {"input":

@@ -107,7 +107,7 @@ pub struct Progress {
     lossy: AtomicBool,
     /// Bytes that the observer has dealt with.
     observed: AtomicU64,
-    /// Exchanges that are under way.
+    /// Exchanges that are under way; one more, if another has begun.
     open: AtomicUsize,
 }
 

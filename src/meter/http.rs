@@ -233,4 +233,6 @@ pub trait Follower: Send {
     fn feed(&mut self, side: Side, bytes: &[u8], sink: &mut dyn FnMut(HttpEvent<'_>));
     /// `side` will send no more. Ends close-delimited bodies, cuts what was open.
     fn finish(&mut self, side: Side, sink: &mut dyn FnMut(HttpEvent<'_>));
+    /// The client has begun to say something that no event told of yet, a head mostly.
+    fn is_asking(&self) -> bool;
 }

@@ -192,7 +192,10 @@ impl Observer {
         }
         // Of several on one connection none is a WebSocket, or hardly ever.
         let between = self.streams.len() == 1 && self.streams.values().all(|t| t.is_between());
-        self.progress.set_open(if between { 0 } else { self.streams.len() });
+        let asking =
+            !self.first.is_empty() || self.follower.as_ref().is_some_and(|f| f.is_asking());
+        let open = if between { 0 } else { self.streams.len() };
+        self.progress.set_open(open + usize::from(asking));
     }
 
     fn look(&mut self, seen: Seen<'_>) {

@@ -61,6 +61,10 @@ impl Collector {
         self.append(bytes)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.partial.is_empty()
+    }
+
     /// What was collected of an incomplete head.
     pub(super) fn take(&mut self) -> Vec<u8> {
         self.scanned = 0;

@@ -94,6 +94,10 @@ impl Follower for Http1 {
             Side::Server => self.finish_server(blamed, sink),
         }
     }
+
+    fn is_asking(&self) -> bool {
+        !self.client.head.is_empty() || !self.client.held.is_empty()
+    }
 }
 
 impl Http1 {

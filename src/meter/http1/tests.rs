@@ -128,6 +128,23 @@ fn keep_alive_pipelining_and_blank_lines_between() {
 }
 
 #[test]
+fn a_head_that_has_begun_is_known() {
+    let mut follower = Http1::new();
+    let mut feed = |side, bytes: &[u8]| {
+        follower.feed(side, bytes, &mut |_| {});
+        follower.is_asking()
+    };
+    for _ in 0..2 {
+        assert!(!feed(Side::Client, b"\r\n"), "a blank line is none");
+        let head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n";
+        for (at, byte) in head.iter().enumerate() {
+            assert_eq!(feed(Side::Client, &[*byte]), at + 1 < head.len(), "{at}");
+        }
+        assert!(!feed(Side::Server, b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"));
+    }
+}
+
+#[test]
 fn chunks_with_extensions_and_trailers() {
     let expected = [
         "0 response 200 [transfer-encoding: gzip, Chunked; content-length: 3]",

@@ -112,6 +112,15 @@ impl Reader {
         }
     }
 
+    /// In the middle of a frame, of the preface or of a header block.
+    pub(super) const fn is_within(&self) -> bool {
+        match self.state {
+            State::Preface { seen } => seen > 0,
+            State::Header => self.filled > 0 || self.open_block.is_some(),
+            State::Fixed { .. } | State::Payload { .. } => true,
+        }
+    }
+
     /// The header block that [`Seen::Block`] announced.
     pub(super) fn take_block(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.block)

@@ -102,6 +102,10 @@ impl Follower for Http2 {
             keep
         });
     }
+
+    fn is_asking(&self) -> bool {
+        !self.client.ended && self.client.frames.is_within()
+    }
 }
 
 impl Http2 {

@@ -54,6 +54,10 @@ impl First {
         Some(all)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// There is no more to wait for.
     pub(super) fn take(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.0)

@@ -7,6 +7,7 @@
 mod bypass;
 mod channel;
 mod counters;
+mod judge;
 mod lanes;
 mod look_ups;
 mod means;

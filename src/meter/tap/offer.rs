@@ -9,8 +9,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use rustls::{AlertDescription, ServerConfig};
-use tokio::io::{AsyncBufReadExt, Interest};
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::time::{Instant as Moment, interval_at, timeout};
 use tokio_rustls::{TlsAcceptor, client, server};
@@ -18,6 +17,7 @@ use tokio_rustls::{TlsAcceptor, client, server};
 use super::bypass::Strike;
 use super::channel::Link;
 use super::counters::{add, name};
+use super::judge::{has_left, judged, strike};
 use super::look_ups::Owner;
 use super::means::Means;
 use super::unfit::Place;
@@ -39,9 +39,6 @@ const WHO_DEADLINE: Duration = Duration::from_millis(200);
 const WHO_PLAIN: Duration = Duration::from_millis(50);
 /// After a failed handshake there is time to find out.
 const WHO_LATER: Duration = Duration::from_secs(2);
-
-/// For a client that judges our certificate after the handshake.
-const JUDGEMENT: Duration = Duration::from_secs(1);
 
 /// The first sign of life comes after this part of the time between two.
 const FIRST_PROGRESS_PART: u32 = 8;
@@ -332,11 +329,14 @@ async fn open(
             let server = Plain::over(tls).with_gate();
             (Peers::Secure(Box::new(client), Box::new(server)), alpn)
         }
-        Way::Tls { upstream, config } => {
+        Way::Tls { mut upstream, config } => {
             let before = has_left(&socket).await;
             let accept = TlsAcceptor::from(config).accept(socket);
             let client = match timeout(tap.deps.limits.handshake, accept).await {
-                Ok(Ok(client)) => judged(Box::new(client)).await,
+                Ok(Ok(client)) => {
+                    let mut client = Box::new(client);
+                    judged(&mut client, &mut upstream.tls).await.map(|()| client)
+                }
                 Ok(Err(e)) => Err(strike(&e)),
                 Err(_) => Err(Strike::Vanished),
             };
@@ -421,16 +421,6 @@ fn note(tap: &Tap, observed: Observed, lossy: bool) {
     }
 }
 
-/// Some look at our certificate only when the handshake is over (Bun), and leave without a word. Nothing
-/// is taken from the client meanwhile, and a client has nothing to wait for.
-async fn judged(mut client: Box<TlsClient>) -> Result<Box<TlsClient>, Strike> {
-    match timeout(JUDGEMENT, client.fill_buf()).await {
-        Ok(Ok([])) => Err(Strike::Vanished),
-        Ok(Err(e)) => Err(strike(&e)),
-        Ok(Ok(_)) | Err(_) => Ok(client),
-    }
-}
-
 async fn rejected(tap: &Tap, means: &Means, host: &str, strike: Strike, attribution: &Attributed) {
     let who = who(attribution, WHO_LATER).await;
     let program = program(who.as_deref());
@@ -438,27 +428,6 @@ async fn rejected(tap: &Tap, means: &Means, host: &str, strike: Strike, attribut
     add(&tap.counters.rejected, 1);
     slog::debug!(tap.deps.log, "a client did not accept our certificate";
         "host" => host, "client" => program.unwrap_or("unknown"));
-}
-
-/// Whether the client has said its last word, behind what it said before.
-async fn has_left(client: &TcpStream) -> bool {
-    // The runtime looks at its sockets meanwhile.
-    tokio::task::yield_now().await;
-    tokio::select! {
-        biased;
-        ready = client.ready(Interest::READABLE) => ready.is_ok_and(|ready| ready.is_read_closed()),
-        () = std::future::ready(()) => false,
-    }
-}
-
-/// What the way a handshake failed says of the client. Whatever it is, the next try would end like it.
-fn strike(error: &io::Error) -> Strike {
-    use AlertDescription::{CloseNotify, UserCanceled};
-    match error.get_ref().and_then(|e| e.downcast_ref::<rustls::Error>()) {
-        // Of a user who gave up, maybe.
-        Some(rustls::Error::AlertReceived(CloseNotify | UserCanceled)) | None => Strike::Vanished,
-        Some(_) => Strike::Refused,
-    }
 }
 
 async fn who(attribution: &Attributed, deadline: Duration) -> Option<Arc<Attribution>> {

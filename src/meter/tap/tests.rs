@@ -1,5 +1,6 @@
 //! The tap between a scripted edge and a TLS origin in this process.
 
+mod drain;
 mod kit;
 mod loss;
 mod rejection;
@@ -251,6 +252,9 @@ impl Follower for Panics {
         assert!(side == Side::Client, "as told");
     }
     fn finish(&mut self, _: Side, _: &mut dyn FnMut(HttpEvent<'_>)) {}
+    fn is_asking(&self) -> bool {
+        false
+    }
 }
 
 static GATE: (Mutex<bool>, Condvar) = (Mutex::new(false), Condvar::new());
@@ -263,6 +267,9 @@ impl Follower for Stalls {
         drop(GATE.1.wait_while(GATE.0.lock().unwrap(), |open| !*open));
     }
     fn finish(&mut self, _: Side, _: &mut dyn FnMut(HttpEvent<'_>)) {}
+    fn is_asking(&self) -> bool {
+        false
+    }
 }
 
 fn echo() -> Origin {

@@ -135,3 +135,26 @@ fn real_peers_are_followed_in_any_pieces() {
         assert_eq!(of("response-end").len(), 1);
     }
 }
+
+#[test]
+fn a_frame_that_has_begun_is_known() {
+    let fields =
+        block(&[(":method", "GET"), (":scheme", "https"), (":authority", "h"), (":path", "/")]);
+    let (first, second) = fields.split_at(4);
+    // SETTINGS, PING; HEADERS with END_STREAM, and the rest of the block.
+    let idle = [frame(4, 0, 0, &[]), frame(6, 0, 0, &[0; 8])];
+    let asks = [frame(1, 0x1, 1, first), frame(9, 0x4, 1, second)];
+    let whole: Vec<usize> = [PREFACE.to_vec(), idle[0].clone(), idle[1].clone(), asks.concat()]
+        .iter()
+        .scan(0, |at, part| {
+            *at += part.len();
+            Some(*at)
+        })
+        .collect();
+    let mut follower = Http2::new();
+    assert!(!follower.is_asking());
+    for (at, byte) in [PREFACE, &idle.concat(), &asks.concat()].concat().iter().enumerate() {
+        follower.feed(Side::Client, &[*byte], &mut |_| {});
+        assert_eq!(follower.is_asking(), !whole.contains(&(at + 1)), "{at}");
+    }
+}

@@ -35,7 +35,7 @@ const STALE: Duration = Duration::from_millis(1500);
 /// How long the ledger's writer may give no sign of life.
 const WRITER_SILENCE: Duration = Duration::from_secs(5);
 /// 2020-01-01: a clock before it was never set; rows would be nonsense in time and price.
-const PLAUSIBLE_CLOCK: i64 = 1_577_836_800;
+pub const PLAUSIBLE_CLOCK: i64 = 1_577_836_800;
 
 /// How the last question to the tap went.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -56,6 +56,8 @@ pub struct Observed {
     pub ledger_ready: bool,
     pub prices_loaded: bool,
     pub clock: Timestamp,
+    /// By this clock the CA is not valid: no handshake could be answered.
+    pub ca_outdated: bool,
     pub draining: bool,
 }
 
@@ -82,6 +84,7 @@ pub fn fold(seen: &Observed) -> Vec<Check> {
     };
     let clock = (seen.clock.as_second() < PLAUSIBLE_CLOCK)
         .then(|| format!("the system clock says {}", seen.clock));
+    let ca = seen.ca_outdated.then(|| "by this clock it is not valid now".to_owned());
     vec![
         Check { name: "ledger", fault: ledger },
         Check {
@@ -90,6 +93,7 @@ pub fn fold(seen: &Observed) -> Vec<Check> {
         },
         Check { name: "tap", fault: tap },
         Check { name: "clock", fault: clock },
+        Check { name: "ca", fault: ca },
         Check { name: "draining", fault: seen.draining.then(|| "shutting down".to_owned()) },
     ]
 }
@@ -232,6 +236,7 @@ impl Health {
             ledger_ready: ledger.ready,
             prices_loaded: self.meter.prices_loaded(),
             clock: Timestamp::now(),
+            ca_outdated: self.meter.ca_outdated(),
             draining: self.board.is_draining(),
         });
         let faults = reasons(&checks);
@@ -277,6 +282,7 @@ mod tests {
             ledger_ready: true,
             prices_loaded: true,
             clock: Timestamp::from_second(1_790_000_000).unwrap(),
+            ca_outdated: false,
             draining: false,
         }
     }
@@ -301,6 +307,7 @@ mod tests {
                 |o| o.clock = Timestamp::UNIX_EPOCH,
                 &["clock: the system clock says 1970-01-01T00:00:00Z"],
             ),
+            (|o| o.ca_outdated = true, &["ca: by this clock it is not valid now"]),
             (|o| o.draining = true, &["draining: shutting down"]),
             (
                 |o| {

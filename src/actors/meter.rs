@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use slog::Logger;
@@ -116,6 +116,12 @@ impl Meter {
     #[must_use]
     pub fn known_keys(&self) -> Option<&Keys> {
         self.0.keys.get()
+    }
+
+    /// By this clock the authority can sign nothing.
+    #[must_use]
+    pub fn ca_outdated(&self) -> bool {
+        self.known_keys().is_some_and(|keys| !keys.ca.load().is_valid_at(SystemTime::now()))
     }
 
     /// The tap that accepts connections, if one does.

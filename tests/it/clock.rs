@@ -29,20 +29,54 @@ fn with_clock(mut command: Command, library: &str, file: &Path) -> Command {
     command
 }
 
-#[test]
-fn a_clock_that_jumps_costs_nothing() {
-    let Some(library) = LIBRARIES.into_iter().find(|path| Path::new(path).exists()) else {
+fn library() -> Option<&'static str> {
+    let library = LIBRARIES.into_iter().find(|path| Path::new(path).exists());
+    if library.is_none() {
         // tools/clients.sh installs it where there is one.
         programs::not_checked("clock steps (no libfaketime on this machine)");
-        return;
-    };
+    }
+    library
+}
+
+fn set_clock(clock: &Path, offset: &str) {
+    let new = clock.with_extension("new");
+    fs::write(&new, format!("{offset}\n")).unwrap();
+    fs::rename(new, clock).unwrap();
+}
+
+/// The first start was with a clock that was ahead: the CA is of a time that has yet to come.
+#[test]
+fn a_ca_of_another_time_is_told_and_replaced() {
+    let Some(library) = library() else { return };
     let stand = Stand::new();
     let clock = stand.scratch().join("clock");
-    let set = |offset: &str| {
-        let new = clock.with_extension("new");
-        fs::write(&new, format!("{offset}\n")).unwrap();
-        fs::rename(new, &clock).unwrap();
-    };
+    set_clock(&clock, "+40d");
+    let started = with_clock(stand.command(&["start"]), library, &clock).output().unwrap();
+    assert!(started.status.success(), "{}{}", show(&started), stand.logs());
+    let (daemon, ca) = (stand.pid("daemon"), fs::read(stand.home.ca_cert()).unwrap());
+    set_clock(&clock, "+0");
+    stand.wait("that the CA is not valid", || {
+        let health = stand.json(&["status"])["daemon"].to_string();
+        health.contains("ca: by this clock it is not valid now")
+    });
+    // By the daemon itself: no command that makes one is called.
+    stand.wait("another CA", || fs::read(stand.home.ca_cert()).is_ok_and(|now| now != ca));
+    stand.wait_metering();
+    let hello = programs::curl_messages("--http1.1", "hi", false);
+    let output = with_clock(stand.trusting(&hello), library, &clock).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert!(said.contains(TEXT), "{}{}", show(&output), stand.logs());
+    assert_eq!(stand.wait_rows_at_least(1).len(), 1, "{}", stand.logs());
+    assert_eq!(stand.pid("daemon"), daemon, "it was restarted{}", stand.logs());
+    stand.must(&["stop"]);
+}
+
+#[test]
+fn a_clock_that_jumps_costs_nothing() {
+    let Some(library) = library() else { return };
+    let stand = Stand::new();
+    let clock = stand.scratch().join("clock");
+    let set = |offset: &str| set_clock(&clock, offset);
     set("+0");
     let started = with_clock(stand.command(&["start"]), library, &clock).output().unwrap();
     assert!(started.status.success(), "{}{}", show(&started), stand.logs());

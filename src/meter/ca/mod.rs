@@ -156,6 +156,12 @@ impl Ca {
         config
     }
 
+    /// Whether any handshake can be answered at that moment.
+    #[must_use]
+    pub fn is_valid_at(&self, at: SystemTime) -> bool {
+        self.next.iter().chain([&self.current]).any(|signer| signer.is_valid_at(at))
+    }
+
     /// The certificate of the one that signs.
     #[must_use]
     pub fn certificate(&self) -> &CertificateDer<'static> {

@@ -88,6 +88,29 @@ fn configurations_are_kept_by_name_and_protocol() {
     assert!(matches!(ca.current.examine(&[], late).unwrap(), Found::Unfit(Unfit::Expired)));
 }
 
+/// It was made while the clock was ahead, and the clock was set right under whoever holds it.
+#[test]
+fn one_that_is_not_valid_yet_is_replaced_by_whoever_loads() {
+    let (_dir, home) = home();
+    let list = hosts(&["a.example"]);
+    let now = SystemTime::now();
+    let ahead = now + Duration::from_secs(40 * 24 * 3600);
+    let current = Signer::create(&Place::current(&home), &list, ahead).unwrap();
+    let old = current.certificate().clone();
+    let mut held = Ca { current, next: None };
+    assert!(held.is_valid_at(ahead) && !held.is_valid_at(now));
+    assert!(matches!(held.server_config_at("a.example", None, now), Err(CaError::NotValidNow)));
+    // A next one can sign what this one can't.
+    held.next = Some(Signer::create(&Place::next(&home), &list, now).unwrap());
+    assert!(held.is_valid_at(now));
+    Place::next(&home).clear().unwrap();
+
+    let new = Ca::load_or_create(&home, &list, &log()).unwrap();
+    assert!(new.is_valid_at(SystemTime::now()));
+    new.server_config("a.example", None).unwrap();
+    assert_eq!(retired(&home), [old]);
+}
+
 /// What a client that offers these, in this order, and the tap agree on.
 fn agreed(ca: &Ca, offer: &[CipherSuite]) -> Option<CipherSuite> {
     let mut provider = ring::default_provider();

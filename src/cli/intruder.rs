@@ -2,8 +2,12 @@
 //! request to that program.
 
 use std::fs;
-use std::net::TcpStream;
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
+
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketType, sockopt};
 
 use super::Context;
 use super::client::{self, Health, Tree};
@@ -48,12 +52,24 @@ pub fn is_there(ctx: &Context, tree: &Tree) -> bool {
     match tree.health {
         Health::Foreign => true,
         // It may take connections and say nothing. Who it is takes the system a while to tell.
-        Health::Silent => {
-            TcpStream::connect_timeout(&api, CONNECT).is_ok()
-                && client::other_listener(api, tree.daemon).is_some()
-        }
+        Health::Silent => match TcpStream::connect_timeout(&api, CONNECT) {
+            Ok(_) => client::other_listener(api, tree.daemon).is_some(),
+            Err(e) => e.kind() == ErrorKind::ConnectionRefused && is_held(api),
+        },
         Health::Ok(_) | Health::Degraded(_) | Health::Down => false,
     }
+}
+
+/// Whether a socket has the port that does not listen: nobody can tell whose it is, and the daemon can't
+/// have it. Ours never listens, so that it is in nobody's way.
+fn is_held(addr: SocketAddr) -> bool {
+    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let bound = net::socket(family, SocketType::STREAM, None).and_then(|socket| {
+        // As the daemon's: connections that have ended don't hold a port.
+        sockopt::set_socket_reuseaddr(&socket, true)?;
+        net::bind(&socket, &addr)
+    });
+    bound == Err(Errno::ADDRINUSE)
 }
 
 fn tried(ctx: &Context, tree: &Tree) -> Duration {
@@ -64,6 +80,19 @@ fn tried(ctx: &Context, tree: &Tree) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_port_is_held_by_a_socket_that_does_not_listen() {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+        net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let addr = net::getsockname(&socket).unwrap().try_into().unwrap();
+        assert_eq!(TcpStream::connect(addr).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert!(is_held(addr));
+        drop(socket);
+        assert!(!is_held(addr));
+        // What looks at it is in nobody's way.
+        std::net::TcpListener::bind(addr).unwrap();
+    }
 
     #[test]
     fn it_stays_once_the_daemon_has_been_without_its_port_for_long() {

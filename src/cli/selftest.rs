@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::client::{Health, Tree, api};
-use super::{Context, Exit, Failure, say};
+use super::{Context, Exit, Failure, intruder, say};
 use crate::home::Home;
 use crate::meter::ca;
 use crate::selftest::{self, Check, Level, Report, Subject};
@@ -119,9 +119,11 @@ fn unmetered(ctx: &Context, tree: &Tree) -> Option<(String, String)> {
             say("metering is stopped", "`halton-meter start` resumes it")
         }
         Health::Down => say("the daemon is not running", "`halton-meter start`"),
-        Health::Silent => say("the daemon does not answer", "`halton-meter restart`"),
-        Health::Foreign => say(
-            "another program answers on the daemon's port",
+        Health::Silent if !intruder::is_there(ctx, tree) => {
+            say("the daemon does not answer", "`halton-meter restart`")
+        }
+        Health::Foreign | Health::Silent => say(
+            "another program has the daemon's port",
             "set daemon.api_port to a free port, then `halton-meter restart`",
         ),
         Health::Degraded(body) => {

@@ -179,3 +179,26 @@ fn a_program_that_says_nothing_on_the_api_port_is_named() {
     assert_named(&stand, &["start"], 69);
     assert_named(&stand, &["run", "--", "true"], 0);
 }
+
+#[test]
+fn a_socket_that_does_not_listen_on_the_api_port_is_told_soon() {
+    use rustix::net::{self, AddressFamily, SocketType};
+    let stand = Stand::new();
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    net::bind(&socket, &stand.api).unwrap();
+    for (words, code) in [(&["start"][..], 69), (&["run", "--", "true"], 0)] {
+        let begun = std::time::Instant::now();
+        let output = stand.halton(words);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{words:?} {}", show(&output));
+        assert!(said.contains("is held by another program"), "{words:?} {said}");
+        assert!(said.contains("config set daemon.api_port"), "{words:?} {said}");
+        // Waited out, it takes 30 s.
+        assert!(begun.elapsed().as_secs() < 15, "{words:?} {:?}", begun.elapsed());
+    }
+    let doctor = show(&stand.halton(&["doctor"]));
+    assert!(doctor.contains("is held by another program"), "{doctor}");
+    // What is in its way has gone: it has the port with its next try.
+    drop(socket);
+    stand.wait_metering();
+}

@@ -15,7 +15,7 @@ use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 use tokio::time::timeout;
 
 use super::super::client::{self, Health, Tree};
-use super::super::{Context, bodies, env, no_edge, selftest, status, unused};
+use super::super::{Context, bodies, env, intruder, no_edge, selftest, status, unused};
 use super::facts::{Ca, Facts, Ledger, Process, ProxyVariable, Says};
 use crate::config::UpstreamProxy;
 use crate::handover::channel::EdgeChannel;
@@ -63,7 +63,8 @@ pub fn gather(ctx: &Context) -> Facts {
         edge_last_exit: (tree.root.is_some() && tree.edge.is_none())
             .then(|| no_edge::last_exit(&ctx.home))
             .flatten(),
-        api_port_holder: client::other_listener(config.daemon.api_addr(), tree.daemon),
+        api_port_holder: client::other_listener(config.daemon.api_addr(), tree.daemon)
+            .or_else(|| intruder::is_there(ctx, &tree).then(|| "another program".to_owned())),
         keeper: machine::keeper(ctx),
         upstream: machine::upstream(ctx, &tree, &system_proxies),
         local_network_failures: machine::local_network_failures(&tree),

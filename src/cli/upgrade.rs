@@ -92,7 +92,7 @@ fn edge(ctx: &Context, pid: u32, before: &Value, program: &std::path::Path) -> R
         .hint("when no tool is at work: `halton-meter edge stop`, then `halton-meter start`"));
     };
     let asked = Timestamp::now();
-    request(ctx, pid, program)?;
+    request(ctx, "edge", pid, program)?;
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         if let Some(answer) = client::edge_status(ctx, pid, ASK) {
@@ -122,7 +122,7 @@ fn edge(ctx: &Context, pid: u32, before: &Value, program: &std::path::Path) -> R
 /// The root says it in the journal.
 fn root(ctx: &Context, pid: u32, program: &std::path::Path) -> Result<(), Failure> {
     let asked = Timestamp::now();
-    request(ctx, pid, program)?;
+    request(ctx, "root", pid, program)?;
     let deadline = Instant::now() + PATIENCE;
     while Instant::now() < deadline {
         let entries = journal::read_all(&ctx.home.journal_file()).unwrap_or_default();
@@ -146,8 +146,41 @@ fn root(ctx: &Context, pid: u32, program: &std::path::Path) -> Result<(), Failur
     Err(Failure::new(Exit::FAILED, "the root did not say how it went"))
 }
 
-fn request(ctx: &Context, pid: u32, program: &std::path::Path) -> Result<(), Failure> {
-    let path = program.as_os_str().as_encoded_bytes();
-    write_atomic(&ctx.home.upgrade_request(), path)?;
+fn request(ctx: &Context, process: &str, pid: u32, program: &Path) -> Result<(), Failure> {
+    let (path, file) = (program.as_os_str().as_encoded_bytes(), ctx.home.upgrade_request());
+    write_atomic(&file, path).map_err(|e| not_asked(process, &file, &e))?;
     Ok(signal(pid, Signal::USR2)?)
+}
+
+/// The request is a file: a disk may have no room for it.
+fn not_asked(process: &str, file: &Path, why: &std::io::Error) -> Failure {
+    Failure::cannot_write(file, why).hint(format!(
+        "the {process} was not asked, its old program goes on; make room (or give write access) and \
+         `halton-meter upgrade` again"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind;
+
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_with_what_it_was_for_and_what_next() {
+        let full = ErrorKind::StorageFull.into();
+        let failure = not_asked("edge", Path::new("/h/run/upgrade"), &full);
+        assert_eq!(failure.exit, Exit::CANT_CREATE);
+        let mut said = Vec::new();
+        failure.print(&mut said);
+        let said = String::from_utf8(said).unwrap();
+        for part in [
+            "cannot write /h/run/upgrade",
+            &full.to_string(),
+            "hint: the edge was not asked",
+            "make room",
+        ] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+    }
 }

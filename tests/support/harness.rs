@@ -339,6 +339,11 @@ fn guard(home: &Path, dir: &Path) -> Child {
             pid=$(cat "$1/run/$name.pid" 2>/dev/null) || continue
             of "$pid" 2>/dev/null | grep -qxF "HALTON_METER_HOME=$1" && kill -9 "$pid"
         done
+        # One that was just starting has no file yet.
+        for at in $(grep -lzxF "HALTON_METER_HOME=$1" /proc/[0-9]*/environ 2>/dev/null); do
+            pid=${at#/proc/}
+            kill -9 "${pid%/environ}" 2>/dev/null
+        done
         [ -r /proc/self/mounts ] || exit 0
         # The innermost first.
         awk -v below="$2/" 'index($2, below) == 1 { print $2 }' /proc/self/mounts | sort -r |

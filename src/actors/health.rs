@@ -35,7 +35,7 @@ const STALE: Duration = Duration::from_millis(1500);
 /// How long the ledger's writer may give no sign of life.
 const WRITER_SILENCE: Duration = Duration::from_secs(5);
 /// 2020-01-01: a clock before it was never set; rows would be nonsense in time and price.
-pub const PLAUSIBLE_CLOCK: i64 = 1_577_836_800;
+const PLAUSIBLE_CLOCK: i64 = 1_577_836_800;
 
 /// How the last question to the tap went.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

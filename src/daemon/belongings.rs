@@ -1,28 +1,21 @@
 //! What others find of the daemon in its home, written again when the home is removed, or moved away,
 //! under it. Programs that run name files there, and without those their TLS fails; commands find and
-//! ask the daemon by others. And its CA, made anew when the clock has left its time.
+//! ask the daemon by others.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use jiff::Timestamp;
 use slog::Logger;
-use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::actors::admin::auth::Token;
-use crate::actors::health::PLAUSIBLE_CLOCK;
 use crate::actors::meter::Meter;
 use crate::beat;
 use crate::config::Config;
 use crate::home::{Home, write_atomic};
 use crate::meter::ca::{KeptFiles, Standing};
 use crate::threads;
-
-/// For this long the CA is not valid before another one is made: who runs does not trust that one, and a
-/// clock that jumps is mostly set right within seconds. Each further attempt takes as long.
-const OUTDATED: Duration = Duration::from_secs(20);
 
 pub(super) struct Belongings {
     pub(super) home: Home,
@@ -39,14 +32,9 @@ pub(super) async fn keep(belongings: Belongings) {
     let files = Arc::new(Mutex::new(KeptFiles::default()));
     // At once: there may be a CA that programs have been led to for long.
     let mut rest = Duration::ZERO;
-    let mut outdated = Outdated::default();
     loop {
         tokio::time::sleep(rest).await;
         rest = beat::until(beat::PERIOD);
-        if outdated.lasts(belongings.meter.ca_outdated(), Instant::now(), Timestamp::now()) {
-            let belongings = Arc::clone(&belongings);
-            let _ = threads::blocking(move || belongings.renew_ca()).await;
-        }
         let standing = lock(&files).look(&belongings.home);
         let found = belongings.home.instance_file().exists();
         if standing == Standing::Well && found {
@@ -61,28 +49,6 @@ pub(super) async fn keep(belongings: Belongings) {
 
 fn lock(files: &Mutex<KeptFiles>) -> MutexGuard<'_, KeptFiles> {
     files.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Since when the CA has not been valid.
-#[derive(Debug, Default)]
-struct Outdated {
-    since: Option<Instant>,
-}
-
-impl Outdated {
-    /// Whether to make another one. Not by a clock that was never set: that one would not last either.
-    fn lasts(&mut self, outdated: bool, now: Instant, clock: Timestamp) -> bool {
-        if !outdated || clock.as_second() < PLAUSIBLE_CLOCK {
-            self.since = None;
-            return false;
-        }
-        let since = *self.since.get_or_insert(now);
-        let lasts = now.saturating_duration_since(since) >= OUTDATED;
-        if lasts {
-            self.since = Some(now);
-        }
-        lasts
-    }
 }
 
 impl Belongings {
@@ -127,16 +93,6 @@ impl Belongings {
         }
     }
 
-    /// As a start does with one that is not valid: it is replaced.
-    fn renew_ca(&self) {
-        if let Some(keys) = self.meter.known_keys()
-            && let Err(e) = keys.reload(&self.home, &self.config.load(), &self.log)
-        {
-            slog::error!(self.log, "by this clock the CA is not valid, and another one can't be made";
-                "error" => %e);
-        }
-    }
-
     /// Not a token alone that somebody removed: that is how to get a new one.
     fn tell_again(&self) -> std::io::Result<()> {
         self.home.create().map_err(std::io::Error::other)?;
@@ -144,31 +100,5 @@ impl Belongings {
             self.token.write(&self.home)?;
         }
         write_atomic(&self.home.instance_file(), self.instance.to_string().as_bytes())
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_ca_is_replaced_once_the_clock_has_left_its_time_for_long() {
-        let begun = Instant::now();
-        let at = |seconds| begun + Duration::from_secs(seconds);
-        let clock = Timestamp::from_second(1_790_000_000).unwrap();
-        let mut outdated = Outdated::default();
-        assert!(!outdated.lasts(true, at(0), clock));
-        assert!(!outdated.lasts(true, at(19), clock));
-        // The clock came back.
-        assert!(!outdated.lasts(false, at(20), clock));
-        assert!(!outdated.lasts(true, at(30), clock));
-        assert!(outdated.lasts(true, at(50), clock));
-        // That failed: not again at once.
-        assert!(!outdated.lasts(true, at(52), clock));
-        assert!(outdated.lasts(true, at(70), clock));
-        // Nobody knows what time it is.
-        assert!(!outdated.lasts(true, at(72), Timestamp::UNIX_EPOCH));
-        assert!(!outdated.lasts(true, at(99), Timestamp::UNIX_EPOCH));
-        assert!(!outdated.lasts(true, at(100), clock));
     }
 }

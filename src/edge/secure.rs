@@ -62,10 +62,10 @@ pub struct Exchange<'a> {
 
 impl Secure {
     /// Kept from an earlier request, or read now.
-    pub(super) async fn trust(&self, shared: &Shared) -> (Arc<Trust>, Read) {
+    pub(super) async fn trust(&self, shared: &Shared) -> (Arc<Trust>, Roots) {
         let extra = shared.config.load().upstream.extra_ca_file.clone();
         if let Some(loaded) = self.0.borrow().as_ref().filter(|loaded| loaded.extra == extra) {
-            return (Arc::clone(&loaded.trust), Read::Before);
+            return (Arc::clone(&loaded.trust), Roots::Kept);
         }
         let load = {
             let (home, file) = (shared.home.clone(), extra.clone());
@@ -81,7 +81,7 @@ impl Secure {
         if trust.problem().is_none() {
             self.0.replace(Some(Loaded { extra, trust: Arc::clone(&trust) }));
         }
-        (trust, Read::Now)
+        (trust, Roots::New)
     }
 
     /// What was loaded may be older than the certificate that it did not vouch for.
@@ -90,11 +90,11 @@ impl Secure {
     }
 }
 
-/// When the roots were.
+/// Whether they were read before, or just now.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Read {
-    Before,
-    Now,
+pub(super) enum Roots {
+    Kept,
+    New,
 }
 
 /// Serves it to its end; `passed` is set for a metered host. `again` is a second connection to the server.
@@ -133,7 +133,7 @@ async fn shake_hands(
     let hello = Hello { sni: Some(host.to_owned()), alpn: vec![b"http/1.1".to_vec()] };
     let (trust, read) = shared.secure.trust(shared).await;
     let first = secure(&trust, server, host, &hello, HANDSHAKE).await;
-    if read == Read::Now || !first.as_ref().is_err_and(is_distrusted) {
+    if read == Roots::New || !first.as_ref().is_err_and(is_distrusted) {
         return first;
     }
     shared.secure.forget();

@@ -11,9 +11,9 @@ use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
-mod more;
+mod extensions;
 
-use more::{More, more};
+use extensions::{Extensions, extensions};
 
 /// A ClientHello is a few hundred bytes, with post-quantum shares about 2 KiB.
 const MAX_HELLO: usize = 64 * 1024;
@@ -69,7 +69,7 @@ pub fn look(bytes: &[u8]) -> Look {
         match acceptor.accept() {
             Ok(Some(accepted)) => {
                 let hello = accepted.client_hello();
-                let servable = more(bytes).is_some_and(|more| servable(&hello, more));
+                let servable = extensions(bytes).is_some_and(|also| servable(&hello, also));
                 return if servable { Look::Whole(read(&hello)) } else { Look::NotTls };
             }
             Ok(None) => {}
@@ -136,11 +136,11 @@ const SCHEME: SignatureScheme = SignatureScheme::ECDSA_NISTP256_SHA256;
 
 /// Whether our handshake can succeed: leaves are P-256, key exchange is what ring has. What comes early is
 /// for the provider, which may take it; it can't be read here, nor always passed over.
-fn servable(hello: &ClientHello<'_>, more: More) -> bool {
+fn servable(hello: &ClientHello<'_>, also: Extensions) -> bool {
     // rustls takes the newest version, whether or not there is a suite for it.
     let ours = rustls::crypto::ring::DEFAULT_CIPHER_SUITES.iter().filter(|suite| match suite {
-        SupportedCipherSuite::Tls12(suite) => !more.tls13 && suite.sign.contains(&SCHEME),
-        SupportedCipherSuite::Tls13(_) => more.tls13,
+        SupportedCipherSuite::Tls12(suite) => !also.tls13 && suite.sign.contains(&SCHEME),
+        SupportedCipherSuite::Tls13(_) => also.tls13,
     });
     let suite = ours.into_iter().any(|suite| hello.cipher_suites().contains(&suite.suite()));
     let scheme = hello.signature_schemes().contains(&SCHEME);
@@ -149,7 +149,7 @@ fn servable(hello: &ClientHello<'_>, more: More) -> bool {
             .iter()
             .any(|g| groups.contains(g))
     });
-    suite && scheme && group && !more.early_data
+    suite && scheme && group && !also.early_data
 }
 
 #[cfg(test)]
@@ -211,27 +211,27 @@ mod tests {
     #[test]
     fn what_comes_early_is_for_the_provider() {
         let mut bytes = client_hello("a.example", &[]);
-        assert_eq!(more(&bytes), Some(More { tls13: true, early_data: false }));
+        assert_eq!(extensions(&bytes), Some(Extensions { tls13: true, early_data: false }));
         // Behind the session's id, the suites and the compressions.
         let at = |bytes: &[u8], at: usize| usize::from(bytes[at]);
         let suites = 44 + at(&bytes, 43);
         let compressions = suites + 2 + at(&bytes, suites) * 256 + at(&bytes, suites + 1);
-        let extensions = compressions + 1 + at(&bytes, compressions);
-        bytes.splice(extensions + 2..extensions + 2, [0, 42, 0, 0]);
-        for (place, of) in [(3, 5), (7, 9), (extensions, extensions + 2)] {
+        let end = compressions + 1 + at(&bytes, compressions);
+        bytes.splice(end + 2..end + 2, [0, 42, 0, 0]);
+        for (place, of) in [(3, 5), (7, 9), (end, end + 2)] {
             let length = u16::try_from(bytes.len() - of).unwrap();
             bytes[place..place + 2].copy_from_slice(&length.to_be_bytes());
         }
-        assert_eq!(more(&bytes), Some(More { tls13: true, early_data: true }));
+        assert_eq!(extensions(&bytes), Some(Extensions { tls13: true, early_data: true }));
         assert_eq!(look(&bytes), Look::NotTls);
         // In several records it is the same.
         let split: Vec<u8> = bytes[5..]
             .chunks(50)
             .flat_map(|piece| [&[0x16, 3, 1, 0, piece.len() as u8], piece].concat())
             .collect();
-        assert_eq!(more(&split), more(&bytes));
+        assert_eq!(extensions(&split), extensions(&bytes));
         for cut in 0..split.len() {
-            assert_eq!(more(&split[..cut]), None, "{cut}");
+            assert_eq!(extensions(&split[..cut]), None, "{cut}");
         }
     }
 
@@ -243,7 +243,7 @@ mod tests {
         for suite in bytes[suites..suites + 20].chunks_mut(2).filter(|suite| suite[0] == 0x13) {
             suite[1] = 4;
         }
-        assert!(more(&bytes).unwrap().tls13);
+        assert!(extensions(&bytes).unwrap().tls13);
         assert_eq!(look(&bytes), Look::NotTls);
     }
 

@@ -243,7 +243,7 @@ fn remedy(reason: &str) -> &'static str {
     match reason.split_once(':').map_or(reason, |(part, _)| part) {
         "ledger" => "make room on the disk, or end what locks the ledger; it goes on by itself",
         "clock" => "set the clock",
-        "ca" => "set the clock; if it is right, wait: in a moment another CA is made",
+        "ca" => "set the clock; if it is right, `halton-meter restart` makes another CA",
         "draining" => "wait: it is ending",
         _ => RESTART,
     }

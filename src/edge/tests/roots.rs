@@ -1,6 +1,6 @@
 //! Whom the edge believes, when it speaks TLS for a client.
 
-use super::secure::Read;
+use super::secure::Roots;
 use super::*;
 use crate::descriptors::testing::{alone, none_left};
 use crate::threads::testing as threads;
@@ -34,14 +34,14 @@ async fn a_moment_without_descriptors_or_threads_is_over_with_it() {
 
         let none = none_left();
         let (trust, read) = shared.secure.trust(shared).await;
-        assert!(trust.problem().is_some() && read == Read::Now);
+        assert!(trust.problem().is_some() && read == Roots::New);
         drop(none);
         // What was missing was not kept.
         let none = threads::none_left();
         let (trust, read) = shared.secure.trust(shared).await;
-        assert_eq!((trust.problem(), read), (None, Read::Now));
+        assert_eq!((trust.problem(), read), (None, Roots::New));
         drop(none);
-        assert_eq!(shared.secure.trust(shared).await.1, Read::Before);
+        assert_eq!(shared.secure.trust(shared).await.1, Roots::Kept);
     })
     .await;
 }

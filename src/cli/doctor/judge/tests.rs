@@ -135,7 +135,7 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| f.says = Says::Foreign, "daemon", Degraded, "daemon.api_port", None),
         (|f| f.says = Says::Degraded(vec!["ledger: disk full".into()]), "daemon", Degraded, "make room", None),
         (|f| f.says = Says::Degraded(vec!["clock: 1970".into()]), "daemon", Degraded, "set the clock", None),
-        (|f| f.says = Says::Degraded(vec!["ca: not valid".into()]), "daemon", Degraded, "wait: in a moment another CA", None),
+        (|f| f.says = Says::Degraded(vec!["ca: not valid".into()]), "daemon", Degraded, "makes another CA", None),
         (|f| f.watchdog.pid = None, "watchdog", Degraded, "start", start()),
         (|f| f.watchdog.suspended = true, "watchdog", Degraded, "kill -CONT 4", None),
         (|f| f.control = Err("refused".into()), "control", Degraded, "restart", None),

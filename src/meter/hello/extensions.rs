@@ -1,4 +1,4 @@
-//! What a ClientHello says that rustls does not pass on.
+//! What a ClientHello's extensions say that rustls does not pass on.
 
 const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
@@ -6,7 +6,7 @@ const TLS13: [u8; 2] = [3, 4];
 const RANDOM: usize = 32;
 
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct More {
+pub(super) struct Extensions {
     /// It speaks TLS 1.3, among others maybe.
     pub(super) tls13: bool,
     /// A request comes right behind it, in a key of an earlier session.
@@ -14,7 +14,7 @@ pub(super) struct More {
 }
 
 /// `records`: begins with those of a whole ClientHello (RFC 8446, 4.1.2).
-pub(super) fn more(records: &[u8]) -> Option<More> {
+pub(super) fn extensions(records: &[u8]) -> Option<Extensions> {
     let message = message(records)?;
     let mut rest = message.get(4..)?;
     take(&mut rest, 2 + RANDOM)?;
@@ -24,18 +24,18 @@ pub(super) fn more(records: &[u8]) -> Option<More> {
     take(&mut rest, suites)?;
     let compressions = usize::from(*take(&mut rest, 1)?.first()?);
     take(&mut rest, compressions)?;
-    let extensions = length(&mut rest)?;
-    let mut rest = take(&mut rest, extensions)?;
-    let mut more = More::default();
+    let all = length(&mut rest)?;
+    let mut rest = take(&mut rest, all)?;
+    let mut found = Extensions::default();
     while !rest.is_empty() {
         let kind = u16::from_be_bytes(*take(&mut rest, 2)?.first_chunk()?);
         let size = length(&mut rest)?;
         let body = take(&mut rest, size)?;
-        more.early_data |= kind == EARLY_DATA;
+        found.early_data |= kind == EARLY_DATA;
         let versions = if kind == SUPPORTED_VERSIONS { body.get(1..)? } else { &[] };
-        more.tls13 |= versions.chunks(TLS13.len()).any(|version| version == TLS13);
+        found.tls13 |= versions.chunks(TLS13.len()).any(|version| version == TLS13);
     }
-    Some(more)
+    Some(found)
 }
 
 /// The handshake message, which may be in several records.

@@ -32,6 +32,10 @@ bench-micro *FILTER:
 bench-count *NAMES:
     tools/bench-count.sh {{NAMES}}
 
+# Which functions run at rest: laid beside each other by build.rs (needs valgrind)
+resting:
+    tools/resting.sh
+
 # Reports over a ledger of so many rows
 bench-report ROWS="1000000":
     cargo bench --bench ledger -- report {{ROWS}}

@@ -213,15 +213,15 @@ async fn run(
     let attended = (Arc::clone(&launcher), Arc::clone(&port), home.edge_socket(), log.clone());
     actix_rt::spawn(attend(journal.listen(), attended));
     let edge = process("edge", Some(Arc::clone(&port)), alive::edge(&home));
-    let edge = supervisor::start(tree(&log, &journal).child(edge.backoff(backoff(20, 2_000))));
+    let edge = supervisor::start(tree(&log, &journal).child(edge.backoff(at_once(20, 2_000))));
     keep_program(&home, &log);
     let start_metering = || {
         let daemon = process("daemon", None, alive::by_file(&home, "daemon"));
         let watchdog = process("watchdog", None, alive::by_file(&home, "watchdog"));
         supervisor::start(
             tree(&log, &journal)
-                .child(daemon.backoff(backoff(100, 30_000)))
-                .child(watchdog.backoff(backoff(100, 30_000))),
+                .child(daemon.backoff(after_others(20, 30_000)))
+                .child(watchdog.backoff(at_once(100, 30_000))),
         )
     };
     if edge_only {
@@ -346,9 +346,14 @@ fn tree(log: &Logger, journal: &Journal) -> TreeSpec {
     TreeSpec::new("root", log.clone(), journal.clone()).intensity(None).lanes(Lanes::current())
 }
 
-fn backoff(first: u64, max: u64) -> Backoff {
-    let backoff = Backoff::new(Duration::from_millis(first), Duration::from_millis(max));
-    Backoff { immediate: true, ..backoff }
+fn at_once(first: u64, max: u64) -> Backoff {
+    Backoff { immediate: true, ..after_others(first, max) }
+}
+
+/// Not at once: whoever had the process that died in its way comes first, and a start takes both
+/// cores of a small machine for a moment.
+fn after_others(first: u64, max: u64) -> Backoff {
+    Backoff::new(Duration::from_millis(first), Duration::from_millis(max))
 }
 
 async fn finished(tree: Option<&Supervisor>) {

@@ -9,8 +9,8 @@ use super::output::{
     csv_usd, finish, local, millis, millis_or_dash, money, write_csv, write_json,
 };
 use super::range::RangeArgs;
-pub use super::summary::summary_of_run;
 use super::summary::{gap_table, gaps, unpriced_models};
+pub use super::summary::{open_of_run, summary_of_run};
 use super::{Context, Exit, Failure};
 use crate::home::Home;
 use crate::meter::ledger::{Group, GroupBy, Grouping, Ledger, Report, ReportQuery, Totals};

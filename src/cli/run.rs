@@ -6,7 +6,8 @@ mod script;
 use std::ffi::OsString;
 use std::io;
 use std::process::{Command, ExitStatus};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use jiff::Timestamp;
@@ -22,6 +23,10 @@ use crate::meter::own_file;
 const PATIENCE: Duration = Duration::from_secs(3);
 /// For the last rows to reach the ledger.
 const FLUSH: Duration = Duration::from_millis(1500);
+/// What a command had in hand when it was ended is over a moment after it; what it left in the background
+/// is not.
+const SETTLE: Duration = Duration::from_millis(600);
+const LOOKS: Duration = Duration::from_millis(40);
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -162,9 +167,18 @@ fn better_without_us(ctx: &Context) -> Option<String> {
 }
 
 fn summary(ctx: &Context, run_id: Uuid, started: Timestamp) {
-    // The daemon writes what is still in flight; if it can't, the ledger as it is must do.
-    let _ = client::api(ctx, "/v1/flush", FLUSH);
-    match report::summary_of_run(&ctx.home, &run_id.to_string(), started) {
+    let run = run_id.to_string();
+    let ended = Instant::now();
+    loop {
+        // The daemon writes what is still in flight; if it can't, the ledger as it is must do.
+        let flushed = client::api(ctx, "/v1/flush", FLUSH);
+        if flushed.is_err() || ended.elapsed() > SETTLE || report::open_of_run(&ctx.home, &run) == 0
+        {
+            break;
+        }
+        thread::sleep(LOOKS);
+    }
+    match report::summary_of_run(&ctx.home, &run, started) {
         Ok(text) => say(text),
         Err(e) => say(format_args!("no summary: {}", told(&e))),
     }

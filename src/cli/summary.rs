@@ -20,6 +20,12 @@ pub fn summary_of_run(home: &Home, run: &str, started: Timestamp) -> anyhow::Res
     Ok(run_summary(&run.totals, &coverage, run.projects.first().map(String::as_str)))
 }
 
+/// How many requests of a run have not ended, as far as the ledger can tell.
+pub fn open_of_run(home: &Home, run: &str) -> u64 {
+    let run = Ledger::open(home).and_then(|ledger| ledger.totals_for_run(run));
+    run.map_or(0, |run| run.totals.open)
+}
+
 /// `2 requests · 1,234 in (800 cached) · 56 out · $0.0123 · all metered · project my-app`
 pub fn run_summary(totals: &Totals, coverage: &Coverage, project: Option<&str>) -> String {
     let mut parts = Vec::new();

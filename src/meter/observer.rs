@@ -222,7 +222,7 @@ impl Observer {
             }
             Seen::End { side, clean, at } => {
                 self.broken_off = !clean;
-                self.client_gone |= side == Side::Client && !clean;
+                self.client_gone |= side == Side::Client;
                 self.finish(&[side], at);
                 self.broken_off = false;
             }

@@ -1,12 +1,14 @@
 //! `run` in an interactive shell: a job like the command itself.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Stand, binary};
-use crate::programs::{Program, clean, in_time, show};
+use rustix::process::Signal;
+
+use crate::harness::{DEADLINE, Stand, binary, send};
+use crate::programs::{self, Program, clean, in_time, show};
 
 const PROMPT: &str = "PROMPT> ";
 
@@ -88,4 +90,23 @@ fn what_ends_the_command_ends_run() {
         assert_eq!(output.status.signal(), Some(signal), "{}", show(&output));
         assert!(!output.status.core_dumped());
     }
+}
+
+#[test]
+fn what_a_command_had_in_hand_is_over_when_it_was_ended() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    let pid = stand.scratch().join("pid");
+    let script = format!("echo $$ > {}; exec \"$@\"", pid.display());
+    let mut command = stand.command(&["run", "--", "sh", "-c", &script, "sh"]);
+    command.args(programs::curl_messages("--http1.1", "[[gate]]", true).argv);
+    let run = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    stand.origin.wait_at_gate(1, DEADLINE);
+    stand.wait("the row", || stand.rows().len() == 1);
+    send(std::fs::read_to_string(&pid).unwrap().trim().parse().unwrap(), Signal::KILL);
+    let output = run.wait_with_output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("1 request") && !said.contains("still running"), "{said}");
+    stand.origin.open_gate();
 }

@@ -99,6 +99,7 @@ pub(super) struct Sums {
 impl Sums {
     pub(super) fn add(&mut self, sample: &Sample) {
         let failed = sample.error_class.is_some() || sample.status.is_some_and(|s| s >= 400);
+        let running = sample.completeness == Completeness::Open;
         self.requests += 1;
         self.errors += u64::from(failed);
         match sample.completeness {
@@ -112,11 +113,11 @@ impl Sums {
         match (sample.billing, cost) {
             (Billing::Metered, Some(_)) => add_money(&mut self.cost, cost),
             (Billing::Subscription, Some(_)) => add_money(&mut self.subscription, cost),
+            // What still runs has no price yet, which is another thing than none.
             (Billing::Metered | Billing::Subscription, None) => match sample.usage {
-                UsageState::Reported | UsageState::Partial => self.unpriced += 1,
+                UsageState::Reported | UsageState::Partial => self.unpriced += u64::from(!running),
                 UsageState::Absent => {
                     let Sample { completeness, status, error_class, .. } = sample;
-                    let running = *completeness == Completeness::Open;
                     let cut = is_cut_short(*completeness, *status, error_class.as_deref());
                     self.without_usage += u64::from(cut || (!failed && !running));
                 }
@@ -326,8 +327,10 @@ mod tests {
         let silent = Sample { cost_nanousd: None, usage: UsageState::Absent, ..sample() };
         let refused = Sample { status: Some(429), ..silent.clone() };
         let running = Sample { completeness: Completeness::Open, status: None, ..silent.clone() };
-        let t = total(&[unpriced.clone(), unpriced, silent.clone(), refused, running]);
-        assert_eq!((t.unpriced, t.without_usage, t.errors, t.open), (2, 1, 1, 1));
+        let counting = Sample { completeness: Completeness::Open, ..unpriced.clone() };
+        let all = [unpriced.clone(), unpriced, silent.clone(), refused, running, counting];
+        let t = total(&all);
+        assert_eq!((t.unpriced, t.without_usage, t.errors, t.open), (2, 1, 1, 2));
         assert_eq!(t.unknown(), 3);
         assert_eq!(t.unpriced_models, [UnpricedModel { model: Some("m".to_owned()), requests: 2 }]);
         let cut = |class: &str, status| Sample {

@@ -183,6 +183,7 @@ async fn a_client_that_is_gone_is_not_the_providers_failure() {
         // The provider closes when it hears of it.
         for (first, clean, expected) in [
             (Side::Client, false, "client_abort"),
+            (Side::Client, true, "client_abort"),
             (Side::Server, false, if answered.is_empty() { "network" } else { "upstream_cut" }),
         ] {
             let (rows, _) = observed(Some(b"http/1.1"), nobody(), |feed| {

@@ -72,6 +72,23 @@ fn names_change_and_come_back() {
 }
 
 #[test]
+fn a_name_that_a_rename_freed_goes_back_to_its_own_requests_alone() {
+    let (_dir, home) = with_rows();
+    says(&home, "project rename api tmp").unwrap();
+    let renamed = pairs(&[("shop-copy", 2), ("shop", 1), ("tmp", 1)]);
+    assert_eq!(projects(&home), renamed);
+    for how in ["", " --dry-run"] {
+        let error = says(&home, &format!("project rename shop api{how}")).unwrap_err();
+        assert!(error.is::<UsageError>(), "{error}");
+        assert!(error.to_string().contains("shown as \"tmp\"; `halton-meter project merge`"));
+        assert_eq!(projects(&home), renamed);
+    }
+    let said = says(&home, "project rename tmp api").unwrap();
+    assert!(said.contains("api is a project of its own again (was tmp)."), "{said}");
+    assert_eq!(projects(&home), pairs(&[("shop-copy", 2), ("api", 1), ("shop", 1)]));
+}
+
+#[test]
 fn a_project_whose_requests_have_no_price_did_not_cost_nothing() {
     let (_dir, home) = home();
     let of = |n, project: &str, cost| Row {

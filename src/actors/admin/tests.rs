@@ -335,6 +335,35 @@ async fn metrics_go_up_with_each_request() {
 }
 
 #[actix_web::test]
+async fn metrics_leave_out_what_a_clock_that_was_ahead_has_dated() {
+    let bench = bench();
+    let app = test::init_service(routes::app(Arc::clone(&bench.api))).await;
+    let record = |n, started_at| {
+        bench.api.meter.intake().record(Row { started_at, ..row(n, true) });
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        assert!(bench.api.meter.intake().flush(deadline));
+    };
+    let samples = async || {
+        let response = app.call(bench.authorized("/metrics").to_request()).await.unwrap();
+        let text = String::from_utf8(test::read_body(response).await.to_vec()).unwrap();
+        let sample = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.split(' ').nth(1));
+            value.unwrap().to_owned()
+        };
+        let names = ["requests_total", "tokens_total", "cost_dollars_total"];
+        names.map(|name| sample(&format!("halton_meter_{name}{{provider=\"anthropic\"")))
+    };
+    let tomorrow = Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    record(1, tomorrow);
+    assert_eq!(samples().await, ["0", "0", "0.00"]);
+    record(2, Timestamp::now());
+    assert_eq!(samples().await, ["1", "100", "0.0123"]);
+    // The daemon's own clock runs ahead now.
+    record(3, tomorrow);
+    assert_eq!(samples().await, ["2", "200", "0.0246"]);
+}
+
+#[actix_web::test]
 async fn events_resume_and_go_on() {
     let bench = bench();
     let journal = bench.api.home.journal_file();

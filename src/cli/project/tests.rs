@@ -174,6 +174,30 @@ fn rows_are_given_away_and_back() {
 }
 
 #[test]
+fn rows_that_are_dated_ahead_are_among_all() {
+    let (_dir, home) = home();
+    let ahead = row(2, "2027-02-01T00:00:00Z");
+    store(&home, &[row(1, "2026-11-24T00:00:00Z"), ahead]);
+    let said = |line: &str| says(&home, &format!("project retag {line}")).unwrap();
+    assert!(said("--to new --since 1970-01-01 --dry-run").contains("2 rows would change."));
+    let until = said("--to new --since 1970-01-01 --until 2026-11-25 --dry-run");
+    assert!(until.contains("1 row would change."), "{until}");
+    assert!(said("--to new --client claude").contains("2 rows changed."));
+    assert!(said("--undo").contains("2 rows changed."));
+}
+
+#[test]
+fn a_list_of_a_time_without_requests_is_not_told_as_if_there_were_no_projects() {
+    let (_dir, home) = home();
+    assert_eq!(says(&home, "project list").unwrap(), "No projects yet.\n");
+    store(&home, &[row(1, "2026-11-24T00:00:00Z")]);
+    let said = says(&home, "project list --since 1h").unwrap();
+    assert_eq!(said, "No requests to a model in this range.\n");
+    let error = says(&home, "project list --since 2027-05-01").unwrap_err();
+    assert!(error.is::<UsageError>(), "{error}");
+}
+
+#[test]
 fn what_is_given_away_without_a_price_is_not_told_as_nothing() {
     let (_dir, home) = home();
     let of = |n, cost_nanousd, usage| Row {

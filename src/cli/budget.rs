@@ -48,15 +48,15 @@ pub struct SetArgs {
     #[arg(value_parser = a_name)]
     name: String,
     /// In dollars
-    #[arg(long, value_name = "USD")]
+    #[arg(long, value_name = "USD", value_parser = a_limit)]
     limit: Dollars,
     #[arg(long, value_enum, default_value = "month")]
     per: Per,
     /// Only this project
-    #[arg(long)]
+    #[arg(long, value_parser = a_part)]
     project: Option<String>,
     /// Only this model; without the date in its name, all of that name
-    #[arg(long)]
+    #[arg(long, value_parser = a_part)]
     model: Option<String>,
     /// What a subscription covers too, at list prices
     #[arg(long)]
@@ -66,6 +66,14 @@ pub struct SetArgs {
 /// One without a word in it could be neither told of nor read.
 fn a_name(text: &str) -> Result<String, &'static str> {
     if text.trim().is_empty() { Err("expected a name, like all") } else { Ok(text.to_owned()) }
+}
+
+fn a_limit(text: &str) -> Result<Dollars, &'static str> {
+    text.parse().and_then(budget::some_amount)
+}
+
+fn a_part(text: &str) -> Result<String, &'static str> {
+    budget::some_name(text.to_owned())
 }
 
 pub fn run(ctx: &Context, command: &BudgetCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
@@ -289,6 +297,29 @@ mod tests {
     fn a_budget_has_a_name() {
         assert_eq!(a_name("all"), Ok("all".to_owned()));
         assert!(a_name("").is_err() && a_name(" \t").is_err());
+    }
+
+    #[test]
+    fn a_budget_is_of_something() {
+        use clap::Parser;
+        #[derive(Debug, Parser)]
+        struct Line {
+            #[command(subcommand)]
+            command: BudgetCommand,
+        }
+        let refused = |more: &[&str]| {
+            let words = [&["budget", "set", "all"], more].concat();
+            Line::try_parse_from(words).err().map(|e| e.to_string()).unwrap_or_default()
+        };
+        for limit in ["0", "$0.00", "0.0000000001"] {
+            let said = refused(&["--limit", limit]);
+            assert!(said.contains("expected more than $0"), "{limit}: {said}");
+        }
+        for part in ["--model", "--project"] {
+            let said = refused(&["--limit", "5", part, ""]);
+            assert!(said.contains("expected a name"), "{part}: {said}");
+            assert_eq!(refused(&["--limit", "0.000000001", part, "x"]), "");
+        }
     }
 
     #[test]

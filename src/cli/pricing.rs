@@ -9,10 +9,12 @@ use jiff::civil::Date;
 use jiff::{Timestamp, ZonedDateTime};
 use serde::Serialize;
 
-use super::output::{Column, Style, Table, UsageError, counted, finish, write_json};
+use super::output::{Column, Style, Table, UsageError, clean, counted, finish, write_json};
 use super::{Context, Exit, Failure};
 use crate::home::Home;
+use crate::meter::ledger::{Ledger, Window};
 use crate::meter::price::{Book, ListPrice, OwnPrice, OwnRates, read_own, write_own};
+use crate::meter::surface::LOCAL;
 use crate::meter::usage::is_plain;
 
 #[derive(Debug, Subcommand)]
@@ -155,6 +157,10 @@ fn list(args: &ListArgs, home: &Home, style: Style, out: &mut dyn Write) -> anyh
 
 fn set(args: &SetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<()> {
     let (provider, model) = provider_and_model(&args.model)?;
+    if args.model.contains(char::is_control) {
+        let name = &args.model;
+        return Err(UsageError(format!("{name:?} has a control character in it")).into());
+    }
     if args.rates.is_empty() {
         return Err(UsageError("no price given; name one, like --input 1.25".to_owned()).into());
     }
@@ -171,6 +177,7 @@ fn set(args: &SetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<()> {
     let path = home.prices_file();
     let mut prices = read_own(&path)?;
     prices.retain(|other| !other.same_place(&price));
+    let unknown = of_nobody(home, &price.provider);
     prices.push(price);
     write_own(&path, &prices)?;
     writeln!(
@@ -178,7 +185,25 @@ fn set(args: &SetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<()> {
         "Set. The daemon uses it for what ends from now on; `halton-meter recompute-costs` applies it \
          to what is in the ledger."
     )?;
+    unknown.map_or(Ok(()), |said| writeln!(out, "{said}"))?;
     Ok(())
+}
+
+/// Says so if nobody knows the provider: its name may be mistyped.
+fn of_nobody(home: &Home, provider: &str) -> Option<String> {
+    if provider == LOCAL || Book::builtin().knows_provider(provider) {
+        return None;
+    }
+    let ever = Window { from: Timestamp::UNIX_EPOCH, to: Timestamp::MAX };
+    // A ledger that can't be read is no reason to doubt the name.
+    let groups = Ledger::open(home).and_then(|ledger| ledger.by_provider(ever)).ok()?;
+    let known = groups.iter().any(|group| group.key.as_deref() == Some(provider));
+    let said = format!(
+        "Neither the list nor the ledger has anything of a provider {} yet; `halton-meter pricing list` and \
+         `halton-meter report --by provider` show the names.",
+        clean(provider)
+    );
+    (!known).then_some(said)
 }
 
 fn reset(args: &ResetArgs, home: &Home, out: &mut dyn Write) -> anyhow::Result<()> {
@@ -261,6 +286,30 @@ mod tests {
         assert!(listed(&["reset", "openai/gpt-4o-mini", "--from", "2026-01-01"]).starts_with("1 "));
         assert!(listed(&["reset", "--all"]).starts_with("1 price"));
         assert_eq!(listed(&["list", "--own"]), "No price matches.\n");
+    }
+
+    #[test]
+    fn a_provider_that_nobody_knows_is_told() {
+        let (_dir, home) = home();
+        let set = |name: &str| said(&home, &["set", name, "--input", "1"]);
+        let unknown = |name: &str| set(name).unwrap().1.contains("Neither the list nor the ledger");
+        for (name, expected) in [
+            ("opnai/gpt-5", true),
+            ("opnai/gpt-6", true),
+            ("OpenAI/gpt-5", false),
+            ("local/qwen", false),
+            ("llm.corp.example/x", true),
+        ] {
+            assert_eq!(unknown(name), expected, "{name}");
+        }
+        let asked =
+            Row { provider: "llm.corp.example".to_owned(), ..row(1, "2026-11-24T00:00:00Z") };
+        store(&home, &[asked]);
+        assert!(!unknown("llm.corp.example/x"));
+        for name in ["openai/a\nb", "open\tai/a"] {
+            assert!(set(name).unwrap_err().is::<UsageError>());
+        }
+        assert!(!std::fs::read_to_string(home.prices_file()).unwrap().contains("a\\nb"));
     }
 
     #[test]

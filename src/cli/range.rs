@@ -28,7 +28,11 @@ impl RangeArgs {
         let soon = soon.unwrap_or(Timestamp::MAX);
         if self.from.is_none() && self.to.is_none() {
             let since = self.since.as_deref().unwrap_or(default);
-            return Ok(Window { from: parse_since(since, now)?, to: soon });
+            let from = parse_since(since, now)?;
+            if from >= soon {
+                return Err(UsageError(format!("--since ({since}) is not before now")));
+            }
+            return Ok(Window { from, to: soon });
         }
         let to = self.to.as_deref().map_or(Ok(soon), |t| parse_end(t, now))?;
         let from = match &self.from {
@@ -154,6 +158,20 @@ mod tests {
             assert!(said.contains("30d"), "{text}: {said}");
         }
         assert!(since("9999999999d").contains("too far back"));
+    }
+
+    #[test]
+    fn a_range_has_begun() {
+        let range = |since: &str| {
+            RangeArgs { since: Some(since.into()), ..RangeArgs::default() }.window("30d", &now())
+        };
+        for since in ["2026-10-27", "2027-01-01", "2026-10-26T12:00:01+01:00"] {
+            let said = range(since).unwrap_err().to_string();
+            assert_eq!(said, format!("--since ({since}) is not before now"));
+        }
+        for since in ["0m", "today", "2026-10-26", "2026-10-26T12:00:00+01:00"] {
+            assert!(range(since).is_ok_and(|range| range.from < range.to), "{since}");
+        }
     }
 
     #[test]

@@ -85,7 +85,8 @@ fn show(
 fn human(report: &Report, now: &ZonedDateTime, style: Style) -> String {
     let mut out = heading(report, now, style);
     let t = &report.summary;
-    if t.requests == 0 {
+    let before = report.previous.as_ref().map_or(0, |previous| previous.summary.requests);
+    if t.requests == 0 && before == 0 {
         out.push_str("No requests to a model in this range.\n");
         for gap in gaps(&report.coverage) {
             out.push_str(&style.warn(&format!("But {gap}.\n")));

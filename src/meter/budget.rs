@@ -4,7 +4,8 @@ use std::path::Path;
 
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan, ZonedDateTime};
-use serde::{Deserialize, Serialize};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::ledger::{Group, GroupBy, Ledger, LedgerError, ReportQuery, Totals, Window};
 use super::own_file::{self, OwnError};
@@ -26,11 +27,12 @@ const NANO: u64 = 1_000_000_000;
 #[serde(deny_unknown_fields)]
 pub struct Budget {
     pub name: String,
+    #[serde(deserialize_with = "checked_limit")]
     pub limit: Dollars,
     pub per: Per,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "checked_part", skip_serializing_if = "Option::is_none")]
     pub project: Option<String>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "checked_part", skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Counts what a subscription covers too, at list prices.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -63,6 +65,35 @@ pub struct Standing {
 struct File {
     #[serde(default)]
     budget: Vec<Budget>,
+}
+
+/// Nothing would be passed before anything is spent.
+///
+/// # Errors
+/// Says what is expected.
+pub fn some_amount(limit: Dollars) -> Result<Dollars, &'static str> {
+    if limit.nano() > 0 { Ok(limit) } else { Err("expected more than $0: at least 0.000000001") }
+}
+
+/// A project or a model without a word in its name would be of nothing, ever.
+///
+/// # Errors
+/// Says what is expected.
+pub fn some_name(part: String) -> Result<String, &'static str> {
+    if part.trim().is_empty() {
+        Err("expected a name; without the option all count")
+    } else {
+        Ok(part)
+    }
+}
+
+fn checked_limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Dollars, D::Error> {
+    some_amount(Dollars::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+fn checked_part<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<String>, D::Error> {
+    let part: Option<String> = Option::deserialize(deserializer)?;
+    part.map(some_name).transpose().map_err(D::Error::custom)
 }
 
 /// The budgets of a file; none when there is none.
@@ -411,6 +442,18 @@ mod tests {
         let all = [budget(Per::Month), Budget { covered: true, ..budget(Per::Day) }];
         write(&path, &all).unwrap();
         assert_eq!(read(&path).unwrap(), all);
+        // A limit that is passed from the beginning, and a part that nothing is of.
+        for (bad, why) in [
+            ("limit = 0", "more than $0"),
+            ("limit = '0.0000000001'", "more than $0"),
+            ("limit = 5\nproject = ''", "a name"),
+            ("limit = 5\nmodel = ' '", "a name"),
+        ] {
+            std::fs::write(&path, format!("[[budget]]\nname = 'a'\nper = 'day'\n{bad}\n")).unwrap();
+            let said = read(&path).unwrap_err().to_string();
+            let line = 3 + bad.lines().count();
+            assert!(said.contains(&format!("budgets.toml:{line}: expected {why}")), "{said}");
+        }
         std::fs::write(&path, "[[budget]]\nname = 1\n").unwrap();
         assert!(read(&path).unwrap_err().to_string().contains("budgets.toml"));
     }

@@ -2,7 +2,7 @@
 
 use actix_web::{HttpResponse, web};
 
-use super::dto::{BypassAnswer, BypassEntry, ClearedAnswer};
+use super::dto::{BypassAnswer, BypassEntry, ClearedAnswer, NoQuery};
 use super::problem::Problem;
 use super::routes::Api;
 
@@ -18,11 +18,13 @@ pub(super) fn entries(api: &Api) -> Vec<BypassEntry> {
     security(("token" = [])),
     responses(
         (status = 200, body = BypassAnswer),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_bypass(api: web::Data<Api>) -> HttpResponse {
+pub(super) async fn get_bypass(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
     HttpResponse::Ok().json(BypassAnswer { bypass: entries(&api) })
 }
 
@@ -33,13 +35,18 @@ pub(super) async fn get_bypass(api: web::Data<Api>) -> HttpResponse {
     security(("token" = [])),
     responses(
         (status = 200, body = ClearedAnswer),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "no tap is running, so there is no list", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn delete_bypass(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+pub(super) async fn delete_bypass(
+    api: web::Data<Api>,
+    _: web::Query<NoQuery>,
+) -> Result<HttpResponse, Problem> {
     let tap = api.meter.tap().ok_or_else(|| Problem::unavailable("the tap is not running"))?;
     Ok(HttpResponse::Ok().json(ClearedAnswer { cleared: tap.clear_bypass() }))
 }

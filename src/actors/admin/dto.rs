@@ -256,6 +256,11 @@ pub struct FlushAnswer {
     pub flushed: bool,
 }
 
+/// Of a resource without parameters: whoever names one means something.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NoQuery {}
+
 /// Where to go on in the stream of events.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use actix_web::{HttpResponse, web};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::dto::{ActorAnswer, CheckAnswer};
 use super::problem::Problem;
@@ -25,11 +25,27 @@ const PROCESSES: [&str; 3] = ["edge", "daemon", "watchdog"];
 /// The most that each counter of the ledger has shown. `recompute-costs` may find less than before, and who
 /// reads counters takes each step down for a beginning at zero, and the rest for news.
 #[derive(Debug, Default)]
-pub struct Peaks(Mutex<BTreeMap<String, i64>>);
+pub struct Peaks {
+    most: Mutex<BTreeMap<String, i64>>,
+    /// What was dated ahead at the first look, by provider: the clock was ahead before the daemon began.
+    ahead: OnceLock<Vec<Group>>,
+}
 
 impl Peaks {
+    /// What the first look has to look for, by a clock that says `now`.
+    fn unseen(&self, began: Timestamp, now: Timestamp) -> Option<Window> {
+        let soon = now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(now);
+        let ahead = Window { from: soon.max(began), to: Timestamp::MAX };
+        self.ahead.get().is_none().then_some(ahead)
+    }
+
+    fn ahead(&self, provider: Option<&str>) -> Option<&Totals> {
+        let mut groups = self.ahead.get()?.iter();
+        groups.find(|group| group.key.as_deref() == provider).map(|group| &group.totals)
+    }
+
     fn raise(&self, series: String, now: i64) -> i64 {
-        let mut peaks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peaks = self.most.lock().unwrap_or_else(PoisonError::into_inner);
         let peak = peaks.entry(series).or_insert(now);
         *peak = now.max(*peak);
         *peak
@@ -49,21 +65,29 @@ impl Peaks {
 )]
 pub(super) async fn get_metrics(api: web::Data<Api>) -> HttpResponse {
     let since = Window { from: api.started_at, to: Timestamp::MAX };
+    let unseen = api.peaks.unseen(api.started_at, Timestamp::now());
     let file = api.home.journal_file();
     let (checks, edge, actors, spent, events) = tokio::join!(
         api.health.renewed(),
         api.edge.renewed(),
         api.tree.observe(),
-        read(&api, move |ledger| ledger.by_provider(since)),
+        read(&api, move |ledger| {
+            let ahead = unseen.map(|window| ledger.by_provider(window)).transpose()?;
+            Ok((ledger.by_provider(since)?, ahead))
+        }),
         web::block(move || journal::read_all(&file)),
     );
     let (health, checks) = api.health(&checks);
+    // What can't be read is left out: the rest says why.
+    let (spent, ahead) = spent.unwrap_or_default();
+    if let Some(groups) = ahead {
+        let _ = api.peaks.ahead.set(groups);
+    }
     let seen = Seen {
         started_at: api.started_at,
         healthy: health.reasons.is_empty(),
         checks,
-        // What can't be read is left out: the rest says why.
-        spent: spent.unwrap_or_default(),
+        spent,
         ledger: api.meter.intake().stats(),
         tap: api.meter.tap().map(|tap| tap.snapshot()),
         edge,
@@ -122,16 +146,18 @@ impl Seen {
         ];
         for (name, help, sum) in sums {
             let mut family = text.counter(name, help);
-            for (provider, totals) in self.providers() {
-                let now = i64::try_from(sum(totals)).unwrap_or(i64::MAX);
+            for (provider, totals, ahead) in self.providers(peaks) {
+                let now = sum(totals).saturating_sub(ahead.map_or(0, sum));
+                let now = i64::try_from(now).unwrap_or(i64::MAX);
                 family.peak(&[("provider", provider)], now, peaks, |n| n.to_string());
             }
         }
         let mut tokens = text.counter("tokens_total", "Tokens, each in one class.");
-        for (provider, totals) in self.providers() {
-            let told = totals.tokens.by_kind().into_iter().filter_map(|(kind, n)| Some((kind, n?)));
-            for (class, n) in told {
-                let now = i64::try_from(n).unwrap_or(i64::MAX);
+        for (provider, totals, ahead) in self.providers(peaks) {
+            let ahead = ahead.map(|totals| totals.tokens).unwrap_or_default().by_kind();
+            for ((class, n), (_, ahead)) in totals.tokens.by_kind().into_iter().zip(ahead) {
+                let Some(n) = n else { continue };
+                let now = i64::try_from(n.saturating_sub(ahead.unwrap_or(0))).unwrap_or(i64::MAX);
                 let labels = [("provider", provider), ("class", class)];
                 tokens.peak(&labels, now, peaks, |n| n.to_string());
             }
@@ -139,18 +165,30 @@ impl Seen {
         let help =
             "What is paid for (metered), and what a plan covers, at list prices (subscription).";
         let mut cost = text.counter("cost_dollars_total", help);
-        for (provider, totals) in self.providers() {
-            let billed =
-                [("metered", totals.cost_nanousd), ("subscription", totals.subscription_nanousd)];
-            for (billing, nano) in billed.into_iter().filter_map(|(b, nano)| Some((b, nano?))) {
+        type Amount = fn(&Totals) -> Option<i64>;
+        let billed: [(&str, Amount); 2] = [
+            ("metered", |totals| totals.cost_nanousd),
+            ("subscription", |totals| totals.subscription_nanousd),
+        ];
+        for (provider, totals, ahead) in self.providers(peaks) {
+            for (billing, amount) in billed {
+                let Some(nano) = amount(totals) else { continue };
+                let nano = nano.saturating_sub(ahead.and_then(amount).unwrap_or(0)).max(0);
                 let labels = [("provider", provider), ("billing", billing)];
                 cost.peak(&labels, nano, peaks, usd_decimal);
             }
         }
     }
 
-    fn providers(&self) -> impl Iterator<Item = (&str, &Totals)> {
-        self.spent.iter().map(|group| (group.key.as_deref().unwrap_or("unknown"), &group.totals))
+    /// With what was dated ahead, which is of before.
+    fn providers<'a>(
+        &'a self,
+        peaks: &'a Peaks,
+    ) -> impl Iterator<Item = (&'a str, &'a Totals, Option<&'a Totals>)> {
+        self.spent.iter().map(|group| {
+            let provider = group.key.as_deref();
+            (provider.unwrap_or("unknown"), &group.totals, peaks.ahead(provider))
+        })
     }
 
     fn edge(&self, text: &mut Text) {

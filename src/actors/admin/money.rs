@@ -5,6 +5,7 @@ use jiff::{Timestamp, ZonedDateTime};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::dto::NoQuery;
 use super::problem::Problem;
 use super::routes::Api;
 use super::rows::read;
@@ -25,11 +26,13 @@ pub(super) struct QuotasAnswer {
     security(("token" = [])),
     responses(
         (status = 200, description = "as `pricing list --json`", body = Object),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_pricing(api: web::Data<Api>) -> HttpResponse {
+pub(super) async fn get_pricing(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
     let book = api.meter.book().load_full();
     let prices = book.prices(Timestamp::now());
     HttpResponse::Ok().json(serde_json::json!({ "book": book.date(), "prices": prices }))
@@ -43,13 +46,18 @@ pub(super) async fn get_pricing(api: web::Data<Api>) -> HttpResponse {
     security(("token" = [])),
     responses(
         (status = 200, body = QuotasAnswer),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "the ledger can't be read", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_quotas(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+pub(super) async fn get_quotas(
+    api: web::Data<Api>,
+    _: web::Query<NoQuery>,
+) -> Result<HttpResponse, Problem> {
     let quotas = read(&api, crate::meter::ledger::Ledger::quotas).await?;
     Ok(HttpResponse::Ok().json(QuotasAnswer { quotas }))
 }
@@ -63,13 +71,18 @@ pub(super) async fn get_quotas(api: web::Data<Api>) -> Result<HttpResponse, Prob
     responses(
         (status = 200, description = "as `budget list --json`; `problem`: why no budget can be read",
             body = Object),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "the ledger can't be read", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_budgets(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+pub(super) async fn get_budgets(
+    api: web::Data<Api>,
+    _: web::Query<NoQuery>,
+) -> Result<HttpResponse, Problem> {
     let (budgets, problem): (Vec<Budget>, _) = match budget::read(&api.home.budgets_file()) {
         Ok(budgets) => (budgets, None),
         Err(problem) => (Vec::new(), Some(problem.to_string())),

@@ -19,7 +19,7 @@ use uuid::Uuid;
 use super::auth::{self, Asked, SESSION, Token, Who};
 use super::dto::{
     ActorAnswer, ActorsAnswer, CheckAnswer, EdgeAnswer, EventsQuery, HealthAnswer, HealthStatus,
-    LedgerAnswer, ReadyAnswer, StatusAnswer,
+    LedgerAnswer, NoQuery, ReadyAnswer, StatusAnswer,
 };
 use super::metrics::{self, Peaks};
 use super::places::Shown;
@@ -317,11 +317,13 @@ async fn get_openapi() -> HttpResponse {
     security(("token" = [])),
     responses(
         (status = 200, body = StatusAnswer),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-async fn get_status(api: web::Data<Api>) -> HttpResponse {
+async fn get_status(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
     let (checks, edge) = tokio::join!(api.health.renewed(), api.edge.renewed());
     let (health, checks) = api.health(&checks);
     let ledger = api.meter.intake().stats();
@@ -361,11 +363,13 @@ async fn get_status(api: web::Data<Api>) -> HttpResponse {
     security(("token" = [])),
     responses(
         (status = 200, body = ActorsAnswer),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-async fn get_actors(api: web::Data<Api>) -> HttpResponse {
+async fn get_actors(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
     let actors: Vec<ActorAnswer> = api.tree.observe().await;
     HttpResponse::Ok().json(ActorsAnswer { actors })
 }

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
 use super::dto::{
-    CoverageAnswer, CoverageQuery, FlushAnswer, RequestsAnswer, RequestsQuery, StatsQuery,
+    CoverageAnswer, CoverageQuery, FlushAnswer, NoQuery, RequestsAnswer, RequestsQuery, StatsQuery,
 };
 use super::problem::Problem;
 use super::routes::Api;
@@ -55,9 +55,12 @@ pub(super) async fn get_requests(
         return Err(Problem::bad_request(format!("limit: expected 1 to {PAGE_MAX}")));
     }
     let cursor = query.cursor.as_deref().map(str::parse::<Cursor>).transpose();
+    let since = moment("since", query.since.as_deref(), now)?;
+    let until = moment("until", query.until.as_deref(), now)?;
+    in_order(since.unwrap_or(Timestamp::MIN), until.unwrap_or(Timestamp::MAX))?;
     let filter = RequestFilter {
-        since: moment("since", query.since.as_deref(), now)?,
-        until: moment("until", query.until.as_deref(), now)?,
+        since,
+        until,
         project: query.project,
         model: query.model,
         provider: query.provider,
@@ -151,11 +154,13 @@ pub(super) async fn get_coverage(
     security(("token" = [])),
     responses(
         (status = 200, body = FlushAnswer),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn get_flush(api: web::Data<Api>) -> HttpResponse {
+pub(super) async fn get_flush(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
     let deadline = Instant::now() + FLUSH;
     let settled = settle(&api.meter, deadline).await;
     let intake = api.meter.intake().clone();
@@ -211,10 +216,15 @@ pub(super) fn window(since: Option<&str>, until: Option<&str>) -> Result<Window,
         to: moment("until", until, now)?
             .unwrap_or_else(|| now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(now)),
     };
-    if window.from > window.to {
+    in_order(window.from, window.to)?;
+    Ok(window)
+}
+
+fn in_order(since: Timestamp, until: Timestamp) -> Result<(), Problem> {
+    if since > until {
         return Err(Problem::bad_request("since is later than until"));
     }
-    Ok(window)
+    Ok(())
 }
 
 /// A timestamp, or a span back from now.

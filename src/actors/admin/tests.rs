@@ -262,6 +262,9 @@ async fn refusals_are_problem_documents() {
         (bench.authorized("/v1/requests?since=yesterday"), 400, "bad-request"),
         (bench.authorized("/v1/requests?sinse=1d"), 400, "bad-request"),
         (bench.authorized("/v1/stats?by=mood"), 400, "bad-request"),
+        (bench.authorized("/v1/requests?since=1d&until=2d"), 400, "bad-request"),
+        (bench.authorized("/v1/stats?since=1d&until=2d"), 400, "bad-request"),
+        (bench.authorized("/v1/coverage?since=2999-01-01T00:00:00Z"), 400, "bad-request"),
     ];
     for (i, (request, want, kind)) in table.into_iter().enumerate() {
         let (status, content_type, body) = bench.ask(request).await;
@@ -270,6 +273,25 @@ async fn refusals_are_problem_documents() {
         assert_eq!(body["type"], format!("urn:halton-meter:problem:{kind}"), "{i}");
         assert_eq!(body["status"], want, "{i}");
         assert!(body["title"].is_string(), "{i}");
+    }
+}
+
+#[actix_web::test]
+async fn a_parameter_that_does_not_exist_is_refused_by_all_of_v1() {
+    let bench = bench();
+    let document = serde_json::to_value(routes::openapi()).unwrap();
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for method in methods.as_object().unwrap().keys() {
+            let method: Method = method.to_ascii_uppercase().parse().unwrap();
+            let request = bench
+                .authorized(&format!("{path}?sinse=7d"))
+                .insert_header(("origin", "http://127.0.0.1:8765"))
+                .method(method.clone());
+            let (status, _, body) = bench.ask(request).await;
+            let refused = status == StatusCode::BAD_REQUEST
+                && body["detail"].as_str().unwrap_or_default().contains("sinse");
+            assert_eq!(refused, path.starts_with("/v1/"), "{method} {path}: {status} {body}");
+        }
     }
 }
 
@@ -332,6 +354,35 @@ async fn metrics_go_up_with_each_request() {
         assert!(bench.api.meter.intake().flush(deadline));
         assert_eq!(requests().await, Some(n as u64));
     }
+}
+
+#[actix_web::test]
+async fn metrics_leave_out_what_a_clock_that_was_ahead_has_dated() {
+    let bench = bench();
+    let app = test::init_service(routes::app(Arc::clone(&bench.api))).await;
+    let record = |n, started_at| {
+        bench.api.meter.intake().record(Row { started_at, ..row(n, true) });
+        let deadline = std::time::Instant::now() + Duration::from_secs(10);
+        assert!(bench.api.meter.intake().flush(deadline));
+    };
+    let samples = async || {
+        let response = app.call(bench.authorized("/metrics").to_request()).await.unwrap();
+        let text = String::from_utf8(test::read_body(response).await.to_vec()).unwrap();
+        let sample = |name: &str| {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.split(' ').nth(1));
+            value.unwrap().to_owned()
+        };
+        let names = ["requests_total", "tokens_total", "cost_dollars_total"];
+        names.map(|name| sample(&format!("halton_meter_{name}{{provider=\"anthropic\"")))
+    };
+    let tomorrow = Timestamp::now() + jiff::SignedDuration::from_hours(24);
+    record(1, tomorrow);
+    assert_eq!(samples().await, ["0", "0", "0.00"]);
+    record(2, Timestamp::now());
+    assert_eq!(samples().await, ["1", "100", "0.0123"]);
+    // The daemon's own clock runs ahead now.
+    record(3, tomorrow);
+    assert_eq!(samples().await, ["2", "200", "0.0246"]);
 }
 
 #[actix_web::test]

@@ -25,8 +25,14 @@ pub(super) fn rename(home: &Home, args: &RenameArgs, out: &mut dyn Write) -> any
     if old == new {
         return Err(UsageError(format!("{old:?} is its name already")).into());
     }
-    if ledger.project_names()?.contains(&new) {
-        let merge = "`halton-meter project merge` puts the two together";
+    let shown = ledger.shown_project(&new);
+    let merge = "`halton-meter project merge` puts the two together";
+    // A rename leaves the name with its requests; only they may have it back.
+    if shown != new && shown != old {
+        let has = format!("what was recorded as {new:?} is shown as {shown:?}");
+        return Err(UsageError(format!("{has}; {merge}")).into());
+    }
+    if shown == new && ledger.project_names()?.contains(&new) {
         return Err(UsageError(format!("there is a project {new:?} already; {merge}")).into());
     }
     change(home, &ledger, args.how, out, |names| {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use jiff::ZonedDateTime;
+use jiff::{Timestamp, ZonedDateTime};
 use serde::Serialize;
 
 use super::super::output::{
@@ -106,10 +106,15 @@ fn selection(ledger: &Ledger, args: &RetagArgs, now: &ZonedDateTime) -> anyhow::
             UsageError(format!("say which requests: --from, --cwd, --since …; {all}")).into()
         );
     }
-    let range = RangeArgs { to: args.until.clone(), ..RangeArgs::default() };
-    let to = range.window("99999d", now)?.to;
+    let to = match &args.until {
+        Some(_) => {
+            RangeArgs { to: args.until.clone(), ..RangeArgs::default() }.window("99999d", now)?.to
+        }
+        // What is dated ahead is of all of them: the clock may have been.
+        None => Timestamp::MAX,
+    };
     let since = args.since.as_deref().map(|since| parse_since(since, now)).transpose()?;
-    let window = Window { from: since.unwrap_or(jiff::Timestamp::UNIX_EPOCH), to };
+    let window = Window { from: since.unwrap_or(Timestamp::UNIX_EPOCH), to };
     if window.from >= window.to {
         return Err(UsageError("--since is not before --until".to_owned()).into());
     }

@@ -8,6 +8,7 @@ use super::super::output::{
     Column, Style, Table, UsageError, all_input, clean, count, count_or_dash, counted, harmless,
     local, money, write_json,
 };
+use super::super::range::RangeArgs;
 use super::super::report::cost_cell;
 use super::{ListArgs, ShowArgs};
 use crate::home::Home;
@@ -28,7 +29,11 @@ pub(super) fn list(
         return write_json(out, &serde_json::json!({ "projects": projects }));
     }
     if projects.is_empty() {
-        writeln!(out, "No projects yet.")?;
+        let RangeArgs { since, from, to } = &args.range;
+        let limited = [since, from, to].into_iter().any(Option::is_some);
+        let said =
+            if limited { "No requests to a model in this range." } else { "No projects yet." };
+        writeln!(out, "{said}")?;
         return Ok(());
     }
     let mut table = Table::new(&[

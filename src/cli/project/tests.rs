@@ -72,6 +72,23 @@ fn names_change_and_come_back() {
 }
 
 #[test]
+fn a_name_that_a_rename_freed_goes_back_to_its_own_requests_alone() {
+    let (_dir, home) = with_rows();
+    says(&home, "project rename api tmp").unwrap();
+    let renamed = pairs(&[("shop-copy", 2), ("shop", 1), ("tmp", 1)]);
+    assert_eq!(projects(&home), renamed);
+    for how in ["", " --dry-run"] {
+        let error = says(&home, &format!("project rename shop api{how}")).unwrap_err();
+        assert!(error.is::<UsageError>(), "{error}");
+        assert!(error.to_string().contains("shown as \"tmp\"; `halton-meter project merge`"));
+        assert_eq!(projects(&home), renamed);
+    }
+    let said = says(&home, "project rename tmp api").unwrap();
+    assert!(said.contains("api is a project of its own again (was tmp)."), "{said}");
+    assert_eq!(projects(&home), pairs(&[("shop-copy", 2), ("api", 1), ("shop", 1)]));
+}
+
+#[test]
 fn a_project_whose_requests_have_no_price_did_not_cost_nothing() {
     let (_dir, home) = home();
     let of = |n, project: &str, cost| Row {
@@ -154,6 +171,30 @@ fn rows_are_given_away_and_back() {
     says(&home, "project retag --undo").unwrap();
     says(&home, "project restore api").unwrap();
     assert_eq!(projects(&home), start);
+}
+
+#[test]
+fn rows_that_are_dated_ahead_are_among_all() {
+    let (_dir, home) = home();
+    let ahead = row(2, "2027-02-01T00:00:00Z");
+    store(&home, &[row(1, "2026-11-24T00:00:00Z"), ahead]);
+    let said = |line: &str| says(&home, &format!("project retag {line}")).unwrap();
+    assert!(said("--to new --since 1970-01-01 --dry-run").contains("2 rows would change."));
+    let until = said("--to new --since 1970-01-01 --until 2026-11-25 --dry-run");
+    assert!(until.contains("1 row would change."), "{until}");
+    assert!(said("--to new --client claude").contains("2 rows changed."));
+    assert!(said("--undo").contains("2 rows changed."));
+}
+
+#[test]
+fn a_list_of_a_time_without_requests_is_not_told_as_if_there_were_no_projects() {
+    let (_dir, home) = home();
+    assert_eq!(says(&home, "project list").unwrap(), "No projects yet.\n");
+    store(&home, &[row(1, "2026-11-24T00:00:00Z")]);
+    let said = says(&home, "project list --since 1h").unwrap();
+    assert_eq!(said, "No requests to a model in this range.\n");
+    let error = says(&home, "project list --since 2027-05-01").unwrap_err();
+    assert!(error.is::<UsageError>(), "{error}");
 }
 
 #[test]

@@ -125,6 +125,55 @@ fn json_and_csv() {
 }
 
 #[test]
+fn what_was_used_only_before_is_part_of_the_comparison() {
+    let (_dir, home) = home();
+    let of = |n, at: &str, project: &str, cost| Row {
+        project: Some(project.to_owned()),
+        cost_nanousd: Some(cost),
+        ..row(n, at)
+    };
+    let before = "2026-11-10T00:00:00Z";
+    store(&home, &[of(1, before, "little", 1_000_000_000), of(2, before, "gone", 3_000_000_000)]);
+    let words = ["--since", "7d", "--vs-previous", "--by"];
+    let shown =
+        |words: &[&str], more: &[&str]| shown(&home, &[words, more].concat(), Style::default());
+    let told = |text: &str| {
+        let line = text.lines().find(|line| line.contains(" gone ")).unwrap_or_default();
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert!(
+            words.starts_with(&["gone", "0"]) && words.ends_with(&["$3.00", "-100%"]),
+            "{text}"
+        );
+    };
+    // Nothing at all since.
+    let wide = ["--since", "10d", "--vs-previous", "--by"];
+    let text = shown(&wide, &["project"]);
+    assert!(text.contains("$4.00 before, -100%"), "{text}");
+    told(&text);
+
+    store(&home, &[of(3, "2026-11-23T00:00:00Z", "new", 2_000_000_000)]);
+    told(&shown(&wide, &["project"]));
+    let json: serde_json::Value =
+        serde_json::from_str(&shown(&wide, &["project,model,day", "--json"])).unwrap();
+    let groups = |n: usize| {
+        let groups = json["groupings"][n]["groups"].as_array().unwrap().iter();
+        let requests = |g: &serde_json::Value| {
+            let key = g["key"].as_str().unwrap().to_owned();
+            (key, g["requests"].as_u64(), g["previous"]["requests"].as_u64())
+        };
+        groups.map(requests).collect::<Vec<_>>()
+    };
+    let group = |key: &str, now, before| (key.to_owned(), Some(now), Some(before));
+    assert_eq!(groups(0), [group("new", 1, 0), group("gone", 0, 1), group("little", 0, 1)]);
+    assert_eq!(groups(1), [group("claude-sonnet-5", 1, 2)]);
+    assert_eq!(groups(2), [group("2026-11-23", 1, 0)], "a day of before is no day of this range");
+    let csv = shown(&wide, &["project", "--csv"]);
+    let gone = csv.lines().find(|line| line.starts_with("project,gone,0,")).unwrap();
+    assert!(gone.ends_with(",1,3.00"), "{gone}");
+    assert!(!shown(&words, &["project"]).contains("gone"), "of neither range");
+}
+
+#[test]
 fn no_change_is_told_of_what_has_no_price() {
     let totals = |cost_nanousd, unpriced| Totals { cost_nanousd, unpriced, ..Totals::default() };
     let before = totals(Some(5_000_000_000), 0);

@@ -11,7 +11,9 @@ use super::super::range::RangeArgs;
 use super::super::status::{self, State};
 use super::super::{Context, live};
 use crate::meter::budget::{self, Standing};
-use crate::meter::ledger::{Coverage, GroupBy, Grouping, Ledger, Quota, ReportQuery, Totals};
+use crate::meter::ledger::{
+    Coverage, GroupBy, Grouping, Ledger, Quota, ReportQuery, Totals, Window,
+};
 use crate::meter::row::{Completeness, PublicRow, Row};
 
 /// For an answer of a process of ours.
@@ -80,8 +82,7 @@ impl Frame {
         let at = now.timestamp();
         let since = at.checked_sub(RECENT).unwrap_or(Timestamp::MIN);
         let rows = live::rows(&ledger, since, ROWS)?;
-        let ended = at.checked_sub(MINUTE).unwrap_or(Timestamp::MIN);
-        let last_minute = Minute::of(&ledger.totals_ended(since, ended)?);
+        let last_minute = Minute::of(&ledger.totals_ended(since, Minute::until(at))?);
         let (mut running, mut last): (Vec<Row>, Vec<Row>) =
             rows.into_iter().partition(|row| row.completeness == Completeness::Open);
         // What a daemon that is gone had in hand has ended, whoever has to say so still.
@@ -117,6 +118,14 @@ fn open_in_tap(answer: &Value) -> Option<u64> {
 }
 
 impl Minute {
+    fn until(now: Timestamp) -> Window {
+        Window {
+            from: now.checked_sub(MINUTE).unwrap_or(Timestamp::MIN),
+            // With what ended this instant, and without what is dated ahead: the clock may have been.
+            to: now.saturating_add(SignedDuration::from_secs(1)).unwrap_or(now),
+        }
+    }
+
     fn of(ended: &Totals) -> Self {
         let output_tokens = ended.tokens.output.unwrap_or(0);
         Self {
@@ -151,28 +160,29 @@ mod tests {
             ended(2, "2026-11-25T11:00:00Z", Some("2026-11-25T11:59:00Z")),
             ended(3, "2026-11-25T11:00:00Z", Some("2026-11-25T11:58:59Z")),
             ended(4, "2026-11-25T11:00:00Z", None),
+            ended(5, "2026-11-25T13:00:00Z", Some("2026-11-25T13:00:10Z")),
         ];
         store(&home, &rows);
         let minute = || {
             let ledger = Ledger::open(&home).unwrap();
-            let (began, end) = ("2026-11-25T10:00:00Z", "2026-11-25T11:59:00Z");
-            Minute::of(&ledger.totals_ended(at(began), at(end)).unwrap())
+            let (began, now) = ("2026-11-25T10:00:00Z", "2026-11-25T12:00:00Z");
+            Minute::of(&ledger.totals_ended(at(began), Minute::until(at(now))).unwrap())
         };
         assert_eq!((minute().requests, minute().output_tokens_per_second), (2, 20));
         assert_eq!(
             (minute().cost_nanousd, minute().subscription_nanousd),
             (Some(24_600_000), None)
         );
-        let mut covered = ended(5, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z"));
+        let mut covered = ended(6, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z"));
         covered.billing = Billing::Subscription;
-        let mut unpriced = ended(6, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z"));
+        let mut unpriced = ended(7, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z"));
         unpriced.cost_nanousd = None;
         store(&home, &[covered, unpriced]);
         assert_eq!(
             (minute().cost_nanousd, minute().subscription_nanousd, minute().unpriced),
             (Some(24_600_000), Some(12_300_000), 1)
         );
-        let many = (7..305).map(|n| ended(n, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z")));
+        let many = (8..306).map(|n| ended(n, "2026-11-25T11:59:10Z", Some("2026-11-25T11:59:20Z")));
         store(&home, &many.collect::<Vec<_>>());
         assert_eq!(minute().requests, 302);
         assert_eq!(Minute::of(&Totals::default()), Minute::default());

@@ -100,7 +100,7 @@ impl Ledger {
             vs_previous: false,
         };
         let totals = self.report(&query)?.summary;
-        let first_at = self.moment("min", &recorded)?;
+        let first_at = self.moment("min", &some(&recorded))?;
         let share = |column| self.shares(column, &recorded, window);
         Ok(Some(ProjectDetail {
             first_at,
@@ -157,7 +157,8 @@ impl Ledger {
         mut recorded_as: Vec<String>,
         totals: Totals,
     ) -> Result<ProjectSum, LedgerError> {
-        let last_at = self.moment("max", &recorded_as)?;
+        let names = if project.is_some() { some(&recorded_as) } else { vec![None] };
+        let last_at = self.moment("max", &names)?;
         if let ([one], Some(shown)) = (&recorded_as[..], &project)
             && one == shown
         {
@@ -166,9 +167,13 @@ impl Ledger {
         Ok(ProjectSum { project, recorded_as, last_at, totals })
     }
 
-    /// The first or the last row of these names.
-    fn moment(&self, which: &str, names: &[String]) -> Result<Option<Timestamp>, LedgerError> {
-        let sql = format!("SELECT {which}(started_at) FROM requests WHERE project = ?");
+    /// The first or the last row of these names; `None`: of those that have none.
+    fn moment(
+        &self,
+        which: &str,
+        names: &[Option<&str>],
+    ) -> Result<Option<Timestamp>, LedgerError> {
+        let sql = format!("SELECT {which}(started_at) FROM requests WHERE project IS ?");
         let mut stmt = self.conn.prepare_cached(&sql)?;
         let mut found: Option<Timestamp> = None;
         for name in names {
@@ -205,6 +210,10 @@ impl Ledger {
         })?;
         Ok(shares.collect::<rusqlite::Result<_>>()?)
     }
+}
+
+fn some(names: &[String]) -> Vec<Option<&str>> {
+    names.iter().map(|name| Some(name.as_str())).collect()
 }
 
 #[cfg(test)]
@@ -272,6 +281,24 @@ mod tests {
             assert_eq!(rows.len(), 3);
             assert!(rows.iter().all(|row| row.project.as_deref() == Some("a")), "{name}");
         }
+    }
+
+    #[test]
+    fn each_has_its_last_request_also_those_without_a_name() {
+        let (_dir, home) = with_rows(&[("b", "a")]);
+        let last = |window| {
+            let projects = Ledger::open(&home).unwrap().projects(window).unwrap();
+            let mut last: Vec<_> =
+                projects.into_iter().map(|p| (p.project, p.last_at.unwrap())).collect();
+            last.sort();
+            last
+        };
+        let at = |n: u8| format!("2026-11-24T01:00:{n:02}Z").parse::<Timestamp>().unwrap();
+        let of = |name: &str, n| (Some(name.to_owned()), at(n));
+        assert_eq!(last(ALL), [(None, at(4)), of("a", 3), of("c", 5)]);
+        store(&home, &[Row { billable: false, ..self::of(9, None) }]);
+        let window = Window { from: Timestamp::MIN, to: at(5) };
+        assert_eq!(last(window), [(None, at(9)), of("a", 3)], "of any request");
     }
 
     #[test]

@@ -197,10 +197,10 @@ impl Ledger {
         Ok(tiers)
     }
 
-    /// The sums of what began and ended no earlier than these.
-    pub fn totals_ended(&self, began: Timestamp, ended: Timestamp) -> Result<Totals, LedgerError> {
-        let since = [began, ended].map(Timestamp::as_microsecond);
-        self.totals_where("started_at >= ? AND ended_at >= ?", since)
+    /// The sums of what began no earlier than that, and ended within this.
+    pub fn totals_ended(&self, began: Timestamp, ended: Window) -> Result<Totals, LedgerError> {
+        let values = [began, ended.from, ended.to].map(Timestamp::as_microsecond);
+        self.totals_where("started_at >= ? AND ended_at >= ? AND ended_at < ?", values)
     }
 
     fn totals_where(&self, condition: &str, values: impl Params) -> Result<Totals, LedgerError> {

@@ -1,6 +1,7 @@
 //! The report: rows of a time range, added up by what the user asks for.
 
 use std::collections::HashMap;
+use std::mem;
 use std::ops::Range;
 
 use jiff::Timestamp;
@@ -106,7 +107,8 @@ pub struct Group {
     pub key: Option<String>,
     #[serde(flatten)]
     pub totals: Totals,
-    /// The same group in the range before; there when that was asked for.
+    /// The same group in the range before; there when that was asked for. One that was used only then
+    /// has empty totals.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub previous: Option<Totals>,
 }
@@ -134,7 +136,7 @@ impl Ledger {
             .enumerate()
             .map(|(i, (by, groups))| Grouping {
                 by: *by,
-                groups: ordered(*by, groups.finish(), previous_groups.get_mut(i)),
+                groups: ordered(*by, groups.finish(), previous_groups.get_mut(i).map(mem::take)),
             })
             .collect();
         let summary = now.summary.finish();
@@ -306,11 +308,12 @@ impl Groups {
     }
 }
 
-/// Days in their order; everything else by what it cost, then by how much it was used.
+/// Days in their order; everything else by what it cost, then by how much it was used, then by what it
+/// had cost before.
 fn ordered(
     by: GroupBy,
     groups: HashMap<Option<String>, Totals>,
-    mut previous: Option<&mut HashMap<Option<String>, Totals>>,
+    mut previous: Option<HashMap<Option<String>, Totals>>,
 ) -> Vec<Group> {
     let mut groups: Vec<Group> = groups
         .into_iter()
@@ -320,9 +323,25 @@ fn ordered(
             totals,
         })
         .collect();
+    let gone = match by {
+        // No day is in both ranges.
+        GroupBy::Day => None,
+        GroupBy::Project
+        | GroupBy::Model
+        | GroupBy::Provider
+        | GroupBy::Client
+        | GroupBy::Session
+        | GroupBy::Agent => previous,
+    };
+    groups.extend(gone.into_iter().flatten().map(|(key, before)| Group {
+        key,
+        totals: Totals::default(),
+        previous: Some(before),
+    }));
     let worth = |t: &Totals| {
         t.cost_nanousd.unwrap_or(0).saturating_add(t.subscription_nanousd.unwrap_or(0))
     };
+    let before = |group: &Group| group.previous.as_ref().map_or(0, worth);
     groups.sort_by(|a, b| {
         let by_key = a.key.cmp(&b.key);
         match by {
@@ -335,6 +354,7 @@ fn ordered(
             | GroupBy::Agent => worth(&b.totals)
                 .cmp(&worth(&a.totals))
                 .then(b.totals.requests.cmp(&a.totals.requests))
+                .then(before(b).cmp(&before(a)))
                 .then(by_key),
         }
     });

@@ -6,7 +6,7 @@ use std::time::Instant;
 use actix_web::http::header::{COOKIE, SET_COOKIE};
 use actix_web::{HttpRequest, HttpResponse, web};
 
-use super::dto::{LoginAnswer, LoginCodeAnswer, LoginRequest};
+use super::dto::{LoginAnswer, LoginCodeAnswer, LoginRequest, NoQuery};
 use super::problem::Problem;
 use super::routes::{Api, Ends, only};
 use super::session::{self, CODE_LIFE, SESSION_LIFE};
@@ -51,11 +51,16 @@ pub async fn get_file(request: HttpRequest) -> Result<HttpResponse, Problem> {
     security(("token" = [])),
     responses(
         (status = 200, body = LoginCodeAnswer),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn post_code(api: web::Data<Api>) -> Result<HttpResponse, Problem> {
+pub(super) async fn post_code(
+    api: web::Data<Api>,
+    _: web::Query<NoQuery>,
+) -> Result<HttpResponse, Problem> {
     let code = api.sessions.code(Instant::now());
     let code = code.map_err(|e| Problem::unavailable(e.to_string()))?;
     let path = format!("/#login={code}");
@@ -70,7 +75,7 @@ pub(super) async fn post_code(api: web::Data<Api>) -> Result<HttpResponse, Probl
     request_body = LoginRequest,
     responses(
         (status = 200, body = LoginAnswer),
-        (status = 400, description = "the body can't be understood", body = Problem,
+        (status = 400, description = "the body can't be understood, or there is a parameter", body = Problem,
             content_type = "application/problem+json"),
         (status = 401, description = "no such code, or not any more", body = Problem,
             content_type = "application/problem+json"),
@@ -85,6 +90,7 @@ pub(super) async fn post_code(api: web::Data<Api>) -> Result<HttpResponse, Probl
 pub(super) async fn post_session(
     api: web::Data<Api>,
     request: HttpRequest,
+    _: web::Query<NoQuery>,
     login: web::Json<LoginRequest>,
 ) -> Result<HttpResponse, Problem> {
     let uid = request.conn_data::<Ends>().and_then(|ends| owner::uid(ends.peer, ends.local));
@@ -114,11 +120,17 @@ fn may_log_in(uid: Option<u32>, own: u32) -> bool {
     security(("session" = [], "key" = [])),
     responses(
         (status = 204, description = "ended"),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no session", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-pub(super) async fn delete_session(api: web::Data<Api>, request: HttpRequest) -> HttpResponse {
+pub(super) async fn delete_session(
+    api: web::Data<Api>,
+    request: HttpRequest,
+    _: web::Query<NoQuery>,
+) -> HttpResponse {
     if let Some(cookie) = only(request.headers(), &COOKIE).and_then(session::cookie) {
         api.sessions.logout(cookie, Instant::now());
     }

@@ -100,6 +100,7 @@ fn remedy(kind: Option<Kind>, stream: bool, completeness: Completeness) -> &'sta
             | Kind::Decisions
             | Kind::InputTokens
             | Kind::Embeddings
+            | Kind::Rerank
             | Kind::BatchFile
             | Kind::Gemini
             | Kind::GeminiCountTokens

@@ -114,13 +114,13 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
     // Bedrock's price hangs on the profile that was asked for; the answer names the bare model. So it
     // does behind Copilot, whose own names are spelt otherwise.
     let answered = || row.model.as_deref().is_some_and(|name| book.knows("copilot", name));
-    let profile = requested.filter(|name| match row.provider.as_str() {
-        "bedrock" => book.knows("bedrock", name),
-        "copilot" => !answered() && book.knows("copilot", name),
-        _ => false,
+    let profile = requested.and_then(|name| match row.provider.as_str() {
+        "bedrock" => profile(row, name, book),
+        "copilot" => (!answered() && book.knows("copilot", name)).then_some(Cow::Borrowed(name)),
+        _ => None,
     });
     let each_model_named = !usage.parts.is_empty() && usage.parts.iter().all(|p| p.model.is_some());
-    let model = profile.or(row.model.as_deref()).or(requested);
+    let model = profile.as_deref().or(row.model.as_deref()).or(requested);
     let Some(model) = model.or(each_model_named.then_some("")) else {
         return reason("the model is not known");
     };
@@ -199,16 +199,32 @@ fn in_region<'a>(host: &'a str, model: &'a str, book: &Book) -> (Cow<'a, str>, O
     (Cow::Borrowed(model), (!LIST_REGIONS.contains(&region)).then_some(region))
 }
 
+/// What was asked of Bedrock, as the list has it. The Messages API takes Claude's short name, where the
+/// list has the snapshot's, which the answer tells: there it is that, in the profile that was asked for.
+fn profile<'a>(row: &Row, asked: &'a str, book: &Book) -> Option<Cow<'a, str>> {
+    let listed = |id: &str| book.knows("bedrock", &in_region(&row.host, id, book).0);
+    if listed(asked) {
+        return Some(Cow::Borrowed(asked));
+    }
+    let ((place, _), answered) = (asked.split_once(MAKER)?, row.model.as_deref()?);
+    in_bedrocks_spelling(place, answered).into_iter().find(|id| listed(id)).map(Cow::Owned)
+}
+
+/// The names that a model of Anthropic's may have there.
+fn in_bedrocks_spelling(place: &str, name: &str) -> [String; 3] {
+    ["", "-v1", "-v1:0"].map(|version| format!("{place}{MAKER}{name}{version}"))
+}
+
+const MAKER: &str = "anthropic.";
+
 /// Names the models of a message's parts as Bedrock does. They have the names that Anthropic gave them, and
 /// cost what they do in the profile or the region of `model`, which was asked for. A profile of one's own
 /// hides what it is: there it is what `answered`.
 fn as_asked(usage: &mut Usage, model: &str, answered: Option<&str>, book: &Book) {
-    const MAKER: &str = "anthropic.";
     for part in &mut usage.parts {
         let Some(name) = part.model.as_deref() else { continue };
         part.model = match model.split_once(MAKER) {
-            Some((place, _)) => ["", "-v1", "-v1:0"]
-                .map(|version| format!("{place}{MAKER}{name}{version}"))
+            Some((place, _)) => in_bedrocks_spelling(place, name)
                 .into_iter()
                 .find(|id| id == model || book.knows("bedrock", id))
                 .or(part.model.take()),
@@ -278,6 +294,31 @@ mod tests {
         assert_eq!(priced("eu-west-2", "global.anthropic.claude-sonnet-5"), (200, false));
         let eu = priced("eu-west-2", "eu.anthropic.claude-sonnet-5");
         assert_eq!(eu, (220, false));
+    }
+
+    #[test]
+    fn claude_on_bedrock_may_be_asked_for_by_a_shorter_name_than_the_lists() {
+        let book = Book::builtin();
+        let priced = |region: &str, asked: &str, answered: &str| {
+            let mut row = bedrock(region, asked, &book);
+            row.model = Some(answered.to_owned());
+            charge(&mut row, &book);
+            (row.cost_nanousd.map(|cost| cost / 10_000_000), row.cost_estimated)
+        };
+        let (haiku, of_october) = ("anthropic.claude-haiku-4-5", "claude-haiku-4-5-20251001");
+        // In cents for a million tokens.
+        assert_eq!(priced("us-east-1", haiku, of_october), (Some(100), false));
+        assert_eq!(priced("us-east-1", &format!("us.{haiku}"), of_october), (Some(110), false));
+        assert_eq!(
+            priced("us-gov-west-1", &format!("us-gov.{haiku}"), of_october),
+            (Some(120), false)
+        );
+        // Who answers to a name of another's may be anyone.
+        assert_eq!(priced("us-east-1", haiku, "claude-that-nobody-knows"), (None, false));
+        assert_eq!(
+            priced("us-east-1", "application-inference-profile/x", of_october),
+            (None, false)
+        );
     }
 
     #[test]

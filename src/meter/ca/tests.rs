@@ -205,6 +205,17 @@ fn a_longer_host_list_makes_a_next_authority_for_what_the_old_one_cannot_sign() 
 }
 
 #[test]
+fn a_host_below_one_on_the_list_needs_no_other_authority() {
+    let (_dir, home) = home();
+    let old = hosts(&["openrouter.ai", "api.fireworks.ai"]);
+    let regional = hosts(&["eu.openrouter.ai", "us.openrouter.ai", "us.api.fireworks.ai"]);
+    let made = Ca::load_or_create(&home, &old, &log()).unwrap();
+    let same = Ca::load_or_create(&home, &[old, regional].concat(), &log()).unwrap();
+    assert_eq!(same.certificate(), made.certificate());
+    assert!(same.next.is_none());
+}
+
+#[test]
 fn a_rotation_publishes_first_and_changes_over_then() {
     let (_dir, home) = home();
     let list = hosts(&["a.example"]);

@@ -344,7 +344,7 @@ impl Exchange {
             && !self.is_only_a_tunnel()
             && !self.is_only_a_handshake();
         let usage = if billable { self.usage(&reading) } else { Usage::default() };
-        let model_requested = self.route.model.clone().or_else(|| self.request.model.clone());
+        let model_requested = self.route.asked(self.request.model.as_deref());
         let model = reading.model.as_deref().and_then(short);
         let error = self.error_class(&reading);
         let plan = self.subscription && !reading.beyond_plan;

@@ -64,11 +64,16 @@ type SilentKind = (String, Option<String>, Option<String>, bool, Completeness);
 fn silent((kind, requests): (SilentKind, u64)) -> Silent {
     let (provider, surface, model, stream, completeness) = kind;
     let named = surface.as_deref().and_then(Kind::named);
-    let remedy = remedy(named, stream, completeness);
+    let remedy = remedy(&provider, named, stream, completeness);
     Silent { provider, surface, model, stream, requests, remedy }
 }
 
-fn remedy(kind: Option<Kind>, stream: bool, completeness: Completeness) -> &'static str {
+fn remedy(
+    provider: &str,
+    kind: Option<Kind>,
+    stream: bool,
+    completeness: Completeness,
+) -> &'static str {
     match completeness {
         Completeness::Interrupted => {
             return "cut before the provider told it; it may bill all the same";
@@ -79,6 +84,10 @@ fn remedy(kind: Option<Kind>, stream: bool, completeness: Completeness) -> &'sta
     match kind {
         Some(Kind::Chat | Kind::Completions) if stream => {
             "ask for it: \"stream_options\": {\"include_usage\": true}"
+        }
+        Some(Kind::Audio) if matches!(provider, "groq" | "azure") => {
+            "Whisper tells it in its long form only (\"response_format\": \"verbose_json\"), other \
+             transcriptions in JSON (\"json\"), speech in its event stream, if at all"
         }
         Some(Kind::Audio) => {
             "speech tells it in its event stream only (\"stream_format\": \"sse\"), a transcription \
@@ -100,6 +109,7 @@ fn remedy(kind: Option<Kind>, stream: bool, completeness: Completeness) -> &'sta
             | Kind::Decisions
             | Kind::InputTokens
             | Kind::Embeddings
+            | Kind::Rerank
             | Kind::BatchFile
             | Kind::Gemini
             | Kind::GeminiCountTokens
@@ -184,6 +194,10 @@ mod tests {
         assert!(
             found.iter().any(|(_, _, remedy)| remedy.contains("\"response_format\": \"json\""))
         );
+        for provider in ["groq", "azure"] {
+            let of_whisper = remedy(provider, Some(Kind::Audio), false, Completeness::Complete);
+            assert!(of_whisper.contains("verbose_json"), "{provider}");
+        }
         assert_eq!(report.summary.without_usage, found.iter().map(|(n, ..)| n).sum::<u64>());
     }
 

@@ -116,6 +116,12 @@ impl Book {
             // All that was used is what has no price.
             return Err(notes.join("; "));
         }
+        if sum.scaled == Some(0)
+            && let Some(found) = asked.or(first)
+            && let Some(name) = Rates::resolve(found.model, variant, query)?.untold_fee(usage)
+        {
+            return Err(format!("no count of {}", name.replace('_', " ")));
+        }
         let cost = sum.scaled.ok_or("the cost is out of range")?;
         let cost = round_half_up(cost).ok_or("the cost is out of range")?;
         let mut told = BTreeSet::new();
@@ -239,6 +245,16 @@ impl<'a> Rates<'a> {
         input.is_none()
             && output.is_none()
             && usage.counts.iter().any(|(name, count)| *count > 0 && self.fee(name).is_some())
+    }
+
+    /// What the list bills this model by and the answer did not count: its tokens are listed at nothing,
+    /// which is no price of the request.
+    fn untold_fee(&self, usage: &Usage) -> Option<&'a str> {
+        let Entry { input, output, fees, own, .. } = self.plain;
+        let free = |rate: &Option<Rate>| rate.as_ref().is_none_or(|rate| *rate == Rate::flat(0));
+        let told = || usage.counts.keys().any(|name| self.fee(name).is_some());
+        let by_count = !own && free(input) && free(output) && !told();
+        by_count.then(|| fees.keys().next()).flatten().map(String::as_str)
     }
 
     /// For one of what is billed by count, in [`SCALE`]ths of a nano-dollar.

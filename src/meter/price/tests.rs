@@ -1,3 +1,4 @@
+mod counts;
 mod hours;
 
 use std::collections::BTreeSet;

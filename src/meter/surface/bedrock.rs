@@ -63,6 +63,10 @@ impl Reader for Invoke {
         self.shape.unit(event.map(|_| ""), found);
     }
 
+    fn end(&mut self, whole: bool) {
+        self.shape.end(whole);
+    }
+
     fn reading(&self) -> Reading {
         let mut reading = self.shape.reading();
         reading.error = self.error.or(reading.error);

@@ -21,9 +21,12 @@ pub(super) fn as_count(value: &Value) -> Option<u64> {
 /// A number at `path`, in thousandths.
 pub(super) fn thousandths(value: &Value, path: &[&str]) -> Option<u64> {
     let value = walk(value, path)?;
-    match value.as_f64().filter(|float| float.fract() != 0.0) {
-        Some(float) => rounded(float * 1000.0),
-        None => as_count(value)?.checked_mul(1000),
+    // Whisper's is a text at times.
+    let float = value.as_f64().or_else(|| value.as_str()?.parse().ok())?;
+    if float.fract() == 0.0 {
+        as_count(value).or_else(|| rounded(float))?.checked_mul(1000)
+    } else {
+        rounded(float * 1000.0)
     }
 }
 

@@ -42,6 +42,8 @@ kinds! {
     LiveSession = Some("openai.live"), Some("openai"), true;
     InputTokens = Some("openai.input_tokens"), Some("openai"), false;
     Embeddings = Some("openai.embeddings"), Some("openai"), true;
+    /// Documents by how well they answer; nobody's in particular.
+    Rerank = Some("rerank"), None, true;
     Images = Some("openai.images"), Some("openai"), true;
     Audio = Some("openai.audio"), Some("openai"), true;
     /// A file that may be the output of a batch.

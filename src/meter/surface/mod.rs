@@ -95,7 +95,7 @@ pub(crate) trait Reader: std::fmt::Debug + Send {
 pub(crate) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
     match kind? {
         Kind::Messages => Some(Box::<anthropic::Messages>::default()),
-        Kind::Chat | Kind::Completions | Kind::Embeddings => {
+        Kind::Chat | Kind::Completions | Kind::Embeddings | Kind::Rerank => {
             Some(Box::<openai_chat::Chat>::default())
         }
         Kind::GeminiBatch => Some(Box::<batch::Inline>::default()),
@@ -186,6 +186,9 @@ wanted! {
     GroqStreamModels = "x_groq.usage_breakdown.models",
     GroqError = "x_groq.error",
     ChoiceUsage = "choices[].usage",
+    ChoiceError = "choices[].error",
+    MiniMaxStatus = "base_resp.status_code",
+    Duration = "duration",
     OutputType = "output[].type",
     ActionType = "output[].action.type",
     OutputSvg = "output[].svg_usage",

@@ -14,11 +14,12 @@ use crate::meter::price::nano_from_decimal;
 use crate::meter::usage::{Counts, Tokens, Usage, UsagePart};
 
 /// What Mistral bills besides tokens. What was said to a chat is billed by the second, at another rate
-/// than a transcription.
-const COUNTED: [(&str, &[&str]); 3] = [
+/// than a transcription. OpenRouter's reranks are billed by the unit.
+const COUNTED: [(&str, &[&str]); 4] = [
     ("code_runs", &["connectors", "code_interpreter"]),
     ("images", &["connectors", "image_generation"]),
     ("prompt_audio_seconds", &["prompt_audio_seconds"]),
+    ("search_units", &["search_units"]),
 ];
 
 /// Where Vertex tells how it was paid.
@@ -48,6 +49,8 @@ pub(super) struct Chat {
     /// A choice has said why it ended.
     finished: bool,
     over: bool,
+    /// The stream has ended, and nothing of it is missing.
+    whole: bool,
 }
 
 impl Reader for Chat {
@@ -75,6 +78,14 @@ impl Reader for Chat {
         if let Some(error) = either(Field::Error, Field::GroqError) {
             self.error = Some(in_stream(error));
         }
+        // OpenRouter's and MiniMax's ways to fail in an answer that is none of HTTP's errors.
+        if let Some(error) = found.field(Field::ChoiceError) {
+            self.error = Some(in_stream(error));
+        } else if found.text(Field::ChoiceFinish) == Some("error") {
+            self.error = self.error.or(Some("in_stream"));
+        }
+        let status = found.field(Field::MiniMaxStatus).and_then(as_count);
+        self.error = status.and_then(class_of_minimax).or(self.error);
         self.finished |= found.field(Field::ChoiceFinish).is_some();
         self.over |= match event {
             None => self.usage.is_some() || self.finished,
@@ -90,6 +101,10 @@ impl Reader for Chat {
         self.over = true;
     }
 
+    fn end(&mut self, whole: bool) {
+        self.whole = whole;
+    }
+
     fn reading(&self) -> Reading {
         let usage = self.usage.as_ref();
         let parts = self.parts();
@@ -102,12 +117,19 @@ impl Reader for Chat {
             *counts.entry((*name).to_owned()).or_default() += 1;
         }
         let executed = counts.remove(SEARCHES);
+        let tokens = usage.map(|usage| tokens(usage, self.model.as_deref())).unwrap_or_default();
+        let provider_cost_nanousd = self.copilot_cost.or_else(|| cost(usage?));
+        // A usage without a figure tells nothing.
+        let told = tokens != Tokens::default()
+            || !parts.is_empty()
+            || !counts.is_empty()
+            || provider_cost_nanousd.is_some();
         Reading {
             model: self.model.clone(),
             id: self.id.clone(),
             usage: Usage {
-                state: state(usage.is_some(), self.over || self.finished),
-                tokens: usage.map(|usage| tokens(usage, self.model.as_deref())).unwrap_or_default(),
+                state: state(usage.is_some() && told, self.over || self.finished || self.whole),
+                tokens,
                 parts,
                 counts,
                 written_12h: usage.and_then(openai_responses::written_12h),
@@ -116,13 +138,14 @@ impl Reader for Chat {
                     some(&["connectors", "web_search_premium"]),
                 )
                 .or(executed)
+                .or_else(|| researched(usage?, self.model.as_deref(), "num_search_queries"))
                 .or(usage.and(self.searched())),
                 tier: self
                     .tier
                     .clone()
                     .or_else(|| text(usage?, &["service_tier"]).map(str::to_owned))
                     .or_else(|| traffic_tier(walk(usage?, TRAFFIC)?)),
-                provider_cost_nanousd: self.copilot_cost.or_else(|| cost(usage?)),
+                provider_cost_nanousd,
                 ..Usage::default()
             },
             error: self.error,
@@ -175,18 +198,23 @@ impl Chat {
 
 /// Disjoint classes out of fields that contain one another.
 pub(super) fn tokens(usage: &Value, model: Option<&str>) -> Tokens {
-    let prompt = count(usage, &["prompt_tokens"]);
+    let completion = count(usage, &["completion_tokens"]);
+    let total = count(usage, &["total_tokens"]);
+    // Voyage's and Jina's embeddings tell the total only.
+    let all = total.filter(|_| completion.is_none());
+    let prompt = count(usage, &["prompt_tokens"]).or(all);
     let cached = count(usage, &["prompt_tokens_details", "cached_tokens"])
         .or_else(|| count(usage, &["prompt_cache_hit_tokens"]))
-        .or_else(|| count(usage, &["cached_tokens"]));
-    let written = count(usage, &["prompt_tokens_details", "cache_write_tokens"]);
-    let completion = count(usage, &["completion_tokens"]);
+        .or_else(|| count(usage, &["cached_tokens"]))
+        .or_else(|| count(usage, &["cache_read_input_tokens"]));
+    let writes = Writes::of(usage);
     let reasoning = count(usage, &["completion_tokens_details", "reasoning_tokens"])
         .or_else(|| count(usage, &["reasoning_tokens"]));
-    // xAI counts reasoning beside the completion. Whether a provider does is in its own total.
-    let total = count(usage, &["total_tokens"]);
+    // xAI counts reasoning beside the completion. Whether a provider does is in its own total; only
+    // Perplexity's has none of what its research thought, which may be more than all that it said.
     let beside = plus(plus(prompt, completion), reasoning);
-    let outside = reasoning.is_some_and(|r| r > 0) && total.is_some() && total == beside;
+    let in_total = reasoning.is_some_and(|r| r > 0) && total.is_some() && total == beside;
+    let outside = in_total || (model.is_some_and(researches) && reasoning > completion);
     // Google's thoughts are in its total and in nothing else.
     let thoughts = total
         .filter(|_| reasoning.is_none() && prompt.is_some() && model.is_some_and(is_gemini))
@@ -194,20 +222,79 @@ pub(super) fn tokens(usage: &Value, model: Option<&str>) -> Tokens {
         .filter(|thoughts| *thoughts > 0);
     // What Mistral's connectors gave the model to read; in the total and in nothing else.
     let read = count(usage, &["connector_tokens"])
-        .filter(|read| total == plus(plus(prompt, completion), Some(*read)));
+        .filter(|read| total == plus(plus(prompt, completion), Some(*read)))
+        .or_else(|| researched(usage, model, "citation_tokens"));
     Tokens {
-        input: plus(minus(minus(prompt, cached), written), read)
+        input: plus(minus(minus(prompt, cached), writes.all()), read)
             .or_else(|| count(usage, &["prompt_cache_miss_tokens"])),
         cache_read: cached,
-        cache_write_other: written,
+        cache_write_5m: writes.five_minutes,
+        cache_write_1h: writes.an_hour,
+        cache_write_other: writes.other,
         output: plus(completion, if outside { reasoning } else { thoughts }),
         reasoning: reasoning.or(thoughts),
         audio_input: count(usage, &["prompt_tokens_details", "audio_tokens"]),
         audio_output: count(usage, &["completion_tokens_details", "audio_tokens"]),
         image_input: count(usage, &["prompt_tokens_details", "image_tokens"]),
         image_output: count(usage, &["completion_tokens_details", "image_tokens"]),
-        ..Tokens::default()
     }
+}
+
+/// What was written to a cache, by how long it is kept.
+struct Writes {
+    five_minutes: Option<u64>,
+    an_hour: Option<u64>,
+    other: Option<u64>,
+}
+
+impl Writes {
+    /// OpenRouter's name for it, Qwen's, `LiteLLM`'s; the last one at the top, too.
+    fn of(usage: &Value) -> Self {
+        let inside = |path: &[&str]| count(usage.get("prompt_tokens_details")?, path);
+        let all = inside(&["cache_write_tokens"])
+            .or_else(|| inside(&["cache_creation_input_tokens"]))
+            .or_else(|| inside(&["cache_creation_tokens"]))
+            .or_else(|| count(usage, &["cache_creation_input_tokens"]));
+        let kept = |name: &str| {
+            inside(&["cache_creation", name])
+                .or_else(|| inside(&["cache_creation_token_details", name]))
+                .filter(|_| all != Some(0))
+        };
+        let (five_minutes, an_hour) =
+            (kept("ephemeral_5m_input_tokens"), kept("ephemeral_1h_input_tokens"));
+        let split = plus(five_minutes, an_hour);
+        let other = minus(all, split).filter(|rest| *rest > 0 || split.is_none());
+        Self { five_minutes, an_hour, other }
+    }
+
+    fn all(&self) -> Option<u64> {
+        plus(plus(self.five_minutes, self.an_hour), self.other)
+    }
+}
+
+/// What Perplexity's deep research read and looked up, which is billed; with its other models, neither
+/// is billed by the piece.
+fn researched(usage: &Value, model: Option<&str>, field: &str) -> Option<u64> {
+    count(usage, &[field]).filter(|n| *n > 0 && model.is_some_and(researches))
+}
+
+fn researches(model: &str) -> bool {
+    model.starts_with("sonar-deep-research")
+}
+
+/// The class of what MiniMax says went wrong: all but 0.
+fn class_of_minimax(status: u64) -> Option<&'static str> {
+    Some(match status {
+        0 => return None,
+        1001 => "timeout",
+        1002 | 1039 | 1041 | 2045 | 2056 => "rate_limit",
+        1004 | 2049 => "auth",
+        1008 => "billing",
+        1013 | 1024 | 1033 => "server_error",
+        1026 | 1027 => "content_filter",
+        2013 => "bad_request",
+        _ => "in_stream",
+    })
 }
 
 /// Whoever passes it on: Vertex and gateways put the maker in front.
@@ -232,7 +319,10 @@ pub(super) fn cost(usage: &Value) -> Option<i64> {
         Value::String(text) => nano_from_decimal(text),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     };
-    let charged = money(&["cost"]).or_else(|| money(&["cost", "total_cost"]))?;
+    let charged = money(&["cost"])
+        .or_else(|| money(&["cost", "total_cost"]))
+        // DeepInfra's word for it.
+        .or_else(|| money(&["estimated_cost"]))?;
     // With the user's own key, OpenRouter's cost is its fee; the provider charges beside it.
     let own_key = walk(usage, &["is_byok"]).and_then(Value::as_bool) == Some(true);
     let upstream = money(&["cost_details", "upstream_inference_cost"]).filter(|_| own_key);

@@ -19,6 +19,8 @@ pub(super) struct Responses {
     id: Option<String>,
     tier: Option<String>,
     usage: Option<Value>,
+    /// How long what was heard is, as Whisper tells it where it tells no usage.
+    duration: Option<Value>,
     tools: ToolCalls,
     /// What a stream has told of its output so far.
     items: ToolCalls,
@@ -118,10 +120,13 @@ impl Reader for Responses {
         }
         let mut counts = self.tools.counts.clone();
         counts.extend(usage.and_then(|usage| audio(usage, self.piece)));
+        let heard = self.duration.as_ref().filter(|_| usage.is_none());
+        let seconds = heard.and_then(|duration| thousandths(duration, &[])).map(whole_seconds);
+        counts.extend(seconds.map(|n| ("audio_seconds".to_owned(), n)));
         let (cached, written_12h) =
             (usage.map(cached_parts).unwrap_or_default(), usage.and_then(written_12h));
         let mut parts = self.tools.parts.clone();
-        let known = usage.is_some() || !parts.is_empty();
+        let known = usage.is_some() || !parts.is_empty() || seconds.is_some();
         if usage.is_some() && !parts.is_empty() {
             parts.insert(0, UsagePart { tokens, cached, written_12h, ..UsagePart::default() });
         }
@@ -163,6 +168,7 @@ impl Responses {
         keep(&mut self.id, found.text(Field::Id));
         keep(&mut self.tier, found.text(Field::ServiceTier));
         self.take(found.field(Field::Usage));
+        keep(&mut self.duration, found.field(Field::Duration));
         keep(&mut self.cache_ttl, found.text(Field::CacheTtl));
         self.tools.add(ToolCalls::of(found, &tools::DOCUMENT, self.model.as_deref(), None));
         self.copilot_cost = copilot_cost(found).or(self.copilot_cost);
@@ -193,9 +199,13 @@ fn audio(usage: &Value, piece: bool) -> Option<(String, u64)> {
     let (name, n) = if piece && !thousandths.is_multiple_of(1000) {
         ("audio_milliseconds", thousandths)
     } else {
-        ("audio_seconds", thousandths.saturating_add(500) / 1000)
+        ("audio_seconds", whole_seconds(thousandths))
     };
     Some((name.to_owned(), n))
+}
+
+fn whole_seconds(thousandths: u64) -> u64 {
+    thousandths.saturating_add(500) / 1000
 }
 
 /// How much of what was written to a cache is kept for half a day; the rest is for half an hour.

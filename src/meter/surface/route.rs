@@ -24,6 +24,18 @@ pub struct Route {
     pub subject: Option<String>,
 }
 
+impl Route {
+    /// The model that was asked for, `named` in the body where the path names none: there too by an ARN.
+    #[must_use]
+    pub fn asked(&self, named: Option<&str>) -> Option<String> {
+        let in_body = || match &*self.provider {
+            "bedrock" => named.map(bedrock_model),
+            _ => named.map(str::to_owned),
+        };
+        self.model.clone().or_else(in_body)
+    }
+}
+
 /// Classifies a request. `local`: the host's models are the user's own. `path` is without the query;
 /// `upgrade` = it asks for a WebSocket.
 #[must_use]
@@ -57,9 +69,18 @@ pub fn route(host: &str, local: bool, method: &str, path: &str, upgrade: bool) -
     }
 }
 
-/// A plan at the host that serves those who pay by use too.
+/// Plans at a host that serves those who pay by use too. Z.ai's Anthropic endpoint is its plan's: who
+/// pays by use has the same keys and another path.
+const PLANS: &[(&str, &str)] = &[
+    ("zai", "/api/coding/"),
+    ("zai", "/api/anthropic/"),
+    ("bigmodel", "/api/coding/"),
+    ("bigmodel", "/api/anthropic/"),
+    ("volcengine", "/api/coding/"),
+];
+
 fn is_plan(provider: &str, path: &str) -> bool {
-    provider == "zai" && path.starts_with("/api/coding/")
+    PLANS.iter().any(|(who, prefix)| provider == *who && path.starts_with(prefix))
 }
 
 fn geo(host: &str, path: &str) -> Option<&'static str> {
@@ -119,10 +140,20 @@ const OWN_ENDS: &[(&str, &str, Kind)] = &[
     ("openai", "/v1/realtime/translations", Kind::LiveSession),
     ("perplexity", "/v1/sonar", Kind::Chat),
     ("perplexity", "/v1/agent", Kind::Responses),
+    ("perplexity", "/v1/contextualizedembeddings", Kind::Embeddings),
+    ("minimax", "/text/chatcompletion_v2", Kind::Chat),
+    ("openrouter", "/rerank", Kind::Rerank),
+    ("together", "/rerank", Kind::Rerank),
+    ("fireworks", "/rerank", Kind::Rerank),
     ("cohere", "/chat", Kind::Cohere),
     ("cohere", "/embed", Kind::Cohere),
     ("cohere", "/rerank", Kind::Cohere),
     ("cohere", "/v1/classify", Kind::Cohere),
+    ("cohere", "/v1/generate", Kind::Cohere),
+    ("cohere", "/v1/summarize", Kind::Cohere),
+    // Foundry has others' models at paths of theirs.
+    ("azure", "/cohere/v2/rerank", Kind::Cohere),
+    ("azure", "/mistral/azure/ocr", Kind::Ocr),
     ("mistral", "/v1/ocr", Kind::Ocr),
     ("mistral", "/v1/conversations", Kind::Chat),
     ("google", "/interactions", Kind::Interactions),
@@ -208,8 +239,13 @@ fn google(parent: &str, name: &str, action: &str) -> Class {
         "countTokens" => (Kind::GeminiCountTokens, Some(false)),
         "rawPredict" if name == "count-tokens" => (Kind::CountTokens, Some(false)),
         "rawPredict" | "streamRawPredict" => {
-            let kind =
-                if parent.contains("/publishers/anthropic/") { Kind::Messages } else { Kind::Chat };
+            let kind = if parent.contains("/publishers/anthropic/") {
+                Kind::Messages
+            } else if name.starts_with("mistral-ocr") {
+                Kind::Ocr
+            } else {
+                Kind::Chat
+            };
             (kind, Some(action == "streamRawPredict"))
         }
         _ => return Class::default(),

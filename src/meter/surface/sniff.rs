@@ -29,6 +29,12 @@ impl Reader for Sniff {
         }
     }
 
+    fn end(&mut self, whole: bool) {
+        if let Some(inner) = &mut self.inner {
+            inner.end(whole);
+        }
+    }
+
     fn reading(&self) -> Reading {
         match &self.inner {
             Some(inner) => inner.reading(),

@@ -131,6 +131,40 @@ fn what_is_billed_by_count_is_counted() {
     }
 }
 
+#[test]
+fn whisper_tells_how_long_it_listened_where_it_tells_no_usage() {
+    let heard = |host, target, model: &str, body: &str| {
+        let row = Case {
+            request: form(&[("model", model), ("response_format", "verbose_json")]),
+            request_headers: vec![("content-type", FORM)],
+            ..case(host, target, body)
+        }
+        .row();
+        (row.detail.counts.get("audio_seconds").copied(), row.usage, row.cost_nanousd)
+    };
+    let whole = |duration: &str, more: &str| {
+        format!(
+            r#"{{"task":"transcribe","language":"english","duration":{duration},"text":"x","segments":[{{"id":0}}]{more}}}"#
+        )
+    };
+    let groq = |body: &str| {
+        heard("api.groq.com", "/openai/v1/audio/transcriptions", "whisper-large-v3", body)
+    };
+    let told = (Some(60), UsageState::Reported, Some(60 * 30_830));
+    assert_eq!(groq(&whole("60.2", "")), told);
+    assert_eq!(groq(&whole(r#""60.20000076""#, "")), told);
+    assert_eq!(groq(&whole(r#""60.0""#, "")), told);
+    assert_eq!(groq(&whole("null", "")), (None, UsageState::Absent, None));
+    let azure = "/openai/deployments/whisper/audio/transcriptions";
+    let row = heard("corp.openai.azure.com", azure, "", &whole("61.0", ""));
+    assert_eq!(row, (Some(61), UsageState::Reported, Some(6_100_000)));
+    // What is billed is the usage.
+    let usage = r#","usage":{"type":"duration","seconds":61}"#;
+    let openai = "/v1/audio/transcriptions";
+    let row = heard("api.openai.com", openai, "whisper-1", &whole("60.2", usage));
+    assert_eq!(row, (Some(61), UsageState::Reported, Some(6_100_000)));
+}
+
 pub(super) fn shapes() -> Vec<Shape> {
     vec![
         Shape {

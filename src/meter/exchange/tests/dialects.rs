@@ -157,3 +157,138 @@ fn coheres_reason_to_stop_may_be_a_failure() {
     let row = case("api.cohere.com", "/v1/chat", whole).row();
     assert_eq!(row.error_class.as_deref(), Some("in_stream"));
 }
+
+/// A chat's answer with this usage.
+fn answer(model: &str, usage: &str) -> String {
+    format!(
+        r#"{{"object":"chat.completion","model":"{model}","choices":[{{"finish_reason":"stop"}}],"usage":{{{usage}}}}}"#
+    )
+}
+
+#[test]
+fn cache_writes_have_several_names() {
+    let plain = r#""prompt_tokens":1000,"completion_tokens":200,"total_tokens":1200"#;
+    let wrote = |five: Option<u64>, hour: Option<u64>, other: Option<u64>, read: Option<u64>| {
+        let written = [five, hour, other].into_iter().flatten().sum::<u64>();
+        Tokens {
+            input: Some(1000 - written - read.unwrap_or(0)),
+            cache_read: read,
+            cache_write_5m: five,
+            cache_write_1h: hour,
+            cache_write_other: other,
+            output: Some(200),
+            ..Tokens::default()
+        }
+    };
+    for (more, expected) in [
+        // OpenRouter; Qwen; LiteLLM, now and formerly.
+        (
+            r#""prompt_tokens_details":{"cached_tokens":500,"cache_write_tokens":300}"#,
+            wrote(None, None, Some(300), Some(500)),
+        ),
+        (
+            r#""prompt_tokens_details":{"cached_tokens":0,"cache_creation_input_tokens":300,"cache_type":"ephemeral","cache_creation":{"ephemeral_5m_input_tokens":300}}"#,
+            wrote(Some(300), None, None, Some(0)),
+        ),
+        (
+            r#""cache_creation_input_tokens":300,"cache_read_input_tokens":500,"prompt_tokens_details":{"cached_tokens":500,"cache_write_tokens":300,"cache_creation_tokens":300,"cache_creation_token_details":{"ephemeral_5m_input_tokens":100,"ephemeral_1h_input_tokens":150}}"#,
+            wrote(Some(100), Some(150), Some(50), Some(500)),
+        ),
+        (
+            r#""cache_creation_input_tokens":300,"cache_read_input_tokens":500"#,
+            wrote(None, None, Some(300), Some(500)),
+        ),
+        // Nothing was written.
+        (
+            r#""prompt_tokens_details":{"cache_creation_tokens":0,"cache_creation_token_details":{"ephemeral_5m_input_tokens":0}}"#,
+            wrote(None, None, Some(0), None),
+        ),
+    ] {
+        let body = answer("claude-sonnet-4-5", &format!("{plain},{more}"));
+        let row = case("litellm.corp.example", "/chat/completions", &body).row();
+        assert_eq!(row.tokens, expected, "{more}");
+    }
+}
+
+#[test]
+fn a_research_is_billed_by_what_it_read_thought_and_looked_up() {
+    let usage = r#""prompt_tokens":33,"completion_tokens":7163,"total_tokens":7196,"citation_tokens":20016,"num_search_queries":18,"reasoning_tokens":95305"#;
+    let told = |model: &str, more: &str| {
+        let body = answer(model, &format!("{usage}{more}"));
+        case("api.perplexity.ai", "/v1/sonar", &body).row()
+    };
+    let row = told("sonar-deep-research", "");
+    assert_eq!(counted(&row), [Some(20_049), Some(102_468), Some(95_305)]);
+    assert_eq!(row.web_searches, Some(18));
+    // What Perplexity says of the very same.
+    assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(473_317_000), false), "{row:?}");
+    let named = told("sonar-deep-research", r#","cost":{"total_cost":0.473317}"#);
+    assert_eq!((named.cost_nanousd, named.list_nanousd), (row.cost_nanousd, row.cost_nanousd));
+    // The others charge a request, whatever they read.
+    let row = told("sonar-pro", "");
+    assert_eq!((row.tokens.input, row.tokens.output), (Some(33), Some(7163)));
+    assert_eq!(row.web_searches, None);
+}
+
+#[test]
+fn a_total_alone_is_what_went_in() {
+    let body = r#"{"object":"list","data":[],"model":"voyage-3.5","usage":{"total_tokens":10}}"#;
+    let row = case("api.voyageai.com", "/v1/embeddings", body).row();
+    assert_eq!((row.tokens.input, row.tokens.output), (Some(10), None));
+    assert_eq!(row.usage, UsageState::Reported);
+    // A usage without a figure is none.
+    let row = case("api.voyageai.com", "/v1/embeddings", &body.replace("total", "odd")).row();
+    assert_eq!(row.usage, UsageState::Absent, "{row:?}");
+}
+
+#[test]
+fn a_stream_that_ends_whole_says_no_more() {
+    let events = [
+        r#"{"id":"x","model":"gpt-5-mini","choices":[{"delta":{"content":"a"}}],"usage":{}}"#,
+        r#"{"id":"x","model":"gpt-5-mini","choices":[{"delta":{"content":"b"}}],"usage":{"prompt_tokens":1000,"completion_tokens":200,"total_tokens":1200}}"#,
+    ];
+    for target in ["/api/v2/cortex/inference:complete", "/v1/chat/completions"] {
+        let stream = streamed("acme.corp.example", target, &events);
+        assert_eq!(stream.row().usage, UsageState::Reported, "{target}");
+        let cut = stream.cut(stream.body.len(), Side::Server);
+        assert_eq!(cut.usage, UsageState::Partial, "{target}");
+    }
+}
+
+#[test]
+fn failures_inside_a_good_answer_are_failures() {
+    let class = |host, target, body: &str| case(host, target, body).row().error_class;
+    let minimax = |status: u64| {
+        let body = format!(
+            r#"{{"choices":null,"base_resp":{{"status_code":{status},"status_msg":"insufficient balance"}}}}"#
+        );
+        class("api.minimax.io", "/v1/text/chatcompletion_v2", &body)
+    };
+    assert_eq!(minimax(1008).as_deref(), Some("billing"));
+    assert_eq!(minimax(1002).as_deref(), Some("rate_limit"));
+    assert_eq!(minimax(9999).as_deref(), Some("in_stream"));
+    assert_eq!(minimax(0), None);
+    let router = |error: &str| {
+        let body = format!(
+            r#"{{"object":"chat.completion","model":"x/y","choices":[{{"finish_reason":"error"{error}}}],"usage":{{"prompt_tokens":8,"completion_tokens":3,"cost":0.001}}}}"#
+        );
+        let row = case("openrouter.ai", "/api/v1/chat/completions", &body).row();
+        (row.error_class, row.usage, row.cost_nanousd)
+    };
+    let failed = |class: &str| (Some(class.to_owned()), UsageState::Partial, Some(1_000_000));
+    assert_eq!(router(r#","error":{"code":502,"message":"x"}"#), failed("server_error"));
+    assert_eq!(router(""), failed("in_stream"));
+}
+
+#[test]
+fn minimaxs_own_chat_is_one() {
+    let usage = r#""prompt_tokens":1000,"completion_tokens":200,"total_tokens":1200"#;
+    let whole = answer("MiniMax-M2", usage);
+    let chunk = r#"{"id":"m","object":"chat.completion.chunk","model":"MiniMax-M2","choices":[{"delta":{"content":"a"}}]}"#;
+    let (host, target) = ("api.minimax.io", "/v1/text/chatcompletion_v2");
+    for row in [case(host, target, &whole).row(), streamed(host, target, &[chunk, &whole]).row()] {
+        assert_eq!((row.billable, row.surface.as_deref()), (true, Some("openai.chat")));
+        // 0.30 and 1.20 dollars per million.
+        assert_eq!((row.usage, row.cost_nanousd), (UsageState::Reported, Some(540_000)));
+    }
+}

@@ -79,3 +79,53 @@ fn a_session_may_tell_who_writes_down_what_was_said() {
         assert!(rows[0].cost_nanousd.is_some());
     }
 }
+
+#[test]
+fn what_is_billed_beside_the_tokens_is_read_where_only_one_provider_has_it() {
+    let told = |host, target, body: &str| {
+        let row = case(host, target, body).row();
+        let counts: Vec<_> = row.detail.counts.clone().into_iter().collect();
+        (row.usage, row.tokens.input, counts, row.cost_nanousd)
+    };
+    let units = |n| vec![("search_units".to_owned(), n)];
+    let rerank = r#"{"id":"g","model":"cohere/rerank-v3.5","results":[],"usage":{"search_units":1,"cost":0.001}}"#;
+    let told_of = told("openrouter.ai", "/api/v1/rerank", rerank);
+    assert_eq!(told_of, (UsageState::Reported, None, units(1), Some(1_000_000)));
+    let foundry = r#"{"id":"x","results":[],"meta":{"billed_units":{"search_units":2}}}"#;
+    let told_of = told("corp.services.ai.azure.com", "/providers/cohere/v2/rerank", foundry);
+    assert_eq!((told_of.0, told_of.2), (UsageState::Reported, units(2)));
+    let fireworks = r#"{"object":"list","model":"accounts/fireworks/models/qwen3-reranker-8b","data":[],"usage":{"prompt_tokens":100,"completion_tokens":0,"total_tokens":100}}"#;
+    let told_of = told("api.fireworks.ai", "/inference/v1/rerank", fireworks);
+    assert_eq!(told_of, (UsageState::Reported, Some(100), vec![], Some(20_000)));
+    let ocr = r#"{"pages":[],"model":"mistral-ocr-2505","usage_info":{"pages_processed":3}}"#;
+    for (host, target) in [
+        ("corp.services.ai.azure.com", "/providers/mistral/azure/ocr"),
+        (
+            "us-east5-aiplatform.googleapis.com",
+            "/v1/projects/p/locations/l/publishers/mistralai/models/mistral-ocr-2505:rawPredict",
+        ),
+    ] {
+        assert_eq!(told(host, target, ocr).2, [("pages".to_owned(), 3)], "{host}");
+    }
+}
+
+#[test]
+fn claude_by_bedrocks_messages_api_has_bedrocks_price() {
+    let asked = |host, model: &str, answered: &str| {
+        let body = json!({"id": "m", "type": "message", "model": answered, "content": [],
+            "stop_reason": "end_turn", "usage": {"input_tokens": 600, "output_tokens": 200}});
+        let request = json!({"model": model}).to_string().into_bytes();
+        Case { request, ..case(host, "/anthropic/v1/messages", &body.to_string()) }.row()
+    };
+    let mantle = "bedrock-mantle.us-east-1.api.aws";
+    let row = asked(mantle, "anthropic.claude-haiku-4-5", "claude-haiku-4-5-20251001");
+    assert_eq!(
+        (row.cost_nanousd, row.cost_estimated),
+        (Some(600_000 + 1_000_000), false),
+        "{row:?}"
+    );
+    let arn = "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-opus-4-7";
+    let row = asked("bedrock-runtime.us-east-1.amazonaws.com", arn, "claude-opus-4-7");
+    assert_eq!(row.model_requested.as_deref(), Some("us.anthropic.claude-opus-4-7"));
+    assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(3_300_000 + 5_500_000), false));
+}

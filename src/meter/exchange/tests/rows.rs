@@ -142,6 +142,11 @@ fn what_the_provider_charged_beats_the_list() {
             r#"{"prompt_tokens":8,"completion_tokens":3,"cost":{"total_cost":0.006}}"#,
             6_000_000,
         ),
+        (
+            "api.deepinfra.com",
+            r#"{"prompt_tokens":8,"completion_tokens":3,"estimated_cost":0.0001}"#,
+            100_000,
+        ),
     ] {
         let case = Case {
             host,

@@ -227,6 +227,21 @@ fn hosts_say_who_and_on_what_terms() {
     let plan = zai("/api/coding/paas/v4/chat/completions");
     assert_eq!((plan.kind, plan.subscription), (Some(Kind::Chat), true));
     assert!(!zai("/api/paas/v4/chat/completions").subscription);
+    for (host, path, plan) in [
+        ("api.z.ai", "/api/anthropic/v1/messages", true),
+        ("open.bigmodel.cn", "/api/anthropic/v1/messages", true),
+        ("open.bigmodel.cn", "/api/coding/paas/v4/chat/completions", true),
+        ("open.bigmodel.cn", "/api/paas/v4/chat/completions", false),
+        ("api.kimi.com", "/coding/v1/chat/completions", true),
+        ("api.moonshot.ai", "/anthropic/v1/messages", false),
+        ("ark.cn-beijing.volces.com", "/api/coding/v3/chat/completions", true),
+        ("ark.cn-beijing.volces.com", "/api/v3/chat/completions", false),
+        ("coding-intl.dashscope.aliyuncs.com", "/v1/chat/completions", true),
+        ("dashscope-intl.aliyuncs.com", "/compatible-mode/v1/chat/completions", false),
+    ] {
+        let route = route(host, false, "POST", path, false);
+        assert_eq!((route.billable, route.subscription), (true, plan), "{host}{path}");
+    }
     assert_eq!(route("eu.api.openai.com", false, "POST", "/", false).geo, Some("eu"));
     let claude = "/v1/projects/p/locations/l/publishers/anthropic/models/m:rawPredict";
     for (host, geo) in [
@@ -268,6 +283,42 @@ fn cohere_classifies_for_money() {
     let cohere = route("api.cohere.com");
     assert_eq!((cohere.kind, cohere.billable), (Some(Kind::Cohere), true));
     assert_eq!(route("api.openai.com").kind, None);
+}
+
+#[test]
+fn what_hosts_have_beside_the_common_paths_is_known_too() {
+    let vertex = "us-east5-aiplatform.googleapis.com";
+    let mistral = "/v1/projects/p/locations/l/publishers/mistralai/models";
+    let (ocr, chat) = ("mistral-ocr-2505:rawPredict", "mistral-medium-3:rawPredict");
+    for (host, path, kind) in [
+        ("openrouter.ai", "/api/v1/rerank".to_owned(), Kind::Rerank),
+        ("api.together.ai", "/v1/rerank".to_owned(), Kind::Rerank),
+        ("api.fireworks.ai", "/inference/v1/rerank".to_owned(), Kind::Rerank),
+        ("api.perplexity.ai", "/v1/contextualizedembeddings".to_owned(), Kind::Embeddings),
+        ("api.minimax.io", "/v1/text/chatcompletion_v2".to_owned(), Kind::Chat),
+        ("api.cohere.com", "/v1/generate".to_owned(), Kind::Cohere),
+        ("api.cohere.com", "/v1/summarize".to_owned(), Kind::Cohere),
+        ("corp.services.ai.azure.com", "/providers/cohere/v2/rerank".to_owned(), Kind::Cohere),
+        ("corp.services.ai.azure.com", "/providers/mistral/azure/ocr".to_owned(), Kind::Ocr),
+        (vertex, format!("{mistral}/{ocr}"), Kind::Ocr),
+        (vertex, format!("{mistral}/{chat}"), Kind::Chat),
+    ] {
+        let known = route(host, false, "POST", &path, false);
+        assert_eq!((known.kind, known.billable), (Some(kind), true), "{host}{path}");
+        let elsewhere = route("api.openai.com", false, "POST", &path, false);
+        assert!(!elsewhere.billable || host == vertex, "{path}");
+    }
+}
+
+#[test]
+fn an_arn_in_the_body_is_the_model_that_it_names() {
+    let path = "/anthropic/v1/messages";
+    let asked = |host, named| route(host, false, "POST", path, false).asked(named);
+    let arn = "arn:aws:bedrock:us-east-1:1:inference-profile/us.anthropic.claude-opus-4-7";
+    let bedrock = "bedrock-runtime.us-east-1.amazonaws.com";
+    assert_eq!(asked(bedrock, Some(arn)).as_deref(), Some("us.anthropic.claude-opus-4-7"));
+    assert_eq!(asked("gateway.example", Some(arn)).as_deref(), Some(arn));
+    assert_eq!(asked(bedrock, None), None);
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value;
 
 use super::agent::Agent;
+use super::headers::codings;
 use crate::meter::bodies::Capture;
 use crate::meter::http::{Headers, RequestHead};
 use crate::meter::surface::cursor::asked_model;
@@ -101,11 +102,11 @@ pub(super) struct Request {
 
 impl Request {
     pub(super) fn new(head: &RequestHead) -> Self {
-        let coding = head.headers.get("content-encoding").unwrap_or_default();
+        let coding = codings(&head.headers);
         let form = head.headers.get("content-type").and_then(multipart::Parser::new);
         Self {
             // A body that can't be decoded only means that the model is not known from it.
-            decoder: coding::Decoder::new(coding, MAX_DECODED).ok(),
+            decoder: coding::Decoder::new(&coding, MAX_DECODED).ok(),
             shape: match form {
                 Some(parser) => Shape::Form(parser, Found::default()),
                 None => Shape::Json(Scanner::new(paths())),

@@ -2,6 +2,7 @@
 
 use jiff::Timestamp;
 
+use super::headers::codings;
 use crate::meter::bodies::Capture;
 use crate::meter::http::ResponseHead;
 use crate::meter::surface::scan::{Found, Scanner};
@@ -42,7 +43,10 @@ pub(super) struct Response {
 #[derive(Debug)]
 enum Framing {
     /// Until the first byte that is not white space: `content-type` is sometimes missing or wrong.
-    Undecided,
+    Undecided {
+        /// It is called a stream of events.
+        events: bool,
+    },
     /// Each holds a document; the scanner begins anew with each.
     Events(sse::Parser, Box<Scanner>),
     Amazon(eventstream::Parser, Box<Scanner>),
@@ -79,25 +83,25 @@ impl Response {
         if self.reader.is_none() {
             return;
         }
-        let coding = head.headers.get("content-encoding").unwrap_or_default();
-        match coding::Decoder::new(coding, MAX_DECODED) {
+        match coding::Decoder::new(&codings(&head.headers), MAX_DECODED) {
             Ok(decoder) => self.decoder = Some(decoder),
             Err(why) => self.unreadable = Some(why),
         }
         let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
-        let any_media = self.reads_any_media;
+        // Gateways give answers all kinds of names.
+        let is_other = ["audio/", "image/", "video/"].iter().any(|kind| media.starts_with(kind));
         self.framing = if self.reads_envelopes && !media.contains("/json") {
             Framing::envelopes()
         } else if media.contains("event-stream") {
-            Framing::events()
+            Framing::Undecided { events: true }
         } else if media.contains("vnd.amazon.eventstream") {
             Framing::amazon()
         } else if media.contains("json") {
             Framing::json()
-        } else if media.is_empty() || media.starts_with("text/plain") || any_media {
-            Framing::Undecided
-        } else {
+        } else if is_other && !self.reads_any_media {
             Framing::Opaque
+        } else {
+            Framing::Undecided { events: false }
         };
     }
 
@@ -162,7 +166,11 @@ impl Response {
     }
 
     pub(super) fn is_event_stream(&self) -> bool {
-        matches!(self.framing, Framing::Events(..) | Framing::Amazon(..) | Framing::Envelopes(..))
+        match self.framing {
+            Framing::Events(..) | Framing::Amazon(..) | Framing::Envelopes(..) => true,
+            Framing::Undecided { events } => events,
+            Framing::Json(_) | Framing::Opaque => false,
+        }
     }
 }
 
@@ -197,12 +205,16 @@ impl Framing {
         if let (false, Some(capture)) = (matches!(self, Self::Amazon(..)), &mut capture) {
             capture.response(plain);
         }
-        if matches!(self, Self::Undecided) {
-            let first = plain.iter().find(|byte| !byte.is_ascii_whitespace())?;
+        if let Self::Undecided { events } = *self {
+            // A line that begins with a space is one of a stream, if a senseless one.
+            let blank =
+                |byte: u8| matches!(byte, b'\r' | b'\n') || (!events && byte.is_ascii_whitespace());
+            let first = plain.iter().find(|byte| !blank(**byte))?;
             *self = match first {
                 b'{' | b'[' => Self::json(),
                 // A field's name or a comment, or a byte order mark.
                 b'e' | b'd' | b'i' | b'r' | b':' | 0xEF => Self::events(),
+                _ if events => Self::events(),
                 _ => Self::Opaque,
             };
         }
@@ -231,7 +243,7 @@ impl Framing {
                 }
             }),
             Self::Json(scanner) => scanner.feed(plain, &mut |found| reader.unit(None, found)),
-            Self::Undecided | Self::Opaque => {}
+            Self::Undecided { .. } | Self::Opaque => {}
         }
         truncated.then_some("an event was over the size cap")
     }
@@ -244,7 +256,7 @@ impl Framing {
                 parser.finish(&mut |event| one_event(&event, scanner, reader));
             }
             Self::Json(scanner) => scanner.finish(&mut |found| reader.unit(None, found)),
-            Self::Amazon(..) | Self::Envelopes(..) | Self::Undecided | Self::Opaque => {}
+            Self::Amazon(..) | Self::Envelopes(..) | Self::Undecided { .. } | Self::Opaque => {}
         }
     }
 }

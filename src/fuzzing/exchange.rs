@@ -18,7 +18,7 @@ use crate::meter::row::{Completeness, Protocol, Row};
 use crate::meter::websocket::Extensions;
 
 /// Where requests go: one place for each reader of answers.
-const PLACES: [(&str, &str); EARLY + 10] = [
+const PLACES: [(&str, &str); EARLY + 13] = [
     ("api.anthropic.com", "/v1/messages"),
     ("api.openai.com", "/v1/chat/completions"),
     ("api.openai.com", "/v1/responses"),
@@ -57,6 +57,15 @@ const PLACES: [(&str, &str); EARLY + 10] = [
     ("api.mistral.ai", "/v1/conversations/c"),
     ("corp.openai.azure.com", "/openai/deployments/d/chat/completions?api-version=2026-01-01"),
     ("agent.api5.cursor.sh", "/agent.v1.AgentService/Run"),
+    (
+        "us-central1-aiplatform.googleapis.com",
+        "/google.cloud.aiplatform.v1.PredictionService/GenerateContent",
+    ),
+    (
+        "us-central1-aiplatform.googleapis.com",
+        "/google.cloud.aiplatform.v1.PredictionService/Predict",
+    ),
+    ("api.x.ai", "/xai_api.Chat/GetCompletionChunk"),
 ];
 /// What seeds of long ago choose among, by the rest of a division.
 const EARLY: usize = 24;
@@ -68,6 +77,8 @@ const MEDIA: [&str; 5] = [
     "application/x-ndjson",
     "application/connect+proto",
 ];
+/// Chosen by the last number there is, as the others were chosen before it came.
+const LAST_MEDIA: &str = "application/grpc";
 const CODINGS: [&str; 5] = ["", "gzip", "zstd", "br", "deflate"];
 /// What a row may hold of any text that somebody else wrote.
 const MAX_TEXT: usize = 4096;
@@ -274,8 +285,8 @@ fn answer(media: u8, coding: u8, status: u8) -> ResponseHead {
         0x80.. => 400 + u16::from(status & 0x7f),
         _ => 200 + u16::from(status & 7),
     };
-    let named =
-        [("content-type", of(&MEDIA, media)), ("content-encoding", of(&CODINGS, coding & 15))];
+    let media = if media & 0x7f == 0x7f { LAST_MEDIA } else { of(&MEDIA, media) };
+    let named = [("content-type", media), ("content-encoding", of(&CODINGS, coding & 15))];
     ResponseHead { status, headers: headers_from(named) }
 }
 

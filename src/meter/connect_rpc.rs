@@ -1,5 +1,5 @@
-//! Reads Connect's envelopes (a flag byte, a length, a message), in which Cursor streams protocol
-//! buffers. What can't be read is passed over: nobody has published what is inside.
+//! Reads the envelopes of Connect and gRPC (a flag byte, a length, a message), in which protocol buffers
+//! are sent. What can't be read is passed over; whether there was such a message can be asked.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -25,19 +25,35 @@ pub struct Envelope<'a> {
 #[derive(Debug)]
 pub struct Parser {
     max_message: usize,
+    /// What messages are compressed with.
+    coding: Option<String>,
     /// The envelope that is being read.
     buffer: Vec<u8>,
     /// Bytes still to come of one that is over the cap.
     skip: usize,
     /// These are no envelopes.
     over: bool,
+    /// A message was passed over, or what came is none.
+    missed: bool,
 }
 
 impl Parser {
     /// `max_message` bounds a message, compressed or not; longer ones are passed over.
     #[must_use]
     pub const fn new(max_message: usize) -> Self {
-        Self { max_message, buffer: Vec::new(), skip: 0, over: false }
+        Self { max_message, coding: None, buffer: Vec::new(), skip: 0, over: false, missed: false }
+    }
+
+    /// Messages are compressed so (`grpc-encoding`), if they are; gzip where nothing says it.
+    #[must_use]
+    pub fn compressed_by(self, coding: Option<&str>) -> Self {
+        Self { coding: coding.map(str::to_owned), ..self }
+    }
+
+    /// Something that came was not read.
+    #[must_use]
+    pub const fn has_missed(&self) -> bool {
+        self.missed
     }
 
     /// Feeds bytes of the body; `sink` receives the messages that they complete.
@@ -62,12 +78,15 @@ impl Parser {
         let last = LAST.contains(&(flags & !COMPRESSED));
         if !last && flags & !COMPRESSED != 0 {
             self.over = true;
+            self.missed = true;
             self.buffer = Vec::new();
         } else if length > self.max_message {
             self.skip = length;
+            self.missed = true;
             self.buffer.clear();
         } else if let Some(payload) = self.buffer.get(HEAD..HEAD + length) {
-            open(flags, payload, self.max_message, last, sink);
+            let coding = self.coding.as_deref().unwrap_or("gzip");
+            self.missed |= !open(flags, payload, coding, self.max_message, last, sink);
             self.buffer.clear();
         }
         rest
@@ -79,13 +98,24 @@ fn head(buffer: &[u8]) -> Option<(u8, usize)> {
     Some((*flags, u32::from_be_bytes(*length) as usize))
 }
 
-fn open(flags: u8, payload: &[u8], max: usize, last: bool, sink: &mut dyn FnMut(Envelope<'_>)) {
+/// Whether it could be opened.
+fn open(
+    flags: u8,
+    payload: &[u8],
+    coding: &str,
+    max: usize,
+    last: bool,
+    sink: &mut dyn FnMut(Envelope<'_>),
+) -> bool {
     if flags & COMPRESSED == 0 || payload.is_empty() {
-        return sink(Envelope { last, payload });
+        sink(Envelope { last, payload });
+        return true;
     }
     let mut plain = Vec::new();
-    let Ok(mut decoder) = coding::Decoder::new("gzip", max as u64) else { return };
-    if decoder.feed(payload, &mut |bytes| plain.extend_from_slice(bytes)).is_ok() {
+    let Ok(mut decoder) = coding::Decoder::new(coding, max as u64) else { return false };
+    let opened = decoder.feed(payload, &mut |bytes| plain.extend_from_slice(bytes)).is_ok();
+    if opened {
         sink(Envelope { last, payload: &plain });
     }
+    opened
 }

@@ -81,6 +81,13 @@ impl Headers {
             .map(|(_, value)| value)
     }
 
+    /// All values of `name` (lower-case) as one, as RFC 9110 lets them be read.
+    #[must_use]
+    pub fn list(&self, name: &str) -> String {
+        let values: Vec<_> = self.all(name).map(String::from_utf8_lossy).collect();
+        values.join(",")
+    }
+
     /// Names and values.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.fields.iter().enumerate().map(|(place, field)| self.field(place, field))

@@ -17,6 +17,9 @@ use zstd::stream::raw::{DParameter, Operation};
 /// Codings that may be stacked in one `Content-Encoding`.
 const MAX_STAGES: usize = 4;
 const BUFFER: usize = 16 * 1024;
+/// Names of codings that there are, and that are not undone here.
+const OTHERS: [&str; 9] =
+    ["compress", "x-compress", "dcb", "dcz", "exi", "aes128gcm", "pack200-gzip", "snappy", "lz4"];
 const ZSTD_WINDOW_LOG: u32 = 23;
 
 /// Why a body can't be decoded. Terminal.
@@ -131,6 +134,10 @@ enum Coding {
     Deflate(Deflate),
     Brotli(Box<BrotliState<StandardAlloc, StandardAlloc, StandardAlloc>>),
     Zstd(zstd::stream::raw::Decoder<'static>),
+    /// No coding has the name (`utf-8`, some gateways say); what begins as text shows that there is none.
+    Unknown,
+    /// Nothing was done to it.
+    Plain,
     /// The encoded stream is complete: what follows is not looked at.
     Over,
 }
@@ -155,7 +162,8 @@ impl Coding {
                     .map_err(|_| Error::Unsupported)?;
                 Self::Zstd(decoder)
             }
-            _ => return Err(Error::Unsupported),
+            name if OTHERS.contains(&name) => return Err(Error::Unsupported),
+            _ => Self::Unknown,
         };
         Ok(Some(coding))
     }
@@ -194,9 +202,27 @@ impl Coding {
                 let status = decoder.run_on_buffers(input, output).map_err(|_| Error::Corrupt)?;
                 Ok(Progress { consumed: status.bytes_read, written: status.bytes_written })
             }
+            Self::Unknown => {
+                if let Some(first) = input.iter().find(|byte| !byte.is_ascii_whitespace()) {
+                    // JSON, or a line of an event stream.
+                    if !matches!(first, b'{' | b'[' | b'e' | b'd' | b'i' | b'r' | b':') {
+                        return Err(Error::Unsupported);
+                    }
+                    *self = Self::Plain;
+                }
+                Ok(pass(input, output))
+            }
+            Self::Plain => Ok(pass(input, output)),
             Self::Over => Ok(Progress { consumed: input.len(), written: 0 }),
         }
     }
+}
+
+fn pass(input: &[u8], output: &mut [u8]) -> Progress {
+    let length = input.len().min(output.len());
+    let (from, to) = (input.get(..length), output.get_mut(..length));
+    from.zip(to).into_iter().for_each(|(from, to)| to.copy_from_slice(from));
+    Progress { consumed: length, written: length }
 }
 
 impl fmt::Debug for Coding {
@@ -206,6 +232,8 @@ impl fmt::Debug for Coding {
             Self::Deflate(_) => "deflate",
             Self::Brotli(_) => "br",
             Self::Zstd(_) => "zstd",
+            Self::Unknown => "unknown",
+            Self::Plain => "plain",
             Self::Over => "over",
         })
     }

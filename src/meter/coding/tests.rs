@@ -144,6 +144,23 @@ fn unknown_codings_and_towers_are_refused() {
 }
 
 #[test]
+fn a_name_of_no_coding_is_none_where_the_body_is_text() {
+    for text in ["{\"a\":1}", " \r\n[1]", "data: {}\n\n", "event: x\n", ": hi\n\n", "", " \n"] {
+        let pieces = || text.as_bytes().chunks(1);
+        assert_eq!(decode("UTF-8", MIB, pieces()).unwrap(), text.as_bytes(), "{text:?}");
+        assert_eq!(
+            decode("utf-8, gzip", MIB, [&gzip(text.as_bytes())[..]]).unwrap(),
+            text.as_bytes()
+        );
+    }
+    let long = sample().repeat(10);
+    assert_eq!(decode("none", MIB, [&long[..]]).unwrap(), long);
+    for other in [&b"\x1f\x8b"[..], b"<html>", b" \0", b"\xff"] {
+        assert_eq!(decode("utf-8", MIB, [other]), Err(Error::Unsupported), "{other:?}");
+    }
+}
+
+#[test]
 fn gzip_members_header_fields_and_padding() {
     let mut wire = gzip(b"one ");
     // FEXTRA, FNAME, FCOMMENT and FHCRC (its value is not checked).

@@ -55,6 +55,29 @@ fn messages_come_out_whole_wherever_they_are_cut() {
 }
 
 #[test]
+fn what_is_passed_over_can_be_asked() {
+    let missed = |wire: &[u8], coding: Option<&str>| {
+        let mut parser = Parser::new(40).compressed_by(coding);
+        let mut said = 0;
+        parser.feed(wire, &mut |_| said += 1);
+        (parser.has_missed(), said)
+    };
+    for (wire, coding, expected) in [
+        (envelope(0, b"one"), None, (false, 1)),
+        (envelope(1, b"one"), Some("gzip"), (false, 1)),
+        (envelope(1, b"one"), Some("zstd"), (true, 0)),
+        (envelope(1, b"one"), Some("snappy"), (true, 0)),
+        (envelope(0, &[7; 41]), None, (true, 0)),
+        (b"data: {}\n\n".to_vec(), None, (true, 0)),
+    ] {
+        assert_eq!(missed(&wire, coding), expected, "{wire:?} {coding:?}");
+    }
+    let zstd = zstd::stream::encode_all(&b"one"[..], 3).unwrap();
+    let wire = [&[1, 0, 0, 0, u8::try_from(zstd.len()).unwrap()], &zstd[..]].concat();
+    assert_eq!(missed(&wire, Some("zstd")), (false, 1));
+}
+
+#[test]
 fn what_is_no_envelope_ends_the_reading() {
     let wire = [envelope(0, b"one"), b"data: {}\n\n".to_vec(), envelope(0, b"two")].concat();
     assert_eq!(read(&[&wire]), [(false, b"one".to_vec())]);

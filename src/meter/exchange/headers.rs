@@ -18,6 +18,15 @@ pub(super) fn bedrock_tokens(headers: &Headers) -> Tokens {
     }
 }
 
+/// What a body is encoded with, in the order in which it was done: the codings of the content, then
+/// those that are put on for the way besides `chunked`, which is off by now.
+pub(super) fn codings(headers: &Headers) -> String {
+    let content = headers.list("content-encoding");
+    let way = headers.list("transfer-encoding");
+    let more = way.split(',').map(str::trim).filter(|name| !name.eq_ignore_ascii_case("chunked"));
+    [content.as_str()].into_iter().chain(more).collect::<Vec<_>>().join(",")
+}
+
 /// `usage` with what only that count tells.
 pub(super) fn complete(usage: &mut Usage, told: &Tokens) {
     if *told == Tokens::default() {

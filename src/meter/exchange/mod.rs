@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use self::headers::{REQUEST_IDS, Tiers, bedrock_tokens, billing};
+use self::messages::Messages;
 use self::request::{
     Asks, Request, asks_for_websocket, client, model_of_query, of_subscriber, path, short, shorten,
 };
@@ -26,6 +27,7 @@ use super::websocket::Extensions;
 
 mod agent;
 mod headers;
+mod messages;
 mod request;
 mod response;
 #[cfg(test)]
@@ -111,12 +113,9 @@ impl Exchange {
         if let Some(model) = &route.model {
             response.asked(model);
         }
-        if route.kind == Some(Kind::Cursor) && path.contains(CURSOR_AGENT) {
-            response.read_envelopes();
-            // The other ways to ask send the request by another path.
-            if path.ends_with("/Run") {
-                request.read_envelopes();
-            }
+        if let Some(messages) = Messages::of(&route, &path) {
+            response.read_messages(messages);
+            request.read_messages(messages, &path);
         }
         if path.ends_with("/audio/speech") {
             request.count(Asks::Speech);
@@ -349,7 +348,8 @@ impl Exchange {
         let error = self.error_class(&reading);
         let plan = self.subscription && !reading.beyond_plan;
         let billing = billing(plan, &self.route.provider, usage.speed.as_deref());
-        let response_id = self.route.subject.clone().or_else(|| reading.id.clone());
+        let subject = self.route.subject.as_ref().or(self.request.subject.as_ref());
+        let response_id = subject.or(reading.id.as_ref());
         let mut quota = [&self.quota[..], &reading.quota].concat();
         quota.iter_mut().for_each(|window| window.account.clone_from(&self.account));
         let mut row = Row {
@@ -366,7 +366,7 @@ impl Exchange {
             model_requested,
             model,
             provider_request_id: self.request_id.clone().or(reading.id.as_deref().and_then(short)),
-            response_id: response_id.as_deref().and_then(short),
+            response_id: response_id.and_then(|id| short(id)),
             stream: self.stream(),
             status: self.status,
             error_class: error.map(str::to_owned),
@@ -492,6 +492,3 @@ impl Exchange {
         self.ended_at = Some(at);
     }
 }
-
-/// The service of Cursor's whose messages others have read before.
-const CURSOR_AGENT: &str = "/agent.v1.AgentService/";

@@ -5,9 +5,10 @@ use std::sync::{Arc, LazyLock};
 use serde_json::Value;
 
 use super::agent::Agent;
+use super::headers::codings;
+use super::messages::Messages;
 use crate::meter::bodies::Capture;
 use crate::meter::http::{Headers, RequestHead};
-use crate::meter::surface::cursor::asked_model;
 use crate::meter::surface::scan::{Found, Paths, Scanner};
 use crate::meter::usage::{Counts, Usage};
 use crate::meter::{coding, connect_rpc, multipart};
@@ -76,7 +77,7 @@ enum Shape {
     /// With files: of its fields those that [`PATHS`] and what else is looked for name.
     Form(multipart::Parser, Found),
     /// Messages that are no JSON.
-    Envelopes(connect_rpc::Parser),
+    Envelopes(connect_rpc::Parser, Messages),
 }
 
 /// Follows the request's body. It is scanned as it streams by, in whatever coding it has.
@@ -95,17 +96,21 @@ pub(super) struct Request {
     /// Codex's name for what asks; a sub-agent has one of its own.
     thread: Option<String>,
     asks: Option<Asks>,
+    /// What the messages of a call are compressed with.
+    compression: Option<String>,
+    /// What was asked for earlier and is read back.
+    pub(super) subject: Option<String>,
     /// What is asked for, by count.
     pub(super) counts: Counts,
 }
 
 impl Request {
     pub(super) fn new(head: &RequestHead) -> Self {
-        let coding = head.headers.get("content-encoding").unwrap_or_default();
+        let coding = codings(&head.headers);
         let form = head.headers.get("content-type").and_then(multipart::Parser::new);
         Self {
             // A body that can't be decoded only means that the model is not known from it.
-            decoder: coding::Decoder::new(coding, MAX_DECODED).ok(),
+            decoder: coding::Decoder::new(&coding, MAX_DECODED).ok(),
             shape: match form {
                 Some(parser) => Shape::Form(parser, Found::default()),
                 None => Shape::Json(Scanner::new(paths())),
@@ -119,6 +124,8 @@ impl Request {
             agent: Agent::of(&head.headers),
             thread: head.headers.get("thread-id").and_then(short),
             asks: None,
+            compression: head.headers.get("grpc-encoding").map(str::to_owned),
+            subject: None,
             counts: Counts::new(),
         }
     }
@@ -131,9 +138,13 @@ impl Request {
         }
     }
 
-    /// Its body is Cursor's messages.
-    pub(super) fn read_envelopes(&mut self) {
-        self.shape = Shape::Envelopes(connect_rpc::Parser::new(MAX_MESSAGE));
+    /// Its body is such messages, if it is at this path.
+    pub(super) fn read_messages(&mut self, messages: Messages, path: &str) {
+        if messages.are_asked(path) {
+            let parser = connect_rpc::Parser::new(MAX_MESSAGE);
+            let parser = parser.compressed_by(self.compression.as_deref());
+            self.shape = Shape::Envelopes(parser, messages);
+        }
     }
 
     /// A request that is a message on the WebSocket that this one opened.
@@ -164,7 +175,8 @@ impl Request {
         self.bytes = self.bytes.saturating_add(data.len() as u64);
         let Some(mut decoder) = self.decoder.take() else { return };
         let mut documents = Vec::new();
-        let (shape, model, more) = (&mut self.shape, &mut self.model, self.asks.map(Asks::paths));
+        let (shape, more) = (&mut self.shape, self.asks.map(Asks::paths));
+        let (model, subject) = (&mut self.model, &mut self.subject);
         let result = decoder.feed(data, &mut |plain| {
             match shape {
                 Shape::Json(scanner) => {
@@ -176,8 +188,10 @@ impl Request {
                         found.set(path, of_field(value));
                     }
                 }),
-                Shape::Envelopes(parser) => parser.feed(plain, &mut |envelope| {
-                    *model = model.take().or_else(|| asked_model(envelope.payload));
+                Shape::Envelopes(parser, messages) => parser.feed(plain, &mut |envelope| {
+                    let (asked, fetched) = messages.asked(envelope.payload);
+                    *model = model.take().or_else(|| short(&asked?));
+                    *subject = subject.take().or_else(|| short(&fetched?));
                 }),
             }
             if let Some(capture) = &mut capture {
@@ -201,7 +215,7 @@ impl Request {
                 scanner.finish(&mut |found| documents.push(std::mem::take(found)));
             }
             Shape::Form(_, found) if !found.is_empty() => documents.push(std::mem::take(found)),
-            Shape::Form(..) | Shape::Envelopes(_) => {}
+            Shape::Form(..) | Shape::Envelopes(..) => {}
         }
         documents.iter().for_each(|found| self.take(found));
     }

@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
+use super::headers::codings;
+use super::messages::Messages;
 use crate::meter::bodies::Capture;
 use crate::meter::http::ResponseHead;
+use crate::meter::surface::grpc;
 use crate::meter::surface::scan::{Found, Scanner};
 use crate::meter::surface::{self, Kind, Reader, Reading};
 use crate::meter::{coding, connect_rpc, eventstream, sse};
@@ -15,8 +18,6 @@ const MAX_DECODED: u64 = 4 * 1024 * 1024 * 1024;
 const MAX_PIECE: usize = 64 * 1024;
 /// A message of Amazon's has a checksum, and is held whole.
 const MAX_EVENT: usize = 16 * 1024 * 1024;
-/// What Cursor's agent says of its usage is short; what is longer is passed over.
-const MAX_ENVELOPE: usize = 64 * 1024;
 
 /// Follows the response's body and knows what it said so far.
 #[derive(Debug)]
@@ -26,8 +27,8 @@ pub(super) struct Response {
     reader: Option<Box<dyn Reader>>,
     /// Files are served as anything.
     reads_any_media: bool,
-    /// Whatever it is called: it is envelopes, unless it is JSON.
-    reads_envelopes: bool,
+    /// It may be such messages.
+    messages: Option<Messages>,
     pub(super) bytes: u64,
     /// The model that answers when the response names none.
     pub(super) model: Option<String>,
@@ -42,12 +43,17 @@ pub(super) struct Response {
 #[derive(Debug)]
 enum Framing {
     /// Until the first byte that is not white space: `content-type` is sometimes missing or wrong.
-    Undecided,
+    Undecided {
+        /// It is called a stream of events.
+        events: bool,
+    },
     /// Each holds a document; the scanner begins anew with each.
     Events(sse::Parser, Box<Scanner>),
     Amazon(eventstream::Parser, Box<Scanner>),
     /// The scanner is for the last one.
     Envelopes(connect_rpc::Parser, Box<Scanner>),
+    /// Each message becomes a document.
+    Call(connect_rpc::Parser, Box<Scanner>, &'static grpc::Method),
     /// A document, several of them, or an array of them.
     Json(Box<Scanner>),
     Opaque,
@@ -60,7 +66,7 @@ impl Response {
             framing: Framing::Opaque,
             reader: surface::reader(kind),
             reads_any_media: matches!(kind, Some(Kind::Batch | Kind::BatchFile)),
-            reads_envelopes: false,
+            messages: None,
             bytes: 0,
             model: None,
             unreadable: None,
@@ -69,9 +75,9 @@ impl Response {
         }
     }
 
-    /// The body is Cursor's messages.
-    pub(super) fn read_envelopes(&mut self) {
-        self.reads_envelopes = true;
+    /// The body is such messages, unless its type says otherwise.
+    pub(super) fn read_messages(&mut self, messages: Messages) {
+        self.messages = Some(messages);
     }
 
     pub(super) fn head(&mut self, head: &ResponseHead) {
@@ -79,26 +85,38 @@ impl Response {
         if self.reader.is_none() {
             return;
         }
-        let coding = head.headers.get("content-encoding").unwrap_or_default();
-        match coding::Decoder::new(coding, MAX_DECODED) {
+        match coding::Decoder::new(&codings(&head.headers), MAX_DECODED) {
             Ok(decoder) => self.decoder = Some(decoder),
             Err(why) => self.unreadable = Some(why),
         }
         let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
-        let any_media = self.reads_any_media;
-        self.framing = if self.reads_envelopes && !media.contains("/json") {
-            Framing::envelopes()
+        let messages = self.messages.filter(|messages| messages.are_in(&media));
+        // Gateways give answers all kinds of names.
+        let is_other = ["audio/", "image/", "video/"].iter().any(|kind| media.starts_with(kind));
+        self.framing = if let Some(messages) = messages {
+            self.failure(head);
+            Framing::messages(messages, head.headers.get("grpc-encoding"))
         } else if media.contains("event-stream") {
-            Framing::events()
+            Framing::Undecided { events: true }
         } else if media.contains("vnd.amazon.eventstream") {
             Framing::amazon()
         } else if media.contains("json") {
             Framing::json()
-        } else if media.is_empty() || media.starts_with("text/plain") || any_media {
-            Framing::Undecided
-        } else {
+        } else if is_other && !self.reads_any_media {
             Framing::Opaque
+        } else {
+            Framing::Undecided { events: false }
         };
+    }
+
+    /// What a call that failed at once says in its head.
+    fn failure(&mut self, head: &ResponseHead) {
+        let status = head.headers.get("grpc-status").and_then(grpc::failure);
+        if let (Some(status), Some(reader)) = (status, &mut self.reader) {
+            let error = serde_json::json!({"error": {"status": status}});
+            let mut scanner = Scanner::new(surface::response_paths());
+            one_unit(None, error.to_string().as_bytes(), &mut scanner, reader.as_mut());
+        }
     }
 
     pub(super) fn body(&mut self, data: &[u8], at: Timestamp, mut capture: Option<&mut Capture>) {
@@ -162,7 +180,12 @@ impl Response {
     }
 
     pub(super) fn is_event_stream(&self) -> bool {
-        matches!(self.framing, Framing::Events(..) | Framing::Amazon(..) | Framing::Envelopes(..))
+        match self.framing {
+            Framing::Events(..) | Framing::Amazon(..) | Framing::Envelopes(..) => true,
+            Framing::Call(_, _, method) => method.stream,
+            Framing::Undecided { events } => events,
+            Framing::Json(_) | Framing::Opaque => false,
+        }
     }
 }
 
@@ -177,9 +200,14 @@ impl Framing {
         Self::Amazon(eventstream::Parser::new(MAX_EVENT), Box::new(scanner))
     }
 
-    fn envelopes() -> Self {
-        let scanner = Scanner::new(surface::response_paths());
-        Self::Envelopes(connect_rpc::Parser::new(MAX_ENVELOPE), Box::new(scanner))
+    fn messages(messages: Messages, compression: Option<&str>) -> Self {
+        let scanner = Box::new(Scanner::new(surface::response_paths()));
+        let parser = connect_rpc::Parser::new(messages.longest()).compressed_by(compression);
+        match messages {
+            Messages::Cursor => Self::Envelopes(parser, scanner),
+            Messages::Call(method) if method.is_read() => Self::Call(parser, scanner, method),
+            Messages::Call(_) => Self::Opaque,
+        }
     }
 
     fn json() -> Self {
@@ -197,12 +225,16 @@ impl Framing {
         if let (false, Some(capture)) = (matches!(self, Self::Amazon(..)), &mut capture) {
             capture.response(plain);
         }
-        if matches!(self, Self::Undecided) {
-            let first = plain.iter().find(|byte| !byte.is_ascii_whitespace())?;
+        if let Self::Undecided { events } = *self {
+            // A line that begins with a space is one of a stream, if a senseless one.
+            let blank =
+                |byte: u8| matches!(byte, b'\r' | b'\n') || (!events && byte.is_ascii_whitespace());
+            let first = plain.iter().find(|byte| !blank(**byte))?;
             *self = match first {
                 b'{' | b'[' => Self::json(),
                 // A field's name or a comment, or a byte order mark.
                 b'e' | b'd' | b'i' | b'r' | b':' | 0xEF => Self::events(),
+                _ if events => Self::events(),
                 _ => Self::Opaque,
             };
         }
@@ -225,13 +257,32 @@ impl Framing {
             }
             Self::Envelopes(parser, scanner) => parser.feed(plain, &mut |envelope| {
                 if envelope.last {
-                    one_unit("", envelope.payload, scanner, reader);
+                    one_unit(Some(""), envelope.payload, scanner, reader);
                 } else {
                     reader.binary(envelope.payload);
                 }
             }),
+            Self::Call(parser, scanner, method) => {
+                let mut broken = false;
+                // A message of many is read like an event.
+                let name = method.stream.then_some("");
+                parser.feed(plain, &mut |envelope| {
+                    // How the stream ended, in gRPC for browsers, is no message.
+                    let told = (!envelope.last).then(|| method.told(envelope.payload));
+                    match told {
+                        Some(Some(json)) => {
+                            one_unit(name, json.to_string().as_bytes(), scanner, reader);
+                        }
+                        Some(None) => broken = true,
+                        None => {}
+                    }
+                });
+                if broken || parser.has_missed() {
+                    return Some("a message could not be read");
+                }
+            }
             Self::Json(scanner) => scanner.feed(plain, &mut |found| reader.unit(None, found)),
-            Self::Undecided | Self::Opaque => {}
+            Self::Undecided { .. } | Self::Opaque => {}
         }
         truncated.then_some("an event was over the size cap")
     }
@@ -244,7 +295,11 @@ impl Framing {
                 parser.finish(&mut |event| one_event(&event, scanner, reader));
             }
             Self::Json(scanner) => scanner.finish(&mut |found| reader.unit(None, found)),
-            Self::Amazon(..) | Self::Envelopes(..) | Self::Undecided | Self::Opaque => {}
+            Self::Amazon(..)
+            | Self::Envelopes(..)
+            | Self::Call(..)
+            | Self::Undecided { .. }
+            | Self::Opaque => {}
         }
     }
 }
@@ -266,12 +321,12 @@ fn one_message(message: &eventstream::Message<'_>, scanner: &mut Scanner, reader
     if message.failure && message.payload.is_empty() {
         // All that it says is in its header fields.
         let error = serde_json::json!({"error": {"code": name}});
-        return one_unit(name, error.to_string().as_bytes(), scanner, reader);
+        return one_unit(Some(name), error.to_string().as_bytes(), scanner, reader);
     }
     // A model that is asked in its own way answers so, in a wrapper.
     match (name == "chunk").then(|| eventstream::chunk(message.payload)).flatten() {
-        Some(inner) => one_unit(name, &inner, scanner, reader),
-        None => one_unit(name, message.payload, scanner, reader),
+        Some(inner) => one_unit(Some(name), &inner, scanner, reader),
+        None => one_unit(Some(name), message.payload, scanner, reader),
     }
 }
 
@@ -283,7 +338,7 @@ fn write_message(message: &eventstream::Message<'_>, capture: &mut Capture) {
     capture.response(b"\n\n");
 }
 
-fn one_unit(name: &str, json: &[u8], scanner: &mut Scanner, reader: &mut dyn Reader) {
-    scanner.feed(json, &mut |found| reader.unit(Some(name), found));
-    scanner.finish(&mut |found| reader.unit(Some(name), found));
+fn one_unit(name: Option<&str>, json: &[u8], scanner: &mut Scanner, reader: &mut dyn Reader) {
+    scanner.feed(json, &mut |found| reader.unit(name, found));
+    scanner.finish(&mut |found| reader.unit(name, found));
 }

@@ -7,6 +7,7 @@ use rusqlite::{Connection, params};
 
 use super::record::{self, COLUMNS};
 use crate::meter::row::{Completeness, Protocol, Row};
+use crate::meter::surface::grpc::FETCHES;
 use crate::meter::usage::UsageState;
 
 /// At most so many rows of one answer give way to another.
@@ -29,7 +30,8 @@ static COUNTED: LazyLock<String> = LazyLock::new(|| {
 static POLLS: LazyLock<String> = LazyLock::new(|| {
     format!(
         "SELECT {COLUMNS} FROM requests WHERE response_id = ?1 AND provider = ?2 AND id <> ?3
-            AND billable AND usage <> 'absent' AND method = 'GET' COLLATE NOCASE AND protocol <> '{ws}'
+            AND billable AND usage <> 'absent' AND protocol <> '{ws}'
+            AND (method = 'GET' COLLATE NOCASE OR path = '{FETCHES}')
             AND rowid >= min(
                 coalesce((SELECT rowid FROM requests WHERE id = ?3), {newest}),
                 coalesce((SELECT rowid FROM requests WHERE response_id = ?1
@@ -58,7 +60,8 @@ static UNTOLD: LazyLock<String> = LazyLock::new(|| {
 pub(super) fn settled<'a>(conn: &Connection, row: &'a Row) -> rusqlite::Result<Cow<'a, Row>> {
     let Some(answer) = row.response_id.as_deref() else { return Ok(Cow::Borrowed(row)) };
     // A turn on a WebSocket has the method of its handshake.
-    let reads = row.method.eq_ignore_ascii_case("GET") && row.protocol != Protocol::Ws;
+    let reads = (row.method.eq_ignore_ascii_case("GET") || row.path == FETCHES)
+        && row.protocol != Protocol::Ws;
     let id = row.id.as_bytes().as_slice();
     if !row.billable {
         return Ok(Cow::Borrowed(row));
@@ -168,6 +171,17 @@ mod tests {
         assert_eq!(counted(&[queued.clone(), told.clone()]), [2]);
         assert_eq!(counted(&[told.clone(), queued.clone()]), [2]);
         assert_eq!(counted(&[queued.clone(), told.clone(), queued.clone()]), [2], "once more");
+        // Over gRPC both have the same method.
+        let fetched = Row {
+            method: "POST".to_owned(),
+            path: FETCHES.to_owned(),
+            ..poll(2, Completeness::Complete)
+        };
+        assert_eq!(counted(&[queued.clone(), fetched.clone(), queued.clone()]), [2]);
+        assert_eq!(
+            counted(&[fetched.clone(), Row { id: poll(3, Completeness::Complete).id, ..fetched }]),
+            [2]
+        );
         let open = Row { completeness: Completeness::Open, ..queued.clone() };
         assert_eq!(counted(&[open, told.clone(), queued.clone()]), [2]);
         // Nor does a look before the end tell anything.

@@ -97,6 +97,7 @@ fn remedy(
         Some(Kind::LiveSession) => "what is said in a live session is not read",
         Some(Kind::Cursor) => "its format is not published; see Cursor's own usage page",
         Some(Kind::GeminiEmbed | Kind::GeminiPredict) => "Google mostly tells none for embeddings",
+        Some(Kind::Grpc) => "what this gRPC method answers is not read; the same call over REST is",
         Some(Kind::GeminiVideo) => "Google bills videos by the second, and tells none of them",
         Some(
             Kind::Messages
@@ -199,6 +200,26 @@ mod tests {
             assert!(of_whisper.contains("verbose_json"), "{provider}");
         }
         assert_eq!(report.summary.without_usage, found.iter().map(|(n, ..)| n).sum::<u64>());
+    }
+
+    #[test]
+    fn a_call_that_is_not_read_is_named_so() {
+        let (_dir, home) = home();
+        let case = Case {
+            host: "us-central1-aiplatform.googleapis.com",
+            target: "/google.cloud.aiplatform.v1.PredictionService/RawPredict",
+            media: "application/grpc",
+            ..Case::default()
+        };
+        store(
+            &home,
+            &[case.cut(0, Side::Server), Row { id: uuid::Uuid::from_u128(1), ..case.row() }],
+        );
+        let report = report(&home);
+        let mut told: Vec<_> = report.silent.iter().map(|s| (s.requests, s.remedy)).collect();
+        told.sort_unstable();
+        assert!(told.len() == 2 && told[1].1.contains("gRPC"), "{told:?}");
+        assert_eq!(report.summary.without_usage, 2);
     }
 
     #[test]

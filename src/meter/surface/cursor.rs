@@ -82,7 +82,7 @@ fn counts(ended: &[u8]) -> Option<Tokens> {
         let Some(slot) = slot else { continue };
         match value {
             Value::Varint(count) if count < MAX_COUNT => *slot = Some(count),
-            Value::Varint(_) | Value::Bytes(_) | Value::Fixed => return None,
+            Value::Varint(_) | Value::Bytes(_) | Value::Wide(_) | Value::Fixed => return None,
         }
     }
     let [input, output, read, write, reasoning] = said;

@@ -152,7 +152,8 @@ const COUNTS: &[&str] = &[
 pub(super) fn tokens(usage: &Value, live: bool) -> Tokens {
     let prompt = count(usage, &["promptTokenCount"]);
     let cached = count(usage, &["cachedContentTokenCount"]);
-    let tools = count(usage, &["toolUsePromptTokenCount"]);
+    // Vertex' gRPC tells them by kind only.
+    let tools = count(usage, &["toolUsePromptTokenCount"]).or_else(|| SPLITS.of_tools(usage));
     let thoughts = count(usage, &["thoughtsTokenCount"]);
     let candidates = count(usage, &["candidatesTokenCount"]);
     let response = count(usage, &["responseTokenCount"]);
@@ -223,6 +224,11 @@ impl Splits {
     pub(super) fn cached(&self, usage: &Value) -> Cached {
         let of = |wanted| self.of(usage, self.cached, wanted);
         Cached { audio: of(AUDIO), image: of(IMAGES) }
+    }
+
+    fn of_tools(&self, usage: &Value) -> Option<u64> {
+        let entries = self.tools.iter().find_map(|list| usage.get(list)?.as_array());
+        entries?.iter().fold(None, |sum, entry| plus(sum, count(entry, &[self.number])))
     }
 
     fn of(&self, usage: &Value, lists: &[&str], wanted: &[&str]) -> Option<u64> {

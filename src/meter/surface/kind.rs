@@ -69,6 +69,8 @@ kinds! {
     Ocr = Some("mistral.ocr"), Some("mistral"), true;
     Ollama = Some("ollama.chat"), None, true;
     Cursor = Some("cursor.agent"), None, true;
+    /// A call whose answers are not read.
+    Grpc = Some("grpc"), None, true;
     /// A POST to a host that we don't know: the shape of the response decides.
     Unknown = None, None, false;
 }

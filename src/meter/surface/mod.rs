@@ -18,6 +18,7 @@ mod count;
 pub(crate) mod cursor;
 mod error;
 mod gemini;
+pub(crate) mod grpc;
 mod interactions;
 mod iterations;
 mod kind;
@@ -115,7 +116,8 @@ pub(crate) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
             Some(Box::new(gemini::Gemini::for_embeddings()))
         }
         Kind::Cohere => Some(Box::<cohere::Cohere>::default()),
-        Kind::Unknown => Some(Box::<sniff::Sniff>::default()),
+        // Of a call that is not read the error is.
+        Kind::Unknown | Kind::Grpc => Some(Box::<sniff::Sniff>::default()),
         Kind::Cursor => Some(Box::<cursor::Cursor>::default()),
         Kind::CountTokens
         | Kind::InputTokens

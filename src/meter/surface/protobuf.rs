@@ -8,7 +8,9 @@ pub(super) enum Value<'a> {
     Varint(u64),
     /// A text, bytes or a message.
     Bytes(&'a [u8]),
-    /// 32 or 64 bits.
+    /// 64 bits, which may be a `double`.
+    Wide(u64),
+    /// 32 bits.
     Fixed,
 }
 
@@ -19,12 +21,16 @@ pub(super) fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Value<'_>)>> {
         let tag = varint(&mut bytes)?;
         let value = match tag & 7 {
             0 => Value::Varint(varint(&mut bytes)?),
-            1 => fixed(&mut bytes, 8)?,
+            1 => {
+                let (wide, rest) = bytes.split_first_chunk()?;
+                bytes = rest;
+                Value::Wide(u64::from_le_bytes(*wide))
+            }
             2 => {
                 let length = usize::try_from(varint(&mut bytes)?).ok()?;
                 Value::Bytes(take(&mut bytes, length)?)
             }
-            5 => fixed(&mut bytes, 4)?,
+            5 => take(&mut bytes, 4).map(|_| Value::Fixed)?,
             // Groups, which nobody uses any more, or nonsense.
             _ => return None,
         };
@@ -40,12 +46,8 @@ pub(super) fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Value<'_>)>> {
 pub(super) fn inside(bytes: &[u8], number: u64) -> Option<&[u8]> {
     fields(bytes)?.into_iter().rev().find_map(|(n, value)| match value {
         Value::Bytes(inner) if n == number => Some(inner),
-        Value::Bytes(_) | Value::Varint(_) | Value::Fixed => None,
+        Value::Bytes(_) | Value::Varint(_) | Value::Wide(_) | Value::Fixed => None,
     })
-}
-
-fn fixed<'a>(bytes: &mut &'a [u8], length: usize) -> Option<Value<'a>> {
-    take(bytes, length).map(|_| Value::Fixed)
 }
 
 fn take<'a>(bytes: &mut &'a [u8], length: usize) -> Option<&'a [u8]> {
@@ -113,7 +115,7 @@ pub(crate) mod tests {
         let expected = vec![
             (1, Value::Varint(300)),
             (2, Value::Bytes(b"ab")),
-            (3, Value::Fixed),
+            (3, Value::Wide(0x0807_0605_0403_0201)),
             (4, Value::Fixed),
             (15, Value::Varint(u64::MAX)),
             (2, Value::Bytes(b"c")),

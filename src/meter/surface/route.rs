@@ -1,5 +1,6 @@
 //! What a request is, by host, method and path alone.
 
+use super::grpc;
 use super::kind::Kind;
 use super::provider::{LOCAL, Terms, of_host};
 use crate::config::percent_decode;
@@ -43,8 +44,12 @@ pub fn route(host: &str, local: bool, method: &str, path: &str, upgrade: bool) -
     let host = host.trim_end_matches('.').to_ascii_lowercase();
     let known = if local { Some((LOCAL, Terms::Metered)) } else { of_host(&host) };
     let path = path.trim_end_matches('/');
-    let asked = method.eq_ignore_ascii_case("POST") || upgrade;
-    let mut class = if asked {
+    let posted = method.eq_ignore_ascii_case("POST");
+    let call = grpc::method(path).filter(|_| posted);
+    let asked = (posted || upgrade) && !call.is_some_and(|call| call.fetches);
+    let mut class = if let Some(call) = call {
+        Class { stream: Some(call.stream), ..call.kind.into() }
+    } else if asked {
         classify(known.map(|(provider, _)| provider), path)
     } else if method.eq_ignore_ascii_case("GET") {
         read_back(known.map(|(provider, _)| provider), path)

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::meter::charge::charge;
+use crate::meter::coding::tests as codings;
 use crate::meter::connect_rpc::tests::envelope;
 use crate::meter::eventstream::tests::wrapped;
 use crate::meter::price::OwnPrice;
@@ -126,6 +127,85 @@ fn a_stream_that_is_called_text_is_known_by_its_beginning() {
             assert_eq!((row.usage, row.tokens), (UsageState::Reported, tokens), "{begin:?}");
         }
     }
+}
+
+#[test]
+fn an_answer_is_what_it_begins_with_whatever_it_is_called() {
+    let stream = chat_stream();
+    let usage = r#""usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}"#;
+    let whole = Case {
+        body: format!(
+            r#"{{"object":"chat.completion","model":"gpt-4o-mini","choices":[],{usage}}}"#
+        )
+        .into_bytes(),
+        ..stream.clone()
+    };
+    let others = ["application/octet-stream", "binary/octet-stream", "text/html; charset=utf-8"];
+    for media in others.into_iter().chain(["text/event-stream"]) {
+        for case in [&stream, &whole] {
+            let case = Case { media, ..case.clone() };
+            let row = case.row();
+            assert_eq!(
+                (row.usage, row.tokens.output),
+                (UsageState::Reported, Some(100)),
+                "{media}"
+            );
+            assert!(row.cost_nanousd.is_some_and(|cost| cost > 0), "{media}");
+            for size in [1, 7] {
+                let pieces: Vec<&[u8]> = case.body.chunks(size).collect();
+                assert_eq!(case.row_of(&pieces), row, "{media} {size}");
+            }
+        }
+    }
+    let late = Case { body: [&b"\r\n\n"[..], &whole.body].concat(), ..whole.clone() };
+    assert_eq!(Case { media: "text/event-stream", ..late }.row().usage, UsageState::Reported);
+    // A stream that broke off before its first byte was one that broke off.
+    let none = Case { media: "text/event-stream", body: Vec::new(), ..stream };
+    let mut exchange = none.feed(&[]);
+    exchange.response_broken_off(at(100));
+    assert_eq!(exchange.row(&Book::builtin()).completeness, Completeness::Interrupted);
+    for (media, body) in [("audio/mpeg", &whole.body[..]), ("text/html", b"<html>{}")] {
+        let row = Case { media, body: body.to_vec(), ..whole.clone() }.row();
+        assert_eq!((row.usage, row.completeness), (UsageState::Absent, Completeness::Complete));
+    }
+}
+
+#[test]
+fn codings_of_several_lines_and_of_the_way_are_undone() {
+    let plain = chat_stream();
+    let told = plain.row().tokens;
+    let encode = |names: &[&str], body: &[u8]| {
+        names.iter().fold(body.to_vec(), |body, name| {
+            let (_, encode) = codings::ALL.iter().find(|(known, _)| known == name).unwrap();
+            encode(&body)
+        })
+    };
+    for (headers, names) in [
+        (vec![("content-encoding", "gzip"), ("content-encoding", "br")], &["gzip", "br"][..]),
+        (vec![("content-encoding", "UTF-8")], &[]),
+        (vec![("transfer-encoding", "gzip, chunked")], &["gzip"]),
+        (vec![("transfer-encoding", "gzip"), ("content-encoding", "br")], &["br", "gzip"]),
+        (vec![("transfer-encoding", "Chunked")], &[]),
+    ] {
+        let case = Case {
+            request: encode(names, &plain.request),
+            request_headers: headers.clone(),
+            response_headers: headers.clone(),
+            body: encode(names, &plain.body),
+            ..plain.clone()
+        };
+        let row = case.row();
+        assert_eq!((row.completeness, row.tokens), (Completeness::Complete, told), "{headers:?}");
+        assert_eq!(row.model_requested.as_deref(), Some("gpt-4o-mini"), "{headers:?}");
+    }
+    let case = Case {
+        response_headers: vec![("transfer-encoding", "compress, chunked")],
+        body: b"\x1f\x9dxx".to_vec(),
+        ..plain
+    };
+    let row = case.row();
+    assert_eq!((row.usage, row.completeness), (UsageState::Absent, Completeness::Lossy));
+    assert!(row.completeness_reason.is_some_and(|why| why.contains("coding")));
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod elsewhere;
 mod ends;
 pub(crate) mod framings;
 mod google;
+mod grpc;
 mod hosted;
 mod inside;
 mod iterations;
@@ -101,7 +102,7 @@ impl Case {
         exchange.row(&Book::builtin())
     }
 
-    fn row(&self) -> Row {
+    pub(crate) fn row(&self) -> Row {
         self.row_of(&[&self.body])
     }
 

@@ -71,6 +71,33 @@ fn requests_are_what_their_paths_say() {
 }
 
 #[test]
+fn calls_over_grpc_are_told_by_their_method() {
+    let service = "/google.ai.generativelanguage.v1beta.GenerativeService";
+    for (method, path, kind, billable, reread, stream) in [
+        ("POST", format!("{service}/StreamGenerateContent"), Some(Kind::Gemini), true, false, true),
+        (
+            "POST",
+            format!("{service}/CountTokens"),
+            Some(Kind::GeminiCountTokens),
+            false,
+            false,
+            false,
+        ),
+        ("POST", format!("{service}/GenerateAnswer"), Some(Kind::Grpc), true, false, false),
+        ("POST", grpc::FETCHES.to_owned(), Some(Kind::Chat), false, true, false),
+    ] {
+        // Whoever passes it on.
+        for host in ["generativelanguage.googleapis.com", "llm.corp.example"] {
+            let found = route(host, false, method, &path, false);
+            assert_eq!((found.kind, found.billable), (kind, billable), "{path}");
+            assert_eq!((found.reread, found.stream), (reread, Some(stream)), "{path}");
+        }
+    }
+    let other = route("api.x.ai", false, "GET", "/xai_api.Chat/GetCompletion", false);
+    assert_eq!((other.kind, other.billable), (None, false));
+}
+
+#[test]
 fn models_of_ones_own() {
     for (path, kind) in [
         ("/api/chat", Kind::Ollama),

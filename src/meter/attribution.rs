@@ -8,6 +8,7 @@ mod directory;
 mod editor;
 mod file;
 mod git;
+mod interpreter;
 mod mark;
 mod place;
 mod program;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use serde_json::{Value, json};
 
 use crate::harness::{DEADLINE, Stand};
-use crate::programs;
+use crate::programs::{self, Program, show};
 
 const PROCESSES: usize = 40;
 const CONNECTIONS: usize = 5;
@@ -73,6 +73,23 @@ fn two_hundred_open_connections_each_find_their_project() {
         }
     }
     assert!(sources.values().all(|&n| n > 0), "{passed} passed, {sources:?}{}", stand.logs());
+}
+
+#[test]
+fn code_on_a_command_line_is_no_name() {
+    let stand = Stand::new();
+    let code = "import urllib.request as u; api_key='sk-proj-1'; u.urlopen(u.Request(\
+        'https://api.anthropic.com/v1/messages', \
+        b'{\"model\":\"claude-sonnet-4-5\",\"max_tokens\":9,\"messages\":[]}', \
+        {'x-api-key': api_key, 'content-type': 'application/json'})).read()";
+    let program = Program::new(["python3", "-uc", code, "sk-proj-2"]);
+    let ran = stand.run_command(&program).current_dir("/").output().unwrap();
+    assert!(ran.status.success(), "{}{}", show(&ran), stand.logs());
+    let row = &stand.wait_rows(1)[0];
+    let client = row["client"].as_str().unwrap();
+    assert!(client.to_lowercase().starts_with("python"), "{row}");
+    assert_eq!((&row["project"], &row["project_source"]), (&json!(client), &json!("program")));
+    assert!(!row.to_string().contains("sk-proj"), "{row}");
 }
 
 /// The `n`th process: some requests at once, each on a connection of its own, held at the gate.

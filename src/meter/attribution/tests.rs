@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn programs_have_the_name_that_users_give_them() {
-    let cases: [(&str, &[&str], &str, bool); 16] = [
+    let cases: [(&str, &[&str], &str, bool); 26] = [
         ("/usr/bin/curl", &["curl", "-s"], "curl", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["claude"], "claude", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["2.1.330"], "claude", false),
@@ -30,6 +30,23 @@ fn programs_have_the_name_that_users_give_them() {
         ("/usr/bin/ruby", &["ruby", "-W", "agent.rb"], "agent", false),
         ("/usr/bin/node", &["node"], "node", true),
         ("/usr/bin/java", &["java", "-Xmx1g", "-jar", "/opt/tool.jar"], "tool", false),
+        ("/usr/bin/java", &["java", "-p", "mods", "-m", "acme/acme.Agent"], "acme", false),
+        ("/usr/bin/node", &["node", "--env-file", ".env", "agent.js"], "agent", false),
+        (
+            "/usr/bin/python3",
+            &["python3", "/Users/me/My (new) work/main.py"],
+            "My (new) work",
+            false,
+        ),
+        // Code, and what it is given.
+        ("/usr/bin/python3", &["python3", "-uc", "k='sk-proj-1'"], "python3", true),
+        ("/usr/bin/node", &["node", "-pe", "k='sk-proj-1'"], "node", true),
+        ("/usr/bin/perl", &["perl", "-we", "print 1", "sk-proj-1"], "perl", true),
+        ("/usr/bin/python3", &["python3", "-cprint(1)", "sk-proj-1"], "python3", true),
+        // As if an option were not known.
+        ("/usr/bin/node", &["node", "fetch('/a', {k: 'sk-proj-1'})"], "node", true),
+        ("/usr/bin/node", &["node", "k=`sk-proj-1`; require('/app/main.js')"], "node", true),
+        ("/l/claude/versions/2.1.330", &["claude --key=sk-proj-1"], "claude", false),
     ];
     for (exe, arguments, want, interpreter) in cases {
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
@@ -37,6 +54,7 @@ fn programs_have_the_name_that_users_give_them() {
         assert_eq!((got.name.as_str(), got.interpreter), (want, interpreter), "{arguments:?}");
     }
     assert_eq!(program::name(None, &[]), None);
+    assert_eq!(program::name(None, &["python -c k='sk-proj-1'".to_owned()]), None);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -73,6 +74,26 @@ fn two_hundred_open_connections_each_find_their_project() {
         }
     }
     assert!(sources.values().all(|&n| n > 0), "{passed} passed, {sources:?}{}", stand.logs());
+}
+
+#[test]
+fn a_home_behind_a_link_is_home() {
+    let stand = Stand::new();
+    let (home, link) = (stand.scratch().join("real-home"), stand.scratch().join("home"));
+    fs::create_dir_all(home.join("notes")).unwrap();
+    // Of nobody, as those of everybody's home are.
+    fs::create_dir(home.join(".vscode")).unwrap();
+    fs::create_dir(home.join(".git")).unwrap();
+    fs::write(home.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    symlink(&home, &link).unwrap();
+    for (dir, project, source) in
+        [("notes", json!("notes"), json!("cwd")), ("", Value::Null, Value::Null)]
+    {
+        let mut command = stand.command(&["project", "here", "--json"]);
+        let here = command.env("HOME", &link).current_dir(link.join(dir)).output().unwrap();
+        let here: Value = serde_json::from_slice(&here.stdout).unwrap();
+        assert_eq!((&here["project"], &here["source"]), (&project, &source), "{here}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Stand};
+use crate::harness::{DEADLINE, Stand, binary};
 use crate::programs::{self, Program, show};
 
 const PROCESSES: usize = 40;
@@ -111,6 +111,25 @@ fn code_on_a_command_line_is_no_name() {
     assert!(client.to_lowercase().starts_with("python"), "{row}");
     assert_eq!((&row["project"], &row["project_source"]), (&json!(client), &json!("program")));
     assert!(!row.to_string().contains("sk-proj"), "{row}");
+}
+
+#[test]
+fn a_run_adds_up_what_a_run_within_it_asks() {
+    let stand = Stand::new();
+    let curl = programs::curl_messages("--http1.1", "Hello", false);
+    let mut both = Program::new(["sh", "-c", "\"$@\" && exec \"$0\" run -- \"$@\""]);
+    both.argv.push(binary().display().to_string());
+    both.argv.extend(curl.argv);
+    both.env = curl.env;
+    let ran = stand.run(&both);
+    assert!(ran.status.success(), "{}{}", show(&ran), stand.logs());
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    let sums: Vec<&str> = said.lines().filter(|line| line.contains("all metered")).collect();
+    assert_eq!(sums.len(), 2, "{said}");
+    assert!(sums[0].contains("1 request ") && sums[1].contains("2 requests "), "{said}");
+    let runs: Vec<Value> = stand.wait_rows(2).iter().map(|row| row["run"].clone()).collect();
+    let outer = runs[0].as_str().unwrap();
+    assert!(runs[1].as_str().unwrap().starts_with(&format!("{outer}/")), "{runs:?}");
 }
 
 /// The `n`th process: some requests at once, each on a connection of its own, held at the gate.

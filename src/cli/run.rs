@@ -27,6 +27,8 @@ const FLUSH: Duration = Duration::from_millis(1500);
 /// is not.
 const SETTLE: Duration = Duration::from_millis(600);
 const LOOKS: Duration = Duration::from_millis(40);
+/// Runs around a run whose summaries count it: more would not fit into the row.
+const AROUND: usize = 4;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -55,7 +57,7 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     }
     let ctx = served.as_ref().unwrap_or(ctx);
     let ready = prepare(ctx);
-    let run_id = Uuid::now_v7();
+    let run = nested(std::env::var(env::RUN_VAR).ok().as_deref(), Uuid::now_v7());
     let edge = ctx.loaded.config.edge.addr();
     let mut command = command(args);
     match &ready {
@@ -74,13 +76,13 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
     } else {
         let direct = env::direct(&ctx.loaded.config, false);
         let vars = env::variables(&env::present(), edge, &ctx.home, &direct, &env::union_bundle);
-        command.envs(vars).env(env::RUN_VAR, run_id.to_string());
+        command.envs(vars).env(env::RUN_VAR, &run);
     }
 
     let started = Timestamp::now();
     let end = execute(&mut command)?;
     if !args.quiet && !matches!(ready, Ready::NoEdge(_)) {
-        summary(ctx, run_id, started);
+        summary(ctx, &run, started);
     }
     Ok(child::end_as(end))
 }
@@ -89,6 +91,15 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
 pub fn without_us(args: &RunArgs, why: &HomeError) -> Result<Exit, Failure> {
     say_without(why);
     execute(&mut command(args)).map(child::end_as)
+}
+
+/// `OUTER/INNER` within another run. What is no run of ours is left out.
+fn nested(outer: Option<&str>, own: Uuid) -> String {
+    let ids = outer.into_iter().flat_map(|ids| ids.split('/')).take(AROUND);
+    let mut ids: Vec<String> =
+        ids.map_while(|id| Some(Uuid::try_parse(id).ok()?.to_string())).collect();
+    ids.push(own.to_string());
+    ids.join("/")
 }
 
 fn say_without(why: impl std::fmt::Display) {
@@ -166,19 +177,18 @@ fn better_without_us(ctx: &Context) -> Option<String> {
     })
 }
 
-fn summary(ctx: &Context, run_id: Uuid, started: Timestamp) {
-    let run = run_id.to_string();
+fn summary(ctx: &Context, run: &str, started: Timestamp) {
     let ended = Instant::now();
     loop {
         // The daemon writes what is still in flight; if it can't, the ledger as it is must do.
         let flushed = client::api(ctx, "/v1/flush", FLUSH);
-        if flushed.is_err() || ended.elapsed() > SETTLE || report::open_of_run(&ctx.home, &run) == 0
+        if flushed.is_err() || ended.elapsed() > SETTLE || report::open_of_run(&ctx.home, run) == 0
         {
             break;
         }
         thread::sleep(LOOKS);
     }
-    match report::summary_of_run(&ctx.home, &run, started) {
+    match report::summary_of_run(&ctx.home, run, started) {
         Ok(text) => say(text),
         Err(e) => say(format_args!("no summary: {}", told(&e))),
     }
@@ -186,4 +196,24 @@ fn summary(ctx: &Context, run_id: Uuid, started: Timestamp) {
         say(warning);
     }
     own_file::problems(&ctx.home).iter().for_each(|problem| say(unused(problem)));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::meter::attribution::MAX_NAME;
+
+    #[test]
+    fn a_run_within_a_run_names_both() {
+        let own = |n| Uuid::from_u128(n);
+        let outer = nested(None, own(1));
+        assert_eq!(outer, own(1).to_string());
+        assert_eq!(nested(Some(&outer), own(2)), format!("{outer}/{}", own(2)));
+        for foreign in ["", "mine", "mine/its"] {
+            assert_eq!(nested(Some(foreign), own(2)), own(2).to_string(), "{foreign}");
+        }
+        let deep = (2..20).fold(outer.clone(), |outer, n| nested(Some(&outer), own(n)));
+        assert!(deep.starts_with(&outer) && deep.ends_with(&own(19).to_string()), "{deep}");
+        assert!(deep.len() <= MAX_NAME, "{deep}");
+    }
 }

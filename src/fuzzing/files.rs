@@ -128,6 +128,12 @@ pub fn places(data: &[u8]) {
     let folder: Option<PathBuf> = foreign::folder(&arguments);
     assert!(folder.is_none_or(|folder| folder.is_absolute()));
     fit(foreign::program(Path::new(&*text), &arguments));
+    for exe in ["bash", "deno", "java", "node", "perl", "php", "python3", "ruby", "uv"] {
+        let name = foreign::program(Path::new(exe), &arguments);
+        // Code on a command line becomes nobody's name.
+        assert!(!name.as_ref().is_some_and(|name| name.contains([';', '"', '`', '='])), "{name:?}");
+        fit(name);
+    }
 }
 
 /// A name that fits into a table.

@@ -1,14 +1,16 @@
 //! Which process owns a socket, and what `/proc` tells of it. Only processes of the same user are
 //! seen; whatever can't be read is `None`.
 
+mod diag;
+
 use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use rustix::fs::{Access, CWD, Mode, OFlags, RawDir, access, open, readlinkat_raw};
@@ -116,25 +118,42 @@ fn descriptors(pid: u32) -> Option<u64> {
     fs::metadata(path).ok().map(|meta| meta.len())
 }
 
-/// Start of the process in clock ticks since boot: tells it from a later one with the same pid.
+/// Tells a process from a later one with the same pid, and from what it was before an `exec`.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct Instance {
+    started: u64,
+    /// Where its code, stack, arguments and environment lie: the kernel rolls dice for it at each `exec`. 0
+    /// or 1 where nobody may see it.
+    image: [u64; 4],
+}
+
+#[must_use]
+pub fn instance(pid: u32) -> Option<Instance> {
+    stat(pid, |text| {
+        let image = [26, 28, 48, 50].map(|field| stat_field(text, field).unwrap_or(0));
+        Some(Instance { started: stat_field(text, 22)?, image })
+    })
+}
+
+/// Start of the process in clock ticks since boot.
 #[must_use]
 pub fn start_time(pid: u32) -> Option<u64> {
-    stat(pid, 22)
+    stat(pid, |text| stat_field(text, 22))
 }
 
 #[must_use]
 pub fn parent(pid: u32) -> Option<u32> {
-    stat(pid, 4).and_then(|parent| parent.try_into().ok())
+    stat(pid, |text| stat_field(text, 4)).and_then(|parent| parent.try_into().ok())
 }
 
-/// A number among the fields of `/proc/PID/stat`, which are counted from 1.
-fn stat(pid: u32, field: usize) -> Option<u64> {
+fn stat<T>(pid: u32, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     // At once: its length is not told beforehand, and it is read for each connection.
     let mut buffer = [0; 1024];
     let length = File::open(format!("/proc/{pid}/stat")).ok()?.read(&mut buffer).ok()?;
-    stat_field(str::from_utf8(buffer.get(..length)?).ok()?, field)
+    read(str::from_utf8(buffer.get(..length)?).ok()?)
 }
 
+/// A number among the fields of `/proc/PID/stat`, which are counted from 1.
 fn stat_field(stat: &str, field: usize) -> Option<u64> {
     // The name, field 2, may hold anything, parentheses included.
     let (_, rest) = stat.rsplit_once(')')?;
@@ -144,14 +163,24 @@ fn stat_field(stat: &str, field: usize) -> Option<u64> {
 #[must_use]
 pub fn executable(pid: u32) -> Option<PathBuf> {
     let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
-    let bytes = path.as_os_str().as_bytes();
-    let bytes = bytes.strip_suffix(b" (deleted)").unwrap_or(bytes);
-    Some(PathBuf::from(OsStr::from_bytes(bytes)))
+    Some(before_removal(&path).unwrap_or(path))
 }
 
+/// Of one that was removed, where it was: there may be another one by now.
 #[must_use]
 pub fn working_directory(pid: u32) -> Option<PathBuf> {
-    fs::read_link(format!("/proc/{pid}/cwd")).ok().filter(|dir| dir.is_absolute())
+    let dir = fs::read_link(format!("/proc/{pid}/cwd")).ok().filter(|dir| dir.is_absolute())?;
+    let before = before_removal(&dir).filter(|_| {
+        // A directory may have such a name itself.
+        dir.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound)
+    });
+    Some(before.unwrap_or(dir))
+}
+
+/// The kernel says so of what was removed.
+fn before_removal(path: &Path) -> Option<PathBuf> {
+    let before = path.as_os_str().as_bytes().strip_suffix(b" (deleted)")?;
+    Some(PathBuf::from(OsStr::from_bytes(before)))
 }
 
 /// The command line, as far as it matters.
@@ -268,107 +297,6 @@ pub(crate) fn read_foreign(data: &[u8], text: &str) {
     let _ = diag::parse(data);
 }
 
-/// One exact question to the kernel: some 4 µs, however many sockets there are.
-mod diag {
-    use std::sync::atomic::{AtomicBool, Ordering};
-
-    use super::*;
-
-    const HEADER: usize = 16;
-    const REQUEST: usize = HEADER + 56;
-    const SOCK_DIAG_BY_FAMILY: u16 = 20;
-    const NLM_F_REQUEST: u16 = 1;
-    const TCP: u8 = 6;
-    const AF_INET: u8 = 2;
-    const AF_INET6: u8 = 10;
-    /// In `inet_diag_msg`: 4 bytes, the socket's id (48), expires, two queues, uid, inode.
-    const UID_AT: usize = HEADER + 64;
-    const INODE_AT: usize = HEADER + 68;
-    /// The kernel has the same error for a socket that is not there and for a question that it
-    /// can't answer; if it ever answered, it is the former.
-    static ANSWERS: AtomicBool = AtomicBool::new(false);
-
-    #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-    pub(super) enum Answer {
-        Inode(u64),
-        /// Closed by now: no process holds it.
-        Gone,
-        Unavailable,
-    }
-
-    pub(super) fn inode(client: SocketAddr, local: SocketAddr) -> Answer {
-        match ask(client, local) {
-            Some((_, inode)) => {
-                ANSWERS.store(true, Ordering::Relaxed);
-                if inode == 0 { Answer::Gone } else { Answer::Inode(inode) }
-            }
-            None if ANSWERS.load(Ordering::Relaxed) => Answer::Gone,
-            None => Answer::Unavailable,
-        }
-    }
-
-    pub(super) fn uid(client: SocketAddr, local: SocketAddr) -> Option<u32> {
-        ask(client, local).map(|(uid, _)| uid)
-    }
-
-    /// The user and the inode; 0: nobody's any more.
-    fn ask(client: SocketAddr, local: SocketAddr) -> Option<(u32, u64)> {
-        let socket = socket_with(
-            AddressFamily::NETLINK,
-            SocketType::DGRAM,
-            SocketFlags::CLOEXEC,
-            Some(SOCK_DIAG),
-        )
-        .ok()?;
-        let request = request(plain(client), plain(local));
-        sendto(&socket, &request, SendFlags::empty(), &SocketAddrNetlink::new(0, 0)).ok()?;
-        let mut answer = [0; 512];
-        // The kernel has answered when the send returns.
-        let (_, length) = recv(&socket, &mut answer[..], RecvFlags::DONTWAIT).ok()?;
-        parse(answer.get(..length)?)
-    }
-
-    fn request(client: SocketAddr, local: SocketAddr) -> Vec<u8> {
-        let family = if client.is_ipv4() { AF_INET } else { AF_INET6 };
-        let mut out = Vec::with_capacity(REQUEST);
-        out.extend((REQUEST as u32).to_ne_bytes());
-        out.extend(SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-        out.extend(NLM_F_REQUEST.to_ne_bytes());
-        out.extend([0; 8]); // sequence, port
-        out.extend([family, TCP, 0, 0]);
-        out.extend(u32::MAX.to_ne_bytes()); // any state
-        out.extend(client.port().to_be_bytes());
-        out.extend(local.port().to_be_bytes());
-        out.extend(octets(client.ip()));
-        out.extend(octets(local.ip()));
-        out.extend([0; 4]); // any interface
-        out.extend([0xff; 8]); // no cookie
-        out
-    }
-
-    fn octets(ip: IpAddr) -> [u8; 16] {
-        match ip {
-            IpAddr::V4(v4) => {
-                let mut out = Ipv6Addr::UNSPECIFIED.octets();
-                if let Some(head) = out.first_chunk_mut::<4>() {
-                    *head = v4.octets();
-                }
-                out
-            }
-            IpAddr::V6(v6) => v6.octets(),
-        }
-    }
-
-    pub(super) fn parse(answer: &[u8]) -> Option<(u32, u64)> {
-        let kind = answer.get(4..6).and_then(|b| b.try_into().ok()).map(u16::from_ne_bytes)?;
-        if kind != SOCK_DIAG_BY_FAMILY {
-            return None;
-        }
-        let word = |at: usize| answer.get(at..at + 4)?.try_into().ok().map(u32::from_ne_bytes);
-        Some((word(UID_AT)?, word(INODE_AT)?.into()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::net::{TcpListener, TcpStream};
@@ -446,9 +374,31 @@ mod tests {
     }
 
     #[test]
+    fn a_removed_directory_has_the_name_that_it_had() {
+        let scratch = tempfile::tempdir().unwrap();
+        let root = scratch.path().canonicalize().unwrap();
+        for (name, removed) in [("job", true), ("job (deleted)", true), ("job (deleted)", false)] {
+            let dir = root.join(name);
+            fs::create_dir(&dir).unwrap();
+            let mut sleep = std::process::Command::new("sleep");
+            let mut child = sleep.arg("60").current_dir(&dir).spawn().unwrap();
+            if removed {
+                fs::remove_dir(&dir).unwrap();
+            }
+            let seen = working_directory(child.id());
+            child.kill().unwrap();
+            child.wait().unwrap();
+            assert_eq!(seen, Some(dir), "{removed}");
+        }
+    }
+
+    #[test]
     fn facts_of_a_process() {
         let pid = std::process::id();
         assert!(start_time(pid).is_some());
+        let own = instance(pid).unwrap();
+        assert!(own.image.iter().all(|at| *at > 1), "{own:?}");
+        assert_eq!(instance(pid), Some(own));
         assert_eq!(executable(pid), std::env::current_exe().ok());
         assert_eq!(working_directory(pid), std::env::current_dir().ok());
         assert!(!arguments(pid).is_empty());

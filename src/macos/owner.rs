@@ -74,8 +74,12 @@ fn ends(pid: u32, fd: i32) -> Option<Ends> {
     Some(Ends { local: plain(ends.local), foreign: plain(ends.foreign) })
 }
 
+/// Tells a process from a later one with the same pid. What it is after an `exec` of the program that it
+/// was, it does not tell from that.
+pub type Instance = u64;
+
 #[must_use]
-pub fn start_time(pid: u32) -> Option<u64> {
+pub fn instance(pid: u32) -> Option<Instance> {
     procinfo::started(&libproc::facts(pid))
 }
 

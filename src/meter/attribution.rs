@@ -8,6 +8,7 @@ mod directory;
 mod editor;
 mod file;
 mod git;
+mod interpreter;
 mod mark;
 mod place;
 mod program;
@@ -15,7 +16,7 @@ mod program;
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use slog::Logger;
@@ -32,7 +33,7 @@ use crate::platform::{self, Holder};
 const REMEMBERED: usize = 512;
 /// Processes that are asked first whether they own a new socket.
 const RECENT: usize = 8;
-/// How long a process's directory and branch are taken for what they were.
+/// How long what is in a process's directory, its branch too, is taken for what it was.
 const FRESH: Duration = Duration::from_secs(1);
 /// What a project name may be long.
 pub const MAX_NAME: usize = 200;
@@ -148,16 +149,25 @@ struct Memory {
     /// Most recent first.
     recent: VecDeque<Holder>,
     facts: HashMap<Identity, Facts>,
+    /// What its directory said last to each of these, while it was there.
+    places: HashMap<Identity, (PathBuf, Place)>,
     /// What was last found out, of connections that come together.
-    latest: HashMap<Identity, (Instant, Attribution)>,
+    latest: HashMap<Identity, Latest>,
     told: HashSet<Problem>,
 }
 
-/// A process as such: pids come back, and `exec` makes another program of it.
+#[derive(Debug)]
+struct Latest {
+    at: Instant,
+    dir: Option<PathBuf>,
+    found: Attribution,
+}
+
+/// A process as such: pids come back, and `exec` makes another program of it, or the same one anew.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 struct Identity {
     pid: u32,
-    started: u64,
+    instance: owner::Instance,
     exe: Option<PathBuf>,
 }
 
@@ -216,32 +226,35 @@ impl Attributor {
         };
         self.remember(holder);
         let (pid, _) = holder;
-        let Some(started) = owner::start_time(pid) else {
+        let Some(instance) = owner::instance(pid) else {
             return Found::Whole(Attribution::default());
         };
-        let identity = Identity { pid, started, exe: owner::executable(pid) };
-        if let Some((at, known)) = self.memory().latest.get(&identity)
-            && at.elapsed() < FRESH
+        let identity = Identity { pid, instance, exe: owner::executable(pid) };
+        // Before its environment: that may be long, and the program gone when it was read.
+        let dir = owner::working_directory(pid);
+        if let Some(latest) = self.memory().latest.get(&identity)
+            && latest.at.elapsed() < FRESH
+            && latest.dir == dir
         {
-            return Found::Whole(known.clone());
+            return Found::Whole(latest.found.clone());
         }
-        self.describe(identity)
+        self.describe(identity, dir)
     }
 
-    fn settle(&self, identity: Identity, found: &Attribution) {
+    fn settle(&self, identity: Identity, dir: Option<PathBuf>, found: &Attribution) {
         let mut memory = self.memory();
-        memory.latest.retain(|_, (at, _)| at.elapsed() < FRESH);
+        memory.latest.retain(|_, latest| latest.at.elapsed() < FRESH);
         // Not in the middle of an `exec`, when nothing can be told yet.
         if memory.facts.contains_key(&identity) {
-            memory.latest.insert(identity, (Instant::now(), found.clone()));
+            let latest = Latest { at: Instant::now(), dir, found: found.clone() };
+            memory.latest.insert(identity, latest);
         }
     }
 
-    fn describe(&self, identity: Identity) -> Found {
+    fn describe(&self, identity: Identity, dir: Option<PathBuf>) -> Found {
         let pid = identity.pid;
         let known = self.memory().facts.get(&identity).cloned();
         let facts = known.unwrap_or_else(|| self.learn(identity.clone()));
-        let dir = owner::working_directory(pid);
         let own = dir.as_deref().and_then(|dir| directory::name(dir, home().as_deref()));
         let (project, project_source) = facts.project(own.map(|name| (name, Method::Cwd)));
         let who = Attribution {
@@ -260,7 +273,7 @@ impl Attributor {
                 Found::Unplaced(Box::new(Unplaced { identity, facts, dir, who: Arc::new(who) }))
             }
             None => {
-                self.settle(identity, &who);
+                self.settle(identity, None, &who);
                 Found::Whole(who)
             }
         }
@@ -273,7 +286,8 @@ impl Attributor {
         if let Some(problem) = &place.problem {
             self.tell(problem);
         }
-        let Unplaced { identity, facts, who, .. } = unplaced;
+        let Unplaced { identity, facts, dir, who } = unplaced;
+        let place = self.lasting(&identity, &dir, place);
         let (project, project_source) = facts.project(place.project);
         let whole = Attribution {
             project,
@@ -281,8 +295,21 @@ impl Attributor {
             branch: place.branch,
             ..Arc::unwrap_or_clone(who)
         };
-        self.settle(identity, &whole);
+        self.settle(identity, Some(dir), &whole);
         whole
+    }
+
+    /// A directory that was removed says nothing any more: what it said last to this process holds.
+    fn lasting(&self, identity: &Identity, dir: &Path, place: Place) -> Place {
+        let mut memory = self.memory();
+        if place.gone {
+            let before = memory.places.get(identity).filter(|(there, _)| there == dir);
+            return before.map_or(place, |(_, before)| before.clone());
+        }
+        if memory.facts.contains_key(identity) {
+            memory.places.insert(identity.clone(), (dir.to_path_buf(), place.clone()));
+        }
+        place
     }
 
     fn learn(&self, identity: Identity) -> Facts {
@@ -307,6 +334,7 @@ impl Attributor {
         let mut memory = self.memory();
         if memory.facts.len() >= REMEMBERED {
             memory.facts.clear();
+            memory.places.clear();
         }
         memory.facts.insert(identity, facts.clone());
         facts
@@ -363,8 +391,23 @@ pub(crate) mod foreign {
     }
 }
 
+/// As the kernel names it: so are the directories that it is held against.
 fn home() -> Option<PathBuf> {
-    std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from)
+    static REAL: OnceLock<PathBuf> = OnceLock::new();
+    if let Some(home) = REAL.get() {
+        return Some(home.clone());
+    }
+    let named = PathBuf::from(std::env::var_os("HOME").filter(|home| !home.is_empty())?);
+    match named.canonicalize() {
+        Ok(home) => Some(REAL.get_or_init(|| home).clone()),
+        // It is asked again: it may be there later.
+        Err(_) => Some(named),
+    }
+}
+
+/// Blocking. What is not there stays as it is.
+fn without_links(path: PathBuf) -> PathBuf {
+    path.canonicalize().unwrap_or(path)
 }
 
 /// A name out of someone's environment, fit for a table.

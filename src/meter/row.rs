@@ -183,7 +183,8 @@ pub struct Row {
     pub project_source: Option<String>,
     pub client: Option<String>,
     pub client_pid: Option<u32>,
-    /// The `halton-meter run` that the client was started by (`HALTON_RUN` in its environment).
+    /// The `halton-meter run` that the client was started by (`HALTON_RUN` in its environment): `OUTER/INNER`
+    /// for one within another.
     pub run: Option<String>,
     pub session: Option<String>,
     /// The sub-agent that asked, where the client tells; the session's main agent has none.

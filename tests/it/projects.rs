@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::harness::{DEADLINE, Stand};
-use crate::programs;
+use crate::harness::{DEADLINE, Stand, binary};
+use crate::programs::{self, Program, show};
 
 const PROCESSES: usize = 40;
 const CONNECTIONS: usize = 5;
@@ -73,6 +74,62 @@ fn two_hundred_open_connections_each_find_their_project() {
         }
     }
     assert!(sources.values().all(|&n| n > 0), "{passed} passed, {sources:?}{}", stand.logs());
+}
+
+#[test]
+fn a_home_behind_a_link_is_home() {
+    let stand = Stand::new();
+    let (home, link) = (stand.scratch().join("real-home"), stand.scratch().join("home"));
+    fs::create_dir_all(home.join("notes")).unwrap();
+    // Of nobody, as those of everybody's home are.
+    fs::create_dir(home.join(".vscode")).unwrap();
+    fs::create_dir(home.join(".git")).unwrap();
+    fs::write(home.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    symlink(&home, &link).unwrap();
+    for (dir, project, source) in
+        [("notes", json!("notes"), json!("cwd")), ("", Value::Null, Value::Null)]
+    {
+        let mut command = stand.command(&["project", "here", "--json"]);
+        let here = command.env("HOME", &link).current_dir(link.join(dir)).output().unwrap();
+        let here: Value = serde_json::from_slice(&here.stdout).unwrap();
+        assert_eq!((&here["project"], &here["source"]), (&project, &source), "{here}");
+    }
+}
+
+#[test]
+fn code_on_a_command_line_is_no_name() {
+    let stand = Stand::new();
+    let code = "import urllib.request as u; api_key='sk-proj-1'; u.urlopen(u.Request(\
+        'https://api.anthropic.com/v1/messages', \
+        b'{\"model\":\"claude-sonnet-4-5\",\"max_tokens\":9,\"messages\":[]}', \
+        {'x-api-key': api_key, 'content-type': 'application/json'})).read()";
+    let program = Program::new(["python3", "-uc", code, "sk-proj-2"]);
+    let ran = stand.run_command(&program).current_dir("/").output().unwrap();
+    assert!(ran.status.success(), "{}{}", show(&ran), stand.logs());
+    let row = &stand.wait_rows(1)[0];
+    let client = row["client"].as_str().unwrap();
+    assert!(client.to_lowercase().starts_with("python"), "{row}");
+    assert_eq!((&row["project"], &row["project_source"]), (&json!(client), &json!("program")));
+    assert!(!row.to_string().contains("sk-proj"), "{row}");
+}
+
+#[test]
+fn a_run_adds_up_what_a_run_within_it_asks() {
+    let stand = Stand::new();
+    let curl = programs::curl_messages("--http1.1", "Hello", false);
+    let mut both = Program::new(["sh", "-c", "\"$@\" && exec \"$0\" run -- \"$@\""]);
+    both.argv.push(binary().display().to_string());
+    both.argv.extend(curl.argv);
+    both.env = curl.env;
+    let ran = stand.run(&both);
+    assert!(ran.status.success(), "{}{}", show(&ran), stand.logs());
+    let said = String::from_utf8_lossy(&ran.stderr).into_owned();
+    let sums: Vec<&str> = said.lines().filter(|line| line.contains("all metered")).collect();
+    assert_eq!(sums.len(), 2, "{said}");
+    assert!(sums[0].contains("1 request ") && sums[1].contains("2 requests "), "{said}");
+    let runs: Vec<Value> = stand.wait_rows(2).iter().map(|row| row["run"].clone()).collect();
+    let outer = runs[0].as_str().unwrap();
+    assert!(runs[1].as_str().unwrap().starts_with(&format!("{outer}/")), "{runs:?}");
 }
 
 /// The `n`th process: some requests at once, each on a connection of its own, held at the gate.

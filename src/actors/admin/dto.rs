@@ -169,7 +169,7 @@ pub struct RequestsQuery {
     pub project: Option<String>,
     pub model: Option<String>,
     pub provider: Option<String>,
-    /// The `halton-meter run` that they belong to.
+    /// The `halton-meter run` that they belong to, or that the run is in that they belong to.
     pub run: Option<String>,
     /// Side calls (token counting, model lists) too.
     #[serde(default)]

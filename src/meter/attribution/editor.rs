@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use super::file::{self, Links};
-use super::{MAX_DEPTH, cleaned, file_name};
+use super::{MAX_DEPTH, cleaned, file_name, without_links};
 use crate::platform::owner;
 
 /// Directories that an editor makes in the root of what it opens.
@@ -88,12 +88,13 @@ pub(super) fn hints(
 }
 
 impl Hints {
-    /// The folder that they lead to; looks at what is there.
+    /// The folder that they lead to, as the kernel names it, whatever link they name; looks at what is
+    /// there.
     pub(super) fn folder(&self) -> Option<Folder> {
+        let folder = |path, named| Folder { path: without_links(path), named };
         let argument = || self.editors.iter().find_map(|line| folder_in(line, Path::is_dir));
-        let named = self.named.clone().or_else(argument).map(|path| Folder { path, named: true });
-        let started = || self.started.clone().map(|path| Folder { path, named: false });
-        named.or_else(started)
+        let named = self.named.clone().or_else(argument).map(|path| folder(path, true));
+        named.or_else(|| Some(folder(self.started.clone()?, false)))
     }
 }
 
@@ -253,6 +254,26 @@ mod tests {
             let arguments: Vec<String> = line.split(' ').map(str::to_owned).collect();
             assert_eq!(folder_in(&arguments, is_dir).as_deref(), expected.map(Path::new), "{line}");
         }
+    }
+
+    #[test]
+    fn a_folder_that_is_named_through_a_link_is_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let shop = dir.path().canonicalize().unwrap().join("shop");
+        fs::create_dir(&shop).unwrap();
+        let link = dir.path().join("shoplink");
+        symlink(&shop, &link).unwrap();
+        let line = ["code".to_owned(), link.to_string_lossy().into_owned()];
+        for hints in [
+            Hints { named: Some(link.clone()), ..Hints::default() },
+            Hints { editors: vec![line.to_vec()], ..Hints::default() },
+            Hints { started: Some(link), ..Hints::default() },
+        ] {
+            assert_eq!(hints.folder().unwrap().path, shop, "{hints:?}");
+        }
+        let gone = dir.path().join("gone");
+        let hints = Hints { named: Some(gone.clone()), ..Hints::default() };
+        assert_eq!(hints.folder(), Some(Folder { path: gone, named: true }));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! Which project a working directory belongs to, and how that was found out.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::mark::{self, Problem};
@@ -41,6 +42,8 @@ pub struct Place {
     /// The file that names it.
     pub file: Option<PathBuf>,
     pub branch: Option<String>,
+    /// The directory is not there any more.
+    pub gone: bool,
     /// Why a file was passed over.
     pub problem: Option<Problem>,
 }
@@ -59,6 +62,9 @@ pub(super) fn of(dir: &Path, folder: Option<&editor::Folder>, home: Option<&Path
         let there = marked(&folder.path, home);
         let plain = || directory::name(&folder.path, home).filter(|_| folder.named);
         let name = there.project.map(|(name, _)| name).or_else(plain);
+        if name.is_some() {
+            place.branch = place.branch.or(there.branch);
+        }
         place.project = name.map(|name| (name, Method::Editor));
         place.problem = place.problem.or(there.problem);
     }
@@ -85,5 +91,6 @@ fn marked(dir: &Path, home: Option<&Path>) -> Place {
         .map(|name| (name, Method::File))
         .or(git)
         .or_else(|| Some((editor::workspace(dir, home)?, Method::Editor)));
-    Place { project, file, branch: repository.and_then(|r| r.branch), problem }
+    let gone = dir.symlink_metadata().is_err_and(|e| e.kind() == ErrorKind::NotFound);
+    Place { project, file, branch: repository.and_then(|r| r.branch), gone, problem }
 }

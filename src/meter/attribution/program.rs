@@ -2,12 +2,9 @@
 
 use std::path::Path;
 
+use super::interpreter::{Language, Told};
 use super::{cleaned, file_name};
 
-const INTERPRETERS: [&str; 16] = [
-    "node", "nodejs", "python", "pypy", "ruby", "perl", "php", "java", "bun", "deno", "sh", "bash",
-    "dash", "zsh", "uv", "electron",
-];
 /// Script names that say nothing of the program.
 const GENERIC: [&str; 10] =
     ["index", "main", "cli", "__main__", "start", "app", "server", "run", "bin", "cli-bundle"];
@@ -21,7 +18,8 @@ pub(super) struct Program {
 
 pub(super) fn name(exe: Option<&Path>, arguments: &[String]) -> Option<Program> {
     let own = |name| Some(Program { name, interpreter: false });
-    let zero = arguments.first().map(Path::new).and_then(file_name);
+    // A process may have written anything there.
+    let zero = arguments.first().map(Path::new).and_then(file_name).filter(|n| is_name(n));
     let Some(exe) = exe else { return zero.and_then(own) };
     let base = file_name(exe)?;
     if is_version(&base) {
@@ -30,10 +28,12 @@ pub(super) fn name(exe: Option<&Path>, arguments: &[String]) -> Option<Program> 
         let folder = || exe.ancestors().skip(1).filter_map(file_name).find(|n| n != "versions");
         return called.or_else(folder).and_then(own);
     }
-    if !is_interpreter(&base) {
-        return own(base);
-    }
-    match script(arguments, is_python(&base)) {
+    let Some(language) = Language::of(&base) else { return own(base) };
+    let told = language.told(arguments).and_then(|told| match told {
+        Told::Script(path) => script_name(path),
+        Told::Module(name) => module_name(name),
+    });
+    match told {
         Some(name) => own(name),
         None => Some(Program { name: base, interpreter: true }),
     }
@@ -44,43 +44,29 @@ fn is_version(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_digit() || c == '.')
 }
 
-/// `python3.12`, `node22`, `java`.
-fn is_interpreter(base: &str) -> bool {
-    let stem = base.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-');
-    INTERPRETERS.contains(&stem)
+/// `aider.__main__`, `/opt/tool.jar`; of Java's `acme/acme.Agent` the module.
+fn module_name(name: &str) -> Option<String> {
+    let name = name.strip_suffix(".__main__").unwrap_or(name);
+    let name = match name.strip_suffix(".jar") {
+        Some(jar) => file_name(Path::new(jar))?,
+        None => cleaned(name.split('/').next()?)?,
+    };
+    Some(name).filter(|name| is_name(name))
 }
 
-fn is_python(base: &str) -> bool {
-    base.starts_with("python") || base.starts_with("pypy")
+/// If a command line is ever read wrongly, code on it is still no name.
+fn is_code(text: &str) -> bool {
+    text.chars().any(|c| c.is_control() || ";\"`=".contains(c))
 }
 
-/// What an interpreter was told to run. Of options with a value of their own only some are told apart:
-/// a wrong guess there ends in the interpreter's name or the value's, never in a failure.
-fn script(arguments: &[String], python: bool) -> Option<String> {
-    let mut rest = arguments.iter().skip(1);
-    while let Some(argument) = rest.next() {
-        match argument.as_str() {
-            "-m" | "-jar" => {
-                let module = rest.next()?;
-                let module = module.strip_suffix(".__main__").unwrap_or(module);
-                return file_name(Path::new(module.strip_suffix(".jar").unwrap_or(module)));
-            }
-            // Code on the command line has no name.
-            "-c" | "-e" | "-p" | "-" | "--eval" | "--print" => return None,
-            // Of other interpreters they have no value.
-            "-W" | "-X" if python => {
-                rest.next();
-            }
-            "run" | "x" => {}
-            option if option.starts_with('-') => {}
-            path => return script_name(Path::new(path)),
-        }
-    }
-    None
+fn is_name(text: &str) -> bool {
+    !is_code(text) && !text.contains(|c: char| c.is_whitespace() || "()'".contains(c))
 }
 
-fn script_name(path: &Path) -> Option<String> {
-    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned())?;
+fn script_name(path: &str) -> Option<String> {
+    // Folders may have blanks and brackets in their names.
+    let path = Some(path).filter(|path| !is_code(path)).map(Path::new)?;
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).filter(|n| is_name(n))?;
     if !GENERIC.contains(&stem.as_str()) {
         return cleaned(stem);
     }

@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn programs_have_the_name_that_users_give_them() {
-    let cases: [(&str, &[&str], &str, bool); 16] = [
+    let cases: [(&str, &[&str], &str, bool); 26] = [
         ("/usr/bin/curl", &["curl", "-s"], "curl", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["claude"], "claude", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["2.1.330"], "claude", false),
@@ -30,6 +30,23 @@ fn programs_have_the_name_that_users_give_them() {
         ("/usr/bin/ruby", &["ruby", "-W", "agent.rb"], "agent", false),
         ("/usr/bin/node", &["node"], "node", true),
         ("/usr/bin/java", &["java", "-Xmx1g", "-jar", "/opt/tool.jar"], "tool", false),
+        ("/usr/bin/java", &["java", "-p", "mods", "-m", "acme/acme.Agent"], "acme", false),
+        ("/usr/bin/node", &["node", "--env-file", ".env", "agent.js"], "agent", false),
+        (
+            "/usr/bin/python3",
+            &["python3", "/Users/me/My (new) work/main.py"],
+            "My (new) work",
+            false,
+        ),
+        // Code, and what it is given.
+        ("/usr/bin/python3", &["python3", "-uc", "k='sk-proj-1'"], "python3", true),
+        ("/usr/bin/node", &["node", "-pe", "k='sk-proj-1'"], "node", true),
+        ("/usr/bin/perl", &["perl", "-we", "print 1", "sk-proj-1"], "perl", true),
+        ("/usr/bin/python3", &["python3", "-cprint(1)", "sk-proj-1"], "python3", true),
+        // As if an option were not known.
+        ("/usr/bin/node", &["node", "fetch('/a', {k: 'sk-proj-1'})"], "node", true),
+        ("/usr/bin/node", &["node", "k=`sk-proj-1`; require('/app/main.js')"], "node", true),
+        ("/l/claude/versions/2.1.330", &["claude --key=sk-proj-1"], "claude", false),
     ];
     for (exe, arguments, want, interpreter) in cases {
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
@@ -37,6 +54,7 @@ fn programs_have_the_name_that_users_give_them() {
         assert_eq!((got.name.as_str(), got.interpreter), (want, interpreter), "{arguments:?}");
     }
     assert_eq!(program::name(None, &[]), None);
+    assert_eq!(program::name(None, &["python -c k='sk-proj-1'".to_owned()]), None);
 }
 
 #[test]
@@ -116,6 +134,147 @@ fn each_method_gives_way_to_the_one_before() {
     assert_eq!(of(&deep, None), said("git work"), "a broken one");
     let problem = place::of(&deep, None, Some(home)).problem.unwrap();
     assert_eq!(problem.file, root.join(FILE_NAME));
+}
+
+#[test]
+fn an_editors_folder_has_its_branch() {
+    let dir = tempfile::tempdir().unwrap();
+    let shop = dir.path().join("shop");
+    fs::create_dir_all(shop.join(".git")).unwrap();
+    fs::write(shop.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+    for named in [true, false] {
+        let folder = editor::Folder { path: shop.clone(), named };
+        let place = place::of(Path::new("/"), Some(&folder), None);
+        assert_eq!(place.project, Some(("shop".to_owned(), Method::Editor)));
+        assert_eq!(place.branch.as_deref(), Some("main"));
+        // Where it is not the one that counts.
+        let place = place::of(Path::new("/srv/else"), Some(&folder), None);
+        assert_eq!((place.branch, place.gone), (None, true));
+    }
+}
+
+/// A shell whose output is a connection. It goes on when it is told to, and says so.
+struct Shell {
+    child: std::process::Child,
+    server: TcpStream,
+    peer: SocketAddr,
+}
+
+impl Shell {
+    fn new(dir: &Path, script: &str) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, peer) = listener.accept().unwrap();
+        let child = Command::new("sh")
+            .args(["-c", script])
+            .current_dir(dir)
+            .env("HALTON_PROJECT", "")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::from(std::os::fd::OwnedFd::from(client)))
+            .spawn()
+            .unwrap();
+        let mut shell = Self { child, server, peer };
+        shell.goes_on();
+        shell
+    }
+
+    fn goes_on(&mut self) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        self.server.read_exact(&mut [0]).unwrap();
+    }
+
+    fn found(&self, attributor: &Attributor) -> Attribution {
+        let found = attributor.attribute(self.peer, self.server.local_addr().unwrap());
+        assert_eq!(found.pid, Some(self.child.id()));
+        found
+    }
+}
+
+impl Drop for Shell {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn attributor() -> Attributor {
+    Attributor::new(Logger::root(slog::Discard, slog::o!()))
+}
+
+/// Needs what only Linux tells.
+#[test]
+fn the_same_interpreter_anew_is_another_program() {
+    if !cfg!(target_os = "linux") {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let one = "read a; echo; read b; HALTON_PROJECT=two HALTON_RUN=r exec sh -c 'echo; read c'";
+    let (attributor, mut shell) = (attributor(), Shell::new(dir.path(), one));
+    assert_eq!((shell.found(&attributor).project, shell.found(&attributor).run), (None, None));
+    shell.goes_on();
+    let found = shell.found(&attributor);
+    assert_eq!((found.project.as_deref(), found.run.as_deref()), (Some("two"), Some("r")));
+}
+
+#[test]
+fn a_server_that_goes_elsewhere_is_looked_at_again() {
+    if !owner::AVAILABLE {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    for name in ["a", "b"] {
+        fs::create_dir_all(root.join(name).join(".git")).unwrap();
+        fs::write(root.join(name).join(".git/HEAD"), format!("ref: refs/heads/of-{name}\n"))
+            .unwrap();
+    }
+    let goes = "read a; echo; read b; cd ../b; echo; read c";
+    let (attributor, mut shell) = (attributor(), Shell::new(&root.join("a"), goes));
+    for name in ["a", "b"] {
+        let found = shell.found(&attributor);
+        assert_eq!(found.cwd.as_deref(), root.join(name).to_str());
+        assert_eq!(found.project.as_deref(), Some(name));
+        assert_eq!(found.branch, Some(format!("of-{name}")));
+        if name == "a" {
+            shell.goes_on();
+        }
+    }
+}
+
+#[test]
+fn a_directory_that_was_removed_is_what_it_was() {
+    if !owner::AVAILABLE {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let root = dir.path().canonicalize().unwrap();
+    let (tree, git_dir) = (root.join("fix"), root.join("shop/.git/worktrees/fix"));
+    let make = || {
+        fs::create_dir_all(&tree).unwrap();
+        fs::create_dir_all(&git_dir).unwrap();
+        fs::write(tree.join(".git"), format!("gitdir: {}\n", git_dir.display())).unwrap();
+        fs::write(git_dir.join("HEAD"), "ref: refs/heads/fix\n").unwrap();
+        fs::write(git_dir.join("commondir"), "../..\n").unwrap();
+    };
+    make();
+    let (attributor, shell) = (attributor(), Shell::new(&tree, "read a; echo; read b"));
+    let of = |shell: &Shell| {
+        // As a second later.
+        attributor.memory().latest.clear();
+        let found = shell.found(&attributor);
+        assert_eq!(found.cwd.as_deref(), tree.to_str());
+        (found.project, found.branch)
+    };
+    let was = (Some("shop".to_owned()), Some("fix".to_owned()));
+    assert_eq!(of(&shell), was);
+    fs::remove_dir_all(&tree).unwrap();
+    assert_eq!(of(&shell), was);
+    fs::remove_dir_all(root.join("shop")).unwrap();
+    assert_eq!(of(&shell), was);
+    // Another one in its place.
+    fs::create_dir_all(tree.join(".git")).unwrap();
+    fs::write(tree.join(".git/HEAD"), "ref: refs/heads/new\n").unwrap();
+    assert_eq!(of(&shell), (Some("fix".to_owned()), Some("new".to_owned())));
 }
 
 /// Needs what only Linux gives so far; elsewhere nothing is found, which is no failure.

@@ -214,16 +214,16 @@ impl Ledger {
         Ok(tally.finish())
     }
 
-    /// The sums of one `halton-meter run`.
+    /// The sums of one `halton-meter run`, and of those within it.
     pub fn totals_for_run(&self, run: &str) -> Result<RunTotals, LedgerError> {
-        let totals = self.totals_where("run = ?", [run])?;
+        let totals = self.totals_where(OF_RUN, bounds_of_run(run))?;
         let projects = self
             .conn
-            .prepare(
-                "SELECT project FROM requests WHERE run = ? AND project IS NOT NULL \
+            .prepare(&format!(
+                "SELECT project FROM requests WHERE {OF_RUN} AND project IS NOT NULL \
                  GROUP BY project ORDER BY count(*) DESC, project",
-            )?
-            .query_map([run], |row| row.get(0))?
+            ))?
+            .query_map(bounds_of_run(run), |row| row.get(0))?
             .collect::<Result<Vec<String>, _>>()?;
         let mut shown: Vec<String> = Vec::new();
         for name in &projects {
@@ -234,6 +234,14 @@ impl Ledger {
         }
         Ok(RunTotals { totals, projects: shown })
     }
+}
+
+/// A run, or one within it: `RUN`, `RUN/…`. Between the first two the index is read.
+const OF_RUN: &str = "run >= ? AND run < ? AND (run = ? OR run >= ?)";
+
+fn bounds_of_run(run: &str) -> [String; 4] {
+    // What follows `/` among the characters is `0`.
+    [run.to_owned(), format!("{run}0"), run.to_owned(), format!("{run}/")]
 }
 
 /// For the ids alone an index is read, not every row.
@@ -250,7 +258,7 @@ fn page(filter: &RequestFilter, names: &Names) -> (String, Vec<Value>) {
     clause.add_opt("started_at < ?", [until, before].into_iter().flatten().min());
     clause.add_opt("coalesce(model, model_requested) = ?", filter.model.clone());
     clause.add_opt("provider = ?", filter.provider.clone());
-    clause.add_opt("run = ?", filter.run.clone());
+    clause.add_run(filter.run.as_deref());
     if !filter.all {
         clause.sql.push_str(" AND billable");
     }
@@ -330,6 +338,15 @@ impl Clause {
             self.sql.push_str(" AND ");
             self.sql.push_str(condition);
             self.values.push(value.into());
+        }
+    }
+
+    /// With those within it.
+    pub(super) fn add_run(&mut self, run: Option<&str>) {
+        if let Some(run) = run {
+            self.sql.push_str(" AND ");
+            self.sql.push_str(OF_RUN);
+            self.values.extend(bounds_of_run(run).map(Value::from));
         }
     }
 

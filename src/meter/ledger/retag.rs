@@ -141,7 +141,7 @@ fn page(selection: &Selection, change: &Retag, (at, id): &(i64, Vec<u8>)) -> (St
     clause.add_opt("branch = ?", branch.clone());
     clause.add_opt("client = ?", client.clone());
     clause.add_opt("session = ?", session.clone());
-    clause.add_opt("run = ?", run.clone());
+    clause.add_run(run.as_deref());
     match change {
         Retag::To(project) => clause.add_opt("project IS NOT ?", Some(project.clone())),
         Retag::Back => clause.add_opt("project_source = ?", Some(RETAG.to_owned())),

@@ -130,6 +130,34 @@ fn a_run_adds_up_its_own_requests_only() {
     assert_eq!(ledger.totals_for_run("r2").unwrap().totals, Totals::default());
 }
 
+#[test]
+fn runs_within_a_run_count_for_it() {
+    let (_dir, home) = home();
+    let mut rows: Vec<Row> = (1..=7).map(|n| row(n, "2026-11-24T01:00:00Z")).collect();
+    let names = ["r1", "r1/r2", "r1/r2/r3", "r1/r4", "r10", "r1-/r2", "r"];
+    for (row, name) in rows.iter_mut().zip(names) {
+        row.run = Some(name.into());
+    }
+    rows[2].project = Some("inner".into());
+    store(&home, &rows);
+    let ledger = Ledger::open(&home).unwrap();
+    for (run, requests, projects) in [
+        ("r1", 4, &["my-app", "inner"][..]),
+        ("r1/r2", 2, &["inner", "my-app"]),
+        ("r1/r2/r3", 1, &["inner"]),
+        ("r2", 0, &[]),
+    ] {
+        let found = ledger.totals_for_run(run).unwrap();
+        assert_eq!(
+            (found.totals.requests, found.projects),
+            (requests, projects.iter().map(|&p| p.to_owned()).collect()),
+            "{run}"
+        );
+        let filter = RequestFilter { run: Some(run.into()), ..RequestFilter::default() };
+        assert_eq!(ledger.requests(&filter).unwrap().rows.len() as u64, requests, "{run}");
+    }
+}
+
 fn query(from: &str, to: &str, by: &[GroupBy]) -> ReportQuery {
     ReportQuery {
         window: Window { from: at(from), to: at(to) },

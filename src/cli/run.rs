@@ -79,8 +79,13 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
 
     let started = Timestamp::now();
     let end = execute(&mut command)?;
-    if !args.quiet && !matches!(ready, Ready::NoEdge(_)) {
-        summary(ctx, run_id, started);
+    if !matches!(ready, Ready::NoEdge(_)) {
+        let run = run_id.to_string();
+        // Who asks for a report next has it whole, also without a summary here.
+        settle(ctx, &run);
+        if !args.quiet {
+            summary(ctx, &run, started);
+        }
     }
     Ok(child::end_as(end))
 }
@@ -166,19 +171,21 @@ fn better_without_us(ctx: &Context) -> Option<String> {
     })
 }
 
-fn summary(ctx: &Context, run_id: Uuid, started: Timestamp) {
-    let run = run_id.to_string();
+fn settle(ctx: &Context, run: &str) {
     let ended = Instant::now();
     loop {
         // The daemon writes what is still in flight; if it can't, the ledger as it is must do.
         let flushed = client::api(ctx, "/v1/flush", FLUSH);
-        if flushed.is_err() || ended.elapsed() > SETTLE || report::open_of_run(&ctx.home, &run) == 0
+        if flushed.is_err() || ended.elapsed() > SETTLE || report::open_of_run(&ctx.home, run) == 0
         {
             break;
         }
         thread::sleep(LOOKS);
     }
-    match report::summary_of_run(&ctx.home, &run, started) {
+}
+
+fn summary(ctx: &Context, run: &str, started: Timestamp) {
+    match report::summary_of_run(&ctx.home, run, started) {
         Ok(text) => say(text),
         Err(e) => say(format_args!("no summary: {}", told(&e))),
     }

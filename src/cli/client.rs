@@ -16,6 +16,9 @@ use crate::platform;
 /// For the edge to hand out its socket, which takes it no time.
 const NEAR: Duration = Duration::from_millis(300);
 
+/// For the last rows. Who asks waits no longer, whatever the daemon does.
+const SETTLE: Duration = Duration::from_millis(300);
+
 /// For processes to find a home again that was removed under them. The edge takes longest.
 const FOUND: Duration = Duration::from_secs(10);
 
@@ -200,6 +203,12 @@ pub fn edge_status_at(edge: SocketAddr, pid: u32, patience: Duration) -> Option<
 /// A call of the admin API with the token of the run directory.
 pub fn api(ctx: &Context, path: &str, patience: Duration) -> Result<Value, String> {
     call(ctx, Method::Get, path, patience)
+}
+
+/// Before the ledger is read: what has just ended is written first. Without a daemon that answers, the
+/// ledger is told as it is.
+pub fn settle_ledger(ctx: &Context) {
+    let _ = api(ctx, "/v1/flush", SETTLE);
 }
 
 /// Lets the clients try again that stay raw because they did not accept our certificate.

@@ -73,12 +73,17 @@ pub fn run(ctx: &Context, command: &ConfigCommand, out: &mut impl Write) -> Resu
 /// The files beside it that people edit, too: a mistake there is found nowhere else before it counts.
 fn check(ctx: &Context, json: bool, out: &mut dyn Write) -> Result<Exit, Failure> {
     let own = own_file::problems(&ctx.home);
+    let strays = config::strays();
     let all: Vec<String> =
         ctx.loaded.problems.iter().map(ToString::to_string).chain(own.iter().map(unused)).collect();
     if json {
-        finish(write_json(out, &json!({ "ok": all.is_empty(), "problems": all })))?;
+        finish(write_json(
+            out,
+            &json!({ "ok": all.is_empty(), "problems": all, "warnings": strays }),
+        ))?;
         return Ok(if all.is_empty() { Exit::OK } else { Exit::CONFIG });
     }
+    strays.iter().for_each(say);
     if !own.is_empty() {
         return Err(Failure::new(Exit::CONFIG, lines(&all)));
     }

@@ -13,7 +13,7 @@ use jiff::ZonedDateTime;
 
 use super::output::{csv_count, csv_text, csv_usd, finish, write_csv};
 use super::range::RangeArgs;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, client};
 use crate::home::Home;
 use crate::meter::bodies::Shelf;
 use crate::meter::ledger::{Ledger, RequestFilter};
@@ -59,6 +59,7 @@ pub struct ExportArgs {
 }
 
 pub fn run(ctx: &Context, args: &ExportArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    client::settle_ledger(ctx);
     let now = ZonedDateTime::now();
     match &args.output {
         Some(path) => into_file(args, &ctx.home, &now, path),

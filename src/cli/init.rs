@@ -117,7 +117,7 @@ fn no_manager() -> Failure {
     let why = why.unwrap_or_else(|| "no service manager that we know".to_owned());
     Failure::new(Exit::UNAVAILABLE, why).hint(
         "nothing needs to be installed: `halton-meter run -- CMD` and `halton-meter start` keep their \
-         processes themselves; for each login put `halton-meter start --quiet &` into your shell's start file",
+         processes themselves; for each login put `halton-meter start --quiet --unless-stopped &` into your shell's start file",
     )
 }
 

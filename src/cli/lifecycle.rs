@@ -29,11 +29,15 @@ const ASK: Duration = Duration::from_millis(1000);
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
     halton-meter start\n  \
-    halton-meter start --quiet || echo 'not metering'")]
+    halton-meter start --quiet || echo 'not metering'\n  \
+    halton-meter start --quiet --unless-stopped &    in a shell's start file")]
 pub struct StartArgs {
     /// Say nothing when all is well.
     #[arg(long)]
     quiet: bool,
+    /// Do nothing after `halton-meter stop`: what you stopped stays stopped.
+    #[arg(long)]
+    unless_stopped: bool,
 }
 
 /// What the tree can do for a command that is about to run.
@@ -48,6 +52,12 @@ pub enum Ready {
 }
 
 pub fn start(ctx: &Context, args: &StartArgs) -> Result<Exit, Failure> {
+    if args.unless_stopped && ctx.home.user_stopped().exists() {
+        if !args.quiet {
+            say("stopped by you; `halton-meter start` starts it");
+        }
+        return Ok(Exit::OK);
+    }
     ctx.home.create()?;
     env::prepare_ca(ctx)?;
     forget_stop(ctx)?;
@@ -120,7 +130,7 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
         signal(daemon, Signal::TERM)?;
         gone(ctx, "daemon", Some(daemon), Instant::now() + STOP_PATIENCE);
     }
-    start(ctx, &StartArgs { quiet: false })
+    start(ctx, &StartArgs { quiet: false, unless_stopped: false })
 }
 
 /// With the file of `stop` there nothing would meter, whoever is started.
@@ -426,4 +436,25 @@ fn gone(ctx: &Context, process: &str, pid: Option<u32>, deadline: Instant) -> bo
         std::thread::sleep(Duration::from_millis(5));
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::Home;
+
+    #[test]
+    fn what_the_user_stopped_stays_stopped_at_the_next_login() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        write_atomic(&home.user_stopped(), b"").unwrap();
+        let loaded = crate::config::load(&home.config_file(), &[]);
+        let color = super::super::output::Color::default();
+        let ctx = Context { home, loaded, flags: Vec::new(), color };
+        let args = StartArgs { quiet: true, unless_stopped: true };
+        assert_eq!(start(&ctx, &args).unwrap(), Exit::OK);
+        assert!(ctx.home.user_stopped().exists());
+        assert!(!ctx.home.ca_cert().exists() && !anything_runs(&ctx));
+    }
 }

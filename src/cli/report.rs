@@ -11,7 +11,7 @@ use super::output::{
 use super::range::RangeArgs;
 use super::summary::{gap_table, gaps, unpriced_models};
 pub use super::summary::{open_of_run, summary_of_run};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, client};
 use crate::home::Home;
 use crate::meter::ledger::{Group, GroupBy, Grouping, Ledger, Report, ReportQuery, Totals};
 use crate::meter::usage::Tokens;
@@ -48,6 +48,7 @@ pub struct ReportArgs {
 }
 
 pub fn run(ctx: &Context, args: &ReportArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    client::settle_ledger(ctx);
     let style = Style::detect(ctx.color);
     finish(show(args, &ctx.home, style, &ZonedDateTime::now(), out))
 }

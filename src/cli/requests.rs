@@ -11,7 +11,7 @@ use super::output::{
     millis_or_dash, money, write_json,
 };
 use super::range::parse_since;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, client};
 use crate::home::Home;
 use crate::meter::bodies::Shelf;
 use crate::meter::ledger::{Cursor, Ledger, Page, PublicPage, RequestFilter};
@@ -68,10 +68,13 @@ fn at_least_one() -> RangedU64ValueParser<usize> {
 }
 
 pub fn run(ctx: &Context, args: &RequestsArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
+    client::settle_ledger(ctx);
     let style = Style::detect(ctx.color);
     let now = ZonedDateTime::now();
     finish(match &args.command {
-        Some(RequestsCommand::Show(one)) => show::show(one, &ctx.home, &now, out),
+        Some(RequestsCommand::Show(one)) => {
+            show::show(one, &ctx.home, ctx.loaded.config.bodies.enabled, &now, out)
+        }
         None => list(args, &ctx.home, style, &now, out),
     })
 }

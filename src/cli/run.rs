@@ -81,8 +81,12 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
 
     let started = Timestamp::now();
     let end = execute(&mut command)?;
-    if !args.quiet && !matches!(ready, Ready::NoEdge(_)) {
-        summary(ctx, &run, started);
+    if !matches!(ready, Ready::NoEdge(_)) {
+        // Who asks for a report next has it whole, also without a summary here.
+        settle(ctx, &run);
+        if !args.quiet {
+            summary(ctx, &run, started);
+        }
     }
     Ok(child::end_as(end))
 }
@@ -177,7 +181,7 @@ fn better_without_us(ctx: &Context) -> Option<String> {
     })
 }
 
-fn summary(ctx: &Context, run: &str, started: Timestamp) {
+fn settle(ctx: &Context, run: &str) {
     let ended = Instant::now();
     loop {
         // The daemon writes what is still in flight; if it can't, the ledger as it is must do.
@@ -188,6 +192,9 @@ fn summary(ctx: &Context, run: &str, started: Timestamp) {
         }
         thread::sleep(LOOKS);
     }
+}
+
+fn summary(ctx: &Context, run: &str, started: Timestamp) {
     match report::summary_of_run(&ctx.home, run, started) {
         Ok(text) => say(text),
         Err(e) => say(format_args!("no summary: {}", told(&e))),

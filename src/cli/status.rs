@@ -158,7 +158,7 @@ fn print(
     let edge_says = match (&tree.edge_answer, elsewhere, tree.edge.or(tree.lost_edge)) {
         (None, Some(served), _) => lifecycle::elsewhere(ctx, served),
         (Some(status), _, _) => format!(
-            "{}, {} open, daemon {}{}",
+            "{}, {} unmetered open, daemon {}{}",
             ctx.loaded.config.edge.addr(),
             status.pointer("/tunnels/open").and_then(Value::as_u64).unwrap_or(0),
             status.get("verdict").and_then(Value::as_str).unwrap_or("unknown"),

@@ -278,13 +278,15 @@ fn leave_ourselves_out(merged: &mut Merged, problems: &mut Vec<Problem>) {
 }
 
 fn unknown(name: &str) -> String {
-    let near = KEYS
-        .iter()
-        .map(|k| (distance(k.name, name), k.name))
-        .min()
-        .filter(|(d, _)| *d <= 3)
-        .map(|(_, k)| format!(" (did you mean {k}?)"));
+    let near = nearest(name, KEYS.iter().map(|k| k.name));
+    let near = near.map(|near| format!(" (did you mean {near}?)"));
     format!("unknown key {name}{}", near.unwrap_or_default())
+}
+
+/// The one of these that may have been meant.
+pub(super) fn nearest<'a>(name: &str, of: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let (far, near) = of.map(|known| (distance(known, name), known)).min()?;
+    (far <= 3).then_some(near)
 }
 
 /// Levenshtein distance, for "did you mean".

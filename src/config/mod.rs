@@ -11,6 +11,7 @@ mod layers;
 mod no_proxy;
 mod recover;
 mod regions;
+mod stray;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -24,6 +25,7 @@ pub(crate) use hosts::{base64, percent_decode};
 pub use keys::{DIRECT, FROM_SYSTEM, KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 pub use no_proxy::NoProxy;
+pub use stray::strays;
 
 use crate::meter::bodies::Wanted;
 use crate::meter::budget::webhook::Hook;

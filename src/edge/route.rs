@@ -288,6 +288,17 @@ mod tests {
     }
 
     #[test]
+    fn every_reason_is_in_the_document() {
+        let document = include_str!("../../docs/doctor.md");
+        let reasons = Cause::ALL.map(Reason::Daemon).into_iter();
+        let reasons = reasons.chain(Decline::ALL.map(Reason::Declined));
+        for reason in reasons.chain([Reason::ChannelFull, Reason::NoAnswer, Reason::PlainHttp]) {
+            let name = reason.as_str();
+            assert!(document.contains(&format!("`{name}`")), "{name} is not in docs/doctor.md");
+        }
+    }
+
+    #[test]
     fn every_reason_is_found_by_its_name() {
         let reasons = Cause::ALL.map(Reason::Daemon).into_iter();
         let reasons = reasons.chain(Decline::ALL.map(Reason::Declined));

@@ -168,6 +168,7 @@ pub struct Row {
     pub detail: Detail,
     /// What the response told of the plan's limits; kept apart from the row.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(ignore)]
     pub quota: Vec<Window>,
     pub billing: Billing,
     pub completeness: Completeness,

@@ -202,7 +202,10 @@ fn configuration_is_shown_with_its_origin() {
     assert!(line("port").contains(&stand.edge.port().to_string()));
     assert!(line("edge_health_ttl_ms").contains("500"));
     assert!(line("level").contains("warning"));
-    assert!(stand.must(&["config", "check"]).status.success());
+    let mut check = stand.command(&["config", "check"]);
+    let checked = check.env("HALTON_METER_EDGE_PROT", "1").output().unwrap();
+    let said = String::from_utf8_lossy(&checked.stderr);
+    assert!(checked.status.success() && said.contains("mean HALTON_METER_EDGE_PORT?"), "{said}");
     let path = String::from_utf8(stand.must(&["config", "path"]).stdout).unwrap();
     assert_eq!(path.trim(), stand.home.config_file().display().to_string());
 }

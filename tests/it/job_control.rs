@@ -93,6 +93,23 @@ fn what_ends_the_command_ends_run() {
 }
 
 #[test]
+fn a_report_right_after_a_run_has_all_of_it() {
+    let stand = Stand::new();
+    stand.must(&["start"]);
+    stand.wait_metering();
+    for n in 0..4 {
+        let project = format!("q{n}");
+        let mut command = stand.command(&["run", "--quiet", "--project", &project, "--"]);
+        command.args(programs::curl_messages("--http1.1", "hi", n % 2 == 1).argv);
+        assert!(command.stdout(Stdio::null()).status().unwrap().success());
+        let report = stand.json(&["report", "--project", &project]);
+        let summary = &report["summary"];
+        assert_eq!((&summary["requests"], &summary["open"]), (&1.into(), &0.into()), "{report:#}");
+        assert!(summary["cost_nanousd"].is_u64(), "{report:#}");
+    }
+}
+
+#[test]
 fn what_a_command_had_in_hand_is_over_when_it_was_ended() {
     let stand = Stand::new();
     stand.must(&["start"]);

@@ -39,9 +39,20 @@ fn assert_traceless(stand: &Stand) {
     assert_eq!(stand.json(&["status"])["bypass"].as_array().map_or(0, Vec::len), 0);
 }
 
+/// What the daemon counts of connections: their beginning, their bytes, and how they ended.
+fn counted(stand: &Stand) -> Vec<Value> {
+    let status = stand.json(&["status"]);
+    let actors = status["actors"]["actors"].as_array().unwrap();
+    let tap = actors.iter().find_map(|actor| actor.pointer("/observed/tap")).unwrap();
+    let names =
+        ["offers", "commits", "refused", "declined", "rejected_by_client", "exchanges", "lossy"];
+    names.iter().chain(&["bytes_up", "bytes_down"]).map(|name| tap[name].clone()).collect()
+}
+
 #[test]
 fn all_is_well_again_and_again() {
     let stand = Stand::started();
+    let before = counted(&stand);
     // Were anything of a run kept, the client that it lets refuse our certificate would be raw in the next.
     for _ in 0..3 {
         let report = selftest(&stand, 0);
@@ -51,6 +62,7 @@ fn all_is_well_again_and_again() {
         assert_eq!(found, CHECKS.map(|name| (Some(name), Some("ok"))), "{report:#}");
     }
     assert_traceless(&stand);
+    assert_eq!(counted(&stand), before);
     let text = String::from_utf8(stand.must(&["selftest"]).stdout).unwrap();
     assert!(CHECKS.iter().all(|name| text.contains(name)) && text.contains("all well"), "{text}");
 }

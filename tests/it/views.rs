@@ -47,6 +47,7 @@ fn top_shows_what_runs_and_what_it_came_to() {
     });
     assert_eq!(document["running"][0]["completeness"], "open", "{document:#}");
     assert_eq!(document["metered_connections"], 1, "{document:#}");
+    assert!(document["open_connections"].as_u64() >= Some(1), "{document:#}");
     let text = String::from_utf8(stand.must(&["top", "--once"]).stdout).unwrap();
     assert!(text.contains("RUNNING") && text.contains("METERING"), "{text}");
     stand.origin.open_gate();

@@ -112,7 +112,8 @@ pub fn judge(asked: Asked<'_>, token: &Token, port: u16) -> Result<Who, Problem>
     if (asked.method, asked.path) == ("POST", SESSION) {
         // The code is looked at there. A browser says where its page is from.
         let of_a_page = asked.origin.is_some();
-        return of_a_page.then_some(Who::Anybody).ok_or_else(Problem::foreign_origin);
+        let none = || Problem::foreign_origin().detail("a login needs Origin, as a page sends it");
+        return of_a_page.then_some(Who::Anybody).ok_or_else(none);
     }
     if asked.session && asked.authorization.is_none() {
         let may = reads || asked.path == SESSION;
@@ -241,6 +242,9 @@ mod tests {
             let asked = Asked { method, path, host: here, origin, authorization: None, session };
             assert_eq!(judge(asked, &token, 8765).err().map(|p| p.status), want, "{asked:?}");
         }
+        let asked = Asked { method: "POST", path: SESSION, host: here, ..Asked::default() };
+        let why = judge(asked, &token, 8765).unwrap_err().detail;
+        assert!(why.is_some_and(|why| why.contains("needs Origin")), "it is not a foreign one");
         let both = Asked {
             method: "DELETE",
             path: "/v1/bypass",

@@ -198,7 +198,7 @@ pub struct StatsQuery {
     pub since: Option<String>,
     /// Before this moment.
     pub until: Option<String>,
-    /// `project`, `model`, `provider`, `client`, `session`, `agent` or `day`.
+    /// `project`, `model`, `provider`, `client`, `session`, `agent` or `day`; several with commas.
     pub by: Option<String>,
     pub project: Option<String>,
 }

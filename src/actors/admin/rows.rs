@@ -99,14 +99,7 @@ pub(super) async fn get_stats(
 ) -> Result<HttpResponse, Problem> {
     let query = query.into_inner();
     let window = window(query.since.as_deref(), query.until.as_deref())?;
-    let by = match query.by.as_deref() {
-        None => Vec::new(),
-        Some(name) => vec![GroupBy::from_str(name, false).map_err(|_| {
-            Problem::bad_request(
-                "by: expected project, model, provider, client, session, agent or day",
-            )
-        })?],
-    };
+    let by = query.by.as_deref().map(groupings).transpose()?.unwrap_or_default();
     let report = ReportQuery {
         window,
         by,
@@ -220,6 +213,20 @@ pub(super) fn window(since: Option<&str>, until: Option<&str>) -> Result<Window,
     Ok(window)
 }
 
+/// A list with commas, as `report --by` takes it.
+fn groupings(list: &str) -> Result<Vec<GroupBy>, Problem> {
+    let one = |name: &str| {
+        GroupBy::from_str(name.trim(), false).map_err(|_| {
+            Problem::bad_request(
+                "by: expected project, model, provider, client, session, agent or day, several with commas",
+            )
+        })
+    };
+    let mut by = list.split(',').map(one).collect::<Result<Vec<_>, _>>()?;
+    by.dedup();
+    Ok(by)
+}
+
 fn in_order(since: Timestamp, until: Timestamp) -> Result<(), Problem> {
     if since > until {
         return Err(Problem::bad_request("since is later than until"));
@@ -257,6 +264,16 @@ fn moment(name: &str, text: Option<&str>, now: Timestamp) -> Result<Option<Times
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn several_groupings_come_with_commas() {
+        let by = |list| groupings(list).ok();
+        assert_eq!(by("day"), Some(vec![GroupBy::Day]));
+        assert_eq!(by("project,day,day"), Some(vec![GroupBy::Project, GroupBy::Day]));
+        for wrong in ["", "x", "project,", "project day"] {
+            assert_eq!(by(wrong), None, "{wrong}");
+        }
+    }
 
     #[test]
     fn moments_are_timestamps_or_spans_back() {

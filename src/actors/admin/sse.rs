@@ -21,8 +21,9 @@ use crate::supervisor::journal::{Tail, read_all};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(200);
-/// A comment after this much silence tells both ends that the other still listens.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+/// A comment after this much silence tells both ends that the other still listens. Who has left is noticed
+/// at the second one only, and takes up a place until then.
+const HEARTBEAT: Duration = Duration::from_secs(2);
 /// What a client should wait before it comes again.
 const RETRY_MS: u32 = 1000;
 
@@ -206,6 +207,23 @@ mod tests {
         append(&path, &line(3));
         assert_eq!(ids(&mut source), ["i:3"]);
         assert!(ids(&mut source).is_empty());
+    }
+
+    #[actix::test]
+    async fn a_stream_is_not_silent_for_long_and_gives_its_place_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (send, mut receive) = mpsc::channel(64);
+        let count = Arc::default();
+        let slot = Slot::take(&count, 1).unwrap();
+        let began = std::time::Instant::now();
+        let streaming =
+            actix_web::rt::spawn(pump(dir.path().join("events.jsonl"), None, send, slot));
+        assert!(receive.recv().await.unwrap().starts_with(b"retry: "));
+        assert_eq!(receive.recv().await.unwrap(), Bytes::from_static(b": still here\n\n"));
+        assert!(began.elapsed() < Duration::from_secs(8), "two of them are too long for a place");
+        drop(receive);
+        streaming.await.unwrap();
+        assert_eq!(count.load(Ordering::Acquire), 0);
     }
 
     #[test]

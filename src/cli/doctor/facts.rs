@@ -110,6 +110,8 @@ pub struct Facts {
     /// What processes that are gone have left.
     pub stale: Vec<PathBuf>,
     pub config_problems: Vec<String>,
+    /// Variables of ours that nobody reads, in words.
+    pub strays: Vec<String>,
     /// The same of prices, names of projects, and budgets.
     pub own_problems: Vec<String>,
     /// Bodies are kept, or are there: in words.

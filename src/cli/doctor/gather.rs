@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::super::client::{self, Health, Tree};
 use super::super::{Context, bodies, env, intruder, no_edge, selftest, status, unused};
 use super::facts::{Ca, Facts, Ledger, Process, ProxyVariable, Says};
-use crate::config::UpstreamProxy;
+use crate::config::{self, UpstreamProxy};
 use crate::handover::channel::EdgeChannel;
 use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::{Home, PidLock};
@@ -44,6 +44,7 @@ pub fn gather(ctx: &Context) -> Facts {
         wide: wide(&ctx.home),
         stale: stale(&ctx.home, tree.daemon),
         config_problems: ctx.loaded.problems.iter().map(ToString::to_string).collect(),
+        strays: config::strays(),
         own_problems: own_file::problems(&ctx.home).iter().map(unused).collect(),
         silent: status::silent_directories(actors.as_ref()),
         bodies: Some(bodies::Standing::look(ctx, actors))

@@ -122,7 +122,9 @@ fn config(f: &Facts) -> Vec<Finding> {
     // What runs looks at these itself.
     let next = "mend it; `halton-meter config check` checks";
     let own = f.own_problems.iter().map(|p| Finding::degraded("config", p).next(next));
-    or_ok(wrong.chain(own).collect(), "config", || "no mistakes".to_owned())
+    let stray = |s| Finding::ok("config", s).next("unset it, or mend its name");
+    let strays = f.strays.iter().map(stray);
+    or_ok(wrong.chain(own).chain(strays).collect(), "config", || "no mistakes".to_owned())
 }
 
 fn root(f: &Facts) -> Vec<Finding> {

@@ -13,7 +13,7 @@ use jiff::ZonedDateTime;
 
 use super::output::{Style, UsageError, finish};
 use super::range::RangeArgs;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, client};
 use crate::home::Home;
 use crate::meter::attribution::{MAX_NAME, cleaned};
 use crate::meter::ledger::Ledger;
@@ -137,6 +137,18 @@ impl ProjectCommand {
             Self::List(_) | Self::Show(_) | Self::Tag(_) | Self::Here(_) => false,
         }
     }
+
+    fn shows_sums(&self) -> bool {
+        match self {
+            Self::List(_) | Self::Show(_) => true,
+            Self::Rename(_)
+            | Self::Merge(_)
+            | Self::Restore(_)
+            | Self::Retag(_)
+            | Self::Tag(_)
+            | Self::Here(_) => false,
+        }
+    }
 }
 
 /// What each command that changes something knows.
@@ -151,6 +163,9 @@ struct How {
 }
 
 pub fn run(ctx: &Context, command: &ProjectCommand, out: &mut dyn Write) -> Result<Exit, Failure> {
+    if command.shows_sums() {
+        client::settle_ledger(ctx);
+    }
     let style = Style::detect(ctx.color);
     finish(act(&ctx.home, command, style, &ZonedDateTime::now(), out))
 }

@@ -33,6 +33,7 @@ pub struct ShowArgs {
 pub(super) fn show(
     args: &ShowArgs,
     home: &Home,
+    keeps: bool,
     now: &ZonedDateTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<()> {
@@ -52,12 +53,21 @@ pub(super) fn show(
         }
         (Some(_), false) => writeln!(out, "  bodies     kept; --bodies shows them")?,
         (None, true) => {
-            let why = "not kept; `halton-meter config set bodies.enabled true` keeps those to come";
-            writeln!(out, "  bodies     {why}")?;
+            writeln!(out, "  bodies     {}", why_none(keeps))?;
         }
         (None, false) => {}
     }
     Ok(())
+}
+
+/// `keeps`: by the configuration of now.
+const fn why_none(keeps: bool) -> &'static str {
+    if keeps {
+        "not kept: the request is of before `bodies.enabled`, or they were removed since \
+         (bodies.retention_days, bodies.max_total_mb, `bodies purge`)"
+    } else {
+        "not kept; `halton-meter config set bodies.enabled true` keeps those to come"
+    }
 }
 
 fn find(ledger: &Ledger, id: &str) -> anyhow::Result<Row> {
@@ -97,8 +107,9 @@ fn facts(row: &Row, now: &ZonedDateTime) -> String {
             ),
         ),
         ("cost", cost(row)),
-        ("time taken", millis_or_dash(row.duration_ms)),
     ];
+    lines.extend(row.cost_reason.as_deref().map(|why| ("why", clean(why))));
+    lines.push(("time taken", millis_or_dash(row.duration_ms)));
     let note = note(row);
     if !note.is_empty() {
         lines.push(("note", note));

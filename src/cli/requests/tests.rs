@@ -109,6 +109,27 @@ fn nothing_to_show_is_said_plainly() {
 }
 
 #[test]
+fn one_request_says_why_its_cost_is_what_it_is() {
+    let (_dir, home) = home();
+    let mut one = row(1, "2026-11-24T01:00:00Z");
+    one.cost_estimated = true;
+    one.cost_reason = Some("no price for web\x1b searches".into());
+    store(&home, &[one]);
+    let said = |keeps| {
+        let args = args(&["show", "last", "--bodies"]);
+        let Some(RequestsCommand::Show(show)) = &args.command else { panic!("{args:?}") };
+        let mut out = Vec::new();
+        show::show(show, &home, keeps, &now(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    };
+    let text = said(false);
+    assert!(text.contains("  cost       ~$0.0123\n  why        no price for web"), "{text}");
+    assert!(!text.contains('\x1b') && text.contains("config set bodies.enabled true"), "{text}");
+    let text = said(true);
+    assert!(!text.contains("config set") && text.contains("is of before"), "{text}");
+}
+
+#[test]
 fn a_foreign_cursor_is_a_usage_error() {
     let (_dir, home) = home();
     for words in [["--before", "x"], ["--since", "soon"]] {

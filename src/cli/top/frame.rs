@@ -33,7 +33,7 @@ pub struct Frame {
     pub state: State,
     /// Why nothing is metered, if the daemon says so.
     pub reasons: Vec<String>,
-    /// Tunnels and metered connections; `None`: nobody answers who would know.
+    /// What the edge passes on itself and what is metered; `None`: one of the two is not known.
     pub open_connections: Option<u64>,
     pub metered_connections: Option<u64>,
     pub today: Totals,
@@ -70,7 +70,12 @@ impl Frame {
         let tree = Tree::look(ctx, ASK);
         let state = status::state_of(ctx, &tree);
         // Nothing but the daemon knows of what is open in it.
-        let tap = tree.daemon.and_then(|_| client::api(ctx, "/v1/actors", ASK).ok());
+        let metered = match tree.daemon {
+            Some(_) => client::api(ctx, "/v1/actors", ASK).ok().as_ref().and_then(open_in_tap),
+            None => Some(0),
+        };
+        let raw =
+            tree.edge_answer.as_ref().and_then(|answer| answer.pointer("/tunnels/open")?.as_u64());
         let ledger = Ledger::open(&ctx.home)?;
         let report = ledger.report(&ReportQuery {
             window: RangeArgs::default().window("today", now)?,
@@ -95,11 +100,8 @@ impl Frame {
             at,
             state,
             reasons: status::reasons(&tree.health),
-            open_connections: tree
-                .edge_answer
-                .as_ref()
-                .and_then(|answer| answer.pointer("/tunnels/open")?.as_u64()),
-            metered_connections: tap.as_ref().and_then(open_in_tap),
+            open_connections: open(raw, metered),
+            metered_connections: metered,
             today: report.summary,
             last_minute,
             running: running.into_iter().map(public).collect(),
@@ -110,6 +112,11 @@ impl Frame {
             budgets: budget::standings(&ctx.home, now).unwrap_or_default(),
         })
     }
+}
+
+/// What was handed to the daemon is no longer open at the edge.
+fn open(raw: Option<u64>, metered: Option<u64>) -> Option<u64> {
+    raw?.checked_add(metered?)
 }
 
 fn open_in_tap(answer: &Value) -> Option<u64> {
@@ -186,6 +193,13 @@ mod tests {
         store(&home, &many.collect::<Vec<_>>());
         assert_eq!(minute().requests, 302);
         assert_eq!(Minute::of(&Totals::default()), Minute::default());
+    }
+
+    #[test]
+    fn open_is_the_sum_of_both_or_not_known() {
+        assert_eq!(open(Some(2), Some(1)), Some(3));
+        assert_eq!(open(Some(0), Some(1)), Some(1));
+        assert_eq!((open(None, Some(1)), open(Some(2), None)), (None, None));
     }
 
     #[test]

@@ -206,8 +206,9 @@ async fn answer(
                 }
                 // Its descriptor found no room here.
                 Some((ToDaemon::Offer(offer), None)) => {
-                    add(&tap.counters.offers, 1);
-                    tap.counters.declined(Decline::Overloaded);
+                    let counters = tap.counters_of(&offer.host);
+                    add(&counters.offers, 1);
+                    counters.declined(Decline::Overloaded);
                     answers.say(&ToEdge::Decline { id: offer.id, reason: Decline::Overloaded });
                 }
                 Some((ToDaemon::Verdict { id, granted }, _)) => answers.verdict(id, granted),
@@ -225,7 +226,8 @@ async fn answer(
 }
 
 fn take(tap: &Arc<Tap>, offer: Offer, fd: OwnedFd, link: Link) {
-    add(&tap.counters.offers, 1);
+    let counters = tap.counters_of(&offer.host);
+    add(&counters.offers, 1);
     let refusal = if *tap.stage.borrow() != Stage::Serving {
         Some(Decline::Draining)
     } else if !tap.deps.sink.accepts() {
@@ -242,7 +244,7 @@ fn take(tap: &Arc<Tap>, offer: Offer, fd: OwnedFd, link: Link) {
             // Our copy first: after the answer the socket is the edge's alone.
             drop(fd);
             let reason = reason.unwrap_or(Decline::Overloaded);
-            tap.counters.declined(reason);
+            counters.declined(reason);
             link.decline(reason);
         }
     }

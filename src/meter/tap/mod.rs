@@ -45,7 +45,7 @@ use super::price::Book;
 use super::pulse::Pulse;
 use super::pump::Stage;
 use super::trust::Trust;
-use crate::config::Config;
+use crate::config::{Config, is_selftest};
 use crate::dial::is_shortage;
 use crate::handover::channel::{ChannelError, EdgeChannel};
 use crate::handover::{ToDaemon, ToEdge, VERSION};
@@ -165,6 +165,8 @@ pub struct Tap {
     /// Connections taken at the last panic, and panics since then.
     panics_at: Mutex<(u64, u32)>,
     counters: Counters,
+    /// Of self-tests: nobody's figures.
+    trial_counters: Counters,
     bypass: Arc<Bypass>,
     unfit: Unfit,
     trial: Mutex<Option<Trial>>,
@@ -197,6 +199,7 @@ impl Tap {
             pulse: Pulse::start(observers.handle()),
             panics_at: Mutex::default(),
             counters: Counters::default(),
+            trial_counters: Counters::default(),
             bypass: Arc::default(),
             unfit: Unfit::default(),
             trial: Mutex::default(),
@@ -296,6 +299,11 @@ impl Tap {
             Ok(Err(_)) => Err(ProbeError::Lost),
             Ok(Ok(result)) => result.map(|()| started.elapsed()),
         }
+    }
+
+    /// Where a connection to this host counts.
+    fn counters_of(&self, host: &str) -> &Counters {
+        if is_selftest(host) { &self.trial_counters } else { &self.counters }
     }
 
     /// Observers look at what waits for them now: somebody waits for their rows.

@@ -16,7 +16,7 @@ use tokio_rustls::{TlsAcceptor, client, server};
 
 use super::bypass::Strike;
 use super::channel::Link;
-use super::counters::{add, name};
+use super::counters::{Counters, add, name};
 use super::judge::{has_left, judged, strike};
 use super::look_ups::Owner;
 use super::means::Means;
@@ -105,6 +105,7 @@ async fn begin(
     mut link: Link,
 ) -> Option<(Entry, Option<Begun>)> {
     let owner = tap.look_ups.start(offer.client, offer.local);
+    let counters = tap.counters_of(&offer.host);
     let means = Means::of(tap, &offer.host).await;
     let prepared = match (socket(fd), &means) {
         (Ok(socket), Some(means)) => {
@@ -118,7 +119,7 @@ async fn begin(
     };
     let (socket, ready, means) = match prepared {
         Err(reason) => {
-            tap.counters.declined(reason);
+            counters.declined(reason);
             slog::debug!(tap.deps.log, "left a connection to the edge";
                 "host" => &offer.host, "reason" => name(reason));
             link.decline(reason);
@@ -130,11 +131,11 @@ async fn begin(
     let entry = tap.deps.register.enter(offer.connection, Timestamp::now(), &ready.name).await;
     if !link.commit().await {
         entry.leave();
-        add(&tap.counters.refused, 1);
+        add(&counters.refused, 1);
         return None;
     }
     drop(link);
-    add(&tap.counters.commits, 1);
+    add(&counters.commits, 1);
     let begun = open(tap, means, offer, socket, ready, owner, &entry).await;
     Some((entry, begun))
 }
@@ -377,6 +378,7 @@ async fn pump_between<C: Peer, S: Peer>(
     mut server: S,
     subject: Subject,
 ) {
+    let counters = tap.counters_of(&subject.host);
     let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes, &tap.pulse);
     // Not aborted with this task: what it has seen becomes rows in any case.
     let observer = observe(watch, subject, sink, Arc::clone(&tap.deps.book), tap.make_follower);
@@ -386,13 +388,13 @@ async fn pump_between<C: Peer, S: Peer>(
     let closing = LastRows::new(tap);
     // Both sockets close before the observer has its last word.
     drop((client, server));
-    add(&tap.counters.bytes_up, ended.bytes_up);
-    add(&tap.counters.bytes_down, ended.bytes_down);
+    add(&counters.bytes_up, ended.bytes_up);
+    add(&counters.bytes_down, ended.bytes_down);
     let lossy = feed.is_lossy();
     drop(feed);
     let observed = observer.await.unwrap_or_default();
     drop(closing);
-    note(tap, observed, lossy);
+    note(tap, counters, observed, lossy);
 }
 
 /// Counts a connection between its end and its last row.
@@ -411,10 +413,10 @@ impl Drop for LastRows<'_> {
     }
 }
 
-fn note(tap: &Tap, observed: Observed, lossy: bool) {
-    add(&tap.counters.exchanges, observed.exchanges);
+fn note(tap: &Tap, counters: &Counters, observed: Observed, lossy: bool) {
+    add(&counters.exchanges, observed.exchanges);
     if lossy || observed.lossy.is_some() {
-        add(&tap.counters.lossy, 1);
+        add(&counters.lossy, 1);
         let reason = observed.lossy.map(|r| r.to_string()).unwrap_or_default();
         slog::warn!(tap.deps.log, "lost sight of a connection; its bytes went through";
             "reason" => reason);
@@ -425,7 +427,7 @@ async fn rejected(tap: &Tap, means: &Means, host: &str, strike: Strike, attribut
     let who = who(attribution, WHO_LATER).await;
     let program = program(who.as_deref());
     means.bypass.strike(host, program, strike, Instant::now());
-    add(&tap.counters.rejected, 1);
+    add(&tap.counters_of(host).rejected, 1);
     slog::debug!(tap.deps.log, "a client did not accept our certificate";
         "host" => host, "client" => program.unwrap_or("unknown"));
 }

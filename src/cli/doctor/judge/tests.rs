@@ -10,6 +10,7 @@ fn fine() -> Facts {
         wide: Vec::new(),
         stale: Vec::new(),
         config_problems: Vec::new(),
+        strays: Vec::new(),
         own_problems: Vec::new(),
         bodies: None,
         untouched: false,
@@ -274,4 +275,13 @@ fn the_way_of_plain_http_is_told_by_its_name() {
     assert_eq!(said(None, Ok(())), "direct; http:// through c:2");
     assert_eq!(said(Some("p:1"), Ok(())), "through p:1; http:// through c:2");
     assert_eq!(said(None, Err("no".to_owned())), "upstream.http_proxy c:2: no");
+}
+
+#[test]
+fn a_variable_that_nobody_reads_is_named_and_does_no_harm() {
+    let mut facts = fine();
+    facts.strays = vec!["$HALTON_METER_EDGE_PROT is no setting".into()];
+    let found = config(&facts);
+    assert_eq!((found.len(), found[0].level), (1, Level::Ok));
+    assert!(found[0].what.contains("EDGE_PROT") && found[0].next.is_some(), "{found:?}");
 }

@@ -3,7 +3,7 @@
 mod machine;
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::{Home, PidLock};
 use crate::meter::trust::read_certificates;
 use crate::meter::{ca, ledger, own_file};
+use crate::near;
 use crate::platform;
 use crate::trust_store::Authority;
 
@@ -125,7 +126,7 @@ fn process(pid: Option<u32>) -> Process {
 }
 
 fn holder(addr: SocketAddr, edge: Option<u32>) -> Option<String> {
-    let taken = edge.is_none() && TcpStream::connect_timeout(&addr, ASK).is_ok();
+    let taken = edge.is_none() && near::connect_timeout(&addr, ASK).is_ok();
     taken.then(|| platform::listener_on(addr).unwrap_or_else(|| "another program".to_owned()))
 }
 
@@ -269,7 +270,7 @@ fn proxies(get: &dyn Fn(&str) -> Option<String>) -> Vec<ProxyVariable> {
             name,
             shown: format!("{}:{}", proxy.host, proxy.port),
             local_port: local.then_some(proxy.port),
-            alive: local && TcpStream::connect_timeout(&addr, ASK).is_ok(),
+            alive: local && near::connect_timeout(&addr, ASK).is_ok(),
         })
     })
     .collect()

@@ -307,11 +307,30 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// The same for a file that people keep too: who links to it from somewhere else keeps the link.
 pub fn write_kept(path: &Path, content: &[u8]) -> io::Result<()> {
-    match fs::canonicalize(path) {
-        Ok(target) => write_atomic(&target, content),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => write_atomic(path, content),
-        Err(e) => Err(e),
+    write_atomic(&through_links(path)?, content)
+}
+
+/// The file that `path` stands for, also where it is a link to one that is not there yet.
+///
+/// # Errors
+/// When that one's directory is not there either: where a whole collection of files is missing, a file
+/// of ours would be in the way of it.
+pub fn through_links(path: &Path) -> io::Result<PathBuf> {
+    let mut file = path.to_path_buf();
+    // As many as the system follows.
+    for _ in 0..40 {
+        match fs::canonicalize(&file) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let Ok(target) = fs::read_link(&file) else { return Ok(file) };
+        file = file.parent().unwrap_or(Path::new("/")).join(target);
+        if !file.parent().is_some_and(Path::is_dir) {
+            let why = format!("it is a link to {}, whose directory is not there", file.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        }
     }
+    Err(io::ErrorKind::InvalidInput.into())
 }
 
 /// Our own program, also after a newer one took its place on disk.

@@ -76,8 +76,10 @@ impl Home {
 
     /// Makes the directories (0700), tightening modes that are too wide.
     pub fn create(&self) -> Result<(), HomeError> {
-        for dir in [self.0.clone(), self.ca_dir(), self.run_dir(), self.spool_dir(), self.log_dir()]
-        {
+        for dir in self.dirs() {
+            if let Some(e) = not_a_directory(&dir) {
+                return Err(e);
+            }
             let fail = |source| HomeError::Io { path: dir.clone(), source };
             DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(fail)?;
             let meta = fs::metadata(&dir).map_err(fail)?;
@@ -90,6 +92,16 @@ impl Home {
             }
         }
         Ok(())
+    }
+
+    fn dirs(&self) -> [PathBuf; 5] {
+        [self.0.clone(), self.ca_dir(), self.run_dir(), self.spool_dir(), self.log_dir()]
+    }
+
+    /// What has the place of one of its directories.
+    #[must_use]
+    pub fn in_the_way(&self) -> Option<HomeError> {
+        self.dirs().iter().find_map(|dir| not_a_directory(dir))
     }
 
     /// Whether the sockets can be bound: their paths have some hundred bytes at most. The edge does
@@ -289,6 +301,16 @@ impl Home {
     pub fn log_file(&self, process: &str) -> PathBuf {
         self.log_dir().join(format!("{process}.err.log"))
     }
+}
+
+/// The system would say of it that the file exists.
+fn not_a_directory(path: &Path) -> Option<HomeError> {
+    let other = fs::metadata(path).is_ok_and(|found| !found.is_dir());
+    other.then(|| {
+        let what = "it is no directory: move it away";
+        let source = io::Error::new(io::ErrorKind::NotADirectory, what);
+        HomeError::Io { path: path.to_path_buf(), source }
+    })
 }
 
 /// Writes a file whole or not at all, 0600.

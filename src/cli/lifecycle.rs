@@ -377,7 +377,7 @@ fn no_edge(ctx: &Context, root: Option<u32>) -> String {
     };
     match signs.why() {
         Why::Taken => taken(ctx),
-        Why::DoesNotStart => format!("{}; {}", signs.does_not_start(), no_edge::NEXT),
+        Why::DoesNotStart => format!("{}; {}", signs.does_not_start(), signs.next()),
         Why::NotRunning => "the edge did not come up".to_owned(),
     }
 }

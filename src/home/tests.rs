@@ -25,6 +25,21 @@ fn directories_are_private_and_tightened() {
 }
 
 #[test]
+fn a_file_in_the_place_of_a_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path().join("h"));
+    home.create().unwrap();
+    assert!(home.in_the_way().is_none());
+    fs::remove_dir(home.log_dir()).unwrap();
+    assert!(home.in_the_way().is_none(), "it is made");
+    fs::write(home.log_dir(), "").unwrap();
+    for error in [home.create().unwrap_err(), home.in_the_way().unwrap()] {
+        let said = error.to_string();
+        assert!(said.contains("/logs") && said.contains("no directory"), "{said}");
+    }
+}
+
+#[test]
 fn pid_lock_is_held_by_one_and_released_by_drop() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("edge.pid");

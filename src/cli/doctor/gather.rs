@@ -134,6 +134,9 @@ fn home_problem(home: &Home) -> Option<String> {
     if let Err(e) = home.holds_sockets() {
         return Some(e.to_string());
     }
+    if let Some(e) = home.in_the_way() {
+        return Some(e.to_string());
+    }
     if !home.run_dir().exists() {
         // It is made by what is started first, which looks itself whether it can.
         let above = home.path().ancestors().find(|dir| dir.exists())?;
@@ -148,17 +151,19 @@ fn home_problem(home: &Home) -> Option<String> {
 
 /// What others may get at, of the files that matter.
 fn wide(home: &Home) -> Vec<PathBuf> {
-    let files = [
+    let dirs = [
         home.path().to_path_buf(),
         home.ca_dir(),
         home.run_dir(),
         home.spool_dir(),
         home.log_dir(),
+        home.bodies_dir(),
+    ];
+    let files = [
         home.ca_key(),
         home.token_file(),
         home.config_file(),
         home.ledger_file(),
-        home.bodies_dir(),
         home.journal_file(),
     ];
     let is_wide = |path: &PathBuf| {
@@ -166,7 +171,9 @@ fn wide(home: &Home) -> Vec<PathBuf> {
         let mask = if *path == home.config_file() { 0o022 } else { 0o077 };
         fs::metadata(path).is_ok_and(|m| m.permissions().mode() & mask != 0)
     };
-    files.into_iter().filter(is_wide).collect()
+    // What is something else in a directory's place is said of the home.
+    let dirs = dirs.into_iter().filter(|path| path.is_dir());
+    dirs.chain(files).filter(is_wide).collect()
 }
 
 fn stale(home: &Home, daemon: Option<u32>) -> Vec<PathBuf> {

@@ -19,6 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::config::{Upstream, UpstreamProxy};
+use crate::near;
 use crate::platform::is_local;
 use crate::threads;
 use past::Way;
@@ -170,7 +171,7 @@ pub async fn dial_by(
     let end = Instant::now() + deadline;
     let attempt = async {
         if let Some(addr) = upstream.connect_override(host, port) {
-            return TcpStream::connect(addr).await.map_err(|e| failed(e, &[addr]));
+            return near::to(addr).await.map_err(|e| failed(e, &[addr]));
         }
         match proxy {
             Some(proxy) => match reach(proxy, host, port, end).await? {
@@ -311,12 +312,12 @@ fn keep_alive(stream: &impl AsFd, again: Duration) {
 async fn direct(host: &str, port: u16) -> Result<TcpStream, DialError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         let addr = SocketAddr::new(ip, port);
-        return TcpStream::connect(addr).await.map_err(|e| failed(e, &[addr]));
+        return near::to(addr).await.map_err(|e| failed(e, &[addr]));
     }
     let addresses = alternate(&names::look_up(host, port).await.map_err(DialError::Resolve)?);
     let outcome = match addresses.as_slice() {
         [] => Err(DialError::NoAddress),
-        [only] => TcpStream::connect(only).await.map_err(DialError::Connect),
+        [only] => near::to(*only).await.map_err(DialError::Connect),
         [first, rest @ ..] => race(*first, rest).await,
     };
     let outcome = match outcome {
@@ -345,7 +346,7 @@ fn alternate(found: &[SocketAddr]) -> Vec<SocketAddr> {
 /// Starts one attempt after the other, the next one early if one fails; the first to connect wins
 /// and the others are dropped. Nearly always the first does, so it gets no task of its own.
 async fn race(first: SocketAddr, rest: &[SocketAddr]) -> Result<TcpStream, DialError> {
-    let mut attempt = Box::pin(TcpStream::connect(first));
+    let mut attempt = Box::pin(near::to(first));
     let mut attempts = JoinSet::new();
     let mut last_error = None;
     match timeout(STAGGER, &mut attempt).await {
@@ -361,7 +362,7 @@ async fn race(first: SocketAddr, rest: &[SocketAddr]) -> Result<TcpStream, DialE
         if more {
             match rest.next() {
                 Some(addr) => {
-                    attempts.spawn(Box::pin(TcpStream::connect(addr)));
+                    attempts.spawn(Box::pin(near::to(addr)));
                 }
                 None => more = false,
             }

@@ -76,8 +76,10 @@ impl Home {
 
     /// Makes the directories (0700), tightening modes that are too wide.
     pub fn create(&self) -> Result<(), HomeError> {
-        for dir in [self.0.clone(), self.ca_dir(), self.run_dir(), self.spool_dir(), self.log_dir()]
-        {
+        for dir in self.dirs() {
+            if let Some(e) = not_a_directory(&dir) {
+                return Err(e);
+            }
             let fail = |source| HomeError::Io { path: dir.clone(), source };
             DirBuilder::new().recursive(true).mode(0o700).create(&dir).map_err(fail)?;
             let meta = fs::metadata(&dir).map_err(fail)?;
@@ -90,6 +92,16 @@ impl Home {
             }
         }
         Ok(())
+    }
+
+    fn dirs(&self) -> [PathBuf; 5] {
+        [self.0.clone(), self.ca_dir(), self.run_dir(), self.spool_dir(), self.log_dir()]
+    }
+
+    /// What has the place of one of its directories.
+    #[must_use]
+    pub fn in_the_way(&self) -> Option<HomeError> {
+        self.dirs().iter().find_map(|dir| not_a_directory(dir))
     }
 
     /// Whether the sockets can be bound: their paths have some hundred bytes at most. The edge does
@@ -291,6 +303,16 @@ impl Home {
     }
 }
 
+/// The system would say of it that the file exists.
+fn not_a_directory(path: &Path) -> Option<HomeError> {
+    let other = fs::metadata(path).is_ok_and(|found| !found.is_dir());
+    other.then(|| {
+        let what = "it is no directory: move it away";
+        let source = io::Error::new(io::ErrorKind::NotADirectory, what);
+        HomeError::Io { path: path.to_path_buf(), source }
+    })
+}
+
 /// Writes a file whole or not at all, 0600.
 pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
     let mut tmp = path.as_os_str().to_owned();
@@ -307,11 +329,30 @@ pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
 
 /// The same for a file that people keep too: who links to it from somewhere else keeps the link.
 pub fn write_kept(path: &Path, content: &[u8]) -> io::Result<()> {
-    match fs::canonicalize(path) {
-        Ok(target) => write_atomic(&target, content),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => write_atomic(path, content),
-        Err(e) => Err(e),
+    write_atomic(&through_links(path)?, content)
+}
+
+/// The file that `path` stands for, also where it is a link to one that is not there yet.
+///
+/// # Errors
+/// When that one's directory is not there either: where a whole collection of files is missing, a file
+/// of ours would be in the way of it.
+pub fn through_links(path: &Path) -> io::Result<PathBuf> {
+    let mut file = path.to_path_buf();
+    // As many as the system follows.
+    for _ in 0..40 {
+        match fs::canonicalize(&file) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            other => return other,
+        }
+        let Ok(target) = fs::read_link(&file) else { return Ok(file) };
+        file = file.parent().unwrap_or(Path::new("/")).join(target);
+        if !file.parent().is_some_and(Path::is_dir) {
+            let why = format!("it is a link to {}, whose directory is not there", file.display());
+            return Err(io::Error::new(io::ErrorKind::NotFound, why));
+        }
     }
+    Err(io::ErrorKind::InvalidInput.into())
 }
 
 /// Our own program, also after a newer one took its place on disk.

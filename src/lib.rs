@@ -54,6 +54,7 @@ pub mod linux;
 pub mod log;
 pub mod macos;
 pub mod meter;
+pub mod near;
 pub mod notice;
 pub mod platform;
 pub mod root;

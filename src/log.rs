@@ -3,11 +3,13 @@
 //! A process in the foreground writes lines for people to stderr; one that runs on its own writes
 //! JSON lines to a file of its own, rotated by size. The level can change while it runs.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use slog::{Drain, FnValue, Level, Logger, OwnedKVList, PushFnValue, Record, o};
 
@@ -24,6 +26,8 @@ pub enum LogTo {
 /// A full file becomes `NAME.1`, that one `NAME.2`; so three files of this size at most.
 const MAX_FILE: u64 = 5 * 1024 * 1024;
 const KEPT: u32 = 2;
+/// How often at most a file is looked for that somebody may have removed.
+const LOOK: Duration = Duration::from_secs(5);
 /// Records that may wait for the writer; what comes on top is dropped and counted.
 const QUEUE: usize = 4096;
 
@@ -126,6 +130,7 @@ pub struct RotatingFile {
     size: u64,
     max: u64,
     at_line_start: bool,
+    looked: Option<Instant>,
 }
 
 impl RotatingFile {
@@ -133,7 +138,23 @@ impl RotatingFile {
     pub fn open(path: PathBuf, max: u64) -> io::Result<Self> {
         let file = open_append(&path)?;
         let size = file.metadata()?.len();
-        Ok(Self { path, file, size, max, at_line_start: true })
+        Ok(Self { path, file, size, max, at_line_start: true, looked: Some(Instant::now()) })
+    }
+
+    /// Anew, in a directory of its own if that went too. The home is not ours to make.
+    fn come_back(&mut self) -> io::Result<()> {
+        if let Some(dir) = self.path.parent()
+            && !dir.exists()
+        {
+            DirBuilder::new().mode(0o700).create(dir)?;
+        }
+        self.file = open_append(&self.path)?;
+        self.size = self.file.metadata()?.len();
+        Ok(())
+    }
+
+    fn is_gone(&self) -> bool {
+        fs::symlink_metadata(&self.path).is_err_and(|e| e.kind() == io::ErrorKind::NotFound)
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -149,6 +170,13 @@ impl RotatingFile {
 
 impl Write for RotatingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.at_line_start && self.looked.is_none_or(|at| at.elapsed() >= LOOK) {
+            self.looked = Some(Instant::now());
+            if self.is_gone() {
+                // Else it goes on where nobody sees it.
+                let _ = self.come_back();
+            }
+        }
         if self.at_line_start && self.size >= self.max {
             // A directory that can't be written to must not end the log: the file grows instead.
             let _ = self.rotate();
@@ -227,6 +255,28 @@ mod tests {
         assert_eq!(read(&numbered(&path, 1)), "line-number-4\n");
         assert_eq!(read(&numbered(&path, 2)), "line-number-3\n");
         assert!(!numbered(&path, 3).exists());
+    }
+
+    #[test]
+    fn a_log_that_was_removed_comes_back_with_its_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        let path = home.log_file("root");
+        let mut out = RotatingFile::open(path.clone(), MAX_FILE).unwrap();
+        writeln!(out, "one").unwrap();
+        fs::remove_dir_all(home.log_dir()).unwrap();
+        writeln!(out, "lost").unwrap();
+        out.looked = None;
+        writeln!(out, "two").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "two\n");
+        let mode = fs::metadata(home.log_dir()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700);
+        // Whoever removes the home does not find it again.
+        fs::remove_dir_all(home.path()).unwrap();
+        out.looked = None;
+        writeln!(out, "three").unwrap();
+        assert!(!home.path().exists());
     }
 
     #[test]

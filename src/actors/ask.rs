@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use crate::home::{Home, PidLock};
+use crate::near;
 
 /// Whether connections are metered right now.
 pub const HEALTH: &str = "/health";
@@ -73,7 +73,7 @@ pub fn question(addr: SocketAddr, path: &str) -> String {
 }
 
 async fn exchange(addr: SocketAddr, path: &str) -> Result<(u16, Value), AskError> {
-    let mut stream = TcpStream::connect(addr).await.map_err(|_| AskError::Refused)?;
+    let mut stream = near::connect(addr).await.map_err(|_| AskError::Refused)?;
     stream.write_all(question(addr, path).as_bytes()).await.map_err(|_| AskError::Broken)?;
     let mut answer = Vec::with_capacity(1024);
     stream.take(CAP).read_to_end(&mut answer).await.map_err(|_| AskError::Broken)?;

@@ -66,14 +66,17 @@ pub fn detail(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "    {text}");
 }
 
+/// A file's content, and what it will be.
+type Change<'a> = &'a dyn Fn(&[u8]) -> Vec<u8>;
+
 /// Only a file that is the user's: what we write whole is ours.
 fn changes(step: &Step) -> Vec<String> {
-    let (path, after): (_, &dyn Fn(&str) -> String) = match step {
+    let (path, after): (_, Change<'_>) = match step {
         Step::Section { path, body } => (path, &|now| section::with(now, body.as_deref())),
         Step::Write { path, content, .. }
             if path.file_name().is_some_and(|n| n == "config.toml") =>
         {
-            (path, &|_| String::from_utf8_lossy(content).into_owned())
+            (path, &|_| content.clone())
         }
         Step::Write { .. }
         | Step::Copy { .. }
@@ -82,8 +85,9 @@ fn changes(step: &Step) -> Vec<String> {
         | Step::Check(_) => return Vec::new(),
     };
     let now = Os::default().read(path).ok().flatten().map(|b| b.content).unwrap_or_default();
-    let now = String::from_utf8_lossy(&now);
-    diff::lines(&now, &after(&now)).iter().map(|line| hidden(line)).collect()
+    let after = after(&now);
+    let [now, after] = [&now, &after].map(|bytes| String::from_utf8_lossy(bytes));
+    diff::lines(&now, &after).iter().map(|line| hidden(line)).collect()
 }
 
 /// A proxy's address may hold a password.

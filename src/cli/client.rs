@@ -1,5 +1,7 @@
 //! Asks the processes themselves, over localhost HTTP: a frozen daemon must not read as healthy.
 
+mod agent;
+
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -7,6 +9,7 @@ use std::time::{Duration, Instant};
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::agent::agent;
 use super::{Context, Exit, Failure};
 use crate::actors::ask::{self, AskError};
 use crate::edge::door;
@@ -281,17 +284,6 @@ fn call(ctx: &Context, method: Method, path: &str, patience: Duration) -> Result
 
 fn api_url(ctx: &Context, path: &str) -> String {
     format!("http://{}{path}", ctx.loaded.config.daemon.api_addr())
-}
-
-fn agent(patience: Duration) -> ureq::Agent {
-    // No proxy: the variables of this environment may point at our own edge. No redirects: ours don't.
-    ureq::Agent::config_builder()
-        .timeout_global(Some(patience))
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .proxy(None)
-        .build()
-        .into()
 }
 
 fn ask_for(agent: &ureq::Agent, url: String) -> Result<(u16, Value), AskError> {

@@ -104,7 +104,7 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
     let path = ctx.home.config_file();
     let before = match fs::read_to_string(&path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => String::new(),
-        other => other?,
+        other => other.map_err(|e| unreadable(&path, name, e))?,
     };
     let after = config::with_value(&before, name, &value.to_string())
         .map_err(|refused| refusal(&refused, &path, name))?;
@@ -118,6 +118,14 @@ fn set(ctx: &Context, name: &str, text: &str, out: &mut impl Write) -> Result<Ex
         return Ok(Exit::OK);
     }
     tell(ctx, name, &value, out)
+}
+
+fn unreadable(path: &Path, name: &str, error: io::Error) -> Failure {
+    let message = format!("cannot read {}: {error}", path.display());
+    // What has no code of its own is the file's: a directory, or text in another encoding.
+    let exit = Some(Failure::from(error).exit).filter(|exit| *exit != Exit::FAILED);
+    Failure::new(exit.unwrap_or(Exit::CONFIG), message)
+        .hint(format!("mend it, or move it away; then set {name} again"))
 }
 
 fn refusal(refused: &Refused, path: &Path, name: &str) -> Failure {
@@ -241,6 +249,23 @@ fn show(ctx: &Context, origin: bool, json: bool, out: &mut impl Write) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named_with_what_next() {
+        let path = Path::new("/h/config.toml");
+        for (kind, exit) in [
+            (io::ErrorKind::InvalidData, Exit::CONFIG),
+            (io::ErrorKind::IsADirectory, Exit::CONFIG),
+            (io::ErrorKind::PermissionDenied, Exit::NO_PERMISSION),
+        ] {
+            let failure = unreadable(path, "edge.port", kind.into());
+            assert_eq!(failure.exit, exit, "{kind}");
+            let mut said = Vec::new();
+            failure.print(&mut said);
+            let said = String::from_utf8(said).unwrap();
+            assert!(said.contains("/h/config.toml") && said.contains("hint: mend it"), "{said}");
+        }
+    }
 
     #[test]
     fn a_new_port_says_what_moves_the_edge() {

@@ -397,7 +397,7 @@ pub fn shells(user: &User) -> Shells {
 pub fn found(ctx: &Context, shells: &Shells) -> Found {
     let body = |path: &Path| {
         let blob = Os::default().read(path).ok().flatten()?;
-        section::body(std::str::from_utf8(&blob.content).ok()?).map(str::to_owned)
+        section::body(&blob.content)
     };
     let tree = Tree::look(ctx, ASK);
     let lives = [tree.root, tree.edge, tree.daemon, tree.watchdog].iter().any(Option::is_some);

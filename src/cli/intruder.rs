@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
@@ -11,6 +11,7 @@ use rustix::net::{self, AddressFamily, SocketType, sockopt};
 
 use super::Context;
 use super::client::{self, Health, Tree};
+use crate::near;
 
 /// For this long the daemon goes without its port before that is taken for lasting.
 const STAYS: Duration = Duration::from_secs(2);
@@ -52,7 +53,7 @@ pub fn is_there(ctx: &Context, tree: &Tree) -> bool {
     match tree.health {
         Health::Foreign => true,
         // It may take connections and say nothing. Who it is takes the system a while to tell.
-        Health::Silent => match TcpStream::connect_timeout(&api, CONNECT) {
+        Health::Silent => match near::connect_timeout(&api, CONNECT) {
             Ok(_) => client::other_listener(api, tree.daemon).is_some(),
             Err(e) => e.kind() == ErrorKind::ConnectionRefused && is_held(api),
         },
@@ -79,6 +80,8 @@ fn tried(ctx: &Context, tree: &Tree) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpStream;
+
     use super::*;
 
     #[test]

@@ -15,6 +15,7 @@ use super::intruder::{self, Intruder};
 use super::no_edge::{self, Signs, Why};
 use super::{Context, Exit, Failure, env, say, services, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
+use crate::near;
 use crate::platform::Service;
 use crate::supervisor::{JournalEntry, journal};
 
@@ -370,7 +371,7 @@ fn spawn_root(ctx: &Context) -> std::io::Result<()> {
 }
 
 fn port_answers(ctx: &Context) -> bool {
-    std::net::TcpStream::connect_timeout(&ctx.loaded.config.edge.addr(), ASK).is_ok()
+    near::connect_timeout(&ctx.loaded.config.edge.addr(), ASK).is_ok()
 }
 
 /// Why no edge is there, and what next.
@@ -386,7 +387,7 @@ fn no_edge(ctx: &Context, root: Option<u32>) -> String {
     };
     match signs.why() {
         Why::Taken => taken(ctx),
-        Why::DoesNotStart => format!("{}; {}", signs.does_not_start(), no_edge::NEXT),
+        Why::DoesNotStart => format!("{}; {}", signs.does_not_start(), signs.next()),
         Why::NotRunning => "the edge did not come up".to_owned(),
     }
 }

@@ -7,9 +7,6 @@ use crate::home::Home;
 use crate::root::HOPELESS;
 use crate::supervisor::{JournalEntry, journal};
 
-/// What helps a root that can't start an edge.
-pub const NEXT: &str = "install halton-meter anew, then `halton-meter upgrade`";
-
 /// Why no edge is there.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Why {
@@ -52,6 +49,16 @@ impl Signs<'_> {
     pub fn does_not_start(self) -> String {
         let cause = self.last_exit.map(|cause| format!(": {cause}"));
         format!("the edge does not start{}", cause.unwrap_or_default())
+    }
+
+    /// What helps a root that can't start an edge.
+    pub fn next(self) -> &'static str {
+        // Of the process, or of the whole system.
+        if self.last_exit.is_some_and(|cause| cause.contains("Too many open files")) {
+            "raise the limit of open files (`ulimit -n`), then `halton-meter edge stop` and `start`"
+        } else {
+            "install halton-meter anew, then `halton-meter upgrade`"
+        }
     }
 }
 
@@ -109,6 +116,10 @@ mod tests {
         assert_eq!(signs.why(), Why::DoesNotStart);
         assert_eq!(signs.does_not_start(), "the edge does not start: /bin/hm: not there");
         assert_eq!(Signs { root: None, ..signs }.why(), Why::NotRunning, "long ago");
+        assert!(signs.next().starts_with("install"));
+        let error = std::io::Error::from(rustix::io::Errno::MFILE).to_string();
+        let next = Signs { last_exit: Some(&error), ..signs }.next();
+        assert!(next.contains("ulimit -n"), "{error}: {next}");
     }
 
     fn entry(child: &str, event: &str, cause: &str) -> JournalEntry {

@@ -85,10 +85,29 @@ impl Found {
                 "we can't go through your own proxy ({self}), only through http:// ones"
             ));
         }
-        self.missing_on(edges, configured).map(|(proxy, name)| {
+        if let Some((proxy, name)) = self.missing_on(edges, configured) {
             let known = "`halton-meter config path` says where to";
-            format!("your own proxy ({proxy}) is not set as {name}; {known}")
+            return Some(format!("your own proxy ({proxy}) is not set as {name}; {known}"));
+        }
+        self.elsewhere(edges, configured).map(|(own, edge)| {
+            format!(
+                "the edge goes through {edge}, the proxy of the shell that started it, and not through \
+                 your own ({own}); after `halton-meter edge stop` the next run starts one that does"
+            )
         })
+    }
+
+    /// One of it, and the other one that such an edge goes through without having been told to by the
+    /// configuration.
+    fn elsewhere(&self, edges: &Ways, configured: Configured) -> Option<(String, String)> {
+        let apart = |own: &Option<String>, edge: &Option<String>| {
+            let own = own.as_ref()?;
+            let edge = UpstreamProxy::parse(edge.as_ref()?)?.place();
+            (UpstreamProxy::parse(own)?.place() != edge).then(|| (shown(own), edge))
+        };
+        let https = || apart(&self.https, &edges.https).filter(|_| !configured.https);
+        let http = || apart(&self.http, &edges.http).filter(|_| !configured.http);
+        https().or_else(http)
     }
 
     /// Whether one of it is at this address.
@@ -247,15 +266,7 @@ pub fn refusal(ctx: &Context, found: &Found) -> Option<String> {
 /// through another one (`edges`) or none.
 #[must_use]
 pub fn kept(own: Option<&Found>, edges: &Ways, configured: Configured) -> bool {
-    let elsewhere = |own: &Option<String>, edge: &Option<String>| {
-        let [own, edge] = [own, edge].map(|url| UpstreamProxy::parse(url.as_deref()?));
-        own.zip(edge).is_some_and(|(own, edge)| own.place() != edge.place())
-    };
-    own.is_some_and(|own| {
-        own.lost_on(edges, configured).is_some()
-            || (!configured.https && elsewhere(&own.https, &edges.https))
-            || (!configured.http && elsewhere(&own.http, &edges.http))
-    })
+    own.is_some_and(|own| own.lost_on(edges, configured).is_some())
 }
 
 /// Why the running edge's own proxy (`HOST:PORT`, as it says) is a dead end; `None` also when this shell
@@ -380,6 +391,12 @@ mod tests {
             let both = Configured { https: configured, http: configured };
             assert_eq!(kept(own.as_ref(), edges, both), expected, "{own:?} {edges:?} {configured}");
         }
+        // `run` says so, and with no password.
+        let own = proxy("http://me:s3cret@proxy.corp:3128").unwrap();
+        let neither = Configured { https: false, http: false };
+        let why = own.lost_on(&other, neither).unwrap();
+        assert!(why.contains("goes through proxy.home:3128") && why.contains("edge stop"), "{why}");
+        assert!(why.contains("(http://proxy.corp:3128)") && !why.contains("s3cret"), "{why}");
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -18,6 +17,7 @@ use super::link::{Alarm, Link, LinkError};
 use crate::config::Config;
 use crate::dial::HeadEnd;
 use crate::handover::channel::ChannelError;
+use crate::near;
 
 /// A probe that takes longer has failed.
 pub const DEADLINE: Duration = Duration::from_millis(250);
@@ -114,7 +114,7 @@ struct Health {
 }
 
 async fn health(addr: SocketAddr) -> Result<Uuid, ProbeError> {
-    let mut stream = TcpStream::connect(addr).await?;
+    let mut stream = near::connect(addr).await?;
     let request = format!("GET /health HTTP/1.1\r\nHost: {addr}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await?;
     let mut answer = Vec::with_capacity(1024);

@@ -25,6 +25,21 @@ fn directories_are_private_and_tightened() {
 }
 
 #[test]
+fn a_file_in_the_place_of_a_directory_is_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path().join("h"));
+    home.create().unwrap();
+    assert!(home.in_the_way().is_none());
+    fs::remove_dir(home.log_dir()).unwrap();
+    assert!(home.in_the_way().is_none(), "it is made");
+    fs::write(home.log_dir(), "").unwrap();
+    for error in [home.create().unwrap_err(), home.in_the_way().unwrap()] {
+        let said = error.to_string();
+        assert!(said.contains("/logs") && said.contains("no directory"), "{said}");
+    }
+}
+
+#[test]
 fn pid_lock_is_held_by_one_and_released_by_drop() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("edge.pid");
@@ -190,4 +205,25 @@ fn homes_are_told_apart_without_their_paths() {
     assert_eq!(tag("/home/a/.halton-meter"), tag("/home/a/.halton-meter"));
     assert_ne!(tag("/home/a/.halton-meter"), tag("/home/b/.halton-meter"));
     assert_eq!(tag("/").len(), 4);
+}
+
+#[test]
+fn a_link_to_a_file_that_is_not_there_yet_stays_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().canonicalize().unwrap().join(name);
+    let link = at("config.toml");
+    std::os::unix::fs::symlink("dots/config.toml", &link).unwrap();
+    let missing = write_kept(&link, b"a").unwrap_err().to_string();
+    assert!(missing.contains(&at("dots/config.toml").display().to_string()), "{missing}");
+    fs::create_dir(at("dots")).unwrap();
+    write_kept(&link, b"a").unwrap();
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("dots/config.toml"));
+    assert_eq!(fs::read(at("dots/config.toml")).unwrap(), b"a");
+    // Also by way of another link.
+    std::os::unix::fs::symlink(at("other"), at("dots/next")).unwrap();
+    std::os::unix::fs::symlink("dots/next", at("first")).unwrap();
+    assert_eq!(through_links(&at("first")).unwrap(), at("other"));
+    assert_eq!(through_links(&at("new")).unwrap(), at("new"));
+    std::os::unix::fs::symlink("loop", at("loop")).unwrap();
+    assert!(through_links(&at("loop")).is_err());
 }

@@ -12,6 +12,7 @@ use tokio::task::AbortHandle;
 
 use crate::edge::door;
 use crate::inherit::{self, Number};
+use crate::near;
 use crate::platform;
 
 /// Connections that may wait for the next edge.
@@ -112,7 +113,7 @@ impl Port {
         let listener = match held.listener.take() {
             Some(listener) => listener,
             None => {
-                let own = platform::bind(self.addr)?;
+                let own = near::bound(self.addr, || platform::bind(self.addr))?;
                 // std's backlog is short; a second listen() on a socket of one's own is allowed.
                 rustix::net::listen(&own, BACKLOG)?;
                 held.shared = false;

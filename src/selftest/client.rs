@@ -11,6 +11,7 @@ use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 
 use super::origin::MODEL;
 use crate::config::SELFTEST_HOST;
+use crate::near;
 
 /// For one answer. The chain's own deadlines are shorter.
 pub const PATIENCE: Duration = Duration::from_secs(3);
@@ -85,7 +86,7 @@ impl Client {
 
     /// A tunnel to `host:port` by the edge, and TLS with whoever is at its end.
     pub fn connect(&self, host: &str, port: u16) -> Result<Connection, ClientError> {
-        let mut tcp = TcpStream::connect_timeout(&self.edge, PATIENCE)
+        let mut tcp = near::connect_timeout(&self.edge, PATIENCE)
             .map_err(|e| ClientError::Connect(self.edge, e))?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;

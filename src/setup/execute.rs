@@ -22,7 +22,7 @@ pub enum StepError {
     Refused { call: String, said: String },
     #[error("cannot write {}: {source}", path.display())]
     Write { path: PathBuf, source: io::Error },
-    #[error("{} is no text that we can add to", path.display())]
+    #[error("{} is no text that we can add to; --no-shell-rc leaves the start files of shells alone", path.display())]
     NotText { path: PathBuf },
     #[error("{}", unmet(.0))]
     Unmet(Check),
@@ -152,8 +152,11 @@ pub fn perform(machine: &mut dyn Machine, step: &Step) -> Result<(), StepError> 
         Step::Remove { path } => machine.remove(path).map_err(at(path)),
         Step::Section { path, body } => {
             let before = machine.read(path).map_err(at(path))?;
-            let not_text = || StepError::NotText { path: path.clone() };
-            let after = sectioned(before.as_ref(), body.as_deref()).ok_or_else(not_text)?;
+            // Two bytes a character, say: what we add would be none to who reads it.
+            if body.is_some() && before.as_ref().is_some_and(|b| b.content.contains(&0)) {
+                return Err(StepError::NotText { path: path.clone() });
+            }
+            let after = sectioned(before.as_ref(), body.as_deref());
             put(machine, path, after.as_ref()).map_err(at(path))
         }
         Step::Run(it) => call(machine, it).map(drop),
@@ -162,23 +165,26 @@ pub fn perform(machine: &mut dyn Machine, step: &Step) -> Result<(), StepError> 
     }
 }
 
-/// The file with our section; `Some(None)`: we made it, it held nothing else, and goes. `None`: it is no text.
-fn sectioned(before: Option<&Blob>, body: Option<&str>) -> Option<Option<Blob>> {
-    let text = before.map_or(Ok(""), |b| std::str::from_utf8(&b.content)).ok()?;
-    let after = match before {
-        Some(_) => section::with_in_file(text, body),
-        None => section::with(text, body),
+/// The file with our section; `None`: we made it, it held nothing else, and goes.
+fn sectioned(before: Option<&Blob>, body: Option<&str>) -> Option<Blob> {
+    let Some(before) = before else {
+        let content = section::with(&[], Some(body?));
+        return Some(Blob { content, mode: 0o644 });
     };
-    let gone = body.is_none() && section::is_all_of(text);
-    let mode = before.map_or(0o644, |b| b.mode);
-    let absent = gone || (before.is_none() && body.is_none());
-    Some((!absent).then(|| Blob { content: after.into_bytes(), mode }))
+    let gone = body.is_none() && section::is_all_of(&before.content);
+    let content = section::with_in_file(&before.content, body);
+    (!gone).then_some(Blob { content, mode: before.mode })
 }
 
 fn put(machine: &mut dyn Machine, path: &Path, blob: Option<&Blob>) -> io::Result<()> {
     match blob {
         Some(blob) => machine.write(path, blob),
-        None => machine.remove(path),
+        // A link to it is the user's.
+        None => match machine.behind(path) {
+            Ok(file) => machine.remove(&file),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(e),
+        },
     }
 }
 
@@ -210,14 +216,13 @@ fn undo(machine: &mut dyn Machine, back: &Reverse) -> Result<(), StepError> {
         }
         Reverse::Section { path, before, body, made } => {
             let now = machine.read(path).map_err(at(path))?;
-            let ours = sectioned(before.as_ref(), body.as_deref()).flatten();
-            let after = if now == ours {
+            let ours = sectioned(before.as_ref(), body.as_deref());
+            let after = if now == ours || now == *before {
                 before.clone()
             } else {
                 // Somebody wrote to it since: only our section is what it was.
-                let text = before.as_ref().and_then(|b| std::str::from_utf8(&b.content).ok());
-                let not_text = || StepError::NotText { path: path.clone() };
-                sectioned(now.as_ref(), text.and_then(section::body)).ok_or_else(not_text)?
+                let was = before.as_ref().and_then(|b| section::body(&b.content));
+                sectioned(now.as_ref(), was.as_deref())
             };
             if after != now {
                 put(machine, path, after.as_ref()).map_err(at(path))?;

@@ -193,6 +193,31 @@ fn what_the_user_wrote_since_the_kill_stays() {
 }
 
 #[test]
+fn a_start_file_needs_no_utf_8_and_one_that_is_no_text_is_left_as_it_is() {
+    let rc = PathBuf::from("/u/.rc");
+    let blob = |content: &[u8]| Blob { content: content.to_vec(), mode: 0o644 };
+    let section =
+        |body: Option<&str>| Step::Section { path: rc.clone(), body: body.map(Into::into) };
+    let latin = blob(b"# M\xfcller\nalias x=y");
+    let mut machine = Flaky::default();
+    machine.toy.files.insert(rc.clone(), latin.clone());
+    let failed = run(&mut machine, &[section(Some("a")), Step::Run(Call::default())]).unwrap_err();
+    assert!(failed.left.is_empty(), "{:?}", failed.left);
+    assert_eq!(machine.toy.files[&rc], latin);
+    run(&mut machine, &[section(Some("a"))]).unwrap();
+    assert_ne!(machine.toy.files[&rc], latin);
+    run(&mut machine, &[section(None)]).unwrap();
+    assert_eq!(machine.toy.files[&rc], latin);
+
+    let wide = blob(b"a\0\n\0");
+    machine.toy.files.insert(rc.clone(), wide.clone());
+    let failed = run(&mut machine, &[section(Some("a"))]).unwrap_err();
+    assert!(failed.left.is_empty(), "{:?}", failed.left);
+    assert!(failed.to_string().contains("--no-shell-rc"), "{failed}");
+    assert_eq!(machine.toy.files, BTreeMap::from([(rc.clone(), wide)]), "and no journal");
+}
+
+#[test]
 fn what_can_not_be_taken_back_is_said_and_tried_again() {
     let mut machine = Flaky::default();
     let stuck = Call::new("switch", ["on", "a"]).undo([Call::new("switch", ["broken"])]);

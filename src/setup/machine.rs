@@ -3,7 +3,6 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -13,7 +12,9 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::step::{Call, Check};
+use crate::home::through_links;
 use crate::meter::trust::read_certificates;
+use crate::near;
 
 /// A manager that says nothing for so long hangs: what it was asked for goes on without it.
 const QUESTION: Duration = Duration::from_secs(3);
@@ -43,6 +44,10 @@ pub trait Machine {
     /// have them. Directories that are missing are made.
     fn write(&mut self, path: &Path, blob: &Blob) -> io::Result<()>;
     fn remove(&mut self, path: &Path) -> io::Result<()>;
+    /// What a write there writes, where that is a link.
+    fn behind(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_path_buf())
+    }
     /// Directories above `path` that are not there, outermost first.
     fn missing_dirs(&self, path: &Path) -> Vec<PathBuf>;
     /// If it is empty.
@@ -85,11 +90,7 @@ impl Machine for Os {
     }
 
     fn write(&mut self, path: &Path, blob: &Blob) -> io::Result<()> {
-        let path = match fs::canonicalize(path) {
-            Ok(target) => target,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => path.to_path_buf(),
-            Err(e) => return Err(e),
-        };
+        let path = self.behind(path)?;
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
@@ -117,6 +118,10 @@ impl Machine for Os {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    fn behind(&self, path: &Path) -> io::Result<PathBuf> {
+        through_links(path)
     }
 
     fn missing_dirs(&self, path: &Path) -> Vec<PathBuf> {
@@ -161,7 +166,7 @@ impl Machine for Os {
             Check::Answers { addr, patience } => {
                 let deadline = Instant::now() + *patience;
                 loop {
-                    if TcpStream::connect_timeout(addr, Duration::from_secs(1)).is_ok() {
+                    if near::connect_timeout(addr, Duration::from_secs(1)).is_ok() {
                         return true;
                     }
                     if Instant::now() >= deadline {
@@ -211,6 +216,8 @@ fn all_of(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>>
 
 #[cfg(test)]
 mod tests {
+    use super::super::execute::execute;
+    use super::super::step::Step;
     use super::*;
 
     #[test]
@@ -223,6 +230,29 @@ mod tests {
         Os::default().write(&link, &blob).unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(Os::default().read(&real).unwrap(), Some(blob));
+    }
+
+    #[test]
+    fn a_link_to_nothing_is_written_and_emptied_behind_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("dots")).unwrap();
+        std::os::unix::fs::symlink("dots/x", at(".bashrc")).unwrap();
+        std::os::unix::fs::symlink("gone/x", at(".zshrc")).unwrap();
+        let section = |name: &str, body: Option<&str>| {
+            [Step::Section { path: at(name), body: body.map(Into::into) }]
+        };
+        let run = |steps: &[Step]| execute(&mut Os::default(), &at("journal"), steps);
+        let failed = run(&section(".zshrc", Some("a"))).unwrap_err();
+        assert!(failed.to_string().contains("gone/x") && failed.left.is_empty(), "{failed:?}");
+        for (body, there) in [(Some("a"), true), (None, false)] {
+            run(&section(".bashrc", body)).unwrap();
+            assert_eq!(fs::read_link(at(".bashrc")).unwrap(), Path::new("dots/x"));
+            assert_eq!(at("dots/x").exists(), there);
+        }
+        let fails = [&section(".bashrc", Some("a"))[..], &[Step::Run(Call::default())]].concat();
+        assert!(run(&fails).unwrap_err().left.is_empty());
+        assert!(at(".bashrc").is_symlink() && !at("dots/x").exists() && !at("gone").exists());
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -117,6 +117,27 @@ fn a_typo_elsewhere_in_the_file_does_not_cost_the_way_out() {
     assert!(said.contains(&line), "{said}");
     stand.wait_rows(2);
     assert!(proxy.targets().len() >= 2, "{:?}", proxy.targets());
+}
+
+/// Another shell's proxy may be the only one that has a way to where its user goes.
+#[test]
+fn an_edge_that_goes_through_another_shells_proxy_is_left_out() {
+    let stand = Stand::new();
+    let [one, other] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let run = |proxy: &TcpListener| {
+        let mut command = stand.command(&["run", "--", "sh", "-c", "printf %s \"$https_proxy\""]);
+        let own = format!("http://{}", proxy.local_addr().unwrap());
+        (command.env("https_proxy", &own).output().unwrap(), own)
+    };
+    let edge = format!("http://{}", stand.edge);
+    let (there, _) = run(&one);
+    assert_eq!(there.stdout, edge.as_bytes(), "{}", show(&there));
+    let (elsewhere, own) = run(&other);
+    assert_eq!(elsewhere.stdout, own.as_bytes(), "{}", show(&elsewhere));
+    let said = String::from_utf8_lossy(&elsewhere.stderr).into_owned();
+    assert!(said.contains(&format!("your own ({own})")) && said.contains("edge stop"), "{said}");
+    let (again, _) = run(&one);
+    assert_eq!(again.stdout, edge.as_bytes(), "{}", show(&again));
 }
 
 #[test]
@@ -245,7 +266,7 @@ fn the_systems_proxy_is_gone_past_in_another_network_and_one_set_by_hand_is_not(
     // Loopback stands for the internet here.
     must(&["config", "set", "upstream.no_proxy", ""]);
     stand.wait_metering();
-    let quiet = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
     let (target, asked) = (quiet.local_addr().unwrap(), || proxy.targets().len());
     stand.wait("the way through the proxy", || {
         assert_eq!(status(&stand, target), "200");

@@ -4,6 +4,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::near;
+
 /// Clones share the socket.
 #[derive(Clone, Debug)]
 pub struct Port(Arc<Mutex<State>>);
@@ -33,7 +35,7 @@ impl Port {
         if let Some(socket) = &state.socket {
             return socket.try_clone();
         }
-        let socket = TcpListener::bind(state.addr)?;
+        let socket = near::bound(state.addr, || TcpListener::bind(state.addr))?;
         socket.set_nonblocking(true)?;
         state.addr = socket.local_addr()?;
         let copy = socket.try_clone()?;

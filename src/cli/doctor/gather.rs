@@ -3,7 +3,7 @@
 mod machine;
 
 use std::fs;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::{Home, PidLock};
 use crate::meter::trust::read_certificates;
 use crate::meter::{ca, ledger, own_file};
+use crate::near;
 use crate::platform;
 use crate::trust_store::Authority;
 
@@ -126,12 +127,15 @@ fn process(pid: Option<u32>) -> Process {
 }
 
 fn holder(addr: SocketAddr, edge: Option<u32>) -> Option<String> {
-    let taken = edge.is_none() && TcpStream::connect_timeout(&addr, ASK).is_ok();
+    let taken = edge.is_none() && near::connect_timeout(&addr, ASK).is_ok();
     taken.then(|| platform::listener_on(addr).unwrap_or_else(|| "another program".to_owned()))
 }
 
 fn home_problem(home: &Home) -> Option<String> {
     if let Err(e) = home.holds_sockets() {
+        return Some(e.to_string());
+    }
+    if let Some(e) = home.in_the_way() {
         return Some(e.to_string());
     }
     if !home.run_dir().exists() {
@@ -148,17 +152,19 @@ fn home_problem(home: &Home) -> Option<String> {
 
 /// What others may get at, of the files that matter.
 fn wide(home: &Home) -> Vec<PathBuf> {
-    let files = [
+    let dirs = [
         home.path().to_path_buf(),
         home.ca_dir(),
         home.run_dir(),
         home.spool_dir(),
         home.log_dir(),
+        home.bodies_dir(),
+    ];
+    let files = [
         home.ca_key(),
         home.token_file(),
         home.config_file(),
         home.ledger_file(),
-        home.bodies_dir(),
         home.journal_file(),
     ];
     let is_wide = |path: &PathBuf| {
@@ -166,7 +172,9 @@ fn wide(home: &Home) -> Vec<PathBuf> {
         let mask = if *path == home.config_file() { 0o022 } else { 0o077 };
         fs::metadata(path).is_ok_and(|m| m.permissions().mode() & mask != 0)
     };
-    files.into_iter().filter(is_wide).collect()
+    // What is something else in a directory's place is said of the home.
+    let dirs = dirs.into_iter().filter(|path| path.is_dir());
+    dirs.chain(files).filter(is_wide).collect()
 }
 
 fn stale(home: &Home, daemon: Option<u32>) -> Vec<PathBuf> {
@@ -270,7 +278,7 @@ fn proxies(get: &dyn Fn(&str) -> Option<String>) -> Vec<ProxyVariable> {
             name,
             shown: format!("{}:{}", proxy.host, proxy.port),
             local_port: local.then_some(proxy.port),
-            alive: local && TcpStream::connect_timeout(&addr, ASK).is_ok(),
+            alive: local && near::connect_timeout(&addr, ASK).is_ok(),
         })
     })
     .collect()

@@ -5,7 +5,7 @@ mod machine;
 use std::path::PathBuf;
 
 use super::super::lifecycle::move_edge;
-use super::super::no_edge::{self, Signs, Why};
+use super::super::no_edge::{Signs, Why};
 use super::super::output;
 use super::facts::{Facts, Process, ProxyVariable, Says};
 use crate::selftest::Level;
@@ -190,7 +190,7 @@ fn no_edge(f: &Facts) -> Finding {
         }
         (Why::DoesNotStart, Process { pid: Some(_), suspended: false }) => {
             let what = format!("{}: requests fail", signs.does_not_start());
-            Finding::broken("edge", what).next(no_edge::NEXT)
+            Finding::broken("edge", what).next(signs.next())
         }
         (Why::DoesNotStart, Process { pid: None, .. }) => {
             let what = format!("{}: requests hang", signs.does_not_start());
@@ -221,10 +221,13 @@ fn daemon(f: &Facts) -> Vec<Finding> {
         Says::Down => Finding::degraded("daemon", "not running: requests pass, unmetered")
             .next(START)
             .fix(Fix::Start),
-        Says::Silent => match &f.api_port_holder {
-            Some(who) => Finding::degraded("daemon", format!("{} is held by {who}", f.api_addr))
-                .next(format!("end it, or set daemon.api_port to a free port; then {RESTART}")),
-            None => Finding::degraded("daemon", format!("{pid}does not answer")).next(RESTART),
+        Says::Silent => match (&f.api_port_holder, f.daemon) {
+            (_, Process { pid: Some(pid), suspended: true }) => suspended("daemon", pid),
+            (Some(who), _) => {
+                Finding::degraded("daemon", format!("{} is held by {who}", f.api_addr))
+                    .next(format!("end it, or set daemon.api_port to a free port; then {RESTART}"))
+            }
+            (None, _) => Finding::degraded("daemon", format!("{pid}does not answer")).next(RESTART),
         },
         Says::Foreign => {
             let who = f.api_port_holder.as_deref().unwrap_or("another program");
@@ -243,11 +246,25 @@ fn daemon(f: &Facts) -> Vec<Finding> {
 /// What to do about a reason that `/health` gives.
 fn remedy(reason: &str) -> &'static str {
     match reason.split_once(':').map_or(reason, |(part, _)| part) {
-        "ledger" => "make room on the disk, or end what locks the ledger; it goes on by itself",
+        "ledger" => ledger_remedy(reason),
         "clock" => "set the clock",
         "ca" => "set the clock; if it is right, `halton-meter restart` makes another CA",
         "draining" => "wait: it is ending",
         _ => RESTART,
+    }
+}
+
+/// By what its writer says of it.
+fn ledger_remedy(reason: &str) -> &'static str {
+    let says = |text| reason.contains(text);
+    if says("newer version") {
+        "install the newer halton-meter, then `halton-meter upgrade`; nothing is deleted"
+    } else if says("cannot be opened") || says("cannot use") {
+        "see that db.sqlite in the home is a file that you can read and write; it goes on by itself"
+    } else if says("read-only") {
+        "see that you can write db.sqlite and the home; it goes on by itself"
+    } else {
+        "make room on the disk, or end what locks the ledger; it goes on by itself"
     }
 }
 

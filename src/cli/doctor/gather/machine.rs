@@ -1,6 +1,6 @@
 //! What concerns the machine: the service manager, the way out, who else points at us.
 
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use crate::config::UpstreamProxy;
 use crate::dial::{DialError, dial, dial_proxy, goes_past};
 use crate::home::{Home, own_program};
 use crate::meter::trust::{all_roots, read_certificates};
+use crate::near;
 use crate::platform::{self, Service, User};
 use crate::setup::{Mode, SystemState};
 
@@ -124,7 +125,7 @@ pub(super) fn stranded(ctx: &Context, edge_answers: bool) -> Vec<(String, Socket
     let now = ctx.loaded.config.edge.addr();
     let before = SystemState::read(&ctx.home).and_then(|state| state.edge);
     let ports = [Some(now).filter(|_| !edge_answers), before.filter(|addr| *addr != now)];
-    let dead = |addr: &SocketAddr| TcpStream::connect_timeout(addr, NEAR).is_err();
+    let dead = |addr: &SocketAddr| near::connect_timeout(addr, NEAR).is_err();
     let at = |addr: SocketAddr| {
         platform::programs_pointing_at(addr).into_iter().map(move |p| (p.to_string(), addr))
     };

@@ -1,5 +1,6 @@
 use super::super::facts::{Ca, Keeper, Kept, Ledger, Upstream};
 use super::*;
+use crate::meter::ledger::LedgerError;
 use crate::selftest::{Check, Report};
 
 fn fine() -> Facts {
@@ -135,6 +136,13 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| f.says = Says::Silent, "daemon", Degraded, "restart", None),
         (|f| f.says = Says::Foreign, "daemon", Degraded, "daemon.api_port", None),
         (|f| f.says = Says::Degraded(vec!["ledger: disk full".into()]), "daemon", Degraded, "make room", None),
+        (|f| f.says = Says::Degraded(vec!["ledger: the ledger cannot be opened".into()]), "daemon", Degraded,
+            "db.sqlite", None),
+        (|f| f.says = Says::Degraded(vec![format!("ledger: {}", LedgerError::Newer { found: 9, known: 8 })]),
+            "daemon", Degraded, "halton-meter upgrade", None),
+        (|f| (f.says, f.daemon.suspended) = (Says::Silent, true), "daemon", Degraded, "kill -CONT 3", None),
+        (|f| { does_not_start(f, "hm, pid 1"); f.edge_last_exit = Some("Too many open files (os error 24)".into()); },
+            "edge", Broken, "ulimit -n", None),
         (|f| f.says = Says::Degraded(vec!["clock: 1970".into()]), "daemon", Degraded, "set the clock", None),
         (|f| f.says = Says::Degraded(vec!["ca: not valid".into()]), "daemon", Degraded, "makes another CA", None),
         (|f| f.watchdog.pid = None, "watchdog", Degraded, "start", start()),

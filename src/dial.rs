@@ -5,6 +5,7 @@
 
 mod names;
 mod past;
+mod proxy;
 
 use std::fs::File;
 use std::io;
@@ -13,17 +14,19 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::net::{RecvFlags, sockopt};
-use tokio::io::{AsyncWriteExt, Interest};
+use tokio::io::Interest;
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::config::{Upstream, UpstreamProxy};
+use crate::config::{OwnPorts, Upstream, UpstreamProxy};
 use crate::near;
 use crate::platform::is_local;
 use crate::threads;
 use past::Way;
 pub use past::goes_past;
+pub use proxy::is_us;
+use proxy::{through, to_proxy};
 
 /// Wait before the next address is tried beside the one under way (RFC 8305).
 const STAGGER: Duration = Duration::from_millis(250);
@@ -38,7 +41,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// How often a client that has said all is looked at, whether it is still there.
 pub const LOOK: Duration = Duration::from_secs(30);
 const MAX_ADDRESSES: usize = 8;
-const MAX_PROXY_HEAD: usize = 16 * 1024;
 
 /// Why a target could not be reached.
 #[derive(Debug, thiserror::Error)]
@@ -59,10 +61,13 @@ pub enum DialError {
     #[error("upstream proxy refused with status {0}")]
     ProxyStatus(u16),
     /// The schemes that it offers.
-    #[error("upstream proxy wants a log-in ({0}){next}", next = login_hint(.0))]
+    #[error("upstream proxy wants a log-in ({0}){next}", next = proxy::login_hint(.0))]
     ProxyLogin(String),
     #[error("upstream proxy gave no proper answer")]
     ProxyAnswer,
+    /// Whatever its name is: all would go round in circles.
+    #[error("the upstream proxy is this proxy itself")]
+    ProxyIsUs,
 }
 
 impl DialError {
@@ -82,7 +87,8 @@ impl DialError {
             | Self::Timeout
             | Self::ProxyStatus(_)
             | Self::ProxyLogin(_)
-            | Self::ProxyAnswer => false,
+            | Self::ProxyAnswer
+            | Self::ProxyIsUs => false,
         }
     }
 
@@ -99,7 +105,8 @@ impl DialError {
             | Self::Timeout
             | Self::ProxyStatus(_)
             | Self::ProxyLogin(_)
-            | Self::ProxyAnswer => false,
+            | Self::ProxyAnswer
+            | Self::ProxyIsUs => false,
         }
     }
 
@@ -115,7 +122,8 @@ impl DialError {
             | Self::Proxy(_)
             | Self::ProxyStatus(_)
             | Self::ProxyLogin(_)
-            | Self::ProxyAnswer => 502,
+            | Self::ProxyAnswer
+            | Self::ProxyIsUs => 502,
         }
     }
 }
@@ -174,7 +182,7 @@ pub async fn dial_by(
             return near::to(addr).await.map_err(|e| failed(e, &[addr]));
         }
         match proxy {
-            Some(proxy) => match reach(proxy, host, port, end).await? {
+            Some(proxy) => match reach(upstream.own, proxy, host, port, end).await? {
                 Way::Proxy(stream) => through(stream, proxy, host, port).await,
                 Way::Past(stream) => Ok(stream),
             },
@@ -184,9 +192,22 @@ pub async fn dial_by(
     within(end, host, attempt).await
 }
 
+/// Looks a target's name up as a dial would, which then finds it known. Of one that is reached by a proxy or
+/// a connect rule there is nothing to look up.
+///
+/// # Errors
+/// As the dial's would be.
+pub async fn look_up(upstream: &Upstream, host: &str, port: u16) -> Result<(), DialError> {
+    if !upstream.keeps_port(host, port) || host.parse::<IpAddr>().is_ok() {
+        return Ok(());
+    }
+    names::look_up(host, port).await.map(drop).map_err(DialError::Resolve)
+}
+
 /// Connects to the upstream proxy itself, for a request that is meant for it; `false`: past it, to the
 /// target.
 pub async fn dial_proxy(
+    own: OwnPorts,
     proxy: &UpstreamProxy,
     host: &str,
     port: u16,
@@ -195,7 +216,7 @@ pub async fn dial_proxy(
     let end = Instant::now() + deadline;
     let mut to_proxy = true;
     let attempt = async {
-        match reach(proxy, host, port, end).await? {
+        match reach(own, proxy, host, port, end).await? {
             Way::Proxy(stream) => Ok(stream),
             Way::Past(stream) => {
                 to_proxy = false;
@@ -208,15 +229,19 @@ pub async fn dial_proxy(
 }
 
 async fn reach(
+    own: OwnPorts,
     proxy: &UpstreamProxy,
     host: &str,
     port: u16,
     end: Instant,
 ) -> Result<Way, DialError> {
     if proxy.from_system {
-        past::reach(proxy, host, port, end).await
-    } else {
-        to_proxy(proxy).await.map(Way::Proxy)
+        return past::reach(own, proxy, host, port, end).await;
+    }
+    match to_proxy(own, proxy).await {
+        // As if there were none, which the edge does with one that it knows for us by sight.
+        Err(DialError::ProxyIsUs) => direct(host, port).await.map(Way::Past),
+        reached @ (Ok(_) | Err(_)) => reached.map(Way::Proxy),
     }
 }
 
@@ -381,96 +406,6 @@ async fn race(first: SocketAddr, rest: &[SocketAddr]) -> Result<TcpStream, DialE
             Some(Err(e)) => last_error = Some(io::Error::other(e)),
             None if more => {}
             None => return Err(last_error.map_or(DialError::NoAddress, DialError::Connect)),
-        }
-    }
-}
-
-async fn to_proxy(proxy: &UpstreamProxy) -> Result<TcpStream, DialError> {
-    match direct(&proxy.host, proxy.port).await {
-        Err(DialError::Connect(e) | DialError::NoWayNearby(e) | DialError::Resolve(e)) => {
-            Err(DialError::Proxy(e))
-        }
-        outcome @ (Ok(_) | Err(_)) => outcome,
-    }
-}
-
-/// Asks a proxy for the target.
-async fn through(
-    mut stream: TcpStream,
-    proxy: &UpstreamProxy,
-    host: &str,
-    port: u16,
-) -> Result<TcpStream, DialError> {
-    let _ = stream.set_nodelay(true);
-    stream.write_all(&connect_request(proxy, host, port)).await.map_err(DialError::Proxy)?;
-    let head = read_head(&stream).await?;
-    let mut headers = [httparse::EMPTY_HEADER; 64];
-    let mut response = httparse::Response::new(&mut headers);
-    match response.parse(&head) {
-        Ok(httparse::Status::Complete(_)) => {}
-        Ok(httparse::Status::Partial) | Err(_) => return Err(DialError::ProxyAnswer),
-    }
-    match response.code {
-        Some(200..=299) => Ok(stream),
-        Some(407) => Err(DialError::ProxyLogin(schemes(response.headers))),
-        Some(code) => Err(DialError::ProxyStatus(code)),
-        None => Err(DialError::ProxyAnswer),
-    }
-}
-
-/// What a proxy's 407 offers: the first word of each challenge, which comes from the network.
-fn schemes(headers: &[httparse::Header<'_>]) -> String {
-    let challenges = headers
-        .iter()
-        .filter(|h| h.name.eq_ignore_ascii_case("proxy-authenticate"))
-        .filter_map(|h| str::from_utf8(h.value).ok()?.split_ascii_whitespace().next());
-    let mut names: Vec<&str> = challenges
-        .filter(|name| name.len() <= 20 && name.bytes().all(|b| b.is_ascii_alphanumeric()))
-        .collect();
-    names.dedup();
-    if names.is_empty() { "of a kind it does not name".to_owned() } else { names.join(", ") }
-}
-
-fn login_hint(schemes: &str) -> &'static str {
-    if schemes.split(", ").any(|s| s.eq_ignore_ascii_case("basic")) {
-        ": set user and password in upstream.proxy"
-    } else {
-        ": a local helper that knows its scheme is needed (docs/corporate.md)"
-    }
-}
-
-fn connect_request(proxy: &UpstreamProxy, host: &str, port: u16) -> Vec<u8> {
-    let target =
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let authorization = proxy
-        .authorization
-        .as_ref()
-        .map(|value| format!("Proxy-Authorization: {value}\r\n"))
-        .unwrap_or_default();
-    format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n{authorization}\r\n").into_bytes()
-}
-
-/// The reply head and not a byte more: the server may speak first through the tunnel.
-async fn read_head(stream: &TcpStream) -> Result<Vec<u8>, DialError> {
-    let mut head = Vec::new();
-    let mut end = HeadEnd::default();
-    loop {
-        let start = head.len();
-        head.resize(start + 1024, 0);
-        let fresh = head.get_mut(start..).unwrap_or_default();
-        let seen = peek(stream, fresh).await.map_err(DialError::Proxy)?;
-        if seen == 0 {
-            return Err(DialError::ProxyAnswer);
-        }
-        let found = end.feed(fresh.get(..seen).unwrap_or_default());
-        let count = found.unwrap_or(seen);
-        take_now(stream, count).map_err(DialError::Proxy)?;
-        head.truncate(start + count);
-        if found.is_some() {
-            return Ok(head);
-        }
-        if head.len() > MAX_PROXY_HEAD {
-            return Err(DialError::ProxyAnswer);
         }
     }
 }

@@ -1,8 +1,9 @@
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
+use super::proxy::{schemes, status};
 use super::*;
-use crate::config::{ConnectRule, NoProxy};
+use crate::config::{ConnectRule, NoProxy, OwnPorts};
 
 const SOON: Duration = Duration::from_secs(5);
 
@@ -14,6 +15,7 @@ fn upstream() -> Upstream {
         no_proxy: NoProxy::default(),
         extra_ca_file: None,
         connect: Vec::new(),
+        own: OwnPorts { edge: 1, api: 2 },
     }
 }
 
@@ -178,6 +180,54 @@ async fn a_refusing_proxy_is_named_by_its_status_and_what_it_wants() {
     assert!(odd.contains("does not name"), "{odd}");
 }
 
+#[tokio::test]
+async fn of_a_proxy_that_lets_us_through_its_first_line_counts() {
+    let answered = async |headers: String| {
+        let (listener, addr) = listener().await;
+        let mut config = upstream();
+        config.proxy = UpstreamProxy::parse(&format!("http://{addr}"));
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let answer = format!("HTTP/1.1 200 Connection established\r\n{headers}\r\n");
+            stream.write_all(answer.as_bytes()).await.unwrap();
+            stream
+        };
+        let (dialled, _far) = tokio::join!(dial(&config, "h.example", 443, SOON), serve);
+        dialled
+    };
+    let many = (0..200).map(|n| format!("X-Trace-{n}: {n}\r\n")).collect();
+    assert!(answered(many).await.is_ok());
+    assert!(answered("what is this\r\n".to_owned()).await.is_ok());
+    let login = "HTTP/1.1 407 A\r\nProxy-Authenticate: Basic\r\n".to_owned();
+    let many: String = (0..200).map(|n| format!("X-{n}: {n}\r\n")).collect();
+    assert_eq!(schemes(format!("{login}{many}\r\n").as_bytes()), "Basic");
+    assert_eq!(status(b"HTTP/1.0 200\n\n"), Some(200));
+    for none in [&b"SSH-2.0-x\r\n\r\n"[..], b"\r\n\r\n", b"HTTP/1.1 2\r\n\r\n"] {
+        assert_eq!(status(none), None);
+    }
+}
+
+/// By a name that nobody can know for ours before it is looked up, or by the system's setting.
+#[tokio::test]
+async fn a_proxy_that_leads_back_to_us_is_gone_past() {
+    let (_us, own) = listener().await;
+    let (there, target) = listener().await;
+    let host = target.ip().to_string();
+    for from_system in [false, true] {
+        let mut config = left_behind(own, from_system);
+        config.own.edge = own.port();
+        let proxy = config.proxy.clone().unwrap();
+        let (dialled, accepted) =
+            tokio::join!(dial(&config, &host, target.port(), SOON), there.accept());
+        assert_eq!(dialled.unwrap().peer_addr().unwrap(), target);
+        accepted.unwrap();
+        let forward = dial_proxy(config.own, &proxy, &host, target.port(), SOON).await;
+        assert!(matches!(forward, Ok((_, false))), "{forward:?}");
+        assert!(is_us(config.own, &proxy, SOON).await);
+        assert!(!is_us(OwnPorts { edge: 1, api: 2 }, &proxy, SOON).await);
+    }
+}
+
 /// The proxy of another network: nobody is at its address.
 fn left_behind(gone: SocketAddr, from_system: bool) -> Upstream {
     let mut config = upstream();
@@ -201,7 +251,8 @@ async fn a_systems_proxy_that_is_not_there_is_gone_past_and_a_chosen_one_is_not(
         accepted.unwrap();
         assert!(goes_past(&proxy));
     }
-    let (forward, to_proxy) = dial_proxy(&proxy, &host, target.port(), SOON).await.unwrap();
+    let (forward, to_proxy) =
+        dial_proxy(config.own, &proxy, &host, target.port(), SOON).await.unwrap();
     assert_eq!((forward.peer_addr().unwrap(), to_proxy), (target, false));
 
     // Neither way: the proxy's error, as ever.

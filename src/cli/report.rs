@@ -13,7 +13,7 @@ use super::summary::{gap_table, gaps, unpriced_models};
 pub use super::summary::{open_of_run, summary_of_run};
 use super::{Context, Exit, Failure, client};
 use crate::home::Home;
-use crate::meter::ledger::{Group, GroupBy, Grouping, Ledger, Report, ReportQuery, Totals};
+use crate::meter::ledger::{Group, GroupBy, Grouping, Ledger, Report, ReportQuery, Silent, Totals};
 use crate::meter::usage::Tokens;
 
 /// What was used and what it cost
@@ -119,16 +119,27 @@ fn push_silent(report: &Report, style: Style, out: &mut String) {
     }
     out.push_str("\nUsage that was not told counts as nothing: no tokens, no cost, no estimate.\n");
     for kind in report.silent.iter().take(SILENT) {
-        let what = kind.surface.as_deref().unwrap_or(&kind.provider);
+        let what = named(kind);
         let stream = if kind.stream { " stream" } else { "" };
         let model = kind.model.as_deref().map_or_else(String::new, |m| format!(" of {}", clean(m)));
         let line = format!(
             "{}: {}{stream}{model}: {}",
             counted(kind.requests, "request"),
-            clean(what),
+            clean(&what),
             kind.remedy
         );
         out.push_str(&format!("  {}\n", style.warn(&line)));
+    }
+}
+
+/// Most surfaces are named for whose shape it is, which many others speak.
+fn named(kind: &Silent) -> String {
+    match kind.surface.as_deref() {
+        Some(surface) if surface.split('.').next() != Some(&*kind.provider) => {
+            format!("{surface} at {}", kind.provider)
+        }
+        Some(surface) => surface.to_owned(),
+        None => kind.provider.clone(),
     }
 }
 

@@ -424,7 +424,7 @@ mod tests {
     #[test]
     fn what_we_cannot_go_through_sets_nothing_and_our_edge_is_none() {
         let config = config::load_from(None, |_| None, &[]).config;
-        for url in ["socks5://u:p@h:1080", "https://proxy.corp:443", "http://u:p@h/x?token=y"] {
+        for url in ["socks5://u:p@h:1080", "https://proxy.corp:443", "socks5h://u:p@h/x?token=y"] {
             let found = found(&[("HTTPS_PROXY", url)]).unwrap();
             assert!(!found.usable() && found.settings(&config).is_empty(), "{url}");
             assert!(!found.to_string().contains(":p@") && !found.to_string().contains("token"));

@@ -141,17 +141,20 @@ pub struct UpstreamProxy {
 }
 
 impl UpstreamProxy {
-    /// `http://[user[:password]@]host[:port][/]`; without a port it is 80, as for the tools' own use.
+    /// `http://[user[:password]@]host[:port]`; without a port it is 80, as for the tools' own use. What
+    /// follows is of no meaning to a proxy, and the tools take it.
     #[must_use]
     pub fn parse(url: &str) -> Option<Self> {
-        let rest = url.strip_prefix("http://").or_else(|| (!url.contains("://")).then_some(url))?;
-        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let rest = match url.split_once("://") {
+            Some((scheme, rest)) => scheme.eq_ignore_ascii_case("http").then_some(rest)?,
+            None => url,
+        };
         let (user, addr) = match rest.rsplit_once('@') {
             Some((user, addr)) => (Some(user), addr),
             None => (None, rest),
         };
-        let (host, port) = split_port(addr)?;
-        is_host(host).then(|| Self {
+        let (host, port) = split_port(addr.split(['/', '?', '#']).next()?)?;
+        is_host(host.strip_suffix('.').unwrap_or(host)).then(|| Self {
             host: host.to_ascii_lowercase(),
             port: port.unwrap_or(80),
             authorization: user.map(|u| {
@@ -297,5 +300,24 @@ mod tests {
         assert_eq!(p.authorization.as_deref(), Some("Basic dXNAZXI6cGE6c3M="));
         assert!(!format!("{p:?}").contains("pa:ss"));
         assert_eq!(UpstreamProxy::parse("socks5://h:1"), None);
+    }
+
+    /// What the tools take too.
+    #[test]
+    fn a_proxy_in_any_spelling() {
+        for (url, place) in [
+            ("HTTP://proxy.corp:3128", "proxy.corp:3128"),
+            ("http://proxy.corp:3128/path", "proxy.corp:3128"),
+            ("http://proxy.corp:3128/?x", "proxy.corp:3128"),
+            ("http://proxy.corp?x=1", "proxy.corp:80"),
+            ("http://proxy.corp.:3128/", "proxy.corp.:3128"),
+            ("proxy.corp#x", "proxy.corp:80"),
+            ("http://user:pa/ss@proxy.corp:3128/x", "proxy.corp:3128"),
+        ] {
+            assert_eq!(UpstreamProxy::parse(url).map(|p| p.place()).as_deref(), Some(place));
+        }
+        for bad in ["HTTPS://h:1", "http://", "http:///path", "http://.", "http://a..:1", "://h"] {
+            assert_eq!(UpstreamProxy::parse(bad), None, "{bad}");
+        }
     }
 }

@@ -76,7 +76,7 @@ pub const KEYS: &[Key] = &[
         ..key(
             "upstream.proxy",
             Takes::Text(is_proxy),
-            "\"http://[user:password@]host:port\" or \"\"",
+            "\"http://[user:password@]host:port\", or \"\" for none",
         )
     },
     Key {
@@ -133,11 +133,13 @@ fn is_place(text: &str) -> bool {
 }
 
 fn is_proxy(text: &str) -> bool {
-    text.is_empty() || UpstreamProxy::parse(text).is_some()
+    // As a word it is meant as none, not as a host of that name.
+    let none = [DIRECT, "none", "off"].iter().any(|word| text.eq_ignore_ascii_case(word));
+    text.is_empty() || (!none && UpstreamProxy::parse(text).is_some())
 }
 
 fn is_http_proxy(text: &str) -> bool {
-    text == DIRECT || is_proxy(text)
+    text.eq_ignore_ascii_case(DIRECT) || is_proxy(text)
 }
 
 fn is_source(text: &str) -> bool {

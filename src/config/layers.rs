@@ -11,6 +11,7 @@ use toml::de::DeTable;
 use super::hosts::{ConnectRule, HostPattern, PlacePattern, UpstreamProxy};
 use super::keys::{DIRECT, FROM_SYSTEM, KEYS, Key, Value};
 use super::no_proxy::NoProxy;
+use super::own::{OwnPorts, is_loopback};
 use super::recover::recover;
 use super::{Budgets, Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
 use crate::meter::bodies::Wanted;
@@ -262,9 +263,7 @@ fn leave_ourselves_out(merged: &mut Merged, problems: &mut Vec<Problem>) {
         .map(|name| topmost(merged, name).map(|(port, _)| port.clone()));
     let is_ours = |value: &Value| match value {
         Value::Text(url) => UpstreamProxy::parse(url).is_some_and(|proxy| {
-            let local = proxy.host == "localhost"
-                || proxy.host.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback());
-            local && ports.contains(&Some(Value::Int(proxy.port.into())))
+            is_loopback(&proxy.host) && ports.contains(&Some(Value::Int(proxy.port.into())))
         }),
         Value::Bool(_) | Value::Int(_) | Value::List(_) | Value::Map(_) => false,
     };
@@ -333,7 +332,7 @@ fn typed(merged: &Merged) -> Config {
         .map(|proxy| UpstreamProxy { from_system, ..proxy });
     let http_proxy = match &*text("upstream.http_proxy") {
         "" => proxy.clone(),
-        DIRECT => None,
+        url if url.eq_ignore_ascii_case(DIRECT) => None,
         url => UpstreamProxy::parse(url),
     };
     let places =
@@ -364,6 +363,7 @@ fn typed(merged: &Merged) -> Config {
                 .filter(|p| !p.is_empty())
                 .map(PathBuf::from),
             connect,
+            own: OwnPorts { edge: port("edge.port"), api: port("daemon.api_port") },
         },
         bodies: Wanted {
             enabled: value("bodies.enabled") == Some(&Value::Bool(true)),

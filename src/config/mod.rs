@@ -9,6 +9,7 @@ mod hosts;
 mod keys;
 mod layers;
 mod no_proxy;
+mod own;
 mod recover;
 mod regions;
 mod stray;
@@ -25,6 +26,7 @@ pub(crate) use hosts::{base64, percent_decode};
 pub use keys::{DIRECT, FROM_SYSTEM, KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 pub use no_proxy::NoProxy;
+pub use own::{OwnPorts, is_loopback};
 pub use stray::strays;
 
 use crate::meter::bodies::Wanted;
@@ -135,6 +137,8 @@ pub struct Upstream {
     pub extra_ca_file: Option<PathBuf>,
     /// In order of precedence: exact host before `*`.
     pub connect: Vec<ConnectRule>,
+    /// A proxy that turns out to be at one of these is us.
+    pub own: OwnPorts,
 }
 
 impl Upstream {

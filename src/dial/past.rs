@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant as Moment, timeout, timeout_at};
 
 use super::{DialError, direct, names, to_proxy};
-use crate::config::UpstreamProxy;
+use crate::config::{OwnPorts, UpstreamProxy};
 
 /// A proxy is near. One that is silent for longer is still waited for, but not alone.
 const PATIENCE: Duration = Duration::from_secs(3);
@@ -42,7 +42,9 @@ pub(super) enum Way {
 /// a proxy says, be it a refusal, is never a reason.
 pub(super) fn may_go_past(proxy: &UpstreamProxy, error: &DialError) -> bool {
     let unreachable = match error {
-        DialError::Proxy(_) | DialError::NoAddress | DialError::Timeout => true,
+        DialError::Proxy(_) | DialError::NoAddress | DialError::Timeout | DialError::ProxyIsUs => {
+            true
+        }
         DialError::Resolve(_)
         | DialError::Connect(_)
         | DialError::NoWayNearby(_)
@@ -63,6 +65,7 @@ pub fn goes_past(proxy: &UpstreamProxy) -> bool {
 /// # Errors
 /// The proxy's, if neither can be reached by `end`.
 pub(super) async fn reach(
+    own: OwnPorts,
     proxy: &UpstreamProxy,
     host: &str,
     port: u16,
@@ -72,14 +75,14 @@ pub(super) async fn reach(
     let (likely, patience) = (!goes_past(proxy), PATIENCE.min(left / 3));
     let reached = if likely {
         let may = |e: &DialError| may_go_past(proxy, e);
-        match either(to_proxy(proxy), direct(host, port), patience, end, may).await {
+        match either(to_proxy(own, proxy), direct(host, port), patience, end, may).await {
             Ok((stream, true)) => Ok(Way::Proxy(stream)),
             Ok((stream, false)) => Ok(Way::Past(stream)),
             Err((of_proxy, _)) => Err(of_proxy),
         }
     } else {
-        look_again(proxy);
-        match either(direct(host, port), to_proxy(proxy), patience, end, |_| true).await {
+        look_again(own, proxy);
+        match either(direct(host, port), to_proxy(own, proxy), patience, end, |_| true).await {
             Ok((stream, true)) => Ok(Way::Past(stream)),
             Ok((stream, false)) => Ok(Way::Proxy(stream)),
             Err((_, of_proxy)) => Err(of_proxy.unwrap_or(DialError::Timeout)),
@@ -136,13 +139,13 @@ pub(super) async fn either(
 }
 
 /// Looks whether the proxy is there again, if nobody has for a while; nobody waits for it.
-fn look_again(proxy: &UpstreamProxy) {
+fn look_again(own: OwnPorts, proxy: &UpstreamProxy) {
     if !due(&mut lock(), proxy, Instant::now()) {
         return;
     }
     let proxy = proxy.clone();
     tokio::spawn(async move {
-        if let Ok(Ok(_)) = timeout(PATIENCE, to_proxy(&proxy)).await {
+        if let Ok(Ok(_)) = timeout(PATIENCE, to_proxy(own, &proxy)).await {
             answered(&mut lock(), &proxy);
         }
     });
@@ -191,6 +194,7 @@ mod tests {
             (DialError::Proxy(io::Error::other("name not found")), true),
             (DialError::NoAddress, true),
             (DialError::Timeout, true),
+            (DialError::ProxyIsUs, true),
             (DialError::ProxyStatus(403), false),
             (DialError::ProxyStatus(502), false),
             (DialError::ProxyLogin("Basic".into()), false),

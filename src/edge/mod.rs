@@ -7,6 +7,7 @@
 pub mod accept;
 mod answer;
 pub mod cache;
+mod client;
 pub mod connect;
 pub mod door;
 pub mod forward;
@@ -408,8 +409,10 @@ fn tree(
 /// An upstream proxy that is ourselves would send every connection round in circles.
 fn usable(mut config: Config, edge_port: u16, log: &Logger) -> Config {
     let own = route::OwnPorts { edge: edge_port, api: config.daemon.api_port };
+    // Those that only their address gives away are found when they are dialled.
+    config.upstream.own = own;
     for proxy in [&mut config.upstream.proxy, &mut config.upstream.http_proxy] {
-        if proxy.take_if(|p| own.has(p.port) && route::is_loopback(&p.host)).is_some() {
+        if proxy.take_if(|p| own.is_us(&p.host, p.port)).is_some() {
             slog::warn!(log, "an upstream proxy is this proxy itself: connecting directly");
         }
     }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use super::answer::{establish, refuse, respond};
 use super::cache::Health;
+use super::client;
 use super::connect::{Request, Target};
 use super::forward;
 use super::health::Cause;
@@ -29,15 +30,18 @@ use super::tunnels::Tunnels;
 use super::upgrade;
 use crate::config::{self, Config, UpstreamProxy};
 use crate::dial::{self, DialError};
-use crate::handover::RequestHead;
+use crate::handover::{Decline, RequestHead};
 use crate::home::Home;
 use crate::notice;
 use crate::platform;
 
 /// A client that has not said what it wants by then is told so.
 pub const HEAD_DEADLINE: Duration = Duration::from_secs(60);
-/// Longer than clients care to wait, shorter than the kernel's own limit.
-pub const DIAL_DEADLINE: Duration = Duration::from_secs(30);
+/// Beyond the kernel's own limit, and those of the proxies on the way: what takes long without us does so
+/// with us.
+pub const DIAL_DEADLINE: Duration = Duration::from_secs(300);
+/// … for a client that has not left. One that says no more may still wait for its answer so long.
+const UNWANTED: Duration = Duration::from_secs(30);
 /// How long a connection waits for the descriptor that it needs, and between two tries.
 const SHORTAGE: Duration = Duration::from_secs(10);
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
@@ -133,7 +137,7 @@ async fn begin(shared: &Shared, place: &Place) {
                 started: Started::now(),
                 reason,
             });
-            match connect(shared, &target, how).await {
+            match connect(shared, &target, how, &|| client::has_left(place)).await {
                 Ok(server) => begin_tunnel(shared, place, server, &target, passed).await,
                 Err(e) => turn_away(place, &e).await,
             }
@@ -204,17 +208,24 @@ fn is_traffic(passed: &Passed) -> bool {
 async fn over_tls(shared: &Shared, place: &Place, exchange: Exchange<'_>, passed: Option<Passed>) {
     place.set(Stage::Secure);
     let target = exchange.target;
-    let again = async { Some(connect(shared, target, route::Asked::Secure).await.ok()?.stream) };
+    // The client is not in its place any more, so its patience is the old one.
+    let again =
+        async { Some(connect(shared, target, route::Asked::Secure, &|| true).await.ok()?.stream) };
     Box::pin(secure::serve(shared, exchange, again, passed.filter(is_traffic))).await;
 }
 
 /// A metered connection of which nothing is gone yet: to the daemon if it is well, else raw.
 async fn chain(shared: &Shared, place: &Place) {
+    let mut named = Ok(());
     let (reason, offered) = match shared.health.decide().await {
         Some(reason) => (reason, false),
         None => {
             let _moving = place.moving();
-            match offer(shared, place).await {
+            let raw = |outcome: &Result<Outcome, Reason>| *outcome != Ok(Outcome::Granted);
+            let look_up = look_up(shared, place);
+            let (outcome, found) = client::beside(offer(shared, place), look_up, raw).await;
+            named = found;
+            match outcome {
                 Ok(Outcome::Granted) => {
                     // The daemon has it now; our copy closes here.
                     drop(place.take());
@@ -228,7 +239,11 @@ async fn chain(shared: &Shared, place: &Place) {
     };
     let Some((target, how)) = metered(place, |m| (m.target.clone(), m.how)) else { return };
     slog::debug!(shared.log, "raw"; "host" => &*target.host, "reason" => reason.as_str());
-    let server = connect(shared, &target, how).await;
+    let server = match named {
+        Err(e) if !e.is_shortage() => Err(e.into()),
+        Ok(()) | Err(_) => connect(shared, &target, how, &|| client::has_left(place)).await,
+    };
+    let unsaid = reason == Reason::Declined(Decline::NotTls) && client::broke_off(place);
     let Stage::Metered(metered) = place.take() else { return };
     let Metered { client, target, started, head, how } = *metered;
     match server {
@@ -241,7 +256,7 @@ async fn chain(shared: &Shared, place: &Place) {
         Ok(server) => {
             let Ok(tunnel) = tunnel(client, server, head) else { return };
             let tunnel = if offered { tunnel.shared_client() } else { tunnel };
-            let passed = Some(Passed { target, started, reason });
+            let passed = Some(Passed { target, started, reason }).filter(|_| !unsaid);
             tunnelled(shared, place, tunnel, passed).await;
         }
         // It ends the connection for whoever else holds a copy.
@@ -272,6 +287,17 @@ async fn offer(shared: &Shared, place: &Place) -> Result<Outcome, Reason> {
         link.offer(m.started.id, &m.target, (peer, local), head, secure, m.client.as_fd())
     });
     Ok(outcome.ok_or(lost)??.await.unwrap_or(Outcome::Raw(lost)))
+}
+
+/// What the edge would look up if the offer came to nothing.
+async fn look_up(shared: &Shared, place: &Place) -> Result<(), DialError> {
+    let config = shared.config.load_full();
+    match metered(place, |m| m.target.clone()) {
+        Some(Target { host, port }) if !config::is_selftest(&host) => {
+            dial::look_up(&config.upstream, &host, port).await
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn metered<T>(place: &Place, look: impl FnOnce(&Metered) -> T) -> Option<T> {
@@ -318,6 +344,7 @@ async fn connect(
     shared: &Shared,
     target: &Target,
     how: route::Asked,
+    left: &dyn Fn() -> bool,
 ) -> Result<Server, ConnectError> {
     let config = shared.config.load_full();
     let own = shared.own_ports();
@@ -331,24 +358,28 @@ async fn connect(
     let end = Instant::now() + SHORTAGE;
     let (host, port) = (&*target.host, target.port);
     let dialled = loop {
-        let dialled = match (origin, proxy) {
-            (Some(origin), _) => {
-                let connected = TcpStream::connect(origin).await;
-                connected.map(|stream| (stream, false)).map_err(DialError::Connect)
-            }
-            (None, Some(proxy)) => dial::dial_proxy(proxy, host, port, DIAL_DEADLINE).await,
-            (None, None) => {
-                let by = match how {
-                    route::Asked::Tunnel | route::Asked::Secure => {
-                        config.upstream.proxy_for(host, port)
-                    }
-                    route::Asked::Forward => None,
-                };
-                let dialled = dial::dial_by(&config.upstream, by, host, port, DIAL_DEADLINE).await;
-                dialled.map(|stream| (stream, false))
+        let dial = async {
+            match (origin, proxy) {
+                (Some(origin), _) => {
+                    let connected = TcpStream::connect(origin).await;
+                    connected.map(|stream| (stream, false)).map_err(DialError::Connect)
+                }
+                (None, Some(proxy)) => {
+                    dial::dial_proxy(own, proxy, host, port, DIAL_DEADLINE).await
+                }
+                (None, None) => {
+                    let by = match how {
+                        route::Asked::Tunnel | route::Asked::Secure => {
+                            config.upstream.proxy_for(host, port)
+                        }
+                        route::Asked::Forward => None,
+                    };
+                    let dialled = dial::dial_by(&config.upstream, by, host, port, DIAL_DEADLINE);
+                    dialled.await.map(|stream| (stream, false))
+                }
             }
         };
-        match dialled {
+        match client::wanted(dial, UNWANTED, left).await {
             // The client has its `200`, or waits for it: better late than not at all.
             Err(e) if e.is_shortage() && Instant::now() < end => sleep(SHORTAGE_PAUSE).await,
             dialled => break dialled,
@@ -365,7 +396,7 @@ async fn connect(
     }
     // However the name was spelled or resolved; but to another port nothing leads back.
     let kept = origin.is_none() && config.upstream.keeps_port(&target.host, target.port);
-    let back = |peer| route::leads_back(own, peer);
+    let back = |peer| own.leads_back(peer);
     if (own.has(target.port) || !kept) && stream.peer_addr().is_ok_and(back) {
         return Err(ConnectError::Loop);
     }

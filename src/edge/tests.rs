@@ -120,6 +120,41 @@ async fn a_declined_connection_goes_on_raw() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_leaves_in_the_middle_of_its_hello_is_no_gap() {
+    in_world(|mut world| async move {
+        let daemon = world.daemon();
+        let work = async {
+            let mut channel = daemon.accept().await;
+            let (offer, _) = next_offer(&mut channel).await;
+            (channel, offer.id)
+        };
+        let (mut client, (mut channel, id)) = tokio::join!(world.hello(), work);
+        client.shutdown().await.unwrap();
+        sleep(MS).await;
+        let reason = Decline::NotTls;
+        channel.send(&ToEdge::Decline { id, reason }, None).await.unwrap();
+        let (mut server, _) = world.origin.accept().await.unwrap();
+        let mut got = Vec::new();
+        still(server.read_to_end(&mut got)).await.unwrap();
+        assert_eq!(got, HELLO, "what it said goes on as without us");
+        drop(server);
+        world.edge.shared.counters.drained().await;
+        let status = world.status().await;
+        assert_eq!(status["tunnels"]["raw_total"], 1);
+        assert_eq!(status["passed_metered_total"], 0);
+        // The next one is not gone, and is one.
+        let work = async {
+            let (offer, _) = next_offer(&mut channel).await;
+            channel.send(&ToEdge::Decline { id: offer.id, reason }, None).await.unwrap();
+        };
+        let (mut client, ()) = tokio::join!(world.hello(), work);
+        world.assert_raw(&mut client).await;
+        assert_eq!(world.spooled(1).await[0].reason, "declined_not_tls");
+    })
+    .await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_daemon_killed_in_mid_offer_costs_nothing() {
     in_world(|mut world| async move {
         let daemon = world.daemon();

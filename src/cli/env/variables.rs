@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::config::{Config, NoProxy};
+use crate::config::Config;
 use crate::home::Home;
 
 pub type Vars = BTreeMap<String, String>;
@@ -208,9 +208,8 @@ pub fn variables(
 /// The proxies that the user had before us for `https://` and for `http://` addresses, unless they are us.
 pub fn foreign_proxies(present: &Vars, edge: SocketAddr) -> [Option<&str>; 2] {
     let ours = |url: &str| {
-        crate::config::UpstreamProxy::parse(url).is_some_and(|p| {
-            p.port == edge.port() && NoProxy::new(LOCAL.map(str::to_owned)).covers(&p.host, p.port)
-        })
+        crate::config::UpstreamProxy::parse(url)
+            .is_some_and(|p| p.port == edge.port() && crate::config::is_loopback(&p.host))
     };
     [HTTPS_WAYS, HTTP_WAYS].map(|names| {
         names.iter().filter_map(|name| said(present.get(*name))).find(|url| !ours(url))

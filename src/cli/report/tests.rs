@@ -239,3 +239,21 @@ fn changes_are_told_without_dividing_by_nothing() {
     assert_eq!(change(100, 0), None);
     assert_eq!(change(i64::MAX, 1).as_deref(), Some("×9,223,372,036,854,775,807"));
 }
+
+#[test]
+fn what_was_not_told_is_told_apart_by_who_did_not() {
+    let kind = |provider: &str, surface: Option<&str>| {
+        named(&Silent {
+            provider: provider.to_owned(),
+            surface: surface.map(str::to_owned),
+            model: None,
+            stream: true,
+            requests: 1,
+            remedy: "",
+        })
+    };
+    assert_eq!(kind("openai", Some("openai.chat")), "openai.chat");
+    assert_eq!(kind("groq", Some("openai.chat")), "openai.chat at groq");
+    assert_eq!(kind("together", Some("openai.chat")), "openai.chat at together");
+    assert_eq!(kind("gpu.lan", None), "gpu.lan");
+}

@@ -166,6 +166,27 @@ fn a_proxy_that_is_ourselves_is_refused() {
     assert_eq!(loaded.problems.len(), 1);
     assert_eq!(loaded.config.upstream.proxy.unwrap().host, "real", "the value below");
     assert_eq!(from_file("[upstream]\nproxy = \"http://localhost:3128\"\n").problems, []);
+    for spelled in ["0.0.0.0", "127.1", "[::ffff:127.0.0.1]", "localhost.", "[::]", "a.localhost"] {
+        for port in [8081, 8765] {
+            let file = format!("[upstream]\nproxy = \"http://{spelled}:{port}\"\n");
+            let loaded = from_file(&file);
+            assert_eq!((loaded.problems.len(), loaded.config.upstream.proxy), (1, None), "{file}");
+        }
+    }
+}
+
+#[test]
+fn no_proxy_at_all_is_not_a_host_of_that_name() {
+    for word in ["direct", "DIRECT", "none", "Off"] {
+        let loaded = from_file(&format!("[upstream]\nproxy = \"{word}\"\n"));
+        let said: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
+        assert!(said.len() == 1 && said[0].ends_with("or \"\" for none"), "{word}: {said:?}");
+    }
+    let of = |word: &str| from_file(&format!("[upstream]\nhttp_proxy = \"{word}\"\n"));
+    let direct = of("DIRECT");
+    assert_eq!((direct.problems.len(), direct.config.upstream.http_proxy), (0, None));
+    assert!(direct.config.upstream.http_apart);
+    assert_eq!(of("none").problems.len(), 1);
 }
 
 #[test]

@@ -76,6 +76,8 @@ pub struct Limits {
     pub observers_bytes: usize,
     /// For a whole ClientHello.
     pub hello: Duration,
+    /// With what comes before and after it within what the edge waits (`edge::offer::LIMIT`): it then dials
+    /// itself, and waits as long as its client does.
     pub dial: Duration,
     /// For the provider's handshake. Within what clients wait for a connection: one that hangs for us may
     /// not hang for them.
@@ -93,7 +95,7 @@ impl Default for Limits {
             observer_bytes: 16 << 20,
             observers_bytes: 64 << 20,
             hello: Duration::from_secs(10),
-            dial: Duration::from_secs(30),
+            dial: Duration::from_secs(15),
             provider: Duration::from_secs(3),
             handshake: Duration::from_secs(20),
             progress: Duration::from_millis(80),

@@ -12,8 +12,8 @@ use super::super::super::{Context, env, upstream};
 use super::super::facts::{Keeper, Kept, Upstream};
 use super::super::inspectors;
 use super::ASK;
-use crate::config::UpstreamProxy;
-use crate::dial::{DialError, dial, dial_proxy, goes_past};
+use crate::config::{OwnPorts, UpstreamProxy};
+use crate::dial::{self, DialError, dial, dial_proxy, goes_past};
 use crate::home::{Home, own_program};
 use crate::meter::trust::{all_roots, read_certificates};
 use crate::near;
@@ -60,7 +60,7 @@ pub(super) fn upstream(ctx: &Context, tree: &Tree, system: &[String]) -> Upstrea
     let proxy = config.upstream.proxy.as_ref().map(|proxy| (proxy.place(), way_out(ctx)));
     let http = config.upstream.http_proxy.as_ref();
     let http = http.filter(|http| config.upstream.proxy.as_ref() != Some(*http));
-    let http = http.map(|http| (http.place(), reached(http)));
+    let http = http.map(|http| (http.place(), reached(config.upstream.own, http)));
     // Whoever started the edge may have told it by variables.
     let mut known = tree.edge_answer.as_ref().map(upstream::of_edge).unwrap_or_default();
     let place = |proxy: &Option<UpstreamProxy>| proxy.as_ref().map(UpstreamProxy::place);
@@ -106,12 +106,25 @@ fn way_out(ctx: &Context) -> Result<(), String> {
     let target = config.meter.hosts.iter().find(|host| !host.covers_subdomains());
     let target = target.filter(|t| config.upstream.connect_override(t.name(), t.port()).is_none());
     let Some(target) = target else { return Ok(()) };
+    if let Some(proxy) = config.upstream.proxy_for(target.name(), target.port()) {
+        not_us(config.upstream.own, proxy)?;
+    }
     tried(dial(&config.upstream, target.name(), target.port(), ASK))
 }
 
+/// Then edge and daemon go directly, and nobody would notice that what was meant is not what happens.
+fn not_us(own: OwnPorts, proxy: &UpstreamProxy) -> Result<(), String> {
+    let asked = async {
+        let us = dial::is_us(own, proxy, ASK).await;
+        if us { Err(DialError::ProxyIsUs) } else { Ok(()) }
+    };
+    tried(asked)
+}
+
 /// Whether it is there: what it lets through can't be told without a request, and few take a `CONNECT`.
-fn reached(http: &UpstreamProxy) -> Result<(), String> {
-    tried(dial_proxy(http, &http.host, http.port, ASK))
+fn reached(own: OwnPorts, http: &UpstreamProxy) -> Result<(), String> {
+    not_us(own, http)?;
+    tried(dial_proxy(own, http, &http.host, http.port, ASK))
 }
 
 fn tried<T>(dial: impl Future<Output = Result<T, DialError>>) -> Result<(), String> {

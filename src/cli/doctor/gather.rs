@@ -17,7 +17,7 @@ use tokio::time::timeout;
 use super::super::client::{self, Health, Tree};
 use super::super::{Context, bodies, env, intruder, no_edge, selftest, status, unused};
 use super::facts::{Ca, Facts, Ledger, Process, ProxyVariable, Says};
-use crate::config::{self, UpstreamProxy, is_loopback};
+use crate::config::{self, UpstreamProxy};
 use crate::handover::channel::EdgeChannel;
 use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::{Home, PidLock};
@@ -272,7 +272,7 @@ fn proxies(get: &dyn Fn(&str) -> Option<String>) -> Vec<ProxyVariable> {
     let set = env::PROXY_VARS.into_iter().filter_map(|name| Some((name, get(name)?)));
     set.filter_map(|(name, value)| {
         let proxy = UpstreamProxy::parse(&value)?;
-        let local = is_loopback(&proxy.host);
+        let local = crate::config::is_loopback(&proxy.host);
         let addr = SocketAddr::from(([127, 0, 0, 1], proxy.port));
         Some(ProxyVariable {
             name,

@@ -360,6 +360,7 @@ impl Observer {
         let mut exchange = Exchange::new(self.start(at, ahead), head);
         exchange.capture(self.sink.begin_bodies());
         self.note_exchange();
+        self.progress.note_begun();
         let tracked = Tracked {
             exchange,
             turns: None,

@@ -32,6 +32,7 @@ async fn noted(script: &[(Side, Vec<u8>)]) -> (Vec<Row>, Vec<String>, Observed, 
         watch.next(|seen| observer.see(seen)).await.unwrap();
         boundaries.push(feed.boundary());
     }
+    assert!(feed.begun() > 0);
     feed.closed(Closing::Orderly);
     watch.next(|seen| observer.see(seen)).await.unwrap();
     observer.end();

@@ -136,6 +136,12 @@ pub fn gaps(coverage: &Coverage) -> Vec<String> {
             counted(coverage.cut_connections, "connection")
         ));
     }
+    if coverage.unfollowed_connections > 0 {
+        gaps.push(format!(
+            "{} lost sight of (what was asked there later is not counted)",
+            counted(coverage.unfollowed_connections, "connection")
+        ));
+    }
     if coverage.lost_connections > 0 {
         gaps.push(format!("{} lost", counted(coverage.lost_connections, "connection")));
     }
@@ -215,13 +221,15 @@ mod tests {
         totals.errors = 1;
         coverage.passed_connections = 1;
         coverage.passed_by_reason.insert("deadline".into(), 1);
+        coverage.unfollowed_connections = 2;
         coverage.lost_rows = 3;
         coverage.passed_lines_lost = 2;
         assert_eq!(
             run_summary(&totals, &coverage, None),
             "2 requests · 1 failed · 1,234 in (800 cached) · 56 out · 1 unpriced (new) \
              · 1 connection passed through unmetered (deadline 1) · 2 records of unmetered \
-             connections lost, as the spool was full · 3 metered rows lost"
+             connections lost, as the spool was full · 2 connections lost sight of (what was asked there later is not \
+             counted) · 3 metered rows lost"
         );
         assert_eq!(
             run_summary(&Totals::default(), &Coverage::default(), None),

@@ -146,6 +146,12 @@ impl Transcript {
                 self.stream(stream).over = true;
                 format!("{stream} cut {cut:?}")
             }
+            HttpEvent::Lost { stream, reason } => {
+                let promises = self.stream(stream);
+                promises.over = true;
+                promises.tunnel = false;
+                format!("{stream} lost: {reason:?}")
+            }
             HttpEvent::GaveUp { reason } => {
                 self.gave_up = true;
                 format!("gave up: {reason:?}")

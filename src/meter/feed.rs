@@ -109,6 +109,8 @@ pub struct Progress {
     observed: AtomicU64,
     /// Exchanges that are under way; one more, if another has begun.
     open: AtomicUsize,
+    /// Exchanges that were seen to begin.
+    begun: AtomicU64,
 }
 
 impl Progress {
@@ -124,6 +126,10 @@ impl Progress {
 
     pub fn set_open(&self, exchanges: usize) {
         self.open.store(exchanges, Ordering::Release);
+    }
+
+    pub fn note_begun(&self) {
+        self.begun.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -264,6 +270,12 @@ impl Feed {
         } else {
             Boundary::Within
         }
+    }
+
+    /// How many exchanges have begun, as far as they were followed.
+    #[must_use]
+    pub fn begun(&self) -> u64 {
+        self.way.progress.begun.load(Ordering::Acquire)
     }
 
     fn note(&mut self, what: What) {

@@ -159,8 +159,8 @@ pub enum Cut {
 
 /// One thing a follower saw. Body slices borrow from the bytes just fed.
 ///
-/// An exchange is over after both `RequestEnd` and `ResponseEnd`, or after `Cut`; each comes at most
-/// once and nothing follows. `Cut` after `ResponseEnd` means that the answer was whole and only the
+/// An exchange is over after both `RequestEnd` and `ResponseEnd`, or after `Cut` or `Lost`; each comes at
+/// most once and nothing follows. `Cut` after `ResponseEnd` means that the answer was whole and only the
 /// upload was not. The ends of an upgraded stream are told by the same two events.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum HttpEvent<'a> {
@@ -207,13 +207,18 @@ pub enum HttpEvent<'a> {
         stream: StreamId,
         cut: Cut,
     },
+    /// The follower will say no more of this exchange, which goes on; the others are followed as before.
+    Lost {
+        stream: StreamId,
+        reason: GaveUp,
+    },
     /// The follower lost the thread and will say no more (terminal).
     GaveUp {
         reason: GaveUp,
     },
 }
 
-/// Why a follower stopped. The exchange becomes "lossy"; no byte of the user's is touched.
+/// Why a follower stopped, for good or for one exchange. That becomes "lossy"; no byte of the user's is touched.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum GaveUp {
     #[error("a message head was malformed")]
@@ -240,6 +245,7 @@ pub trait Follower: Send {
     fn feed(&mut self, side: Side, bytes: &[u8], sink: &mut dyn FnMut(HttpEvent<'_>));
     /// `side` will send no more. Ends close-delimited bodies, cuts what was open.
     fn finish(&mut self, side: Side, sink: &mut dyn FnMut(HttpEvent<'_>));
-    /// The client has begun to say something that no event told of yet, a head mostly.
+    /// Something is under way that no event tells of: the client has begun to say something, a head
+    /// mostly, or an exchange goes on that was lost.
     fn is_asking(&self) -> bool;
 }

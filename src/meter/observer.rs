@@ -347,6 +347,7 @@ impl Observer {
                 });
             }
             HttpEvent::Cut { stream, cut } => self.cut(stream, cut, at),
+            HttpEvent::Lost { stream, reason } => self.lose(stream, reason, at),
             HttpEvent::GaveUp { reason } => return Some(reason),
         }
         None
@@ -359,6 +360,7 @@ impl Observer {
         let mut exchange = Exchange::new(self.start(at, ahead), head);
         exchange.capture(self.sink.begin_bodies());
         self.note_exchange();
+        self.progress.note_begun();
         let tracked = Tracked {
             exchange,
             turns: None,
@@ -448,6 +450,11 @@ impl Observer {
         self.observed.lossy = Some(reason);
         self.progress.set_lossy(true);
         let now = self.moment(at);
+        // Only HTTP/1.1 is followed on where the next request begins.
+        if self.protocol == Protocol::H2 && !self.over {
+            let when = now.checked_add(self.ahead()).unwrap_or(now);
+            self.sink.lost_sight(self.subject.entry.id(), when, &self.subject.host);
+        }
         let streams: Vec<StreamId> = self.streams.keys().copied().collect();
         if streams.is_empty() {
             let start = self.start(now, self.ahead());
@@ -458,20 +465,7 @@ impl Observer {
             self.record(exchange.row(&self.book.load()));
         }
         for stream in streams {
-            // After a panic an exchange may be in any state.
-            let _ = catch_unwind(AssertUnwindSafe(|| {
-                self.turns(stream, now, |turns, _, at, sink| turns.lossy(reason, at, sink));
-            }));
-            let row = catch_unwind(AssertUnwindSafe(|| {
-                if let Some(tracked) = self.streams.get_mut(&stream) {
-                    tracked.exchange.lossy(reason, tracked.at(now));
-                }
-                self.row(stream)
-            }));
-            self.streams.remove(&stream);
-            if let Ok(Some(row)) = row {
-                self.record(row);
-            }
+            self.lose(stream, reason, now);
         }
         self.progress.set_open(0);
     }

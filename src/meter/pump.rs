@@ -4,7 +4,9 @@
 //! held in between, so an idle connection costs none. The observer gets a copy after the write.
 //! The way a side ends is mirrored: `close_notify` as `close_notify`, a bare end of TCP as a bare
 //! end (turning a truncation into a clean end would complete a body that was cut), a reset as a
-//! reset.
+//! reset. Nothing is added, but for one frame to a client that would otherwise be cut off ([`parting`]).
+
+mod parting;
 
 use std::future::poll_fn;
 use std::io;
@@ -21,6 +23,7 @@ use tokio_rustls::{client, server};
 use super::feed::{Boundary, Closing, Feed};
 use super::http::Side;
 use crate::dial::{LOOK, is_break, is_gone, watch_half_closed};
+use parting::Parting;
 
 /// How often a draining connection is looked at, and how long it must have been quiet.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
@@ -29,6 +32,9 @@ const QUIET_BETWEEN: u32 = 2;
 const QUIET_FRESH: u32 = 40;
 /// One that is not followed any more: long pauses within an answer are usual.
 const QUIET_UNKNOWN: u32 = 200;
+/// A connection of HTTP/2 on which requests still begin after so long has no end that could be waited
+/// for. Not sooner: to some clients a GOAWAY is the end of what is under way, too.
+const PARTING: Duration = Duration::from_secs(10);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// A request that crossed our goodbye is there by then.
 const CROSSING: Duration = Duration::from_millis(50);
@@ -38,6 +44,10 @@ pub trait Peer: AsyncBufRead + AsyncWrite + Unpin {
     /// An end without an error is one that it has said itself; its TCP's end alone is an error.
     const SAYS_GOODBYE: bool = true;
     fn socket(&self) -> Option<&TcpStream>;
+    /// HTTP/2 was agreed on with it.
+    fn speaks_h2(&self) -> bool {
+        false
+    }
     /// Ends our sending without saying so in TLS.
     fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
     /// Dropping the socket becomes a reset.
@@ -61,6 +71,10 @@ impl Peer for server::TlsStream<TcpStream> {
         Some(self.get_ref().0)
     }
 
+    fn speaks_h2(&self) -> bool {
+        self.get_ref().1.alpn_protocol() == Some(b"h2")
+    }
+
     fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self.get_mut().0).poll_shutdown(cx)
     }
@@ -71,6 +85,10 @@ impl<P: Peer> Peer for Box<P> {
 
     fn socket(&self) -> Option<&TcpStream> {
         (**self).socket()
+    }
+
+    fn speaks_h2(&self) -> bool {
+        (**self).speaks_h2()
     }
 
     fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -105,6 +123,7 @@ pub async fn run<C: Peer, S: Peer>(
     stage: &mut watch::Receiver<Stage>,
 ) -> Ended {
     let mut flow = Flow::default();
+    flow.down.parting = Parting::new(client.speaks_h2());
     let how = match serve(&mut flow, client, server, feed, stage).await {
         Some(how) => how,
         None => drain(&mut flow, client, server, feed, stage).await,
@@ -160,6 +179,7 @@ async fn drain<C: Peer, S: Peer>(
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut quiet = 0;
     let mut moved = flow.moved();
+    let (began, mut begun) = (Instant::now(), feed.begun());
     loop {
         tokio::select! {
             biased;
@@ -173,6 +193,16 @@ async fn drain<C: Peer, S: Peer>(
         }
         quiet = if flow.moved() == moved { quiet + 1 } else { 0 };
         moved = flow.moved();
+        if began.elapsed() < PARTING / 2 {
+            // Not counted from the start: the observer hears late of what was under way then.
+            begun = feed.begun();
+        } else if began.elapsed() >= PARTING
+            && feed.begun() != begun
+            && !feed.is_lossy()
+            && flow.down.state == State::Moving
+        {
+            flow.down.parting.want();
+        }
         let enough = match feed.boundary() {
             Boundary::Between => QUIET_BETWEEN,
             Boundary::Fresh => QUIET_FRESH,
@@ -232,6 +262,8 @@ struct Direction {
     unflushed: bool,
     /// A write found the destination's connection broken, which the kernel says once.
     broke: bool,
+    /// Of what a server says, if that is followed.
+    parting: Parting,
 }
 
 /// The source broke off.
@@ -251,6 +283,7 @@ impl Flow {
     }
 
     fn say_goodbye(&mut self) {
+        self.down.parting.forget();
         for direction in [&mut self.up, &mut self.down] {
             if direction.state == State::Moving {
                 direction.state = State::Closing { clean: true };
@@ -312,6 +345,12 @@ impl Direction {
     ) -> Poll<Result<(), Broken>> {
         loop {
             match self.state {
+                State::Moving | State::Closing { .. } if !self.parting.due().is_empty() => {
+                    if let Err(e) = ready!(self.poll_part(cx, to)) {
+                        self.note(&e);
+                        self.state = State::Refused;
+                    }
+                }
                 State::Moving => ready!(self.poll_move(cx, from, to, side, broke, feed))?,
                 State::Closing { clean } => {
                     let closed = self.poll_flush(cx, to).map_ok(|()| ());
@@ -364,10 +403,13 @@ impl Direction {
             self.state = State::Closing { clean: true };
             return Poll::Ready(Ok(()));
         }
+        let chunk = chunk.get(..self.parting.reach(chunk)).unwrap_or(chunk);
         match ready!(Pin::new(&mut *to).poll_write(cx, chunk)) {
             Ok(n @ 1..) => {
                 let n = n.min(chunk.len());
-                feed.bytes(side, chunk.get(..n).unwrap_or(chunk));
+                let written = chunk.get(..n).unwrap_or(chunk);
+                self.parting.passed(written);
+                feed.bytes(side, written);
                 Pin::new(&mut *from).consume(n);
                 self.bytes = self.bytes.wrapping_add(n as u64);
                 self.unflushed = true;
@@ -378,6 +420,17 @@ impl Direction {
                 self.state = State::Refused;
             }
         }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Says some of what is due between two frames.
+    fn poll_part<T: Peer>(&mut self, cx: &mut Context<'_>, to: &mut T) -> Poll<io::Result<()>> {
+        let n = ready!(Pin::new(to).poll_write(cx, self.parting.due()))?;
+        if n == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.parting.said(n);
+        self.unflushed = true;
         Poll::Ready(Ok(()))
     }
 

@@ -50,7 +50,9 @@ fn accounted(stand: &Stand) -> BTreeMap<String, Vec<&'static str>> {
                 (0..gap.connections).for_each(|_| ways.push(gap.kind.as_str()));
             }
             // Of those with rows.
-            GapKind::Cut => assert!(found.contains_key(&gap.host), "cut without a row"),
+            GapKind::Cut | GapKind::Unfollowed => {
+                assert!(found.contains_key(&gap.host), "{:?} without a row", gap.kind);
+            }
         }
     }
     found

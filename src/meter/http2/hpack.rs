@@ -11,8 +11,10 @@ use crate::meter::http::{GaveUp, Headers};
 
 /// Longest encoded header block.
 pub(super) const MAX_BLOCK: usize = 128 * 1024;
-/// Most bytes of names and values that one block may expand to.
+/// Most bytes of names and values that are kept of one block.
 const MAX_LIST: usize = 256 * 1024;
+/// … and that it may expand to at all.
+const MAX_EXPANDED: usize = 4 * 1024 * 1024;
 /// As many fields as an HTTP/1 head, and some for pseudo headers and split cookies.
 const MAX_FIELDS: usize = 512;
 /// Largest dynamic table that is kept, whatever SETTINGS allow.
@@ -39,12 +41,13 @@ impl Hpack {
         self.allowed = self.allowed.max(size.min(MAX_TABLE));
     }
 
-    /// Decodes one whole header block.
-    pub(super) fn decode(&mut self, block: &[u8]) -> Result<Headers, GaveUp> {
-        let mut list = List { fields: Headers::default(), left: MAX_LIST, fits: true };
+    /// Decodes one whole header block; false: the fields are not all that it says. It is decoded to its
+    /// end even so, since the table depends on it.
+    pub(super) fn decode(&mut self, block: &[u8]) -> Result<(Headers, bool), GaveUp> {
+        let mut list = List { fields: Headers::default(), expanded: 0, whole: true };
         match self.take(block, &mut list) {
-            Some(()) => Ok(list.fields),
-            None if list.fits => Err(GaveUp::BadHeaderBlock),
+            Some(()) => Ok((list.fields, list.whole)),
+            None if list.expanded <= MAX_EXPANDED => Err(GaveUp::BadHeaderBlock),
             None => Err(GaveUp::HeadTooLarge),
         }
     }
@@ -97,17 +100,19 @@ impl fmt::Debug for Hpack {
 /// What a block says, as long as it is not too much.
 struct List {
     fields: Headers,
-    left: usize,
-    fits: bool,
+    /// Bytes of all names and values, kept or not.
+    expanded: usize,
+    whole: bool,
 }
 
 impl List {
     fn push(&mut self, name: &[u8], value: &[u8]) -> Option<()> {
-        let left = self.left.checked_sub(name.len() + value.len());
-        self.fits = left.is_some() && self.fields.len() < MAX_FIELDS;
-        self.left = left.filter(|_| self.fits)?;
-        self.fields.push(name, value);
-        Some(())
+        self.expanded += name.len() + value.len();
+        self.whole &= self.expanded <= MAX_LIST && self.fields.len() < MAX_FIELDS;
+        if self.whole {
+            self.fields.push(name, value);
+        }
+        (self.expanded <= MAX_EXPANDED).then_some(())
     }
 }
 

@@ -15,8 +15,10 @@ use super::http::{
 use frame::{Reader, Seen};
 use hpack::Hpack;
 
-/// Streams that may be open at once.
+/// Streams that are followed at once; beyond them, each is lost by itself.
 pub const MAX_STREAMS: usize = 1024;
+/// … and that may be open at all.
+const MAX_OPEN: usize = 16 * MAX_STREAMS;
 
 type Sink<'s> = dyn FnMut(HttpEvent<'_>) + 's;
 
@@ -27,6 +29,8 @@ pub struct Http2 {
     client: Half,
     server: Half,
     streams: BTreeMap<u32, Stream>,
+    /// How many of those are lost.
+    lost: usize,
     /// Highest stream that the client has opened; lower ones that are not in `streams` are over.
     opened: u32,
     /// From the server's GOAWAY: the last stream it will answer, and why.
@@ -45,6 +49,8 @@ struct Half {
 struct Stream {
     connect: bool,
     tunnel: bool,
+    /// Nothing more is said of it; it is known so that its end is.
+    lost: bool,
     request_ended: bool,
     responded: bool,
     response_ended: bool,
@@ -60,6 +66,7 @@ impl Http2 {
             client: half(true),
             server: half(false),
             streams: BTreeMap::new(),
+            lost: 0,
             opened: 0,
             last_answered: None,
             first_ended: None,
@@ -93,18 +100,19 @@ impl Follower for Http2 {
         let blamed = *self.first_ended.get_or_insert(side);
         // Without the server nothing ends well; without the client, what it had asked in full may.
         let hopeless = self.server.ended;
-        self.streams.retain(|&stream, state| {
-            let keep = !hopeless && state.request_ended;
-            if !keep {
-                let cut = Cut::Eof(blamed);
-                sink(HttpEvent::Cut { stream: StreamId::from(stream), cut });
-            }
-            keep
-        });
+        let over: Vec<u32> = self
+            .streams
+            .iter()
+            .filter(|(_, state)| hopeless || !state.request_ended)
+            .map(|(stream, _)| *stream)
+            .collect();
+        for stream in over {
+            self.cut(stream, Cut::Eof(blamed), sink);
+        }
     }
 
     fn is_asking(&self) -> bool {
-        !self.client.ended && self.client.frames.is_within()
+        self.lost > 0 || (!self.client.ended && self.client.frames.is_within())
     }
 }
 
@@ -127,12 +135,12 @@ impl Http2 {
                     let half = self.half(side);
                     let block = half.frames.take_block();
                     // Always decoded, whoever it is for: the table depends on it.
-                    let fields = half.hpack.decode(&block)?;
+                    let (fields, whole) = half.hpack.decode(&block)?;
                     half.frames.reuse(block);
                     match side {
                         _ if promise => {}
-                        Side::Client => self.request(stream, &fields, end_stream, sink)?,
-                        Side::Server => self.response(stream, &fields, end_stream, sink)?,
+                        Side::Client => self.request(stream, &fields, whole, end_stream, sink)?,
+                        Side::Server => self.response(stream, &fields, whole, end_stream, sink)?,
                     }
                 }
                 Some(Seen::TableSize(size)) => match side {
@@ -145,10 +153,10 @@ impl Http2 {
                 // A client's GOAWAY is about promised streams, which are not followed.
                 Some(Seen::GoAway { last, code }) if side == Side::Server => {
                     self.last_answered = Some((last, code));
-                    let beyond = self.streams.split_off(&last.saturating_add(1));
-                    for stream in beyond.into_keys().map(StreamId::from) {
-                        let cut = Cut::Reset { by: Side::Server, code };
-                        sink(HttpEvent::Cut { stream, cut });
+                    let beyond = last.saturating_add(1)..;
+                    let beyond: Vec<u32> = self.streams.range(beyond).map(|(s, _)| *s).collect();
+                    for stream in beyond {
+                        self.cut(stream, Cut::Reset { by: Side::Server, code }, sink);
                     }
                 }
                 Some(Seen::GoAway { .. }) => {}
@@ -161,6 +169,7 @@ impl Http2 {
         &mut self,
         stream: u32,
         fields: &Headers,
+        whole: bool,
         end: bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), GaveUp> {
@@ -171,14 +180,20 @@ impl Http2 {
             }
             return Ok(());
         }
-        if self.streams.len() >= MAX_STREAMS {
+        if self.streams.len() >= MAX_OPEN {
             return Err(GaveUp::TooManyStreams);
         }
         self.opened = stream;
+        let followed = self.streams.len().saturating_sub(self.lost);
         let head = request_head(fields).ok_or(GaveUp::BadHead)?;
         let connect = head.method == "CONNECT";
         self.streams.insert(stream, Stream { connect, ..Stream::default() });
         sink(HttpEvent::Request { stream: StreamId::from(stream), head });
+        if !whole {
+            self.lose(stream, GaveUp::HeadTooLarge, sink);
+        } else if followed >= MAX_STREAMS {
+            self.lose(stream, GaveUp::TooManyStreams, sink);
+        }
         if let Some((last, code)) = self.last_answered
             && stream > last
         {
@@ -193,13 +208,15 @@ impl Http2 {
         &mut self,
         stream: u32,
         fields: &Headers,
+        whole: bool,
         end: bool,
         sink: &mut Sink<'_>,
     ) -> Result<(), GaveUp> {
         // Unknown: reset by the client meanwhile, or promised.
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         let id = StreamId::from(stream);
-        if !state.responded {
+        // Of one that is lost, only the end counts; and what trailers say does not.
+        if !state.responded && !state.lost {
             let head = response_head(fields).ok_or(GaveUp::BadHead)?;
             let status = head.status;
             if (100..200).contains(&status) {
@@ -210,7 +227,9 @@ impl Http2 {
             state.tunnel = state.connect && (200..300).contains(&status);
             let tunnel = state.tunnel;
             sink(HttpEvent::Response { stream: id, head });
-            if tunnel {
+            if !whole {
+                self.lose(stream, GaveUp::HeadTooLarge, sink);
+            } else if tunnel {
                 sink(HttpEvent::Upgraded { stream: id });
             }
         }
@@ -225,12 +244,12 @@ impl Http2 {
         let id = StreamId::from(stream);
         let over = match side {
             Side::Client => state.request_ended,
-            Side::Server => state.response_ended || !state.responded,
+            Side::Server => state.response_ended || !(state.responded || state.lost),
         };
         if over {
             return;
         }
-        if !data.is_empty() {
+        if !data.is_empty() && !state.lost {
             sink(match side {
                 _ if state.tunnel => HttpEvent::Tunnelled { stream: id, side, data },
                 Side::Client => HttpEvent::RequestBody { stream: id, data },
@@ -250,18 +269,31 @@ impl Http2 {
             Side::Client => (&mut state.request_ended, HttpEvent::RequestEnd { stream: id }),
             Side::Server => (&mut state.response_ended, HttpEvent::ResponseEnd { stream: id }),
         };
-        if !std::mem::replace(ended, true) {
+        if !std::mem::replace(ended, true) && !state.lost {
             sink(event);
         }
         if state.request_ended && state.response_ended {
-            self.streams.remove(&stream);
+            self.forget(stream);
         }
     }
 
     fn cut(&mut self, stream: u32, cut: Cut, sink: &mut Sink<'_>) {
-        if self.streams.remove(&stream).is_some() {
+        if self.forget(stream).is_some_and(|state| !state.lost) {
             sink(HttpEvent::Cut { stream: StreamId::from(stream), cut });
         }
+    }
+
+    fn lose(&mut self, stream: u32, reason: GaveUp, sink: &mut Sink<'_>) {
+        let Some(state) = self.streams.get_mut(&stream) else { return };
+        state.lost = true;
+        self.lost += 1;
+        sink(HttpEvent::Lost { stream: StreamId::from(stream), reason });
+    }
+
+    fn forget(&mut self, stream: u32) -> Option<Stream> {
+        let state = self.streams.remove(&stream)?;
+        self.lost = self.lost.saturating_sub(usize::from(state.lost));
+        Some(state)
     }
 }
 

@@ -9,7 +9,7 @@ use crate::fuzzing::Transcript;
 use crate::fuzzing::tests::{script, seed};
 
 mod hpack;
-
+mod lost;
 mod peers;
 
 const DATA: u8 = 0;
@@ -333,8 +333,7 @@ fn what_can_not_be_followed() {
 #[test]
 fn caps_on_streams_and_header_blocks() {
     let whole = |bytes: &[u8]| vec![bytes.to_vec()];
-    let many: Vec<_> =
-        (0..=MAX_STREAMS as u32).map(|n| request(2 * n + 1, END_STREAM, &[])).collect();
+    let many: Vec<_> = (0..=MAX_OPEN as u32).map(|n| request(2 * n + 1, END_STREAM, &[])).collect();
     let lines = run(&[client(&many[..MAX_STREAMS])], whole);
     assert_eq!(lines.len(), 2 * MAX_STREAMS);
     let lines = run(&[client(&many)], whole);
@@ -439,6 +438,7 @@ proptest! {
             | HttpEvent::Upgraded { .. }
             | HttpEvent::Tunnelled { .. }
             | HttpEvent::Cut { .. }
+            | HttpEvent::Lost { .. }
             | HttpEvent::GaveUp { .. } => panic!("{event:?}"),
         };
         let start = [1, 3, 5, 7];

@@ -38,11 +38,14 @@ pub struct Coverage {
     pub passed_lines_lost: u64,
     /// Of the metered connections, those that ended because the daemon died.
     pub cut_connections: u64,
+    /// Of the metered connections, those that went on without being followed: what was asked there
+    /// later is not counted.
+    pub unfollowed_connections: u64,
     /// Connections that were to be metered and left no row.
     pub lost_connections: u64,
     /// Requests that were seen and could not be kept.
     pub lost_rows: u64,
-    /// The passed, cut and lost connections by host and reason.
+    /// The passed, cut, unfollowed and lost connections by host and reason.
     pub gaps: Vec<Gap>,
     /// Names of corrupt ledgers that were set aside in this time; their rows are not counted.
     pub set_aside: Vec<String>,
@@ -58,7 +61,7 @@ pub struct Gap {
     pub connections: u64,
     /// Of passed connections, as far as their end was seen.
     pub bytes: u64,
-    /// When the first and the last of them began.
+    /// When the first and the last of them began, or were lost sight of.
     #[schema(value_type = String, format = DateTime)]
     pub first_at: Timestamp,
     #[schema(value_type = String, format = DateTime)]
@@ -72,6 +75,8 @@ pub enum GapKind {
     Passed,
     /// Metered, and ended with the daemon.
     Cut,
+    /// Metered at first.
+    Unfollowed,
     /// Left no row.
     Lost,
 }
@@ -82,6 +87,7 @@ impl GapKind {
         match self {
             Self::Passed => "passed",
             Self::Cut => "cut",
+            Self::Unfollowed => "unfollowed",
             Self::Lost => "lost",
         }
     }
@@ -285,6 +291,7 @@ impl Sum {
             Fate::Passed => return,
             Fate::Metered => None,
             Fate::Cut => Some(GapKind::Cut),
+            Fate::Unfollowed => Some(GapKind::Unfollowed),
             Fate::Lost => Some(GapKind::Lost),
         };
         let lost = connection.requests.saturating_sub(rows);
@@ -306,6 +313,7 @@ impl Sum {
                     &mut found.passed_connections
                 }
                 GapKind::Cut => &mut found.cut_connections,
+                GapKind::Unfollowed => &mut found.unfollowed_connections,
                 GapKind::Lost => &mut found.lost_connections,
             };
             *of_kind = of_kind.saturating_add(gap.connections);

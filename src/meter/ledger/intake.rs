@@ -31,8 +31,8 @@ const CROWD: Duration = Duration::from_millis(40);
 /// So many rows within [`GATHER`] are a crowd.
 const CROWDED: usize = 4;
 
-/// Connections with lost rows that are kept in mind until the database knows of them.
-const OVERFLOWED: usize = 10_000;
+/// Connections of which something is missing that are kept in mind until the database knows of them.
+const NOTED: usize = 10_000;
 
 /// How much may wait while the database can't be written.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +91,15 @@ impl Intake {
         } else {
             drop(state);
             self.0.count_lost(&queued.row);
+        }
+    }
+
+    /// A connection is not followed any more, since `at`; the rows that say so may come after this.
+    pub fn lost_sight(&self, connection: Uuid, at: Timestamp, host: &str) {
+        let mut state = self.0.lock();
+        if state.noted.len() < NOTED {
+            let noted = Unfinished::new(at, host.to_owned(), unfinished::LOST_SIGHT);
+            state.noted.insert(connection, noted);
         }
     }
 
@@ -185,8 +194,8 @@ pub(super) struct State {
     settled: u64,
     /// What is called when so many rows are settled.
     kept: VecDeque<(u64, Box<dyn FnOnce() + Send>)>,
-    /// Connections with lost rows.
-    overflowed: BTreeMap<Uuid, (Timestamp, String)>,
+    /// Connections with lost rows, or that are not followed any more.
+    noted: BTreeMap<Uuid, Unfinished>,
     flush: bool,
     stop: Option<Instant>,
     /// The writer waits for the first row.
@@ -216,7 +225,7 @@ impl Shared {
             recorded: 0,
             settled: 0,
             kept: VecDeque::new(),
-            overflowed: BTreeMap::new(),
+            noted: BTreeMap::new(),
             flush: false,
             stop: None,
             idle: false,
@@ -311,32 +320,28 @@ impl Shared {
         }
         if let Some(connection) = row.connection {
             let mut state = self.lock();
-            if state.overflowed.len() < OVERFLOWED {
-                state.overflowed.insert(connection, (row.started_at, row.host.clone()));
+            if state.noted.len() < NOTED {
+                let of = || Unfinished::new(row.started_at, row.host.clone(), unfinished::OVERFLOW);
+                state.noted.entry(connection).or_insert_with(of);
             }
         }
     }
 
-    /// Connections with lost rows that the database does not know of.
-    pub(super) fn overflowed(&self) -> Vec<(Uuid, Unfinished)> {
-        let state = self.lock();
-        let unfinished = |(id, (at, host)): (&Uuid, &(Timestamp, String))| {
-            let reason = unfinished::OVERFLOW.to_owned();
-            (*id, Unfinished { at: *at, host: host.clone(), requests: 0, reason })
-        };
-        state.overflowed.iter().map(unfinished).collect()
+    /// Connections of which something is missing that the database does not know of.
+    pub(super) fn to_note(&self) -> Vec<(Uuid, Unfinished)> {
+        self.lock().noted.iter().map(|(id, connection)| (*id, connection.clone())).collect()
     }
 
     /// The database knows of these.
     pub(super) fn noted(&self, connections: &[(Uuid, Unfinished)]) {
         let mut state = self.lock();
         for (id, _) in connections {
-            state.overflowed.remove(id);
+            state.noted.remove(id);
         }
     }
 
-    pub(super) fn has_overflowed(&self) -> bool {
-        !self.lock().overflowed.is_empty()
+    pub(super) fn has_to_note(&self) -> bool {
+        !self.lock().noted.is_empty()
     }
 
     pub(super) fn written(&self) -> u64 {

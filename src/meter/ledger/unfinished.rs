@@ -22,6 +22,8 @@ use super::{LedgerError, lines};
 pub(super) const DAEMON_DIED: &str = "daemon_died";
 /// Rows found no room in the queue.
 pub(super) const OVERFLOW: &str = "overflow";
+/// The observer lost sight of it for good.
+pub(super) const LOST_SIGHT: &str = "lost_sight";
 
 /// One connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -33,6 +35,13 @@ pub(super) struct Unfinished {
     pub(super) reason: String,
 }
 
+impl Unfinished {
+    /// Of which nothing more was counted than its rows tell.
+    pub(super) fn new(at: Timestamp, host: String, reason: &str) -> Self {
+        Self { at, host, requests: 0, reason: reason.to_owned() }
+    }
+}
+
 /// What became of it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Fate {
@@ -42,6 +51,8 @@ pub(super) enum Fate {
     Metered,
     /// It left rows, and ended with the daemon.
     Cut,
+    /// It left rows, and went on without being followed.
+    Unfollowed,
     /// No row tells of it.
     Lost,
 }
@@ -54,6 +65,8 @@ pub(super) fn judge(connection: &Unfinished, rows: u64, passed: bool) -> Fate {
         Fate::Lost
     } else if connection.reason == OVERFLOW {
         Fate::Metered
+    } else if connection.reason == LOST_SIGHT {
+        Fate::Unfollowed
     } else {
         Fate::Cut
     }
@@ -142,6 +155,8 @@ mod tests {
             (DAEMON_DIED, 0, true, Fate::Passed),
             (OVERFLOW, 0, false, Fate::Lost),
             (OVERFLOW, 1, false, Fate::Metered),
+            (LOST_SIGHT, 0, false, Fate::Lost),
+            (LOST_SIGHT, 1, false, Fate::Unfollowed),
         ] {
             assert_eq!(judge(&with(reason), rows, passed), fate, "{reason} {rows} {passed}");
         }

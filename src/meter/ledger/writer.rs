@@ -265,7 +265,7 @@ impl Worker {
     fn work(&mut self, db: &mut Db, round: bool) -> Result<(), LedgerError> {
         while !self.pending.is_empty()
             || self.shared.lost() > self.losses_noted
-            || self.shared.has_overflowed()
+            || self.shared.has_to_note()
         {
             self.commit_batch(&mut db.conn)?;
             self.shared.beat();
@@ -310,14 +310,14 @@ impl Worker {
                 ],
             )?;
         }
-        let overflowed = self.shared.overflowed();
-        for (id, connection) in &overflowed {
+        let noted = self.shared.to_note();
+        for (id, connection) in &noted {
             unfinished::insert(&tx, *id, connection)?;
         }
         tx.commit()?;
         self.pending.drain(..rows);
         self.losses_noted = lost;
-        self.shared.noted(&overflowed);
+        self.shared.noted(&noted);
         self.shared.committed(rows, bytes);
         Ok(())
     }

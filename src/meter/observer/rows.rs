@@ -83,6 +83,25 @@ impl Observer {
         Some(row)
     }
 
+    /// Ends what can't be followed any more.
+    pub(super) fn lose(&mut self, stream: StreamId, reason: GaveUp, at: Timestamp) {
+        self.observed.lossy.get_or_insert(reason);
+        // After a panic an exchange may be in any state.
+        let _ = catch_unwind(AssertUnwindSafe(|| {
+            self.turns(stream, at, |turns, _, at, sink| turns.lossy(reason, at, sink));
+        }));
+        let row = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(tracked) = self.streams.get_mut(&stream) {
+                tracked.exchange.lossy(reason, tracked.at(at));
+            }
+            self.row(stream)
+        }));
+        self.streams.remove(&stream);
+        if let Ok(Some(row)) = row {
+            self.record(row);
+        }
+    }
+
     pub(super) fn note_exchange(&mut self) {
         self.observed.exchanges += 1;
         self.unregistered += 1;

@@ -1,5 +1,6 @@
 //! Where what was observed goes.
 
+use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::meter::bodies::{Capture, Keeper};
@@ -15,6 +16,9 @@ pub trait RowSink: Send + Sync {
     fn when_kept(&self, then: Box<dyn FnOnce() + Send>) {
         then();
     }
+
+    /// What comes on this connection from now on is seen by nobody.
+    fn lost_sight(&self, _connection: Uuid, _at: Timestamp, _host: &str) {}
 
     /// For an exchange whose bodies are wanted too.
     fn begin_bodies(&self) -> Option<Capture> {
@@ -39,6 +43,10 @@ impl RowSink for Intake {
         Self::when_kept(self, then);
     }
 
+    fn lost_sight(&self, connection: Uuid, at: Timestamp, host: &str) {
+        Self::lost_sight(self, connection, at, host);
+    }
+
     fn accepts(&self) -> bool {
         self.stats().degraded.is_none()
     }
@@ -58,6 +66,10 @@ impl RowSink for Recorder {
 
     fn when_kept(&self, then: Box<dyn FnOnce() + Send>) {
         self.rows.when_kept(then);
+    }
+
+    fn lost_sight(&self, connection: Uuid, at: Timestamp, host: &str) {
+        self.rows.lost_sight(connection, at, host);
     }
 
     fn begin_bodies(&self) -> Option<Capture> {

@@ -1,5 +1,6 @@
 mod clocks;
 mod interleaved;
+mod lost;
 mod table;
 
 use std::sync::Mutex;

@@ -1,5 +1,7 @@
 //! The pump between two peers in memory, with time that moves only when nobody can do anything.
 
+mod leaving;
+
 use std::sync::Arc;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadBuf, duplex};
@@ -13,6 +15,7 @@ use crate::meter::plain::Plain;
 /// Our end of a connection in memory.
 struct End {
     io: BufReader<DuplexStream>,
+    h2: bool,
     aborted: bool,
 }
 
@@ -55,6 +58,9 @@ impl Peer for End {
     fn socket(&self) -> Option<&TcpStream> {
         None
     }
+    fn speaks_h2(&self) -> bool {
+        self.h2
+    }
     fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(self).poll_shutdown(cx)
     }
@@ -74,12 +80,17 @@ struct World {
 }
 
 fn world() -> World {
-    let (client, ours) = duplex(1 << 16);
+    world_of(false, 1 << 16)
+}
+
+/// `room`: so much the client's connection takes until it reads.
+fn world_of(h2: bool, room: usize) -> World {
+    let (client, ours) = duplex(room);
     let (server, theirs) = duplex(1 << 16);
     let (stage, mut told) = watch::channel(Stage::Serving);
     let (mut feed, watch) = feed(&Budget::new(1 << 20), 1 << 20, &Arc::default());
     let pump = tokio::spawn(async move {
-        let end = |io| End { io: BufReader::new(io), aborted: false };
+        let end = |io| End { io: BufReader::new(io), h2, aborted: false };
         let (mut c, mut s) = (end(ours), end(theirs));
         let ended = run(&mut c, &mut s, &mut feed, &mut told).await;
         let mut left = [0; 1024];

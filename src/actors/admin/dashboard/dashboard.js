@@ -117,6 +117,7 @@ function coverage(report) {
   const gaps = [
     [of("passed_connections"), "connections passed unmetered"],
     [of("cut_connections"), "connections cut when the daemon died"],
+    [of("unfollowed_connections"), "connections lost sight of"],
     [of("lost_connections"), "connections lost"],
     [of("lost_rows"), "metered rows lost"],
   ].filter(([n]) => n > 0);

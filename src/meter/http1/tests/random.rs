@@ -49,6 +49,7 @@ proptest! {
             | HttpEvent::Upgraded { .. }
             | HttpEvent::Tunnelled { .. }
             | HttpEvent::Cut { .. }
+            | HttpEvent::Lost { .. }
             | HttpEvent::GaveUp { .. } => panic!("{event:?}"),
         };
         for (server, size) in pieces.into_iter().cycle() {

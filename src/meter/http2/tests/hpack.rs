@@ -9,7 +9,8 @@ fn hex(text: &str) -> Vec<u8> {
 
 fn decoded(hpack: &mut Hpack, block: &str) -> Vec<(String, String)> {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
-    let fields = hpack.decode(&hex(block)).unwrap();
+    let (fields, whole) = hpack.decode(&hex(block)).unwrap();
+    assert!(whole);
     fields.iter().map(|(name, value)| (text(name), text(value))).collect()
 }
 
@@ -69,14 +70,32 @@ fn hpack_response_examples_with_eviction() {
 fn a_small_block_that_expands_hugely_is_refused_cheaply() {
     let mut hpack = Hpack::new();
     let value = [&b"\x40\x03x-k\x7f\xa1\x1e"[..], &[b'v'; 4000]].concat();
-    assert_eq!(hpack.decode(&value).unwrap().len(), 1);
+    assert_eq!(hpack.decode(&value).unwrap().0.len(), 1);
     assert_eq!(hpack.decode(&[0x80 | 62; 20_000]), Err(GaveUp::HeadTooLarge));
-    // Many small ones too.
-    assert_eq!(hpack.decode(&[0x82; 1000]), Err(GaveUp::HeadTooLarge));
+    // A name that is put into the table anew each time, too.
+    let name = [&b"\x40\x7f\xa1\x1e"[..], &[b'n'; 4000], b"\x00"].concat();
+    assert_eq!(hpack.decode(&name).unwrap().0.len(), 1);
+    assert_eq!(hpack.decode(&b"\x7e\x00".repeat(20_000)), Err(GaveUp::HeadTooLarge));
     // The allowed table size has a ceiling, whatever SETTINGS say.
     hpack.allow(u32::MAX);
     assert_eq!(hpack.decode(&hex("3fe1ffff7f 82")), Err(GaveUp::BadHeaderBlock));
     assert!(hpack.decode(&hex("3fe1ff07 82")).is_ok());
+}
+
+/// What is too much to be kept is decoded all the same: the next block refers to what this one put
+/// into the table.
+#[test]
+fn a_list_that_is_too_long_keeps_the_table_in_step() {
+    let mut hpack = Hpack::new();
+    let many = [&[0x82; 600][..], INDEXED].concat();
+    let (fields, whole) = hpack.decode(&many).unwrap();
+    assert_eq!((fields.len(), whole), (512, false));
+    let value = [&b"\x40\x03big\x7f\xb9\x16"[..], &[b'v'; 3000]].concat();
+    assert!(hpack.decode(&value).unwrap().1);
+    let (fields, whole) =
+        hpack.decode(&[&[0x80 | 62; 100][..], b"\x40\x01y\x01z"].concat()).unwrap();
+    assert!(fields.len() < 100 && !whole);
+    assert_eq!(decoded(&mut hpack, "be"), owned(&[("y", "z")]));
 }
 
 fn by_loona(decoder: &mut loona_hpack::Decoder<'_>, block: &[u8]) -> Option<Headers> {
@@ -92,7 +111,7 @@ fn the_huffman_code() {
             let value = [byte, high, low, 0xff, 0xff];
             let block = [&[0x40, 1, b'x', 0x85][..], &value].concat();
             let mut loona = loona_hpack::Decoder::new();
-            let ours = Hpack::new().decode(&block).ok();
+            let ours = Hpack::new().decode(&block).ok().map(|(fields, _)| fields);
             assert_eq!(ours, by_loona(&mut loona, &block), "{value:x?}");
         }
     }
@@ -107,7 +126,7 @@ proptest! {
         loona.set_max_allowed_table_size(4096);
         for block in blocks {
             let theirs = by_loona(&mut loona, &block);
-            prop_assert_eq!(ours.decode(&block).ok(), theirs.clone());
+            prop_assert_eq!(ours.decode(&block).ok().map(|(fields, _)| fields), theirs.clone());
             // After an error nothing more is decoded.
             if theirs.is_none() {
                 break;
@@ -124,7 +143,7 @@ proptest! {
         for list in lists {
             let fields = list.iter().map(|(name, value)| (name.as_bytes(), value.as_bytes()));
             let block = loona.encode(fields);
-            prop_assert_eq!(ours.decode(&block).unwrap(), list.into_iter().collect());
+            prop_assert_eq!(ours.decode(&block).unwrap(), (list.into_iter().collect(), true));
         }
     }
 }

@@ -2,7 +2,7 @@ use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
 
 use super::*;
-use crate::meter::ledger::fixture::{config, home, row, stored};
+use crate::meter::ledger::fixture::{at, config, home, row, stored};
 use crate::meter::ledger::{Ledger, Window};
 use crate::meter::row::Completeness;
 
@@ -248,6 +248,24 @@ fn a_connection_whose_rows_did_not_fit_is_lost_until_one_is_kept() {
     let coverage = Ledger::open(&home).unwrap().coverage(all).unwrap();
     assert_eq!((coverage.metered_connections, coverage.lost_connections), (1, 1));
     assert_eq!((coverage.lost_rows, coverage.cut_connections), (3, 0));
+}
+
+#[test]
+fn a_connection_that_is_not_followed_any_more_is_a_gap_of_its_own() {
+    let (_dir, home) = home();
+    let (intake, writer) = start_writer(config(&home)).unwrap();
+    let connection = Some(uuid::Uuid::from_u128(1));
+    intake.lost_sight(uuid::Uuid::from_u128(1), at(T), "api.anthropic.com");
+    intake.record(crate::meter::row::Row { connection, ..row(1, T) });
+    // Of this one not even a row could be kept.
+    intake.lost_sight(uuid::Uuid::from_u128(2), at(T), "api.anthropic.com");
+    assert!(writer.stop(late()));
+    let all = Window { from: Timestamp::MIN, to: Timestamp::MAX };
+    let coverage = Ledger::open(&home).unwrap().coverage(all).unwrap();
+    assert_eq!((coverage.metered_connections, coverage.unfollowed_connections), (1, 1));
+    assert_eq!((coverage.lost_connections, coverage.lost_rows), (1, 0));
+    let kinds: Vec<_> = coverage.gaps.iter().map(|gap| (gap.kind.as_str(), &*gap.reason)).collect();
+    assert_eq!(kinds, [("unfollowed", "lost_sight"), ("lost", "lost_sight")]);
 }
 
 #[test]

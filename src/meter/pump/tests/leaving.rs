@@ -1,0 +1,201 @@
+//! A connection of HTTP/2 on which requests overlap, while the daemon wants to stop.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::meter::feed::Seen;
+use crate::meter::http::{Follower, HttpEvent};
+use crate::meter::http2::Http2;
+use crate::meter::http2::tests::frame;
+use crate::meter::pump::parting::GOAWAY;
+
+const ANSWER: Duration = Duration::from_secs(3);
+
+/// Looks on as the observer does: counts what begins and what is open.
+async fn look_on(mut watch: Watch) {
+    let progress = watch.progress();
+    let mut follower = Http2::new();
+    let mut open = 0_usize;
+    let mut look = |seen: Seen<'_>| {
+        let mut sink = |event: HttpEvent<'_>| match event {
+            HttpEvent::Request { .. } => {
+                progress.note_begun();
+                open += 1;
+            }
+            HttpEvent::ResponseEnd { .. } | HttpEvent::Cut { .. } => open -= 1,
+            HttpEvent::RequestBody { .. }
+            | HttpEvent::RequestEnd { .. }
+            | HttpEvent::Response { .. }
+            | HttpEvent::ResponseBody { .. } => {}
+            HttpEvent::Informational { .. }
+            | HttpEvent::Upgraded { .. }
+            | HttpEvent::Tunnelled { .. }
+            | HttpEvent::Lost { .. }
+            | HttpEvent::GaveUp { .. } => panic!("{event:?}"),
+        };
+        if let Seen::Bytes { side, bytes, .. } = seen {
+            follower.feed(side, bytes, &mut sink);
+        }
+        progress.set_open(open);
+    };
+    while watch.next(&mut look).await.is_some() {}
+}
+
+/// Answers each request after a while, in pieces.
+async fn answer_all(server: DuplexStream, served: Arc<AtomicUsize>) {
+    let mut connection = h2::server::handshake(server).await.unwrap();
+    while let Some(Ok((_, mut respond))) = connection.accept().await {
+        let served = Arc::clone(&served);
+        tokio::spawn(async move {
+            let answer = http::Response::new(());
+            let mut send = respond.send_response(answer, false).unwrap();
+            for _ in 0..10 {
+                send.send_data(vec![b's'; 3000].into(), false).unwrap();
+                sleep(ANSWER / 10).await;
+            }
+            send.send_data(vec![b'e'; 10].into(), true).unwrap();
+            served.fetch_add(1, Ordering::SeqCst);
+        });
+    }
+}
+
+async fn ask(send: h2::client::SendRequest<bytes::Bytes>) -> Result<usize, h2::Error> {
+    let request = http::Request::post("https://api.example.com/v1").body(()).unwrap();
+    let (response, _) = send.ready().await?.send_request(request, true)?;
+    let mut body = response.await?.into_body();
+    let mut length = 0;
+    while let Some(data) = body.data().await {
+        let data = data?;
+        let _ = body.flow_control().release_capacity(data.len());
+        length += data.len();
+    }
+    Ok(length)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_whose_requests_overlap_goes_elsewhere_and_loses_none() {
+    let mut world = world_of(true, 1 << 16);
+    let observer = tokio::spawn(look_on(world.watch.take().unwrap()));
+    let served = Arc::new(AtomicUsize::new(0));
+    let server = tokio::spawn(answer_all(world.server, Arc::clone(&served)));
+    let (send, connection) = h2::client::handshake(world.client).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let started = Instant::now();
+    let mut asked = Vec::new();
+    let mut stage = Some(world.stage);
+    let refused = loop {
+        asked.push(tokio::spawn(ask(send.clone())));
+        sleep(ANSWER / 3).await;
+        if started.elapsed() > Duration::from_secs(4) {
+            stage.as_ref().unwrap().send_replace(Stage::Draining);
+        }
+        if let Err(e) = send.clone().ready().await {
+            break e;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "it is told in time");
+    };
+    let told = started.elapsed();
+    assert!(told >= PARTING, "not while it may end by itself: {told:?}");
+    assert!(refused.is_go_away() && refused.is_remote(), "{refused:?}");
+    assert_eq!(refused.reason(), Some(h2::Reason::NO_ERROR));
+    drop(send);
+    let count = asked.len();
+    let mut wholes = 0;
+    for (n, answer) in asked.into_iter().enumerate() {
+        match answer.await.unwrap() {
+            Ok(length) => {
+                assert_eq!(length, 30_010);
+                wholes += 1;
+            }
+            // One that the client had not sent yet is one that it repeats.
+            Err(e) => assert!(e.is_go_away() && n + 1 == count, "{n} of {count}: {e}"),
+        }
+    }
+    assert_eq!(served.load(Ordering::SeqCst), wholes, "whatever was sent was answered");
+    let (ended, aborted, _) = timeout(CLOSE_DEADLINE * 3, world.pump).await.unwrap().unwrap();
+    assert!(!aborted, "{ended:?}");
+    stage.take();
+    connection.await.unwrap().unwrap();
+    server.await.unwrap();
+    observer.await.unwrap();
+}
+
+/// Says it is HTTP/2 and lets exchanges begin, one each second, one of them always open.
+async fn busy(world: &mut World, seconds: u32) -> Vec<u8> {
+    let mut watch = world.watch.take().unwrap();
+    let progress = watch.progress();
+    tokio::spawn(async move { while watch.next(|_| ()).await.is_some() {} });
+    progress.set_open(1);
+    let mut got = Vec::new();
+    for _ in 0..seconds {
+        progress.note_begun();
+        world.client.write_all(b"up").await.unwrap();
+        sleep(Duration::from_secs(1)).await;
+        let mut buffer = [0; 1024];
+        while let Ok(n) = timeout(Duration::from_millis(1), world.client.read(&mut buffer)).await {
+            got.extend_from_slice(&buffer[..n.unwrap()]);
+        }
+    }
+    got
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_said_at_once_between_two_frames_and_not_within_one() {
+    // The client takes a few bytes at a time.
+    for room in [1, 7, 1024] {
+        let settings = frame(4, 0, 0, &[]);
+        let data = frame(0, 0, 1, b"some data");
+        for cut in 0..=data.len() {
+            let mut world = world_of(true, room);
+            world.server.write_all(&settings).await.unwrap();
+            world.server.write_all(&data[..cut]).await.unwrap();
+            world.stage.send_replace(Stage::Draining);
+            let before = busy(&mut world, 15).await;
+            let between = cut == 0 || cut == data.len();
+            let said: &[u8] = if between { &GOAWAY } else { &[] };
+            assert_eq!(before, [&settings, &data[..cut], said].concat(), "{room} {cut}");
+            world.server.write_all(&data[cut..]).await.unwrap();
+            world.server.write_all(&data).await.unwrap();
+            let after = busy_reads(&mut world).await;
+            let said: &[u8] = if between { &[] } else { &GOAWAY };
+            assert_eq!(after, [&data[cut..], said, &data].concat(), "{room} {cut}");
+            let length = settings.len() + 2 * data.len();
+            drop(world.server);
+            drop(world.client);
+            let (ended, _, _) = timeout(CLOSE_DEADLINE, world.pump).await.unwrap().unwrap();
+            assert_eq!(ended.bytes_down, length as u64, "what is ours is not counted");
+        }
+    }
+}
+
+async fn busy_reads(world: &mut World) -> Vec<u8> {
+    let (mut got, mut buffer) = (Vec::new(), [0; 1024]);
+    while let Ok(n) = timeout(Duration::from_secs(1), world.client.read(&mut buffer)).await {
+        got.extend_from_slice(&buffer[..n.unwrap()]);
+    }
+    got
+}
+
+#[tokio::test(start_paused = true)]
+async fn it_is_not_said_where_it_could_do_harm_or_no_good() {
+    let settings = frame(4, 0, 0, &[]);
+    // HTTP/1.1; nothing begins any more; not draining.
+    for (h2, begins, draining) in [(false, 15, true), (true, 4, true), (true, 15, false)] {
+        let mut world = world_of(h2, 1024);
+        world.server.write_all(&settings).await.unwrap();
+        if draining {
+            world.stage.send_replace(Stage::Draining);
+        }
+        let mut got = busy(&mut world, begins).await;
+        sleep(Duration::from_secs(20)).await;
+        got.extend(busy_reads(&mut world).await);
+        assert_eq!(got, settings, "{h2} {begins} {draining}");
+        assert!(!world.pump.is_finished());
+    }
+    // It has lost sight.
+    let mut world = world_of(true, 1024);
+    world.server.write_all(&settings).await.unwrap();
+    world.watch.as_ref().unwrap().progress().set_lossy(true);
+    world.stage.send_replace(Stage::Draining);
+    assert_eq!(busy(&mut world, 15).await, settings);
+}

@@ -1,12 +1,15 @@
 //! Clients that won't have our certificate: their next tries stay raw, for a while.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 
+use super::spoken::{Process, Spoken};
+use crate::meter::attribution::Attribution;
 use crate::platform::owner::AVAILABLE;
 
 /// First stay on the list; each further one is twice as long.
@@ -29,6 +32,20 @@ pub(super) enum Strike {
     Refused,
     /// It only closed the connection, in the middle of the handshake.
     Vanished,
+}
+
+/// A connection that was broken off, from its offer to its end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Tried {
+    pub began: Instant,
+    pub ended: Instant,
+}
+
+impl Tried {
+    /// Side by side: the client could not know of the one's end when it began the other.
+    fn beside(self, other: Self) -> bool {
+        self.began < other.ended && other.began < self.ended
+    }
 }
 
 /// One line of the list, as the API and `status` show it.
@@ -54,9 +71,13 @@ type Key = (String, String);
 struct Entry {
     strikes: u32,
     /// The last of them.
-    struck: Option<Instant>,
+    struck: Option<Tried>,
     stays: u32,
+    /// When the last stay was set.
+    since: Option<Instant>,
     until: Option<Instant>,
+    /// It said so at least once.
+    refused: bool,
 }
 
 impl Entry {
@@ -64,12 +85,39 @@ impl Entry {
     fn lasts(&self, whose: &str) -> bool {
         AVAILABLE && whose.is_empty() && self.stays > 0
     }
+
+    /// Connections of one burst tell the same thing once, and those that were there before the stay
+    /// could not keep to it.
+    fn counts(&self, how: Strike, tried: Tried) -> bool {
+        if self.since.is_some_and(|since| tried.began < since) {
+            return false;
+        }
+        match how {
+            Strike::Refused => true,
+            Strike::Vanished => !self.struck.is_some_and(|last| tried.beside(last)),
+        }
+    }
 }
 
 /// By host and client program, in memory only: a restart is the user's way to try again.
 #[derive(Debug, Default)]
 pub(super) struct Bypass {
     entries: Mutex<HashMap<Key, Entry>>,
+    spoken: Mutex<Spoken>,
+}
+
+/// Stands for a connection that its client has spoken on, through our certificate.
+#[derive(Debug)]
+pub(super) struct Voucher {
+    bypass: Arc<Bypass>,
+    process: Process,
+    number: u64,
+}
+
+impl Drop for Voucher {
+    fn drop(&mut self) {
+        self.bypass.spoken().end(&self.process, self.number, Instant::now());
+    }
 }
 
 impl Bypass {
@@ -90,13 +138,22 @@ impl Bypass {
         })
     }
 
-    pub(super) fn strike(&self, host: &str, program: Option<&str>, how: Strike, now: Instant) {
+    pub(super) fn strike(
+        &self,
+        host: &str,
+        program: Option<&str>,
+        how: Strike,
+        tried: Tried,
+        now: Instant,
+    ) {
         let mut entries = self.lock();
         let program = program.map(str::to_owned).or_else(|| match how {
             Strike::Vanished => suspect(&entries, host),
             Strike::Refused => None,
         });
-        let unknown = program.as_ref().map_or(0, |_| take_unknown(&mut entries, host, now));
+        let unknown = program
+            .as_ref()
+            .map_or(Unknown::None, |_| take_unknown(&mut entries, host, how, tried));
         let key = (host.to_owned(), program.clone().unwrap_or_default());
         if entries.len() >= MAX_ENTRIES && !entries.contains_key(&key) {
             entries.retain(|_, entry| entry.until.is_some_and(|until| now < until));
@@ -105,12 +162,20 @@ impl Bypass {
             }
         }
         let entry = entries.entry(key).or_default();
-        entry.struck = Some(now);
-        entry.strikes += unknown
-            + match how {
-                Strike::Refused => ENOUGH,
-                Strike::Vanished => 1,
-            };
+        if !entry.counts(how, tried) {
+            return;
+        }
+        entry.struck = Some(tried);
+        entry.refused |= how == Strike::Refused;
+        let counts = match how {
+            Strike::Refused => ENOUGH,
+            Strike::Vanished => 1,
+        };
+        entry.strikes += match unknown {
+            Unknown::None => counts,
+            Unknown::Before(strikes) => strikes + counts,
+            Unknown::Beside(strikes) => strikes.max(counts),
+        };
         if entry.strikes >= ENOUGH {
             // Where nobody can be told apart, everybody is one client.
             let (first, longest) = match program {
@@ -118,6 +183,7 @@ impl Bypass {
                 Some(_) | None => (FIRST, LONGEST),
             };
             let stay = first.saturating_mul(1 << entry.stays.min(16)).min(longest);
+            entry.since = Some(now);
             entry.until = now.checked_add(stay);
             entry.stays += 1;
             entry.strikes = 0;
@@ -127,6 +193,36 @@ impl Bypass {
     /// A handshake that worked.
     pub(super) fn forgive(&self, host: &str, program: Option<&str>) {
         self.lock().remove(&(host.to_owned(), program.unwrap_or_default().to_owned()));
+    }
+
+    /// A client has spoken through our certificate, so its program has not refused it by leaving. `None`:
+    /// it can't be told who it is.
+    pub(super) fn vouch(
+        self: &Arc<Self>,
+        host: &str,
+        who: &Attribution,
+        authority: &CertificateDer<'_>,
+    ) -> Option<Voucher> {
+        let process = process(host, who)?;
+        let number = self.spoken().begin(process.clone(), authority, Instant::now())?;
+        let key = (process.host.clone(), process.program.clone());
+        let mut entries = self.lock();
+        if !key.1.is_empty() && entries.get(&key).is_some_and(|entry| !entry.refused) {
+            entries.remove(&key);
+        }
+        drop(entries);
+        Some(Voucher { bypass: Arc::clone(self), process, number })
+    }
+
+    /// Whether a client that vanished has only closed a connection that it did not need.
+    pub(super) fn excuses(
+        &self,
+        host: &str,
+        who: Option<&Attribution>,
+        authority: &CertificateDer<'_>,
+    ) -> bool {
+        let process = who.and_then(|who| process(host, who));
+        process.is_some_and(|process| self.spoken().excuses(&process, authority, Instant::now()))
     }
 
     /// What stays raw, and who is close to it; by host and program. `now` by both clocks.
@@ -156,9 +252,18 @@ impl Bypass {
         std::mem::take(&mut *self.lock()).len()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Key, Entry>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    fn spoken(&self) -> MutexGuard<'_, Spoken> {
+        self.spoken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn process(host: &str, who: &Attribution) -> Option<Process> {
+    let program = who.program.clone().unwrap_or_default();
+    Some(Process { host: host.to_owned(), pid: who.pid?, program })
 }
 
 /// One that was gone before it was looked up is taken for the one program that has broken off here
@@ -170,143 +275,37 @@ fn suspect(entries: &HashMap<Key, Entry>, host: &str) -> Option<String> {
     struck.next().is_none().then(|| first.clone())
 }
 
+/// Strikes of somebody that nobody was known for.
+#[derive(Clone, Copy, Debug)]
+enum Unknown {
+    None,
+    Before(u32),
+    /// Of the same burst.
+    Beside(u32),
+}
+
 /// The other way round: strikes of a while ago that nobody was known for.
-fn take_unknown(entries: &mut HashMap<Key, Entry>, host: &str, now: Instant) -> u32 {
-    let Some(entry) = entries.get_mut(&(host.to_owned(), String::new())) else { return 0 };
+fn take_unknown(
+    entries: &mut HashMap<Key, Entry>,
+    host: &str,
+    how: Strike,
+    tried: Tried,
+) -> Unknown {
+    let Some(entry) = entries.get_mut(&(host.to_owned(), String::new())) else {
+        return Unknown::None;
+    };
     let strikes = std::mem::take(&mut entry.strikes);
-    let lately = |at: Instant| now.saturating_duration_since(at) < FIRST;
-    if entry.struck.is_some_and(lately) { strikes } else { 0 }
+    match entry.struck {
+        Some(last) if tried.ended.saturating_duration_since(last.ended) < FIRST => {
+            if entry.counts(how, tried) {
+                Unknown::Before(strikes)
+            } else {
+                Unknown::Beside(strikes)
+            }
+        }
+        Some(_) | None => Unknown::None,
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_refusal_counts_at_once_and_expires_later_each_time() {
-        let bypass = Bypass::default();
-        let start = Instant::now();
-        assert!(!bypass.knows("h"));
-        bypass.strike("h", Some("pinned"), Strike::Refused, start);
-        assert!(bypass.knows("h") && bypass.covers("h", Some("pinned"), start));
-        assert!(!bypass.covers("h", Some("other"), start) && !bypass.covers("i", None, start));
-        assert!(bypass.covers("h", None, start), "it may be the pinned one");
-        let later = start + FIRST;
-        assert!(!bypass.covers("h", Some("pinned"), later));
-        bypass.strike("h", Some("pinned"), Strike::Refused, later);
-        assert!(bypass.covers("h", Some("pinned"), later + FIRST));
-        assert!(!bypass.covers("h", Some("pinned"), later + FIRST * 2));
-    }
-
-    #[test]
-    fn a_vanished_client_needs_to_do_it_twice_and_success_forgives() {
-        let bypass = Bypass::default();
-        let now = Instant::now();
-        bypass.strike("h", None, Strike::Vanished, now);
-        assert!(!bypass.covers("h", None, now));
-        bypass.forgive("h", None);
-        bypass.strike("h", None, Strike::Vanished, now);
-        assert!(!bypass.covers("h", None, now));
-        bypass.strike("h", None, Strike::Vanished, now);
-        assert!(bypass.covers("h", None, now) && bypass.covers("h", Some("any"), now));
-    }
-
-    #[test]
-    fn of_two_tries_one_may_be_known_and_the_other_not() {
-        let start = Instant::now();
-        for order in [[None, Some("bun")], [Some("bun"), None]] {
-            let bypass = Bypass::default();
-            for program in order {
-                bypass.strike("h", program, Strike::Vanished, start);
-            }
-            assert!(bypass.covers("h", Some("bun"), start), "{order:?}");
-            assert!(!bypass.covers("h", Some("other"), start), "{order:?}");
-            assert_eq!(bypass.entries((start, Timestamp::UNIX_EPOCH)).len(), 1, "{order:?}");
-        }
-        // Long ago it was somebody else, and of two programs either.
-        let bypass = Bypass::default();
-        bypass.strike("h", None, Strike::Vanished, start);
-        bypass.strike("h", Some("bun"), Strike::Vanished, start + FIRST);
-        bypass.strike("h", Some("curl"), Strike::Vanished, start + FIRST);
-        bypass.strike("h", None, Strike::Vanished, start + FIRST);
-        let covered = |program| bypass.covers("h", Some(program), start + FIRST);
-        assert!(!covered("bun") && !covered("curl") && !covered("other"));
-        // Who refuses in so many words is not taken for another.
-        bypass.strike("h", None, Strike::Refused, start + FIRST);
-        assert!(covered("other"));
-    }
-
-    #[test]
-    fn an_unknown_client_makes_the_host_raw_for_a_moment_only() {
-        let bypass = Bypass::default();
-        let mut now = Instant::now();
-        let mut stays = Vec::new();
-        for _ in 0..7 {
-            bypass.strike("h", None, Strike::Refused, now);
-            let stay = (1..).map(|n| FIRST_UNKNOWN * n);
-            let stay = stay.take_while(|s| bypass.covers("h", Some("any"), now + *s)).count() + 1;
-            stays.push(FIRST_UNKNOWN * u32::try_from(stay).unwrap());
-            now += LONGEST;
-        }
-        if AVAILABLE {
-            let seconds: Vec<_> = stays.iter().map(Duration::as_secs).collect();
-            assert_eq!(seconds, [30, 60, 120, 240, 480, 600, 600]);
-        }
-        assert!(bypass.knows("h"), "the next ones are looked up before the handshake");
-    }
-
-    /// Else another user's client, which nobody can tell, would fail every few minutes, for ever.
-    #[test]
-    fn who_never_can_be_told_fails_once() {
-        let bypass = Bypass::default();
-        let now = Instant::now();
-        bypass.strike("h", None, Strike::Vanished, now);
-        assert!(!bypass.covers("h", None, now), "once is no pattern");
-        bypass.strike("h", None, Strike::Refused, now);
-        let later = now + Duration::from_secs(3600);
-        assert_eq!(bypass.covers("h", None, later), AVAILABLE);
-        assert!(!bypass.covers("h", Some("x"), later) && !bypass.covers("i", None, later));
-        let shown = bypass.entries((later, Timestamp::UNIX_EPOCH));
-        let shown: Vec<_> = shown.iter().map(|e| (e.until, e.stays, e.lasting)).collect();
-        assert_eq!(shown, if AVAILABLE { vec![(None, 1, true)] } else { Vec::new() });
-        bypass.clear();
-        assert!(!bypass.covers("h", None, now));
-        bypass.strike("h", Some("x"), Strike::Refused, now);
-        assert!(!bypass.covers("h", None, now + LONGEST), "whoever it was can be told");
-    }
-
-    #[test]
-    fn the_list_is_bounded() {
-        let bypass = Bypass::default();
-        let now = Instant::now();
-        for i in 0..2 * MAX_ENTRIES {
-            bypass.strike(&format!("h{i}"), None, Strike::Vanished, now);
-        }
-        assert!(bypass.entries((now, Timestamp::UNIX_EPOCH)).len() <= MAX_ENTRIES);
-    }
-
-    #[test]
-    fn the_list_shows_who_stays_raw_until_when_and_can_be_cleared() {
-        let bypass = Bypass::default();
-        let now = Instant::now();
-        let wall = Timestamp::from_second(1_790_000_000).unwrap();
-        bypass.strike("b", Some("pinned"), Strike::Refused, now);
-        bypass.strike("a", None, Strike::Vanished, now);
-        let line = |host: &str, program: Option<&str>, until, strikes, stays| Bypassed {
-            host: host.to_owned(),
-            program: program.map(str::to_owned),
-            until,
-            strikes,
-            stays,
-            lasting: false,
-        };
-        let end = wall.checked_add(FIRST).unwrap();
-        let once = line("a", None, None, 1, 0);
-        let pinned = line("b", Some("pinned"), Some(end), 0, 1);
-        assert_eq!(bypass.entries((now, wall)), [once.clone(), pinned]);
-        assert_eq!(bypass.entries((now + FIRST, wall)), [once], "it may try again");
-        assert_eq!(bypass.clear(), 2);
-        assert!(!bypass.covers("b", Some("pinned"), now) && !bypass.knows("b"));
-        assert_eq!(bypass.entries((now, wall)), []);
-    }
-}
+mod tests;

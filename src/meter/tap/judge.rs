@@ -13,6 +13,15 @@ use super::bypass::Strike;
 /// For a client that judges it after the handshake.
 const JUDGEMENT: Duration = Duration::from_secs(1);
 
+/// What a client that stays has done with our certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Word {
+    /// It has spoken, and so accepted it.
+    Spoke,
+    /// It has not left, at least.
+    Silent,
+}
+
 /// Whether the client has said its last word, behind what it said before.
 pub(super) async fn has_left(client: &TcpStream) -> bool {
     // The runtime looks at its sockets meanwhile.
@@ -29,16 +38,17 @@ pub(super) async fn has_left(client: &TcpStream) -> bool {
 pub(super) async fn judged(
     client: &mut (impl AsyncBufRead + Unpin),
     provider: &mut (impl AsyncBufRead + Unpin),
-) -> Result<(), Strike> {
+) -> Result<Word, Strike> {
     let said = tokio::select! {
         biased;
         said = timeout(JUDGEMENT, client.fill_buf()) => said,
-        _ = provider.fill_buf() => return Ok(()),
+        _ = provider.fill_buf() => return Ok(Word::Silent),
     };
     match said {
         Ok(Ok([])) => Err(Strike::Vanished),
         Ok(Err(e)) => Err(strike(&e)),
-        Ok(Ok(_)) | Err(_) => Ok(()),
+        Ok(Ok(_)) => Ok(Word::Spoke),
+        Err(_) => Ok(Word::Silent),
     }
 }
 
@@ -69,14 +79,14 @@ mod tests {
         let (_user, mut client) = pair();
         let (mut far, mut provider) = pair();
         let before = Instant::now();
-        assert_eq!(judged(&mut client, &mut provider).await, Ok(()));
+        assert_eq!(judged(&mut client, &mut provider).await, Ok(Word::Silent));
         assert_eq!(before.elapsed(), JUDGEMENT, "nobody says anything");
         let before = Instant::now();
         far.write_all(b"welcome").await.unwrap();
-        assert_eq!(judged(&mut client, &mut provider).await, Ok(()));
+        assert_eq!(judged(&mut client, &mut provider).await, Ok(Word::Silent));
         let (far, mut provider) = pair();
         drop(far);
-        assert_eq!(judged(&mut client, &mut provider).await, Ok(()));
+        assert_eq!(judged(&mut client, &mut provider).await, Ok(Word::Silent));
         assert_eq!(before.elapsed(), Duration::ZERO);
     }
 
@@ -87,6 +97,6 @@ mod tests {
         assert_eq!(judged(&mut client, &mut provider).await, Err(Strike::Vanished));
         let (mut user, mut client) = pair();
         user.write_all(b"GET /").await.unwrap();
-        assert_eq!(judged(&mut client, &mut provider).await, Ok(()));
+        assert_eq!(judged(&mut client, &mut provider).await, Ok(Word::Spoke));
     }
 }

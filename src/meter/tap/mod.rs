@@ -13,6 +13,7 @@ mod look_ups;
 mod means;
 mod offer;
 mod silent;
+mod spoken;
 mod unfit;
 
 use std::io;

@@ -1,11 +1,12 @@
 //! One offered connection: look, dial, ask, and only then take a byte.
 
+mod judgement;
 mod secure;
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -14,10 +15,10 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant as Moment, interval_at, timeout};
 use tokio_rustls::{TlsAcceptor, client, server};
 
-use super::bypass::Strike;
+use super::bypass::{Strike, Tried, Voucher};
 use super::channel::Link;
 use super::counters::{Counters, add, name};
-use super::judge::{has_left, judged, strike};
+use super::judge::{Word, has_left, judged, strike};
 use super::look_ups::Owner;
 use super::means::Means;
 use super::unfit::Place;
@@ -32,13 +33,12 @@ use crate::meter::observer::{Attributed, Observed, RowSink, Subject, observe};
 use crate::meter::plain::Plain;
 use crate::meter::pump::{self, Peer};
 use crate::meter::upstream::{Target, Upstream, UpstreamError, connect};
+use judgement::{rejected, vouch};
 
 /// How long a look at the bypass list waits to learn who the client is.
 const WHO_DEADLINE: Duration = Duration::from_millis(200);
 /// … and how long plain HTTP does; the look takes a few milliseconds.
 const WHO_PLAIN: Duration = Duration::from_millis(50);
-/// After a failed handshake there is time to find out.
-const WHO_LATER: Duration = Duration::from_secs(2);
 
 /// The first sign of life comes after this part of the time between two.
 const FIRST_PROGRESS_PART: u32 = 8;
@@ -69,6 +69,14 @@ struct Begun {
     peers: Peers,
     subject: Subject,
     sink: Arc<dyn RowSink>,
+    /// For as long as the connection lasts; empty while it can't be told who its client is.
+    voucher: Arc<OnceLock<Voucher>>,
+}
+
+/// Who has dialled, and when.
+struct Caller {
+    owner: Owner,
+    since: Instant,
 }
 
 type TlsClient = server::TlsStream<TcpStream>;
@@ -84,7 +92,7 @@ pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, 
     // A task is as large as its largest step, for as long as the connection stays: what comes
     // before the bytes has a box of its own, which is gone by then.
     let Some((entry, begun)) = Box::pin(begin(&tap, offer, fd, link)).await else { return };
-    if let Some(Begun { peers, subject, sink }) = begun {
+    if let Some(Begun { peers, subject, sink, voucher }) = begun {
         match peers {
             Peers::Tls(client, server) => pump_between(&tap, sink, client, server, subject).await,
             Peers::Plain(client, server) => pump_between(&tap, sink, client, server, subject).await,
@@ -92,6 +100,7 @@ pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, 
                 pump_between(&tap, sink, client, server, subject).await;
             }
         }
+        drop(voucher);
     }
     tap.deps.sink.when_kept(Box::new(move || entry.leave()));
     drop(slot);
@@ -104,6 +113,7 @@ async fn begin(
     fd: OwnedFd,
     mut link: Link,
 ) -> Option<(Entry, Option<Begun>)> {
+    let since = Instant::now();
     let owner = tap.look_ups.start(offer.client, offer.local);
     let counters = tap.counters_of(&offer.host);
     let means = Means::of(tap, &offer.host).await;
@@ -136,7 +146,8 @@ async fn begin(
     }
     drop(link);
     add(&counters.commits, 1);
-    let begun = open(tap, means, offer, socket, ready, owner, &entry).await;
+    let caller = Caller { owner, since };
+    let begun = open(tap, means, offer, socket, ready, caller, &entry).await;
     Some((entry, begun))
 }
 
@@ -311,10 +322,11 @@ async fn open(
     offer: Offer,
     socket: TcpStream,
     ready: Ready,
-    owner: Owner,
+    caller: Caller,
     entry: &Entry,
 ) -> Option<Begun> {
-    let Ready { name, way } = ready;
+    let (Ready { name, way }, Caller { owner, since }) = (ready, caller);
+    let voucher = Arc::default();
     let (peers, alpn) = match way {
         Way::Plain(server) => {
             let (mut client, mut server) = (Plain::new(socket), Plain::new(server));
@@ -336,23 +348,28 @@ async fn open(
             let client = match timeout(tap.deps.limits.handshake, accept).await {
                 Ok(Ok(client)) => {
                     let mut client = Box::new(client);
-                    judged(&mut client, &mut upstream.tls).await.map(|()| client)
+                    judged(&mut client, &mut upstream.tls).await.map(|word| (client, word))
                 }
                 Ok(Err(e)) => Err(strike(&e)),
                 Err(_) => Err(Strike::Vanished),
             };
-            let client = match client {
-                Ok(client) => client,
+            let (client, word) = match client {
+                Ok(judged) => judged,
                 // Tired of waiting for the provider, it has not seen our certificate.
                 Err(Strike::Vanished) if before => return None,
                 Err(strike) => {
-                    rejected(tap, means, &name, strike, &owner.who).await;
+                    let tried = Tried { began: since, ended: Instant::now() };
+                    rejected(tap, means, &name, strike, tried, &owner.who).await;
                     return None;
                 }
             };
             if means.bypass.knows(&name) {
                 let who = owner.who.borrow().clone();
                 means.bypass.forgive(&name, program(who.as_deref()));
+            }
+            match word {
+                Word::Spoke => vouch(tap, means, &name, &owner.who, &voucher),
+                Word::Silent => {}
             }
             (Peers::Tls(client, upstream.tls), upstream.alpn)
         }
@@ -367,7 +384,7 @@ async fn open(
         clocks: |_| both_clocks(),
         attribution: owner.whole,
     };
-    Some(Begun { peers, subject, sink: Arc::clone(&means.sink) })
+    Some(Begun { peers, subject, sink: Arc::clone(&means.sink), voucher })
 }
 
 /// Moves the bytes and watches them until both sides have ended.
@@ -421,15 +438,6 @@ fn note(tap: &Tap, counters: &Counters, observed: Observed, lossy: bool) {
         slog::warn!(tap.deps.log, "lost sight of a connection; its bytes went through";
             "reason" => reason);
     }
-}
-
-async fn rejected(tap: &Tap, means: &Means, host: &str, strike: Strike, attribution: &Attributed) {
-    let who = who(attribution, WHO_LATER).await;
-    let program = program(who.as_deref());
-    means.bypass.strike(host, program, strike, Instant::now());
-    add(&tap.counters_of(host).rejected, 1);
-    slog::debug!(tap.deps.log, "a client did not accept our certificate";
-        "host" => host, "client" => program.unwrap_or("unknown"));
 }
 
 async fn who(attribution: &Attributed, deadline: Duration) -> Option<Arc<Attribution>> {

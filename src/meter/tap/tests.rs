@@ -343,19 +343,21 @@ const ANSWER: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}";
 
 fn http_origin() -> Origin {
-    Origin::new().start(|mut tls| async move {
-        let mut request = Vec::new();
-        let mut byte = [0];
-        while let Ok(1) = tls.read(&mut byte).await {
-            request.push(byte[0]);
-            if request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n") {
-                request.clear();
-                tls.write_all(ANSWER).await.unwrap();
-                tls.flush().await.unwrap();
-            }
+    Origin::new().start(answers)
+}
+
+async fn answers(mut tls: tokio_rustls::server::TlsStream<tokio::net::TcpStream>) -> Vec<u8> {
+    let mut request = Vec::new();
+    let mut byte = [0];
+    while let Ok(1) = tls.read(&mut byte).await {
+        request.push(byte[0]);
+        if request.starts_with(b"GET") && request.ends_with(b"\r\n\r\n") {
+            request.clear();
+            tls.write_all(ANSWER).await.unwrap();
+            tls.flush().await.unwrap();
         }
-        Vec::new()
-    })
+    }
+    Vec::new()
 }
 
 async fn ask(client: &mut kit::Client) {

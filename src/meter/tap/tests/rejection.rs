@@ -43,3 +43,98 @@ async fn a_client_that_left_before_our_certificate_has_not_refused_it() {
     let mut client = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
     ask(&mut client).await;
 }
+
+/// For the look for a connection's process, which has to be open.
+const SEEN: Duration = Duration::from_millis(100);
+
+/// One that serves more than one connection at a time.
+fn busy_origin() -> Origin {
+    Origin::new().start(|tls| async move {
+        tokio::spawn(answers(tls));
+        Vec::new()
+    })
+}
+
+async fn spares(world: &mut World, count: usize) -> Vec<kit::Client> {
+    let mut spares = Vec::new();
+    for _ in 0..count {
+        spares.push(world.connect("api.example.com", &["http/1.1"]).await.unwrap());
+    }
+    spares
+}
+
+async fn close(world: &World, spares: Vec<kit::Client>, still_open: usize) {
+    for mut spare in spares {
+        spare.shutdown().await.unwrap();
+    }
+    world.wait(|s| s.open == still_open).await;
+}
+
+/// As Go dials eight times for its first eight requests, and HTTP/2 then needs one connection.
+#[tokio::test]
+async fn spare_connections_of_a_client_that_speaks_are_no_refusal() {
+    let origin = busy_origin();
+    for spares_close_first in [false, true] {
+        let mut world = World::new(&origin).await;
+        let mut client = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+        let others = spares(&mut world, 7).await;
+        if spares_close_first {
+            sleep(SEEN).await;
+            close(&world, others, 1).await;
+            ask(&mut client).await;
+        } else {
+            ask(&mut client).await;
+            sleep(SEEN).await;
+            close(&world, others, 1).await;
+        }
+        let snapshot = world.tap.snapshot();
+        assert!(snapshot.bypass.iter().all(|entry| entry.until.is_none()), "{snapshot:?}");
+        if crate::platform::owner::AVAILABLE {
+            world.wait(|s| s.bypass.is_empty()).await;
+            // It goes on without a pause.
+            for _ in 0..3 {
+                let spare = spares(&mut world, 1).await;
+                sleep(SEEN).await;
+                close(&world, spare, 1).await;
+            }
+            assert_eq!(world.tap.snapshot().bypass, []);
+        }
+        let mut next = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+        ask(&mut next).await;
+    }
+}
+
+/// As undici opens another connection for each that an abort has cost it, and then the program ends.
+#[tokio::test]
+async fn spare_connections_after_aborts_are_no_refusal() {
+    let origin = busy_origin();
+    let mut world = World::new(&origin).await;
+    let mut others = Vec::new();
+    for _ in 0..8 {
+        let mut client = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+        ask(&mut client).await;
+        sleep(SEEN / 2).await;
+        client.get_ref().0.set_zero_linger().unwrap();
+        drop(client);
+        others.append(&mut spares(&mut world, 1).await);
+    }
+    sleep(SEEN).await;
+    drop(others);
+    world.idle().await;
+    let snapshot = world.tap.snapshot();
+    assert!(snapshot.bypass.iter().all(|entry| entry.until.is_none()), "{snapshot:?}");
+    let mut next = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+    ask(&mut next).await;
+}
+
+#[tokio::test]
+async fn who_has_spoken_and_then_says_that_it_refuses_us_is_believed() {
+    let origin = busy_origin();
+    let mut world = World::new(&origin).await;
+    let mut client = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+    ask(&mut client).await;
+    assert!(world.connect_distrusting("api.example.com").await.is_err());
+    world.wait(|s| s.bypass.iter().any(|entry| entry.until.is_some())).await;
+    let mut offered = world.offer("api.example.com", &[]).await;
+    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::Bypassed));
+}

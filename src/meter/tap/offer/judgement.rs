@@ -1,0 +1,69 @@
+//! What becomes of a client's judgement of our certificate.
+
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use super::{program, who};
+use crate::meter::observer::Attributed;
+use crate::meter::tap::Tap;
+use crate::meter::tap::bypass::{Strike, Tried, Voucher};
+use crate::meter::tap::counters::add;
+use crate::meter::tap::means::Means;
+
+/// After a handshake there is time to find out.
+const WHO_LATER: Duration = Duration::from_secs(2);
+
+pub(super) async fn rejected(
+    tap: &Tap,
+    means: &Means,
+    host: &str,
+    strike: Strike,
+    tried: Tried,
+    attribution: &Attributed,
+) {
+    let who = who(attribution, WHO_LATER).await;
+    let program = program(who.as_deref());
+    let client = program.unwrap_or("unknown");
+    let excused = match strike {
+        Strike::Vanished => {
+            means.bypass.excuses(host, who.as_deref(), tap.deps.ca.load().certificate())
+        }
+        Strike::Refused => false,
+    };
+    if excused {
+        slog::debug!(tap.deps.log, "a client closed a connection that it did not need";
+            "host" => host, "client" => client);
+        return;
+    }
+    means.bypass.strike(host, program, strike, tried, Instant::now());
+    add(&tap.counters_of(host).rejected, 1);
+    slog::debug!(tap.deps.log, "a client did not accept our certificate";
+        "host" => host, "client" => client);
+}
+
+/// The connection's bytes don't wait until it is known whose they are.
+pub(super) fn vouch(
+    tap: &Arc<Tap>,
+    means: &Means,
+    host: &str,
+    attribution: &Attributed,
+    place: &Arc<OnceLock<Voucher>>,
+) {
+    let known = attribution.borrow().clone();
+    if let Some(who) = known {
+        if let Some(voucher) = means.bypass.vouch(host, &who, tap.deps.ca.load().certificate()) {
+            let _ = place.set(voucher);
+        }
+        return;
+    }
+    let (tap, bypass, host) = (Arc::downgrade(tap), Arc::clone(&means.bypass), host.to_owned());
+    let (attribution, place) = (attribution.clone(), Arc::clone(place));
+    tokio::spawn(async move {
+        let who = who(&attribution, WHO_LATER).await;
+        if let (Some(who), Some(tap)) = (who, tap.upgrade())
+            && let Some(voucher) = bypass.vouch(&host, &who, tap.deps.ca.load().certificate())
+        {
+            let _ = place.set(voucher);
+        }
+    });
+}

@@ -12,13 +12,15 @@ use std::time::Duration;
 use rustix::net::sockopt;
 use tokio::net::TcpSocket;
 
+use crate::platform;
+
 /// Between two attempts to bind a port, and how many there are before the last.
 const PAUSE: Duration = Duration::from_millis(20);
 const TRIES: u32 = 5;
 
 /// As [`TcpStream::connect_timeout`]; refused when only the system itself answers.
 pub fn connect_timeout(addr: &SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    let stream = begin(addr, patience)?;
+    let stream = platform::connect_timeout(addr, patience)?;
     let ends = (stream.local_addr(), stream.peer_addr());
     another(stream, &ends)
 }
@@ -26,7 +28,7 @@ pub fn connect_timeout(addr: &SocketAddr, patience: Duration) -> io::Result<TcpS
 /// The same in a runtime, for as long as its caller waits.
 pub async fn connect(addr: SocketAddr) -> io::Result<tokio::net::TcpStream> {
     let socket = if addr.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if REUSED {
+    if platform::REUSES_PORTS {
         socket.set_reuseaddr(true)?;
     }
     let stream = socket.connect(addr).await?;
@@ -41,47 +43,6 @@ pub async fn to(addr: SocketAddr) -> io::Result<tokio::net::TcpStream> {
         return connect(addr).await;
     }
     tokio::net::TcpStream::connect(addr).await
-}
-
-/// Linux lets a listener have a port that such connections still hold, or have held until a moment ago.
-const REUSED: bool = cfg!(target_os = "linux");
-
-#[cfg(target_os = "linux")]
-fn begin(addr: &SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    use rustix::event::{PollFd, PollFlags, Timespec, poll};
-    use rustix::io::Errno;
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
-
-    let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
-    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
-    sockopt::set_socket_reuseaddr(&socket, REUSED)?;
-    match connect(&socket, addr) {
-        Ok(()) => {}
-        Err(Errno::INPROGRESS) => {
-            let end = std::time::Instant::now() + patience;
-            loop {
-                let left = end.saturating_duration_since(std::time::Instant::now());
-                let left = Timespec::try_from(left).map_err(io::Error::other)?;
-                match poll(&mut [PollFd::new(&socket, PollFlags::OUT)], Some(&left)) {
-                    Ok(0) => return Err(io::ErrorKind::TimedOut.into()),
-                    Ok(_) => break,
-                    Err(Errno::INTR) => {}
-                    Err(e) => return Err(e.into()),
-                }
-            }
-            sockopt::socket_error(&socket)??;
-        }
-        Err(e) => return Err(e.into()),
-    }
-    let stream = TcpStream::from(socket);
-    stream.set_nonblocking(false)?;
-    Ok(stream)
-}
-
-#[cfg(not(target_os = "linux"))]
-fn begin(addr: &SocketAddr, patience: Duration) -> io::Result<TcpStream> {
-    TcpStream::connect_timeout(addr, patience)
 }
 
 type Ends = (io::Result<SocketAddr>, io::Result<SocketAddr>);
@@ -175,17 +136,5 @@ mod tests {
             TcpListener::bind(addr)
         });
         assert_eq!((taken.unwrap_err().kind(), tries), (io::ErrorKind::AddrInUse, 4));
-    }
-
-    /// A look from the port that another process is about to listen at.
-    #[cfg(target_os = "linux")]
-    #[test]
-    fn a_look_keeps_nobody_from_its_own_port() {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let looked = connect_timeout(&listener.local_addr().unwrap(), Duration::from_secs(5));
-        let from = looked.as_ref().unwrap().local_addr().unwrap();
-        TcpListener::bind(from).unwrap();
-        drop(looked);
-        TcpListener::bind(from).unwrap();
     }
 }

@@ -5,7 +5,7 @@ mod network;
 mod service;
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -30,6 +30,20 @@ pub use crate::macos::{owner, splice};
 #[cfg_attr(not(target_os = "linux"), unsafe(link_section = "__DATA,__mod_init_func"))]
 #[expect(unsafe_code, reason = "a section of the program by its name")]
 static BEFORE_MAIN: extern "C" fn() = crate::inherit::note_ignored;
+
+/// A listener may have the port that a connection with `SO_REUSEADDR` holds, or has held until a moment ago.
+pub const REUSES_PORTS: bool = cfg!(target_os = "linux");
+
+/// As [`TcpStream::connect_timeout`], with `SO_REUSEADDR` where that is of use ([`REUSES_PORTS`]).
+///
+/// # Errors
+/// As the system's.
+pub fn connect_timeout(addr: &SocketAddr, patience: Duration) -> io::Result<TcpStream> {
+    #[cfg(target_os = "linux")]
+    return crate::linux::connect::connect_timeout(addr, patience);
+    #[cfg(not(target_os = "linux"))]
+    return TcpStream::connect_timeout(addr, patience);
+}
 
 /// Names the boot, and where there are several spaces of pids the one, in which ours counts. `None`: it can't
 /// be told. Asked for once: it stays while we live, and macOS has a program for it.

@@ -3,6 +3,8 @@
 #[cfg(target_os = "linux")]
 pub mod canary;
 #[cfg(target_os = "linux")]
+pub mod connect;
+#[cfg(target_os = "linux")]
 pub mod environ;
 pub mod gnome;
 #[cfg(target_os = "linux")]

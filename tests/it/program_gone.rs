@@ -136,7 +136,7 @@ fn without_any_edge_nobody_waits_and_the_cause_is_told() {
     assert_eq!(run.stdout, b"proxy=\n", "it goes its own way");
     for text in [show(&run), show(&stand.halton(&["doctor"]))] {
         assert!(text.contains("the edge does not start: Too many open files"), "{text}");
-        assert!(text.contains("`halton-meter upgrade`"), "{text}");
+        assert!(text.contains("raise the limit of open files"), "{text}");
         assert!(!text.contains("another program"), "{text}");
     }
 

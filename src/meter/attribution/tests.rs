@@ -204,7 +204,7 @@ fn attributor() -> Attributor {
 /// Needs what only Linux tells.
 #[test]
 fn the_same_interpreter_anew_is_another_program() {
-    if !cfg!(target_os = "linux") {
+    if crate::platform::is_macos() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -16,7 +16,7 @@ const ACK: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const HEAD: usize = 9;
 
-/// Where the server's bytes are, and how much of the GOAWAY is said.
+/// Kept small, as each connection has it: where the server's bytes are, and how much of the GOAWAY is said.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Parting {
     frames: Frames,
@@ -29,7 +29,7 @@ enum Wish {
     None,
     Wanted,
     /// So many bytes are out; the rest follows before anything else.
-    Said(usize),
+    Said(u8),
 }
 
 impl Parting {
@@ -68,11 +68,12 @@ impl Parting {
             Wish::Wanted => return &[],
             Wish::Said(said) => said,
         };
-        GOAWAY.get(said..).unwrap_or_default()
+        GOAWAY.get(usize::from(said)..).unwrap_or_default()
     }
 
     /// So many bytes of what was due are written.
     pub(super) fn said(&mut self, bytes: usize) {
+        let bytes = u8::try_from(bytes).unwrap_or(u8::MAX);
         self.wish = match self.wish {
             Wish::None | Wish::Wanted => Wish::Said(bytes),
             Wish::Said(said) => Wish::Said(said.saturating_add(bytes)),
@@ -117,10 +118,10 @@ enum Place {
     Unknown,
     Head {
         seen: [u8; HEAD],
-        filled: usize,
+        filled: u8,
     },
     Payload {
-        left: usize,
+        left: u32,
     },
 }
 
@@ -136,21 +137,21 @@ impl Frames {
         match &mut self.place {
             Place::Unknown => bytes.len(),
             Place::Head { seen, filled } => {
-                let room = seen.get_mut(*filled..).unwrap_or_default();
+                let room = seen.get_mut(usize::from(*filled)..).unwrap_or_default();
                 let taken = room.len().min(bytes.len());
                 for (to, from) in room.iter_mut().zip(bytes) {
                     *to = *from;
                 }
-                *filled += taken;
-                if *filled == HEAD {
+                *filled = filled.saturating_add(u8::try_from(taken).unwrap_or(u8::MAX));
+                if usize::from(*filled) >= HEAD {
                     let head = *seen;
                     self.place = self.behind(head).unwrap_or(Place::Unknown);
                 }
                 taken
             }
             Place::Payload { left } => {
-                let taken = (*left).min(bytes.len());
-                *left -= taken;
+                let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
+                *left = left.saturating_sub(u32::try_from(taken).unwrap_or(u32::MAX));
                 if *left == 0 {
                     self.place = Self::START;
                 }
@@ -180,7 +181,7 @@ impl Frames {
             (Some(_), _) => return None,
         };
         self.leaves |= kind == GO_AWAY;
-        Some(match usize::try_from(length).ok()? {
+        Some(match length {
             0 => Self::START,
             left => Place::Payload { left },
         })

@@ -21,8 +21,9 @@ import sys
 import tempfile
 from decimal import Decimal
 
-from pricerules import (CLAUDE_IN, MOVED, RETIRED_STEPS, all_is_audio, by_another_name, by_mantles_name,
-                        corrected, moved, new_claudes, plausible, regional_factors, tool_fees, without_steps)
+from pricerules import (CLAUDE_IN, MOVED, RESTATED, RETIRED_STEPS, all_is_audio, by_another_name, by_mantles_name,
+                        corrected, googles_own, moved, new_claudes, plausible, regional_factors, restated, tool_fees,
+                        untold_steps, without_steps)
 from pricesources import (PINS, PROVIDERS, PUBLISHED, fast_rates, fetch, first, genai_model, genai_says, held,
                           in_force, litellm_ids, litellm_image_fees, litellm_rates, litellm_regions, litellm_says,
                           member, names_of, owner, read_genai, read_litellm, third_says, whole)
@@ -209,11 +210,15 @@ def build(genai, litellm, third):
         searching_apart(entries, ours)
         for name, model, day in MOVED.get(provider, []):
             moved(ours, name, model, day)
+        for name, day in RESTATED.get(provider, []):
+            restated(provider, name, day, litellm, ours)
         for name, day in RETIRED_STEPS.get(provider, []):
             without_steps(next(m for m in ours.values() if m["m"] == name), day)
         if provider in CLAUDE_IN:
             source, maker = CLAUDE_IN[provider]
             new_claudes(provider, genai[source]["models"], maker, ours)
+        if provider in ("google", "vertex"):
+            googles_own(provider, litellm, ours)
         book += ours.values()
     book += regional_bedrock(litellm)
     by_mantles_name(book, litellm)
@@ -290,6 +295,8 @@ def render(book, holidays):
         by_another_name(model)
         tool_fees(model)
         all_is_audio(model)
+        if model["p"] == "openai":
+            untold_steps(model)
         regional = regional_factors(model)
         if regional:
             model["geo"] = {**model.get("geo", {}), **regional}

@@ -6,7 +6,7 @@ import re
 import sys
 from decimal import Decimal
 
-from pricesources import SNAPSHOTS, first, genai_model, in_force, litellm_rates, owner
+from pricesources import SNAPSHOTS, first, genai_model, in_force, litellm_rates, owner, whole
 
 # Names that have become another model's since a day: provider -> (name, model, day). genai-prices keeps
 # them at what they stood for first. mistral-large-latest is dated by model-prices, mistral-medium as
@@ -20,6 +20,9 @@ MOVED = {
         ("magistral-small-latest", "mistral-small-2603", "2026-04-30"),
     ],
 }
+# Names of which genai-prices still says what they stood for in 2025, with a night's discount that is gone:
+# provider -> (name, the day since which they cost what litellm says).
+RESTATED = {"deepseek": [("deepseek-chat", "2025-09-29"), ("deepseek-reasoner", "2025-09-29")]}
 # Steps for long context that are gone since a day, because no request may be as long any more: provider ->
 # (model, day). genai-prices keeps them for what was asked before, and says so.
 RETIRED_STEPS = {"anthropic": [("claude-sonnet-4-5", "2026-04-30")]}
@@ -50,6 +53,57 @@ def moved(ours, name, to, day):
     later = [p for p in model["prices"] if p.get("from", "") > day]
     model.update(m=name, prices=[*copy.deepcopy(before["prices"]), {**now, "from": day}, *later])
     ours["moved " + name] = model
+
+
+def restated(provider, name, day, litellm, ours):
+    """Makes `name` a model of its own, that costs what litellm says from `day` on."""
+    before = next(m for m in ours.values()
+                  if name in [n.rstrip("*") for n in m.get("names", [m["m"]])])
+    now = litellm_rates(litellm[f"{provider}/{name}"], provider)[None]
+    prices = [*copy.deepcopy(before["prices"]), {"from": day, **now}]
+    left = [n for n in before.get("names", []) if n.rstrip("*") != name]
+    mine = [n for n in before.get("names", []) if n.rstrip("*") == name]
+    if left:
+        before.update(m=min(left, key=len).rstrip("*"), names=left)
+        ours["restated " + name] = {"p": provider, "m": name, "src": "l", "names": mine, "prices": prices}
+    else:
+        before.update(src="l", prices=prices)
+
+
+def untold_steps(model):
+    """A tier of OpenAI's that has one rate where the plain price has steps: over them, nobody says."""
+    for tier in ("flex", "priority", "fast"):
+        for entry in model.get("variants", {}).get(tier, []):
+            plain = in_force(model["prices"], entry.get("from", model["prices"][-1].get("from", "")))
+            for key, rate in entry.items():
+                steps = plain.get(key)
+                if isinstance(steps, list) and not isinstance(rate, list):
+                    entry[key] = [rate] + [n for start in steps[1::2] for n in (start, None)]
+
+
+def googles_own(provider, litellm, ours):
+    """What litellm alone has of Google's models: what an answer costs that Maps grounded, what video costs
+    more than images, and the factor of Vertex's regional hosts."""
+    for model in [m for m in ours.values() if not m["m"].startswith("claude-")]:
+        names = [n.rstrip("*") for n in model.get("names", [model["m"]])]
+        keys = [key for n in names for key in
+                ([f"gemini/{n}", n] if provider == "google" else [f"vertex_ai/{n}", n])]
+        entries = [litellm[key] for key in keys if key in litellm]
+        said = lambda field: next((e[field] for e in entries if e.get(field)), None)
+        maps, video = said("google_maps_grounding_cost_per_query"), said("input_cost_per_video_token")
+        made = said("output_cost_per_video_token")
+        for price in model["prices"]:
+            if maps:
+                price.setdefault("fees", {})["maps_queries"] = whole(Decimal(maps) * 10**9)
+            image = first(price.get("ii"))
+            if video and image and Decimal(video) * 10**15 > image:
+                more = Decimal(video) * 10**9 - Decimal(image) / 10**6
+                price.setdefault("fees", {})["video_tokens"] = whole(more)
+            if made and "oi" not in price and first(price.get("out")) != whole(Decimal(made) * 10**15):
+                price["oi"] = whole(Decimal(made) * 10**15)
+        if provider == "vertex":
+            factor = Decimal(said("regional_endpoint_uplift_multiplier") or 1)
+            model["geo"] = {**model.get("geo", {}), "regional": whole(factor * 1000)}
 
 
 def without_steps(model, day):

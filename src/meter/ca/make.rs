@@ -57,7 +57,10 @@ pub(super) fn leaf(
             Err(_) => n.as_str().try_into().map(SanType::DnsName).map_err(|_| CaError::BadName),
         })
         .collect::<Result<_, _>>()?;
-    let common = names.first().filter(|n| n.len() <= MAX_COMMON_NAME);
+    // Without a name of a host among the alternatives, OpenSSL holds one that looks like it, as IPv4
+    // addresses do, against the CA's constraints.
+    let fits = |n: &&String| n.len() <= MAX_COMMON_NAME && n.parse::<IpAddr>().is_err();
+    let common = names.first().filter(fits);
     params.distinguished_name = name(common.map_or("Halton Meter", String::as_str));
     params.not_before = (now - BACKDATE).into();
     params.not_after = (now + life).into();

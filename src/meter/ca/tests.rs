@@ -456,6 +456,17 @@ fn one_of_an_earlier_version_without_the_self_tests_host_stays() {
 }
 
 #[test]
+fn an_address_is_no_common_name() {
+    let (_dir, home) = home();
+    let ca = Ca::load_or_create(&home, &hosts(&["127.0.0.1:8443"]), &log()).unwrap();
+    let names = ["127.0.0.1".to_owned()];
+    let (leaf, _) =
+        make::leaf(&ca.current.issuer, &names, SystemTime::now(), RENEW_BEFORE).unwrap();
+    let text = names[0].as_bytes();
+    assert!(!leaf.windows(text.len()).any(|at| at == text), "as an alternative name it is binary");
+}
+
+#[test]
 fn a_stolen_key_cannot_impersonate_another_host() {
     let (_dir, home) = home();
     let ca = Ca::load_or_create(&home, &hosts(&["api.example.com"]), &log()).unwrap();

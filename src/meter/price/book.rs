@@ -222,7 +222,7 @@ impl Model {
 
     /// Before the first day that is known, the oldest price of the list is the best there is.
     pub(super) fn listed_first(&self) -> Option<&Entry> {
-        self.prices.first().filter(|entry| !entry.own)
+        first_listed(&self.prices)
     }
 
     pub(super) fn label(&self) -> String {
@@ -284,6 +284,11 @@ pub(super) struct Entry {
     /// Nano-dollars for the request itself.
     #[serde(rename = "rq")]
     pub(super) request: Option<u64>,
+}
+
+/// What the list began with.
+pub(super) fn first_listed(entries: &[Entry]) -> Option<&Entry> {
+    entries.first().filter(|entry| !entry.own)
 }
 
 /// The entry in force: the last one whose conditions hold. Its day is that of the beginning, its hours

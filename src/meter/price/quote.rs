@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 
-use super::book::{Book, Entry, Model, Rate, in_force};
+use super::book::{Book, Entry, Model, Rate, first_listed, in_force};
 use super::charges::charges;
 use super::items::Item;
 use super::money::{SCALE, round_half_up};
@@ -93,7 +94,7 @@ impl Book {
                 }
                 told => told?,
             };
-            notes.extend(rates.doubt(query.ended).map(str::to_owned));
+            notes.extend(rates.doubt(query).map(str::to_owned));
             let step = sum.add(&rates, part, usage, &mut notes)?;
             if step.is_some() && may_be_turns(&rates, usage) {
                 notes.push(
@@ -187,7 +188,7 @@ impl<'a> Rates<'a> {
         let entry = model
             .variants
             .get(&lower)
-            .and_then(|entries| in_force(entries, at, ended))
+            .and_then(|entries| in_force(entries, at, ended).or(first_listed(entries)))
             .filter(|entry| entry.input.is_some() || entry.output.is_some())
             .ok_or_else(|| format!("no price for tier {lower} of {}", model.id))?;
         Ok(Self { model, plain, variant: Some((name, entry)) })
@@ -233,8 +234,12 @@ impl<'a> Rates<'a> {
         self.variant.map_or(self.plain, |(_, entry)| entry)
     }
 
-    /// What is not known of the hour at which these hold.
-    fn doubt(&self, ended: Timestamp) -> Option<&'static str> {
+    /// What is not known of the time at which these hold.
+    fn doubt(&self, &Query { at, ended, .. }: &Query<'_>) -> Option<&'static str> {
+        let day = TimeZone::UTC.to_datetime(at).date();
+        if self.variant.is_some_and(|(_, entry)| entry.from.is_some_and(|from| day < from)) {
+            return Some("the tier's price of a later day");
+        }
         let calendar = self.entry().off.as_ref().filter(|calendar| !calendar.knows(ended));
         calendar.map(|_| "the public holidays of that day are not known: priced as a working day")
     }
@@ -317,7 +322,9 @@ impl Sum {
             return Ok(None);
         }
         let total_input = part.total_input();
-        let factor = factor(rates.model, part.geo.as_ref().or(usage.geo.as_ref()), notes);
+        let geo = part.geo.as_ref().or(usage.geo.as_ref());
+        // Who enters a price of his own enters what he pays, wherever that is.
+        let factor = factor(rates.model, geo.filter(|_| !rates.entry().own), notes);
         let mut passed = None;
         for charge in charges(rates, part, usage) {
             if charge.tokens == 0 {
@@ -350,7 +357,10 @@ impl Sum {
             self.plus("request", 1, each(fee));
         }
         let searches = usage.web_searches.unwrap_or(0);
-        if searches > 0 && matches!(rates.model.provider.as_str(), "google" | "vertex") {
+        let mapped = usage.counts.contains_key("maps_queries");
+        let googles = matches!(rates.model.provider.as_str(), "google" | "vertex")
+            && !rates.model.id.contains("claude");
+        if (searches > 0 || mapped) && googles {
             notes.push("a free allowance of searches is not deducted".to_owned());
         }
         match rates.plain.web_search {

@@ -100,6 +100,9 @@ fn golden_costs() {
         ("openai", "gpt-6-astra", tokens(272_001, 0), 5_440_020_000),
         ("xai", "grok-4.7", tokens(199_999, 0), 399_998_000),
         ("xai", "grok-4.7", tokens(200_000, 0), 800_000_000),
+        // Not what these names stood for in 2025, with its discount at night.
+        ("deepseek", "deepseek-chat", tokens(1000, 1000), 700_000),
+        ("deepseek", "deepseek-reasoner", tokens(1000, 1000), 700_000),
     ] {
         let quote = quote(provider, model, &usage(tokens));
         assert_eq!(quote.cost_nanousd, Some(expected), "{model} {tokens:?} {quote:?}");
@@ -234,6 +237,10 @@ fn regions_have_factors() {
     assert_eq!((vertex.cost_nanousd, vertex.estimated), (Some(8_800_000), false));
     let old = quote("anthropic", "claude-sonnet-4-5", &us);
     assert_eq!((old.cost_nanousd, old.estimated), (Some(3_000_000), true));
+    for (model, dollars) in [("gemini-3.8-flash", 825_000), ("gemini-2.5-flash", 300_000)] {
+        let gemini = quote("vertex", model, &regional);
+        assert_eq!((gemini.cost_nanousd, gemini.estimated), (Some(dollars), false), "{model}");
+    }
 }
 
 #[test]

@@ -8,7 +8,7 @@ use super::error::in_stream;
 use super::scan::Found;
 use super::{Field, Reader, Reading, keep, state};
 use crate::meter::quota::{self, Window};
-use crate::meter::usage::{Cached, Tokens, Usage};
+use crate::meter::usage::{Cached, Counts, Tokens, Usage};
 
 /// Every chunk has running totals: the last one wins as a whole.
 #[derive(Debug, Default)]
@@ -27,6 +27,10 @@ pub(super) struct Gemini {
     live: bool,
     /// Searches that grounded the answer.
     searches: Option<u64>,
+    /// Google Maps did.
+    on_maps: bool,
+    /// Numbers for what was embedded: of a video they cost more than of an image.
+    embeds: bool,
     /// What Code Assist says is left of credits that were bought.
     credits: Option<Window>,
     /// … and that it took some of them.
@@ -38,12 +42,25 @@ pub(super) struct Gemini {
 impl Gemini {
     /// Embeddings have no candidates that could finish.
     pub(super) fn for_embeddings() -> Self {
-        Self { finished: true, ..Self::default() }
+        Self { finished: true, embeds: true, ..Self::default() }
     }
 
     /// A turn says that it is over, whichever message has told its usage.
     pub(super) fn for_live() -> Self {
         Self { live: true, ..Self::default() }
+    }
+}
+
+impl Gemini {
+    /// What is billed by count. How often Maps was asked for an answer is not told.
+    fn counts(&self) -> Counts {
+        let video = || SPLITS.of(self.usage.as_ref()?, SPLITS.prompt, VIDEO);
+        let video = self.embeds.then(video).flatten().filter(|tokens| *tokens > 0);
+        let maps = self.on_maps.then_some(1);
+        [("maps_queries", maps), ("video_tokens", video)]
+            .into_iter()
+            .filter_map(|(name, count)| Some((name.to_owned(), count?)))
+            .collect()
     }
 }
 
@@ -101,6 +118,7 @@ impl Reader for Gemini {
             .map(|queries| queries.len() as u64)
             .max();
         self.searches = queries.filter(|n| *n > 0).max(self.searches);
+        self.on_maps |= found.field(Field::Maps).is_some();
         let credits = found.field(Field::RemainingCredits);
         let credits = credits.and_then(|credits| quota::from_credits(credits, self.now));
         self.credits = credits.or_else(|| self.credits.take());
@@ -127,6 +145,7 @@ impl Reader for Gemini {
                     self.model.as_deref().or(self.asked.as_deref()),
                     self.searches,
                 ),
+                counts: self.counts(),
                 ..Usage::default()
             },
             error: self.error,
@@ -199,7 +218,8 @@ pub(super) struct Splits {
 }
 
 const AUDIO: &[&str] = &["AUDIO"];
-/// The frames of a video cost what images do.
+const VIDEO: &[&str] = &["VIDEO"];
+/// The frames of a video cost what images do, but where they are embedded.
 const IMAGES: &[&str] = &["IMAGE", "VIDEO"];
 /// By number, where the client asks for that (`$alt=json;enum-encoding=int`).
 const MODALITIES: [&str; 6] = ["UNSPECIFIED", "TEXT", "IMAGE", "VIDEO", "AUDIO", "DOCUMENT"];

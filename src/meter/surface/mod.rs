@@ -273,6 +273,8 @@ wanted! {
     BodyToolUsage = "response.body.tool_usage",
     BodyCacheTtl = "response.body.prompt_cache_options.ttl",
     Searches = "candidates[].groundingMetadata.webSearchQueries",
+    // One of a place's fields: what is told of it is long.
+    Maps = "candidates[].groundingMetadata.groundingChunks[].maps.placeId",
     WrappedSearches = "response.candidates[].groundingMetadata.webSearchQueries",
     Meta = "meta",
     TurnComplete = "serverContent.turnComplete",

@@ -314,17 +314,23 @@ pub(super) fn cost(usage: &Value) -> Option<i64> {
         // 10¹⁰ ticks are a dollar.
         return i64::try_from(ticks.checked_add(5)? / 10).ok();
     }
-    let money = |path: &[&str]| match walk(usage, path)? {
-        Value::Number(number) => nano_from_decimal(&number.to_string()),
-        Value::String(text) => nano_from_decimal(text),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    // Nobody pays back by the request.
+    let money = |path: &[&str]| {
+        let told = match walk(usage, path)? {
+            Value::Number(number) => nano_from_decimal(&number.to_string()),
+            Value::String(text) => nano_from_decimal(text),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        told.filter(|nano| *nano >= 0)
     };
     let charged = money(&["cost"])
         .or_else(|| money(&["cost", "total_cost"]))
         // DeepInfra's word for it.
         .or_else(|| money(&["estimated_cost"]))?;
-    // With the user's own key, OpenRouter's cost is its fee; the provider charges beside it.
-    let own_key = walk(usage, &["is_byok"]).and_then(Value::as_bool) == Some(true);
-    let upstream = money(&["cost_details", "upstream_inference_cost"]).filter(|_| own_key);
-    charged.checked_add(upstream.unwrap_or(0))
+    // With the user's own key, OpenRouter's cost is its fee; the provider charges beside it, and where
+    // that is not told the fee alone is no cost.
+    match walk(usage, &["is_byok"]).and_then(Value::as_bool) {
+        Some(true) => charged.checked_add(money(&["cost_details", "upstream_inference_cost"])?),
+        Some(false) | None => Some(charged),
+    }
 }

@@ -69,7 +69,7 @@ pub fn route(host: &str, local: bool, method: &str, path: &str, upgrade: bool) -
             .is_some_and(|(provider, terms)| terms == Terms::Plan || is_plan(provider, path)),
         model: class.model,
         stream: class.stream.or(over_socket.then_some(true)),
-        geo: geo(&host, path),
+        geo: geo(&host),
         subject: class.subject,
     }
 }
@@ -88,15 +88,12 @@ fn is_plan(provider: &str, path: &str) -> bool {
     PLANS.iter().any(|(who, prefix)| provider == *who && path.starts_with(prefix))
 }
 
-fn geo(host: &str, path: &str) -> Option<&'static str> {
+fn geo(host: &str) -> Option<&'static str> {
     match host {
         "us.api.openai.com" | "api.us.mistral.ai" => Some("us"),
         "eu.api.openai.com" | "api.eu.mistral.ai" => Some("eu"),
         "aiplatform.googleapis.com" | "aiplatform.mtls.googleapis.com" => None,
-        // Vertex's own models cost the same everywhere.
-        _ if path.contains("/publishers/anthropic/") && host.contains("aiplatform.") => {
-            Some("regional")
-        }
+        _ if host.contains("aiplatform.") => Some("regional"),
         _ => None,
     }
 }

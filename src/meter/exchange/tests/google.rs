@@ -241,6 +241,28 @@ fn kinds_of_tokens_have_numbers_too() {
 }
 
 #[test]
+fn what_maps_grounded_and_video_that_is_embedded_are_counted() {
+    let chunks = r#"[{"web":{"uri":"u"}},{"maps":{"uri":"u","title":"t","placeId":"places/1"}}]"#;
+    let grounded = format!(
+        r#"{{"candidates":[{{"finishReason":"STOP","groundingMetadata":{{"groundingChunks":{chunks}}}}}],"modelVersion":"gemini-2.5-flash","usageMetadata":{{"promptTokenCount":1000,"candidatesTokenCount":100,"totalTokenCount":1100}}}}"#
+    );
+    let row = case(GEMINI, "/v1beta/models/gemini-2.5-flash:generateContent", &grounded).row();
+    assert_eq!(row.detail.counts, [("maps_queries".to_owned(), 1)].into());
+    assert_eq!(row.cost_nanousd, Some(550_000 + 25_000_000), "{row:?}");
+    let video = r#""promptTokenCount":1000,"promptTokensDetails":[{"modality":"VIDEO","tokenCount":900},{"modality":"TEXT","tokenCount":100}]"#;
+    let embedded = format!(r#"{{"embedding":{{"values":[0.1]}},"usageMetadata":{{{video}}}}}"#);
+    let row = case(GEMINI, "/v1beta/models/gemini-embedding-2:embedContent", &embedded).row();
+    assert_eq!(row.detail.counts, [("video_tokens".to_owned(), 900)].into(), "{row:?}");
+    assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(10_820_000), false), "{row:?}");
+    // Watched, its frames are images.
+    let watched = format!(
+        r#"{{"candidates":[{{"finishReason":"STOP"}}],"modelVersion":"gemini-2.5-flash","usageMetadata":{{{video},"totalTokenCount":1000}}}}"#
+    );
+    let row = case(GEMINI, "/v1beta/models/gemini-2.5-flash:generateContent", &watched).row();
+    assert_eq!((row.detail.counts.len(), row.cost_nanousd), (0, Some(300_000)), "{row:?}");
+}
+
+#[test]
 fn a_last_chunk_without_counts_takes_none_back() {
     let counted = r#"{"candidates":[{"finishReason":"STOP"}],"modelVersion":"gemini-2.5-flash","usageMetadata":{"promptTokenCount":1000,"candidatesTokenCount":100,"totalTokenCount":1100}}"#;
     let last = r#"{"usageMetadata":{"trafficType":"ON_DEMAND_PRIORITY"}}"#;

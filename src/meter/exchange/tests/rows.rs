@@ -165,6 +165,29 @@ fn what_the_provider_charged_beats_the_list() {
 }
 
 #[test]
+fn what_can_t_be_a_charge_is_none() {
+    for told in [
+        r#""cost":-1000"#,
+        r#""cost":{"total_cost":-1}"#,
+        // The fee of a request whose provider charges beside it.
+        r#""cost":0,"is_byok":true"#,
+        r#""cost":1e-5,"is_byok":true,"cost_details":{"upstream_inference_cost":null}"#,
+    ] {
+        let usage = format!(r#"{{"prompt_tokens":8,"completion_tokens":3,{told}}}"#);
+        let body =
+            format!(r#"{{"model":"x","choices":[{{"finish_reason":"stop"}}],"usage":{usage}}}"#);
+        let row = Case {
+            host: "openrouter.ai",
+            target: "/v1/chat/completions",
+            body: body.into_bytes(),
+            ..Case::default()
+        }
+        .row();
+        assert_eq!((row.cost_nanousd, row.provider_cost_nanousd), (None, None), "{told}");
+    }
+}
+
+#[test]
 fn what_a_gateway_charged_for_claude_beats_the_list() {
     let usage = |output: u32, cost: &str| {
         format!(r#""usage":{{"input_tokens":8,"output_tokens":{output},"cost":{cost}}}"#)

@@ -278,7 +278,7 @@ fn hosts_say_who_and_on_what_terms() {
     ] {
         assert_eq!(route(host, false, "POST", claude, false).geo, geo, "{host}");
         let gemini = claude.replace("anthropic", "google");
-        assert_eq!(route(host, false, "POST", &gemini, false).geo, None, "{host}");
+        assert_eq!(route(host, false, "POST", &gemini, false).geo, geo, "{host}");
     }
     let unknown = route("Llm.Corp.example", false, "POST", "/", false);
     assert_eq!(unknown.provider, "llm.corp.example");

@@ -51,10 +51,15 @@ pub struct Tree {
     /// Something of it runs on another machine, or in another container, that has the same home: its pids
     /// are no processes of ours.
     pub foreign: bool,
+    /// The root is on its way out, and takes the port with it.
+    pub ending: bool,
     pub health: Health,
 }
 
-/// What to say of that.
+/// What to say of a root that ends.
+pub const ENDING: &str = "the processes are ending (`edge stop`, or the end of an `up`), once answers in flight are through";
+
+/// What to say of a home that is another machine's too.
 pub const FOREIGN: &str = "another machine or container runs from this home; set HALTON_METER_HOME to a directory of this one";
 
 impl Tree {
@@ -69,7 +74,9 @@ impl Tree {
         let answer = ask_for(&agent(patience), api_url(ctx, ask::HEALTH));
         let health = judge(daemon, instance(ctx).as_deref(), answer);
         let (root, watchdog) = (holder("root"), holder("watchdog"));
-        Self { root, edge, daemon, watchdog, edge_answer, lost_edge, foreign, health }
+        // Last: what has answered may have been told to end since.
+        let ending = PidLock::is_ending(&ctx.home.pid_file("root"));
+        Self { root, edge, daemon, watchdog, edge_answer, lost_edge, foreign, ending, health }
     }
 
     /// Before anything of it is signalled.
@@ -83,8 +90,11 @@ impl Tree {
         Self::look(ctx, patience)
     }
 
-    /// The daemon is well, and the edge knows it. (Asking the edge makes it look.)
+    /// The daemon is well, and the edge knows it. (Asking the edge makes it look.) It lasts.
     pub fn metering(&self) -> bool {
+        if self.ending {
+            return false;
+        }
         let verdict = self.edge_answer.as_ref().and_then(|a| a.get("verdict"));
         verdict.and_then(Value::as_str) == Some("healthy") && matches!(self.health, Health::Ok(_))
     }

@@ -10,10 +10,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::agent::agent;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, status};
 use crate::actors::ask::{self, AskError};
 use crate::edge::door;
 use crate::home::{Home, PidLock};
+use crate::meter::ledger::DISK_FULL;
 use crate::platform;
 
 /// For the edge to hand out its socket, which takes it no time.
@@ -24,6 +25,9 @@ const SETTLE: Duration = Duration::from_millis(300);
 
 /// For processes to find a home again that was removed under them. The edge takes longest.
 const FOUND: Duration = Duration::from_secs(10);
+
+/// The ledger's disk is full with less room than that.
+const FULL: u64 = 1 << 20;
 
 /// How the daemon answered `/health`.
 #[derive(Clone, Debug)]
@@ -97,6 +101,13 @@ impl Tree {
         }
         let verdict = self.edge_answer.as_ref().and_then(|a| a.get("verdict"));
         verdict.and_then(Value::as_str) == Some("healthy") && matches!(self.health, Health::Ok(_))
+    }
+
+    /// The daemon has no room for rows, and there is none: waiting makes none. Where somebody has made
+    /// some, the daemon notices it within seconds.
+    pub fn disk_is_full(&self, ctx: &Context) -> bool {
+        status::reasons(&self.health).iter().any(|reason| reason.ends_with(DISK_FULL))
+            && ctx.home.room().is_some_and(|room| room < FULL)
     }
 
     /// Where our edge serves, if that is not where the configuration has it: it keeps the port that it

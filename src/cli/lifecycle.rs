@@ -249,7 +249,9 @@ pub fn wait_ready(ctx: &Context, stopped: bool, deadline: Instant) -> Ready {
         if looks {
             read = Instant::now();
         }
-        let hopeless = tree.ending || (looks && no_edge::is_hopeless(&ctx.home, begun));
+        let hopeless = tree.ending
+            || (looks && no_edge::is_hopeless(&ctx.home, begun))
+            || (tree.edge_answer.is_some() && tree.disk_is_full(ctx));
         let enough = tree.metering() || (stopped && tree.edge_answer.is_some());
         let limit = if tree.edge_answer.is_some() { deadline } else { edge_deadline };
         if enough || hopeless || Instant::now() >= limit || intruder.stays(ctx, &tree) {

@@ -151,6 +151,13 @@ impl Home {
     pub fn ledger_file(&self) -> PathBuf {
         self.0.join("db.sqlite")
     }
+    /// What the ledger's disk has room for, in bytes. It may be a link to another one than the home's.
+    #[must_use]
+    pub fn room(&self) -> Option<u64> {
+        let of = |path: &Path| rustix::fs::statvfs(path).ok();
+        let disk = of(&self.ledger_file()).or_else(|| of(self.path()))?;
+        Some(disk.f_bavail.saturating_mul(disk.f_frsize))
+    }
     /// What names of accounts are hashed with.
     #[must_use]
     pub fn account_salt(&self) -> PathBuf {

@@ -264,6 +264,10 @@ async fn run(
         }
     }
     slog::info!(log, "ending"; "code" => code);
+    // From here on nobody is to be led to the port: it goes with us.
+    if let Some(Err(e)) = lock.map(|lock| lock.announce_end()) {
+        slog::warn!(log, "commands can't see that we end"; "error" => %e);
+    }
     if let Some(tree) = metering {
         tree.shutdown().await;
     }

@@ -10,10 +10,11 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::agent::agent;
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, status};
 use crate::actors::ask::{self, AskError};
 use crate::edge::door;
 use crate::home::{Home, PidLock};
+use crate::meter::ledger::DISK_FULL;
 use crate::platform;
 
 /// For the edge to hand out its socket, which takes it no time.
@@ -24,6 +25,9 @@ const SETTLE: Duration = Duration::from_millis(300);
 
 /// For processes to find a home again that was removed under them. The edge takes longest.
 const FOUND: Duration = Duration::from_secs(10);
+
+/// The ledger's disk is full with less room than that.
+const FULL: u64 = 1 << 20;
 
 /// How the daemon answered `/health`.
 #[derive(Clone, Debug)]
@@ -51,10 +55,15 @@ pub struct Tree {
     /// Something of it runs on another machine, or in another container, that has the same home: its pids
     /// are no processes of ours.
     pub foreign: bool,
+    /// The root is on its way out, and takes the port with it.
+    pub ending: bool,
     pub health: Health,
 }
 
-/// What to say of that.
+/// What to say of a root that ends.
+pub const ENDING: &str = "the processes are ending (`edge stop`, or the end of an `up`), once answers in flight are through";
+
+/// What to say of a home that is another machine's too.
 pub const FOREIGN: &str = "another machine or container runs from this home; set HALTON_METER_HOME to a directory of this one";
 
 impl Tree {
@@ -69,7 +78,9 @@ impl Tree {
         let answer = ask_for(&agent(patience), api_url(ctx, ask::HEALTH));
         let health = judge(daemon, instance(ctx).as_deref(), answer);
         let (root, watchdog) = (holder("root"), holder("watchdog"));
-        Self { root, edge, daemon, watchdog, edge_answer, lost_edge, foreign, health }
+        // Last: what has answered may have been told to end since.
+        let ending = PidLock::is_ending(&ctx.home.pid_file("root"));
+        Self { root, edge, daemon, watchdog, edge_answer, lost_edge, foreign, ending, health }
     }
 
     /// Before anything of it is signalled.
@@ -83,10 +94,20 @@ impl Tree {
         Self::look(ctx, patience)
     }
 
-    /// The daemon is well, and the edge knows it. (Asking the edge makes it look.)
+    /// The daemon is well, and the edge knows it. (Asking the edge makes it look.) It lasts.
     pub fn metering(&self) -> bool {
+        if self.ending {
+            return false;
+        }
         let verdict = self.edge_answer.as_ref().and_then(|a| a.get("verdict"));
         verdict.and_then(Value::as_str) == Some("healthy") && matches!(self.health, Health::Ok(_))
+    }
+
+    /// The daemon has no room for rows, and there is none: waiting makes none. Where somebody has made
+    /// some, the daemon notices it within seconds.
+    pub fn disk_is_full(&self, ctx: &Context) -> bool {
+        status::reasons(&self.health).iter().any(|reason| reason.ends_with(DISK_FULL))
+            && ctx.home.room().is_some_and(|room| room < FULL)
     }
 
     /// Where our edge serves, if that is not where the configuration has it: it keeps the port that it

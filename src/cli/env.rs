@@ -184,8 +184,11 @@ pub fn nameable(home: &Home) -> Result<(), Failure> {
     Err(Failure::new(Exit::FAILED, why).hint("set HALTON_METER_HOME to another directory"))
 }
 
-/// Our edge lives, and says this at once.
+/// Our edge lives, and says this at once. One that is about to end is none to be led to.
 fn answer(ctx: &Context, edge: SocketAddr) -> Option<Value> {
+    if PidLock::is_ending(&ctx.home.pid_file("root")) {
+        return None;
+    }
     let pid = PidLock::holder(&ctx.home.pid_file("edge")).ok()??;
     client::edge_status_at(edge, pid, IF_UP)
 }

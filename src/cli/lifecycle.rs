@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::client::{self, Health, Tree};
 use super::intruder::{self, Intruder};
 use super::no_edge::{self, Signs, Why};
-use super::{Context, Exit, Failure, env, say, services, upstream};
+use super::{Context, Exit, Failure, env, say, services, status, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
 use crate::near;
 use crate::platform::Service;
@@ -92,12 +92,12 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
         services.stop(&Service::METERING);
     }
     if let Some(root) = tree.root {
-        signal(root, Signal::HUP)?;
+        tell(root, Signal::HUP)?;
     }
     // No root that ends them: it died, or has only the edge below it.
     if tree.root.is_none() || services.is_some() {
         for pid in [tree.daemon, tree.watchdog].into_iter().flatten() {
-            signal(pid, Signal::TERM)?;
+            tell(pid, Signal::TERM)?;
         }
     }
     let deadline = Instant::now() + STOP_PATIENCE;
@@ -106,7 +106,7 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
         }
     }
-    if tree.edge.is_some() {
+    if tree.edge.is_some() && !tree.ending {
         say("metering stopped; the edge stays, so tools keep working, unmetered");
     } else {
         say("metering stopped");
@@ -122,13 +122,13 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
     if let Some(services) = services {
         services.restart(&Service::METERING);
     } else if let (Some(root), Some(daemon)) = (before.root, before.daemon) {
-        signal(root, Signal::USR1)?;
+        tell(root, Signal::USR1)?;
         let deadline = Instant::now() + STOP_PATIENCE;
         while holder(ctx, "daemon") == Some(daemon) && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(10));
         }
     } else if let Some(daemon) = before.daemon {
-        signal(daemon, Signal::TERM)?;
+        tell(daemon, Signal::TERM)?;
         gone(ctx, "daemon", Some(daemon), Instant::now() + STOP_PATIENCE);
     }
     start(ctx, &StartArgs { quiet: false, unless_stopped: false })
@@ -161,7 +161,7 @@ pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
         ("watchdog", tree.watchdog),
     ];
     for pid in processes.iter().filter_map(|(_, pid)| *pid) {
-        let _ = signal(pid, Signal::TERM);
+        let _ = tell(pid, Signal::TERM);
     }
     let deadline = Instant::now() + STOP_PATIENCE;
     for (process, pid) in processes {
@@ -180,6 +180,7 @@ pub fn all_down(served: SocketAddr) -> String {
 
 /// Starts what is not running and waits until it can serve.
 pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
+    await_end(ctx, patience);
     let stopped = ctx.home.user_stopped().exists();
     let deadline = Instant::now() + patience;
     let tree = Tree::look_when_found(ctx, ASK.min(patience));
@@ -202,6 +203,13 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
             None => Ready::NoEdge(client::FOREIGN.to_owned()),
         };
     }
+    // For whoever comes now its port is as good as closed.
+    if tree.ending {
+        return verdict(ctx, &tree, stopped);
+    }
+    if let Some(root) = tree.root {
+        wake(root);
+    }
     let services = services::installed(ctx);
     let by_services = services.is_some_and(|services| {
         let wanted: &[Service] = if stopped { &[Service::Edge] } else { &Service::ALL };
@@ -217,6 +225,17 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     wait_ready(ctx, stopped, deadline)
 }
 
+/// Waits that long for a root that is on its way out: who starts one anew comes after it.
+pub fn await_end(ctx: &Context, patience: Duration) {
+    let pid_file = ctx.home.pid_file("root");
+    if PidLock::is_ending(&pid_file)
+        && let Some(root) = PidLock::holder_here(&pid_file)
+    {
+        wake(root);
+        gone(ctx, "root", Some(root), Instant::now() + patience);
+    }
+}
+
 /// Waits until what was started can serve, and starts nothing.
 pub fn wait_ready(ctx: &Context, stopped: bool, deadline: Instant) -> Ready {
     let edge_deadline = deadline.max(Instant::now() + Duration::from_secs(1));
@@ -230,7 +249,9 @@ pub fn wait_ready(ctx: &Context, stopped: bool, deadline: Instant) -> Ready {
         if looks {
             read = Instant::now();
         }
-        let hopeless = looks && no_edge::is_hopeless(&ctx.home, begun);
+        let hopeless = tree.ending
+            || (looks && no_edge::is_hopeless(&ctx.home, begun))
+            || (tree.edge_answer.is_some() && tree.disk_is_full(ctx));
         let enough = tree.metering() || (stopped && tree.edge_answer.is_some());
         let limit = if tree.edge_answer.is_some() { deadline } else { edge_deadline };
         if enough || hopeless || Instant::now() >= limit || intruder.stays(ctx, &tree) {
@@ -265,6 +286,9 @@ pub fn port_taken(ctx: &Context, tree: &Tree) -> Option<String> {
 }
 
 fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
+    if tree.ending {
+        return Ready::NoEdge(client::ENDING.to_owned());
+    }
     if tree.edge_answer.is_none() {
         return Ready::NoEdge(if tree.edge.is_some() {
             "the edge does not answer".to_owned()
@@ -280,15 +304,9 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
         (Health::Degraded(_) | Health::Foreign | Health::Silent | Health::Down, true) => {
             Ready::Passing("metering is stopped (`halton-meter start` resumes it)".to_owned())
         }
-        (Health::Degraded(body), false) => {
-            let reasons: Vec<_> = body
-                .get("reasons")
-                .and_then(|r| r.as_array())
-                .into_iter()
-                .flatten()
-                .filter_map(|r| r.as_str())
-                .collect();
-            Ready::Passing(format!("the daemon is degraded: {}", reasons.join("; ")))
+        (Health::Degraded(_), false) => {
+            let reasons = status::reasons(&tree.health).join("; ");
+            Ready::Passing(format!("the daemon is degraded: {reasons}"))
         }
         (Health::Foreign, false) => Ready::Passing(client::api_port_taken(ctx, tree.daemon)),
         (Health::Silent, false) if intruder::is_there(ctx, tree) => {
@@ -417,6 +435,18 @@ pub fn signal(pid: u32, signal: Signal) -> std::io::Result<()> {
         Ok(()) | Err(rustix::io::Errno::SRCH) => Ok(()),
         Err(e) => Err(e.into()),
     }
+}
+
+/// A signal to a process of ours, suspended or not.
+pub fn tell(pid: u32, what: Signal) -> std::io::Result<()> {
+    signal(pid, what)?;
+    wake(pid);
+    Ok(())
+}
+
+/// Has it go on if it is suspended: it would do nothing that it is told.
+pub fn wake(pid: u32) {
+    let _ = signal(pid, Signal::CONT);
 }
 
 /// Whether any process of ours runs.

@@ -295,6 +295,7 @@ mod tests {
             edge_answer: None,
             lost_edge: None,
             foreign: false,
+            ending: false,
             health: Health::Down,
         };
         let one = Some(1);

@@ -21,6 +21,7 @@ use crate::supervisor::journal;
 
 const TICK: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(5);
+const ASK: Duration = Duration::from_secs(1);
 /// Of the latest requests, for those that get a line of their own.
 const ROWS: usize = 200;
 const VIEW: &str = "showing it; Ctrl-C ends this view only";
@@ -90,8 +91,12 @@ pub fn run(ctx: &Context) -> Result<Exit, Failure> {
 
 /// Has the tree run. The root, if it is ours.
 fn start(ctx: &Context) -> Result<Option<Child>, Failure> {
-    let tree = Tree::look(ctx, Duration::from_secs(1));
+    lifecycle::await_end(ctx, PATIENCE);
+    let tree = Tree::look(ctx, ASK);
     tree.is_ours()?;
+    if tree.ending {
+        return Err(Failure::new(Exit::UNAVAILABLE, client::ENDING));
+    }
     let services = services::installed(ctx);
     let mut keeper = keeper(tree.root.is_some(), services.is_some());
     if keeper != Keeper::Another {
@@ -116,6 +121,7 @@ fn start(ctx: &Context) -> Result<Option<Child>, Failure> {
             None => Ok(Some(spawn(ctx)?)),
         },
         Keeper::Another => {
+            tree.root.into_iter().for_each(lifecycle::wake);
             say(format_args!("already running: {VIEW}"));
             Ok(None)
         }
@@ -142,7 +148,7 @@ fn end(mut root: Child) -> std::io::Result<()> {
         return Ok(());
     }
     say("ending; exchanges in flight finish first");
-    lifecycle::signal(root.id(), Signal::TERM)?;
+    lifecycle::tell(root.id(), Signal::TERM)?;
     root.wait().map(drop)
 }
 
@@ -169,7 +175,7 @@ fn watch(
     let mut totals = all_of(&[]);
     while !ended.yet() {
         let mut lines: Vec<String> = journal.poll().iter().map(ToString::to_string).collect();
-        if awaited.is_some() && Tree::look(ctx, Duration::from_secs(1)).metering() {
+        if awaited.is_some() && Tree::look(ctx, ASK).metering() {
             lines.extend(awaited.take());
         }
         // What can't be read now is read the next time.

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::client::{self, Tree};
-use super::lifecycle::{self, signal};
+use super::lifecycle::{self, tell};
 use super::{Context, Exit, Failure, say, services};
 use crate::home::{own_program, write_atomic};
 use crate::platform::Service;
@@ -44,6 +44,10 @@ pub fn run(ctx: &Context, args: &UpgradeArgs) -> Result<Exit, Failure> {
     })?;
     let tree = Tree::look(ctx, ASK);
     tree.is_ours()?;
+    if tree.ending {
+        return Err(Failure::new(Exit::UNAVAILABLE, client::ENDING)
+            .hint("`halton-meter start` then starts the new program"));
+    }
     if tree.root.is_none() && tree.edge.is_none() && tree.daemon.is_none() {
         say("nothing runs; `halton-meter start` starts the new program");
         return Ok(Exit::OK);
@@ -149,7 +153,7 @@ fn root(ctx: &Context, pid: u32, program: &std::path::Path) -> Result<(), Failur
 fn request(ctx: &Context, process: &str, pid: u32, program: &Path) -> Result<(), Failure> {
     let (path, file) = (program.as_os_str().as_encoded_bytes(), ctx.home.upgrade_request());
     write_atomic(&file, path).map_err(|e| not_asked(process, &file, &e))?;
-    Ok(signal(pid, Signal::USR2)?)
+    Ok(tell(pid, Signal::USR2)?)
 }
 
 /// The request is a file: a disk may have no room for it.

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -16,6 +16,8 @@ use crate::platform;
 const LOOK: Duration = Duration::from_millis(100);
 /// Within this a process that has the lock has written who it is.
 const WRITTEN: Duration = Duration::from_millis(250);
+/// Before its pid, in a line of its own: who holds the lock is on its way out.
+const ENDING: &str = "ending ";
 
 /// Locks a file as long as it is open. `false`: somebody else holds it.
 pub fn lock_exclusively(file: &File) -> io::Result<bool> {
@@ -41,6 +43,33 @@ pub struct PidLock {
     files: Mutex<Vec<File>>,
 }
 
+/// What the live process that holds a lock has written.
+#[derive(Debug)]
+struct Holder {
+    pid: Option<u32>,
+    /// Where that counts.
+    place: Option<String>,
+    ending: bool,
+}
+
+impl Holder {
+    fn read(text: &str) -> Self {
+        let mut lines = text.lines().map(str::trim);
+        let pid = lines.next().and_then(|pid| pid.parse().ok());
+        let (mut place, mut ending) = (None, false);
+        for line in lines {
+            match line.strip_prefix(ENDING) {
+                // The next one's pid may stand above what is still to be cut off.
+                Some(whose) => ending |= pid.is_some() && whose.parse().ok() == pid,
+                None => {
+                    place.get_or_insert_with(|| line.to_owned());
+                }
+            }
+        }
+        Self { pid, place, ending }
+    }
+}
+
 /// What a look finds where a lock of ours should be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kept {
@@ -61,8 +90,7 @@ impl PidLock {
     /// What the next image of this process inherits; it holds the lock as well as we do.
     pub fn handle(&self) -> io::Result<OwnedFd> {
         let files = self.files();
-        let file = here(&self.path, &files).and_then(|at| files.get(at)).or(files.last());
-        Ok(file.ok_or(io::ErrorKind::NotFound)?.try_clone()?.into())
+        Ok(current(&self.path, &files).ok_or(io::ErrorKind::NotFound)?.try_clone()?.into())
     }
 
     /// Takes the lock and writes our pid. `None`: another live process holds it.
@@ -129,10 +157,24 @@ impl PidLock {
     pub fn beat(&self) -> Kept {
         let kept = self.keep();
         let files = self.files();
-        let file = here(&self.path, &files).and_then(|at| files.get(at)).or(files.last());
+        let file = current(&self.path, &files);
         // Without it the root can't tell, and so does nothing.
         let _ = file.map(|file| file.set_modified(std::time::SystemTime::now()));
         kept
+    }
+
+    /// Tells whoever looks that we are on our way out. A full disk has room for that, as for the pid.
+    pub fn announce_end(&self) -> io::Result<()> {
+        let files = self.files();
+        let file = current(&self.path, &files).ok_or(io::ErrorKind::NotFound)?;
+        let said = format!("{ENDING}{}\n", std::process::id());
+        file.write_all_at(said.as_bytes(), file.metadata()?.len())
+    }
+
+    /// Whether the live process that holds the lock has announced its end.
+    #[must_use]
+    pub fn is_ending(path: &Path) -> bool {
+        Self::held(path).is_ok_and(|held| held.is_some_and(|holder| holder.ending))
     }
 
     fn files(&self) -> MutexGuard<'_, Vec<File>> {
@@ -141,14 +183,14 @@ impl PidLock {
 
     /// Pid of the live process that holds the lock.
     pub fn holder(path: &Path) -> io::Result<Option<u32>> {
-        Ok(Self::held(path)?.and_then(|(pid, _)| pid))
+        Ok(Self::held(path)?.and_then(|holder| holder.pid))
     }
 
     /// The same if its pid means it here too: several machines, or containers, may share a home. Nobody
     /// else may be signalled.
     #[must_use]
     pub fn holder_here(path: &Path) -> Option<u32> {
-        let (pid, place) = Self::held(path).ok()??;
+        let Holder { pid, place, .. } = Self::held(path).ok()??;
         pid.filter(|_| is_here(place.as_deref(), platform::place_of_pids()))
     }
 
@@ -158,8 +200,8 @@ impl PidLock {
     pub fn is_elsewhere(path: &Path) -> bool {
         let we = platform::place_of_pids();
         let look = || match Self::held(path) {
-            Ok(Some((Some(_), place))) => !is_here(place.as_deref(), we),
-            Ok(Some((None, _)) | None) | Err(_) => false,
+            Ok(Some(Holder { pid: Some(_), place, .. })) => !is_here(place.as_deref(), we),
+            Ok(Some(Holder { pid: None, .. }) | None) | Err(_) => false,
         };
         look() && {
             std::thread::sleep(WRITTEN);
@@ -167,8 +209,8 @@ impl PidLock {
         }
     }
 
-    /// What the live process that holds the lock wrote: its pid, and where that counts.
-    fn held(path: &Path) -> io::Result<Option<(Option<u32>, Option<String>)>> {
+    /// Who holds the lock.
+    fn held(path: &Path) -> io::Result<Option<Holder>> {
         let mut file = match OpenOptions::new().read(true).open(path) {
             Ok(file) => file,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -181,9 +223,7 @@ impl PidLock {
         }
         let mut text = String::new();
         file.read_to_string(&mut text)?;
-        let mut lines = text.lines().map(str::trim);
-        let pid = lines.next().and_then(|pid| pid.parse().ok());
-        Ok(Some((pid, lines.next().map(str::to_owned))))
+        Ok(Some(Holder::read(&text)))
     }
 
     /// Whether a process of this user can hold the lock: not in a home that is read-only or another
@@ -224,6 +264,11 @@ impl PidLock {
 /// What can't be told, or was not by an older version, is as it mostly is.
 fn is_here(holder: Option<&str>, we: Option<&str>) -> bool {
     holder.zip(we).is_none_or(|(holder, we)| holder == we)
+}
+
+/// The file at `path`, or else the latest.
+fn current<'a>(path: &Path, files: &'a [File]) -> Option<&'a File> {
+    here(path, files).and_then(|at| files.get(at)).or(files.last())
 }
 
 /// Which of the files is the one at `path`.

@@ -58,6 +58,32 @@ fn pid_lock_is_held_by_one_and_released_by_drop() {
 }
 
 #[test]
+fn an_end_is_announced_by_whoever_holds_the_lock() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("root.pid");
+    assert!(!PidLock::is_ending(&path), "nobody");
+    let lock = PidLock::acquire(&path).unwrap().expect("free");
+    let said = fs::read_to_string(&path).unwrap();
+    assert!(!PidLock::is_ending(&path));
+    lock.announce_end().unwrap();
+    assert!(PidLock::is_ending(&path));
+    // The rest is as it was.
+    assert_eq!(PidLock::holder_here(&path), Some(std::process::id()));
+    assert!(!PidLock::is_elsewhere(&path));
+    // Of two roots that ended one after the other, and a third whose own line is cut off only now.
+    let rest = fs::read_to_string(&path).unwrap().replacen(&said, "", 1);
+    fs::write(&path, format!("{said}{}", rest.replacen("ending ", "ending 1", 1))).unwrap();
+    assert!(!PidLock::is_ending(&path), "another one's");
+    fs::write(&path, format!("{}\n{rest}", std::process::id())).unwrap();
+    assert!(PidLock::is_ending(&path), "where nobody can tell a boot");
+    assert_eq!(PidLock::holder_here(&path), Some(std::process::id()));
+    drop(lock);
+    assert!(!PidLock::is_ending(&path), "it has ended");
+    let _next = PidLock::acquire(&path).unwrap().expect("free");
+    assert!(!PidLock::is_ending(&path));
+}
+
+#[test]
 fn a_holder_elsewhere_is_told_from_one_here() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("edge.pid");

@@ -137,6 +137,42 @@ fn edge_stop_lets_everything_finish() {
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
 }
 
+/// As Ctrl-C of `up` tells it, and `edge stop` with the others.
+#[test]
+fn who_comes_while_everything_ends_is_not_led_to_its_port() {
+    let stand = started();
+    let root = stand.pid("root");
+    let stream = spawn(&stand, &gated("--http1.1"));
+    stand.origin.wait_at_gate(1, DEADLINE);
+    stand.signal("root", Signal::TERM);
+    wait_draining(&stand);
+    let run = spawn(&stand, &Program::new(["sh", "-c", "printf %s \"$https_proxy\""]));
+    let env = stand.halton(&["env"]);
+    assert_eq!(env.status.code(), Some(69), "{}", show(&env));
+    let if_up = stand.must(&["env", "--if-up"]);
+    let run = run.wait_with_output().unwrap();
+    assert!(run.status.success(), "{}", show(&run));
+    for output in [&env, &if_up, &run] {
+        assert!(!String::from_utf8_lossy(&output.stdout).contains("http://"), "{}", show(output));
+    }
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(said.contains("without the proxy: the processes are ending"), "{said}");
+    assert_eq!(stand.pid("root"), root, "the answer is still under way");
+
+    let stopped = stand.home.user_stopped();
+    std::fs::write(&stopped, "").unwrap();
+    let mut start = stand.command(&["start"]);
+    let start = start.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // What it removes first.
+    stand.wait("a start that has begun", || !stopped.exists());
+    stand.origin.open_gate();
+    assert_finished(&stand, stream, 1);
+    let start = start.wait_with_output().unwrap();
+    assert!(start.status.success(), "{}{}", show(&start), stand.logs());
+    assert_ne!(stand.pid("root"), root);
+    stand.wait_metering();
+}
+
 /// A client that keeps its connection busy all the while. One that was closed while idle it opens
 /// anew and asks again, as HTTP clients do; anything else is a failure of ours.
 #[test]

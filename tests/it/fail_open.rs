@@ -202,6 +202,23 @@ fn root_killed() {
 }
 
 #[test]
+fn root_suspended() {
+    let stand = Stand::started();
+    let (root, edge) = (stand.pid("root"), stand.pid("edge"));
+    stand.signal("root", Signal::STOP);
+    stand.kill("edge");
+    stand.must(&["start"]);
+    assert_eq!(stand.pid("root"), root, "it goes on");
+    assert_ne!(stand.pid("edge"), edge);
+    assert_served(&stand, "it goes on");
+    for command in [&["stop"][..], &["edge", "stop"]] {
+        stand.signal("root", Signal::STOP);
+        stand.must(command);
+    }
+    assert_eq!(stand.pid("root"), None);
+}
+
+#[test]
 fn control_socket_removed() {
     let stand = Stand::started();
     fs::remove_file(stand.home.control_socket()).unwrap();

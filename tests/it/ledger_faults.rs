@@ -9,6 +9,7 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 use serde_json::Value;
@@ -139,6 +140,11 @@ fn a_full_disk_makes_rows_wait_until_there_is_room() {
     disk.fill();
     stand.wait("degraded health", || reasons(&stand).contains("the disk is full"));
     traffic.flows(&stand, 50);
+    let began = Instant::now();
+    let output = stand.halton(&["start"]);
+    assert_eq!(output.status.code(), Some(69), "{}", show(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("the disk is full"));
+    assert!(began.elapsed() < Duration::from_secs(30), "as if waiting made room");
     disk.make_room();
     stand.wait_metering();
     traffic.flows(&stand, 20);

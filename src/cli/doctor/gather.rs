@@ -246,11 +246,10 @@ fn database(home: &Home) -> Ledger {
         let one = ledger::RequestFilter { limit: Some(1), ..ledger::RequestFilter::default() };
         ledger.requests(&one)
     });
-    let disk = rustix::fs::statvfs(home.path()).ok();
     Ledger {
         problem: problem.err().map(|e| e.to_string()),
         bytes: fs::metadata(home.ledger_file()).map_or(0, |m| m.len()),
-        free: disk.map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize)),
+        free: home.room(),
     }
 }
 

@@ -45,6 +45,8 @@ impl Fault {
     }
 }
 
+pub const DISK_FULL: &str = "the disk is full";
+
 /// A short text for people: what is wrong, in their words rather than SQLite's.
 pub(super) fn explain(error: &LedgerError) -> String {
     let sqlite = match error {
@@ -65,7 +67,7 @@ pub(super) fn explain(error: &LedgerError) -> String {
         | LedgerError::BadCursor => None,
     };
     match sqlite {
-        Some(ErrorCode::DiskFull) => "the disk is full".to_owned(),
+        Some(ErrorCode::DiskFull) => DISK_FULL.to_owned(),
         Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
             "the ledger is locked by another program".to_owned()
         }

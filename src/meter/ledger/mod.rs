@@ -35,6 +35,7 @@ mod writer;
 use std::io;
 use std::path::PathBuf;
 
+pub use backoff::DISK_FULL;
 pub use coverage::{Coverage, Gap, GapKind};
 pub use intake::{Intake, IntakeStats, Limits};
 pub use projects::{ProjectDetail, ProjectSum, Share};

@@ -13,7 +13,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::client::{self, Health, Tree};
 use super::intruder::{self, Intruder};
 use super::no_edge::{self, Signs, Why};
-use super::{Context, Exit, Failure, env, say, services, upstream};
+use super::{Context, Exit, Failure, env, say, services, status, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
 use crate::near;
 use crate::platform::Service;
@@ -280,15 +280,8 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
         (Health::Degraded(_) | Health::Foreign | Health::Silent | Health::Down, true) => {
             Ready::Passing("metering is stopped (`halton-meter start` resumes it)".to_owned())
         }
-        (Health::Degraded(body), false) => {
-            let reasons: Vec<_> = body
-                .get("reasons")
-                .and_then(|r| r.as_array())
-                .into_iter()
-                .flatten()
-                .filter_map(|r| r.as_str())
-                .collect();
-            Ready::Passing(format!("the daemon is degraded: {}", reasons.join("; ")))
+        (Health::Degraded(_), false) => {
+            Ready::Passing(format!("the daemon is {}", status::words(&tree.health)))
         }
         (Health::Foreign, false) => Ready::Passing(client::api_port_taken(ctx, tree.daemon)),
         (Health::Silent, false) if intruder::is_there(ctx, tree) => {

@@ -69,6 +69,17 @@ pub struct Check {
     pub fault: Option<String>,
 }
 
+/// The check that fails while the daemon ends.
+const DRAINING: &str = "draining";
+
+impl Check {
+    /// It fails because the daemon ends.
+    #[must_use]
+    pub fn is_end(&self) -> bool {
+        self.name == DRAINING && self.fault.is_some()
+    }
+}
+
 /// The checks, in the order of the tree.
 #[must_use]
 pub fn fold(seen: &Observed) -> Vec<Check> {
@@ -94,7 +105,7 @@ pub fn fold(seen: &Observed) -> Vec<Check> {
         Check { name: "tap", fault: tap },
         Check { name: "clock", fault: clock },
         Check { name: "ca", fault: ca },
-        Check { name: "draining", fault: seen.draining.then(|| "shutting down".to_owned()) },
+        Check { name: DRAINING, fault: seen.draining.then(|| "shutting down".to_owned()) },
     ]
 }
 
@@ -168,7 +179,7 @@ impl Board {
         };
         checks.push(Check { name: "health", fault });
         if self.is_draining()
-            && let Some(check) = checks.iter_mut().find(|c| c.name == "draining")
+            && let Some(check) = checks.iter_mut().find(|c| c.name == DRAINING)
         {
             check.fault = Some("shutting down".to_owned());
         }

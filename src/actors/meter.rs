@@ -180,7 +180,7 @@ pub struct Keys {
 
 impl Keys {
     fn load(home: &Home, config: &Config, log: &Logger) -> Result<Self, CaError> {
-        let ca = Ca::load_or_create(home, &config.meter.hosts, log)?;
+        let ca = Ca::load_unasked(home, &config.meter.hosts, log)?;
         let trust = publish(&ca, home, config, log);
         Ok(Self {
             ca: Arc::new(ArcSwap::from_pointee(ca)),
@@ -193,7 +193,7 @@ impl Keys {
     /// # Errors
     /// When there is no authority for it and none can be made; then nothing has changed.
     pub fn reload(&self, home: &Home, config: &Config, log: &Logger) -> Result<(), CaError> {
-        let ca = Arc::new(Ca::load_or_create(home, &config.meter.hosts, log)?);
+        let ca = Arc::new(Ca::load_unasked(home, &config.meter.hosts, log)?);
         // Before the bundle loses a CA that has been replaced, nothing is signed with it any more.
         self.ca.store(Arc::clone(&ca));
         self.trust.store(Arc::new(publish(&ca, home, config, log)));

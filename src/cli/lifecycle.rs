@@ -118,6 +118,8 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
     let before = Tree::look_when_found(ctx, ASK);
     before.is_ours()?;
     forget_stop(ctx)?;
+    // A daemon takes the CA that there is, whatever the clock says of it. What fails here `start` tells.
+    let _ = ctx.home.create().map(|()| env::prepare_ca(ctx));
     let services = services::installed(ctx).filter(|s| s.pid(Service::Daemon).is_some());
     if let Some(services) = services {
         services.restart(&Service::METERING);
@@ -305,8 +307,7 @@ fn verdict(ctx: &Context, tree: &Tree, stopped: bool) -> Ready {
             Ready::Passing("metering is stopped (`halton-meter start` resumes it)".to_owned())
         }
         (Health::Degraded(_), false) => {
-            let reasons = status::reasons(&tree.health).join("; ");
-            Ready::Passing(format!("the daemon is degraded: {reasons}"))
+            Ready::Passing(format!("the daemon is {}", status::words(&tree.health)))
         }
         (Health::Foreign, false) => Ready::Passing(client::api_port_taken(ctx, tree.daemon)),
         (Health::Silent, false) if intruder::is_there(ctx, tree) => {

@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::client::{Health, Tree, api};
-use super::{Context, Exit, Failure, intruder, say};
+use super::{Context, Exit, Failure, intruder, say, status};
 use crate::home::Home;
 use crate::meter::ca;
 use crate::selftest::{self, Check, Level, Report, Subject};
@@ -126,13 +126,8 @@ fn unmetered(ctx: &Context, tree: &Tree) -> Option<(String, String)> {
             "another program has the daemon's port",
             "set daemon.api_port to a free port, then `halton-meter restart`",
         ),
-        Health::Degraded(body) => {
-            let reasons = body.get("reasons").and_then(Value::as_array).into_iter().flatten();
-            let reasons: Vec<_> = reasons.filter_map(Value::as_str).collect();
-            say(
-                &format!("the daemon is degraded ({})", reasons.join("; ")),
-                "`halton-meter doctor`",
-            )
+        Health::Degraded(_) => {
+            say(&format!("the daemon is {}", status::words(&tree.health)), "`halton-meter doctor`")
         }
         Health::Ok(_) => {
             let found = ca::inspect(&ctx.home, &ctx.loaded.config.meter.hosts);

@@ -171,12 +171,7 @@ fn print(
         (None, None, None) => String::new(),
     };
     writeln!(out, "  edge      {:<12} {edge_says}", pid(tree.edge.or(tree.lost_edge)))?;
-    let mut daemon_says = health_name(&tree.health).to_owned();
-    for reason in reasons(&tree.health) {
-        daemon_says.push_str("; ");
-        daemon_says.push_str(&reason);
-    }
-    writeln!(out, "  daemon    {:<12} {daemon_says}", pid(tree.daemon))?;
+    writeln!(out, "  daemon    {:<12} {}", pid(tree.daemon), words(&tree.health))?;
     writeln!(out, "  watchdog  {}", pid(tree.watchdog))?;
     writeln!(out, "  root      {}", pid(tree.root))?;
     if let Some(list) = actors.and_then(|a| a.get("actors")).and_then(Value::as_array) {
@@ -261,11 +256,25 @@ pub fn silent_directories(actors: Option<&Value>) -> Vec<String> {
 fn health_name(health: &Health) -> &'static str {
     match health {
         Health::Ok(_) => "ok",
+        Health::Degraded(body) if body.get("draining") == Some(&Value::Bool(true)) => DRAINING,
         Health::Degraded(_) => "degraded",
         Health::Foreign => "another program answers on its port",
         Health::Silent => "does not answer",
         Health::Down => "down",
     }
+}
+
+/// Its end is no fault, and says all there is to say of it.
+const DRAINING: &str = "draining";
+
+/// `ok`, `draining`, `degraded: ledger: the disk is full` …
+pub fn words(health: &Health) -> String {
+    let name = health_name(health);
+    let reasons = reasons(health);
+    if name == DRAINING || reasons.is_empty() {
+        return name.to_owned();
+    }
+    format!("{name}: {}", reasons.join("; "))
 }
 
 pub fn reasons(health: &Health) -> Vec<String> {
@@ -284,6 +293,19 @@ pub fn reasons(health: &Health) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_end_is_no_fault() {
+        let degraded = |reasons: &[&str], draining: bool| {
+            words(&Health::Degraded(json!({ "reasons": reasons, "draining": draining })))
+        };
+        assert_eq!(words(&Health::Ok(json!({ "reasons": [] }))), "ok");
+        assert_eq!(degraded(&["draining: shutting down"], true), "draining");
+        assert_eq!(
+            degraded(&["ledger: full", "clock: x"], false),
+            "degraded: ledger: full; clock: x"
+        );
+    }
 
     #[test]
     fn nothing_runs_only_when_nothing_does() {

@@ -151,6 +151,12 @@ pub fn gaps(coverage: &Coverage) -> Vec<String> {
     for name in &coverage.set_aside {
         gaps.push(format!("a corrupt ledger was set aside as {}", clean(name)));
     }
+    if coverage.ledgers_gone > 0 {
+        gaps.push(format!(
+            "{} removed, moved away or replaced (what it held is not counted)",
+            counted(coverage.ledgers_gone, "ledger")
+        ));
+    }
     gaps
 }
 

@@ -49,6 +49,8 @@ enum ProbeError {
     Status(u16),
     #[error("health: the daemon says it is {0}")]
     Degraded(String),
+    #[error("health: the daemon says that it ends")]
+    Draining,
     #[error(transparent)]
     Link(#[from] LinkError),
     #[error("the control channel leads to another process than the health port")]
@@ -111,6 +113,8 @@ impl Alarm for StaleGuard {
 struct Health {
     status: String,
     instance: Uuid,
+    #[serde(default)]
+    draining: bool,
 }
 
 async fn health(addr: SocketAddr) -> Result<Uuid, ProbeError> {
@@ -165,6 +169,7 @@ fn judge_body(answer: &[u8]) -> Result<Uuid, ProbeError> {
     let status = response.code.unwrap_or_default();
     match (status, serde_json::from_slice::<Health>(body)) {
         (200, Ok(health)) if health.status == "ok" => Ok(health.instance),
+        (_, Ok(Health { draining: true, .. })) => Err(ProbeError::Draining),
         (_, Ok(health)) => Err(ProbeError::Degraded(health.status.chars().take(32).collect())),
         (200, Err(_)) => Err(ProbeError::Foreign),
         (status, Err(_)) => Err(ProbeError::Status(status)),
@@ -184,6 +189,7 @@ fn cause(error: &ProbeError) -> Cause {
             }
         }
         ProbeError::Degraded(_) => Cause::Degraded,
+        ProbeError::Draining => Cause::Draining,
         ProbeError::Foreign
         | ProbeError::Status(_)
         | ProbeError::OtherInstance
@@ -222,6 +228,8 @@ mod tests {
         let ill = format!(r#"{{"status":"degraded","instance":"{id}"}}"#);
         assert_eq!(verdict(&with("200 OK", &ill)), Some(Err(Cause::Degraded)));
         assert_eq!(verdict(&with("503 No", &ill)), Some(Err(Cause::Degraded)));
+        let ends = format!(r#"{{"status":"degraded","instance":"{id}","draining":true}}"#);
+        assert_eq!(verdict(&with("503 No", &ends)), Some(Err(Cause::Draining)));
         assert_eq!(verdict(&with("200 OK", "hello")), Some(Err(Cause::Foreign)));
         assert_eq!(verdict(&with("404 Not Found", "")), Some(Err(Cause::Foreign)));
         assert_eq!(verdict("SSH-2.0-x\r\n\r\n"), Some(Err(Cause::Foreign)));

@@ -100,6 +100,7 @@ impl Reason {
                 Decline::Bypassed => "declined_bypassed",
                 Decline::DialFailed => "declined_dial_failed",
                 Decline::UpstreamTls => "declined_upstream_tls",
+                Decline::UpstreamSlow => "declined_upstream_slow",
                 Decline::ClientCertificate => "declined_client_certificate",
                 Decline::Overloaded => "declined_overloaded",
                 Decline::Degraded => "declined_degraded",

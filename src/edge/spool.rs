@@ -13,11 +13,12 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{self, RecvTimeoutError};
 use std::time::Duration;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -29,7 +30,10 @@ pub const MAX_FILE: u64 = 16 * 1024 * 1024;
 const PATIENCE: Duration = Duration::from_millis(100);
 /// Room behind that for what tells of dropped lines.
 const ROOM_TO_TELL: u64 = 64 * 1024;
-const QUEUE: usize = 4096;
+/// How often it is tried again to tell of them, as long as that can't be done.
+const AGAIN: Duration = Duration::from_secs(5);
+/// Most lines that are queued and not in the file yet.
+const QUEUE: u64 = 4096;
 const BATCH: usize = 256;
 
 /// One raw tunnel.
@@ -68,6 +72,7 @@ struct Queued {
 /// Where connections leave their lines.
 #[derive(Clone, Debug)]
 pub struct Spool {
+    /// Bounded by `unwritten`.
     queue: mpsc::Sender<Queued>,
     state: Arc<State>,
 }
@@ -81,29 +86,56 @@ struct State {
     slow: AtomicBool,
 }
 
+impl State {
+    /// Writes or drops them, and tells who waits.
+    fn write(&self, file: &mut Writer, batch: Vec<Queued>) {
+        let count = batch.len() as u64;
+        let text = encode(batch.iter().map(|queued| &queued.line));
+        let written = file.append(&text, MAX_FILE);
+        if !written {
+            self.dropped.fetch_add(count, Ordering::Relaxed);
+        }
+        self.slow.store(false, Ordering::Relaxed);
+        for done in batch.into_iter().filter_map(|queued| queued.done) {
+            let _ = done.send(());
+        }
+        file.tell(self.dropped.load(Ordering::Relaxed), written);
+        self.unwritten.fetch_sub(count, Ordering::Relaxed);
+    }
+}
+
 impl Spool {
     /// The handle, and what writes until every handle is gone.
     pub fn new(path: PathBuf) -> (Self, impl FnOnce() + Send + 'static) {
-        let (queue, mut lines) = mpsc::channel::<Queued>(QUEUE);
+        Self::telling_again_after(AGAIN, path)
+    }
+
+    fn telling_again_after(
+        again: Duration,
+        path: PathBuf,
+    ) -> (Self, impl FnOnce() + Send + 'static) {
+        let (queue, lines) = mpsc::channel();
         let state = Arc::new(State::default());
         let spool = Self { queue, state: Arc::clone(&state) };
         let write = move || {
             let mut file = Writer { path, file: None, told: 0, told_since: 0 };
-            let mut batch = Vec::new();
-            while lines.blocking_recv_many(&mut batch, BATCH) > 0 {
-                let count = batch.len() as u64;
-                let text = encode(batch.iter().map(|queued| &queued.line));
-                let written = file.append(&text, MAX_FILE);
-                if !written {
-                    state.dropped.fetch_add(count, Ordering::Relaxed);
+            let dropped = || state.dropped.load(Ordering::Relaxed);
+            loop {
+                let first = if file.owes(dropped()) {
+                    lines.recv_timeout(again)
+                } else {
+                    lines.recv().map_err(RecvTimeoutError::from)
+                };
+                match first {
+                    Ok(first) => {
+                        let others = lines.try_iter().take(BATCH - 1);
+                        state.write(&mut file, std::iter::once(first).chain(others).collect());
+                    }
+                    Err(RecvTimeoutError::Timeout) => file.tell(dropped(), false),
+                    Err(RecvTimeoutError::Disconnected) => break,
                 }
-                state.slow.store(false, Ordering::Relaxed);
-                for done in batch.drain(..).filter_map(|queued| queued.done) {
-                    let _ = done.send(());
-                }
-                file.tell(state.dropped.load(Ordering::Relaxed), written);
-                state.unwritten.fetch_sub(count, Ordering::Relaxed);
             }
+            file.tell_all(dropped());
         };
         (spool, write)
     }
@@ -136,8 +168,8 @@ impl Spool {
     }
 
     fn send(&self, queued: Queued) -> bool {
-        self.state.unwritten.fetch_add(1, Ordering::Relaxed);
-        let sent = self.queue.try_send(queued).is_ok();
+        let unwritten = self.state.unwritten.fetch_add(1, Ordering::Relaxed);
+        let sent = unwritten < QUEUE && self.queue.send(queued).is_ok();
         if !sent {
             self.state.unwritten.fetch_sub(1, Ordering::Relaxed);
             self.state.dropped.fetch_add(1, Ordering::Relaxed);
@@ -180,11 +212,22 @@ impl Writer {
     /// Leaves a line that says how many were dropped: at once, and while more are each time that
     /// they have doubled, so that these lines stay few.
     fn tell(&mut self, dropped: u64, written: bool) {
-        let untold = dropped.saturating_sub(self.told);
         if written {
             self.told_since = 0;
         }
-        if untold > self.told_since {
+        if self.owes(dropped) {
+            self.tell_all(dropped);
+        }
+    }
+
+    /// Whether it is time to tell.
+    fn owes(&self, dropped: u64) -> bool {
+        dropped.saturating_sub(self.told) > self.told_since
+    }
+
+    fn tell_all(&mut self, dropped: u64) {
+        let untold = dropped.saturating_sub(self.told);
+        if untold > 0 {
             let line = format!("{{\"dropped\":{untold},\"at\":\"{}\"}}\n", Timestamp::now());
             if self.append(line.as_bytes(), MAX_FILE + ROOM_TO_TELL) {
                 self.told = dropped;
@@ -307,6 +350,44 @@ mod tests {
         drop(spool);
         std::thread::spawn(write).join().unwrap();
         assert_eq!(state.dropped.load(Ordering::Relaxed), 1);
+    }
+
+    /// Without a line for the file: the disk was full, and nothing passed any more.
+    #[test]
+    fn what_was_dropped_is_told_when_it_can_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("later/p.jsonl");
+        let (spool, write) = Spool::telling_again_after(Duration::from_millis(1), path.clone());
+        std::thread::spawn(write);
+        spool.record(line("a"));
+        while spool.dropped() == 0 {
+            std::thread::yield_now();
+        }
+        fs::create_dir(dir.path().join("later")).unwrap();
+        let text = loop {
+            match fs::read_to_string(&path) {
+                Ok(text) if text.ends_with('\n') => break text,
+                Ok(_) | Err(_) => std::thread::yield_now(),
+            }
+        };
+        assert!(text.starts_with("{\"dropped\":1,"), "{text}");
+    }
+
+    #[test]
+    fn what_was_dropped_is_told_at_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("later/p.jsonl");
+        let (spool, write) = Spool::telling_again_after(Duration::MAX, path.clone());
+        let writer = std::thread::spawn(write);
+        spool.record(line("a"));
+        while !spool.is_idle() {
+            std::thread::yield_now();
+        }
+        fs::create_dir(dir.path().join("later")).unwrap();
+        drop(spool);
+        writer.join().unwrap();
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.starts_with("{\"dropped\":1,"), "{text}");
     }
 
     #[tokio::test]

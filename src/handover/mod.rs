@@ -93,6 +93,8 @@ pub enum Decline {
     DialFailed,
     /// The provider's certificate failed our check, or its handshake did.
     UpstreamTls,
+    /// The provider did not finish its handshake in time.
+    UpstreamSlow,
     /// The provider asks for a client certificate.
     ClientCertificate,
     /// We are at a limit (connections, descriptors, memory).
@@ -104,12 +106,13 @@ pub enum Decline {
 }
 
 impl Decline {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::NotTls,
         Self::NotMetered,
         Self::Bypassed,
         Self::DialFailed,
         Self::UpstreamTls,
+        Self::UpstreamSlow,
         Self::ClientCertificate,
         Self::Overloaded,
         Self::Degraded,

@@ -80,7 +80,8 @@ impl UpstreamError {
             Self::Dial(_) => Decline::DialFailed,
             Self::BadName => Decline::NotTls,
             Self::NoTrust | Self::GivenUp => Decline::Internal,
-            Self::Tls(_) | Self::TlsTimeout => Decline::UpstreamTls,
+            Self::Tls(_) => Decline::UpstreamTls,
+            Self::TlsTimeout => Decline::UpstreamSlow,
             Self::ClientCertificate => Decline::ClientCertificate,
         }
     }

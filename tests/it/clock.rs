@@ -7,6 +7,8 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::harness::Stand;
 use crate::programs::{self, TEXT, show};
 
@@ -70,6 +72,30 @@ fn a_ca_of_another_time_is_told_and_a_restart_replaces_it() {
     let said = String::from_utf8_lossy(&output.stdout);
     assert!(said.contains(TEXT), "{}{}", show(&output), stand.logs());
     assert_eq!(stand.wait_rows_at_least(1).len(), 1, "{}", stand.logs());
+    stand.must(&["stop"]);
+}
+
+/// Whoever runs trusts the CA that there is, and the clock may be set right again.
+#[test]
+fn a_crash_while_the_clock_is_wrong_changes_no_ca() {
+    let Some(library) = library() else { return };
+    let stand = Stand::new();
+    let clock = stand.scratch().join("clock");
+    set_clock(&clock, "+0");
+    let started = with_clock(stand.command(&["start"]), library, &clock).output().unwrap();
+    assert!(started.status.success(), "{}{}", show(&started), stand.logs());
+    stand.wait_metering();
+    let (ca, daemon) = (fs::read(stand.home.ca_cert()).unwrap(), stand.pid("daemon"));
+    set_clock(&clock, "+4000d");
+    stand.signal("daemon", Signal::KILL);
+    stand.wait("that the next one says what is wrong", || {
+        let says = stand.json(&["status"])["daemon"].to_string();
+        stand.pid("daemon") != daemon && says.contains("ca: by this clock it is not valid now")
+    });
+    assert_eq!(fs::read(stand.home.ca_cert()).unwrap(), ca);
+    set_clock(&clock, "+0");
+    stand.wait_metering();
+    assert_eq!(fs::read(stand.home.ca_cert()).unwrap(), ca);
     stand.must(&["stop"]);
 }
 

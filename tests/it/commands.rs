@@ -340,8 +340,12 @@ fn a_stop_waits_for_the_answer_in_flight() {
     stand.wait("raw tunnels", || {
         let output = stand.run_trusting(&programs::curl_messages("--http1.1", "hi", false));
         assert!(output.status.success(), "{}{}", show(&output), stand.logs());
-        stand.coverage()["passed_connections"].as_u64() >= Some(1)
+        stand.coverage()["passed_connections"].as_u64() >= Some(3)
     });
+    let status = stand.json(&["status"]);
+    assert_eq!(status["daemon"]["health"], "draining", "{status:#}");
+    let reasons = stand.coverage()["passed_by_reason"].clone();
+    assert!(reasons.get("daemon_degraded").is_none(), "it ends, and nothing is wrong: {reasons}");
     stand.origin.open_gate();
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());

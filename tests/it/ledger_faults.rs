@@ -171,6 +171,7 @@ fn corrupted_in_use_it_is_set_aside_and_a_new_one_begun() {
     let set_aside = stand.coverage()["set_aside"].clone();
     assert_eq!(set_aside.as_array().map(Vec::len), Some(1), "{set_aside} {kept:?}");
     assert!(kept.iter().any(|name| set_aside[0] == **name), "{set_aside} {kept:?}");
+    assert_eq!(stand.coverage()["ledgers_gone"], 0);
 }
 
 #[test]
@@ -182,6 +183,7 @@ fn deleted_in_use_a_new_one_is_begun() {
         let _ = fs::remove_file(file);
     }
     begins_anew(&stand, traffic);
+    assert_eq!(stand.coverage()["ledgers_gone"], 1);
 }
 
 /// The database, its write-ahead log, and the log's index.

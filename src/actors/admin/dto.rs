@@ -31,6 +31,8 @@ pub struct HealthAnswer {
     pub instance: String,
     /// Why it is degraded, as `part: fault`.
     pub reasons: Vec<String>,
+    /// It is degraded because it ends: nothing is wrong with it.
+    pub draining: bool,
 }
 
 /// One condition of metering.

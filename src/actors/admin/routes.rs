@@ -96,6 +96,7 @@ impl Api {
             pid: std::process::id(),
             instance: self.instance.to_string(),
             reasons,
+            draining: checks.iter().any(health::Check::is_end),
         };
         (answer, checks.iter().map(CheckAnswer::from).collect())
     }

@@ -110,6 +110,12 @@ async fn health_needs_no_token_and_says_why_it_is_degraded() {
     assert_eq!(body["pid"], std::process::id());
     assert_eq!(body["instance"], bench.api.instance.to_string());
     assert!(body["reasons"].as_array().unwrap().is_empty());
+    assert_eq!(body["draining"], false);
+
+    bench.api.health.publish(vec![Check { name: "draining", fault: None }], Instant::now());
+    bench.api.health.drain();
+    let (_, _, body) = bench.ask(get("/health")).await;
+    assert_eq!((&body["status"], &body["draining"]), (&"degraded".into(), &true.into()));
 
     let fault = Some("refused".to_owned());
     bench.api.health.publish(vec![Check { name: "tap", fault }], Instant::now());

@@ -76,7 +76,7 @@ pub struct Ca {
 }
 
 impl Ca {
-    /// Loads the CA of this home, or makes one when there is none. One that won't do for much longer,
+    /// For commands: loads the CA of this home, or makes one when there is none or its time is over. One that won't do for much longer,
     /// or not for all of `hosts`, gets a next one beside it. Safe to call from several processes at once.
     ///
     /// # Errors
@@ -125,6 +125,49 @@ impl Ca {
                 let current = Signer::create(&Place::current(home), hosts, now)?;
                 Self { current, next: None }
             }
+        })
+    }
+
+    /// The same for the daemon, which nobody may have asked to start: it came back after a crash. One that
+    /// is out of its time is kept then, until a command replaces it: running programs trust no other, and
+    /// it may be the clock that is wrong.
+    ///
+    /// # Errors
+    /// When the files can't be read or written.
+    pub fn load_unasked(
+        home: &Home,
+        hosts: &[HostPattern],
+        log: &slog::Logger,
+    ) -> Result<Self, CaError> {
+        if let Some(kept) = Self::out_of_time(home, hosts, SystemTime::now())? {
+            slog::warn!(
+                log,
+                "by this clock the certificate authority is not valid; it stays until \
+                `halton-meter restart` or `start` makes another"
+            );
+            return Ok(kept);
+        }
+        Self::load_or_create(home, hosts, log)
+    }
+
+    /// One that would do in its own time.
+    fn out_of_time(
+        home: &Home,
+        hosts: &[HostPattern],
+        now: SystemTime,
+    ) -> Result<Option<Self>, CaError> {
+        let _lock = lock(home)?;
+        let place = Place::current(home);
+        let current = Signer::open(&place)?.ok().filter(|signer| !signer.is_valid_at(now));
+        let Some(current) = current else { return Ok(None) };
+        tighten(&place.key)?;
+        let beginning = current.beginning();
+        let next = Signer::load(&Place::next(home), hosts, now)?.fit();
+        Ok(match current.examine(hosts, beginning)? {
+            signer::Found::Good(current) | signer::Found::Limited(current, _) => {
+                Some(Self { current, next })
+            }
+            signer::Found::Unfit(_) => None,
         })
     }
 

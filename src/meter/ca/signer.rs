@@ -195,6 +195,11 @@ impl Signer {
         *self.validity.end()
     }
 
+    /// Of its time.
+    pub(super) fn beginning(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(u64::try_from(*self.validity.start()).unwrap_or(0))
+    }
+
     pub(super) fn server_config(
         &self,
         name: &str,

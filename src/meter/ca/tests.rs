@@ -10,6 +10,8 @@ use super::signer::{Found, RENEW_BEFORE};
 use super::*;
 use crate::config::SELFTEST_HOST;
 
+mod out_of_time;
+
 fn hosts(list: &[&str]) -> Vec<HostPattern> {
     list.iter().map(|h| HostPattern::parse(h).unwrap()).collect()
 }
@@ -86,29 +88,6 @@ fn configurations_are_kept_by_name_and_protocol() {
     let end = ca.server_config_at("a.example.com", None, late);
     assert!(matches!(end, Err(CaError::NotValidNow)));
     assert!(matches!(ca.current.examine(&[], late).unwrap(), Found::Unfit(Unfit::Expired)));
-}
-
-/// It was made while the clock was ahead, and the clock was set right under whoever holds it.
-#[test]
-fn one_that_is_not_valid_yet_is_replaced_by_whoever_loads() {
-    let (_dir, home) = home();
-    let list = hosts(&["a.example"]);
-    let now = SystemTime::now();
-    let ahead = now + Duration::from_secs(40 * 24 * 3600);
-    let current = Signer::create(&Place::current(&home), &list, ahead).unwrap();
-    let old = current.certificate().clone();
-    let mut held = Ca { current, next: None };
-    assert!(held.is_valid_at(ahead) && !held.is_valid_at(now));
-    assert!(matches!(held.server_config_at("a.example", None, now), Err(CaError::NotValidNow)));
-    // A next one can sign what this one can't.
-    held.next = Some(Signer::create(&Place::next(&home), &list, now).unwrap());
-    assert!(held.is_valid_at(now));
-    Place::next(&home).clear().unwrap();
-
-    let new = Ca::load_or_create(&home, &list, &log()).unwrap();
-    assert!(new.is_valid_at(SystemTime::now()));
-    new.server_config("a.example", None).unwrap();
-    assert_eq!(retired(&home), [old]);
 }
 
 /// What a client that offers these, in this order, and the tap agree on.
@@ -420,14 +399,20 @@ fn damaged_foreign_and_unconstrained_authorities_are_replaced() {
         new.server_config("a.example", None).unwrap();
         assert!(KeyPair::from_pem(&fs::read_to_string(home.ca_key()).unwrap()).is_ok());
     }
-    let (_dir, home) = home();
-    let mut params = rcgen::CertificateParams::default();
-    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-    let key = KeyPair::generate().unwrap();
-    fs::write(home.ca_cert(), params.self_signed(&key).unwrap().pem()).unwrap();
-    fs::write(home.ca_key(), key.serialize_pem()).unwrap();
-    let ca = Ca::load_or_create(&home, &list, &log()).unwrap();
-    assert!(ca.server_config("evil.test", None).is_err());
+    // One whose time has not come would not do then either.
+    for begins in [1975, 2400] {
+        let (_dir, home) = home();
+        let mut params = rcgen::CertificateParams::default();
+        params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+        params.not_before = rcgen::date_time_ymd(begins, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let old = params.self_signed(&key).unwrap();
+        fs::write(home.ca_cert(), old.pem()).unwrap();
+        fs::write(home.ca_key(), key.serialize_pem()).unwrap();
+        let ca = Ca::load_unasked(&home, &list, &log()).unwrap();
+        assert!(ca.server_config("evil.test", None).is_err());
+        assert_ne!(ca.certificate(), old.der());
+    }
 }
 
 #[test]

@@ -49,6 +49,9 @@ pub struct Coverage {
     pub gaps: Vec<Gap>,
     /// Names of corrupt ledgers that were set aside in this time; their rows are not counted.
     pub set_aside: Vec<String>,
+    /// How often in this time the ledger was found removed, moved away or replaced; the rows of those
+    /// that were there before are not counted.
+    pub ledgers_gone: u64,
 }
 
 /// Connections to one host that are not, or not wholly, in the ledger.
@@ -132,10 +135,13 @@ impl Ledger {
             set_aside: self
                 .conn
                 .prepare(
-                    "SELECT reason FROM losses WHERE rows = 0 AND at >= ? AND at < ? ORDER BY at",
+                    "SELECT reason FROM losses WHERE rows = 0 AND at >= ? AND at < ? \
+                     AND reason <> 'ledger_gone' ORDER BY at",
                 )?
                 .query_map(range, |row| row.get(0))?
                 .collect::<Result<_, _>>()?,
+            ledgers_gone: one("SELECT count(*) FROM losses \
+                 WHERE at >= ? AND at < ? AND reason = 'ledger_gone'")?,
             ..Coverage::default()
         })
     }

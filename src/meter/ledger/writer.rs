@@ -133,6 +133,8 @@ struct Worker {
     opened: Option<FileId>,
     /// Those of the last connection, as long as it is open or has left its WAL.
     files: Option<Files>,
+    /// The file that rows were written to last, unless it was set aside.
+    last: Option<FileId>,
     /// Rows left open by an earlier process have been closed.
     swept: bool,
     backoff: Backoff,
@@ -162,6 +164,7 @@ impl Worker {
             db: None,
             opened: None,
             files: None,
+            last: None,
             swept: false,
             backoff: Backoff::default(),
             losses_noted: 0,
@@ -324,6 +327,7 @@ impl Worker {
 
     fn open(&mut self) -> Result<Db, LedgerError> {
         self.keep_orphan();
+        let gone = self.last_is_gone();
         let (mut conn, files) = schema::open_writer(&self.config.path)?;
         self.files = Some(files);
         if !self.swept {
@@ -357,6 +361,10 @@ impl Worker {
             )?;
             self.unnoted_set_aside = None;
         }
+        if gone {
+            self.note_gone(&conn)?;
+        }
+        self.last = Some(files.main);
         self.shared.lock().ready = true;
         Ok(Db { conn, files })
     }
@@ -407,6 +415,7 @@ impl Worker {
                 slog::error!(self.config.log, "the ledger was corrupt; kept it, started a new one";
                     "kept" => to.display().to_string(), "why" => reason);
                 self.shared.lock().set_aside = Some(to.clone());
+                self.last = None;
                 self.unnoted_set_aside = Some(to);
             }
             Err(e) => {

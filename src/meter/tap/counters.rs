@@ -94,6 +94,7 @@ pub(super) fn name(reason: Decline) -> &'static str {
         Decline::Bypassed => "bypassed",
         Decline::DialFailed => "dial_failed",
         Decline::UpstreamTls => "upstream_tls",
+        Decline::UpstreamSlow => "upstream_slow",
         Decline::ClientCertificate => "client_certificate",
         Decline::Overloaded => "overloaded",
         Decline::Degraded => "degraded",

@@ -219,12 +219,12 @@ async fn a_provider_that_says_nothing_to_us_is_left_to_the_client_and_remembered
     let soon = Duration::from_millis(50);
     let mut world = World::with(&origin, |deps| deps.limits.provider = soon, follower).await;
     let mut offered = world.offer("api.example.com", &[]).await;
-    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::UpstreamTls));
+    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::UpstreamSlow));
     assert!(matches!(look(&offered.unread().await), Look::Whole(_)));
     // The next one does not ask it again.
     origin.stop().await;
     let mut offered = world.offer("api.example.com", &[]).await;
-    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::UpstreamTls));
+    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::UpstreamSlow));
     // Clients give up a connection after five seconds, some of them.
     assert!(Limits::default().provider < Duration::from_secs(4));
 }

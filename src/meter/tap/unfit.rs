@@ -160,14 +160,14 @@ mod tests {
         let (unfit, mut now) = (Unfit::default(), Instant::now());
         let trust = Arc::new(Trust::only(CertificateDer::from(vec![])));
         let place = Place { name: "h", port: 443, alpn: &[] };
-        let silent = |now| unfit.note_silence(place, Decline::UpstreamTls, &trust, now);
+        let silent = |now| unfit.note_silence(place, Decline::UpstreamSlow, &trust, now);
         for stay in [10, 60, 360, 600, 600] {
             silent(now);
             // Who waited at the same time adds nothing to it.
             silent(now + Duration::from_secs(1));
             let end = now + Duration::from_secs(stay);
             let reason = |at| unfit.reason(place, &trust, at);
-            assert_eq!(reason(end - Duration::from_millis(1)), Some(Decline::UpstreamTls));
+            assert_eq!(reason(end - Duration::from_millis(1)), Some(Decline::UpstreamSlow));
             assert_eq!(reason(end), None, "{stay}");
             now = end + Duration::from_secs(3);
         }

@@ -1,10 +1,11 @@
-//! A ledger that is renamed away, or has another one put in its place, while it is open.
+//! A ledger that is removed, renamed away, or has another one put in its place, while it is in use.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
 
 use super::{Db, Worker, free_name};
 use crate::meter::ledger::schema::{self, FileId};
@@ -27,6 +28,28 @@ impl Worker {
         // On a full disk it stays. One that is gone gives its number to whoever comes next.
         self.files = self.files.filter(|files| files.wal_is_at(&self.config.path));
         closed
+    }
+
+    /// Whether another file will be opened than last time. By its number alone that does not show: a
+    /// file that is made where one was removed may have the same.
+    pub(super) fn last_is_gone(&self) -> bool {
+        let path = &self.config.path;
+        let is_missing = || fs::metadata(path).is_err_and(|e| e.kind() == ErrorKind::NotFound);
+        self.last
+            .is_some_and(|last| is_missing() || FileId::of(path).is_some_and(|now| now != last))
+    }
+
+    /// Tells its successor of it, and the log.
+    pub(super) fn note_gone(&self, conn: &Connection) -> rusqlite::Result<()> {
+        conn.execute(
+            "INSERT INTO losses (at, rows, reason) VALUES (?, 0, 'ledger_gone')",
+            params![Timestamp::now().as_microsecond()],
+        )?;
+        slog::error!(
+            self.config.log,
+            "the ledger was removed, moved away or replaced; reports count what the one there has"
+        );
+        Ok(())
     }
 
     /// The same, before a file is opened, for one that was taken away while nobody had it open: the
@@ -103,7 +126,7 @@ mod tests {
     use crate::meter::ledger::fixture::{config, home, row, store, stored};
     use crate::meter::ledger::intake::Shared;
     use crate::meter::ledger::writer::tests::{T, late, soon};
-    use crate::meter::ledger::{Intake, fixture, record, start_writer};
+    use crate::meter::ledger::{Intake, Ledger, Window, fixture, record, start_writer};
 
     /// Records a row now and then until the writer has made a new file. Returns how many.
     fn until_anew(intake: &Intake, path: &Path) -> u64 {
@@ -153,6 +176,34 @@ mod tests {
         assert!(before >= 300 && after >= 1, "{before}, {after}");
         assert_eq!(before + after, 301 + since);
         assert!(is_whole(&old) && is_whole(&path));
+    }
+
+    #[test]
+    fn one_that_is_taken_away_is_a_gap_in_the_report() {
+        let remove =
+            |path: &Path| schema::siblings(path).iter().for_each(|f| drop(fs::remove_file(f)));
+        let rename = |path: &Path| fs::rename(path, path.with_file_name("old.sqlite")).unwrap();
+        for take_away in [remove, rename] as [fn(&Path); 2] {
+            let (_dir, home) = home();
+            let gone = || {
+                let all = Window { from: Timestamp::MIN, to: Timestamp::MAX };
+                let coverage = Ledger::open(&home).unwrap().coverage(all).unwrap();
+                assert!(coverage.set_aside.is_empty() && coverage.lost_rows == 0, "{coverage:?}");
+                coverage.ledgers_gone
+            };
+            let path = home.ledger_file();
+            let (intake, writer) = start_writer(config(&home)).unwrap();
+            intake.record(row(1, T));
+            assert!(intake.flush(late()));
+            assert_eq!(gone(), 0);
+            take_away(&path);
+            until_anew(&intake, &path);
+            assert!(writer.stop(late()));
+            assert_eq!(gone(), 1);
+            let (_, writer) = start_writer(config(&home)).unwrap();
+            assert!(writer.stop(late()));
+            assert_eq!(gone(), 1, "told once");
+        }
     }
 
     #[test]

@@ -192,18 +192,6 @@ pub async fn dial_by(
     within(end, host, attempt).await
 }
 
-/// Looks a target's name up as a dial would, which then finds it known. Of one that is reached by a proxy or
-/// a connect rule there is nothing to look up.
-///
-/// # Errors
-/// As the dial's would be.
-pub async fn look_up(upstream: &Upstream, host: &str, port: u16) -> Result<(), DialError> {
-    if !upstream.keeps_port(host, port) || host.parse::<IpAddr>().is_ok() {
-        return Ok(());
-    }
-    names::look_up(host, port).await.map(drop).map_err(DialError::Resolve)
-}
-
 /// Connects to the upstream proxy itself, for a request that is meant for it; `false`: past it, to the
 /// target.
 pub async fn dial_proxy(

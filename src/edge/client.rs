@@ -1,7 +1,7 @@
 //! A client that waits while something is under way for it: whether it still does, and what is done
 //! meanwhile.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -12,8 +12,11 @@ use tokio::time::timeout;
 use super::live::{Place, Stage};
 use crate::dial::{DialError, peek_now};
 
-/// An offer that takes longer is one of a name that nobody finds, as like as not.
-const AHEAD: Duration = Duration::from_secs(1);
+/// An offer that takes longer is one to somewhere slow, and may come to nothing.
+const AHEAD: Duration = Duration::from_secs(2);
+/// How long the daemon, which has dialled before us, may still take when we are there: its handshake with
+/// the provider (`Limits::provider`).
+const GRACE: Duration = Duration::from_secs(3);
 /// How a ClientHello begins.
 const TLS_HANDSHAKE: u8 = 0x16;
 
@@ -67,27 +70,28 @@ pub(super) async fn wanted<T>(
     }
 }
 
-/// An offer, and beside it, if it takes long, the look-up that would come after it: where the resolver is
-/// silent the daemon waits for it in vain, and whoever asked would then wait as long again. The look-up is
-/// waited for if it has begun and the offer ended so that it `goes_on`.
-pub(super) async fn beside<T>(
-    offer: impl Future<Output = T>,
-    look_up: impl Future<Output = Result<(), DialError>>,
-    goes_on: impl FnOnce(&T) -> bool,
-) -> (T, Result<(), DialError>) {
+/// An offer, and beside it, if it takes long, the dial that would come after it: else who is slow to
+/// reach (a proxy that takes its time, a silent resolver) costs what the daemon has waited in vain, and the
+/// same again. Without an outcome the offer is given up, as the dial was quicker; what came of that, if it
+/// has ended.
+pub(super) async fn beside<O, T, E>(
+    offer: impl Future<Output = O>,
+    dial: Pin<&mut impl Future<Output = Result<T, E>>>,
+) -> (Option<O>, Option<Result<T, E>>) {
     let mut offer = pin!(offer);
     if let Ok(outcome) = timeout(AHEAD, &mut offer).await {
-        return (outcome, Ok(()));
+        return (Some(outcome), None);
     }
-    let mut look_up = pin!(look_up);
-    tokio::select! {
+    let dialled = tokio::select! {
         biased;
-        outcome = &mut offer => {
-            let named = if goes_on(&outcome) { look_up.await } else { Ok(()) };
-            (outcome, named)
-        }
-        named = &mut look_up => (offer.await, named),
-    }
+        outcome = &mut offer => return (Some(outcome), None),
+        dialled = dial => dialled,
+    };
+    let outcome = match &dialled {
+        Ok(_) => timeout(GRACE, offer).await.ok(),
+        Err(_) => Some(offer.await),
+    };
+    (outcome, Some(dialled))
 }
 
 #[cfg(test)]
@@ -122,21 +126,43 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_name_that_nobody_finds_is_waited_for_once() {
-        let after = async |seconds: u32| sleep(SECOND * seconds).await;
-        let in_vain = async |seconds| {
-            after(seconds).await;
-            Err(DialError::NoAddress)
+    async fn who_is_slow_to_reach_is_dialled_beside_the_offer() {
+        let after = async |seconds: u32, result: Result<(), ()>| {
+            sleep(SECOND * seconds).await;
+            result
         };
-        let timed = async |offer, look_up, goes_on: bool| {
+        // The offer takes so long and comes to nothing, unless it is granted.
+        let timed = async |offer, granted: bool, dial, there| {
             let begun = Instant::now();
-            let (_, named) = beside(after(offer), in_vain(look_up), |()| goes_on).await;
-            (begun.elapsed(), named.is_err())
+            let mut dial = pin!(after(dial, there));
+            let (outcome, dialled) = beside(after(offer, Ok(())), dial.as_mut()).await;
+            let given_up = outcome.is_none();
+            let result = match dialled {
+                _ if granted && !given_up => Ok(()),
+                Some(dialled) => dialled,
+                None => dial.await,
+            };
+            (begun.elapsed(), given_up, result)
         };
-        assert_eq!(timed(10, 10, true).await, (SECOND * 11, true));
-        assert_eq!(timed(10, 3, true).await, (SECOND * 10, true));
-        assert_eq!(timed(10, 10, false).await, (SECOND * 10, false), "granted");
-        assert_eq!(timed(0, 10, true).await, (Duration::ZERO, false), "not even begun");
+        for (offer, granted, dial, there, (took, given_up)) in [
+            (0, true, 9, Ok(()), (0, false)),
+            (0, false, 9, Ok(()), (9, false)),
+            // A proxy that takes 17 s, and the daemon waits 15.
+            (15, false, 17, Ok(()), (19, false)),
+            // One that takes 10, and the daemon has its handshake to do.
+            (12, true, 10, Ok(()), (12, false)),
+            // The daemon waits for what we have long reached.
+            (15, false, 0, Ok(()), (5, true)),
+            (4, true, 0, Ok(()), (4, false)),
+            // A name that nobody finds is waited for once; the daemon may find it all the same.
+            (10, false, 10, Err(()), (12, false)),
+            (10, false, 3, Err(()), (10, false)),
+            (10, true, 3, Err(()), (10, false)),
+        ] {
+            let result = if granted { Ok(()) } else { there };
+            let wanted = (SECOND * took, given_up, result);
+            assert_eq!(timed(offer, granted, dial, there).await, wanted, "{offer} {dial}");
+        }
     }
 
     #[tokio::test]

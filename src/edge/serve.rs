@@ -216,32 +216,33 @@ async fn over_tls(shared: &Shared, place: &Place, exchange: Exchange<'_>, passed
 
 /// A metered connection of which nothing is gone yet: to the daemon if it is well, else raw.
 async fn chain(shared: &Shared, place: &Place) {
-    let mut named = Ok(());
+    let Some((target, how)) = metered(place, |m| (m.target.clone(), m.how)) else { return };
+    let left = || client::has_left(place);
+    let mut dial = Box::pin(connect(shared, &target, how, &left));
+    let mut dialled = None;
     let (reason, offered) = match shared.health.decide().await {
         Some(reason) => (reason, false),
         None => {
             let _moving = place.moving();
-            let raw = |outcome: &Result<Outcome, Reason>| *outcome != Ok(Outcome::Granted);
-            let look_up = look_up(shared, place);
-            let (outcome, found) = client::beside(offer(shared, place), look_up, raw).await;
-            named = found;
+            let (outcome, ahead) = client::beside(offer(shared, place), dial.as_mut()).await;
+            dialled = ahead;
             match outcome {
-                Ok(Outcome::Granted) => {
+                Some(Ok(Outcome::Granted)) => {
                     // The daemon has it now; our copy closes here.
                     drop(place.take());
                     shared.counters.handed();
                     return;
                 }
-                Ok(Outcome::Raw(reason)) => (reason, true),
-                Err(reason) => (reason, false),
+                Some(Ok(Outcome::Raw(reason))) => (reason, true),
+                Some(Err(reason)) => (reason, false),
+                None => (Reason::NoAnswer, true),
             }
         }
     };
-    let Some((target, how)) = metered(place, |m| (m.target.clone(), m.how)) else { return };
     slog::debug!(shared.log, "raw"; "host" => &*target.host, "reason" => reason.as_str());
-    let server = match named {
-        Err(e) if !e.is_shortage() => Err(e.into()),
-        Ok(()) | Err(_) => connect(shared, &target, how, &|| client::has_left(place)).await,
+    let server = match dialled {
+        Some(server) => server,
+        None => dial.await,
     };
     let unsaid = reason == Reason::Declined(Decline::NotTls) && client::broke_off(place);
     let Stage::Metered(metered) = place.take() else { return };
@@ -287,17 +288,6 @@ async fn offer(shared: &Shared, place: &Place) -> Result<Outcome, Reason> {
         link.offer(m.started.id, &m.target, (peer, local), head, secure, m.client.as_fd())
     });
     Ok(outcome.ok_or(lost)??.await.unwrap_or(Outcome::Raw(lost)))
-}
-
-/// What the edge would look up if the offer came to nothing.
-async fn look_up(shared: &Shared, place: &Place) -> Result<(), DialError> {
-    let config = shared.config.load_full();
-    match metered(place, |m| m.target.clone()) {
-        Some(Target { host, port }) if !config::is_selftest(&host) => {
-            dial::look_up(&config.upstream, &host, port).await
-        }
-        Some(_) | None => Ok(()),
-    }
 }
 
 fn metered<T>(place: &Place, look: impl FnOnce(&Metered) -> T) -> Option<T> {

@@ -16,6 +16,7 @@ mod kit;
 mod plain;
 mod roots;
 mod shared;
+mod slow;
 
 use kit::*;
 

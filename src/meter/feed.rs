@@ -5,11 +5,12 @@
 //! a request of HTTP/1.1 begins and there is room again. Header compression, chunks and content codings
 //! can't be followed across a gap.
 
+mod progress;
 mod queue;
 
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use tokio::sync::Notify;
@@ -17,6 +18,7 @@ use tokio::sync::Notify;
 use super::http::Side;
 use super::http1::asks_again;
 use super::pulse::Pulse;
+pub use progress::Progress;
 use queue::{Block, Blocks, What};
 
 /// What something that waits costs besides its bytes.
@@ -99,38 +101,6 @@ pub enum Closing {
     By(Side),
     /// We closed it, to stop.
     Ours,
-}
-
-/// What both ends may look at.
-#[derive(Debug, Default)]
-pub struct Progress {
-    lossy: AtomicBool,
-    /// Bytes that the observer has dealt with.
-    observed: AtomicU64,
-    /// Exchanges that are under way; one more, if another has begun.
-    open: AtomicUsize,
-    /// Exchanges that were seen to begin.
-    begun: AtomicU64,
-}
-
-impl Progress {
-    #[must_use]
-    pub fn is_lossy(&self) -> bool {
-        self.lossy.load(Ordering::Acquire)
-    }
-
-    /// Whether the observer can't tell where exchanges begin and end.
-    pub fn set_lossy(&self, lossy: bool) {
-        self.lossy.store(lossy, Ordering::Release);
-    }
-
-    pub fn set_open(&self, exchanges: usize) {
-        self.open.store(exchanges, Ordering::Release);
-    }
-
-    pub fn note_begun(&self) {
-        self.begun.fetch_add(1, Ordering::Release);
-    }
 }
 
 /// Whether a connection could be closed without breaking an exchange.
@@ -276,6 +246,11 @@ impl Feed {
     #[must_use]
     pub fn begun(&self) -> u64 {
         self.way.progress.begun.load(Ordering::Acquire)
+    }
+
+    /// What the client breaks off from now on it breaks off because of us.
+    pub fn parts(&self) {
+        self.way.progress.set_parting();
     }
 
     fn note(&mut self, what: What) {

@@ -320,7 +320,7 @@ impl Observer {
             }
             HttpEvent::ResponseEnd { stream } => {
                 let broken_off = self.broken_off;
-                let by = match self.closing {
+                let by = match self.closing() {
                     Some(Closing::By(side)) => Some(side),
                     Some(Closing::Orderly | Closing::Ours) | None => None,
                 };
@@ -399,6 +399,7 @@ impl Observer {
         at: Timestamp,
         apply: impl FnOnce(&mut Turns, &Exchange, Timestamp, &mut turns::Sink<'_>),
     ) {
+        let closing = self.closing();
         let Some(tracked) = self.streams.get_mut(&stream) else { return };
         let Tracked { exchange: opened, turns: Some(turns), turns_ahead, .. } = &mut **tracked
         else {
@@ -407,7 +408,7 @@ impl Observer {
         let at = at.checked_add(*turns_ahead).unwrap_or(at);
         let mut news = Vec::new();
         apply(turns, opened, at, &mut |exchange, what| {
-            let row = rows::row_of(exchange, &self.book.load(), self.closing);
+            let row = rows::row_of(exchange, &self.book.load(), closing);
             rows::keep(&*self.sink, exchange, &row);
             news.push((row, what));
         });
@@ -427,7 +428,7 @@ impl Observer {
         }
         // A client that goes away takes the provider's half with it: the follower sees the end of
         // the bytes, the pump knows who broke off.
-        let cut = match (cut, self.closing) {
+        let cut = match (cut, self.closing()) {
             (Cut::Eof(_), Some(Closing::By(side))) => Cut::Eof(side),
             (Cut::Eof(_), Some(Closing::Orderly) | None) if self.client_gone => {
                 Cut::Eof(Side::Client)

@@ -4,9 +4,10 @@
 //! held in between, so an idle connection costs none. The observer gets a copy after the write.
 //! The way a side ends is mirrored: `close_notify` as `close_notify`, a bare end of TCP as a bare
 //! end (turning a truncation into a clean end would complete a body that was cut), a reset as a
-//! reset. Nothing is added, but for one frame to a client that would otherwise be cut off ([`parting`]).
+//! reset. Nothing is added, but for one frame of HTTP/2 to a client that has to go ([`parting`]).
 
 mod parting;
+mod peer;
 
 use std::future::poll_fn;
 use std::io;
@@ -14,16 +15,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncBufRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
-use tokio_rustls::{client, server};
 
 use super::feed::{Boundary, Closing, Feed};
 use super::http::Side;
 use crate::dial::{LOOK, is_break, is_gone, watch_half_closed};
-use parting::Parting;
+use parting::{Parting, Word};
+pub use peer::Peer;
 
 /// How often a draining connection is looked at, and how long it must have been quiet.
 const DRAIN_TICK: Duration = Duration::from_millis(50);
@@ -32,69 +31,12 @@ const QUIET_BETWEEN: u32 = 2;
 const QUIET_FRESH: u32 = 40;
 /// One that is not followed any more: long pauses within an answer are usual.
 const QUIET_UNKNOWN: u32 = 200;
-/// A connection of HTTP/2 on which requests still begin after so long has no end that could be waited
-/// for. Not sooner: to some clients a GOAWAY is the end of what is under way, too.
+/// A connection of HTTP/2 on which requests still begin after so long, and one is always open, has no end
+/// that could be waited for. Not sooner: to some clients a GOAWAY is the end of what is under way, too.
 const PARTING: Duration = Duration::from_secs(10);
 const CLOSE_DEADLINE: Duration = Duration::from_secs(1);
 /// A request that crossed our goodbye is there by then.
 const CROSSING: Duration = Duration::from_millis(50);
-
-/// One end of the connection.
-pub trait Peer: AsyncBufRead + AsyncWrite + Unpin {
-    /// An end without an error is one that it has said itself; its TCP's end alone is an error.
-    const SAYS_GOODBYE: bool = true;
-    fn socket(&self) -> Option<&TcpStream>;
-    /// HTTP/2 was agreed on with it.
-    fn speaks_h2(&self) -> bool {
-        false
-    }
-    /// Ends our sending without saying so in TLS.
-    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
-    /// Dropping the socket becomes a reset.
-    fn abort(&mut self) {
-        let _ = self.socket().map(TcpStream::set_zero_linger);
-    }
-}
-
-impl Peer for client::TlsStream<TcpStream> {
-    fn socket(&self) -> Option<&TcpStream> {
-        Some(self.get_ref().0)
-    }
-
-    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().0).poll_shutdown(cx)
-    }
-}
-
-impl Peer for server::TlsStream<TcpStream> {
-    fn socket(&self) -> Option<&TcpStream> {
-        Some(self.get_ref().0)
-    }
-
-    fn speaks_h2(&self) -> bool {
-        self.get_ref().1.alpn_protocol() == Some(b"h2")
-    }
-
-    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.get_mut().0).poll_shutdown(cx)
-    }
-}
-
-impl<P: Peer> Peer for Box<P> {
-    const SAYS_GOODBYE: bool = P::SAYS_GOODBYE;
-
-    fn socket(&self) -> Option<&TcpStream> {
-        (**self).socket()
-    }
-
-    fn speaks_h2(&self) -> bool {
-        (**self).speaks_h2()
-    }
-
-    fn poll_bare_close(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        (**self).poll_bare_close(cx)
-    }
-}
 
 /// What the tap wants of its connections.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -122,8 +64,8 @@ pub async fn run<C: Peer, S: Peer>(
     feed: &mut Feed,
     stage: &mut watch::Receiver<Stage>,
 ) -> Ended {
-    let mut flow = Flow::default();
-    flow.down.parting = Parting::new(client.speaks_h2());
+    let parting = client.speaks_h2().then(|| Box::new(Parting::new()));
+    let mut flow = Flow { parting, ..Flow::default() };
     let how = match serve(&mut flow, client, server, feed, stage).await {
         Some(how) => how,
         None => drain(&mut flow, client, server, feed, stage).await,
@@ -180,10 +122,21 @@ async fn drain<C: Peer, S: Peer>(
     let mut quiet = 0;
     let mut moved = flow.moved();
     let (began, mut begun) = (Instant::now(), feed.begun());
+    if let Some(parting) = &mut flow.parting {
+        parting.leave();
+    }
     loop {
+        let news = poll_fn(|cx| match flow.poll(cx, client, server, feed) {
+            Poll::Ready(how) => Poll::Ready(Some(how)),
+            Poll::Pending if flow.has_parted() => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        });
         tokio::select! {
             biased;
-            how = poll_fn(|cx| flow.poll(cx, client, server, feed)) => return how,
+            news = news => match news {
+                Some(how) => return how,
+                None => break,
+            },
             _ = stage.wait_for(|s| *s == Stage::Cut) => {
                 client.abort();
                 server.abort();
@@ -200,8 +153,10 @@ async fn drain<C: Peer, S: Peer>(
             && feed.begun() != begun
             && !feed.is_lossy()
             && flow.down.state == State::Moving
+            && let Some(parting) = &mut flow.parting
         {
-            flow.down.parting.want();
+            feed.parts();
+            parting.want();
         }
         let enough = match feed.boundary() {
             Boundary::Between => QUIET_BETWEEN,
@@ -212,16 +167,17 @@ async fn drain<C: Peer, S: Peer>(
             Boundary::Within => continue,
         };
         if quiet >= enough {
-            flow.say_goodbye();
-            let goodbye = poll_fn(|cx| flow.poll(cx, client, server, feed));
-            let how = match timeout(CLOSE_DEADLINE, goodbye).await {
-                Ok(Closing::By(side)) => return Closing::By(side),
-                Ok(Closing::Orderly | Closing::Ours) | Err(_) => Closing::Ours,
-            };
-            linger(client).await;
-            return how;
+            break;
         }
     }
+    flow.say_goodbye();
+    let goodbye = poll_fn(|cx| flow.poll(cx, client, server, feed));
+    let how = match timeout(CLOSE_DEADLINE, goodbye).await {
+        Ok(Closing::By(side)) => return Closing::By(side),
+        Ok(Closing::Orderly | Closing::Ours) | Err(_) => Closing::Ours,
+    };
+    linger(client).await;
+    how
 }
 
 /// A request may have crossed our goodbye. Closing over its unread bytes would reset the connection,
@@ -262,12 +218,43 @@ struct Direction {
     unflushed: bool,
     /// A write found the destination's connection broken, which the kernel says once.
     broke: bool,
-    /// Of what a server says, if that is followed.
-    parting: Parting,
 }
 
 /// The source broke off.
 struct Broken;
+
+/// What a direction needs besides the two ends.
+struct Turn<'a> {
+    /// Whose bytes they are.
+    side: Side,
+    /// The source's connection did, so that an end of its TCP is none.
+    broke: bool,
+    feed: &'a mut Feed,
+    parting: Option<&'a mut Parting>,
+}
+
+impl Turn<'_> {
+    fn due(&self) -> Option<Word> {
+        match self.side {
+            Side::Client => None,
+            Side::Server => self.parting.as_ref()?.due(),
+        }
+    }
+
+    fn reach(&self, bytes: &[u8]) -> usize {
+        match (self.side, &self.parting) {
+            (Side::Server, Some(parting)) => parting.reach(bytes),
+            (Side::Client, _) | (_, None) => bytes.len(),
+        }
+    }
+
+    fn passed(&mut self, bytes: &[u8]) {
+        if let Some(parting) = &mut self.parting {
+            parting.passed(self.side, bytes);
+        }
+        self.feed.bytes(self.side, bytes);
+    }
+}
 
 #[derive(Debug, Default)]
 struct Flow {
@@ -275,6 +262,8 @@ struct Flow {
     down: Direction,
     /// Who spoke last.
     last: Option<Side>,
+    /// Of HTTP/2.
+    parting: Option<Box<Parting>>,
 }
 
 impl Flow {
@@ -283,12 +272,25 @@ impl Flow {
     }
 
     fn say_goodbye(&mut self) {
-        self.down.parting.forget();
+        if let Some(parting) = &mut self.parting {
+            parting.forget();
+        }
         for direction in [&mut self.up, &mut self.down] {
             if direction.state == State::Moving {
                 direction.state = State::Closing { clean: true };
             }
         }
+    }
+
+    /// Nothing more of the client's goes to the server.
+    fn is_parting(&self) -> bool {
+        self.up.state == State::Moving && self.parting.as_ref().is_some_and(|p| p.has_closed())
+    }
+
+    /// The client was told so, or can't be told anything any more.
+    fn has_parted(&self) -> bool {
+        let told = self.parting.as_ref().is_some_and(|p| p.due().is_none());
+        self.is_parting() && (told || self.down.state == State::Refused)
     }
 
     /// Ready when the connection is over.
@@ -300,11 +302,19 @@ impl Flow {
         feed: &mut Feed,
     ) -> Poll<Closing> {
         let before = (self.up.bytes, self.down.bytes);
-        let up = self.up.poll(cx, client, server, Side::Client, self.down.broke, feed);
+        let up = if self.is_parting() {
+            Poll::Pending
+        } else {
+            let parting = self.parting.as_deref_mut();
+            let turn = &mut Turn { side: Side::Client, broke: self.down.broke, feed, parting };
+            self.up.poll(cx, client, server, turn)
+        };
         let down = if let Poll::Ready(Err(Broken)) = up {
             Poll::Pending
         } else {
-            self.down.poll(cx, server, client, Side::Server, self.up.broke, feed)
+            let parting = self.parting.as_deref_mut();
+            let turn = &mut Turn { side: Side::Server, broke: self.up.broke, feed, parting };
+            self.down.poll(cx, server, client, turn)
         };
         if self.up.bytes != before.0 {
             self.last = Some(Side::Client);
@@ -332,27 +342,22 @@ impl Flow {
 }
 
 impl Direction {
-    /// Ready when nothing more can move this way. `broke`: the source's connection did, so that an end
-    /// of its TCP is none.
+    /// Ready when nothing more can move this way.
     fn poll<F: Peer, T: Peer>(
         &mut self,
         cx: &mut Context<'_>,
         from: &mut F,
         to: &mut T,
-        side: Side,
-        broke: bool,
-        feed: &mut Feed,
+        turn: &mut Turn<'_>,
     ) -> Poll<Result<(), Broken>> {
         loop {
-            match self.state {
-                State::Moving | State::Closing { .. } if !self.parting.due().is_empty() => {
-                    if let Err(e) = ready!(self.poll_part(cx, to)) {
-                        self.note(&e);
-                        self.state = State::Refused;
-                    }
+            match (self.state, turn.due()) {
+                (State::Moving, Some(word)) => ready!(self.poll_part(cx, to, word, turn)),
+                (State::Closing { .. }, Some(word)) if word.has_begun() => {
+                    ready!(self.poll_part(cx, to, word, turn));
                 }
-                State::Moving => ready!(self.poll_move(cx, from, to, side, broke, feed))?,
-                State::Closing { clean } => {
+                (State::Moving, None) => ready!(self.poll_move(cx, from, to, turn))?,
+                (State::Closing { clean }, _) => {
                     let closed = self.poll_flush(cx, to).map_ok(|()| ());
                     let closed = match closed {
                         Poll::Ready(Ok(())) if clean => Pin::new(&mut *to).poll_shutdown(cx),
@@ -363,7 +368,7 @@ impl Direction {
                     let _ = ready!(closed).inspect_err(|e| self.note(e));
                     self.state = State::Done;
                 }
-                State::Done | State::Refused => return Poll::Ready(Ok(())),
+                (State::Done | State::Refused, _) => return Poll::Ready(Ok(())),
             }
         }
     }
@@ -374,14 +379,13 @@ impl Direction {
         cx: &mut Context<'_>,
         from: &mut F,
         to: &mut T,
-        side: Side,
-        broke: bool,
-        feed: &mut Feed,
+        turn: &mut Turn<'_>,
     ) -> Poll<Result<(), Broken>> {
+        let (side, broke) = (turn.side, turn.broke);
         let chunk = match Pin::new(&mut *from).poll_fill_buf(cx) {
             Poll::Ready(Ok(chunk)) => chunk,
             Poll::Ready(Err(e)) if e.kind() == io::ErrorKind::UnexpectedEof && !broke => {
-                feed.end(side, false);
+                turn.feed.end(side, false);
                 self.state = State::Closing { clean: false };
                 return Poll::Ready(Ok(()));
             }
@@ -399,17 +403,16 @@ impl Direction {
             return Poll::Ready(Err(Broken));
         }
         if chunk.is_empty() {
-            feed.end(side, true);
+            turn.feed.end(side, true);
             self.state = State::Closing { clean: true };
             return Poll::Ready(Ok(()));
         }
-        let chunk = chunk.get(..self.parting.reach(chunk)).unwrap_or(chunk);
+        let chunk = chunk.get(..turn.reach(chunk)).unwrap_or(chunk);
         match ready!(Pin::new(&mut *to).poll_write(cx, chunk)) {
             Ok(n @ 1..) => {
                 let n = n.min(chunk.len());
                 let written = chunk.get(..n).unwrap_or(chunk);
-                self.parting.passed(written);
-                feed.bytes(side, written);
+                turn.passed(written);
                 Pin::new(&mut *from).consume(n);
                 self.bytes = self.bytes.wrapping_add(n as u64);
                 self.unflushed = true;
@@ -424,14 +427,27 @@ impl Direction {
     }
 
     /// Says some of what is due between two frames.
-    fn poll_part<T: Peer>(&mut self, cx: &mut Context<'_>, to: &mut T) -> Poll<io::Result<()>> {
-        let n = ready!(Pin::new(to).poll_write(cx, self.parting.due()))?;
-        if n == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+    fn poll_part<T: Peer>(
+        &mut self,
+        cx: &mut Context<'_>,
+        to: &mut T,
+        word: Word,
+        turn: &mut Turn<'_>,
+    ) -> Poll<()> {
+        match ready!(Pin::new(to).poll_write(cx, word.rest(&word.frame()))) {
+            Ok(n @ 1..) => {
+                if let Some(parting) = &mut turn.parting {
+                    parting.said(n);
+                }
+                self.unflushed = true;
+            }
+            Ok(0) => self.state = State::Refused,
+            Err(e) => {
+                self.note(&e);
+                self.state = State::Refused;
+            }
         }
-        self.parting.said(n);
-        self.unflushed = true;
-        Poll::Ready(Ok(()))
+        Poll::Ready(())
     }
 
     fn note(&mut self, error: &io::Error) {

@@ -10,7 +10,7 @@ use super::{MAX_UNATTRIBUTED, Observer, RowSink};
 use crate::meter::exchange::turns::Turns;
 use crate::meter::exchange::{Exchange, ExchangeStart};
 use crate::meter::feed::Closing;
-use crate::meter::http::{GaveUp, StreamId};
+use crate::meter::http::{GaveUp, Side, StreamId};
 use crate::meter::price::Book;
 use crate::meter::row::{Completeness, Row};
 
@@ -69,6 +69,18 @@ impl Observer {
         }
     }
 
+    /// A client that was told to leave, and then does, has not hung up.
+    pub(super) fn closing(&self) -> Option<Closing> {
+        match self.closing {
+            None | Some(Closing::Orderly | Closing::By(Side::Client))
+                if self.progress.is_parting() =>
+            {
+                Some(Closing::Ours)
+            }
+            closing @ (None | Some(Closing::Orderly | Closing::By(_) | Closing::Ours)) => closing,
+        }
+    }
+
     pub(super) fn write(&mut self, stream: StreamId) {
         let row = self.row(stream);
         row.into_iter().for_each(|row| self.record(row));
@@ -76,8 +88,9 @@ impl Observer {
 
     /// All that is known of it; with that, the bodies of what is over are kept.
     pub(super) fn row(&mut self, stream: StreamId) -> Option<Row> {
+        let closing = self.closing();
         let tracked = self.streams.get_mut(&stream)?;
-        let row = row_of(&tracked.exchange, &self.book.load(), self.closing);
+        let row = row_of(&tracked.exchange, &self.book.load(), closing);
         keep(&*self.sink, &mut tracked.exchange, &row);
         tracked.news = false;
         Some(row)

@@ -179,6 +179,24 @@ async fn who_broke_off_is_what_the_row_says() {
 }
 
 #[tokio::test]
+async fn a_client_that_was_told_to_leave_has_not_hung_up() {
+    for how in [Closing::Orderly, Closing::By(Side::Client)] {
+        let (rows, _) = observed(Some(b"http/1.1"), nobody(), |feed| {
+            feed.bytes(Side::Client, REQUEST);
+            feed.bytes(Side::Server, b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf");
+            feed.parts();
+            feed.end(Side::Client, false);
+            feed.end(Side::Server, false);
+            feed.closed(how);
+        })
+        .await;
+        let [row] = &rows[..] else { panic!("{rows:?}") };
+        let reason = Some("daemon stopped".to_owned());
+        assert_eq!((&row.error_class, &row.completeness_reason), (&None, &reason), "{how:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_is_gone_is_not_the_providers_failure() {
     for answered in [&b""[..], b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
         // The provider closes when it hears of it.

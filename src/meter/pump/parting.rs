@@ -1,25 +1,40 @@
 //! The one thing that is ever said to a client that its server did not say: an HTTP/2 GOAWAY, so that
-//! the next requests go to another connection while those that are under way end on this one. It goes
-//! between two of the server's frames or not at all.
+//! the next requests go to another connection. It goes between two of the server's frames or not at all.
+//! Best where no stream is open: it then names the last one, and nothing of a later one reaches the server.
 
-/// No error, and every stream that the client has opened, or has not heard this in time to leave, is
-/// still answered (RFC 9113, 6.8).
-pub(super) const GOAWAY: [u8; 17] =
-    [0, 0, 8, GO_AWAY, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
+mod streams;
 
+use crate::meter::http::Side;
+use streams::Streams;
+
+/// Every stream that the client has opened, or has not heard this in time to leave, is still answered
+/// (RFC 9113, 6.8).
+const ALL: u32 = 0x7fff_ffff;
+/// The length of a GOAWAY without a text.
+const LENGTH: u8 = 17;
+
+const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PUSH_PROMISE: u8 = 5;
 const GO_AWAY: u8 = 7;
 const CONTINUATION: u8 = 9;
 const ACK: u8 = 0x1;
+const END_STREAM: u8 = 0x1;
 const END_HEADERS: u8 = 0x4;
 const HEAD: usize = 9;
+/// What a client says before its first frame.
+const PREFACE: u32 = 24;
 
-/// Kept small, as each connection has it: where the server's bytes are, and how much of the GOAWAY is said.
-#[derive(Clone, Copy, Debug, Default)]
+/// Where the bytes of both are, and how much of the GOAWAY is said.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Parting {
-    frames: Frames,
+    down: Frames,
+    up: Frames,
+    streams: Streams,
+    /// The client may go where no stream is open.
+    leaving: bool,
     wish: Wish,
 }
 
@@ -28,25 +43,67 @@ enum Wish {
     #[default]
     None,
     Wanted,
-    /// So many bytes are out; the rest follows before anything else.
-    Said(u8),
+    Said(Word),
+}
+
+/// A GOAWAY without an error: so many of its bytes are out, the rest follows before anything else.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Word {
+    last: u32,
+    said: u8,
+}
+
+impl Word {
+    fn new(last: u32) -> Self {
+        Self { last, said: 0 }
+    }
+
+    pub(super) fn has_begun(self) -> bool {
+        self.said > 0
+    }
+
+    pub(super) fn frame(self) -> [u8; LENGTH as usize] {
+        let [a, b, c, d] = self.last.to_be_bytes();
+        [0, 0, 8, GO_AWAY, 0, 0, 0, 0, 0, a, b, c, d, 0, 0, 0, 0]
+    }
+
+    /// What is still to be said of it.
+    pub(super) fn rest(self, frame: &[u8; LENGTH as usize]) -> &[u8] {
+        frame.get(usize::from(self.said)..).unwrap_or_default()
+    }
 }
 
 impl Parting {
-    /// `h2`: what both sides have agreed on, and nothing was passed yet.
-    pub(super) fn new(h2: bool) -> Self {
-        let place = if h2 { Place::Head { seen: [0; HEAD], filled: 0 } } else { Place::Unknown };
-        Self { frames: Frames { place, ..Frames::default() }, wish: Wish::None }
-    }
-
-    /// The server's next bytes went to the client.
-    pub(super) fn passed(&mut self, mut bytes: &[u8]) {
-        while !bytes.is_empty() && self.frames.place != Place::Unknown {
-            bytes = bytes.get(self.frames.step(bytes)..).unwrap_or_default();
+    /// HTTP/2 is what both sides have agreed on, and nothing was passed yet.
+    pub(super) fn new() -> Self {
+        Self {
+            down: Frames { place: Frames::START, ..Frames::default() },
+            up: Frames { place: Place::Payload { left: PREFACE }, ..Frames::default() },
+            ..Self::default()
         }
     }
 
-    /// To be said once, where there is room.
+    /// Bytes of this side went to the other.
+    pub(super) fn passed(&mut self, side: Side, mut bytes: &[u8]) {
+        let frames = match side {
+            Side::Client => &mut self.up,
+            Side::Server => &mut self.down,
+        };
+        while !bytes.is_empty() && frames.place != Place::Unknown {
+            let (taken, head) = frames.step(bytes);
+            bytes = bytes.get(taken..).unwrap_or_default();
+            if let Some(head) = head {
+                self.streams.note(side, head);
+            }
+        }
+    }
+
+    /// From now on it is said where no stream is open.
+    pub(super) fn leave(&mut self) {
+        self.leaving = true;
+    }
+
+    /// To be said once, where there is room, whatever is open.
     pub(super) fn want(&mut self) {
         if self.wish == Wish::None {
             self.wish = Wish::Wanted;
@@ -55,29 +112,39 @@ impl Parting {
 
     /// Of no use any more, unless it has begun.
     pub(super) fn forget(&mut self) {
+        self.leaving = false;
         if self.wish == Wish::Wanted {
             self.wish = Wish::None;
         }
     }
 
-    /// What must be written to the client now, before any more of the server's bytes.
-    pub(super) fn due(&self) -> &'static [u8] {
-        let said = match self.wish {
-            Wish::None => return &[],
-            Wish::Wanted if self.frames.has_room() => 0,
-            Wish::Wanted => return &[],
-            Wish::Said(said) => said,
-        };
-        GOAWAY.get(usize::from(said)..).unwrap_or_default()
+    /// What must be said to the client now, before any more of the server's bytes.
+    pub(super) fn due(&self) -> Option<Word> {
+        match self.wish {
+            Wish::Said(word) => Some(word).filter(|word| word.said < LENGTH),
+            Wish::None | Wish::Wanted if !self.down.has_room() => None,
+            Wish::None | Wish::Wanted if self.is_in_a_gap() => Some(Word::new(self.streams.last())),
+            Wish::None => None,
+            Wish::Wanted => Some(Word::new(ALL)),
+        }
     }
 
     /// So many bytes of what was due are written.
     pub(super) fn said(&mut self, bytes: usize) {
-        let bytes = u8::try_from(bytes).unwrap_or(u8::MAX);
-        self.wish = match self.wish {
-            Wish::None | Wish::Wanted => Wish::Said(bytes),
-            Wish::Said(said) => Wish::Said(said.saturating_add(bytes)),
-        };
+        if let Some(word) = self.due() {
+            let bytes = u8::try_from(bytes).unwrap_or(u8::MAX);
+            self.wish = Wish::Said(Word { said: word.said.saturating_add(bytes), ..word });
+        }
+    }
+
+    /// The client was told, or is being told, that later streams than those it had are not heard.
+    pub(super) fn has_closed(&self) -> bool {
+        matches!(self.wish, Wish::Said(word) if word.last != ALL)
+    }
+
+    /// A frame of the client's that has begun may be the head of a stream.
+    fn is_in_a_gap(&self) -> bool {
+        self.leaving && self.streams.are_over() && self.up.has_room()
     }
 
     /// How many of the server's next bytes may go before something is due; never none of some.
@@ -85,18 +152,26 @@ impl Parting {
         if self.wish != Wish::Wanted {
             return bytes.len();
         }
-        let mut frames = self.frames;
+        let mut frames = self.down;
         let mut reach = 0;
         while let Some(rest @ [_, ..]) = bytes.get(reach..)
             && frames.place != Place::Unknown
         {
-            reach += frames.step(rest);
+            reach += frames.step(rest).0;
             if frames.has_room() {
                 return reach;
             }
         }
         bytes.len()
     }
+}
+
+/// What a frame is, and whose.
+#[derive(Clone, Copy, Debug)]
+struct Head {
+    kind: u8,
+    flags: u8,
+    stream: u32,
 }
 
 /// Counts the frames of one direction.
@@ -132,10 +207,11 @@ impl Frames {
         self.place == Self::START && self.greeted && self.block.is_none() && !self.leaves
     }
 
-    /// Takes some of non-empty `bytes`, up to the end of a head or of a frame at most; how many.
-    fn step(&mut self, bytes: &[u8]) -> usize {
+    /// Takes some of non-empty `bytes`, up to the end of a head or of a frame at most; how many, and the
+    /// head that has ended.
+    fn step(&mut self, bytes: &[u8]) -> (usize, Option<Head>) {
         match &mut self.place {
-            Place::Unknown => bytes.len(),
+            Place::Unknown => (bytes.len(), None),
             Place::Head { seen, filled } => {
                 let room = seen.get_mut(usize::from(*filled)..).unwrap_or_default();
                 let taken = room.len().min(bytes.len());
@@ -143,11 +219,13 @@ impl Frames {
                     *to = *from;
                 }
                 *filled = filled.saturating_add(u8::try_from(taken).unwrap_or(u8::MAX));
-                if usize::from(*filled) >= HEAD {
-                    let head = *seen;
-                    self.place = self.behind(head).unwrap_or(Place::Unknown);
+                if usize::from(*filled) < HEAD {
+                    return (taken, None);
                 }
-                taken
+                let head = *seen;
+                let behind = self.behind(head);
+                self.place = behind.map_or(Place::Unknown, |(_, place)| place);
+                (taken, behind.map(|(head, _)| head))
             }
             Place::Payload { left } => {
                 let taken = usize::try_from(*left).unwrap_or(usize::MAX).min(bytes.len());
@@ -155,13 +233,13 @@ impl Frames {
                 if *left == 0 {
                     self.place = Self::START;
                 }
-                taken
+                (taken, None)
             }
         }
     }
 
     /// What comes behind this head. `None`: it is none.
-    fn behind(&mut self, head: [u8; HEAD]) -> Option<Place> {
+    fn behind(&mut self, head: [u8; HEAD]) -> Option<(Head, Place)> {
         let [l2, l1, l0, kind, flags, s3, s2, s1, s0] = head;
         let length = u32::from_be_bytes([0, l2, l1, l0]);
         let stream = u32::from_be_bytes([s3 & 0x7f, s2, s1, s0]);
@@ -181,10 +259,11 @@ impl Frames {
             (Some(_), _) => return None,
         };
         self.leaves |= kind == GO_AWAY;
-        Some(match length {
+        let place = match length {
             0 => Self::START,
             left => Place::Payload { left },
-        })
+        };
+        Some((Head { kind, flags, stream }, place))
     }
 }
 

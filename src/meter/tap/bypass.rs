@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
 
-use super::spoken::{Process, Spoken};
+use super::spoken::{Excuse, Process, Spoken};
 use crate::meter::attribution::Attribution;
 use crate::platform::owner::AVAILABLE;
 
@@ -30,8 +30,10 @@ const MAX_ENTRIES: usize = 512;
 pub(super) enum Strike {
     /// It said so in a TLS alert.
     Refused,
-    /// It only closed the connection, in the middle of the handshake.
+    /// It only broke the connection off, in the handshake or right after it.
     Vanished,
+    /// It ended the connection in order, right after a handshake that it has finished.
+    Closed,
 }
 
 /// A connection that was broken off, from its offer to its end.
@@ -43,7 +45,7 @@ pub(super) struct Tried {
 
 impl Tried {
     /// Side by side: the client could not know of the one's end when it began the other.
-    fn beside(self, other: Self) -> bool {
+    pub(super) fn beside(self, other: Self) -> bool {
         self.began < other.ended && other.began < self.ended
     }
 }
@@ -94,7 +96,9 @@ impl Entry {
         }
         match how {
             Strike::Refused => true,
-            Strike::Vanished => !self.struck.is_some_and(|last| tried.beside(last)),
+            Strike::Vanished | Strike::Closed => {
+                !self.struck.is_some_and(|last| tried.beside(last))
+            }
         }
     }
 }
@@ -148,7 +152,7 @@ impl Bypass {
     ) {
         let mut entries = self.lock();
         let program = program.map(str::to_owned).or_else(|| match how {
-            Strike::Vanished => suspect(&entries, host),
+            Strike::Vanished | Strike::Closed => suspect(&entries, host),
             Strike::Refused => None,
         });
         let unknown = program
@@ -169,7 +173,7 @@ impl Bypass {
         entry.refused |= how == Strike::Refused;
         let counts = match how {
             Strike::Refused => ENOUGH,
-            Strike::Vanished => 1,
+            Strike::Vanished | Strike::Closed => 1,
         };
         entry.strikes += match unknown {
             Unknown::None => counts,
@@ -190,21 +194,27 @@ impl Bypass {
         }
     }
 
-    /// A handshake that worked.
-    pub(super) fn forgive(&self, host: &str, program: Option<&str>) {
-        self.lock().remove(&(host.to_owned(), program.unwrap_or_default().to_owned()));
+    /// A handshake that worked. In a stay it is one that had begun before.
+    pub(super) fn forgive(&self, host: &str, program: Option<&str>, now: Instant) {
+        let key = (host.to_owned(), program.unwrap_or_default().to_owned());
+        let mut entries = self.lock();
+        let stays = |entry: &Entry| entry.until.is_some_and(|until| now < until);
+        if !entries.get(&key).is_some_and(stays) {
+            entries.remove(&key);
+        }
     }
 
-    /// A client has spoken through our certificate, so its program has not refused it by leaving. `None`:
-    /// it can't be told who it is.
+    /// A client has spoken through our certificate, so its program has not refused it by leaving. `dialled`:
+    /// until then. `None`: it can't be told who it is.
     pub(super) fn vouch(
         self: &Arc<Self>,
         host: &str,
         who: &Attribution,
         authority: &CertificateDer<'_>,
+        dialled: Tried,
     ) -> Option<Voucher> {
         let process = process(host, who)?;
-        let number = self.spoken().begin(process.clone(), authority, Instant::now())?;
+        let number = self.spoken().begin(process.clone(), authority, dialled, Instant::now())?;
         let key = (process.host.clone(), process.program.clone());
         let mut entries = self.lock();
         if !key.1.is_empty() && entries.get(&key).is_some_and(|entry| !entry.refused) {
@@ -214,15 +224,19 @@ impl Bypass {
         Some(Voucher { bypass: Arc::clone(self), process, number })
     }
 
-    /// Whether a client that vanished has only closed a connection that it did not need.
+    /// Whether a client that left has only closed a connection that it did not need.
     pub(super) fn excuses(
         &self,
         host: &str,
         who: Option<&Attribution>,
         authority: &CertificateDer<'_>,
-    ) -> bool {
-        let process = who.and_then(|who| process(host, who));
-        process.is_some_and(|process| self.spoken().excuses(&process, authority, Instant::now()))
+        how: Strike,
+        tried: Tried,
+    ) -> Excuse {
+        match who.and_then(|who| process(host, who)) {
+            Some(process) => self.spoken().excuses(&process, authority, how, tried, Instant::now()),
+            None => Excuse::Stranger,
+        }
     }
 
     /// What stays raw, and who is close to it; by host and program. `now` by both clocks.

@@ -45,7 +45,7 @@ pub(super) async fn judged(
         _ = provider.fill_buf() => return Ok(Word::Silent),
     };
     match said {
-        Ok(Ok([])) => Err(Strike::Vanished),
+        Ok(Ok([])) => Err(Strike::Closed),
         Ok(Err(e)) => Err(strike(&e)),
         Ok(Ok(_)) => Ok(Word::Spoke),
         Err(_) => Ok(Word::Silent),
@@ -94,7 +94,7 @@ mod tests {
     async fn a_client_that_leaves_has_judged() {
         let ((user, mut client), (_far, mut provider)) = (pair(), pair());
         drop(user);
-        assert_eq!(judged(&mut client, &mut provider).await, Err(Strike::Vanished));
+        assert_eq!(judged(&mut client, &mut provider).await, Err(Strike::Closed));
         let (mut user, mut client) = pair();
         user.write_all(b"GET /").await.unwrap();
         assert_eq!(judged(&mut client, &mut provider).await, Ok(Word::Spoke));

@@ -353,22 +353,22 @@ async fn open(
                 Ok(Err(e)) => Err(strike(&e)),
                 Err(_) => Err(Strike::Vanished),
             };
+            let tried = Tried { began: since, ended: Instant::now() };
             let (client, word) = match client {
                 Ok(judged) => judged,
                 // Tired of waiting for the provider, it has not seen our certificate.
-                Err(Strike::Vanished) if before => return None,
+                Err(Strike::Vanished | Strike::Closed) if before => return None,
                 Err(strike) => {
-                    let tried = Tried { began: since, ended: Instant::now() };
                     rejected(tap, means, &name, strike, tried, &owner.who).await;
                     return None;
                 }
             };
             if means.bypass.knows(&name) {
                 let who = owner.who.borrow().clone();
-                means.bypass.forgive(&name, program(who.as_deref()));
+                means.bypass.forgive(&name, program(who.as_deref()), tried.ended);
             }
             match word {
-                Word::Spoke => vouch(tap, means, &name, &owner.who, &voucher),
+                Word::Spoke => vouch(tap, means, &name, tried, &owner.who, &voucher),
                 Word::Silent => {}
             }
             (Peers::Tls(client, upstream.tls), upstream.alpn)

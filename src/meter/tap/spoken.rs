@@ -1,21 +1,30 @@
 //! Which processes have spoken through our certificate. One of those that then closes a connection
 //! without a word did not need it: Go and undici dial more often than they have requests, and a process
-//! that ends takes its spare connections along. Who refuses us never says anything.
+//! that ends takes its spare connections along. Who refuses us often says nothing either (Node, Java).
 //!
 //! By process, not by program: of two scripts of one interpreter one may know our CA and the other not,
-//! and that one must not fail for ever because the first one works.
+//! and that one must not fail for ever because the first one works. Part of a process may have roots of its
+//! own, too, so not every end is excused. Who has finished the handshake and ends in order has accepted us:
+//! Go, Ruby and Java close their spare connections so. Who breaks off may have refused us, or has given up
+//! while it dialled (undici after an abort), which it does beside other dials.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use rustls::pki_types::CertificateDer;
 
+use super::bypass::{Strike, Tried};
+
 /// How long it is remembered after the last of a process's connections.
 const KEPT: Duration = Duration::from_secs(10 * 60);
 const MAX_PROCESSES: usize = 512;
-/// So many ends without a word, and no connection in between that was spoken on, are not spare ones any
-/// more: part of the program may have roots of its own.
-const MOST_EXCUSED: u32 = 16;
+/// So many ends in order, and no connection in between that was spoken on, are not spare ones any more.
+const MOST_CLOSED: u32 = 16;
+/// So many others in an hour: of all, and of those that had no other dial beside them. Longer than a first
+/// stay on the list, so that who comes back from it does not begin anew.
+const MOST_BROKEN: usize = 16;
+const MOST_ALONE: usize = 2;
+const REMEMBERED: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Process {
@@ -23,6 +32,17 @@ pub(super) struct Process {
     pub pid: u32,
     /// A number may be given to another program later.
     pub program: String,
+}
+
+/// What an end without a word says of our certificate.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Excuse {
+    /// Nothing: the process has accepted it.
+    Spare,
+    /// What it would say of anybody.
+    Stranger,
+    /// Part of the process has accepted it, and part has not.
+    Divided,
 }
 
 #[derive(Debug, Default)]
@@ -38,12 +58,54 @@ struct Proof {
     /// Connections that were spoken on and have not ended.
     open: usize,
     last: Instant,
-    excused: u32,
+    /// The last of them until it was spoken on.
+    dialled: Tried,
+    closed: u32,
+    /// The first of each burst.
+    broken: Vec<Broken>,
+}
+
+/// A connection that was broken off.
+#[derive(Debug)]
+struct Broken {
+    tried: Tried,
+    alone: bool,
 }
 
 impl Proof {
     fn holds(&self, now: Instant) -> bool {
         self.open > 0 || now.saturating_duration_since(self.last) < KEPT
+    }
+
+    fn speaks(&mut self, dialled: Tried, now: Instant) {
+        self.open += 1;
+        (self.last, self.dialled, self.closed) = (now, dialled, 0);
+        // It may have been spoken on later than the other was broken off.
+        for broken in &mut self.broken {
+            broken.alone &= !broken.tried.beside(dialled);
+        }
+    }
+
+    fn closes(&mut self) -> Excuse {
+        if self.closed >= MOST_CLOSED {
+            return Excuse::Stranger;
+        }
+        self.closed += 1;
+        Excuse::Spare
+    }
+
+    fn breaks_off(&mut self, tried: Tried, now: Instant) -> Excuse {
+        self.broken.retain(|broken| now.saturating_duration_since(broken.tried.ended) < REMEMBERED);
+        if self.broken.iter().any(|broken| broken.tried.beside(tried)) {
+            return Excuse::Spare;
+        }
+        let alone = !self.dialled.beside(tried);
+        let most_alone = self.broken.iter().filter(|broken| broken.alone).count() >= MOST_ALONE;
+        if self.broken.len() >= MOST_BROKEN || (alone && most_alone) {
+            return Excuse::Divided;
+        }
+        self.broken.push(Broken { tried, alone });
+        Excuse::Spare
     }
 }
 
@@ -53,6 +115,7 @@ impl Spoken {
         &mut self,
         process: Process,
         authority: &CertificateDer<'_>,
+        dialled: Tried,
         now: Instant,
     ) -> Option<u64> {
         if self.authority.as_ref() != Some(authority) {
@@ -68,10 +131,8 @@ impl Spoken {
                 self.processes.remove(&oldest);
             }
         }
-        let proof = Proof { open: 0, last: now, excused: 0 };
-        let proof = self.processes.entry(process).or_insert(proof);
-        proof.open += 1;
-        (proof.last, proof.excused) = (now, 0);
+        let new = Proof { open: 0, last: now, dialled, closed: 0, broken: Vec::new() };
+        self.processes.entry(process).or_insert(new).speaks(dialled, now);
         Some(self.changes)
     }
 
@@ -85,135 +146,28 @@ impl Spoken {
         }
     }
 
-    /// Whether an end without a word says nothing of our certificate.
+    /// What the end of a connection says that was not spoken on.
     pub(super) fn excuses(
         &mut self,
         process: &Process,
         authority: &CertificateDer<'_>,
+        how: Strike,
+        tried: Tried,
         now: Instant,
-    ) -> bool {
+    ) -> Excuse {
         if self.authority.as_ref() != Some(authority) {
-            return false;
+            return Excuse::Stranger;
         }
-        let proof = self.processes.get_mut(process).filter(|proof| proof.holds(now));
-        proof.is_some_and(|proof| {
-            let excused = proof.excused < MOST_EXCUSED;
-            proof.excused += u32::from(excused);
-            excused
-        })
+        let Some(proof) = self.processes.get_mut(process).filter(|proof| proof.holds(now)) else {
+            return Excuse::Stranger;
+        };
+        match how {
+            Strike::Refused => Excuse::Stranger,
+            Strike::Closed => proof.closes(),
+            Strike::Vanished => proof.breaks_off(tried, now),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const CA: CertificateDer<'_> = der(b"one");
-    const NEXT: CertificateDer<'_> = der(b"another");
-
-    const fn der(bytes: &'static [u8]) -> CertificateDer<'static> {
-        CertificateDer::from_slice(bytes)
-    }
-
-    fn process(pid: u32) -> Process {
-        Process { host: "h".to_owned(), pid, program: "node".to_owned() }
-    }
-
-    #[test]
-    fn who_has_spoken_is_excused_while_it_does_and_for_a_while_after() {
-        let mut spoken = Spoken::default();
-        let start = Instant::now();
-        assert!(!spoken.excuses(&process(1), &CA, start), "it has said nothing yet");
-        let number = spoken.begin(process(1), &CA, start).unwrap();
-        assert!(spoken.excuses(&process(1), &CA, start + KEPT * 9), "still open");
-        spoken.end(&process(1), number, start + KEPT * 9);
-        assert!(spoken.excuses(&process(1), &CA, start + KEPT * 10 - Duration::from_millis(1)));
-        assert!(!spoken.excuses(&process(1), &CA, start + KEPT * 10));
-    }
-
-    #[test]
-    fn other_processes_hosts_and_authorities_have_to_speak_for_themselves() {
-        let mut spoken = Spoken::default();
-        let now = Instant::now();
-        let number = spoken.begin(process(1), &CA, now).unwrap();
-        assert!(!spoken.excuses(&process(2), &CA, now), "another script of that interpreter");
-        assert!(!spoken.excuses(&Process { host: "i".to_owned(), ..process(1) }, &CA, now));
-        assert!(!spoken.excuses(&Process { program: "bun".to_owned(), ..process(1) }, &CA, now));
-        assert!(!spoken.excuses(&process(1), &NEXT, now), "it has not seen that one");
-        spoken.begin(process(2), &NEXT, now).unwrap();
-        assert!(!spoken.excuses(&process(1), &NEXT, now));
-        // The end of a connection of before is not that of a new one.
-        spoken.begin(process(1), &NEXT, now).unwrap();
-        spoken.end(&process(1), number, now);
-        assert!(spoken.excuses(&process(1), &NEXT, now + KEPT));
-    }
-
-    #[test]
-    fn part_of_a_program_may_refuse_us_and_is_believed_in_the_end() {
-        let mut spoken = Spoken::default();
-        let now = Instant::now();
-        for _ in 0..2 {
-            spoken.begin(process(1), &CA, now).unwrap();
-            for spare in 0..=MOST_EXCUSED {
-                let excused = spoken.excuses(&process(1), &CA, now);
-                assert_eq!(excused, spare < MOST_EXCUSED, "{spare}");
-            }
-        }
-    }
-
-    #[test]
-    fn memory_is_bounded() {
-        let mut spoken = Spoken::default();
-        let now = Instant::now();
-        let bound = u32::try_from(MAX_PROCESSES).unwrap();
-        for pid in 0..3 * bound {
-            let number = spoken.begin(process(pid), &CA, now).unwrap();
-            spoken.end(&process(pid), number, now + Duration::from_secs(u64::from(pid)));
-        }
-        assert_eq!(spoken.processes.len(), MAX_PROCESSES);
-        assert!(spoken.excuses(&process(3 * bound - 1), &CA, now));
-        assert!(!spoken.excuses(&process(0), &CA, now), "the oldest made room");
-        let mut spoken = Spoken::default();
-        for pid in 0..bound {
-            spoken.begin(process(pid), &CA, now).unwrap();
-        }
-        assert_eq!(spoken.begin(process(bound), &CA, now + KEPT), None, "all are in use");
-        assert!(spoken.begin(process(0), &CA, now).is_some());
-    }
-
-    proptest! {
-        /// Against a list of all that has happened.
-        #[test]
-        fn excused_is_who_has_one_open_or_has_had_it_lately(
-            steps in proptest::collection::vec((0u32..3, 0u8..3, 0u32..400), 0..60),
-        ) {
-            let mut spoken = Spoken::default();
-            let mut now = Instant::now();
-            let mut open: Vec<(u32, u64)> = Vec::new();
-            let mut last: HashMap<u32, Instant> = HashMap::new();
-            for (pid, step, wait) in steps {
-                now += Duration::from_secs(u64::from(wait));
-                match step {
-                    0 => {
-                        open.push((pid, spoken.begin(process(pid), &CA, now).unwrap()));
-                        last.insert(pid, now);
-                    }
-                    1 => if let Some(at) = open.iter().position(|(whose, _)| *whose == pid) {
-                        spoken.end(&process(pid), open.remove(at).1, now);
-                        last.insert(pid, now);
-                    },
-                    _ => {}
-                }
-                for pid in 0..3 {
-                    // Not what is counted here.
-                    spoken.processes.values_mut().for_each(|proof| proof.excused = 0);
-                    let lately = last.get(&pid).is_some_and(|at| now.duration_since(*at) < KEPT);
-                    let expected = lately || open.iter().any(|(whose, _)| *whose == pid);
-                    prop_assert_eq!(spoken.excuses(&process(pid), &CA, now), expected);
-                }
-            }
-        }
-    }
-}
+mod tests;

@@ -7,8 +7,9 @@ use crate::meter::feed::Seen;
 use crate::meter::http::{Follower, HttpEvent};
 use crate::meter::http2::Http2;
 use crate::meter::http2::tests::frame;
-use crate::meter::pump::parting::GOAWAY;
 
+/// That excludes nobody.
+const GOAWAY: [u8; 17] = [0, 0, 8, 7, 0, 0, 0, 0, 0, 0x7f, 0xff, 0xff, 0xff, 0, 0, 0, 0];
 const ANSWER: Duration = Duration::from_secs(3);
 
 /// Looks on as the observer does: counts what begins and what is open.
@@ -198,4 +199,125 @@ async fn it_is_not_said_where_it_could_do_harm_or_no_good() {
     world.watch.as_ref().unwrap().progress().set_lossy(true);
     world.stage.send_replace(Stage::Draining);
     assert_eq!(busy(&mut world, 15).await, settings);
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+fn goaway(last: u8) -> Vec<u8> {
+    frame(7, 0, 0, &[0, 0, 0, last, 0, 0, 0, 0])
+}
+
+/// One of HTTP/2 with both greetings and a whole exchange; nobody observes it.
+async fn greeted() -> World {
+    let mut world = world_of(true, 1024);
+    world.up(PREFACE).await;
+    world.up(&frame(4, 0, 0, &[])).await;
+    world.down(&frame(4, 0, 0, &[])).await;
+    world.up(&frame(1, 5, 1, b"ask")).await;
+    world.down(&frame(1, 5, 1, b"answer")).await;
+    world
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_no_request_is_open_the_client_is_told_at_once() {
+    let mut world = greeted().await;
+    let began = Instant::now();
+    world.stage.send_replace(Stage::Draining);
+    let mut got = Vec::new();
+    world.client.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, goaway(1));
+    assert!(began.elapsed() < DRAIN_TICK, "{:?}", began.elapsed());
+    assert_eq!(world.server.read(&mut [0]).await.unwrap(), 0);
+    world.ends_by_us(CLOSE_DEADLINE).await;
+}
+
+/// One worker, back to back: the answer's last byte is followed by the word, and what the client had
+/// sent by then and the server has not heard is for it to repeat.
+#[tokio::test(start_paused = true)]
+async fn a_request_that_crosses_the_word_never_reaches_the_server() {
+    let mut world = greeted().await;
+    world.up(&frame(1, 5, 3, b"ask")).await;
+    world.stage.send_replace(Stage::Draining);
+    world.down(&frame(1, 4, 3, b"head")).await;
+    sleep(Duration::from_secs(20)).await;
+    assert!(!world.pump.is_finished(), "it is in the middle of one");
+    let answer = [frame(0, 1, 3, b"end"), frame(6, 0, 0, &[0; 8])].concat();
+    world.server.write_all(&answer).await.unwrap();
+    let mut got = vec![0; answer.len() + 17];
+    world.client.read_exact(&mut got).await.unwrap();
+    assert_eq!(got, [answer, goaway(3)].concat());
+    world.client.write_all(&frame(1, 5, 5, b"ask")).await.unwrap();
+    got.clear();
+    world.server.read_to_end(&mut got).await.unwrap();
+    assert_eq!(got, b"");
+    world.ends_by_us(CLOSE_DEADLINE).await;
+}
+
+/// It takes nothing for a while. Until the first byte of the word is out it may begin another request.
+#[tokio::test(start_paused = true)]
+async fn a_client_that_is_slow_to_read_is_heard_until_the_word_has_begun() {
+    for room_for_the_word in [0, 10] {
+        let mut world = greeted().await;
+        world.up(&frame(1, 5, 3, b"ask")).await;
+        world.stage.send_replace(Stage::Draining);
+        let answer = frame(0, 1, 3, &vec![b'x'; 1024 - 9 - room_for_the_word]);
+        world.server.write_all(&answer).await.unwrap();
+        sleep(DRAIN_TICK).await;
+        let next = frame(1, 5, 5, b"ask");
+        world.client.write_all(&next).await.unwrap();
+        sleep(DRAIN_TICK).await;
+        let mut wanted = answer;
+        let mut heard = Vec::new();
+        if room_for_the_word == 0 {
+            let end = frame(1, 5, 5, b"answer");
+            world.server.write_all(&end).await.unwrap();
+            wanted.extend(end);
+            wanted.extend(goaway(5));
+            heard = next;
+        } else {
+            wanted.extend(goaway(3));
+        }
+        let mut got = Vec::new();
+        world.client.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, wanted);
+        got.clear();
+        world.server.read_to_end(&mut got).await.unwrap();
+        assert_eq!(got, heard);
+        world.ends_by_us(CLOSE_DEADLINE).await;
+    }
+}
+
+/// A client and a server of h2: back to back across three drains.
+#[tokio::test(start_paused = true)]
+async fn one_request_after_the_other_survives_every_drain() {
+    let mut answered = 0;
+    for drain in 1..=3_u32 {
+        let mut world = world_of(true, 1 << 16);
+        let observer = tokio::spawn(look_on(world.watch.take().unwrap()));
+        let served = Arc::new(AtomicUsize::new(0));
+        let server = tokio::spawn(answer_all(world.server, Arc::clone(&served)));
+        let (send, connection) = h2::client::handshake(world.client).await.unwrap();
+        let connection = tokio::spawn(connection);
+        let started = Instant::now();
+        let error = loop {
+            if started.elapsed() > ANSWER / 2 * drain {
+                world.stage.send_replace(Stage::Draining);
+            }
+            match ask(send.clone()).await {
+                Ok(30_010) => answered += 1,
+                Ok(length) => panic!("{length}"),
+                Err(e) => break e,
+            }
+        };
+        assert!(error.is_go_away() && error.is_remote(), "{error:?}");
+        assert_eq!(served.load(Ordering::SeqCst), answered, "{drain}");
+        assert!(started.elapsed() <= ANSWER * 3, "{:?}", started.elapsed());
+        answered = 0;
+        drop(send);
+        let (ended, aborted, _) = timeout(CLOSE_DEADLINE * 3, world.pump).await.unwrap().unwrap();
+        assert_eq!((ended.how, aborted), (Closing::Ours, false));
+        connection.await.unwrap().unwrap();
+        server.await.unwrap();
+        observer.await.unwrap();
+    }
 }

@@ -33,7 +33,7 @@ fn a_vanished_client_needs_to_do_it_twice_and_success_forgives() {
     let now = Instant::now();
     bypass.strike_at("h", None, Strike::Vanished, now);
     assert!(!bypass.covers("h", None, now));
-    bypass.forgive("h", None);
+    bypass.forgive("h", None, now);
     bypass.strike_at("h", None, Strike::Vanished, now);
     assert!(!bypass.covers("h", None, now));
     bypass.strike_at("h", None, Strike::Vanished, now);
@@ -205,21 +205,37 @@ fn a_strike_that_is_told_late_is_one_of_its_own() {
 fn who_speaks_through_our_certificate_has_not_refused_it_by_leaving() {
     let bypass = Arc::new(Bypass::default());
     let now = Instant::now();
-    assert!(!bypass.excuses("h", Some(&whose(1)), &CA));
+    let at = |now| Tried { began: now, ended: now };
+    let excused = |who: Option<u32>| {
+        let who = who.map(whose);
+        bypass.excuses("h", who.as_ref(), &CA, Strike::Closed, at(now)) == Excuse::Spare
+    };
+    assert!(!excused(Some(1)));
     for _ in 0..2 {
         bypass.strike_at("h", Some("go"), Strike::Vanished, now);
     }
     assert!(bypass.covers("h", Some("go"), now));
-    let voucher = bypass.vouch("h", &whose(1), &CA).unwrap();
-    assert!(!bypass.covers("h", Some("go"), now) && bypass.excuses("h", Some(&whose(1)), &CA));
+    let voucher = bypass.vouch("h", &whose(1), &CA, at(now)).unwrap();
+    assert!(!bypass.covers("h", Some("go"), now) && excused(Some(1)));
     drop(voucher);
-    assert!(bypass.excuses("h", Some(&whose(1)), &CA), "for a while");
-    assert!(!bypass.excuses("h", Some(&whose(2)), &CA) && !bypass.excuses("h", None, &CA));
-    assert!(bypass.vouch("h", &Attribution::default(), &CA).is_none());
+    assert!(excused(Some(1)), "for a while");
+    assert!(!excused(Some(2)) && !excused(None));
+    assert!(bypass.vouch("h", &Attribution::default(), &CA, at(now)).is_none());
     // Nobody vouches for one that says in so many words that it refuses us.
     bypass.strike_at("h", Some("go"), Strike::Refused, now);
-    let _voucher = bypass.vouch("h", &whose(1), &CA).unwrap();
+    let _voucher = bypass.vouch("h", &whose(1), &CA, at(now)).unwrap();
     assert!(bypass.covers("h", Some("go"), now));
+}
+
+#[test]
+fn a_handshake_from_before_a_stay_does_not_end_it() {
+    let bypass = Bypass::default();
+    let now = Instant::now();
+    bypass.strike_at("h", Some("node"), Strike::Refused, now);
+    bypass.forgive("h", Some("node"), now);
+    assert!(bypass.covers("h", Some("node"), now));
+    bypass.forgive("h", Some("node"), now + FIRST);
+    assert!(!bypass.knows("h"));
 }
 
 proptest! {

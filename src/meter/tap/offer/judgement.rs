@@ -9,6 +9,7 @@ use crate::meter::tap::Tap;
 use crate::meter::tap::bypass::{Strike, Tried, Voucher};
 use crate::meter::tap::counters::add;
 use crate::meter::tap::means::Means;
+use crate::meter::tap::spoken::Excuse;
 
 /// After a handshake there is time to find out.
 const WHO_LATER: Duration = Duration::from_secs(2);
@@ -24,17 +25,17 @@ pub(super) async fn rejected(
     let who = who(attribution, WHO_LATER).await;
     let program = program(who.as_deref());
     let client = program.unwrap_or("unknown");
-    let excused = match strike {
-        Strike::Vanished => {
-            means.bypass.excuses(host, who.as_deref(), tap.deps.ca.load().certificate())
+    let ca = tap.deps.ca.load();
+    let strike = match means.bypass.excuses(host, who.as_deref(), ca.certificate(), strike, tried) {
+        Excuse::Spare => {
+            slog::debug!(tap.deps.log, "a client closed a connection that it did not need";
+                "host" => host, "client" => client);
+            return;
         }
-        Strike::Refused => false,
+        Excuse::Stranger => strike,
+        // What the rest of it accepts is no reason to let this part fail.
+        Excuse::Divided => Strike::Refused,
     };
-    if excused {
-        slog::debug!(tap.deps.log, "a client closed a connection that it did not need";
-            "host" => host, "client" => client);
-        return;
-    }
     means.bypass.strike(host, program, strike, tried, Instant::now());
     add(&tap.counters_of(host).rejected, 1);
     slog::debug!(tap.deps.log, "a client did not accept our certificate";
@@ -46,12 +47,14 @@ pub(super) fn vouch(
     tap: &Arc<Tap>,
     means: &Means,
     host: &str,
+    dialled: Tried,
     attribution: &Attributed,
     place: &Arc<OnceLock<Voucher>>,
 ) {
     let known = attribution.borrow().clone();
     if let Some(who) = known {
-        if let Some(voucher) = means.bypass.vouch(host, &who, tap.deps.ca.load().certificate()) {
+        let ca = tap.deps.ca.load();
+        if let Some(voucher) = means.bypass.vouch(host, &who, ca.certificate(), dialled) {
             let _ = place.set(voucher);
         }
         return;
@@ -61,7 +64,8 @@ pub(super) fn vouch(
     tokio::spawn(async move {
         let who = who(&attribution, WHO_LATER).await;
         if let (Some(who), Some(tap)) = (who, tap.upgrade())
-            && let Some(voucher) = bypass.vouch(&host, &who, tap.deps.ca.load().certificate())
+            && let Some(voucher) =
+                bypass.vouch(&host, &who, tap.deps.ca.load().certificate(), dialled)
         {
             let _ = place.set(voucher);
         }

@@ -138,3 +138,28 @@ async fn who_has_spoken_and_then_says_that_it_refuses_us_is_believed() {
     let mut offered = world.offer("api.example.com", &[]).await;
     assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::Bypassed));
 }
+
+/// As Node and Java refuse: they break off, and what accepts us in the same process goes on beside.
+#[tokio::test]
+async fn part_of_a_process_that_refuses_us_is_left_alone_in_the_end() {
+    if !crate::platform::owner::AVAILABLE {
+        return;
+    }
+    let origin = busy_origin();
+    let mut world = World::new(&origin).await;
+    for _ in 0..3 {
+        let mut accepts = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+        ask(&mut accepts).await;
+        sleep(SEEN).await;
+        let refuses = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+        sleep(SEEN).await;
+        drop(refuses);
+        world.wait(|s| s.open == 1).await;
+        drop(accepts);
+        world.idle().await;
+    }
+    let mut offered = world.offer("api.example.com", &[]).await;
+    assert_eq!(offered.answer(&mut world).await, Answer::Decline(Decline::Bypassed));
+    let stays = world.tap.snapshot().bypass;
+    assert!(stays.iter().all(|entry| entry.until.is_some()), "{stays:?}");
+}

@@ -318,6 +318,9 @@ impl Observer {
             HttpEvent::ResponseBody { stream, data } => {
                 self.with(stream, |t| t.exchange.response_body(data, t.at(at)));
             }
+            HttpEvent::Trailers { stream, fields } => {
+                self.with(stream, |t| t.exchange.trailers(fields));
+            }
             HttpEvent::ResponseEnd { stream } => {
                 let broken_off = self.broken_off;
                 let by = match self.closing {

@@ -138,7 +138,7 @@ pub fn gaps(coverage: &Coverage) -> Vec<String> {
     }
     if coverage.unfollowed_connections > 0 {
         gaps.push(format!(
-            "{} lost sight of (what was asked there later is not counted)",
+            "{} lost sight of (not all that was asked there is counted)",
             counted(coverage.unfollowed_connections, "connection")
         ));
     }
@@ -234,7 +234,7 @@ mod tests {
             run_summary(&totals, &coverage, None),
             "2 requests · 1 failed · 1,234 in (800 cached) · 56 out · 1 unpriced (new) \
              · 1 connection passed through unmetered (deadline 1) · 2 records of unmetered \
-             connections lost, as the spool was full · 2 connections lost sight of (what was asked there later is not \
+             connections lost, as the spool was full · 2 connections lost sight of (not all that was asked there is \
              counted) · 3 metered rows lost"
         );
         assert_eq!(

@@ -8,6 +8,7 @@ use std::net::Ipv6Addr;
 use serde::{Deserialize, Serialize};
 
 use super::forward;
+use super::head::{self, Field, Head};
 use super::route::Asked;
 
 /// Longest CONNECT head.
@@ -15,7 +16,6 @@ pub const MAX_CONNECT: usize = 8 * 1024;
 /// Longest head of a plain HTTP request (cookies).
 pub const MAX_FORWARD: usize = 64 * 1024;
 
-const MAX_HEADERS: usize = 128;
 /// Up to here every chunk is parsed, so that garbage is refused at once; later only new lines are.
 const EAGER: usize = 64;
 
@@ -172,82 +172,74 @@ impl fmt::Display for Target {
 }
 
 /// The head's length and meaning, once it is whole.
-fn parse(head: &[u8]) -> Result<Option<(usize, Request)>, Refusal> {
+fn parse(bytes: &[u8]) -> Result<Option<(usize, Request)>, Refusal> {
     let refuse = |status, why| Err(Refusal { status, why });
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut request = httparse::Request::new(&mut headers);
-    let length = match request.parse(head) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return refuse(431, "too many header fields"),
-        Err(httparse::Error::Version) => return refuse(505, "only HTTP/1 is spoken here"),
-        Err(
-            httparse::Error::HeaderName
-            | httparse::Error::HeaderValue
-            | httparse::Error::NewLine
-            | httparse::Error::Status
-            | httparse::Error::Token,
-        ) => return refuse(400, "this is an HTTP proxy; what came is no HTTP request"),
+    let read = match head::read(bytes) {
+        Ok(Some(read)) => read,
+        Ok(None) => return Ok(None),
+        Err(head::Error::Version) => return refuse(505, "only HTTP/1 is spoken here"),
+        Err(head::Error::NotHttp) => {
+            return refuse(400, "this is an HTTP proxy; what came is no HTTP request");
+        }
     };
-    let (method, uri) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-    let meaning = if method.eq_ignore_ascii_case("CONNECT") {
-        match Target::parse(uri, None) {
-            Some(target) if length <= MAX_CONNECT => Request::Connect(target),
+    let uri = read.target;
+    let meaning = if read.method.eq_ignore_ascii_case("CONNECT") {
+        // Its fields go nowhere, whatever is in them.
+        match str::from_utf8(uri).ok().and_then(|uri| Target::parse(uri, None)) {
+            Some(target) if read.length <= MAX_CONNECT => Request::Connect(target),
             Some(_) => return refuse(431, "the request head is too long"),
             None => return refuse(400, "CONNECT needs host:port"),
         }
-    } else if let Some(rest) = strip_scheme(uri, "http://") {
-        forwarded(false, method, rest, request.version, request.headers)?
-    } else if let Some(rest) = strip_scheme(uri, "https://") {
+    } else if let Some(rest) = strip_scheme(uri, b"http://") {
+        forwarded(false, rest, &read)?
+    } else if let Some(rest) = strip_scheme(uri, b"https://") {
         // axios before 1.17 asks every proxy so.
-        forwarded(true, method, rest, request.version, request.headers)?
-    } else if uri == "/health" && method == "GET" && asks_loopback(request.headers) {
+        forwarded(true, rest, &read)?
+    } else if uri == b"/health" && read.method == "GET" && asks_loopback(&read) {
         Request::Health
-    } else if uri.starts_with('/') {
+    } else if uri.starts_with(b"/") {
         return refuse(404, "this is a proxy, not a web server; its status is at /health");
     } else {
         return refuse(400, "the request target is neither host:port nor an http(s):// address");
     };
-    Ok(Some((length, meaning)))
+    Ok(Some((read.length, meaning)))
 }
 
-fn forwarded(
-    secure: bool,
-    method: &str,
-    rest: &str,
-    version: Option<u8>,
-    headers: &[httparse::Header<'_>],
-) -> Result<Request, Refusal> {
-    let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, ""));
+fn forwarded(secure: bool, rest: &[u8], read: &Head<'_>) -> Result<Request, Refusal> {
+    let refusal = |why| Refusal { status: 400, why };
+    let fields = read.fields().ok_or(refusal("a header field can be read in two ways"))?;
+    let end = rest.iter().position(|byte| b"/?#".contains(byte)).unwrap_or(rest.len());
+    let (authority, path) = rest.split_at_checked(end).unwrap_or((rest, b""));
+    let authority = str::from_utf8(authority).unwrap_or_default();
     let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
     let target = Target::parse(host, Some(if secure { 443 } else { 80 }))
-        .ok_or(Refusal { status: 400, why: "the address has no proper host" })?;
-    let path = path.split_once('#').map_or(path, |(path, _)| path);
-    let path = match path.as_bytes().first() {
-        Some(b'/') => path.to_owned(),
-        Some(_) => format!("/{path}"),
-        None if method == "OPTIONS" => "*".to_owned(),
-        None => "/".to_owned(),
+        .ok_or(refusal("the address has no proper host"))?;
+    let path = path.split(|byte| *byte == b'#').next().unwrap_or_default();
+    let path = match path.first() {
+        Some(b'/') => path.to_vec(),
+        Some(_) => [b"/", path].concat(),
+        None if read.method == "OPTIONS" => b"*".to_vec(),
+        None => b"/".to_vec(),
     };
     let host = without_zone(host);
-    let head = forward::request_head(method, &path, &host, version.unwrap_or(1), headers);
+    let head = forward::request_head(read.method, &path, &host, read.version, &fields);
     Ok(Request::Forward { target, head, secure })
 }
 
-fn strip_scheme<'a>(uri: &'a str, scheme: &str) -> Option<&'a str> {
+fn strip_scheme<'a>(uri: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
     let (start, rest) = uri.split_at_checked(scheme.len())?;
     start.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
 /// A web page that made its own name point at us must not read our status.
-fn asks_loopback(headers: &[httparse::Header<'_>]) -> bool {
-    headers.iter().filter(|h| h.name.eq_ignore_ascii_case("host")).all(|h| {
-        std::str::from_utf8(h.value)
+fn asks_loopback(read: &Head<'_>) -> bool {
+    let is_loopback = |field: &Field<'_>| {
+        str::from_utf8(field.value)
             .ok()
-            .and_then(|host| Target::parse(host.trim(), Some(80)))
+            .and_then(|host| Target::parse(host, Some(80)))
             .is_some_and(|target| super::route::is_loopback(&target.host))
-    })
+    };
+    read.fields().is_some_and(|all| all.iter().filter(|f| f.is("host")).all(is_loopback))
 }
 
 /// An IPv6 address as it stands in brackets. A link-local one leads somewhere with its zone only, the

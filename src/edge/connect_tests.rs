@@ -134,6 +134,44 @@ fn plain_requests_become_origin_form() {
 }
 
 #[test]
+fn what_is_odd_in_a_head_passes_as_it_came() {
+    let many: String = (0..200).map(|n| format!("X-{n}: {n}\r\n")).collect();
+    let input = [
+        b"GET http://h/caf\xe9 b?\xe9#c HTTP/1.1\r\nX(y): a\r\nX[z]: \x01\x7f\r\nX Y: \xe9\r\nA: 1,\r\n 2\r\n\
+          Spaced : x\r\nConnection : keep-alive,\r\n x-hop\r\nX-Hop: 1\r\nHost : other\r\n",
+        many.as_bytes(),
+        b"\r\n",
+    ]
+    .concat();
+    let Request::Forward { target: to, head, secure: false } = request(&input) else { panic!() };
+    assert_eq!(to, target("h", 80));
+    let expected = [
+        b"GET /caf\xe9 b?\xe9 HTTP/1.1\r\nHost: h\r\nX(y): a\r\nX[z]: \x01\x7f\r\nX Y: \xe9\r\n\
+          A: 1,\r\n 2\r\nSpaced : x\r\n",
+        many.as_bytes(),
+        b"Connection: close\r\n\r\n",
+    ]
+    .concat();
+    assert_eq!(head.escape_ascii().to_string(), expected.escape_ascii().to_string());
+    // Nothing of these is sent on.
+    let connect =
+        [b"CONNECT h:1 HTTP/1.1\r\nX(y): \0\r\nno colon\r\n x\r\n", many.as_bytes(), b"\r\n"];
+    assert_eq!(request(&connect.concat()), Request::Connect(target("h", 1)));
+}
+
+#[test]
+fn a_field_that_frames_in_disguise_is_refused() {
+    for line in
+        ["Content-Length : 5", "Transfer-Encoding:\x0bchunked", "X: \rContent-Length: 5", "X"]
+    {
+        let head = format!("POST http://h/ HTTP/1.1\r\n{line}\r\n\r\n");
+        assert_eq!(status(head.as_bytes()), 400, "{line:?}");
+    }
+    let hidden = b"GET /health HTTP/1.1\r\nHost: evil.example\0\r\n\r\n";
+    assert_eq!(status(hidden), 404);
+}
+
+#[test]
 fn https_in_absolute_form_is_the_same_over_tls() {
     let input = b"POST https://u:p@H.example/a?b HTTP/1.1\r\nHost: h.example\r\nX-A: 1\r\n\
         Proxy-Connection: keep-alive\r\nContent-Length: 4\r\n\r\nbody";

@@ -2,6 +2,10 @@
 //!
 //! One exchange per connection (`Connection: close` both ways), so bodies need no framing here.
 
+use memchr::memchr;
+
+use super::head::Field;
+
 /// Longest response head that is held back to be rewritten; a longer one streams as it is.
 const MAX_RESPONSE_HEAD: usize = 64 * 1024;
 const MAX_HEADERS: usize = 256;
@@ -10,15 +14,15 @@ const MAX_HEADERS: usize = 256;
 #[must_use]
 pub fn request_head(
     method: &str,
-    path: &str,
+    path: &[u8],
     authority: &str,
     version: u8,
-    headers: &[httparse::Header<'_>],
+    fields: &[Field<'_>],
 ) -> Vec<u8> {
-    let mut head =
-        format!("{method} {path} HTTP/1.{version}\r\nHost: {authority}\r\n").into_bytes();
-    let fields = headers.iter().filter(|h| !h.name.eq_ignore_ascii_case("host"));
-    copy_fields(&mut head, fields.clone(), asks_upgrade(headers), &listed(headers));
+    let line = format!(" HTTP/1.{version}\r\nHost: {authority}\r\n");
+    let mut head = [method.as_bytes(), b" ", path, line.as_bytes()].concat();
+    let others = fields.iter().filter(|field| !field.is("host"));
+    copy_fields(&mut head, others, upgrade(fields), &listed(fields));
     head
 }
 
@@ -29,15 +33,13 @@ pub fn for_proxy(head: &[u8], authorization: Option<&str>) -> Vec<u8> {
     let rewritten = || {
         let (line, rest) = split_line(head)?;
         let (host, fields) = split_line(rest)?;
-        let (method, rest) = line.split_once(' ')?;
+        let (method, rest) = line.split_at_checked(memchr(b' ', line)? + 1)?;
         // Of `*` nothing is left.
-        let rest = rest.strip_prefix('*').unwrap_or(rest);
-        let authority = host.strip_prefix("Host: ")?;
-        let mut head = format!("{method} http://{authority}{rest}\r\n{host}\r\n");
-        if let Some(authorization) = authorization {
-            head = format!("{head}Proxy-Authorization: {authorization}\r\n");
-        }
-        Some([head.as_bytes(), fields].concat())
+        let rest = rest.strip_prefix(b"*").unwrap_or(rest);
+        let authority = host.strip_prefix(b"Host: ")?;
+        let login = authorization.map(|login| format!("Proxy-Authorization: {login}\r\n"));
+        let login = login.as_deref().unwrap_or_default().as_bytes();
+        Some([method, b"http://", authority, rest, b"\r\n", host, b"\r\n", login, fields].concat())
     };
     rewritten().unwrap_or_else(|| head.to_vec())
 }
@@ -113,10 +115,10 @@ enum Head {
     Foreign,
 }
 
-fn split_line(head: &[u8]) -> Option<(&str, &[u8])> {
+fn split_line(head: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = head.windows(2).position(|pair| pair == b"\r\n")?;
     let (line, rest) = head.split_at_checked(end)?;
-    Some((str::from_utf8(line).ok()?, rest.get(2..)?))
+    Some((line, rest.get(2..)?))
 }
 
 fn rewrite(held: &[u8]) -> Head {
@@ -135,51 +137,78 @@ fn rewrite(held: &[u8]) -> Head {
     // The status line as it came.
     let line = held.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1);
     let mut head = held.get(..line).unwrap_or_default().to_vec();
-    copy_fields(&mut head, response.headers.iter(), false, &listed(response.headers));
+    let fields = response.headers.iter();
+    let fields: Vec<Field<'_>> =
+        fields.map(|h| Field { name: h.name.as_bytes(), value: h.value }).collect();
+    copy_fields(&mut head, fields.iter(), None, &listed(&fields));
     Head::Final { head, length }
 }
 
-/// Copies fields but the hop-by-hop ones, and ends the head.
+/// Copies fields but the hop-by-hop ones, and ends the head. `upgrade`: the protocols to change to.
 fn copy_fields<'a, 'h: 'a>(
     head: &mut Vec<u8>,
-    fields: impl Iterator<Item = &'a httparse::Header<'h>>,
-    upgrade: bool,
-    listed: &[String],
+    fields: impl Iterator<Item = &'a Field<'h>>,
+    upgrade: Option<Vec<u8>>,
+    listed: &[Vec<u8>],
 ) {
     for field in fields {
-        let name = field.name.to_ascii_lowercase();
-        let dropped = match name.as_str() {
-            "connection" | "keep-alive" | "proxy-connection" | "proxy-authorization" => true,
-            "upgrade" => !upgrade,
+        let name = field.name.trim_ascii().to_ascii_lowercase();
+        let dropped = match name.as_slice() {
+            b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"proxy-authorization"
+            | b"upgrade"
+            | b"http2-settings" => true,
             // They say how the body is framed, and the body passes as it is.
-            "transfer-encoding" | "content-length" | "trailer" => false,
-            other => listed.iter().any(|l| l == other),
+            b"transfer-encoding" | b"content-length" | b"trailer" => false,
+            _ => listed.contains(&name),
         };
         if !dropped {
-            head.extend_from_slice(field.name.as_bytes());
-            head.extend_from_slice(b": ");
-            head.extend_from_slice(field.value);
-            head.extend_from_slice(b"\r\n");
+            head.extend([field.name, b": ", field.value, b"\r\n"].concat());
         }
     }
-    let connection: &[u8] =
-        if upgrade { b"Connection: Upgrade\r\n\r\n" } else { b"Connection: close\r\n\r\n" };
-    head.extend_from_slice(connection);
+    match upgrade {
+        Some(to) => {
+            head.extend([b"Upgrade: ", &to[..], b"\r\nConnection: Upgrade\r\n\r\n"].concat());
+        }
+        None => head.extend_from_slice(b"Connection: close\r\n\r\n"),
+    }
 }
 
-fn asks_upgrade(headers: &[httparse::Header<'_>]) -> bool {
-    listed(headers).iter().any(|token| token == "upgrade")
-        && headers.iter().any(|h| h.name.eq_ignore_ascii_case("upgrade"))
+/// The protocols that a client asks to change to. Of HTTP/2 it is not asked: the client would take the
+/// connection for one to its proxy, and send on it what is for other servers.
+fn upgrade(fields: &[Field<'_>]) -> Option<Vec<u8>> {
+    let asked = listed(fields).iter().any(|token| token == b"upgrade");
+    let protocols: Vec<&[u8]> =
+        tokens(fields, "upgrade").filter(|name| !name.eq_ignore_ascii_case(b"h2c")).collect();
+    (asked && !protocols.is_empty() && !is_framed_twice(fields)).then(|| protocols.join(&b", "[..]))
+}
+
+/// Whether servers may differ on where the body ends: this one must be the connection's last request,
+/// also if the protocol does not change.
+fn is_framed_twice(fields: &[Field<'_>]) -> bool {
+    let all = |name| fields.iter().filter(move |field| field.is(name)).map(|field| field.value);
+    let mut lengths = all("content-length");
+    let length = lengths.next();
+    lengths.any(|other| Some(other) != length)
+        || all("transfer-encoding").count() > usize::from(length.is_none())
 }
 
 /// The tokens of the `Connection` fields, lower case.
-fn listed(headers: &[httparse::Header<'_>]) -> Vec<String> {
-    headers
+fn listed(fields: &[Field<'_>]) -> Vec<Vec<u8>> {
+    tokens(fields, "connection").map(<[u8]>::to_ascii_lowercase).collect()
+}
+
+/// The members of all fields of this name.
+fn tokens<'a>(fields: &'a [Field<'_>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    let members = |field: &Field<'a>| field.value.split(|byte| *byte == b',');
+    fields
         .iter()
-        .filter(|h| h.name.eq_ignore_ascii_case("connection"))
-        .flat_map(|h| h.value.split(|b| *b == b','))
-        .map(|token| String::from_utf8_lossy(token).trim().to_ascii_lowercase())
-        .collect()
+        .filter(move |field| field.is(name))
+        .flat_map(members)
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
 }
 
 #[cfg(test)]
@@ -233,34 +262,67 @@ mod tests {
 
     #[test]
     fn a_proxy_gets_the_absolute_form() {
-        let header = httparse::Header { name: "X-Y", value: b"\xff" };
+        let field = Field { name: b"X-Y", value: b"\xff" };
         for (method, path, wanted) in [
-            ("GET", "/a?b", "GET http://h:8080/a?b HTTP/1.1"),
-            ("OPTIONS", "*", "OPTIONS http://h:8080 HTTP/1.1"),
+            ("GET", &b"/a?b"[..], &b"GET http://h:8080/a?b HTTP/1.1\r\n"[..]),
+            ("GET", b"/caf\xe9 b", b"GET http://h:8080/caf\xe9 b HTTP/1.1\r\n"),
+            ("OPTIONS", b"*", b"OPTIONS http://h:8080 HTTP/1.1\r\n"),
         ] {
-            let head = request_head(method, path, "h:8080", 1, &[header]);
+            let head = request_head(method, path, "h:8080", 1, &[field]);
             let rest = b"X-Y: \xff\r\nConnection: close\r\n\r\n".as_slice();
             let (host, login) = ("Host: h:8080\r\n", "Proxy-Authorization: Basic eA==\r\n");
             let with = for_proxy(&head, Some("Basic eA=="));
-            assert_eq!(with, [format!("{wanted}\r\n{host}{login}").as_bytes(), rest].concat());
+            assert_eq!(with, [wanted, host.as_bytes(), login.as_bytes(), rest].concat());
             let without = for_proxy(&head, None);
-            assert_eq!(without, [format!("{wanted}\r\n{host}").as_bytes(), rest].concat());
+            assert_eq!(without, [wanted, host.as_bytes(), rest].concat());
         }
+    }
+
+    fn forwarded(fields: &[(&str, &str)]) -> String {
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| Field { name: name.as_bytes(), value: value.as_bytes() })
+            .collect();
+        let head = request_head("GET", b"/ws", "h", 1, &fields);
+        let head = String::from_utf8(head).unwrap();
+        head.strip_prefix("GET /ws HTTP/1.1\r\nHost: h\r\n").unwrap().to_owned()
     }
 
     #[test]
     fn an_upgrade_request_keeps_its_fields() {
-        let header = |name, value: &'static str| httparse::Header { name, value: value.as_bytes() };
-        let head = request_head(
-            "GET",
-            "/ws",
-            "h",
-            1,
-            &[header("Connection", "Upgrade"), header("Upgrade", "websocket"), header("TE", "x")],
-        );
         assert_eq!(
-            String::from_utf8(head).unwrap(),
-            "GET /ws HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nTE: x\r\nConnection: Upgrade\r\n\r\n"
+            forwarded(&[("Connection", "Upgrade"), ("Upgrade", "websocket"), ("TE", "x")]),
+            "TE: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"
+        );
+    }
+
+    #[test]
+    fn nobody_changes_to_http2_in_the_clear() {
+        let asked = ("Connection", "Upgrade, HTTP2-Settings");
+        let settings = ("HTTP2-Settings", "AAMAAABk");
+        let close = "Connection: close\r\n\r\n";
+        assert_eq!(forwarded(&[asked, ("Upgrade", "h2c"), settings]), close);
+        assert_eq!(forwarded(&[("Connection", "upgrade"), ("Upgrade", "H2C, "), settings]), close);
+        assert_eq!(
+            forwarded(&[asked, ("Upgrade", "h2c, websocket"), settings, ("Upgrade", "tcp")]),
+            "Upgrade: websocket, tcp\r\nConnection: Upgrade\r\n\r\n"
+        );
+        assert_eq!(forwarded(&[("Upgrade", "websocket"), settings]), close, "not asked for");
+    }
+
+    #[test]
+    fn a_body_that_may_end_in_two_places_is_the_last_thing_on_its_connection() {
+        let ask = [("Connection", "Upgrade"), ("Upgrade", "tcp")];
+        let changes = |framing: &[(&str, &str)]| {
+            let head = forwarded(&[&ask[..], framing].concat());
+            assert!(framing.iter().all(|(name, value)| head.contains(&format!("{name}: {value}"))));
+            head.ends_with("Connection: Upgrade\r\n\r\n")
+        };
+        let (five, six) = (("Content-Length", "5"), ("content-length", "6"));
+        let chunked = ("Transfer-Encoding", "chunked");
+        assert!(changes(&[]) && changes(&[five]) && changes(&[five, five]) && changes(&[chunked]));
+        assert!(
+            !changes(&[five, six]) && !changes(&[chunked, five]) && !changes(&[chunked, chunked])
         );
     }
 }

@@ -11,6 +11,7 @@ mod client;
 pub mod connect;
 pub mod door;
 pub mod forward;
+pub mod head;
 pub mod health;
 pub mod link;
 pub mod live;

@@ -130,7 +130,7 @@ async fn shake_hands(
     server: TcpStream,
     again: impl Future<Output = Option<TcpStream>>,
 ) -> Result<Box<TlsStream<TcpStream>>, UpstreamError> {
-    let hello = Hello { sni: Some(host.to_owned()), alpn: vec![b"http/1.1".to_vec()] };
+    let hello = Hello::ours(host);
     let (trust, read) = shared.secure.trust(shared).await;
     let first = secure(&trust, server, host, &hello, HANDSHAKE).await;
     if read == Roots::New || !first.as_ref().is_err_and(is_distrusted) {

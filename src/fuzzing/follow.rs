@@ -132,6 +132,11 @@ impl Transcript {
                 assert!(!std::mem::replace(&mut promises.responded, true), "{event:?}");
                 format!("{stream} response {} [{}]", head.status, fields(&head.headers))
             }
+            HttpEvent::Trailers { stream, fields: trailers } => {
+                let promises = self.stream(stream);
+                assert!(promises.responded && !promises.response_ended, "{event:?}");
+                format!("{stream} trailers [{}]", fields(trailers))
+            }
             HttpEvent::ResponseEnd { stream } => {
                 let promises = self.stream(stream);
                 assert!(!std::mem::replace(&mut promises.response_ended, true), "{event:?}");

@@ -27,6 +27,16 @@ pub struct Hello {
     pub sni: Option<String>,
     /// In the client's order; empty: it offers no protocol.
     pub alpn: Vec<Vec<u8>>,
+    /// It would rather have no connection than one of an older version.
+    pub tls13_only: bool,
+}
+
+impl Hello {
+    /// What we ask for ourselves, of a server of this name.
+    #[must_use]
+    pub fn ours(name: &str) -> Self {
+        Self { sni: Some(name.to_owned()), alpn: vec![b"http/1.1".to_vec()], tls13_only: false }
+    }
 }
 
 /// Why there is none.
@@ -69,8 +79,8 @@ pub fn look(bytes: &[u8]) -> Look {
         match acceptor.accept() {
             Ok(Some(accepted)) => {
                 let hello = accepted.client_hello();
-                let servable = extensions(bytes).is_some_and(|also| servable(&hello, also));
-                return if servable { Look::Whole(read(&hello)) } else { Look::NotTls };
+                let also = extensions(bytes).filter(|also| servable(&hello, *also));
+                return also.map_or(Look::NotTls, |also| Look::Whole(read(&hello, also)));
             }
             Ok(None) => {}
             Err(_) => return Look::NotTls,
@@ -124,10 +134,11 @@ async fn grown(socket: &TcpStream, buffer: &mut [u8], seen: usize) -> Result<usi
     }
 }
 
-fn read(hello: &ClientHello<'_>) -> Hello {
+fn read(hello: &ClientHello<'_>, also: Extensions) -> Hello {
     Hello {
         sni: hello.server_name().map(str::to_ascii_lowercase),
         alpn: hello.alpn().map(|list| list.map(<[u8]>::to_vec).collect()).unwrap_or_default(),
+        tls13_only: also.tls13 && !also.older,
     }
 }
 
@@ -211,7 +222,8 @@ mod tests {
     #[test]
     fn what_comes_early_is_for_the_provider() {
         let mut bytes = client_hello("a.example", &[]);
-        assert_eq!(extensions(&bytes), Some(Extensions { tls13: true, early_data: false }));
+        let usual = Extensions { tls13: true, older: true, early_data: false };
+        assert_eq!(extensions(&bytes), Some(usual));
         // Behind the session's id, the suites and the compressions.
         let at = |bytes: &[u8], at: usize| usize::from(bytes[at]);
         let suites = 44 + at(&bytes, 43);
@@ -222,7 +234,7 @@ mod tests {
             let length = u16::try_from(bytes.len() - of).unwrap();
             bytes[place..place + 2].copy_from_slice(&length.to_be_bytes());
         }
-        assert_eq!(extensions(&bytes), Some(Extensions { tls13: true, early_data: true }));
+        assert_eq!(extensions(&bytes), Some(Extensions { early_data: true, ..usual }));
         assert_eq!(look(&bytes), Look::NotTls);
         // In several records it is the same.
         let split: Vec<u8> = bytes[5..]

@@ -189,6 +189,11 @@ pub enum HttpEvent<'a> {
         stream: StreamId,
         data: &'a [u8],
     },
+    /// Fields behind the response's body (HTTP/2).
+    Trailers {
+        stream: StreamId,
+        fields: &'a Headers,
+    },
     ResponseEnd {
         stream: StreamId,
     },

@@ -318,6 +318,9 @@ impl Observer {
             HttpEvent::ResponseBody { stream, data } => {
                 self.with(stream, |t| t.exchange.response_body(data, t.at(at)));
             }
+            HttpEvent::Trailers { stream, fields } => {
+                self.with(stream, |t| t.exchange.trailers(fields));
+            }
             HttpEvent::ResponseEnd { stream } => {
                 let broken_off = self.broken_off;
                 let by = match self.closing() {
@@ -451,8 +454,9 @@ impl Observer {
         self.observed.lossy = Some(reason);
         self.progress.set_lossy(true);
         let now = self.moment(at);
-        // Only HTTP/1.1 is followed on where the next request begins.
-        if self.protocol == Protocol::H2 && !self.over {
+        // Over HTTP/1.1 it is followed on where the next request begins; but of one that was never seen
+        // to begin nobody knows what it asked.
+        if (self.protocol == Protocol::H2 || self.streams.is_empty()) && !self.over {
             let when = now.checked_add(self.ahead()).unwrap_or(now);
             self.sink.lost_sight(self.subject.entry.id(), when, &self.subject.host);
         }

@@ -16,8 +16,10 @@ use rustls::crypto::CryptoProvider;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::sign::CertifiedKey;
-use rustls::{ClientConfig, RootCertStore, SignatureScheme};
+use rustls::version::TLS13;
+use rustls::{ClientConfig, DEFAULT_VERSIONS, RootCertStore, SignatureScheme};
 
+use super::hello::Hello;
 use crate::home::Home;
 use crate::platform;
 
@@ -187,6 +189,7 @@ pub struct Trust {
 struct Wanted {
     alpn: Vec<Vec<u8>>,
     sni: bool,
+    tls13_only: bool,
 }
 
 impl fmt::Debug for Trust {
@@ -243,23 +246,26 @@ impl Trust {
         self.verifier.as_ref().err().or(self.problem.as_ref()).map(String::as_str)
     }
 
-    /// Offers exactly `alpn` (nothing when empty), and a server name only if the client did.
+    /// Offers exactly the client's protocols, a server name only if it does, and TLS 1.2 only to who does: a
+    /// provider without 1.3 is for the client to refuse.
     #[must_use]
-    pub fn client_config(&self, alpn: &[Vec<u8>], sni: bool) -> Option<Arc<ClientConfig>> {
-        let wanted = Wanted { alpn: alpn.to_vec(), sni };
+    pub fn client_config(&self, hello: &Hello) -> Option<Arc<ClientConfig>> {
+        let Hello { sni, alpn, tls13_only } = hello;
+        let wanted = Wanted { alpn: alpn.clone(), sni: sni.is_some(), tls13_only: *tls13_only };
         let mut configs = self.configs.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(config) = configs.get(&wanted) {
             return Some(Arc::clone(config));
         }
         let verifier = self.verifier.as_ref().ok()?;
+        let versions = if *tls13_only { &[&TLS13][..] } else { DEFAULT_VERSIONS };
         let mut config = ClientConfig::builder_with_provider(Arc::clone(&self.provider))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .ok()?
             .dangerous()
             .with_custom_certificate_verifier(Arc::clone(verifier))
             .with_client_cert_resolver(Arc::clone(&self.certificates));
         config.alpn_protocols.clone_from(&wanted.alpn);
-        config.enable_sni = sni;
+        config.enable_sni = wanted.sni;
         config.resumption = self.resumption.clone();
         let config = Arc::new(config);
         if configs.len() < MAX_CONFIGS {

@@ -137,8 +137,7 @@ impl Terms {
     fn new(trust: &Trust, host: &str, hello: &Hello) -> Result<Self, UpstreamError> {
         let name = hello.sni.as_deref().unwrap_or(host);
         let name = ServerName::try_from(name.to_owned()).map_err(|_| UpstreamError::BadName)?;
-        let client =
-            trust.client_config(&hello.alpn, hello.sni.is_some()).ok_or(UpstreamError::NoTrust)?;
+        let client = trust.client_config(hello).ok_or(UpstreamError::NoTrust)?;
         Ok(Self { name, client })
     }
 

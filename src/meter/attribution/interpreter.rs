@@ -59,7 +59,7 @@ impl Language {
     /// `python3.12`, `node22`, `java`.
     pub(super) fn of(base: &str) -> Option<Self> {
         Some(match base.trim_end_matches(|c: char| c.is_ascii_digit() || c == '.' || c == '-') {
-            "bun" => Self::Bun,
+            "bun" | "bunx" => Self::Bun,
             "deno" => Self::Deno,
             "java" => Self::Java,
             "node" | "nodejs" | "electron" => Self::Node,

@@ -9,6 +9,10 @@ use super::{cleaned, file_name};
 const GENERIC: [&str; 10] =
     ["index", "main", "cli", "__main__", "start", "app", "server", "run", "bin", "cli-bundle"];
 
+/// How scripts end.
+const ENDINGS: [&str; 14] =
+    ["py", "pyw", "js", "mjs", "cjs", "ts", "mts", "cts", "jsx", "tsx", "rb", "pl", "php", "sh"];
+
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Program {
     pub name: String,
@@ -19,9 +23,9 @@ pub(super) struct Program {
 pub(super) fn name(exe: Option<&Path>, arguments: &[String]) -> Option<Program> {
     let own = |name| Some(Program { name, interpreter: false });
     // A process may have written anything there.
-    let zero = arguments.first().map(Path::new).and_then(file_name).filter(|n| is_name(n));
+    let zero = arguments.first().map(Path::new).and_then(base_name).filter(|n| is_name(n));
     let Some(exe) = exe else { return zero.and_then(own) };
-    let base = file_name(exe)?;
+    let base = base_name(exe)?;
     if is_version(&base) {
         // `…/claude/versions/2.1.330`: the link that was called has the name.
         let called = zero.filter(|n| !is_version(n));
@@ -37,6 +41,12 @@ pub(super) fn name(exe: Option<&Path>, arguments: &[String]) -> Option<Program> 
         Some(name) => own(name),
         None => Some(Program { name: base, interpreter: true }),
     }
+}
+
+/// Of some programs npm brings a `bun.exe` to every system.
+fn base_name(path: &Path) -> Option<String> {
+    let name = file_name(path)?;
+    Some(name.strip_suffix(".exe").map(str::to_owned).unwrap_or(name))
 }
 
 fn is_version(name: &str) -> bool {
@@ -63,10 +73,22 @@ fn is_name(text: &str) -> bool {
     !is_code(text) && !text.contains(|c: char| c.is_whitespace() || "()'".contains(c))
 }
 
+/// `/dev/fd/63` (a shell's `<(…)`), `/dev/stdin`, `/proc/self/fd/3`: nobody's name.
+fn is_descriptor(path: &Path) -> bool {
+    (path.starts_with("/dev") && !path.starts_with("/dev/shm"))
+        || (path.starts_with("/proc") && path.iter().any(|part| part == "fd"))
+}
+
 fn script_name(path: &str) -> Option<String> {
     // Folders may have blanks and brackets in their names.
     let path = Some(path).filter(|path| !is_code(path)).map(Path::new)?;
-    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).filter(|n| is_name(n))?;
+    if is_descriptor(path) {
+        return None;
+    }
+    // And so may scripts, blanks at least; without a language's ending that could be code.
+    let words = path.extension().and_then(|e| e.to_str()).is_some_and(|e| ENDINGS.contains(&e));
+    let named = |name: &String| is_name(name) || (words && is_name(&name.replace(' ', "_")));
+    let stem = path.file_stem().map(|s| s.to_string_lossy().into_owned()).filter(named)?;
     if !GENERIC.contains(&stem.as_str()) {
         return cleaned(stem);
     }

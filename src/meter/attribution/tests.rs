@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn programs_have_the_name_that_users_give_them() {
-    let cases: [(&str, &[&str], &str, bool); 26] = [
+    let cases: [(&str, &[&str], &str, bool); 38] = [
         ("/usr/bin/curl", &["curl", "-s"], "curl", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["claude"], "claude", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["2.1.330"], "claude", false),
@@ -38,6 +38,19 @@ fn programs_have_the_name_that_users_give_them() {
             "My (new) work",
             false,
         ),
+        ("/usr/bin/python3", &["python3", "/home/me/my agent.py"], "my agent", false),
+        ("/usr/bin/node", &["node", "my new agent.mjs"], "my new agent", false),
+        // A shell's `<(…)`, and what else is open.
+        ("/usr/bin/python3", &["python3", "/dev/fd/63"], "python3", true),
+        ("/usr/bin/python3", &["python3", "/proc/self/fd/3"], "python3", true),
+        ("/usr/bin/bash", &["bash", "/dev/stdin"], "bash", true),
+        ("/usr/bin/python3", &["python3", "/dev/shm/agent.py"], "agent", false),
+        // As npm brings it.
+        ("/l/node_modules/bun/bin/bun.exe", &["bun", "agent.ts"], "agent", false),
+        ("/l/node_modules/bun/bin/bun.exe", &["bunx", "cowsay"], "cowsay", false),
+        ("/l/node_modules/bun/bin/bunx.exe", &["bunx", "--bun", "cowsay"], "cowsay", false),
+        ("/l/node_modules/bun/bin/bun.exe", &["bun.exe", "-e", "x"], "bun", true),
+        ("/opt/tool.exe", &["tool.exe"], "tool", false),
         // Code, and what it is given.
         ("/usr/bin/python3", &["python3", "-uc", "k='sk-proj-1'"], "python3", true),
         ("/usr/bin/node", &["node", "-pe", "k='sk-proj-1'"], "node", true),
@@ -46,6 +59,7 @@ fn programs_have_the_name_that_users_give_them() {
         // As if an option were not known.
         ("/usr/bin/node", &["node", "fetch('/a', {k: 'sk-proj-1'})"], "node", true),
         ("/usr/bin/node", &["node", "k=`sk-proj-1`; require('/app/main.js')"], "node", true),
+        ("/usr/bin/node", &["node", "print sk-proj-1"], "node", true),
         ("/l/claude/versions/2.1.330", &["claude --key=sk-proj-1"], "claude", false),
     ];
     for (exe, arguments, want, interpreter) in cases {

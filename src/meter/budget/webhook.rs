@@ -121,7 +121,7 @@ impl Hook {
             dial_deadline: PATIENCE,
             tls_deadline: PATIENCE,
         };
-        let hello = Hello { sni: Some(self.host.clone()), alpn: vec![b"http/1.1".to_vec()] };
+        let hello = Hello::ours(&self.host);
         let stream = connect(trust.ok_or(HookError::Unreachable)?, upstream, target, &hello).await;
         exchange(stream.map_err(|_| HookError::Unreachable)?.tls, &request).await
     }

@@ -16,7 +16,7 @@ use self::turns::Turns;
 use super::account;
 use super::bodies::Capture;
 use super::charge::charge;
-use super::http::{Cut, GaveUp, RequestHead, ResponseHead, Side};
+use super::http::{Cut, GaveUp, Headers, RequestHead, ResponseHead, Side};
 use super::price::Book;
 use super::quota;
 use super::row::{Completeness, Detail, Protocol, Row};
@@ -191,6 +191,13 @@ impl Exchange {
     /// Bytes of the response's body, after transfer decoding, before content decoding.
     pub fn response_body(&mut self, data: &[u8], at: Timestamp) {
         self.response.body(data, at, self.capture.as_mut());
+    }
+
+    /// What is said behind the response's body.
+    pub fn trailers(&mut self, fields: &Headers) {
+        if !self.is_finished() {
+            self.response.trailers(fields);
+        }
     }
 
     pub fn response_end(&mut self, at: Timestamp) {
@@ -443,8 +450,7 @@ impl Exchange {
         let by_status = self.status.and_then(class_of_status);
         match (by_status, reading.error) {
             (Some(class), Some("in_stream")) => Some(class),
-            (_, Some(class)) => Some(class),
-            (Some(class), None) => Some(class),
+            (_, Some(class)) | (Some(class), None) => Some(class),
             (None, None) => self.cut,
         }
     }

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::headers::codings;
 use super::messages::Messages;
 use crate::meter::bodies::Capture;
-use crate::meter::http::ResponseHead;
+use crate::meter::http::{Headers, ResponseHead};
 use crate::meter::surface::grpc;
 use crate::meter::surface::scan::{Found, Scanner};
 use crate::meter::surface::{self, Kind, Reader, Reading};
@@ -27,7 +27,7 @@ pub(super) struct Response {
     reader: Option<Box<dyn Reader>>,
     /// Files are served as anything.
     reads_any_media: bool,
-    /// It may be such messages.
+    /// It may be such messages; once its head is there: it is.
     messages: Option<Messages>,
     pub(super) bytes: u64,
     /// The model that answers when the response names none.
@@ -90,11 +90,11 @@ impl Response {
             Err(why) => self.unreadable = Some(why),
         }
         let media = head.headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
-        let messages = self.messages.filter(|messages| messages.are_in(&media));
+        self.messages = self.messages.filter(|messages| messages.are_in(&media));
         // Gateways give answers all kinds of names.
         let is_other = ["audio/", "image/", "video/"].iter().any(|kind| media.starts_with(kind));
-        self.framing = if let Some(messages) = messages {
-            self.failure(head);
+        self.framing = if let Some(messages) = self.messages {
+            self.failure(&head.headers);
             Framing::messages(messages, head.headers.get("grpc-encoding"))
         } else if media.contains("event-stream") {
             Framing::Undecided { events: true }
@@ -109,13 +109,19 @@ impl Response {
         };
     }
 
-    /// What a call that failed at once says in its head.
-    fn failure(&mut self, head: &ResponseHead) {
-        let status = head.headers.get("grpc-status").and_then(grpc::failure);
+    /// How a call ended that did not fail at once.
+    pub(super) fn trailers(&mut self, fields: &Headers) {
+        if self.messages.is_some() {
+            self.failure(fields);
+        }
+    }
+
+    /// What a call that failed says in its head, or else behind its messages.
+    fn failure(&mut self, fields: &Headers) {
+        let status = fields.get("grpc-status").and_then(grpc::failure);
         if let (Some(status), Some(reader)) = (status, &mut self.reader) {
-            let error = serde_json::json!({"error": {"status": status}});
             let mut scanner = Scanner::new(surface::response_paths());
-            one_unit(None, error.to_string().as_bytes(), &mut scanner, reader.as_mut());
+            failed(status, &mut scanner, reader.as_mut());
         }
     }
 
@@ -217,7 +223,7 @@ impl Framing {
     /// Says what could not be followed.
     fn feed(
         &mut self,
-        plain: &[u8],
+        mut plain: &[u8],
         reader: &mut dyn Reader,
         mut capture: Option<&mut Capture>,
     ) -> Option<&'static str> {
@@ -226,14 +232,18 @@ impl Framing {
             capture.response(plain);
         }
         if let Self::Undecided { events } = *self {
-            // A line that begins with a space is one of a stream, if a senseless one.
-            let blank =
-                |byte: u8| matches!(byte, b'\r' | b'\n') || (!events && byte.is_ascii_whitespace());
-            let first = plain.iter().find(|byte| !blank(**byte))?;
-            *self = match first {
+            // A byte order mark says nothing. A line that begins with a space is one of a stream, if a
+            // senseless one.
+            let blank = |byte: u8| {
+                matches!(byte, b'\r' | b'\n' | 0xEF | 0xBB | 0xBF)
+                    || (!events && byte.is_ascii_whitespace())
+            };
+            let first = plain.iter().position(|byte| !blank(*byte))?;
+            plain = plain.get(first..)?;
+            *self = match plain.first()? {
                 b'{' | b'[' => Self::json(),
-                // A field's name or a comment, or a byte order mark.
-                b'e' | b'd' | b'i' | b'r' | b':' | 0xEF => Self::events(),
+                // A field's name or a comment.
+                b'e' | b'd' | b'i' | b'r' | b':' => Self::events(),
                 _ if events => Self::events(),
                 _ => Self::Opaque,
             };
@@ -268,13 +278,14 @@ impl Framing {
                 let name = method.stream.then_some("");
                 parser.feed(plain, &mut |envelope| {
                     // How the stream ended, in gRPC for browsers, is no message.
-                    let told = (!envelope.last).then(|| method.told(envelope.payload));
-                    match told {
-                        Some(Some(json)) => {
-                            one_unit(name, json.to_string().as_bytes(), scanner, reader);
+                    if envelope.last {
+                        if let Some(status) = grpc::ended(envelope.payload) {
+                            failed(status, scanner, reader);
                         }
-                        Some(None) => broken = true,
-                        None => {}
+                    } else if let Some(json) = method.told(envelope.payload) {
+                        one_unit(name, json.to_string().as_bytes(), scanner, reader);
+                    } else {
+                        broken = true;
                     }
                 });
                 if broken || parser.has_missed() {
@@ -336,6 +347,12 @@ fn write_message(message: &eventstream::Message<'_>, capture: &mut Capture) {
     capture.response(format!("event: {}\ndata: ", message.name).as_bytes());
     capture.response(inner.as_deref().unwrap_or(message.payload));
     capture.response(b"\n\n");
+}
+
+/// As the same API would say it over HTTP.
+fn failed(status: &str, scanner: &mut Scanner, reader: &mut dyn Reader) {
+    let error = serde_json::json!({"error": {"status": status}});
+    one_unit(None, error.to_string().as_bytes(), scanner, reader);
 }
 
 fn one_unit(name: Option<&str>, json: &[u8], scanner: &mut Scanner, reader: &mut dyn Reader) {

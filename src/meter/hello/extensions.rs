@@ -2,6 +2,7 @@
 
 const EARLY_DATA: u16 = 42;
 const SUPPORTED_VERSIONS: u16 = 43;
+const TLS12: [u8; 2] = [3, 3];
 const TLS13: [u8; 2] = [3, 4];
 const RANDOM: usize = 32;
 
@@ -9,6 +10,8 @@ const RANDOM: usize = 32;
 pub(super) struct Extensions {
     /// It speaks TLS 1.3, among others maybe.
     pub(super) tls13: bool,
+    /// … of which one is older.
+    pub(super) older: bool,
     /// A request comes right behind it, in a key of an earlier session.
     pub(super) early_data: bool,
 }
@@ -33,7 +36,10 @@ pub(super) fn extensions(records: &[u8]) -> Option<Extensions> {
         let body = take(&mut rest, size)?;
         found.early_data |= kind == EARLY_DATA;
         let versions = if kind == SUPPORTED_VERSIONS { body.get(1..)? } else { &[] };
-        found.tls13 |= versions.chunks(TLS13.len()).any(|version| version == TLS13);
+        for version in versions.chunks(TLS13.len()) {
+            found.tls13 |= version == TLS13;
+            found.older |= version.first() == TLS12.first() && *version <= TLS12[..];
+        }
     }
     Some(found)
 }

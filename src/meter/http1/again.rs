@@ -11,7 +11,7 @@ const MAX_LINE: usize = 8 * 1024;
 /// Whether a client that has its answer asks again with these bytes, where `last` spoke before.
 #[must_use]
 pub fn asks_again(last: Option<Side>, side: Side, bytes: &[u8]) -> bool {
-    last == Some(Side::Server) && side == Side::Client && begins_request(bytes)
+    last == Some(Side::Server) && side == Side::Client && request_line(bytes).is_some()
 }
 
 /// Looks for that place, in whatever pieces the bytes come.
@@ -54,7 +54,7 @@ impl Search {
             }
         };
         let start = said.get(..MAX_LINE).unwrap_or(&said);
-        if begins_request(start) {
+        if request_line(start).is_some() {
             return Some(said);
         }
         if start.len() < MAX_LINE && !start.contains(&b'\n') {
@@ -64,14 +64,14 @@ impl Search {
     }
 }
 
-/// Whether the whole first line of a request is there.
-fn begins_request(bytes: &[u8]) -> bool {
-    let line = memchr::memchr(b'\n', bytes).and_then(|end| bytes.get(..end)).unwrap_or_default();
-    let Some(line) = line.strip_suffix(b"\r") else { return false };
+/// Method and target of the request that begins, once its first line is whole.
+pub(super) fn request_line(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let start = bytes.get(..MAX_LINE).unwrap_or(bytes);
+    let line = start.get(..memchr::memchr(b'\n', start)?)?.strip_suffix(b"\r")?;
     let words: Vec<&[u8]> = line.splitn(4, |byte| *byte == b' ').collect();
-    let [method, target, b"HTTP/1.1" | b"HTTP/1.0"] = words[..] else { return false };
+    let [method, target, b"HTTP/1.1" | b"HTTP/1.0"] = words[..] else { return None };
     let known = (3..=7).contains(&method.len()) && method.iter().all(u8::is_ascii_uppercase);
-    known && target.starts_with(b"/")
+    (known && target.starts_with(b"/")).then_some((method, target))
 }
 
 #[cfg(test)]
@@ -85,7 +85,7 @@ mod tests {
             "GET / HTTP/1.0\r\n",
             "OPTIONS /a?b=c HTTP/1.1\r\n\r\n",
         ] {
-            assert!(begins_request(yes.as_bytes()), "{yes}");
+            assert!(request_line(yes.as_bytes()).is_some(), "{yes}");
         }
         for no in [
             "",
@@ -99,7 +99,7 @@ mod tests {
             "PRI * HTTP/2.0\r\n",
             "\r\nPOST / HTTP/1.1\r\n",
         ] {
-            assert!(!begins_request(no.as_bytes()), "{no}");
+            assert!(request_line(no.as_bytes()).is_none(), "{no}");
         }
     }
 

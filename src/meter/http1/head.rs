@@ -5,11 +5,11 @@ use std::mem::MaybeUninit;
 
 use memchr::{memchr, memchr_iter};
 
+use super::again::request_line;
 use super::body::{Body, Chunked};
 use super::{MAX_HEAD, Method};
 use crate::meter::http::{GaveUp, Headers, RequestHead, ResponseHead};
 
-const MAX_HEADERS: usize = 256;
 /// Bytes copied at a time while a head is incomplete, so that little of a body behind it is.
 const STEP: usize = 4096;
 
@@ -122,7 +122,7 @@ fn or_unfolded<T>(raw: &[u8], read: impl Fn(&[u8]) -> Result<T, GaveUp>) -> Resu
 }
 
 fn read_request(raw: &[u8]) -> Result<Request, GaveUp> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut fields = room(raw);
     let mut parsed = httparse::Request::new(&mut []);
     let mut config = httparse::ParserConfig::default();
     config.allow_multiple_spaces_in_request_line_delimiters(true);
@@ -167,7 +167,7 @@ fn read_request(raw: &[u8]) -> Result<Request, GaveUp> {
 }
 
 fn read_response(raw: &[u8], to: Method) -> Result<Response, GaveUp> {
-    let mut fields = [const { MaybeUninit::uninit() }; MAX_HEADERS];
+    let mut fields = room(raw);
     let mut parsed = httparse::Response::new(&mut []);
     let mut config = httparse::ParserConfig::default();
     config.allow_multiple_spaces_in_response_status_delimiters(true);
@@ -191,10 +191,20 @@ fn read_response(raw: &[u8], to: Method) -> Result<Response, GaveUp> {
 fn complete(result: httparse::Result<usize>) -> Result<(), GaveUp> {
     match result {
         Ok(httparse::Status::Complete(_)) => Ok(()),
-        Ok(httparse::Status::Partial) => Err(GaveUp::BadHead),
-        Err(httparse::Error::TooManyHeaders) => Err(GaveUp::HeadTooLarge),
-        Err(_) => Err(GaveUp::BadHead),
+        Ok(httparse::Status::Partial) | Err(_) => Err(GaveUp::BadHead),
     }
+}
+
+/// For as many fields as there can be in it.
+fn room<'h>(raw: &[u8]) -> Box<[MaybeUninit<httparse::Header<'h>>]> {
+    Box::new_uninit_slice(memchr_iter(b'\n', raw).count())
+}
+
+/// What its first line says of a request whose head can't be read.
+pub(super) fn first_line(raw: &[u8]) -> Option<RequestHead> {
+    let (method, target) = request_line(raw)?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    Some(RequestHead { method: text(method), target: text(target), ..RequestHead::default() })
 }
 
 /// With the lines of each field made one; `None`: they are.

@@ -176,9 +176,19 @@ impl Http1 {
             self.say(stream, HttpEvent::Tunnelled { stream, side, data: bytes }, sink);
             return Ok(&[]);
         }
-        let (complete, rest) = self.client.head.push(bytes)?;
+        let (complete, rest) = match self.client.head.push(bytes) {
+            Ok(pushed) => pushed,
+            Err(reason) => {
+                let begun = self.client.head.take();
+                let raw = if begun.is_empty() { bytes.trim_ascii_start() } else { &begun };
+                return self.unread(raw, reason, sink);
+            }
+        };
         let Some(raw) = complete else { return Ok(rest) };
-        let head::Request { head, body, method, switches } = head::request(&raw)?;
+        let head::Request { head, body, method, switches } = match head::request(&raw) {
+            Ok(request) => request,
+            Err(reason) => return self.unread(&raw, reason, sink),
+        };
         if self.pending.len() >= MAX_PIPELINED {
             return Err(GaveUp::TooManyStreams);
         }
@@ -191,6 +201,15 @@ impl Http1 {
             None => sink(HttpEvent::RequestEnd { stream }),
         }
         Ok(rest)
+    }
+
+    /// A request's head that can't be followed: what was asked is told all the same, if its first line
+    /// says it.
+    fn unread<T>(&self, raw: &[u8], reason: GaveUp, sink: &mut Sink<'_>) -> Result<T, GaveUp> {
+        if let Some(head) = head::first_line(raw) {
+            sink(HttpEvent::Request { stream: self.next, head });
+        }
+        Err(reason)
     }
 
     fn server_step<'b>(

@@ -371,11 +371,45 @@ fn what_can_not_be_followed() {
     for chunk in ["x", "\r\n", "11112222333344445\r\n", "1\r\nab", "-1\r\n"] {
         gave_up(&[c(&format!("{chunked}{chunk}"))], "BadFraming");
     }
-    let many = "X: y\r\n".repeat(257);
-    gave_up(&[c(&format!("GET / HTTP/1.1\r\n{many}\r\n"))], "HeadTooLarge");
     // Terminal, whatever comes.
     let lines =
         said(&[c("nonsense\n\n"), c(GET), s("HTTP/1.1 200 OK\r\n\r\n"), Act::SEnd, Act::CEnd]);
+    assert_eq!(lines, ["gave up: BadHead"]);
+}
+
+#[test]
+fn a_head_may_have_any_number_of_fields() {
+    let many = "X: y\r\n".repeat(3_000);
+    let asked = c(&format!("GET /a HTTP/1.1\r\n{many}Host: h\r\n\r\n"));
+    let told = s(&format!("HTTP/1.1 204 No\r\n{many}\r\n"));
+    let lines = run(&[asked, told], |bytes| vec![bytes.to_vec()]);
+    let begun: Vec<_> = lines.iter().map(|line| line.split(" [").next().unwrap()).collect();
+    assert_eq!(
+        begun,
+        ["0 request GET /a h -", "0 request-end", "0 response 204", "0 response-end"]
+    );
+}
+
+#[test]
+fn what_was_asked_is_told_of_a_head_that_cannot_be_followed() {
+    let line = "POST /v1/messages?a HTTP/1.1\r\n";
+    let asked = "0 request POST /v1/messages?a - - []";
+    for (rest, reason) in [
+        ("X Y: z\r\n\r\n", "BadHead"),
+        ("Content-Length: x\r\n\r\n", "BadFraming"),
+        ("Transfer-Encoding: gzip\r\n\r\n", "BadFraming"),
+    ] {
+        let lines = said(&[c(&format!("{line}{rest}"))]);
+        assert_eq!(lines, [asked, &format!("gave up: {reason}")], "{rest:?}");
+    }
+    let long = c(&format!("\r\n{line}X: {}\r\n\r\n", "x".repeat(MAX_HEAD)));
+    for size in [usize::MAX, 999] {
+        let lines = run(std::slice::from_ref(&long), |bytes| {
+            bytes.chunks(size).map(<[u8]>::to_vec).collect()
+        });
+        assert_eq!(lines, [asked, "gave up: HeadTooLarge"]);
+    }
+    let lines = said(&[c("GET /a b HTTP/1.1\r\n\r\n")]);
     assert_eq!(lines, ["gave up: BadHead"]);
 }
 

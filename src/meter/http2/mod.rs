@@ -215,8 +215,10 @@ impl Http2 {
         // Unknown: reset by the client meanwhile, or promised.
         let Some(state) = self.streams.get_mut(&stream) else { return Ok(()) };
         let id = StreamId::from(stream);
-        // Of one that is lost, only the end counts; and what trailers say does not.
-        if !state.responded && !state.lost {
+        // Of one that is lost, only the end counts.
+        if state.responded && !state.lost && !state.tunnel && !state.response_ended {
+            sink(HttpEvent::Trailers { stream: id, fields });
+        } else if !state.responded && !state.lost {
             let head = response_head(fields).ok_or(GaveUp::BadHead)?;
             let status = head.status;
             if (100..200).contains(&status) {

@@ -137,6 +137,7 @@ fn two_streams_interleaved_with_trailers() {
             "1 response 200 []",
             "3 response-end",
             "1 response-body one",
+            "1 trailers [grpc-status: 0]",
             "1 response-end",
         ]
     );
@@ -435,6 +436,7 @@ proptest! {
             HttpEvent::RequestEnd { .. }
             | HttpEvent::ResponseEnd { .. }
             | HttpEvent::Informational { .. }
+            | HttpEvent::Trailers { .. }
             | HttpEvent::Upgraded { .. }
             | HttpEvent::Tunnelled { .. }
             | HttpEvent::Cut { .. }

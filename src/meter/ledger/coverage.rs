@@ -38,8 +38,8 @@ pub struct Coverage {
     pub passed_lines_lost: u64,
     /// Of the metered connections, those that ended because the daemon died.
     pub cut_connections: u64,
-    /// Of the metered connections, those that went on without being followed: what was asked there
-    /// later is not counted.
+    /// Of the metered connections, those of which not all was followed: what was asked there later, or
+    /// once over HTTP/1.1, is not counted.
     pub unfollowed_connections: u64,
     /// Connections that were to be metered and left no row.
     pub lost_connections: u64,
@@ -78,7 +78,7 @@ pub enum GapKind {
     Passed,
     /// Metered, and ended with the daemon.
     Cut,
-    /// Metered at first.
+    /// Metered in part.
     Unfollowed,
     /// Left no row.
     Lost,

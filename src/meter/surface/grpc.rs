@@ -348,5 +348,12 @@ pub(crate) fn failure(status: &str) -> Option<&'static str> {
     Some(NAMES.get(code).copied().unwrap_or("unknown"))
 }
 
+/// Such a status among what gRPC for browsers says behind the messages: a header field a line.
+pub(crate) fn ended(fields: &[u8]) -> Option<&'static str> {
+    let mut fields = str::from_utf8(fields).ok()?.lines().filter_map(|line| line.split_once(':'));
+    let (_, status) = fields.find(|(name, _)| name.eq_ignore_ascii_case("grpc-status"))?;
+    failure(status)
+}
+
 #[cfg(test)]
 mod tests;

@@ -270,7 +270,7 @@ async fn prepare_tls(
             return Err(Decline::Bypassed);
         }
     }
-    let place = Place { name: &name, port: offer.port, alpn: &hello.alpn };
+    let place = Place { name: &name, port: offer.port, hello: &hello };
     if let Some(reason) = tap.unfit.reason(place, &means.trust, Instant::now()) {
         return Err(reason);
     }

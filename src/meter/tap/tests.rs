@@ -4,6 +4,7 @@ mod drain;
 mod kit;
 mod loss;
 mod rejection;
+mod versions;
 
 use std::io::ErrorKind;
 use std::sync::{Condvar, Mutex};

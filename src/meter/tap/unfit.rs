@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::handover::Decline;
+use crate::meter::hello::Hello;
 use crate::meter::trust::Trust;
 
 /// Short: what is put right at the provider, or a network that lies to all until one has logged in,
@@ -24,10 +25,10 @@ pub(super) struct Place<'a> {
     pub(super) name: &'a str,
     pub(super) port: u16,
     /// What the client offers to speak.
-    pub(super) alpn: &'a [Vec<u8>],
+    pub(super) hello: &'a Hello,
 }
 
-type Key = (String, u16, Vec<Vec<u8>>);
+type Key = (String, u16, Vec<Vec<u8>>, bool);
 
 #[derive(Debug)]
 struct Entry {
@@ -118,8 +119,8 @@ impl Unfit {
     }
 }
 
-fn key(Place { name, port, alpn }: Place<'_>) -> Key {
-    (name.to_owned(), port, alpn.to_vec())
+fn key(Place { name, port, hello }: Place<'_>) -> Key {
+    (name.to_owned(), port, hello.alpn.clone(), hello.tls13_only)
 }
 
 #[cfg(test)]
@@ -132,14 +133,19 @@ mod tests {
     fn it_is_remembered_for_a_moment_for_these_roots_and_is_bounded() {
         let (unfit, now) = (Unfit::default(), Instant::now());
         let [trust, other] = [(); 2].map(|()| Arc::new(Trust::only(CertificateDer::from(vec![]))));
-        let place = |name| Place { name, port: 443, alpn: &[] };
+        let hello = Hello::ours("h");
+        let place = |name| Place { name, port: 443, hello: &hello };
         let reason = Decline::UpstreamTls;
         unfit.note(place("h"), reason, &trust, now);
         assert_eq!(unfit.reason(place("h"), &trust, now), Some(reason));
         assert_eq!(unfit.reason(place("h"), &other, now), None);
         assert_eq!(unfit.reason(place("i"), &trust, now), None);
-        let speaks = Place { alpn: &[b"h2".to_vec()], ..place("h") };
-        assert_eq!(unfit.reason(speaks, &trust, now), None);
+        let speaks = Hello { alpn: vec![b"h2".to_vec()], ..hello.clone() };
+        let newest = Hello { tls13_only: true, ..hello.clone() };
+        for other in [speaks, newest] {
+            let place = Place { hello: &other, ..place("h") };
+            assert_eq!(unfit.reason(place, &trust, now), None);
+        }
         assert_eq!(unfit.reason(place("h"), &trust, now + STAY), None);
 
         unfit.note(place("h"), reason, &trust, now);
@@ -159,7 +165,8 @@ mod tests {
     fn silence_that_goes_on_is_remembered_longer_and_longer() {
         let (unfit, mut now) = (Unfit::default(), Instant::now());
         let trust = Arc::new(Trust::only(CertificateDer::from(vec![])));
-        let place = Place { name: "h", port: 443, alpn: &[] };
+        let hello = Hello::ours("h");
+        let place = Place { name: "h", port: 443, hello: &hello };
         let silent = |now| unfit.note_silence(place, Decline::UpstreamSlow, &trust, now);
         for stay in [10, 60, 360, 600, 600] {
             silent(now);

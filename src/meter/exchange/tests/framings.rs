@@ -130,6 +130,26 @@ fn a_stream_that_is_called_text_is_known_by_its_beginning() {
 }
 
 #[test]
+fn a_byte_order_mark_is_no_part_of_an_answer() {
+    let plain = gemini_array();
+    let lines = Case { media: "application/x-ndjson", ..gemini_array() };
+    let whole = Case { media: "text/plain", ..gemini_array() };
+    for case in [plain, lines, whole, chat_stream(), Case { media: "", ..chat_stream() }] {
+        let marked = Case { body: [b"\xef\xbb\xbf", &case.body[..]].concat(), ..case.clone() };
+        let expected = Row { response_bytes: None, ..case.row() };
+        assert_eq!(expected.usage, UsageState::Reported);
+        for cut in 0..8 {
+            let (a, b) = marked.body.split_at(cut);
+            let row = Row { response_bytes: None, ..marked.row_of(&[a, b]) };
+            assert_eq!(row, expected, "{} {cut}", case.media);
+        }
+    }
+    let asked = br#"{"model":"gpt-4o-mini","stream":true}"#;
+    let asked = Case { request: [b"\xef\xbb\xbf", &asked[..]].concat(), ..chat_stream() };
+    assert_eq!(asked.row().model_requested.as_deref(), Some("gpt-4o-mini"));
+}
+
+#[test]
 fn an_answer_is_what_it_begins_with_whatever_it_is_called() {
     let stream = chat_stream();
     let usage = r#""usage":{"prompt_tokens":1000,"completion_tokens":100,"total_tokens":1100}"#;

@@ -209,6 +209,44 @@ fn a_call_that_fails_at_once_says_why_in_its_head() {
 }
 
 #[test]
+fn a_call_that_fails_behind_its_messages_says_why_in_its_trailers() {
+    let failed = |case: &Case, name, status| {
+        let mut exchange = case.feed(&[&case.body]);
+        exchange.trailers(&headers(&[(name, status)]));
+        exchange.response_end(at(100));
+        let row = exchange.row(&Book::builtin());
+        (row.error_class, row.usage, row.tokens)
+    };
+    let tokens = gemini_tokens();
+    let gemini = call(OF_GEMINI, GEMINI, GEMINI_ASKED, &GEMINI_TOLD);
+    for (status, class) in [("8", "rate_limit"), ("14", "overloaded"), ("2", "in_stream")] {
+        let expected = (Some(class.to_owned()), UsageState::Partial, tokens);
+        assert_eq!(failed(&gemini, "grpc-status", status), expected, "{status}");
+    }
+    let fine = (None, UsageState::Reported, tokens);
+    assert_eq!(failed(&gemini, "grpc-status", "0"), fine);
+    assert_eq!(failed(&gemini, "x-status", "8"), fine);
+    // Over HTTP that is no field of anybody's.
+    assert_eq!(failed(&gemini_stream(), "grpc-status", "8"), fine);
+}
+
+#[test]
+fn a_call_of_a_browsers_says_it_in_its_last_message() {
+    let failed = |said: &[u8]| {
+        let plain = call(OF_GEMINI, GEMINI, GEMINI_ASKED, &GEMINI_TOLD);
+        let body = [&plain.body[..], &envelope(0x80, said)].concat();
+        let row = Case { media: "application/grpc-web+proto", body, ..plain }.row();
+        (row.error_class, row.usage, row.completeness)
+    };
+    let failure = (Some("rate_limit".to_owned()), UsageState::Partial, Completeness::Complete);
+    assert_eq!(failed(b"grpc-message:no\r\nGrpc-Status: 8\r\n"), failure);
+    let fine = (None, UsageState::Reported, Completeness::Complete);
+    for said in [&b"grpc-status:0\r\n"[..], b"", b"\xff"] {
+        assert_eq!(failed(said), fine, "{said:?}");
+    }
+}
+
+#[test]
 fn what_is_not_read_is_a_request_all_the_same() {
     let target = "/google.cloud.aiplatform.v1.PredictionService/StreamRawPredict";
     let row = call(OF_VERTEX, target, PREDICT_ASKED, &[PREDICT_TOLD]).row();

@@ -46,6 +46,7 @@ proptest! {
             }
             HttpEvent::Request { .. } | HttpEvent::Response { .. } => {}
             HttpEvent::Informational { .. }
+            | HttpEvent::Trailers { .. }
             | HttpEvent::Upgraded { .. }
             | HttpEvent::Tunnelled { .. }
             | HttpEvent::Cut { .. }

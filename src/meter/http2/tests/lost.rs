@@ -27,7 +27,7 @@ fn a_head_with_too_many_fields_costs_its_own_exchange() {
         server(&[frame(HEADERS, END_HEADERS, 1, &many_fields((":status", "200")))]),
         (Side::Server, frame(HEADERS, END_HEADERS, 3, &answer)),
         (Side::Server, frame(DATA, END_STREAM, 1, b"unread")),
-        // Nothing of trailers is wanted.
+        // Of trailers what fits.
         (Side::Server, frame(HEADERS, END_HEADERS | END_STREAM, 3, &trailers)),
         (Side::Server, response(5, END_STREAM, "200")),
     ];
@@ -39,6 +39,7 @@ fn a_head_with_too_many_fields_costs_its_own_exchange() {
             "1 response 200",
             "1 lost: HeadTooLarge",
             "3 response 200",
+            "3 trailers",
             "3 response-end",
             "5 response 200",
             "5 response-end",

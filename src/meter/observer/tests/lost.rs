@@ -1,4 +1,4 @@
-//! What of a connection of HTTP/2 is told when some of it can't be followed.
+//! What of a connection is told when some of it can't be followed.
 
 use super::*;
 use crate::meter::http2::tests::{block, client, frame, server};
@@ -20,10 +20,17 @@ impl RowSink for Noting {
 }
 
 async fn noted(script: &[(Side, Vec<u8>)]) -> (Vec<Row>, Vec<String>, Observed, Boundaries) {
+    noted_of(Some(b"h2"), script).await
+}
+
+async fn noted_of(
+    alpn: Option<&[u8]>,
+    script: &[(Side, Vec<u8>)],
+) -> (Vec<Row>, Vec<String>, Observed, Boundaries) {
     let (mut feed, mut watch) = feed(&Budget::new(1 << 20), 1 << 20, &Arc::default());
     let progress = watch.progress();
     let sink = Arc::new(Noting::default());
-    let subject = subject(Some(b"h2"), nobody());
+    let subject = subject(alpn, nobody());
     let book = Arc::new(ArcSwap::from(Book::builtin()));
     let mut observer = Observer::new(subject, sink.clone(), book, follower, progress);
     let mut boundaries = Vec::new();
@@ -32,7 +39,7 @@ async fn noted(script: &[(Side, Vec<u8>)]) -> (Vec<Row>, Vec<String>, Observed, 
         watch.next(|seen| observer.see(seen)).await.unwrap();
         boundaries.push(feed.boundary());
     }
-    assert!(feed.begun() > 0);
+    assert!(alpn.is_none() || feed.begun() > 0);
     feed.closed(Closing::Orderly);
     watch.next(|seen| observer.see(seen)).await.unwrap();
     observer.end();
@@ -86,4 +93,19 @@ async fn a_connection_that_is_lost_is_told_once() {
     assert_eq!(rows.len(), 1);
     assert_eq!(observed.lossy, Some(GaveUp::BadHeaderBlock));
     assert_eq!(lost, ["api.example.com"]);
+}
+
+#[tokio::test]
+async fn a_request_that_nobody_can_tell_is_a_gap() {
+    let odd = "X Y: z\r\nhost: x\r\n\r\n";
+    for (asked, path, gap) in [
+        ("POST /v1/messages HTTP/1.1\r\n", "/v1/messages", false),
+        ("POST /v1 /messages HTTP/1.1\r\n", "", true),
+    ] {
+        let asked = format!("{asked}{odd}").into_bytes();
+        let (rows, lost, _, _) = noted_of(None, &[(Side::Client, asked)]).await;
+        let [row] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!((row.path.as_str(), row.completeness), (path, Completeness::Lossy));
+        assert_eq!(!lost.is_empty(), gap, "{path:?}");
+    }
 }

@@ -29,6 +29,7 @@ async fn look_on(mut watch: Watch) {
             | HttpEvent::Response { .. }
             | HttpEvent::ResponseBody { .. } => {}
             HttpEvent::Informational { .. }
+            | HttpEvent::Trailers { .. }
             | HttpEvent::Upgraded { .. }
             | HttpEvent::Tunnelled { .. }
             | HttpEvent::Lost { .. }

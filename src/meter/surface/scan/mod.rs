@@ -263,6 +263,8 @@ impl Scanner {
     fn between(&mut self, byte: u8, sink: &mut dyn FnMut(&mut Found)) {
         match byte {
             b' ' | b'\n' | b'\r' | b'\t' => {}
+            // A byte order mark before a document.
+            0xEF | 0xBB | 0xBF if self.stack.is_empty() => {}
             b'"' => {
                 let key = self.stack.last().is_some_and(|frame| frame.object && frame.key_next);
                 if key {

@@ -21,8 +21,8 @@ pub(super) async fn prepare(
     if !means.cover(name) || !means.config.meter.is_metered(name, offer.port) {
         return Err(Decline::NotMetered);
     }
-    let hello = Hello { sni: Some(name.clone()), alpn: vec![b"http/1.1".to_vec()] };
-    let place = Place { name, port: offer.port, alpn: &hello.alpn };
+    let hello = Hello::ours(name);
+    let place = Place { name, port: offer.port, hello: &hello };
     if let Some(reason) = tap.unfit.reason(place, &means.trust, Instant::now()) {
         return Err(reason);
     }

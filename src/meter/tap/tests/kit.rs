@@ -413,7 +413,7 @@ fn client_config(roots: RootCertStore) -> ClientConfig {
         .with_no_client_auth()
 }
 
-fn hello(mut config: ClientConfig, name: &str, alpn: &[&str]) -> Vec<u8> {
+pub(super) fn hello(mut config: ClientConfig, name: &str, alpn: &[&str]) -> Vec<u8> {
     config.alpn_protocols = alpn.iter().map(|p| p.as_bytes().to_vec()).collect();
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut connection = rustls::ClientConnection::new(Arc::new(config), name).unwrap();

@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::version::TLS12;
+use rustls::{DEFAULT_VERSIONS, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -27,6 +28,7 @@ pub(in crate::meter::tap::tests) struct Origin {
     untrusted: bool,
     client_certificate: bool,
     mute: bool,
+    tls12: bool,
     pub(super) ca_pem: String,
     pub(super) addr: SocketAddr,
     task: Option<Mutex<JoinHandle<Vec<u8>>>>,
@@ -42,6 +44,7 @@ impl Origin {
             untrusted: false,
             client_certificate: false,
             mute: false,
+            tls12: false,
             ca_pem: String::new(),
             addr: ([127, 0, 0, 1], 0).into(),
             task: None,
@@ -71,6 +74,12 @@ impl Origin {
 
     pub(in crate::meter::tap::tests) fn asks_for_certificate(mut self) -> Self {
         self.client_certificate = true;
+        self
+    }
+
+    /// Speaks nothing newer.
+    pub(in crate::meter::tap::tests) fn tls12(mut self) -> Self {
+        self.tls12 = true;
         self
     }
 
@@ -152,8 +161,9 @@ impl Origin {
             ca.pem()
         };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let versions = if self.tls12 { &[&TLS12][..] } else { DEFAULT_VERSIONS };
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
-            .with_safe_default_protocol_versions()
+            .with_protocol_versions(versions)
             .unwrap();
         let builder = if self.client_certificate {
             let mut roots = RootCertStore::empty();

@@ -15,6 +15,7 @@ use super::intruder::{self, Intruder};
 use super::no_edge::{self, Signs, Why};
 use super::{Context, Exit, Failure, env, say, services, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
+use crate::limits;
 use crate::near;
 use crate::platform::Service;
 use crate::supervisor::{JournalEntry, journal};
@@ -362,12 +363,15 @@ pub fn own_process(ctx: &Context, args: &[&str]) -> std::io::Result<Command> {
 fn spawn_root(ctx: &Context) -> std::io::Result<()> {
     ctx.home.create().map_err(std::io::Error::other)?;
     let log = open_append(&ctx.home.log_file("root"))?;
-    own_process(ctx, &["supervise"])?
-        .current_dir("/")
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map(drop)
+    own_process(ctx, &["supervise"])?.current_dir("/").stdout(Stdio::null()).stderr(log).spawn()?;
+    if let Some(seconds) = limits::cpu_seconds() {
+        say(format_args!(
+            "`ulimit -t` holds for what was started here too: each of our processes is killed after \
+             {seconds} s of CPU time, with what it has in hand, and started again. Without: \
+             `halton-meter edge stop`, and `start` in a shell that has no such limit"
+        ));
+    }
+    Ok(())
 }
 
 fn port_answers(ctx: &Context) -> bool {

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{self, Health, Tree};
-use super::intruder::{self, Intruder};
+use super::intruder::{self, Intruder, UNHEARD};
 use super::no_edge::{self, Signs, Why};
 use super::{Context, Exit, Failure, env, say, services, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
@@ -392,6 +392,10 @@ fn no_edge(ctx: &Context, root: Option<u32>) -> String {
     match signs.why() {
         Why::Taken => taken(ctx),
         Why::DoesNotStart => format!("{}; {}", signs.does_not_start(), signs.next()),
+        Why::NotRunning if intruder::is_unheard(ctx.loaded.config.edge.addr()) => {
+            let port = ctx.loaded.config.edge.port;
+            format!("port {port} is held by {UNHEARD}; the edge takes it as soon as it is free")
+        }
         Why::NotRunning => "the edge did not come up".to_owned(),
     }
 }

@@ -50,6 +50,7 @@ pub mod fuzzing;
 pub mod handover;
 pub mod home;
 pub mod inherit;
+pub mod limits;
 pub mod linux;
 pub mod log;
 pub mod macos;

@@ -73,7 +73,9 @@ pub fn bound<T>(addr: SocketAddr, mut bind: impl FnMut() -> io::Result<T>) -> io
     bind()
 }
 
-fn is_silent(addr: &SocketAddr) -> bool {
+/// Whether nobody listens there.
+#[must_use]
+pub fn is_silent(addr: &SocketAddr) -> bool {
     let refused = io::ErrorKind::ConnectionRefused;
     connect_timeout(addr, PAUSE).is_err_and(|e| e.kind() == refused)
 }

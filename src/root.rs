@@ -30,6 +30,7 @@ use crate::actors::process::{Answer, Asker, ProcessActor, ProcessSpec, Question}
 use crate::config::Loaded;
 use crate::home::{Home, Kept, PidLock};
 use crate::inherit;
+use crate::near;
 use crate::platform;
 use crate::signals;
 use crate::supervisor::journal::Note;
@@ -54,6 +55,9 @@ const DRAINED: Duration = Duration::from_secs(35);
 
 /// Between the first looks at a port that is another program's.
 const PORT_LOOK: Duration = Duration::from_secs(1);
+
+/// So many looks at a port that nobody listens on: a minute, and some more.
+const LEFT_BEHIND: u32 = 75;
 
 const OK: u8 = 0;
 const CANNOT_WRITE: u8 = 73;
@@ -121,15 +125,19 @@ pub fn main(opts: RootOptions) -> u8 {
             return CANNOT_WRITE;
         }
     };
-    if let Err(e) = hold(&port, &opts.home, &opts.log) {
+    let held = if edge_only {
+        hold(&port, &opts.home, &opts.log)
+    } else {
+        hold_once_free(&port, &opts.home, &opts.log, || orders.try_recv() == Ok(Order::End))
+    };
+    if let Err(e) = held {
         let by = platform::listener_on(port.addr).unwrap_or_else(|| "unknown".to_owned());
         slog::crit!(opts.log, "the edge's port cannot be had";
             "port" => port.addr.port(), "held_by" => by, "error" => %e);
         drop(lock);
-        if edge_only && e.kind() == io::ErrorKind::AddrInUse {
+        if edge_only && is_in_use(&e) {
             // Whoever starts us again then tries his own socket too, and does so once.
-            let is_taken =
-                || platform::bind(port.addr).is_err_and(|e| e.kind() == io::ErrorKind::AddrInUse);
+            let is_taken = || platform::bind(port.addr).is_err_and(|e| is_in_use(&e));
             let to_end = || orders.try_recv() == Ok(Order::End);
             // macOS may have to run a program for a look.
             let longest = if platform::is_macos() { 10 } else { 1 };
@@ -140,6 +148,34 @@ pub fn main(opts: RootOptions) -> u8 {
     let code = actix::System::new().block_on(run(opts, port, orders, lock.clone(), upgraded));
     drop(lock);
     code
+}
+
+/// [`hold`], also where nobody listens and the port can't be had for a while: a client's connection that has
+/// ended keeps one so.
+fn hold_once_free(
+    port: &Port,
+    home: &Home,
+    log: &Logger,
+    mut to_end: impl FnMut() -> bool,
+) -> io::Result<()> {
+    let mut held = hold(port, home, log);
+    for look in 0..LEFT_BEHIND {
+        let passes = held.as_ref().is_err_and(is_in_use) && near::is_silent(&port.addr);
+        if !passes || to_end() {
+            break;
+        }
+        if look == 0 {
+            slog::warn!(log, "nobody listens on the edge's port, and it can't be had: trying again";
+                "port" => port.addr.port());
+        }
+        std::thread::sleep(PORT_LOOK);
+        held = hold(port, home, log);
+    }
+    held
+}
+
+fn is_in_use(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::AddrInUse
 }
 
 /// Waits until nobody has the port any more, or it is to end: between two looks at last for `longest` times

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::agent::agent;
+use super::intruder::{self, UNHEARD};
 use super::{Context, Exit, Failure, status};
 use crate::actors::ask::{self, AskError};
 use crate::edge::door;
@@ -198,10 +199,13 @@ pub fn other_listener(addr: SocketAddr, process: Option<u32>) -> Option<String> 
 /// What to say, and to do, of another program on the daemon's port.
 pub fn api_port_taken(ctx: &Context, daemon: Option<u32>) -> String {
     let addr = ctx.loaded.config.daemon.api_addr();
-    let who = other_listener(addr, daemon)
-        .map_or_else(|| "another program".to_owned(), |who| format!("another program ({who})"));
+    let who = match other_listener(addr, daemon) {
+        Some(who) => format!("another program ({who}): end it, or"),
+        None if intruder::is_unheard(addr) => format!("{UNHEARD}. If it stays,"),
+        None => "another program: end it, or".to_owned(),
+    };
     format!(
-        "port {} is held by {who}: end it, or `halton-meter config set daemon.api_port N` with a free port; \
+        "port {} is held by {who} `halton-meter config set daemon.api_port N` with a free port; \
          then `halton-meter restart`",
         addr.port()
     )

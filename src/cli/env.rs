@@ -3,6 +3,7 @@
 mod variables;
 
 use std::ffi::OsString;
+use std::fmt::Display;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -19,11 +20,12 @@ pub use crate::meter::ca::union_bundle;
 use crate::meter::ca::{Ca, is_union, renew_unions};
 use crate::meter::trust;
 use crate::platform;
+pub use variables::Vars;
 pub use variables::{
     CA_VARS, Direct, FORMER_VARS, LOCAL, NO_PROXY_VARS, PROXY_VARS, foreign_proxies, names,
     variables,
 };
-use variables::{Changes, Environment, Vars};
+use variables::{Changes, Environment};
 
 pub const PROJECT_VAR: &str = "HALTON_PROJECT";
 /// Ties a row to the `run` that its client was started by.
@@ -94,25 +96,45 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
         match run::ready(here) {
             Ready::Metering => {}
             Ready::Passing(why) => say(format_args!("not metered: {why}")),
-            Ready::NoEdge(why) => {
-                take_back(out)?;
-                let why = format!("this shell is not led through us: {why}");
-                return Err(Failure::new(Exit::UNAVAILABLE, why));
-            }
+            Ready::NoEdge(why) => return Err(not_led(&why, Exit::UNAVAILABLE, take_back(out))),
         }
     }
-    let present = present();
-    let direct = direct(&ctx.loaded.config, false);
-    let vars = variables(&present, edge, &ctx.home, &direct, &union_bundle);
+    let vars = match for_programs(here) {
+        Ok(vars) => vars,
+        Err(why) if args.json => return Err(why),
+        Err(why) => return Err(not_led(&why, why.exit, take_back(out))),
+    };
     if args.json {
         writeln!(out, "{}", serde_json::to_string_pretty(&vars).map_err(anyhow::Error::from)?)?;
     } else {
-        let found = Environment::new(&present, &ctx.home, &[edge], direct.known);
+        let present = present();
+        let known = platform::reached_without_us();
+        let found = Environment::new(&present, &ctx.home, &[edge], known);
         let former = found.former().map(|name| (name.to_owned(), None));
         let vars = vars.into_iter().map(|(name, value)| (name, Some(value)));
         print(out, args.shell, &former.chain(vars).collect())?;
     }
     Ok(Exit::OK)
+}
+
+/// What to say to a shell that had ours taken `back`.
+fn not_led(why: &dyn Display, exit: Exit, back: std::io::Result<()>) -> Failure {
+    match back {
+        Ok(()) => Failure::new(exit, format!("this shell is not led through us: {why}")),
+        Err(e) => e.into(),
+    }
+}
+
+/// What leads a program of this process's to the edge.
+///
+/// # Errors
+/// When a union of the user's roots and ours can't be written: with theirs alone every TLS connection
+/// would fail.
+pub fn for_programs(ctx: &Context) -> Result<Vars, Failure> {
+    let config = &ctx.loaded.config;
+    let direct = direct(config, false);
+    variables(&present(), config.edge.addr(), &ctx.home, &direct, &union_bundle)
+        .map_err(|e| Failure::new(Exit::CANT_CREATE, e))
 }
 
 /// The commands that set these variables, or take away those without a value.

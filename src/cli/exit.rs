@@ -136,11 +136,12 @@ fn of_home(error: &HomeError) -> Exit {
 }
 
 fn of_io(kind: ErrorKind) -> Option<Exit> {
-    use ErrorKind::{BrokenPipe, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    use ErrorKind::{BrokenPipe, FileTooLarge, PermissionDenied, QuotaExceeded};
+    use ErrorKind::{ReadOnlyFilesystem, StorageFull};
     // A closed pipe (`| head`) is the reader's choice, not a failure of ours.
     let gone = (kind == BrokenPipe).then_some(Exit::OK);
     let denied = (kind == PermissionDenied).then_some(Exit::NO_PERMISSION);
-    let full = matches!(kind, ReadOnlyFilesystem | StorageFull | QuotaExceeded);
+    let full = matches!(kind, ReadOnlyFilesystem | StorageFull | QuotaExceeded | FileTooLarge);
     gone.or(denied).or(full.then_some(Exit::CANT_CREATE))
 }
 
@@ -170,6 +171,7 @@ mod tests {
             (io(ErrorKind::NotFound).into(), Exit::FAILED),
             (own(ErrorKind::PermissionDenied).into(), Exit::NO_PERMISSION),
             (own(ErrorKind::ReadOnlyFilesystem).into(), Exit::CANT_CREATE),
+            (own(ErrorKind::FileTooLarge).into(), Exit::CANT_CREATE),
             (anyhow::Error::from(own(ErrorKind::StorageFull)).context("so"), Exit::CANT_CREATE),
             (home(ErrorKind::PermissionDenied).into(), Exit::NO_PERMISSION),
             (home(ErrorKind::NotADirectory).into(), Exit::CANT_CREATE),

@@ -324,7 +324,8 @@ fn plan(
     if let Some(session_of) = &session_of {
         from.session = if mode >= Mode::Apps {
             let kept = state.session.clone().unwrap_or_default();
-            let mut vars = env::variables(&kept, edge, &ctx.home, direct, &env::union_bundle);
+            let mut vars = env::variables(&kept, edge, &ctx.home, direct, &env::union_bundle)
+                .map_err(|e| Failure::new(Exit::CANT_CREATE, e))?;
             // What was there before is in the state, not in the session.
             vars.retain(|name, _| names.contains(&name.as_str()));
             session_of.set(installation, &vars).map_err(tool)?

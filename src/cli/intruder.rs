@@ -2,7 +2,6 @@
 //! request to that program.
 
 use std::fs;
-use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
@@ -15,6 +14,9 @@ use crate::near;
 
 /// For this long the daemon goes without its port before that is taken for lasting.
 const STAYS: Duration = Duration::from_secs(2);
+/// Who has a port where [nobody listens](is_unheard).
+pub const UNHEARD: &str = "a socket that does not listen, mostly what is left of a client's connection: then it \
+    passes by itself within a minute";
 /// Between two looks at such a program.
 const PACE: Duration = Duration::from_millis(100);
 const CONNECT: Duration = Duration::from_millis(500);
@@ -55,14 +57,18 @@ pub fn is_there(ctx: &Context, tree: &Tree) -> bool {
         // It may take connections and say nothing. Who it is takes the system a while to tell.
         Health::Silent => match near::connect_timeout(&api, CONNECT) {
             Ok(_) => client::other_listener(api, tree.daemon).is_some(),
-            Err(e) => e.kind() == ErrorKind::ConnectionRefused && is_held(api),
+            Err(_) => is_unheard(api),
         },
         Health::Ok(_) | Health::Degraded(_) | Health::Down => false,
     }
 }
 
-/// Whether a socket has the port that does not listen: nobody can tell whose it is, and the daemon can't
-/// have it. Ours never listens, so that it is in nobody's way.
+/// Whether a socket has the port that does not listen: nobody can tell whose it is, and we can't have it.
+pub fn is_unheard(addr: SocketAddr) -> bool {
+    near::is_silent(&addr) && is_held(addr)
+}
+
+/// Ours never listens, so that it is in nobody's way.
 fn is_held(addr: SocketAddr) -> bool {
     let family = if addr.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let bound = net::socket(family, SocketType::STREAM, None).and_then(|socket| {
@@ -80,6 +86,7 @@ fn tried(ctx: &Context, tree: &Tree) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
     use std::net::TcpStream;
 
     use super::*;
@@ -90,11 +97,12 @@ mod tests {
         net::bind(&socket, &SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
         let addr = net::getsockname(&socket).unwrap().try_into().unwrap();
         assert_eq!(TcpStream::connect(addr).unwrap_err().kind(), ErrorKind::ConnectionRefused);
-        assert!(is_held(addr));
+        assert!(is_held(addr) && is_unheard(addr));
         drop(socket);
         assert!(!is_held(addr));
         // What looks at it is in nobody's way.
-        std::net::TcpListener::bind(addr).unwrap();
+        let _listens = std::net::TcpListener::bind(addr).unwrap();
+        assert!(!is_unheard(addr), "who listens is another matter");
     }
 
     #[test]

@@ -11,10 +11,11 @@ use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{self, Health, Tree};
-use super::intruder::{self, Intruder};
+use super::intruder::{self, Intruder, UNHEARD};
 use super::no_edge::{self, Signs, Why};
 use super::{Context, Exit, Failure, env, say, services, status, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
+use crate::limits;
 use crate::near;
 use crate::platform::Service;
 use crate::supervisor::{JournalEntry, journal};
@@ -381,12 +382,15 @@ pub fn own_process(ctx: &Context, args: &[&str]) -> std::io::Result<Command> {
 fn spawn_root(ctx: &Context) -> std::io::Result<()> {
     ctx.home.create().map_err(std::io::Error::other)?;
     let log = open_append(&ctx.home.log_file("root"))?;
-    own_process(ctx, &["supervise"])?
-        .current_dir("/")
-        .stdout(Stdio::null())
-        .stderr(log)
-        .spawn()
-        .map(drop)
+    own_process(ctx, &["supervise"])?.current_dir("/").stdout(Stdio::null()).stderr(log).spawn()?;
+    if let Some(seconds) = limits::cpu_seconds() {
+        say(format_args!(
+            "`ulimit -t` holds for what was started here too: each of our processes is killed after \
+             {seconds} s of CPU time, with what it has in hand, and started again. Without: \
+             `halton-meter edge stop`, and `start` in a shell that has no such limit"
+        ));
+    }
+    Ok(())
 }
 
 fn port_answers(ctx: &Context) -> bool {
@@ -407,6 +411,10 @@ fn no_edge(ctx: &Context, root: Option<u32>) -> String {
     match signs.why() {
         Why::Taken => taken(ctx),
         Why::DoesNotStart => format!("{}; {}", signs.does_not_start(), signs.next()),
+        Why::NotRunning if intruder::is_unheard(ctx.loaded.config.edge.addr()) => {
+            let port = ctx.loaded.config.edge.port;
+            format!("port {port} is held by {UNHEARD}; the edge takes it as soon as it is free")
+        }
         Why::NotRunning => "the edge did not come up".to_owned(),
     }
 }

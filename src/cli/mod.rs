@@ -54,6 +54,7 @@ pub use exit::{Exit, Failure};
 use crate::config::Loaded;
 use crate::home::Home;
 use crate::inherit;
+use crate::limits;
 use crate::meter::own_file::{self, OwnError};
 
 /// Shows what your LLM tools spend, per project, without touching the tools.
@@ -214,6 +215,7 @@ pub struct Context {
 /// Parses and runs one command.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     inherit::see_ends();
+    limits::outlive();
     let cli = match Cli::try_parse_from(args) {
         Ok(cli) => cli,
         Err(e) => {

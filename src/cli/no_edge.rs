@@ -53,9 +53,13 @@ impl Signs<'_> {
 
     /// What helps a root that can't start an edge.
     pub fn next(self) -> &'static str {
+        let cause = self.last_exit.unwrap_or_default();
         // Of the process, or of the whole system.
-        if self.last_exit.is_some_and(|cause| cause.contains("Too many open files")) {
+        if cause.contains("Too many open files") {
             "raise the limit of open files (`ulimit -n`), then `halton-meter edge stop` and `start`"
+        } else if cause.starts_with("process ended") {
+            "logs/edge.err.log in our home says why (a limit of memory or threads, say: raise it, then \
+             `halton-meter edge stop` and `start`)"
         } else {
             "install halton-meter anew, then `halton-meter upgrade`"
         }
@@ -117,6 +121,8 @@ mod tests {
         assert_eq!(signs.does_not_start(), "the edge does not start: /bin/hm: not there");
         assert_eq!(Signs { root: None, ..signs }.why(), Why::NotRunning, "long ago");
         assert!(signs.next().starts_with("install"));
+        let next = Signs { last_exit: Some("process ended: exit status: 1"), ..signs }.next();
+        assert!(next.contains("edge.err.log"), "its program is there: {next}");
         let error = std::io::Error::from(rustix::io::Errno::MFILE).to_string();
         let next = Signs { last_exit: Some(&error), ..signs }.next();
         assert!(next.contains("ulimit -n"), "{error}: {next}");

@@ -5,7 +5,7 @@ use std::io::Write;
 
 use super::{Context, Exit, say};
 use crate::log::{self, LogTo};
-use crate::{daemon, edge, inherit, root, watchdog};
+use crate::{daemon, edge, inherit, limits, root, watchdog};
 
 pub fn edge(ctx: Context) -> Exit {
     with_log(ctx, "edge", false, |ctx, log| {
@@ -53,6 +53,7 @@ fn with_log(
     main: impl FnOnce(Context, slog::Logger) -> u8,
 ) -> Exit {
     inherit::close_strays();
+    limits::raise();
     // Even an unwritable home must not keep an edge from serving.
     if let Err(e) = ctx.home.create() {
         say(&e);

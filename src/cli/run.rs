@@ -5,6 +5,7 @@ mod script;
 
 use std::ffi::OsString;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,6 +15,7 @@ use jiff::Timestamp;
 use uuid::Uuid;
 
 use super::client;
+use super::env::Vars;
 use super::lifecycle::{self, Ready};
 use super::{Context, Exit, Failure, budget, env, report, say, told, unused, upstream};
 use crate::home::{HomeError, PidLock};
@@ -56,32 +58,29 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
         say(lifecycle::elsewhere(ctx, served.loaded.config.edge.addr()));
     }
     let ctx = served.as_ref().unwrap_or(ctx);
-    let ready = prepare(ctx);
+    let vars = guarded(|| prepare(ctx));
     let run = nested(std::env::var(env::RUN_VAR).ok().as_deref(), Uuid::now_v7());
-    let edge = ctx.loaded.config.edge.addr();
     let mut command = command(args);
-    match &ready {
-        Ready::Metering => {}
-        Ready::Passing(why) => say(format_args!("not metered: {why}")),
-        Ready::NoEdge(why) => say_without(why),
-    }
-    if matches!(ready, Ready::NoEdge(_)) {
-        // The shell may have ours from `env`: they lead nowhere now.
-        for (name, value) in env::taken_back(ctx, &[edge]) {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
+    let led = vars.is_ok();
+    match vars {
+        Ok(vars) => {
+            command.envs(vars).env(env::RUN_VAR, &run);
         }
-    } else {
-        let direct = env::direct(&ctx.loaded.config, false);
-        let vars = env::variables(&env::present(), edge, &ctx.home, &direct, &env::union_bundle);
-        command.envs(vars).env(env::RUN_VAR, &run);
+        Err(why) => {
+            say_without(why);
+            // The shell may have ours from `env`: they lead nowhere now.
+            for (name, value) in env::taken_back(ctx, &[ctx.loaded.config.edge.addr()]) {
+                match value {
+                    Some(value) => command.env(name, value),
+                    None => command.env_remove(name),
+                };
+            }
+        }
     }
 
     let started = Timestamp::now();
     let end = execute(&mut command)?;
-    if !matches!(ready, Ready::NoEdge(_)) {
+    if led {
         // Who asks for a report next has it whole, also without a summary here.
         settle(ctx, &run);
         if !args.quiet {
@@ -131,17 +130,25 @@ fn execute(command: &mut Command) -> Result<ExitStatus, Failure> {
     })
 }
 
-fn prepare(ctx: &Context) -> Ready {
-    if let Err(e) = env::nameable(&ctx.home) {
-        return Ready::NoEdge(e.to_string());
+/// A panic of ours, whose own words are out by then, is no reason not to run the command either.
+fn guarded<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err(Failure::new(Exit::FAILED, "a fault of halton-meter's own")))
+}
+
+/// What leads a command to us, or why it is better off without.
+fn prepare(ctx: &Context) -> Result<Vars, Failure> {
+    env::nameable(&ctx.home)?;
+    ctx.home.holds_sockets()?;
+    ctx.home.create()?;
+    env::prepare_ca(ctx)?;
+    let vars = env::for_programs(ctx)?;
+    match ready(ctx) {
+        Ready::Metering => {}
+        Ready::Passing(why) => say(format_args!("not metered: {why}")),
+        Ready::NoEdge(why) => return Err(Failure::new(Exit::UNAVAILABLE, why)),
     }
-    if let Err(e) = ctx.home.holds_sockets().and_then(|()| ctx.home.create()) {
-        return Ready::NoEdge(e.to_string());
-    }
-    if let Err(e) = env::prepare_ca(ctx) {
-        return Ready::NoEdge(e.to_string());
-    }
-    ready(ctx)
+    Ok(vars)
 }
 
 /// Starts what is not running, and says whether a program or a shell is to be led to it.
@@ -209,6 +216,13 @@ fn summary(ctx: &Context, run: &str, started: Timestamp) {
 mod tests {
     use super::*;
     use crate::meter::attribution::MAX_NAME;
+
+    #[test]
+    fn a_panic_of_ours_is_a_reason_to_go_without_us_and_no_more() {
+        let panics = || -> Result<u8, Failure> { panic!("as the test wants") };
+        assert!(guarded(panics).unwrap_err().to_string().contains("fault"));
+        assert_eq!(guarded(|| Ok(7)).unwrap(), 7);
+    }
 
     #[test]
     fn a_run_within_a_run_names_both() {

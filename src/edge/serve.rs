@@ -42,8 +42,9 @@ pub const HEAD_DEADLINE: Duration = Duration::from_secs(60);
 pub const DIAL_DEADLINE: Duration = Duration::from_secs(300);
 /// … for a client that has not left. One that says no more may still wait for its answer so long.
 const UNWANTED: Duration = Duration::from_secs(30);
-/// How long a connection waits for the descriptor that it needs, and between two tries.
-const SHORTAGE: Duration = Duration::from_secs(10);
+/// How long a connection waits for the descriptor that it needs (its own, or its provider's) until it is
+/// told, and between two tries.
+pub const SHORTAGE: Duration = Duration::from_secs(10);
 const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 
 /// What every connection of an edge shares.

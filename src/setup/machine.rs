@@ -2,13 +2,15 @@
 
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::{read, retry_on_intr};
 use serde::{Deserialize, Serialize};
 
 use super::step::{Call, Check};
@@ -185,33 +187,62 @@ impl Machine for Os {
 
 fn output_within(command: &mut Command, patience: Duration) -> io::Result<Output> {
     let end = Instant::now() + patience;
-    let left = || end.saturating_duration_since(Instant::now());
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-    let (out, err) = (all_of(child.stdout.take()), all_of(child.stderr.take()));
+    let pipes = [child.stdout.take().map(OwnedFd::from), child.stderr.take().map(OwnedFd::from)];
     // Both end with it.
-    if let (Ok(stdout), Ok(stderr)) = (out.recv_timeout(left()), err.recv_timeout(left())) {
+    let answer = all_of(pipes, end).and_then(|[stdout, stderr]| {
         loop {
             match child.try_wait()? {
                 Some(status) => return Ok(Output { status, stdout, stderr }),
-                None if left().is_zero() => break,
+                None if Instant::now() >= end => return Err(silent()),
                 None => std::thread::sleep(LOOK),
             }
         }
+    });
+    if answer.is_err() {
+        child.kill()?;
+        child.wait()?;
     }
-    child.kill()?;
-    child.wait()?;
-    Err(io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))
+    answer
 }
 
-/// On a thread of its own: something that the program started may hold its output open.
-fn all_of(stream: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
-    let (tell, told) = mpsc::channel();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        let _ = stream.map(|mut stream| stream.read_to_end(&mut bytes));
-        let _ = tell.send(bytes);
-    });
-    told
+fn silent() -> io::Error {
+    io::Error::new(io::ErrorKind::TimedOut, "it does not answer")
+}
+
+/// What comes out of both, to their ends: something that the program started may hold them open. Without a
+/// thread, which there may be none of.
+fn all_of(pipes: [Option<OwnedFd>; 2], end: Instant) -> io::Result<[Vec<u8>; 2]> {
+    let mut said = [Vec::new(), Vec::new()];
+    let mut open: Vec<_> =
+        pipes.into_iter().zip(&mut said).filter_map(|(pipe, said)| Some((pipe?, said))).collect();
+    while !open.is_empty() {
+        let left = end.saturating_duration_since(Instant::now());
+        let wait = Timespec::try_from(left).map_err(io::Error::other)?;
+        let mut asked: Vec<_> =
+            open.iter().map(|(pipe, _)| PollFd::new(pipe, PollFlags::IN)).collect();
+        // Some never come to an end.
+        if left.is_zero() || retry_on_intr(|| poll(&mut asked, Some(&wait)))? == 0 {
+            return Err(silent());
+        }
+        let ready: Vec<_> = asked.iter().map(|pipe| !pipe.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        open.retain_mut(|(pipe, said)| ready.next() != Some(true) || goes_on(pipe, said));
+    }
+    drop(open);
+    Ok(said)
+}
+
+/// Takes what is there; false at the end.
+fn goes_on(pipe: &OwnedFd, said: &mut Vec<u8>) -> bool {
+    let mut buffer = [0; 4096];
+    match retry_on_intr(|| read(pipe, &mut buffer)) {
+        Ok(n) if n > 0 => {
+            said.extend_from_slice(buffer.get(..n).unwrap_or_default());
+            true
+        }
+        Ok(_) | Err(_) => false,
+    }
 }
 
 #[cfg(test)]
@@ -279,7 +310,9 @@ mod tests {
         let said = Os::asking(None).ask(&large).unwrap();
         assert_eq!((said.code, said.out.len()), (3, 300_000));
         let mut os = Os { patience: Some(Duration::from_millis(200)), ..Os::default() };
-        for silent in ["exec sleep 60", "sleep 60 & exit 0", "exec >&- 2>&-; exec sleep 60"] {
+        for silent in
+            ["exec yes", "exec sleep 60", "sleep 60 & exit 0", "exec >&- 2>&-; exec sleep 60"]
+        {
             let began = Instant::now();
             let error = os.ask(&Call::new("sh", ["-c", silent])).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{silent}");

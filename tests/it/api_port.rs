@@ -191,13 +191,13 @@ fn a_socket_that_does_not_listen_on_the_api_port_is_told_soon() {
         let output = stand.halton(words);
         let said = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(code), "{words:?} {}", show(&output));
-        assert!(said.contains("is held by another program"), "{words:?} {said}");
+        assert!(said.contains("is held by a socket that does not listen"), "{words:?} {said}");
         assert!(said.contains("config set daemon.api_port"), "{words:?} {said}");
         // Waited out, it takes 30 s.
         assert!(begun.elapsed().as_secs() < 15, "{words:?} {:?}", begun.elapsed());
     }
     let doctor = show(&stand.halton(&["doctor"]));
-    assert!(doctor.contains("is held by another program"), "{doctor}");
+    assert!(doctor.contains("is held by a socket that does not listen"), "{doctor}");
     // What is in its way has gone: it has the port with its next try.
     drop(socket);
     stand.wait_metering();

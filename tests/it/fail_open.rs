@@ -404,6 +404,24 @@ fn edge_port_held_by_another_program() {
     assert_eq!(stand.halton(&["start"]).status.code(), Some(69));
 }
 
+/// As a client's connection that has ended keeps it, for a minute.
+#[test]
+fn edge_port_held_by_nobody_who_listens() {
+    use rustix::net::{self, AddressFamily, SocketType};
+    let stand = Stand::new();
+    let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None).unwrap();
+    net::bind(&socket, &stand.edge).unwrap();
+    let output = stand.run(&Program::new(["sh", "-c", "echo proxy=$HTTPS_PROXY; exit 7"]));
+    assert_eq!(output.status.code(), Some(7), "{}", show(&output));
+    assert_eq!(output.stdout, b"proxy=\n", "{}", show(&output));
+    let passes = "passes by itself within a minute";
+    assert!(String::from_utf8_lossy(&output.stderr).contains(passes), "{}", show(&output));
+    assert!(show(&stand.halton(&["doctor"])).contains(passes));
+    // What was started has the port with its next try.
+    drop(socket);
+    stand.wait_metering();
+}
+
 #[test]
 fn home_that_cannot_be_made() {
     let stand = Stand::new();

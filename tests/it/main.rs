@@ -42,6 +42,7 @@ mod ladder;
 mod launchd;
 mod layers;
 mod ledger_faults;
+mod limits;
 mod macos_network;
 mod macos_tools;
 mod origin_itself;

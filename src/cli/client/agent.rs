@@ -1,10 +1,13 @@
-//! ureq over connections of ours: its own would take one with itself for another program's answer.
+//! ureq over connections of ours: its own would take one with itself for another program's answer. And without
+//! its look-ups of names, each of which takes a thread: where none can be had it panics.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use ureq::unversioned::resolver::DefaultResolver;
+use ureq::config::Config;
+use ureq::http::Uri;
+use ureq::unversioned::resolver::{ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, Transport,
 };
@@ -23,7 +26,20 @@ pub(super) fn agent(patience: Duration) -> Agent {
         .max_redirects(0)
         .proxy(None)
         .build();
-    Agent::with_parts(config, Near, DefaultResolver::default())
+    Agent::with_parts(config, Near, Numbers)
+}
+
+/// What we ask is written in numbers.
+#[derive(Debug)]
+struct Numbers;
+
+impl Resolver for Numbers {
+    fn resolve(&self, uri: &Uri, _: &Config, _: NextTimeout) -> Result<ResolvedSocketAddrs, Error> {
+        let addr = uri.authority().and_then(|place| place.as_str().parse().ok());
+        let mut one = self.empty();
+        one.push(addr.ok_or(Error::HostNotFound)?);
+        Ok(one)
+    }
 }
 
 #[derive(Debug)]
@@ -39,7 +55,6 @@ impl Connector for Near {
     type Out = Line;
 
     fn connect(&self, asked: &ConnectionDetails<'_>, _: Option<()>) -> Result<Option<Line>, Error> {
-        // It is written in numbers: one address.
         let Some(addr) = asked.addrs.iter().next() else { return Err(Error::HostNotFound) };
         let stream = near::connect_timeout(addr, left(&asked.timeout)?)
             .map_err(|e| told(e, &asked.timeout))?;

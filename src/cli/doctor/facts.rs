@@ -132,10 +132,13 @@ pub struct Facts {
     pub edge_elsewhere: Option<SocketAddr>,
     /// Who listens there, if it is not our edge.
     pub edge_port_holder: Option<String>,
+    /// Nobody listens there, and a socket has it all the same.
+    pub edge_port_unheard: bool,
     /// How the root's latest edge ended, if none served since.
     pub edge_last_exit: Option<String>,
     /// The same for the admin API's, if it is not our daemon.
     pub api_port_holder: Option<String>,
+    pub api_port_unheard: bool,
     pub keeper: Option<Keeper>,
     pub upstream: Upstream,
     /// So often there was no way for the edge to an address of the local network, where the system may keep

@@ -62,11 +62,12 @@ pub fn gather(ctx: &Context) -> Facts {
         edge_answers,
         edge_elsewhere: tree.edge_elsewhere(ctx),
         edge_port_holder: holder(edge_addr, tree.edge),
+        edge_port_unheard: intruder::is_unheard(edge_addr),
         edge_last_exit: (tree.root.is_some() && tree.edge.is_none())
             .then(|| no_edge::last_exit(&ctx.home))
             .flatten(),
-        api_port_holder: client::other_listener(config.daemon.api_addr(), tree.daemon)
-            .or_else(|| intruder::is_there(ctx, &tree).then(|| "another program".to_owned())),
+        api_port_holder: client::other_listener(config.daemon.api_addr(), tree.daemon),
+        api_port_unheard: intruder::is_unheard(config.daemon.api_addr()),
         keeper: machine::keeper(ctx),
         upstream: machine::upstream(ctx, &tree, &system_proxies),
         local_network_failures: machine::local_network_failures(&tree),

@@ -4,6 +4,7 @@ mod machine;
 
 use std::path::PathBuf;
 
+use super::super::intruder::UNHEARD;
 use super::super::lifecycle::move_edge;
 use super::super::no_edge::{Signs, Why};
 use super::super::output;
@@ -196,6 +197,10 @@ fn no_edge(f: &Facts) -> Finding {
             let what = format!("{}: requests hang", signs.does_not_start());
             Finding::broken("edge", what).next(START).fix(Fix::Start)
         }
+        (Why::NotRunning, _) if f.edge_port_unheard => {
+            let next = format!("wait for it, or set edge.port to a free port; then {START}");
+            Finding::broken("edge", format!("{addr} is held by {UNHEARD}")).next(next)
+        }
         (Why::NotRunning, _) if f.untouched => Finding::degraded(
             "edge",
             "never started: nothing runs, nothing is set up, requests go their own way, unmetered",
@@ -226,6 +231,12 @@ fn daemon(f: &Facts) -> Vec<Finding> {
             (Some(who), _) => {
                 Finding::degraded("daemon", format!("{} is held by {who}", f.api_addr))
                     .next(format!("end it, or set daemon.api_port to a free port; then {RESTART}"))
+            }
+            (None, _) if f.api_port_unheard => {
+                let next =
+                    format!("wait for it, or set daemon.api_port to a free port; then {RESTART}");
+                Finding::degraded("daemon", format!("{} is held by {UNHEARD}", f.api_addr))
+                    .next(next)
             }
             (None, _) => Finding::degraded("daemon", format!("{pid}does not answer")).next(RESTART),
         },

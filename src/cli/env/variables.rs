@@ -6,10 +6,14 @@ use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::home::Home;
+use crate::meter::ca::CaError;
 
 pub type Vars = BTreeMap<String, String>;
 /// Variables with what becomes of them; `None`: they are no more.
 pub type Changes = BTreeMap<String, Option<String>>;
+
+/// The file with the user's roots and ours.
+pub type United = Result<Option<PathBuf>, CaError>;
 
 /// Proxy variables; tools differ in which case they read.
 pub const PROXY_VARS: [&str; 4] = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"];
@@ -158,14 +162,17 @@ fn no_proxy(own: [Option<&str>; 2], direct: &[&str]) -> String {
 
 /// All variables to set, given the ones that are `present`; given their result, they are the same
 /// again. `union` makes a bundle of a file that the user had named and our CA, or takes one that it
-/// made, and returns its path (or `None`, when that can't be done: then the user's own setting stays).
+/// made, and returns its path (or `None`, when that is no file of roots: then the user's own setting stays).
+///
+/// # Errors
+/// When `union` fails: a program that the other variables lead to us would not trust us.
 pub fn variables(
     present: &Vars,
     edge: SocketAddr,
     home: &Home,
     direct: &Direct,
-    union: &dyn Fn(&Home, &Path) -> Option<PathBuf>,
-) -> Vars {
+    union: &dyn Fn(&Home, &Path) -> United,
+) -> Result<Vars, CaError> {
     let found = Environment::new(present, home, &[edge], direct.known);
     let mut vars = Vars::new();
     for name in PROXY_VARS {
@@ -182,10 +189,11 @@ pub fn variables(
     for name in CA_VARS {
         let ours = said(present.get(name)).filter(|_| found.is_ours(name));
         let path = match (found.own(name), ours) {
-            (Some(own), None) => united(own),
+            (Some(own), None) => united(own)?,
             // A file that is gone since is in the union still.
             (own, ours) => {
-                own.into_iter().chain(ours).find_map(united).or_else(|| Some(home.ca_bundle()))
+                let first = own.into_iter().chain(ours).find_map(|file| united(file).transpose());
+                first.transpose()?.or_else(|| Some(home.ca_bundle()))
             }
         };
         if let Some(path) = path {
@@ -202,7 +210,7 @@ pub fn variables(
         };
     }
     vars.insert(EDGE_VAR.to_owned(), edge.to_string());
-    vars
+    Ok(vars)
 }
 
 /// The proxies that the user had before us for `https://` and for `http://` addresses, unless they are us.
@@ -220,6 +228,17 @@ pub fn foreign_proxies(present: &Vars, edge: SocketAddr) -> [Option<&str>; 2] {
 mod tests {
     use super::*;
     use crate::config::{HostPattern, PlacePattern};
+
+    /// Where unions can be written.
+    fn variables(
+        present: &Vars,
+        edge: SocketAddr,
+        home: &Home,
+        direct: &Direct,
+        union: &dyn Fn(&Home, &Path) -> Option<PathBuf>,
+    ) -> Vars {
+        super::variables(present, edge, home, direct, &|home, own| Ok(union(home, own))).unwrap()
+    }
 
     fn map(items: &[(&str, &str)]) -> Vars {
         items.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
@@ -270,6 +289,20 @@ mod tests {
         assert_eq!(vars["SSL_CERT_FILE"], "/h/ca/union-corp.pem");
         assert!(!vars.contains_key("CURL_CA_BUNDLE"));
         assert_eq!(vars["AWS_CA_BUNDLE"], "/h/ca/bundle.pem");
+    }
+
+    #[test]
+    fn where_a_union_can_t_be_written_nothing_leads_to_us() {
+        let home = Home::at("/h");
+        let full = |_: &Home, _: &Path| Err(CaError::NoRoots);
+        let of = |present: &Vars| {
+            super::variables(present, EDGE.into(), &home, &Direct::default(), &full)
+        };
+        assert!(of(&map(&[("SSL_CERT_FILE", "/corp.pem")])).is_err());
+        let inner =
+            [("CURL_CA_BUNDLE", "/h/ca/bundle.pem"), ("HALTON_WAS_CURL_CA_BUNDLE", "/c.pem")];
+        assert!(of(&map(&inner)).is_err());
+        assert!(of(&map(&[])).is_ok(), "none is needed");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The command of `run` as its caller's own child: with us between them it stops, goes on and dies alike.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -25,15 +25,30 @@ const ENDING: [i32; 4] = [SIGINT, SIGQUIT, SIGTERM, SIGHUP];
 /// By then a stop or a continuation that was meant for both of us has reached both.
 const SETTLED: Duration = Duration::from_millis(20);
 
-/// Starts the command and waits; signals that are sent to us alone go on to it.
+/// Starts the command and waits for it. Where there is no room for two processes there is for one, as there
+/// would be without us: it takes our place, and nothing is said when it has ended.
 pub fn run(command: &mut Command) -> io::Result<ExitStatus> {
+    match watched(command) {
+        Err(e) if is_shortage(&e) => by_shell_if_need_be(command, |command| Err(command.exec())),
+        ended => ended,
+    }
+}
+
+/// Of processes, memory or descriptors.
+fn is_shortage(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::AGAIN | Errno::NOMEM | Errno::MFILE | Errno::NFILE))
+}
+
+/// Signals that are sent to us alone go on to it.
+fn watched(command: &mut Command) -> io::Result<ExitStatus> {
     // A handler of ours would end with us: what was ignored would kill the command.
     let heard = ENDING.into_iter().filter(|signal| !inherit::ignored(*signal));
     let mut signals = Signals::new(heard)?;
     let handle = signals.handle();
     let continued = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(SIGCONT, Arc::clone(&continued))?;
-    let mut child = spawn(command)?;
+    let mut child = by_shell_if_need_be(command, Command::spawn)?;
     let pid = child.id();
     // Without one the command runs all the same.
     let forwarder = thread::Builder::new().spawn(move || {
@@ -57,17 +72,20 @@ pub fn run(command: &mut Command) -> io::Result<ExitStatus> {
     status
 }
 
-fn spawn(command: &mut Command) -> io::Result<Child> {
+fn by_shell_if_need_be<T>(
+    command: &mut Command,
+    start: impl Fn(&mut Command) -> io::Result<T>,
+) -> io::Result<T> {
     inherit::hand_on_ignored(command);
-    let spawned = command.spawn();
-    if let Err(e) = &spawned
+    let started = start(command);
+    if let Err(e) = &started
         && Errno::from_io_error(e) == Some(Errno::NOEXEC)
         && let Some(mut shell) = script::by_shell(command)
     {
         inherit::hand_on_ignored(&mut shell);
-        return shell.spawn();
+        return start(&mut shell);
     }
-    spawned
+    started
 }
 
 /// Waits for its end. When it stops itself (Claude Code does on Ctrl+Z) we stop too, or the shell would

@@ -67,17 +67,24 @@ impl Ca {
 }
 
 /// `own` plus our CA in one file, named by the content's origin so that repeated calls agree. One that
-/// was made so is that file itself. `None`: that can't be done.
-#[must_use]
-pub fn union_bundle(home: &Home, own: &Path) -> Option<PathBuf> {
-    let own = &absolute(own).ok()?;
-    let theirs = fs::read(own).ok()?;
-    if own.starts_with(home.ca_dir()) {
-        let made = is_union(home, own) && write_union(home, &theirs, own).ok()?;
-        return made.then(|| own.clone());
-    }
-    let path = home.ca_dir().join(name_of_union(own)?);
-    write_union(home, &of_origin(own, theirs), &path).ok()?.then_some(path)
+/// was made so is that file itself. `None`: there is nothing to unite, no file that can be read, none of
+/// the user's, or no CA yet.
+///
+/// # Errors
+/// When it can't be written: whoever goes on with `own` does not trust our CA.
+pub fn union_bundle(home: &Home, own: &Path) -> Result<Option<PathBuf>, CaError> {
+    let Ok(own) = absolute(own) else { return Ok(None) };
+    let Ok(theirs) = fs::read(&own) else { return Ok(None) };
+    let (union, content) = if own.starts_with(home.ca_dir()) {
+        if !is_union(home, &own) {
+            return Ok(None);
+        }
+        (own, theirs)
+    } else {
+        let Some(name) = name_of_union(&own) else { return Ok(None) };
+        (home.ca_dir().join(name), of_origin(&own, theirs))
+    };
+    Ok(write_union(home, &content, &union)?.then_some(union))
 }
 
 /// Makes unions anew of what they were made of, where that can be read by now: programs that have been

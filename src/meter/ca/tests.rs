@@ -294,11 +294,11 @@ fn unions_get_both_certificates_and_keep_what_is_theirs() {
     let list = hosts(&["a.example"]);
     let own = dir.path().join("corp.pem");
     fs::write(&own, "# ours at Corp\nTHEIRS").unwrap();
-    assert_eq!(union_bundle(&home, &own), None, "nothing to unite with yet");
+    assert_eq!(union_bundle(&home, &own).unwrap(), None, "nothing to unite with yet");
     let pem = |path: PathBuf| fs::read_to_string(path).unwrap().trim().to_owned();
     Ca::load_or_create(&home, &list, &log()).unwrap();
     let old = pem(home.ca_cert());
-    let union = union_bundle(&home, &own).unwrap();
+    let union = union_bundle(&home, &own).unwrap().unwrap();
     let text = || fs::read_to_string(&union).unwrap();
     let made_of = format!("# made of {}", own.display());
     assert_eq!(text(), format!("{made_of}\n# ours at Corp\nTHEIRS\n{old}\n"));
@@ -310,16 +310,21 @@ fn unions_get_both_certificates_and_keep_what_is_theirs() {
     rewrite();
     let next = pem(home.next_ca_cert());
     assert_eq!(text(), format!("{made_of}\n# ours at Corp\nTHEIRS\n{old}\n{next}\n"));
-    assert_eq!(union_bundle(&home, &own).as_ref(), Some(&union));
+    assert_eq!(union_bundle(&home, &own).unwrap().as_ref(), Some(&union));
     // Of a shell that was led here when its origin was there.
     fs::write(&union, format!("# ours at Corp\nTHEIRS\n{old}\n")).unwrap();
-    assert_eq!(union_bundle(&home, &union).as_ref(), Some(&union));
+    assert_eq!(union_bundle(&home, &union).unwrap().as_ref(), Some(&union));
     assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{old}\n{next}\n"));
-    assert_eq!(union_bundle(&home, &home.ca_bundle()), None, "no roots of the user's");
+    let bundle = union_bundle(&home, &home.ca_bundle()).unwrap();
+    assert_eq!(bundle, None, "no roots of the user's");
     rotate::finish(&home, &list).unwrap();
     rewrite();
     assert_eq!(text(), format!("# ours at Corp\nTHEIRS\n{next}\n"));
-    assert_eq!(union_bundle(&home, &dir.path().join("none")), None);
+    assert_eq!(union_bundle(&home, &dir.path().join("none")).unwrap(), None);
+    // As on a full disk.
+    fs::remove_file(&union).unwrap();
+    fs::create_dir(&union).unwrap();
+    assert!(union_bundle(&home, &own).is_err(), "its own roots alone would not do");
 }
 
 #[test]
@@ -333,7 +338,7 @@ fn a_union_follows_what_it_was_made_of_and_each_has_its_own() {
     let [one, two] = ["a-b.pem", "a/b.pem"].map(|name| dir.path().join(name));
     fs::write(&one, root("ONE")).unwrap();
     fs::write(&two, root("TWO")).unwrap();
-    let unions = [&one, &two].map(|own| union_bundle(&home, own).unwrap());
+    let unions = [&one, &two].map(|own| union_bundle(&home, own).unwrap().unwrap());
     assert_ne!(unions[0], unions[1]);
     let text = |n: usize| fs::read_to_string(&unions[n]).unwrap();
     assert!(text(0).contains("ONE") && text(1).contains("TWO") && text(1).contains(ours.trim()));
@@ -354,7 +359,7 @@ fn a_union_follows_what_it_was_made_of_and_each_has_its_own() {
     fs::write(&former, root("ONE")).unwrap();
     renew_unions(&home);
     assert_eq!(fs::read_to_string(&former).unwrap(), root("ONE"));
-    assert_eq!(union_bundle(&home, &former), Some(former));
+    assert_eq!(union_bundle(&home, &former).unwrap(), Some(former));
 }
 
 #[test]
@@ -369,13 +374,13 @@ fn what_cannot_be_come_back_to_is_not_named() {
         if fs::write(&own, "THEIRS").is_err() {
             continue;
         }
-        let union = union_bundle(&home, &own).unwrap();
+        let union = union_bundle(&home, &own).unwrap().unwrap();
         let text = fs::read_to_string(&union).unwrap();
         assert!(text.starts_with("THEIRS\n"), "{text}");
     }
     let long = dir.path().join(format!("{}.tmp", "x".repeat(240)));
     fs::write(&long, "THEIRS").unwrap();
-    assert!(union_bundle(&home, &long).is_some_and(|union| is_union(&home, &union)));
+    assert!(union_bundle(&home, &long).unwrap().is_some_and(|union| is_union(&home, &union)));
 }
 
 #[test]

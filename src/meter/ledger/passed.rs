@@ -22,7 +22,7 @@ use super::{LedgerError, lines};
 #[serde(untagged)]
 enum Line {
     Passed(Passed),
-    /// The spool was full: so many lines are missing. The moment names it.
+    /// The spool was full, or could not be written: so many lines are missing. The moment names it.
     Dropped {
         dropped: u64,
         at: Timestamp,

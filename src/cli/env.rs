@@ -20,8 +20,8 @@ use crate::meter::ca::{Ca, is_union, renew_unions};
 use crate::meter::trust;
 use crate::platform;
 pub use variables::{
-    CA_VARS, Direct, FORMER_VARS, LOCAL, NO_PROXY_VARS, PROXY_VARS, foreign_proxies, names,
-    variables,
+    CA_VARS, Direct, FORMER_VARS, LOCAL, NO_PROXY_VARS, PROXY_VARS, foreign_proxies, looked_at,
+    names, variables,
 };
 use variables::{Changes, Environment, Vars};
 

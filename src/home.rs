@@ -74,8 +74,22 @@ impl Home {
         format!("{:04x}", (hash >> 48) ^ (hash & 0xffff))
     }
 
+    /// Nobody else's home. Nor is one made as root (by `sudo`, which may keep `HOME`) in a directory of another
+    /// user's, who could never use it: root can make it there first.
+    pub fn is_ours(&self) -> Result<(), HomeError> {
+        let there = self.0.ancestors().find_map(|dir| Some((dir, fs::metadata(dir).ok()?)));
+        let Some((path, uid)) = there.map(|(dir, meta)| (dir, meta.uid())) else { return Ok(()) };
+        let us = rustix::process::geteuid();
+        let anothers = uid != us.as_raw() && (path == self.0 || us.is_root());
+        if anothers {
+            return Err(HomeError::ForeignOwner { path: path.to_path_buf(), uid });
+        }
+        Ok(())
+    }
+
     /// Makes the directories (0700), tightening modes that are too wide.
     pub fn create(&self) -> Result<(), HomeError> {
+        self.is_ours()?;
         for dir in self.dirs() {
             if let Some(e) = not_a_directory(&dir) {
                 return Err(e);

@@ -22,8 +22,8 @@ use crate::meter::trust;
 use crate::platform;
 pub use variables::Vars;
 pub use variables::{
-    CA_VARS, Direct, FORMER_VARS, LOCAL, NO_PROXY_VARS, PROXY_VARS, foreign_proxies, names,
-    variables,
+    CA_VARS, Direct, FORMER_VARS, LOCAL, NO_PROXY_VARS, PROXY_VARS, foreign_proxies, looked_at,
+    names, variables,
 };
 use variables::{Changes, Environment};
 

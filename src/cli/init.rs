@@ -1,5 +1,7 @@
 //! `init`: services, and as far as wanted the user's shells, session and system proxy lead through us.
 
+mod settings;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -8,20 +10,18 @@ use clap::Args;
 use super::apply::Leftover;
 use super::client::Tree;
 use super::{Context, Exit, Failure, apply, containers, env, say, services, upstream};
-use crate::config::{self, Origin};
 use crate::home::{HOME_VAR, own_program};
 use crate::platform::{self, Installation, NetworkService, User};
 use crate::setup::plan::{self, Found, FromPlatform, Part};
 use crate::setup::shell::{self, Shells};
 use crate::setup::{Machine, Mode, Os, Step, SystemState, section};
+use settings::ConfigFile;
 
 const ASK: std::time::Duration = std::time::Duration::from_millis(1000);
 /// macOS asks its user, in our name, when we do so in its protected folders.
 const LOOKS: &str = "for the project of a request we look for .halton.toml and .git where its program works; in \
     Documents, Desktop, Downloads and on other disks macOS may ask you whether halton-meter may. \
     If not, the directory's name is the project's";
-/// How far from the configured port another one is looked for.
-const NEIGHBOURS: u16 = 100;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -71,11 +71,13 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
         env::prepare_ca(ctx)?;
     }
     let mut config = ConfigFile::read(ctx)?;
-    let installation = settle_port(ctx, installation, &mut config, silent)?;
-    config.keep_proxy(ctx, mode);
+    let installation = config.settle_ports(ctx, installation, silent)?;
+    let mut session = Session::look(ctx, &installation)?;
+    config.keep_proxy(ctx, mode, session.proxy.as_ref());
     config.keep_roots(ctx);
-    let direct = env::direct(&ctx.loaded.config, config.proxied);
-    let parts = plan(ctx, args, mode, &*manager, &installation, &direct, config.step())?;
+    session.direct = env::direct(&ctx.loaded.config, config.proxied);
+    session.led = mode >= Mode::Apps && !session.keeps_proxy(ctx, config.proxied);
+    let parts = plan(ctx, args, mode, &*manager, &installation, &session, config.step())?;
     if parts.is_empty() {
         say(format_args!("nothing to do: installed as {mode}"));
         return Ok(Exit::OK);
@@ -139,150 +141,50 @@ pub fn installation(ctx: &Context) -> Result<Installation, Failure> {
     })
 }
 
-/// What services read, unlike our flags and our environment.
-struct ConfigFile {
-    path: PathBuf,
-    before: String,
-    text: String,
-    /// A proxy of the user's was added.
-    proxied: bool,
+/// The variables of programs that the session starts.
+struct Session {
+    /// All of ours and what leads to a proxy, by whomever it was set.
+    now: BTreeMap<String, String>,
+    /// The user's own way out.
+    proxy: Option<upstream::Found>,
+    /// What programs reach without us.
+    direct: env::Direct,
+    /// They are to lead to us.
+    led: bool,
 }
 
-impl ConfigFile {
-    fn read(ctx: &Context) -> Result<Self, Failure> {
-        let elsewhere = ctx.loaded.values.iter().find(|(key, _, origin)| {
-            ["edge.port", "daemon.api_port"].contains(&key.name)
-                && matches!(origin, Origin::Flag | Origin::Environment { .. })
-        });
-        let path = ctx.home.config_file();
-        if let Some((key, value, origin)) = elsewhere {
-            let why =
-                format!("{} = {value} comes from {origin}, which services don't see", key.name);
-            return Err(
-                Failure::new(Exit::CONFIG, why).hint(format!("write it to {}", path.display()))
-            );
-        }
-        let before = match std::fs::read_to_string(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
-            other => other?,
+impl Session {
+    fn look(ctx: &Context, installation: &Installation) -> Result<Self, Failure> {
+        let names: Vec<_> = env::looked_at().collect();
+        let now = match platform::session_environment() {
+            Some(session) => session.read(&installation.user, &names).map_err(tool)?,
+            None => BTreeMap::new(),
         };
-        Ok(Self { path, text: before.clone(), before, proxied: false })
+        let (edge, old) = (installation.edge, SystemState::read(&ctx.home));
+        let own = SystemState::own_session(old.as_ref(), ctx.home.path(), edge, &now);
+        Ok(Self {
+            proxy: upstream::of_environment(&own, edge),
+            now,
+            direct: env::Direct::default(),
+            led: false,
+        })
     }
 
-    /// `false`: the file has a form that we don't change, or the value would be wrong there.
-    fn set(&mut self, key: &str, value: &str) -> bool {
-        let edited = config::with_value(&self.text, key, value);
-        let done = edited.is_ok();
-        self.text = edited.unwrap_or_else(|_| std::mem::take(&mut self.text));
-        done
-    }
-
-    /// A proxy that the user has becomes our upstream: services would know nothing of it.
-    fn keep_proxy(&mut self, ctx: &Context, mode: Mode) {
-        let known = ctx.loaded.config.upstream.proxy.as_ref();
-        if known.is_some_and(|proxy| !proxy.from_system) {
-            return;
-        }
-        let edge = ctx.loaded.config.edge.addr();
-        let of_shell = upstream::of_environment(&env::own(ctx), edge).filter(|_| known.is_none());
-        // A cache for plain HTTP says nothing of the way to all else.
-        let whole = of_shell.as_ref().is_some_and(|found| found.https.is_some());
-        let of_system = if whole { None } else { upstream::of_system(edge) };
-        let from = if of_system.is_some() { config::FROM_SYSTEM } else { "" };
-        let Some(found) = of_system.or(of_shell) else { return };
-        // The one of another network stays, if this one has none.
-        if known.is_some_and(|known| found.is_at(known) || !found.usable()) {
-            return;
-        }
-        if found.https.is_none() && ctx.loaded.config.upstream.http_apart {
-            return;
-        }
-        if let Some(why) = unmetered(&found, mode) {
-            say(why);
-        }
-        if !found.usable() {
-            return;
-        }
-        let before = self.text.clone();
-        let settings = found.settings(&ctx.loaded.config);
-        let done = settings.iter().all(|(key, value)| self.set(key, &value.to_string()))
-            && (from.is_empty() || self.set("upstream.proxy_from", &format!("{from:?}")));
-        self.proxied = done;
-        if !done {
-            self.text = before;
+    /// Through us its programs would not get out: that is said, and they keep what they have.
+    fn keeps_proxy(&self, ctx: &Context, proxied: bool) -> bool {
+        let configured = upstream::Configured::by(&ctx.loaded.config.upstream);
+        let kept = self.proxy.as_ref().filter(|own| {
+            let known =
+                proxied || if own.https.is_some() { configured.https } else { configured.http };
+            !own.usable() || !known
+        });
+        if let Some(own) = kept {
             say(format_args!(
-                "{found} leads to the internet here, and services don't know it: set upstream.proxy in {}",
-                self.path.display()
+                "programs of the session get out through {own}, and we don't go there: they keep it, unmetered"
             ));
         }
+        kept.is_some()
     }
-
-    /// The same of a file of roots.
-    fn keep_roots(&mut self, ctx: &Context) {
-        if ctx.loaded.config.upstream.extra_ca_file.is_none()
-            && let Some(file) = upstream::extra_roots(&env::own(ctx), &ctx.home)
-        {
-            self.set("upstream.extra_ca_file", &format!("{:?}", file.display().to_string()));
-        }
-    }
-
-    fn step(self) -> Option<Step> {
-        (self.text != self.before).then(|| Step::write(self.path, self.text, 0o600))
-    }
-}
-
-/// Shells that are to lead through us and will not.
-fn unmetered(found: &upstream::Found, mode: Mode) -> Option<String> {
-    let led = match mode {
-        Mode::EnvOnly => false,
-        Mode::Apps | Mode::Full => true,
-    };
-    (led && !found.usable()).then(|| {
-        format!(
-            "{found} leads to the internet here, and we can't go through it, only through http:// \
-             proxies: shells that have it keep it, unmetered"
-        )
-    })
-}
-
-/// The configured port is one fact. If another program has it, another one is offered, once, and
-/// written down.
-fn settle_port(
-    ctx: &Context,
-    mut installation: Installation,
-    config: &mut ConfigFile,
-    silent: bool,
-) -> Result<Installation, Failure> {
-    let addr = installation.edge;
-    // Whoever is installed holds it himself, or his service manager does.
-    let tree = Tree::look(ctx, ASK);
-    let ours = tree.edge.is_some() || tree.root.is_some() || Mode::installed(&ctx.home).is_some();
-    if ours || platform::bind(addr).is_ok() {
-        return Ok(installation);
-    }
-    let who = platform::listener_on(addr).unwrap_or_else(|| "another program".to_owned());
-    let taken = format!("port {} is held by {who}", addr.port());
-    let ports = addr.port().saturating_add(1)..=addr.port().saturating_add(NEIGHBOURS);
-    let api = ctx.loaded.config.daemon.api_port;
-    let free = ports
-        .filter(|port| *port != api)
-        .find(|port| platform::bind((addr.ip(), *port).into()).is_ok());
-    let hint = format!(
-        "end that program, or set edge.port in {} to a free port{}",
-        config.path.display(),
-        free.map(|p| format!(" ({p} is)")).unwrap_or_default()
-    );
-    let Some(port) = free.filter(|_| !silent) else {
-        return Err(Failure::new(Exit::FAILED, taken).hint(hint));
-    };
-    say(&taken);
-    if apply::ask(&format!("Use port {port} from now on?"))? != Some(true)
-        || !config.set("edge.port", &port.to_string())
-    {
-        return Err(Failure::new(Exit::FAILED, "nothing was changed").hint(hint));
-    }
-    installation.edge.set_port(port);
-    Ok(installation)
 }
 
 fn plan(
@@ -291,7 +193,7 @@ fn plan(
     mode: Mode,
     manager: &dyn platform::ServiceManager,
     installation: &Installation,
-    direct: &env::Direct,
+    session: &Session,
     config: Option<Step>,
 ) -> Result<Vec<Part>, Failure> {
     let edge = installation.edge;
@@ -302,28 +204,26 @@ fn plan(
         reachable(session, &installation.user, mode, found.state.as_ref())?;
     }
     let names: Vec<&str> = env::names().collect();
-    let session = match &session_of {
-        Some(session) => session.read(&installation.user, &names).map_err(tool)?,
-        None => BTreeMap::new(),
-    };
     let proxy_of = platform::system_proxy();
     let proxy = proxy_of.read().map_err(tool)?;
-    let state = SystemState::next(
+    let mut state = SystemState::next(
         found.state.as_ref(),
         mode,
         ctx.home.path(),
         edge,
-        &session,
+        &session.now,
         proxy.as_deref(),
     );
+    state.session = state.session.filter(|_| session.led);
     let old = found.state.clone().unwrap_or_default();
     let mut from = FromPlatform {
         services: manager.install(installation).map_err(tool)?,
         ..FromPlatform::default()
     };
     if let Some(session_of) = &session_of {
-        from.session = if mode >= Mode::Apps {
+        from.session = if session.led {
             let kept = state.session.clone().unwrap_or_default();
+            let direct = &session.direct;
             let mut vars = env::variables(&kept, edge, &ctx.home, direct, &env::union_bundle)
                 .map_err(|e| Failure::new(Exit::CANT_CREATE, e))?;
             // What was there before is in the state, not in the session.
@@ -336,7 +236,12 @@ fn plan(
     }
     let services = proxy.unwrap_or_default();
     from.proxy = if mode == Mode::Full {
-        proxy_of.set(edge, &direct.now, state.proxy.as_deref().unwrap_or_default(), &services)
+        proxy_of.set(
+            edge,
+            &session.direct.now,
+            state.proxy.as_deref().unwrap_or_default(),
+            &services,
+        )
     } else {
         proxy_back(&*proxy_of, edge, &old, &services)
     };
@@ -432,24 +337,4 @@ fn next_steps(mode: Mode, advice: &[String]) {
         say(LOOKS);
     }
     advice.iter().for_each(say);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_proxy_that_we_cannot_go_through_is_named_where_shells_are_led() {
-        let why = |url: &str, mode| {
-            let https = Some(url.to_owned());
-            let found = upstream::Found { https, http: None, no_proxy: Vec::new() };
-            unmetered(&found, mode)
-        };
-        for mode in [Mode::Apps, Mode::Full] {
-            let said = why("socks5://me:s3cret@proxy.corp:1080", mode).unwrap();
-            assert!(said.starts_with("socks5://proxy.corp:1080 leads"), "{said}");
-            assert_eq!(why("http://proxy.corp:3128", mode), None);
-        }
-        assert_eq!(why("socks5://proxy.corp:1080", Mode::EnvOnly), None);
-    }
 }

@@ -63,7 +63,7 @@ pub fn start(ctx: &Context, args: &StartArgs) -> Result<Exit, Failure> {
     ctx.home.create()?;
     env::prepare_ca(ctx)?;
     forget_stop(ctx)?;
-    match ensure(ctx, START_PATIENCE) {
+    match ensure_all(ctx, START_PATIENCE) {
         Ready::Metering => {
             if !args.quiet {
                 say(format_args!("metering on {}", ctx.loaded.config.edge.addr()));
@@ -76,6 +76,7 @@ pub fn start(ctx: &Context, args: &StartArgs) -> Result<Exit, Failure> {
 }
 
 pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
+    ctx.home.is_ours()?;
     let tree = Tree::look_when_found(ctx, ASK);
     tree.is_ours()?;
     let services = services::installed(ctx);
@@ -178,6 +179,10 @@ pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
 
 /// What to say when the port has been closed.
 pub fn all_down(served: SocketAddr) -> String {
+    if near::connect_timeout(&served, ASK).is_ok() {
+        let who = listener(served);
+        return format!("everything of this home is down; {who} serves {served}");
+    }
     format!("everything is down; programs that still point at {served} can't connect")
 }
 
@@ -237,6 +242,23 @@ pub fn await_end(ctx: &Context, patience: Duration) {
         wake(root);
         gone(ctx, "root", Some(root), Instant::now() + patience);
     }
+}
+
+/// The same, and starts each service that is not there: who only wants to be metered does without the watchdog.
+pub fn ensure_all(ctx: &Context, patience: Duration) -> Ready {
+    let ready = ensure(ctx, patience);
+    let tree = Tree::look(ctx, ASK);
+    let pids = [(Service::Edge, tree.root), (Service::Daemon, tree.daemon)];
+    let pids = pids.into_iter().chain([(Service::Watchdog, tree.watchdog)]);
+    let down: Vec<_> = pids.filter(|(_, pid)| pid.is_none()).map(|(service, _)| service).collect();
+    if ready == Ready::Metering
+        && !down.is_empty()
+        && !tree.foreign
+        && let Some(services) = services::installed(ctx)
+    {
+        services.start(&down, patience);
+    }
+    ready
 }
 
 /// Waits until what was started can serve, and starts nothing.
@@ -431,9 +453,12 @@ pub fn lost(ctx: &Context, pid: u32) -> String {
 
 fn taken(ctx: &Context) -> String {
     let addr = ctx.loaded.config.edge.addr();
-    let who = crate::platform::listener_on(addr)
-        .map_or_else(|| "another program".to_owned(), |who| format!("another program ({who})"));
-    format!("port {} is held by {who}; set edge.port to a free port", addr.port())
+    format!("port {} is held by {}; set edge.port to a free port", addr.port(), listener(addr))
+}
+
+fn listener(addr: SocketAddr) -> String {
+    let who = crate::platform::listener_on(addr);
+    who.map_or_else(|| "another program".to_owned(), |who| format!("another program ({who})"))
 }
 
 pub fn signal(pid: u32, signal: Signal) -> std::io::Result<()> {

@@ -39,7 +39,7 @@ const AROUND: usize = 4;
 pub struct RunArgs {
     /// Project that the requests belong to (default: `halton-meter project here` shows it).
     #[arg(long)]
-    project: Option<String>,
+    project: Option<OsString>,
     /// No summary at the end.
     #[arg(long)]
     quiet: bool,
@@ -112,8 +112,10 @@ fn say_without(why: impl std::fmt::Display) {
 fn command(args: &RunArgs) -> Command {
     let mut command = Command::new(&args.command[0]);
     command.args(&args.command[1..]);
-    if let Some(project) = &args.project {
-        command.env(env::PROJECT_VAR, project);
+    match args.project.as_ref().map(|name| name.to_str()) {
+        Some(Some(name)) => drop(command.env(env::PROJECT_VAR, name)),
+        Some(None) => say("--project: the name is no UTF-8, going on without it"),
+        None => {}
     }
     command
 }

@@ -149,7 +149,10 @@ fn print(
         (State::Metering, _) => "METERING",
         (State::Stopped, _) => "STOPPED: requests pass, unmetered; `halton-meter start` resumes",
         (State::Passing, _) => "PASSING: requests go through, unmetered",
-        (State::Down, None) => down(tree),
+        (State::Down, None) => match anothers(ctx, tree) {
+            Some(why) => &format!("DOWN: {why}: nothing of yours is metered"),
+            None => down(tree),
+        },
         (State::Down, Some(_)) => "DOWN: nobody serves the configured port",
     };
     writeln!(out, "{headline}")?;
@@ -166,6 +169,7 @@ fn print(
                 .map(|proxy| format!("; going past {proxy}, which can't be reached"))
                 .unwrap_or_default(),
         ),
+        (None, None, Some(_)) if anothers(ctx, tree).is_some() => "can't use its home".to_owned(),
         (None, None, Some(_)) if tree.edge.is_none() => "its home was removed".to_owned(),
         (None, None, Some(_)) => "does not answer".to_owned(),
         (None, None, None) => String::new(),
@@ -192,6 +196,12 @@ fn print(
         writeln!(out, "  config    {problem}")?;
     }
     Ok(())
+}
+
+/// Whose home it is, if nothing in it is ours to read.
+fn anothers(ctx: &Context, tree: &Tree) -> Option<String> {
+    let why = ctx.home.is_ours().err()?;
+    tree.edge.is_none().then(|| why.to_string())
 }
 
 /// What is there when no edge answers.

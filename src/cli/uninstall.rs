@@ -183,7 +183,10 @@ fn tell(
         let purge = if args.purge { " --purge, which has removed nothing yet" } else { "" };
         say(format_args!("for the rest, in Terminal at the screen: halton-meter uninstall{purge}"));
     }
-    let users = platform::programs_pointing_at(edge);
+    // The session bus: it connects to nothing itself, and ends with the session.
+    let is_bus = |running: &platform::Running| running.name.starts_with("dbus-");
+    let (buses, users): (Vec<_>, Vec<_>) =
+        platform::programs_pointing_at(edge).into_iter().partition(is_bus);
     if !users.is_empty() {
         let then = if way.keeps_edge() {
             "restart them before the reboot"
@@ -192,6 +195,9 @@ fn tell(
         };
         say(format_args!("these running programs have {edge} in their environment; {then}"));
         users.iter().for_each(apply::detail);
+    }
+    for bus in buses {
+        say(format_args!("the session bus ({bus}) has it too; log out and in once"));
     }
     let bundle = ctx.home.ca_bundle();
     if bundle.exists() {

@@ -13,6 +13,20 @@ fn a_home_is_where_it_is_whatever_directory_one_works_in() {
 }
 
 #[test]
+fn root_makes_no_home_where_another_user_is_at_home() {
+    let dir = tempfile::tempdir().unwrap();
+    let home = Home::at(dir.path().join("a/b"));
+    home.is_ours().unwrap();
+    if std::os::unix::fs::chown(dir.path(), Some(65534), None).is_err() {
+        return;
+    }
+    let Err(HomeError::ForeignOwner { path, uid: 65534 }) = home.create() else { panic!() };
+    assert_eq!((path.as_path(), dir.path().join("a").exists()), (dir.path(), false));
+    fs::create_dir_all(home.path()).unwrap();
+    home.create().unwrap();
+}
+
+#[test]
 fn directories_are_private_and_tightened() {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::at(dir.path().join("h"));

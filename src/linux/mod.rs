@@ -1,5 +1,6 @@
 //! What only Linux has. What builds arguments and parses output compiles, and is tested, anywhere.
 
+pub mod bus;
 #[cfg(target_os = "linux")]
 pub mod canary;
 #[cfg(target_os = "linux")]

@@ -1,12 +1,12 @@
 //! The variables of programs that the session starts: `environment.d`, which systemd reads at login,
-//! and the running manager's own environment for what it starts until then.
+//! and the environment of the running manager, and of the session bus, for what they start until then.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
-use super::systemctl;
 use super::systemd::Systemd;
+use super::{bus, systemctl};
 use crate::platform::{Installation, SessionEnvironment, User};
 use crate::setup::{Step, StepError};
 
@@ -24,6 +24,10 @@ impl EnvironmentD {
     fn now(&self) -> Vars {
         let said = self.0.ask(&systemctl::environment());
         said.map(|said| systemctl::read_environment(&said.out)).unwrap_or_default()
+    }
+
+    fn has_bus(&self) -> bool {
+        self.0.ask(&bus::ask()).is_ok()
     }
 
     fn ours(user: &User) -> Result<Option<String>, StepError> {
@@ -54,16 +58,24 @@ impl SessionEnvironment for EnvironmentD {
     fn set(&self, wanted: &Installation, vars: &Vars) -> Result<Vec<Step>, StepError> {
         let path = file(&wanted.user);
         let text = render(vars).ok_or_else(|| StepError::NotText { path: path.clone() })?;
-        Ok(set(path, &text, vars, Self::ours(&wanted.user)?.as_deref(), &self.now()))
+        let file = Self::ours(&wanted.user)?;
+        Ok(set(path, &text, vars, file.as_deref(), &self.now(), self.has_bus()))
     }
 
     fn unset(&self, user: &User, names: &[&str], was: &Vars) -> Result<Vec<Step>, StepError> {
         let Some(text) = Self::ours(user)? else { return Ok(Vec::new()) };
-        Ok(unset(file(user), names, was, &parse(&text), &self.now()))
+        Ok(unset(file(user), names, was, &parse(&text), &self.now(), self.has_bus()))
     }
 }
 
-fn set(path: PathBuf, text: &str, vars: &Vars, file: Option<&str>, now: &Vars) -> Vec<Step> {
+fn set(
+    path: PathBuf,
+    text: &str,
+    vars: &Vars,
+    file: Option<&str>,
+    now: &Vars,
+    has_bus: bool,
+) -> Vec<Step> {
     let mut steps = Vec::new();
     if file != Some(text) {
         steps.push(Step::write(path, text, 0o600));
@@ -72,16 +84,37 @@ fn set(path: PathBuf, text: &str, vars: &Vars, file: Option<&str>, now: &Vars) -
     let new: Vars = vars.iter().filter(|(n, v)| now.get(*n) != Some(v)).map(own).collect();
     if !now.is_empty() && !new.is_empty() {
         steps.push(change(&new, &[], now));
+        // Undone before the manager is: some buses hand on to it what they are told.
+        if has_bus {
+            let back = without(new.keys(), now);
+            steps.push(Step::Run(bus::update(&new).undo([bus::update(&back)])));
+        }
     }
     steps
 }
 
-fn unset(path: PathBuf, names: &[&str], was: &Vars, ours: &Vars, now: &Vars) -> Vec<Step> {
-    let ours = now.iter().filter(|(n, v)| names.contains(&n.as_str()) && ours.get(*n) == Some(v));
-    let (back, gone): (Vec<_>, Vec<_>) = ours.partition(|(name, _)| was.contains_key(*name));
+fn unset(
+    path: PathBuf,
+    names: &[&str],
+    was: &Vars,
+    ours: &Vars,
+    now: &Vars,
+    has_bus: bool,
+) -> Vec<Step> {
+    let ours: Vars = now
+        .iter()
+        .filter(|(n, v)| names.contains(&n.as_str()) && ours.get(*n) == Some(v))
+        .map(own)
+        .collect();
+    let (back, gone): (Vec<_>, Vec<_>) = ours.iter().partition(|(name, _)| was.contains_key(*name));
     let back: Vars = back.into_iter().filter_map(|(n, _)| was.get_key_value(n)).map(own).collect();
     let gone: Vec<_> = gone.iter().map(|(name, _)| name.as_str()).collect();
     let mut steps = vec![Step::remove(path)];
+    let told = without(ours.keys(), was);
+    // Before the manager: some buses hand on to it what they are told.
+    if has_bus && !told.is_empty() {
+        steps.push(Step::Run(bus::update(&told).undo([bus::update(&ours)])));
+    }
     if !back.is_empty() {
         steps.push(change(&back, &[], now));
     }
@@ -89,6 +122,15 @@ fn unset(path: PathBuf, names: &[&str], was: &Vars, ours: &Vars, now: &Vars) -> 
         steps.push(change(&Vars::new(), &gone, now));
     }
     steps
+}
+
+/// What to tell the bus to have it without these: what was there before. Where that is nothing an empty proxy
+/// is none to any program; a file of roots stays, as it does on disk: with an empty one some have no roots.
+fn without<'a>(names: impl Iterator<Item = &'a String>, was: &Vars) -> Vars {
+    let is_proxy =
+        |name: &str| ["https_proxy", "http_proxy"].contains(&name.to_ascii_lowercase().as_str());
+    let nothing = |name: &String| is_proxy(name).then(|| (name.clone(), String::new()));
+    names.filter_map(|name| was.get_key_value(name).map(own).or_else(|| nothing(name))).collect()
 }
 
 fn own((name, value): (&String, &String)) -> (String, String) {
@@ -188,13 +230,16 @@ mod tests {
         let wanted = vars(&[("A", "1"), ("B", "2"), ("C", "3")]);
         let now = vars(&[("A", "1"), ("B", "old"), ("PATH", "/bin")]);
         let text = render(&wanted).unwrap();
-        let steps = set("/f".into(), &text, &wanted, None, &now);
+        let steps = set("/f".into(), &text, &wanted, None, &now, false);
         let change = "set-environment B=2 C=3 | set-environment B=old; unset-environment C";
         assert_eq!(lines(&steps), ["write /f", change]);
-        assert_eq!(lines(&set("/f".into(), &text, &wanted, None, &Vars::new())), ["write /f"]);
+        assert_eq!(
+            lines(&set("/f".into(), &text, &wanted, None, &Vars::new(), true)),
+            ["write /f"]
+        );
         let mut then = now;
         then.extend(wanted.iter().map(own));
-        assert_eq!(lines(&set("/f".into(), &text, &wanted, Some(&text), &then)), [""; 0]);
+        assert_eq!(lines(&set("/f".into(), &text, &wanted, Some(&text), &then, true)), [""; 0]);
     }
 
     #[test]
@@ -202,7 +247,7 @@ mod tests {
         let ours = vars(&[("A", "1"), ("B", "2"), ("C", "3")]);
         let now = vars(&[("A", "1"), ("B", "somebody's"), ("C", "3")]);
         let was = vars(&[("C", "theirs")]);
-        let steps = unset("/f".into(), &["A", "B", "C"], &was, &ours, &now);
+        let steps = unset("/f".into(), &["A", "B", "C"], &was, &ours, &now, false);
         assert_eq!(
             lines(&steps),
             [
@@ -210,6 +255,36 @@ mod tests {
                 "set-environment C=theirs | set-environment C=3",
                 "unset-environment A | set-environment A=1"
             ]
+        );
+    }
+
+    /// It is never left to lead to a port that is closed.
+    #[test]
+    fn the_session_bus_is_told_what_was_there_and_no_proxy_where_none_was() {
+        let short = |steps: &[Step]| {
+            let told = lines(steps).into_iter().filter(|line| line.starts_with("busctl"));
+            let word = "UpdateActivationEnvironment 'a{ss}' ";
+            let short = |part: &str| part.split_once(word).unwrap().1.to_owned();
+            told.map(|l| l.split(" | ").map(short).collect::<Vec<_>>().join(" | "))
+                .collect::<Vec<_>>()
+        };
+        let wanted = vars(&[("HTTPS_PROXY", "us"), ("NO_PROXY", "l"), ("SSL_CERT_FILE", "/b")]);
+        let text = render(&wanted).unwrap();
+        let now = vars(&[("NO_PROXY", "corp"), ("PATH", "/bin")]);
+        let steps = set("/f".into(), &text, &wanted, None, &now, true);
+        let told = "3 HTTPS_PROXY us NO_PROXY l SSL_CERT_FILE /b | 2 HTTPS_PROXY '' NO_PROXY corp";
+        assert_eq!(short(&steps), [told]);
+        assert!(lines(&steps)[1].starts_with("set-environment"), "the manager first");
+
+        let names = ["HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE"];
+        let was = vars(&[("NO_PROXY", "corp")]);
+        let steps = unset("/f".into(), &names, &was, &wanted, &wanted, true);
+        let told = "2 HTTPS_PROXY '' NO_PROXY corp | 3 HTTPS_PROXY us NO_PROXY l SSL_CERT_FILE /b";
+        assert_eq!(short(&steps), [told]);
+        assert!(lines(&steps)[1].starts_with("busctl"), "the manager last");
+        assert!(
+            unset("/f".into(), &names, &was, &wanted, &now, true).len() == 1,
+            "nothing of ours"
         );
     }
 }

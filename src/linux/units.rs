@@ -83,6 +83,11 @@ fn socket(wanted: &Installation) -> Option<String> {
     ))
 }
 
+/// `203/EXEC`: the program is gone. systemd 257 would try again for ever (once restarting, it looks at no
+/// condition any more), and its socket would let everybody in meanwhile. What starts it next asks again.
+const NOT_WITHOUT_IT: &str = "# Without its program it fails, until something starts it.\n\
+    RestartPreventExitStatus=203\n";
+
 /// A port that nobody can serve is closed: a client that is refused fails at once, one that is let in
 /// hangs.
 fn there(wanted: &Installation) -> Option<String> {
@@ -110,6 +115,7 @@ fn edge(wanted: &Installation) -> Option<String> {
          {}\
          Restart=always\n\
          RestartSec=100ms\n\
+         {NOT_WITHOUT_IT}\
          # The root alone is told to end, and ends the edge. If it crashes the edge goes on, with its\n\
          # tunnels, for the next root to adopt.\n\
          KillMode=process\n\
@@ -153,6 +159,7 @@ fn metering(wanted: &Installation, process: &str, what: &str, stop: u32) -> Opti
          {}\
          Restart=always\n\
          RestartSec=1s\n\
+         {NOT_WITHOUT_IT}\
          TimeoutStopSec={stop}\n\
          KillMode=mixed\n\
          {}\
@@ -233,6 +240,15 @@ mod tests {
         let units = render(&plain).unwrap();
         let all: Vec<_> = units.iter().map(|(name, text)| format!("# {name}\n{text}")).collect();
         insta::assert_snapshot!("units", all.join("\n"));
+    }
+
+    /// systemd 257 would try again for ever, and the port would hang meanwhile.
+    #[test]
+    fn without_the_program_no_service_tries_again() {
+        for (name, text) in render(&wanted("/p", "/h")).unwrap() {
+            let gives_up = text.contains("\nRestartPreventExitStatus=203\n");
+            assert_eq!(gives_up, name != SOCKET, "{name}");
+        }
     }
 
     #[test]

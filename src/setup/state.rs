@@ -79,6 +79,20 @@ impl SystemState {
         self.session.is_some()
     }
 
+    /// The session's variables as they are without us: what was there before, and what somebody set since.
+    #[must_use]
+    pub fn own_session(
+        old: Option<&Self>,
+        home: &Path,
+        edge: SocketAddr,
+        session: &BTreeMap<String, String>,
+    ) -> BTreeMap<String, String> {
+        let edges: Vec<_> = old.and_then(|o| o.edge).into_iter().chain([edge]).collect();
+        let before = old.and_then(|o| o.session.clone()).unwrap_or_default();
+        let now = session.iter().filter(|(_, value)| !is_ours(value, home, &edges));
+        before.into_iter().chain(now.map(|(k, v)| (k.clone(), v.clone()))).collect()
+    }
+
     #[must_use]
     pub fn to_json(&self) -> Vec<u8> {
         let mut text = serde_json::to_vec_pretty(self).unwrap_or_default();
@@ -98,11 +112,8 @@ impl SystemState {
     ) -> Self {
         let edges: Vec<_> = old.and_then(|o| o.edge).into_iter().chain([edge]).collect();
         let session = (mode >= Mode::Apps).then(|| {
-            let foreign = || {
-                let theirs = session.iter().filter(|(_, value)| !is_ours(value, home, &edges));
-                theirs.map(|(k, v)| (k.clone(), v.clone())).collect()
-            };
-            old.and_then(|o| o.session.clone()).unwrap_or_else(foreign)
+            let before = old.and_then(|o| o.session.clone());
+            before.unwrap_or_else(|| Self::own_session(old, home, edge, session))
         });
         let proxy = proxy.filter(|_| mode == Mode::Full).map(|found| {
             let kept = old.and_then(|o| o.proxy.clone()).unwrap_or_default();

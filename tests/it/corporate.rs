@@ -15,6 +15,7 @@ use crate::harness::{DEADLINE, Stand};
 use crate::origin::{Origin, Root, Setup, Transport};
 use crate::programs::{self, Program, TEXT, show};
 use crate::proxy::{Login, Proxy};
+use crate::setup::Host;
 use crate::standins::Standins;
 
 pub const PASSWORD: &str = "pa55-w0rd";
@@ -299,4 +300,49 @@ fn the_systems_proxy_is_gone_past_in_another_network_and_one_set_by_hand_is_not(
     let settings = fs::read_to_string(stand.home.config_file()).unwrap();
     assert!(settings.contains("proxy_from = \"\"\n"), "{settings}");
     must(&["uninstall", "--yes"]);
+}
+
+/// Its own shell lacks it: by ssh, say, or in a terminal that was there before it was set.
+#[test]
+fn a_proxy_that_only_the_session_has_is_its_programs_way_out_still() {
+    let host = Host::linux();
+    let session = |value: &str| {
+        let variable = format!("HTTPS_PROXY={value}");
+        host.tool("systemctl", &["--user", "set-environment", &variable, "NO_PROXY=.corp.example"]);
+    };
+    session("http://me:s3cret@proxy.corp:3128");
+    let shown = show(&host.run(&["init", "--apps", "--dry-run"]));
+    assert!(shown.contains("+proxy = \"http://***@proxy.corp:3128\""), "{shown}");
+    assert!(shown.contains("\".corp.example\""), "{shown}");
+    let leads = format!("HTTPS_PROXY=http://{}", host.stand.edge);
+    assert!(shown.contains(&leads), "{shown}");
+
+    session("socks5://me:s3cret@proxy.corp:1080");
+    let shown = show(&host.run(&["init", "--apps", "--dry-run"]));
+    let kept =
+        "programs of the session get out through socks5://proxy.corp:1080, and we don't go there";
+    assert!(shown.contains(kept) && !shown.contains("s3cret"), "{shown}");
+    assert!(!shown.contains("set-environment") && !shown.contains("environment.d"), "{shown}");
+    // Services alone lead nobody anywhere.
+    let shown = show(&host.run(&["init", "--dry-run"]));
+    assert!(!shown.contains("programs of the session"), "{shown}");
+}
+
+#[test]
+fn a_proxy_of_the_sessions_that_was_lost_is_found_by_the_next_init_and_by_doctor() {
+    let host = Host::linux();
+    let edge = format!("http://{}", host.stand.edge);
+    let ours = format!("HTTPS_PROXY={edge}");
+    host.tool("systemctl", &["--user", "set-environment", "LANG=C", &ours]);
+    let was = json!({ "HTTPS_PROXY": "http://proxy.corp:3128" });
+    let state = json!({ "edge": host.stand.edge, "session": was });
+    fs::create_dir_all(host.stand.home.path()).unwrap();
+    fs::write(host.stand.home.system_state(), state.to_string()).unwrap();
+    let found = show(&host.run(&["doctor"]));
+    assert!(
+        found.contains("proxy.corp:3128 leads out of here, and we don't go through it"),
+        "{found}"
+    );
+    let shown = show(&host.run(&["init", "--apps", "--dry-run"]));
+    assert!(shown.contains("+proxy = \"http://proxy.corp:3128\""), "{shown}");
 }

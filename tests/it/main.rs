@@ -63,6 +63,7 @@ mod supervision;
 mod surfaces;
 mod systemd;
 mod tools;
+mod two_users;
 mod uninstall;
 mod up;
 mod upgrade;

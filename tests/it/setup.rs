@@ -74,7 +74,7 @@ impl Host {
         self.stand.scratch().join(if self.macos { ".zshrc" } else { ".bashrc" })
     }
 
-    fn tool(&self, tool: &str, args: &[&str]) {
+    pub(crate) fn tool(&self, tool: &str, args: &[&str]) {
         let mut command = Command::new(tool);
         command.args(args).env("PATH", self.tools.path()).env("HOME", self.stand.scratch());
         assert!(command.status().unwrap().success(), "{tool} {args:?}");
@@ -92,7 +92,7 @@ impl Host {
         command
     }
 
-    fn run(&self, args: &[&str]) -> Output {
+    pub(crate) fn run(&self, args: &[&str]) -> Output {
         self.command(args).output().unwrap()
     }
 

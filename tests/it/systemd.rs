@@ -328,10 +328,28 @@ fn a_program_that_is_gone_leaves_no_port_that_hangs() {
         assert!(refused() && !active(UNITS[0]) && !active(UNITS[1]));
         // Back again, it serves again.
         fs::copy(binary(), &s.program).unwrap();
-        s.must(&["init", "--yes"]);
+        s.must(&["start"]);
         s.request();
+        assert!(s.must(&["init", "--yes"]).contains("nothing to do"));
         s.must(&["uninstall", "--yes"]);
     });
+}
+
+#[test]
+fn a_service_that_is_down_is_started_though_metering_does_not_need_it() {
+    under_systemd(
+        "systemd::a_service_that_is_down_is_started_though_metering_does_not_need_it",
+        |s| {
+            s.init();
+            for command in [&["start"][..], &["doctor", "--fix"]] {
+                assert_eq!(systemctl(&["stop", UNITS[3]]).0, 0);
+                assert!(s.pid("watchdog").is_none());
+                s.must(command);
+                s.stand.wait("the watchdog", || s.pid("watchdog").is_some() && active(UNITS[3]));
+            }
+            s.must(&["uninstall", "--yes"]);
+        },
+    );
 }
 
 #[test]

@@ -1,7 +1,10 @@
 //! What `uninstall` says of programs that still point at us.
 
+use std::fs;
+use std::io::Read;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::programs;
 use crate::setup::Host;
@@ -25,12 +28,26 @@ fn running_programs_that_point_at_it_are_named() {
             .env("HTTPS_PROXY", format!("http://{edge}"))
             .spawn()
             .unwrap();
+        let bus = host.stand.scratch().join("dbus-daemon");
+        fs::write(&bus, "#!/bin/sh\necho; read end\n").unwrap();
+        fs::set_permissions(&bus, fs::Permissions::from_mode(0o755)).unwrap();
+        let mut bus = Command::new(bus)
+            .env("HTTPS_PROXY", format!("http://{edge}"))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        bus.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
         let said = host.must(args);
+        bus.kill().unwrap();
+        bus.wait().unwrap();
         sleeper.kill().unwrap();
         sleeper.wait().unwrap();
         let sentence = format!("these running programs have {edge} in their environment; {then}");
         assert!(said.contains(&sentence), "{said}");
         let named = format!("sleep, pid {}\n", sleeper.id());
         assert!(said.contains(&named), "{named}: {said}");
+        let bus = format!("the session bus (dbus-daemon, pid {}) has it too; log out", bus.id());
+        assert!(said.contains(&bus), "{bus}: {said}");
     }
 }

@@ -16,7 +16,7 @@ const TICK: Duration = Duration::from_millis(5);
 
 /// Until all of it is there: whoever looks next is to see it.
 fn start(ctx: &Context) -> Ready {
-    let ready = lifecycle::ensure(ctx, PATIENCE);
+    let ready = lifecycle::ensure_all(ctx, PATIENCE);
     let missing = |process| matches!(PidLock::holder(&ctx.home.pid_file(process)), Ok(None));
     let wanted: &[&str] =
         if ctx.home.user_stopped().exists() { &["root"] } else { &["root", "watchdog"] };

@@ -54,6 +54,11 @@ pub fn run(ctx: &Context, args: &DoctorArgs, out: &mut impl Write) -> Result<Exi
             }
             std::thread::sleep(TICK);
         }
+        done = fixes
+            .iter()
+            .zip(done)
+            .map(|(fix, done)| done.and_then(|what| seen(fix, &what, &findings)))
+            .collect();
     }
     let level = findings.iter().map(|f| f.level).max().unwrap_or(Level::Ok).max(Level::Ok);
     if args.json {
@@ -77,6 +82,14 @@ pub fn run(ctx: &Context, args: &DoctorArgs, out: &mut impl Write) -> Result<Exi
         writeln!(out, "{}", headline(level))?;
     }
     Ok(Exit(level.exit()))
+}
+
+/// Whether what was done shows in another look.
+fn seen(fix: &Fix, what: &str, findings: &[Finding]) -> Result<String, String> {
+    match findings.iter().find(|f| f.fix.as_ref() == Some(fix)) {
+        None => Ok(what.to_owned()),
+        Some(f) => Err(format!("{what}, and still {}: {}", f.layer, f.what)),
+    }
 }
 
 fn public(finding: &Finding) -> serde_json::Value {
@@ -103,5 +116,28 @@ fn headline(level: Level) -> &'static str {
         Level::Skipped | Level::Ok => "healthy",
         Level::Degraded => "degraded: requests pass, but not all is metered",
         Level::Broken => "broken: requests fail",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_help_is_not_called_fixed() {
+        let finding = Finding {
+            layer: "watchdog",
+            level: Level::Degraded,
+            what: "not running".to_owned(),
+            next: None,
+            fix: Some(Fix::Start),
+        };
+        let started = "started";
+        assert_eq!(
+            seen(&Fix::Bundle, started, std::slice::from_ref(&finding)),
+            Ok(started.to_owned())
+        );
+        let still = "started, and still watchdog: not running".to_owned();
+        assert_eq!(seen(&Fix::Start, started, &[finding]), Err(still));
     }
 }

@@ -71,6 +71,11 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     now.chain(FORMER_VARS)
 }
 
+/// The same, and what else says where a program's requests go.
+pub fn looked_at() -> impl Iterator<Item = &'static str> {
+    names().chain(HTTPS_WAYS.into_iter().filter(|name| !PROXY_VARS.contains(name)))
+}
+
 /// An environment, with ours in it told from the user's own.
 #[derive(Debug)]
 pub struct Environment<'a> {

@@ -66,9 +66,11 @@ pub(super) fn upstream(ctx: &Context, tree: &Tree, system: &[String]) -> Upstrea
     let place = |proxy: &Option<UpstreamProxy>| proxy.as_ref().map(UpstreamProxy::place);
     known.https = known.https.or_else(|| place(&config.upstream.proxy));
     known.http = known.http.or_else(|| place(&config.upstream.http_proxy));
-    let found = upstream::of_environment(&env::own(ctx), edge);
+    // We took the place of the session's own.
+    let session = SystemState::read(&ctx.home).and_then(|state| state.session).unwrap_or_default();
+    let found = [env::own(ctx), session].map(|vars| upstream::of_environment(&vars, edge));
     let configured = upstream::Configured::by(&config.upstream);
-    let found = found.and_then(|found| found.missing_on(&known, configured));
+    let found = found.iter().flatten().find_map(|found| found.missing_on(&known, configured));
     let ours = [format!("127.0.0.1:{}", edge.port()), format!("localhost:{}", edge.port())];
     let of_system = || system.iter().find(|s| !ours.contains(s) && known.https.is_none()).cloned();
     let found = found.map(|(proxy, _)| proxy).or_else(of_system);

@@ -233,17 +233,6 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     wait_ready(ctx, stopped, deadline)
 }
 
-/// Waits that long for a root that is on its way out: who starts one anew comes after it.
-pub fn await_end(ctx: &Context, patience: Duration) {
-    let pid_file = ctx.home.pid_file("root");
-    if PidLock::is_ending(&pid_file)
-        && let Some(root) = PidLock::holder_here(&pid_file)
-    {
-        wake(root);
-        gone(ctx, "root", Some(root), Instant::now() + patience);
-    }
-}
-
 /// The same, and starts each service that is not there: who only wants to be metered does without the watchdog.
 pub fn ensure_all(ctx: &Context, patience: Duration) -> Ready {
     let ready = ensure(ctx, patience);
@@ -259,6 +248,17 @@ pub fn ensure_all(ctx: &Context, patience: Duration) -> Ready {
         services.start(&down, patience);
     }
     ready
+}
+
+/// Waits that long for a root that is on its way out: who starts one anew comes after it.
+pub fn await_end(ctx: &Context, patience: Duration) {
+    let pid_file = ctx.home.pid_file("root");
+    if PidLock::is_ending(&pid_file)
+        && let Some(root) = PidLock::holder_here(&pid_file)
+    {
+        wake(root);
+        gone(ctx, "root", Some(root), Instant::now() + patience);
+    }
 }
 
 /// Waits until what was started can serve, and starts nothing.

@@ -48,7 +48,7 @@ pub(super) async fn in_world_of<F: Future<Output = ()>>(
             let log = Logger::root(slog::Discard, slog::o!());
             let start = Start::default();
             let edge =
-                Edge::start(&home, loaded.config, &listener, Journal::disabled(), start, log);
+                Edge::start(&home, loaded, &listener, Journal::disabled(), start, log);
             let edge = edge.unwrap();
             edge.accept(&Rc::new(listener));
             let edge = Rc::new(edge);

@@ -8,8 +8,9 @@ mod belongings;
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -17,7 +18,7 @@ use jiff::Timestamp;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use slog::Logger;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -27,7 +28,7 @@ use crate::actors::meter::Meter;
 use crate::actors::tap::Door;
 use crate::actors::{edge_monitor, health, system_proxy, tree};
 use crate::beat;
-use crate::config::{self, Config, Loaded, Problem};
+use crate::config::{self, Config, Loaded, Problem, SETTLED, Stamp};
 use crate::descriptors;
 use crate::home::{Home, write_atomic};
 use crate::meter::account;
@@ -105,11 +106,11 @@ pub fn main(opts: DaemonOptions) -> u8 {
             "path" => %opts.home.account_salt().display());
     }
     let (send, orders) = unbounded_channel();
-    obey_signals(send, &opts.log);
+    obey_signals(send.clone(), &opts.log);
     let code = actix::System::new().block_on(async {
         actix_rt::spawn(beat::show(Arc::clone(&lock), opts.log.clone()));
         actix_rt::spawn(release_once_started());
-        run(opts, canary, orders).await
+        run(opts, canary, send, orders).await
     });
     drop(lock);
     code
@@ -151,14 +152,30 @@ struct Running {
     edge: SocketAddr,
     config: Arc<ArcSwap<Config>>,
     problems: Arc<ArcSwap<Vec<String>>>,
+    /// State of the file that was read last.
+    read: LastRead,
     meter: Meter,
     journal: Journal,
     log: Logger,
 }
 
+#[derive(Clone, Debug)]
+struct LastRead(Arc<Mutex<Option<Stamp>>>);
+
+impl LastRead {
+    fn get(&self) -> Option<Stamp> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, stamp: Option<Stamp>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = stamp;
+    }
+}
+
 async fn run(
     opts: DaemonOptions,
     canary: Option<OwnedFd>,
+    told: UnboundedSender<Order>,
     mut orders: UnboundedReceiver<Order>,
 ) -> u8 {
     let DaemonOptions { home, config: loaded, log, .. } = opts;
@@ -186,6 +203,8 @@ async fn run(
         slog::crit!(log, "the system gives no random bytes");
         return EXIT_ESCALATED;
     };
+    let read = LastRead(Arc::new(Mutex::new(loaded.file)));
+    let follower = actix_rt::spawn(follow(home.config_file(), read.clone(), told));
     let config = Arc::new(ArcSwap::from_pointee(loaded.config));
     let problems = Arc::new(ArcSwap::from_pointee(texts(&loaded.problems)));
     let in_force = config.load_full();
@@ -242,8 +261,8 @@ async fn run(
         },
         &view,
     );
-    let running = Running { home, edge, config, problems, meter, journal, log };
-    let keepers = [proxy_keeper.abort_handle(), belongings.abort_handle()];
+    let running = Running { home, edge, config, problems, read, meter, journal, log };
+    let keepers = [&proxy_keeper, &belongings, &follower].map(JoinHandle::abort_handle);
     let code = obey(&running, &supervisor, &health, &keepers, &mut orders).await;
     supervisor.shutdown().await;
     door.close();
@@ -340,9 +359,27 @@ async fn end(running: &Running, orders: &mut UnboundedReceiver<Order>) {
     }
 }
 
+/// Whoever edits the file need not tell us: at each beat we look at it ourselves. One that is gone changes
+/// nothing, as the edge has it too.
+async fn follow(file: PathBuf, read: LastRead, told: UnboundedSender<Order>) {
+    loop {
+        tokio::time::sleep(beat::until(beat::PERIOD)).await;
+        let now = Stamp::of(&file);
+        if now.is_none() || now == read.get() {
+            continue;
+        }
+        tokio::time::sleep(SETTLED).await;
+        if Stamp::of(&file) == now {
+            // What can't be opened is tried again only when it has changed.
+            read.set(now);
+            let _ = told.send(Order::Reload);
+        }
+    }
+}
+
 /// Reads the configuration again. One that has a fault changes nothing.
 async fn reload(running: &Running) {
-    let Running { home, config, problems, meter, journal, log, .. } = running;
+    let Running { home, config, problems, read: last_read, meter, journal, log, .. } = running;
     let (read_home, keys, thread_log) = (home.clone(), meter.known_keys().cloned(), log.clone());
     let read = threads::blocking(move || {
         let loaded = config::load(&read_home.config_file(), &[]);
@@ -353,15 +390,18 @@ async fn reload(running: &Running) {
         {
             faults.push(e.to_string());
         }
-        (loaded.config, faults)
+        (loaded.config, faults, loaded.file)
     });
-    let (new, faults) = match read.await {
+    let (new, faults, file) = match read.await {
         Ok(read) => read,
         Err(e) => {
             slog::error!(log, "configuration not taken over"; "problem" => %e);
             return;
         }
     };
+    if file.is_some() {
+        last_read.set(file);
+    }
     problems.store(Arc::new(faults.clone()));
     if !new.bodies.enabled {
         // Whatever else is wrong: who doesn't want bodies kept is obeyed.

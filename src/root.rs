@@ -12,7 +12,7 @@ mod ward;
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
@@ -76,6 +76,13 @@ enum Order {
     Upgrade,
 }
 
+/// What is left of the program that this one took the place of.
+#[derive(Clone, Copy, Debug)]
+struct LastImage {
+    /// Pid.
+    edge: Option<u32>,
+}
+
 /// Runs the root until it is told to end.
 #[must_use]
 pub fn main(opts: RootOptions) -> u8 {
@@ -99,7 +106,7 @@ pub fn main(opts: RootOptions) -> u8 {
             None
         }
     };
-    let upgraded = inherited.is_some();
+    let (inherited, last) = inherited.unzip();
     let edge_only = opts.edge_only;
     let lock = match inherited {
         Some(lock) => Ok(Some(lock)),
@@ -145,7 +152,7 @@ pub fn main(opts: RootOptions) -> u8 {
         }
         return BUSY;
     }
-    let code = actix::System::new().block_on(run(opts, port, orders, lock.clone(), upgraded));
+    let code = actix::System::new().block_on(run(opts, port, orders, lock.clone(), last));
     drop(lock);
     code
 }
@@ -221,20 +228,22 @@ async fn run(
     port: Arc<Port>,
     mut orders: UnboundedReceiver<Order>,
     lock: Option<Arc<PidLock>>,
-    upgraded: bool,
+    last: Option<LastImage>,
 ) -> u8 {
     let RootOptions { home, log, foreground, edge_only, .. } = opts;
     let launcher = Arc::new(Launcher::new(&home, foreground, &log));
     let journal = Journal::open(&home.journal_file(), "root");
-    if upgraded {
+    if last.is_some() {
         journal.append(Note::new("upgraded"));
     }
     let asker = Asker::default();
     let _kept = lock.clone().map(|lock| keep_lock(lock, &home, &log, &asker));
+    let inherited = Arc::new(Mutex::new(last.and_then(|last| last.edge)));
     let process = |name: &'static str, listener: Option<Arc<Port>>, alive: Question| {
         let spec = ProcessSpec {
             pid_file: home.pid_file(name),
             drains: listener.is_some(),
+            inherited: if listener.is_some() { Arc::clone(&inherited) } else { Arc::default() },
             start: {
                 let launcher = Arc::clone(&launcher);
                 Arc::new(move || launcher.start(name, listener.as_deref()))
@@ -284,7 +293,9 @@ async fn run(
                     }
                 }
                 Some(Order::Upgrade) => {
-                    let why = upgrade::run(&home, &port, lock.as_deref(), &journal, &orders).await;
+                    let edge = pid(&edge).await;
+                    let lock = lock.as_deref();
+                    let why = upgrade::run(&home, &port, lock, edge, &journal, &orders).await;
                     slog::error!(log, "no upgrade, going on as before"; "why" => &why);
                     journal.append(Note::new("upgrade_refused").cause(&why));
                 }
@@ -394,6 +405,13 @@ fn at_once(first: u64, max: u64) -> Backoff {
 /// cores of a small machine for a moment.
 fn after_others(first: u64, max: u64) -> Backoff {
     Backoff::new(Duration::from_millis(first), Duration::from_millis(max))
+}
+
+/// Of the edge, if there is one.
+async fn pid(edge: &Supervisor) -> Option<u32> {
+    let observed = edge.observe().await;
+    let pid = observed.first()?.observed.get("pid")?.as_u64()?;
+    pid.try_into().ok()
 }
 
 async fn finished(tree: Option<&Supervisor>) {

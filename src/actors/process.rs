@@ -38,6 +38,8 @@ const STATUS: Duration = Duration::from_millis(100);
 pub struct ProcessSpec {
     /// Where it keeps its lock.
     pub pid_file: PathBuf,
+    /// A child of this process's last image, for the first life: it may live without its lock.
+    pub inherited: Arc<Mutex<Option<u32>>>,
     /// Starts it; called for each life that is not an adoption.
     pub start: Arc<dyn Fn() -> io::Result<OsChild> + Send + Sync>,
     /// Whether it still does anything.
@@ -81,6 +83,12 @@ impl Alive {
 fn reap(pid: u32) -> Ended {
     let status = raw(pid).and_then(|pid| waitpid(Some(pid), WaitOptions::empty()).ok().flatten());
     status.map_or(Ended::Unseen, |(_, status)| Ended::Status(ExitStatus::from_raw(status.as_raw())))
+}
+
+/// It lives, and nobody but us can have its end.
+fn is_child(pid: u32) -> bool {
+    let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+    raw(pid).is_some_and(|pid| matches!(waitid(WaitId::Pid(pid), look), Ok(None)))
 }
 
 fn wait_released(lock: &Path) {
@@ -137,18 +145,37 @@ impl ProcessActor {
                 return;
             }
         };
-        self.pid.set(Some(process.id()));
+        let pid = process.id();
+        self.when_child_gone(pid, ctx, move || process.wait().map_or(Ended::Unseen, Ended::Status));
+        self.look(Instant::now(), ctx);
+    }
+
+    /// Goes on with a child that has no lock to be adopted by.
+    fn inherit(&mut self, pid: u32, ctx: &mut Context<Self>) {
+        slog::info!(self.birth.log(), "inherited"; "pid" => pid);
+        self.when_child_gone(pid, ctx, move || reap(pid));
+        self.ready = true;
+        self.birth.ready();
+        self.watch(ctx);
+    }
+
+    fn when_child_gone(
+        &mut self,
+        pid: u32,
+        ctx: &mut Context<Self>,
+        reap: impl FnOnce() -> Ended + Send + 'static,
+    ) {
+        self.pid.set(Some(pid));
         let alive = self.pid.clone();
         self.when_gone(ctx, move || {
-            if let Some(pid) = raw(process.id()) {
+            if let Some(pid) = raw(pid) {
                 // Until it has ended, without taking its pid from it yet.
                 let look = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
                 while matches!(waitid(WaitId::Pid(pid), look), Err(rustix::io::Errno::INTR)) {}
             }
             alive.set(None);
-            process.wait().map_or(Ended::Unseen, Ended::Status)
+            reap()
         });
-        self.look(Instant::now(), ctx);
     }
 
     /// Ready once it holds its lock, or, where there can be none, once it has lived for a while: an
@@ -261,9 +288,11 @@ impl Actor for ProcessActor {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Self::Context) {
-        match PidLock::holder(&self.spec.pid_file) {
-            Ok(Some(pid)) => self.adopt(pid, ctx),
-            Ok(None) | Err(_) => self.start(ctx),
+        let inherited = self.spec.inherited.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match (PidLock::holder(&self.spec.pid_file), inherited.filter(|pid| is_child(*pid))) {
+            (Ok(Some(pid)), _) => self.adopt(pid, ctx),
+            (Ok(None) | Err(_), Some(pid)) => self.inherit(pid, ctx),
+            (Ok(None) | Err(_), None) => self.start(ctx),
         }
     }
 }

@@ -13,6 +13,7 @@ use self::agent::agent;
 use super::intruder::{self, UNHEARD};
 use super::{Context, Exit, Failure, status};
 use crate::actors::ask::{self, AskError};
+use crate::config::Stamp;
 use crate::edge::door;
 use crate::home::{Home, PidLock};
 use crate::meter::ledger::DISK_FULL;
@@ -64,6 +65,15 @@ pub struct Tree {
 /// What to say of a root that ends.
 pub const ENDING: &str = "the processes are ending (`edge stop`, or the end of an `up`), once answers in flight are through";
 
+/// What our edge has made of `config.toml` as it is now.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Settings {
+    /// Or there is nothing to be taken over, or nobody to do it.
+    InForce,
+    Refused,
+    Unread,
+}
+
 /// What to say of a home that is another machine's too.
 pub const FOREIGN: &str = "another machine or container runs from this home; set HALTON_METER_HOME to a directory of this one";
 
@@ -111,6 +121,12 @@ impl Tree {
             && ctx.home.room().is_some_and(|room| room < FULL)
     }
 
+    pub fn settings(&self, ctx: &Context) -> Settings {
+        let answer = self.edge_answer.as_ref().filter(|_| !self.foreign);
+        let now = Stamp::of(&ctx.home.config_file()).filter(|_| ctx.loaded.problems.is_empty());
+        answer.zip(now).map_or(Settings::InForce, |(answer, now)| judge_settings(answer, &now))
+    }
+
     /// Where our edge serves, if that is not where the configuration has it: it keeps the port that it
     /// was started with.
     pub fn edge_elsewhere(&self, ctx: &Context) -> Option<SocketAddr> {
@@ -118,6 +134,17 @@ impl Tree {
             return None;
         }
         edge_serves(ctx).filter(|addr| *addr != ctx.loaded.config.edge.addr())
+    }
+}
+
+fn judge_settings(edge: &Value, now: &Stamp) -> Settings {
+    let now = Value::String(now.to_string());
+    match (edge.get("config"), edge.get("config_refused")) {
+        // An older one does not say.
+        (None, _) => Settings::InForce,
+        (Some(taken), _) if *taken == now => Settings::InForce,
+        (Some(_), Some(refused)) if *refused == now => Settings::Refused,
+        (Some(_), _) => Settings::Unread,
     }
 }
 
@@ -140,7 +167,7 @@ fn ours(foreign: bool) -> Result<(), Failure> {
 
 /// Pid of an edge that serves this home on the configured port, although nothing in the home tells of
 /// it: somebody removed the home, or moved it away.
-fn lost_edge(ctx: &Context, patience: Duration) -> Option<u32> {
+pub fn lost_edge(ctx: &Context, patience: Duration) -> Option<u32> {
     let url = format!("http://{}{}", ctx.loaded.config.edge.addr(), ask::HEALTH);
     let (_, body) = ask_for(&agent(patience), url).ok()?;
     is_lost(&body, &ctx.home.tag())
@@ -385,6 +412,21 @@ mod tests {
         for bad in ["", "@evil.example/", ".evil.example/", "1/", "//evil.example/"] {
             assert_eq!(path(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn an_edge_says_which_state_of_the_file_it_has_read() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let now = Stamp::of(file.path()).unwrap();
+        let says = |taken: Value, refused: Value| {
+            judge_settings(&json!({ "config": taken, "config_refused": refused }), &now)
+        };
+        let this = || Value::from(now.to_string());
+        assert_eq!(says(this(), Value::Null), Settings::InForce);
+        assert_eq!(says("1".into(), this()), Settings::Refused);
+        assert_eq!(says("1".into(), Value::Null), Settings::Unread);
+        assert_eq!(says(Value::Null, Value::Null), Settings::Unread, "it began with none");
+        assert_eq!(judge_settings(&json!({}), &now), Settings::InForce, "an old one");
     }
 
     #[test]

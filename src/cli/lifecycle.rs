@@ -10,10 +10,10 @@ use clap::Args;
 use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::client::{self, Health, Tree};
+use super::client::{self, Health, Settings, Tree};
 use super::intruder::{self, Intruder, UNHEARD};
 use super::no_edge::{self, Signs, Why};
-use super::{Context, Exit, Failure, env, say, services, status, upstream};
+use super::{Context, Exit, Failure, env, lost, say, services, status, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
 use crate::limits;
 use crate::near;
@@ -81,7 +81,7 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
     tree.is_ours()?;
     let services = services::installed(ctx);
     if let Some(pid) = tree.lost_edge {
-        return Err(Failure::new(Exit::FAILED, lost(ctx, pid)));
+        return Err(Failure::new(Exit::FAILED, lost::said(ctx, pid)));
     }
     let idle = tree.root.is_none() && tree.daemon.is_none() && tree.watchdog.is_none();
     if idle && services.is_none() {
@@ -122,6 +122,10 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
     forget_stop(ctx)?;
     // A daemon takes the CA that there is, whatever the clock says of it. What fails here `start` tells.
     let _ = ctx.home.create().map(|()| env::prepare_ca(ctx));
+    if let Some(edge) = before.edge {
+        // It stays, with the settings as they are now, also where their file was removed.
+        signal(edge, Signal::HUP)?;
+    }
     let services = services::installed(ctx).filter(|s| s.pid(Service::Daemon).is_some());
     if let Some(services) = services {
         services.restart(&Service::METERING);
@@ -153,9 +157,6 @@ pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
         services.stop(&Service::ALL);
     }
     let tree = Tree::look_when_found(ctx, ASK);
-    if let Some(pid) = tree.lost_edge {
-        return Err(Failure::new(Exit::FAILED, lost(ctx, pid)));
-    }
     let served = client::edge_serves(ctx).unwrap_or_else(|| ctx.loaded.config.edge.addr());
     // The root goes first: it would start the edge again.
     let processes = [
@@ -173,6 +174,7 @@ pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
             return Err(Failure::new(Exit::FAILED, format!("the {process} did not end")));
         }
     }
+    lost::end(ctx, deadline)?;
     say(all_down(served));
     Ok(Exit::OK)
 }
@@ -191,7 +193,7 @@ pub fn ensure(ctx: &Context, patience: Duration) -> Ready {
     await_end(ctx, patience);
     let stopped = ctx.home.user_stopped().exists();
     let deadline = Instant::now() + patience;
-    let tree = Tree::look_when_found(ctx, ASK.min(patience));
+    let tree = tell_edited(ctx, Tree::look_when_found(ctx, ASK.min(patience)));
     if tree.metering() {
         // It serves, but its root died: a new one adopts what lives. A service manager sees that itself.
         // It may hang, so nobody asks it while all is well.
@@ -305,7 +307,7 @@ fn bring_up(ctx: &Context, tree: &Tree, stopped: bool) -> Result<(), String> {
 /// Why no root could have the edge's port: another program has it, or an edge of ours that lost its home.
 pub fn port_taken(ctx: &Context, tree: &Tree) -> Option<String> {
     if let Some(pid) = tree.lost_edge {
-        return Some(lost(ctx, pid));
+        return Some(lost::said(ctx, pid));
     }
     (tree.edge.is_none() && port_answers(ctx)).then(|| taken(ctx))
 }
@@ -380,6 +382,23 @@ pub fn reload(ctx: &Context) {
     }
 }
 
+/// Edge and daemon look at their settings by themselves, every few seconds; who has just edited them need
+/// not wait. The tree after that.
+pub fn tell_edited(ctx: &Context, mut tree: Tree) -> Tree {
+    if tree.settings(ctx) != Settings::Unread {
+        return tree;
+    }
+    reload(ctx);
+    let deadline = Instant::now() + RELOAD_PATIENCE;
+    loop {
+        tree = Tree::look(ctx, ASK);
+        if tree.settings(ctx) != Settings::Unread || Instant::now() >= deadline {
+            return tree;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// The command line of one of our processes, with this call's flags in its environment.
 pub fn own_process(ctx: &Context, args: &[&str]) -> std::io::Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
@@ -439,16 +458,6 @@ fn no_edge(ctx: &Context, root: Option<u32>) -> String {
         }
         Why::NotRunning => "the edge did not come up".to_owned(),
     }
-}
-
-/// What to say of an edge that was to have found its home again.
-pub fn lost(ctx: &Context, pid: u32) -> String {
-    let port = ctx.loaded.config.edge.port;
-    format!(
-        "a halton-meter edge (pid {pid}) serves port {port}, its home was removed, and it can't write \
-         it anew: see that {} can be written",
-        ctx.home.path().display()
-    )
 }
 
 fn taken(ctx: &Context) -> String {

@@ -17,6 +17,7 @@ mod init;
 mod intruder;
 mod lifecycle;
 mod live;
+mod lost;
 mod manual;
 mod no_edge;
 mod output;

@@ -10,8 +10,8 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::client::{self, Tree};
-use super::lifecycle::{self, tell};
-use super::{Context, Exit, Failure, say, services};
+use super::lifecycle::{self, signal, tell};
+use super::{Context, Exit, Failure, lost, say, services};
 use crate::home::{own_program, write_atomic};
 use crate::platform::Service;
 use crate::setup;
@@ -42,11 +42,14 @@ pub fn run(ctx: &Context, args: &UpgradeArgs) -> Result<Exit, Failure> {
             args.binary.as_ref().map_or_else(|| "this program".into(), |p| p.display().to_string());
         Failure::new(Exit::FAILED, format!("{path}: {e}"))
     })?;
-    let tree = Tree::look(ctx, ASK);
+    let tree = Tree::look_when_found(ctx, ASK);
     tree.is_ours()?;
     if tree.ending {
         return Err(Failure::new(Exit::UNAVAILABLE, client::ENDING)
             .hint("`halton-meter start` then starts the new program"));
+    }
+    if let Some(pid) = tree.lost_edge {
+        return Err(Failure::new(Exit::FAILED, lost::said(ctx, pid)));
     }
     if tree.root.is_none() && tree.edge.is_none() && tree.daemon.is_none() {
         say("nothing runs; `halton-meter start` starts the new program");

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::io::ErrorKind;
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use super::keys::{DIRECT, FROM_SYSTEM, KEYS, Key, Value};
 use super::no_proxy::NoProxy;
 use super::own::{OwnPorts, is_loopback};
 use super::recover::recover;
+use super::stamp::Stamp;
 use super::{Budgets, Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
 use crate::meter::bodies::Wanted;
 use crate::meter::budget::webhook::Hook;
@@ -60,6 +62,8 @@ pub struct Loaded {
     /// Every key of [`KEYS`], in its order.
     pub values: Vec<(&'static Key, Value, Origin)>,
     pub problems: Vec<Problem>,
+    /// State of the file that was read; `None`: none was.
+    pub file: Option<Stamp>,
 }
 
 /// Reads the file (absent = no file layer), this process's environment, and `flags`
@@ -67,21 +71,31 @@ pub struct Loaded {
 #[must_use]
 pub fn load(file: &Path, flags: &[String]) -> Loaded {
     let mut problems = Vec::new();
-    let text = match std::fs::read(file) {
-        Ok(bytes) => Some(readable(file, bytes, &mut problems)),
-        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => None,
+    let (text, stamp) = match read(file) {
+        Ok((bytes, stamp)) => (Some(readable(file, bytes, &mut problems)), Some(stamp)),
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            (None, None)
+        }
         Err(e) => {
             problems.push(Problem {
                 origin: Origin::File { path: file.to_path_buf(), line: 0 },
                 message: format!("cannot be read: {e}"),
             });
-            None
+            (None, None)
         }
     };
     let mut loaded =
         load_from(text.as_deref().map(|t| (file, t)), |v| std::env::var(v).ok(), flags);
     problems.append(&mut loaded.problems);
-    Loaded { problems, ..loaded }
+    Loaded { problems, file: stamp, ..loaded }
+}
+
+/// The stamp is taken first: what is written meanwhile shows as another one.
+fn read(file: &Path) -> io::Result<(Vec<u8>, Stamp)> {
+    let (mut opened, mut bytes) = (File::open(file)?, Vec::new());
+    let stamp = Stamp::from(&opened.metadata()?);
+    opened.read_to_end(&mut bytes)?;
+    Ok((bytes, stamp))
 }
 
 /// A line in another encoding (a name in a comment, mostly) costs no more than itself.
@@ -162,7 +176,7 @@ pub fn load_from(
         .iter()
         .filter_map(|k| merged.remove(k.name)?.pop().map(|(value, origin)| (k, value, origin)))
         .collect();
-    Loaded { config, values, problems }
+    Loaded { config, values, problems, file: None }
 }
 
 fn read_toml(

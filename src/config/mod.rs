@@ -12,6 +12,7 @@ mod no_proxy;
 mod own;
 mod recover;
 mod regions;
+mod stamp;
 mod stray;
 
 use std::net::SocketAddr;
@@ -27,6 +28,7 @@ pub use keys::{DIRECT, FROM_SYSTEM, KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 pub use no_proxy::NoProxy;
 pub use own::{OwnPorts, is_loopback};
+pub use stamp::{SETTLED, Stamp};
 pub use stray::strays;
 
 use crate::meter::bodies::Wanted;

@@ -34,10 +34,11 @@ fn start_at(api_port: u16, prepare: impl FnOnce(&Home)) -> Running {
     assert!(config.problems.is_empty(), "{:?}", config.problems);
     let api = config.config.daemon.api_addr();
     let (orders, receive) = unbounded_channel();
+    let told = orders.clone();
     let log = crate::log::silent();
     let opts = DaemonOptions { home: home.clone(), config, log, service: false };
     let thread =
-        std::thread::spawn(move || actix::System::new().block_on(run(opts, None, receive)));
+        std::thread::spawn(move || actix::System::new().block_on(run(opts, None, told, receive)));
     Running { orders, thread, home, api, _dir: dir }
 }
 
@@ -113,8 +114,8 @@ fn a_wrong_configuration_changes_nothing_and_is_named() {
     let daemon = start();
     daemon.wait_for(|status, _| status == 200);
     let good = std::fs::read_to_string(daemon.home.config_file()).unwrap();
+    // Nobody tells it: it looks itself.
     std::fs::write(daemon.home.config_file(), format!("{good}[meter]\nhost = []\n")).unwrap();
-    daemon.orders.send(Order::Reload).unwrap();
     let token = std::fs::read_to_string(daemon.home.token_file()).unwrap();
     let agent: ureq::Agent =
         ureq::Agent::config_builder().proxy(None).http_status_as_error(false).build().into();

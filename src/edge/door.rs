@@ -2,8 +2,9 @@
 //! listening socket.
 //!
 //! A root that adopted an edge takes its copy here, so that the port outlives that edge too; and an
-//! edge that hands it out is alive. It does so every 2 s: a root that is not heard of for longer may not
-//! find the door, as when the home was removed. No look of our own is needed as long as it does.
+//! edge that hands it out is alive. It asks every 2 s, and as we are awake then we look at what is ours in
+//! the home. One that is not heard of for longer may not find the door, as when the home was removed: then
+//! we look by ourselves.
 
 use std::fs::{self, Permissions};
 use std::future::poll_fn;
@@ -28,6 +29,7 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 
 use super::accept::Reserve;
+use crate::config::Stamp;
 use crate::dial::is_shortage;
 use crate::home::{Home, Kept, PidLock};
 use crate::threads;
@@ -54,7 +56,15 @@ pub fn open(path: &Path) -> io::Result<UnixListener> {
 #[derive(Clone, Debug)]
 pub struct Own {
     pub home: Home,
-    pub lock: Option<Arc<PidLock>>,
+    pub lock: Arc<PidLock>,
+}
+
+/// What a look at the home finds.
+#[derive(Debug)]
+struct Look {
+    /// The door is to be bound anew.
+    lost: bool,
+    settings: Option<Stamp>,
 }
 
 /// A door and where its file is: device and inode.
@@ -73,8 +83,15 @@ pub fn bind(own: &Own, log: &Logger) -> Option<Bound> {
     bound.inspect_err(|e| slog::warn!(log, "no door for the root"; "error" => %e)).ok()
 }
 
-/// Serves the door until the future is dropped, and binds it anew when its file is gone.
-pub async fn keep(mut door: Option<Bound>, own: Own, listener: impl AsFd, log: Logger) {
+/// Serves the door until the future is dropped, and binds it anew when its file is gone. At each look
+/// `follow` is told which settings lie in the home.
+pub async fn keep(
+    mut door: Option<Bound>,
+    own: Own,
+    listener: impl AsFd,
+    follow: impl AsyncFn(Option<Stamp>),
+    log: Logger,
+) {
     loop {
         let asked = Notify::new();
         let file = door.as_ref().and_then(|door| door.file);
@@ -86,7 +103,7 @@ pub async fn keep(mut door: Option<Bound>, own: Own, listener: impl AsFd, log: L
         };
         tokio::select! {
             () = serving => {}
-            () = lost(&own, file, &asked) => {}
+            () = lost(&own, file, &asked, &follow) => {}
         }
         let had = door.take().is_some();
         if had {
@@ -99,35 +116,44 @@ pub async fn keep(mut door: Option<Bound>, own: Own, listener: impl AsFd, log: L
 }
 
 /// Returns when the door is to be bound anew. A look takes a file system's time: on a thread of its own.
-async fn lost(own: &Own, file: Option<Identity>, asked: &Notify) {
+async fn lost(
+    own: &Own,
+    file: Option<Identity>,
+    asked: &Notify,
+    follow: &impl AsyncFn(Option<Stamp>),
+) {
     loop {
-        if timeout(SILENCE, asked.notified()).await.is_ok() {
-            continue;
-        }
+        // Asked or not: time for a look.
+        let _ = timeout(SILENCE, asked.notified()).await;
         let own = own.clone();
-        if threads::blocking(move || own.is_lost(file)).await.unwrap_or(false) {
+        let Ok(look) = threads::blocking(move || own.look(file)).await else { continue };
+        follow(look.settings).await;
+        if look.lost {
             return;
         }
     }
 }
 
 impl Own {
-    fn is_lost(&self, file: Option<Identity>) -> bool {
-        let kept = self.lock.as_ref().map(|lock| lock.keep());
-        if kept == Some(Kept::Anew) {
+    fn look(&self, file: Option<Identity>) -> Look {
+        let kept = self.lock.keep();
+        if kept == Kept::Anew {
             // The rest of it is for the spool; without, lines are dropped and counted.
             let _ = self.home.create();
         }
-        is_to_be_bound(kept, file, identity(&self.home.edge_socket()))
+        Look {
+            lost: is_to_be_bound(kept, file, identity(&self.home.edge_socket())),
+            settings: Stamp::of(&self.home.config_file()),
+        }
     }
 }
 
 /// `file`: the door's; `now`: what is there. Another edge's door is left alone.
-fn is_to_be_bound(lock: Option<Kept>, file: Option<Identity>, now: Option<Identity>) -> bool {
+fn is_to_be_bound(lock: Kept, file: Option<Identity>, now: Option<Identity>) -> bool {
     match lock {
-        Some(Kept::AsBefore | Kept::Anew) => now.is_none() || now != file,
-        Some(Kept::Lost) => false,
-        None => now.is_none(),
+        Kept::AsBefore | Kept::Anew => now.is_none() || now != file,
+        // No lock can be had where a file system knows none.
+        Kept::Lost => now.is_none(),
     }
 }
 
@@ -245,14 +271,13 @@ mod tests {
     fn a_door_is_bound_anew_only_where_it_is_ours() {
         let (old, new) = (Some((1, 1)), Some((1, 2)));
         for ours in [Kept::AsBefore, Kept::Anew] {
-            assert!(!is_to_be_bound(Some(ours), old, old));
-            assert!(is_to_be_bound(Some(ours), old, None), "removed");
-            assert!(is_to_be_bound(Some(ours), old, new), "another one's that is gone");
-            assert!(is_to_be_bound(Some(ours), None, None), "it never could be");
+            assert!(!is_to_be_bound(ours, old, old));
+            assert!(is_to_be_bound(ours, old, None), "removed");
+            assert!(is_to_be_bound(ours, old, new), "another one's that is gone");
+            assert!(is_to_be_bound(ours, None, None), "it never could be");
         }
-        assert!(!is_to_be_bound(Some(Kept::Lost), old, new), "another edge's");
-        assert!(!is_to_be_bound(None, old, new), "maybe another edge's");
-        assert!(is_to_be_bound(None, old, None));
+        assert!(!is_to_be_bound(Kept::Lost, old, new), "maybe another edge's");
+        assert!(is_to_be_bound(Kept::Lost, old, None));
     }
 
     #[tokio::test(start_paused = true)]
@@ -260,11 +285,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let home = Home::at(dir.path().join("h"));
         home.create().unwrap();
-        let lock = PidLock::acquire(&home.pid_file("edge")).unwrap().map(Arc::new);
-        let own = Own { home: home.clone(), lock };
+        let lock = PidLock::acquire(&home.pid_file("edge")).unwrap().unwrap();
+        let own = Own { home: home.clone(), lock: Arc::new(lock) };
         let log = Logger::root(slog::Discard, slog::o!());
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
-        let serving = tokio::spawn(keep(bind(&own, &log), own.clone(), listener, log));
+        let door = bind(&own, &log);
+        let serving = tokio::spawn(keep(door, own.clone(), listener, async |_| {}, log));
         sleep(SILENCE * 2).await;
         // In one step: a look may be under way.
         fs::rename(home.path(), dir.path().join("gone")).unwrap();

@@ -20,6 +20,7 @@ pub(crate) mod probe;
 pub mod route;
 pub mod secure;
 pub mod serve;
+pub mod settings;
 mod signals;
 mod socket;
 pub mod spool;
@@ -30,6 +31,7 @@ pub mod tunnels;
 pub mod upgrade;
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::Path;
 use std::rc::Rc;
@@ -48,6 +50,7 @@ use uuid::Uuid;
 use cache::{Health, HealthCache};
 use live::{Passed, Stage};
 use serve::Shared;
+use settings::Standing;
 use signals::{Signal, Signals};
 use spool::Spool;
 use status::{Counters, Totals};
@@ -55,7 +58,7 @@ use takeover::State;
 use tunnel::Summary;
 use tunnels::Tunnels;
 
-use crate::config::{self, Config, Loaded};
+use crate::config::Loaded;
 use crate::descriptors;
 use crate::home::{Home, PidLock};
 use crate::inherit;
@@ -117,15 +120,15 @@ async fn run(opts: EdgeOptions) -> u8 {
     threads::keep_one();
     let birth = match Inheritance::received(&home, &log) {
         Some(inheritance) => Ok(inheritance),
-        None => Inheritance::fresh(&home, &loaded.config, &log),
+        None => Inheritance::fresh(&home, loaded.config.edge.addr(), &log),
     };
     let Inheritance { listener, lock, totals, image, stages } = match birth {
         Ok(inheritance) => inheritance,
         Err(code) => return code,
     };
     let journal = Journal::open(&home.journal_file(), "edge");
-    let (config, started) = (loaded.config, Start { totals, image });
-    let edge = match Edge::start(&home, config, &listener, journal, started, log.clone()) {
+    let started = Start { totals, image };
+    let edge = match Edge::start(&home, loaded, &listener, journal, started, log.clone()) {
         Ok(edge) => edge,
         Err(e) => {
             slog::error!(log, "cannot serve"; "error" => %e);
@@ -135,16 +138,16 @@ async fn run(opts: EdgeOptions) -> u8 {
     edge.go_on(stages);
     let listener = Rc::new(listener);
     let mut serving = edge.accept(&listener);
-    let lock = lock.map(Arc::new);
-    let door = edge.open_door(&home, &listener, lock.clone());
+    let lock = Arc::new(lock);
+    let door = edge.open_door(&home, &listener, Arc::clone(&lock));
     platform::release_when_quiet();
     slog::info!(log, "edge serves"; "port" => edge.shared.edge_port, "image" => image);
     loop {
         match signals.next().await {
             Signal::End => break,
-            Signal::Reload => edge.reload(&home),
+            Signal::Reload => settings::reload(&edge.shared),
             Signal::Upgrade => {
-                serving = edge.upgrade(&home, &listener, lock.as_deref(), &signals, serving).await;
+                serving = edge.upgrade(&home, &listener, &lock, &signals, serving).await;
             }
         }
     }
@@ -164,7 +167,7 @@ async fn run(opts: EdgeOptions) -> u8 {
 /// What an edge begins with.
 struct Inheritance {
     listener: TcpListener,
-    lock: Option<PidLock>,
+    lock: PidLock,
     totals: Totals,
     image: u64,
     /// Live connections of the last image.
@@ -179,7 +182,11 @@ impl Inheritance {
             let (state, stages, left_out) = State::unpack(&content)?;
             let listener = std::net::TcpListener::from(inherit::take(state.listener)?);
             let lock = state.lock.map(inherit::take).transpose()?;
-            let lock = lock.map(|fd| PidLock::inherited(home.pid_file("edge"), fd));
+            let file = home.pid_file("edge");
+            let lock = match lock {
+                Some(fd) => PidLock::inherited(file, fd),
+                None => PidLock::untaken(file),
+            };
             slog::info!(log, "took over"; "from" => &state.version, "image" => state.image,
                 "connections" => stages.len(), "left_out" => left_out);
             Ok(Some(Self {
@@ -197,19 +204,20 @@ impl Inheritance {
     }
 
     /// The exit code if there is nothing to serve.
-    fn fresh(home: &Home, config: &Config, log: &Logger) -> Result<Self, u8> {
-        let lock = match PidLock::acquire(&home.pid_file("edge")) {
-            Ok(Some(lock)) => Some(lock),
+    fn fresh(home: &Home, addr: SocketAddr, log: &Logger) -> Result<Self, u8> {
+        let file = home.pid_file("edge");
+        let lock = match PidLock::acquire(&file) {
+            Ok(Some(lock)) => lock,
             Ok(None) => {
                 slog::error!(log, "another edge serves this home already");
                 return Err(BUSY);
             }
             Err(e) => {
                 slog::warn!(log, "no pid file"; "error" => %e);
-                None
+                PidLock::untaken(file)
             }
         };
-        let listener = accept::listen(config.edge.addr()).map_err(|e| {
+        let listener = accept::listen(addr).map_err(|e| {
             slog::error!(log, "cannot serve"; "error" => %e);
             BUSY
         })?;
@@ -244,14 +252,14 @@ impl Edge {
     /// Starts what the connections need; call where `spawn_local` works.
     pub fn start(
         home: &Home,
-        config: Config,
+        Loaded { config, file, .. }: Loaded,
         listener: &TcpListener,
         journal: Journal,
         start: Start,
         log: Logger,
     ) -> io::Result<Self> {
         let edge_port = listener.local_addr()?.port();
-        let config = Arc::new(ArcSwap::from_pointee(usable(config, edge_port, &log)));
+        let config = Arc::new(ArcSwap::from_pointee(settings::usable(config, edge_port, &log)));
         let health = Health::new(Arc::clone(&config));
         let tree = tree(&health, &home.control_socket(), journal.clone(), &log);
         health.supervised_by(tree.clone());
@@ -263,6 +271,7 @@ impl Edge {
         let shared = Rc::new(Shared {
             home: home.clone(),
             config,
+            settings: Standing::begun_with(file),
             edge_port,
             health,
             spool,
@@ -300,12 +309,13 @@ impl Edge {
         &self,
         home: &Home,
         listener: &Rc<TcpListener>,
-        lock: Option<Arc<PidLock>>,
+        lock: Arc<PidLock>,
     ) -> JoinHandle<()> {
         let own = door::Own { home: home.clone(), lock };
         let door = door::bind(&own, &self.shared.log);
-        let log = self.shared.log.clone();
-        tokio::task::spawn_local(door::keep(door, own, Rc::clone(listener), log))
+        let (log, shared) = (self.shared.log.clone(), Rc::clone(&self.shared));
+        let follow = move |now| settings::follow(Rc::clone(&shared), now);
+        tokio::task::spawn_local(door::keep(door, own, Rc::clone(listener), follow, log))
     }
 
     /// Changes to another program in place. Returns only if that was not done: the task that
@@ -314,7 +324,7 @@ impl Edge {
         &self,
         home: &Home,
         listener: &Rc<TcpListener>,
-        lock: Option<&PidLock>,
+        lock: &PidLock,
         signals: &Signals,
         serving: JoinHandle<()>,
     ) -> JoinHandle<()> {
@@ -340,20 +350,6 @@ impl Edge {
         self.journal.append(Note::new("upgrade_refused").cause(&why));
         self.shared.upgrades.refused(&why);
         serving
-    }
-
-    /// Takes the file's new state, if all of it is right; else the last good one stays.
-    pub fn reload(&self, home: &Home) {
-        let log = &self.shared.log;
-        let loaded = config::load(&home.config_file(), &[]);
-        if loaded.problems.is_empty() {
-            let config = usable(loaded.config, self.shared.edge_port, log);
-            self.shared.config.store(Arc::new(config));
-            slog::info!(log, "configuration reloaded");
-        } else {
-            report_problems(&loaded, log);
-            slog::warn!(log, "configuration kept as it was");
-        }
     }
 
     /// Lets live connections end, and the spool be written.
@@ -405,25 +401,6 @@ fn tree(
             .intensity(None)
             .child(cache.lane(Lane::Control).heartbeat(None)),
     )
-}
-
-/// An upstream proxy that is ourselves would send every connection round in circles.
-fn usable(mut config: Config, edge_port: u16, log: &Logger) -> Config {
-    let own = route::OwnPorts { edge: edge_port, api: config.daemon.api_port };
-    // Those that only their address gives away are found when they are dialled.
-    config.upstream.own = own;
-    for proxy in [&mut config.upstream.proxy, &mut config.upstream.http_proxy] {
-        if proxy.take_if(|p| own.is_us(&p.host, p.port)).is_some() {
-            slog::warn!(log, "an upstream proxy is this proxy itself: connecting directly");
-        }
-    }
-    config
-}
-
-fn report_problems(loaded: &Loaded, log: &Logger) {
-    for problem in &loaded.problems {
-        slog::warn!(log, "configuration"; "problem" => %problem);
-    }
 }
 
 #[cfg(test)]

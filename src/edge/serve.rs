@@ -23,6 +23,7 @@ use super::live::{Asked, Live, Metered, Passed, Place, Raw, Stage, Started};
 use super::offer::Outcome;
 use super::route::{self, OwnPorts, Reason, Route};
 use super::secure::{self, Exchange};
+use super::settings::Standing;
 use super::spool::Spool;
 use super::status::{self, Counters};
 use super::tunnel::Tunnel;
@@ -52,6 +53,7 @@ const SHORTAGE_PAUSE: Duration = Duration::from_millis(20);
 pub struct Shared {
     pub home: Home,
     pub config: Arc<ArcSwap<Config>>,
+    pub settings: Standing,
     pub edge_port: u16,
     pub health: Arc<Health>,
     pub spool: Spool,

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::cache::{cause_name, verdict_name};
 use super::route::Reason;
 use super::serve::Shared;
+use super::settings::Read;
 use super::upgrade::Refusal;
 
 /// Counters of one edge process.
@@ -54,6 +55,9 @@ struct Status<'a> {
     upstream_http_proxy: Option<String>,
     /// It can't be reached, and was the system's: we go past it.
     upstream_past: bool,
+    /// State of `config.toml` that is in force, and a later one that has a mistake; each null if there is none.
+    config: Option<String>,
+    config_refused: Option<String>,
     /// 1, and one more for each upgrade in place.
     image: u64,
     /// Why the last upgrade was not done.
@@ -154,6 +158,7 @@ pub fn document(shared: &Shared) -> Vec<u8> {
     let Shared { counters, health, spool, upgrades, instance, .. } = shared;
     let (verdict, age) = health.look();
     let totals = counters.totals();
+    let Read { taken, refused } = shared.settings.look();
     let status = Status {
         process: "edge",
         version: env!("CARGO_PKG_VERSION"),
@@ -176,6 +181,8 @@ pub fn document(shared: &Shared) -> Vec<u8> {
         upstream_proxy: health.upstream_proxy(),
         upstream_http_proxy: health.upstream_http_proxy(),
         upstream_past: health.upstream_past(),
+        config: taken.map(|stamp| stamp.to_string()),
+        config_refused: refused.map(|stamp| stamp.to_string()),
         image: upgrades.image(),
         upgrade_refused: upgrades.refusal(),
     };

@@ -9,12 +9,14 @@ use tokio::task::{JoinHandle, LocalSet};
 use tokio::time::{Instant, sleep};
 
 use super::*;
+use crate::config::{self, Config};
 use crate::handover::channel::{Channel, DaemonChannel};
 use crate::handover::{Decline, Offer, OfferId, ToDaemon, ToEdge, VERSION};
 
 mod kit;
 mod plain;
 mod roots;
+mod settings;
 mod shared;
 mod slow;
 
@@ -433,36 +435,6 @@ async fn plain_http_is_forwarded() {
         assert_eq!(answer, expected);
     })
     .await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_broken_configuration_leaves_the_last_good_one() {
-    in_world(|world| async move {
-        let port = || world.edge.shared.config.load().daemon.api_port;
-        let before = port();
-        std::fs::write(world.home.config_file(), "[daemon]\napi_port = 1\nnonsense = 2\n").unwrap();
-        world.edge.reload(&world.home);
-        assert_eq!(port(), before);
-        std::fs::write(world.home.config_file(), "[daemon]\napi_port = 4321\n").unwrap();
-        world.edge.reload(&world.home);
-        assert_eq!(port(), 4321);
-    })
-    .await;
-}
-
-#[test]
-fn an_upstream_proxy_that_is_ourselves_is_not_used() {
-    let log = Logger::root(slog::Discard, slog::o!());
-    let proxies_of = |url: &str| {
-        let flags = [format!("upstream.proxy={url}")];
-        let config = config::load_from(None, |_| None, &flags).config;
-        let upstream = usable(config, 8081, &log).upstream;
-        [upstream.proxy.is_some(), upstream.http_proxy.is_some()]
-    };
-    // The configuration refuses the port that it names; the edge may serve another.
-    assert_eq!(proxies_of("http://localhost:8081"), [false; 2]);
-    assert_eq!(proxies_of("http://proxy.example:8081"), [true; 2]);
-    assert_eq!(proxies_of("http://localhost:3128"), [true; 2]);
 }
 
 #[tokio::test(start_paused = true)]

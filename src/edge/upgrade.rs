@@ -85,7 +85,7 @@ pub async fn replace(
     home: &Home,
     program: &Path,
     listener: BorrowedFd<'_>,
-    lock: Option<&PidLock>,
+    lock: &PidLock,
     signals: &Signals,
 ) -> String {
     let mut state = match inherit::state_file(&home.run_dir()) {
@@ -128,12 +128,12 @@ fn exec(
     tunnels: &Rest<'_>,
     program: &Path,
     listener: BorrowedFd<'_>,
-    lock: Option<&PidLock>,
+    lock: &PidLock,
     state: &mut File,
     signals: &Signals,
 ) -> io::Error {
     // Closed again if this fails.
-    let lock = lock.map(PidLock::handle).transpose();
+    let lock = lock.handle();
     let packed = (|| {
         let listener = inherit::leave(listener, true)?;
         let lock = lock?;

@@ -74,7 +74,7 @@ impl Holder {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Kept {
     AsBefore,
-    /// It was gone, and is written anew.
+    /// It was gone, or could not be taken so far, and is written anew.
     Anew,
     /// It is gone and can't be written, or another process's by now.
     Lost,
@@ -87,10 +87,18 @@ impl PidLock {
         Self { path, files: Mutex::new(vec![fd.into()]) }
     }
 
-    /// What the next image of this process inherits; it holds the lock as well as we do.
-    pub fn handle(&self) -> io::Result<OwnedFd> {
+    /// One that could not be taken: each look tries again.
+    #[must_use]
+    pub fn untaken(path: PathBuf) -> Self {
+        Self { path, files: Mutex::default() }
+    }
+
+    /// What the next image of this process inherits; it holds the lock as well as we do. `None`: so far
+    /// there is nothing.
+    pub fn handle(&self) -> io::Result<Option<OwnedFd>> {
         let files = self.files();
-        Ok(current(&self.path, &files).ok_or(io::ErrorKind::NotFound)?.try_clone()?.into())
+        let file = current(&self.path, &files);
+        Ok(file.map(File::try_clone).transpose()?.map(OwnedFd::from))
     }
 
     /// Takes the lock and writes our pid. `None`: another live process holds it.

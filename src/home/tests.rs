@@ -232,11 +232,18 @@ fn a_lock_whose_home_is_removed_is_there_again_and_held_where_it_was() {
     drop(other);
     assert_eq!(lock.beat(), Kept::Anew);
     // What the next image inherits is the lock that is looked for.
-    let next = PidLock::inherited(path.clone(), lock.handle().unwrap());
+    let next = PidLock::inherited(path.clone(), lock.handle().unwrap().unwrap());
     drop(lock);
     assert_eq!((PidLock::holder(&path).unwrap(), next.keep()), (us, Kept::AsBefore));
     drop(next);
     assert_eq!(PidLock::holder(&path).unwrap(), None);
+    // One that could not be taken is taken when it can be.
+    let late = PidLock::untaken(path.clone());
+    assert!(late.handle().unwrap().is_none());
+    let other = PidLock::acquire(&path).unwrap();
+    assert_eq!(late.keep(), Kept::Lost);
+    drop(other);
+    assert_eq!((late.keep(), PidLock::holder(&path).unwrap()), (Kept::Anew, us));
 }
 
 #[test]

@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Output};
 
+use halton_meter::supervisor::{JournalEntry, journal};
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::harness::Stand;
+use crate::harness::{Stand, free_port};
 use crate::programs::{self, show};
 use crate::wire::{BODY, Wire};
 
@@ -75,4 +76,70 @@ fn broken_configuration() {
     let output = request.direct(stand.edge, &stand.root_pem(), stand.scratch());
     assert_eq!(output.stdout, BODY, "{}{}", show(&output), stand.logs());
     stand.wait("the next edge's word", || says(&edge_log, "configuration"));
+}
+
+/// What a request to a host that is reached only as the file says comes to, right now.
+fn way(stand: &Stand) -> Output {
+    let request = programs::curl(&["https://behind.example/plain"]);
+    request.direct(stand.edge, &stand.root_pem(), stand.scratch())
+}
+
+fn open_way(stand: &Stand, more: &str) {
+    let to = [("*", stand.origin.addr()), ("behind.example", stand.origin.addr())];
+    stand.configure_hosts(&to, more);
+}
+
+#[test]
+fn a_file_that_is_edited_by_hand_is_taken_over() {
+    let stand = Stand::new();
+    let elsewhere = free_port();
+    stand.configure_hosts(&[("*", stand.origin.addr()), ("behind.example", elsewhere)], "");
+    stand.must(&["start"]);
+    stand.wait_metering();
+    assert_ne!(way(&stand).stdout, BODY);
+    open_way(&stand, "");
+    stand.wait("the new way", || way(&stand).stdout == BODY);
+    // The daemon has it too.
+    let taken = |e: &JournalEntry| e.process == "daemon" && e.event == "config_taken";
+    let journal = || journal::read_all(&stand.home.journal_file()).unwrap_or_default();
+    stand.wait("the daemon's word", || journal().iter().any(taken));
+    // One that is gone for a moment, or half written, changes nothing.
+    fs::write(stand.home.config_file(), "[edge\nport = ").unwrap();
+    let edge_log = stand.home.log_file("edge");
+    let says = |what: &str| fs::read_to_string(&edge_log).unwrap_or_default().contains(what);
+    stand.wait("refusal", || says("kept as it was"));
+    assert_eq!(way(&stand).stdout, BODY);
+}
+
+/// Who has edited it, and says `restart`, need not wait.
+#[test]
+fn a_command_has_what_was_edited_taken_over_at_once() {
+    let stand = Stand::new();
+    let elsewhere = free_port();
+    for command in [&["restart"][..], &["start"], &["run", "--quiet", "--", "true"]] {
+        stand.configure_hosts(&[("*", stand.origin.addr()), ("behind.example", elsewhere)], "");
+        stand.must(&["start"]);
+        stand.wait("the old way", || way(&stand).stdout != BODY);
+        open_way(&stand, "");
+        stand.must(command);
+        let output = way(&stand);
+        assert_eq!(output.stdout, BODY, "{command:?} {}{}", show(&output), stand.logs());
+    }
+}
+
+/// It serves by defaults then, and until the file is there again.
+#[test]
+fn an_edge_that_starts_while_the_file_is_away_takes_it_over_later() {
+    let stand = Stand::new();
+    open_way(&stand, "");
+    stand.must(&["start"]);
+    stand.wait_metering();
+    let away = stand.scratch().join("config.toml");
+    fs::rename(stand.home.config_file(), &away).unwrap();
+    stand.kill("edge");
+    stand.wait("the next edge", || stand.pid("edge").is_some());
+    stand.wait("its defaults", || way(&stand).stdout != BODY);
+    fs::rename(&away, stand.home.config_file()).unwrap();
+    stand.wait("the way", || way(&stand).stdout == BODY);
+    stand.wait_metering();
 }

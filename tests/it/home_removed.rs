@@ -2,10 +2,16 @@
 //! there again, and what the environment of running programs names is there as it was.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
+use std::process::Command;
 
-use crate::harness::Stand;
-use crate::programs::{Program, curl_messages, show};
+use halton_meter::supervisor::{JournalEntry, journal};
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::harness::{Stand, send};
+use crate::programs::{Program, curl_messages, in_time, show};
 
 const PROCESSES: [&str; 4] = ["root", "edge", "daemon", "watchdog"];
 
@@ -26,6 +32,39 @@ fn started() -> (Stand, Vec<Option<u32>>) {
 
 fn pids(stand: &Stand) -> Vec<Option<u32>> {
     PROCESSES.iter().map(|process| stand.pid(process)).collect()
+}
+
+/// Of who serves the port, by its own word.
+fn serving(stand: &Stand) -> Option<u32> {
+    let url = format!("http://{}/health", stand.edge);
+    let output = in_time(Command::new("curl").args(["-sS", "--noproxy", "*", &url]));
+    let answer: Value = serde_json::from_slice(&output.stdout).ok()?;
+    answer["pid"].as_u64()?.try_into().ok()
+}
+
+/// How often the root has had an edge that serves.
+fn edges(stand: &Stand) -> usize {
+    let entries = journal::read_all(&stand.home.journal_file()).unwrap_or_default();
+    let ready = |e: &&JournalEntry| {
+        e.process == "root" && e.child.as_deref() == Some("edge") && e.event == "ready"
+    };
+    entries.iter().filter(ready).count()
+}
+
+/// One that can't have its lock, and its pid.
+fn lockless() -> (Stand, u32) {
+    let (stand, before) = started();
+    let lock = stand.home.pid_file("edge");
+    stand.wait("an end of locks", || {
+        let _ = fs::remove_file(&lock);
+        fs::create_dir(&lock).is_ok()
+    });
+    let had = edges(&stand);
+    before[1].into_iter().for_each(|pid| send(pid, Signal::KILL));
+    stand.wait("the next edge", || edges(&stand) > had);
+    let pid = serving(&stand).expect("it serves");
+    assert_ne!(Some(pid), before[1]);
+    (stand, pid)
 }
 
 /// Something may be written there meanwhile.
@@ -70,7 +109,7 @@ fn a_home_that_is_removed_is_there_again_with_the_same_ca() {
     stand.wait_metered(&hello());
     stand.must(&["edge", "stop"]);
     assert_eq!(pids(&stand), [None; 4]);
-    assert!(std::net::TcpStream::connect(stand.edge).is_err(), "it holds its port still");
+    assert!(TcpStream::connect(stand.edge).is_err(), "it holds its port still");
 }
 
 /// Commands that come too early wait for it, rather than making another CA and taking the edge for
@@ -104,4 +143,56 @@ fn a_home_that_was_away_for_a_while_is_the_same_again() {
     stand.wait_metering();
     stand.wait_metered(&hello());
     assert_eq!(pids(&stand), before);
+}
+
+/// As when it lies on a disk that is not mounted yet: it takes all that it missed when it can.
+#[test]
+fn an_edge_that_started_without_its_home_finds_it() {
+    let (stand, before) = started();
+    let away = stand.scratch().join("away");
+    fs::rename(stand.home.path(), &away).unwrap();
+    stand.wait("a file in its place", || {
+        let _ = fs::remove_dir_all(stand.home.path());
+        fs::write(stand.home.path(), "").is_ok()
+    });
+    before[1].into_iter().for_each(|pid| send(pid, Signal::KILL));
+    let mut pid = None;
+    stand.wait("the next edge", || {
+        pid = serving(&stand);
+        pid.is_some() && pid != before[1]
+    });
+    fs::remove_file(stand.home.path()).unwrap();
+    stand.wait("its place", || {
+        let _ = fs::remove_dir_all(stand.home.path());
+        fs::rename(&away, stand.home.path()).is_ok()
+    });
+    stand.wait("its lock", || stand.pid("edge") == pid);
+    // By the port of the API that the file names.
+    stand.wait_metering();
+    stand.wait_metered(&hello());
+    assert_eq!(stand.pid("edge"), pid);
+    stand.must(&["edge", "stop"]);
+    assert!(TcpStream::connect(stand.edge).is_err(), "it holds its port still");
+}
+
+#[test]
+fn an_edge_without_its_lock_is_its_roots_after_an_upgrade_too() {
+    let (stand, pid) = lockless();
+    let had = edges(&stand);
+    stand.signal("root", Signal::USR2);
+    stand.wait("the next image's edge", || edges(&stand) > had);
+    assert_eq!(serving(&stand), Some(pid), "{}", stand.logs());
+    stand.signal("root", Signal::TERM);
+    stand.wait("end of both", || {
+        stand.pid("root").is_none() && TcpStream::connect(stand.edge).is_err()
+    });
+}
+
+#[test]
+fn edge_stop_ends_one_that_its_lock_does_not_tell_of() {
+    let (stand, pid) = lockless();
+    stand.kill("root");
+    assert_eq!(serving(&stand), Some(pid));
+    stand.must(&["edge", "stop"]);
+    assert!(TcpStream::connect(stand.edge).is_err(), "it holds its port still");
 }

@@ -51,6 +51,7 @@ fn spawn_stand_in(pid_file: &std::path::Path, deaf: bool) -> io::Result<OsChild>
 struct Bench {
     _dir: tempfile::TempDir,
     pid_file: PathBuf,
+    inherited: Arc<Mutex<Option<u32>>>,
     starts: Arc<AtomicU32>,
     input: Arc<Mutex<Option<ChildStdin>>>,
     entries: tokio::sync::broadcast::Receiver<JournalEntry>,
@@ -64,6 +65,7 @@ impl Bench {
         Self {
             pid_file: dir.path().join("it.pid"),
             _dir: dir,
+            inherited: Arc::default(),
             starts: Arc::default(),
             input: Arc::default(),
             entries: journal.listen(),
@@ -79,6 +81,7 @@ impl Bench {
             asker: Asker::default(),
             drains: true,
             pid_file: self.pid_file.clone(),
+            inherited: Arc::clone(&self.inherited),
             start: Arc::new(move || {
                 starts.fetch_add(1, Ordering::Relaxed);
                 let mut process = spawn_stand_in(&pid_file, deaf)?;
@@ -162,6 +165,34 @@ fn one_that_serves_without_a_lock_where_there_can_be_none_is_let_serve() {
         bench.tell(7);
         let status = ready(&tree, 2).await;
         assert_eq!(status.last_exit.as_deref(), Some("failed: process ended: exit status: 7"));
+        tree.shutdown().await;
+    });
+    assert_eq!(bench.starts.load(Ordering::Relaxed), 2);
+}
+
+/// After a change of the root's program in place there is no lock to find it by.
+#[test]
+fn one_that_serves_without_a_lock_is_inherited_and_its_end_is_noticed() {
+    let bench = Bench::new();
+    std::fs::create_dir(&bench.pid_file).unwrap();
+    let mut child = spawn_stand_in(&bench.pid_file, false).unwrap();
+    *bench.inherited.lock().unwrap() = Some(child.id());
+    actix_rt::System::new().block_on(async {
+        let tree = bench.start(false, LONG);
+        let status = ready(&tree, 1).await;
+        assert_eq!(status.observed, json!({ "pid": child.id(), "adopted": false }));
+        assert_eq!(bench.starts.load(Ordering::Relaxed), 0, "not started twice");
+        child.kill().unwrap();
+        ready(&tree, 2).await;
+        tree.shutdown().await;
+    });
+    let ended = child.id();
+    assert_reaped(child);
+    // Its number may be another's by now.
+    *bench.inherited.lock().unwrap() = Some(ended);
+    actix_rt::System::new().block_on(async {
+        let tree = bench.start(false, LONG);
+        ready(&tree, 1).await;
         tree.shutdown().await;
     });
     assert_eq!(bench.starts.load(Ordering::Relaxed), 2);
@@ -290,6 +321,7 @@ fn a_program_that_can_not_be_started_is_tried_again() {
         asker: Asker::default(),
         drains: false,
         pid_file: bench.pid_file.clone(),
+        inherited: Arc::default(),
         start: Arc::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
             Command::new("/nonexistent/program").spawn()

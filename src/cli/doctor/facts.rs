@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use super::super::client::Settings;
 use crate::selftest::Report;
 
 /// One of our processes.
@@ -110,6 +111,8 @@ pub struct Facts {
     /// What processes that are gone have left.
     pub stale: Vec<PathBuf>,
     pub config_problems: Vec<String>,
+    /// What the edge has made of the file, after it was told.
+    pub settings: Settings,
     /// Variables of ours that nobody reads, in words.
     pub strays: Vec<String>,
     /// The same of prices, names of projects, and budgets.

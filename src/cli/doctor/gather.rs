@@ -15,7 +15,7 @@ use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 use tokio::time::timeout;
 
 use super::super::client::{self, Health, Tree};
-use super::super::{Context, bodies, env, intruder, no_edge, selftest, status, unused};
+use super::super::{Context, bodies, env, intruder, lifecycle, no_edge, selftest, status, unused};
 use super::facts::{Ca, Facts, Ledger, Process, ProxyVariable, Says};
 use crate::config::{self, UpstreamProxy};
 use crate::handover::channel::EdgeChannel;
@@ -31,7 +31,7 @@ const ASK: Duration = Duration::from_secs(2);
 const DAY: i64 = 24 * 3600;
 
 pub fn gather(ctx: &Context) -> Facts {
-    let tree = Tree::look(ctx, ASK);
+    let tree = lifecycle::tell_edited(ctx, Tree::look(ctx, ASK));
     let config = &ctx.loaded.config;
     let edge_addr = config.edge.addr();
     let edge_answers = tree.edge_answer.is_some();
@@ -45,6 +45,7 @@ pub fn gather(ctx: &Context) -> Facts {
         wide: wide(&ctx.home),
         stale: stale(&ctx.home, tree.daemon),
         config_problems: ctx.loaded.problems.iter().map(ToString::to_string).collect(),
+        settings: tree.settings(ctx),
         strays: config::strays(),
         own_problems: own_file::problems(&ctx.home).iter().map(unused).collect(),
         silent: status::silent_directories(actors.as_ref()),

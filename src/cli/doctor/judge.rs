@@ -4,6 +4,7 @@ mod machine;
 
 use std::path::PathBuf;
 
+use super::super::client::Settings;
 use super::super::intruder::UNHEARD;
 use super::super::lifecycle::move_edge;
 use super::super::no_edge::{Signs, Why};
@@ -117,15 +118,27 @@ fn home(f: &Facts) -> Vec<Finding> {
 }
 
 fn config(f: &Facts) -> Vec<Finding> {
-    let next =
-        "mend it; `halton-meter config check` checks, and `halton-meter restart` takes it over";
-    let wrong = f.config_problems.iter().map(|p| Finding::degraded("config", p).next(next));
-    // What runs looks at these itself.
     let next = "mend it; `halton-meter config check` checks";
+    let wrong = f.config_problems.iter().map(|p| Finding::degraded("config", p).next(next));
+    let unread = match f.settings {
+        Settings::InForce => None,
+        Settings::Refused => {
+            let what =
+                "the edge finds a mistake in it that is none here: in a variable of its own, maybe";
+            Some(Finding::degraded("config", what).next("logs/edge.err.log in the home names it"))
+        }
+        Settings::Unread => {
+            let what = "the edge has not read it since it was edited";
+            Some(Finding::degraded("config", what).next(RESTART))
+        }
+    };
+    // What runs looks at these itself.
     let own = f.own_problems.iter().map(|p| Finding::degraded("config", p).next(next));
     let stray = |s| Finding::ok("config", s).next("unset it, or mend its name");
     let strays = f.strays.iter().map(stray);
-    or_ok(wrong.chain(own).chain(strays).collect(), "config", || "no mistakes".to_owned())
+    or_ok(wrong.chain(unread).chain(own).chain(strays).collect(), "config", || {
+        "no mistakes".to_owned()
+    })
 }
 
 fn root(f: &Facts) -> Vec<Finding> {

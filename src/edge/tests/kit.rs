@@ -47,8 +47,7 @@ pub(super) async fn in_world_of<F: Future<Output = ()>>(
             let addr = listener.local_addr().unwrap();
             let log = Logger::root(slog::Discard, slog::o!());
             let start = Start::default();
-            let edge =
-                Edge::start(&home, loaded.config, &listener, Journal::disabled(), start, log);
+            let edge = Edge::start(&home, loaded, &listener, Journal::disabled(), start, log);
             let edge = edge.unwrap();
             edge.accept(&Rc::new(listener));
             let edge = Rc::new(edge);

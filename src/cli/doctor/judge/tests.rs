@@ -1,3 +1,4 @@
+use super::super::super::client::Settings;
 use super::super::facts::{Ca, Keeper, Kept, Ledger, Upstream};
 use super::*;
 use crate::meter::ledger::LedgerError;
@@ -11,6 +12,7 @@ fn fine() -> Facts {
         wide: Vec::new(),
         stale: Vec::new(),
         config_problems: Vec::new(),
+        settings: Settings::InForce,
         strays: Vec::new(),
         own_problems: Vec::new(),
         bodies: None,
@@ -116,6 +118,8 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| f.wide.push("/h/run".into()), "home", Degraded, "chmod", Some(Fix::Tighten("/h/run".into()))),
         (|f| f.config_problems.push("c:1: no".into()), "config", Degraded, "config check", None),
         (|f| f.own_problems.push("p:1: no".into()), "config", Degraded, "config check", None),
+        (|f| f.settings = Settings::Unread, "config", Degraded, "restart", None),
+        (|f| f.settings = Settings::Refused, "config", Degraded, "edge.err.log", None),
         (|f| f.root.pid = None, "root", Degraded, "start", start()),
         (|f| f.root.suspended = true, "root", Degraded, "kill -CONT 1", None),
         (|f| (f.edge.pid, f.edge_answers) = (None, false), "edge", Broken, "start", start()),

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::client::{self, Tree};
-use super::lifecycle::{self, signal, tell};
+use super::lifecycle::{self, tell};
 use super::{Context, Exit, Failure, lost, say, services};
 use crate::home::{own_program, write_atomic};
 use crate::platform::Service;

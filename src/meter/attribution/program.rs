@@ -33,10 +33,17 @@ pub(super) fn name(exe: Option<&Path>, arguments: &[String]) -> Option<Program> 
         Told::Script(path) => script_name(path),
         Told::Module(name) => module_name(name),
     });
-    match told {
+    match told.or_else(|| title(zero, arguments)) {
         Some(name) => own(name),
         None => Some(Program { name: base, interpreter: true }),
     }
+}
+
+/// What a program calls itself (`process.title = "pi"`): it is written over the command line, of which
+/// nothing else is left.
+fn title(zero: Option<String>, arguments: &[String]) -> Option<String> {
+    let rest = arguments.get(1..).filter(|rest| !rest.is_empty())?;
+    zero.filter(|name| rest.iter().all(String::is_empty) && Language::of(name).is_none())
 }
 
 fn is_version(name: &str) -> bool {

@@ -122,7 +122,7 @@ async fn begin(shared: &Shared, place: &Place) {
     });
     let Some((target, how)) = asked else { return };
     match route::route(&shared.config.load(), shared.own_ports(), &target, how) {
-        Route::Own => turn_away(place, &ConnectError::Loop).await,
+        Route::Own => turn_away(place, &target, &ConnectError::Loop).await,
         Route::Metered => {
             // The probe runs while the client gets its answer and makes up its hello.
             shared.health.refresh();
@@ -139,7 +139,7 @@ async fn begin(shared: &Shared, place: &Place) {
             });
             match connect(shared, &target, how, &|| client::has_left(place)).await {
                 Ok(server) => begin_tunnel(shared, place, server, &target, passed).await,
-                Err(e) => turn_away(place, &e).await,
+                Err(e) => turn_away(place, &target, &e).await,
             }
         }
     }
@@ -260,7 +260,7 @@ async fn chain(shared: &Shared, place: &Place) {
             tunnelled(shared, place, tunnel, passed).await;
         }
         // It ends the connection for whoever else holds a copy.
-        Err(e) if head.is_some() => refuse_as(client, &e).await,
+        Err(e) if head.is_some() => refuse_as(client, &target, how, &e).await,
         Err(e) => {
             // `200` is out: breaking off is all that can be said.
             slog::debug!(shared.log, "cannot connect"; "host" => &*target.host, "error" => %e);
@@ -324,6 +324,14 @@ impl ConnectError {
         }
     }
 
+    /// The machine is there, and nobody listens.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Dial(DialError::Connect(e)) => e.kind() == io::ErrorKind::ConnectionRefused,
+            Self::Dial(_) | Self::Loop => false,
+        }
+    }
+
     /// What the client is told; `nearby`: what more of a local network that there is no way to.
     fn told(&self, nearby: Option<&str>) -> String {
         match (self, nearby) {
@@ -331,6 +339,10 @@ impl ConnectError {
             (Self::Dial(_) | Self::Loop, _) => self.to_string(),
         }
     }
+}
+
+fn is_here(host: &str) -> bool {
+    config::is_loopback(host) || config::is_own_name(host)
 }
 
 /// Who gets the client's bytes.
@@ -403,13 +415,18 @@ async fn connect(
     Ok(Server { stream, proxy: proxy.filter(|_| to_proxy).cloned() })
 }
 
-async fn turn_away(place: &Place, error: &ConnectError) {
+async fn turn_away(place: &Place, target: &Target, error: &ConnectError) {
     if let Stage::Asked(asked) = place.take() {
-        refuse_as(asked.client, error).await;
+        refuse_as(asked.client, target, asked.request.how(), error).await;
     }
 }
 
-async fn refuse_as(client: TcpStream, error: &ConnectError) {
+async fn refuse_as(client: TcpStream, target: &Target, how: route::Asked, error: &ConnectError) {
+    // Who waits for a server of this machine to come up would take any answer for that server's.
+    if how != route::Asked::Tunnel && error.is_refusal() && is_here(&target.host) {
+        let _ = rustix::net::shutdown(&client, rustix::net::Shutdown::Both);
+        return;
+    }
     refuse(client, error.status(), &error.told(platform::why_no_way_nearby())).await;
 }
 

@@ -13,10 +13,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::client::{self, Health, Tree};
 use super::intruder::{self, Intruder};
 use super::no_edge::{self, Signs, Why};
-use super::{Context, Exit, Failure, env, say, services, upstream};
+use super::{Context, Exit, Failure, codex, env, passing, say, services, upstream};
 use crate::home::{HOME_VAR, PidLock, open_append, write_atomic};
 use crate::near;
-use crate::platform::Service;
+use crate::platform::{self, Service};
 use crate::supervisor::{JournalEntry, journal};
 
 /// How long `start` and `restart` wait for `/health`.
@@ -131,7 +131,9 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
         signal(daemon, Signal::TERM)?;
         gone(ctx, "daemon", Some(daemon), Instant::now() + STOP_PATIENCE);
     }
-    start(ctx, &StartArgs { quiet: false, unless_stopped: false })
+    let started = start(ctx, &StartArgs { quiet: false, unless_stopped: false })?;
+    passing::programs(ctx).iter().for_each(say);
+    Ok(started)
 }
 
 /// With the file of `stop` there nothing would meter, whoever is started.
@@ -170,6 +172,13 @@ pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
         }
     }
     say(all_down(served));
+    for program in platform::programs_pointing_at(served) {
+        if let Some(end) = codex::end_of(&program) {
+            say(format_args!(
+                "{program} serves Codex in the background, and still points there: {end}"
+            ));
+        }
+    }
     Ok(Exit::OK)
 }
 

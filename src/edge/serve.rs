@@ -93,13 +93,12 @@ async fn begin(shared: &Shared, place: &Place) {
         let read = timeout(HEAD_DEADLINE, poll_fn(|cx| place.poll_request(cx))).await;
         match read {
             Ok(Some((client, Ok(request)))) => {
-                if request == Request::Health {
+                if request.target().is_none() {
                     let _moving = place.moving();
-                    // Who asks wants to know how it is now.
-                    let _ = shared.health.decide().await;
-                    let body = status::document(shared);
+                    let body = told(shared, &request).await;
                     return respond(client, 200, "application/json", &body).await;
                 }
+                shared.counters.asked();
                 place.set(Stage::Asked(Box::new(Asked { client, request })));
             }
             Ok(Some((client, Err(refusal)))) => {
@@ -145,6 +144,16 @@ async fn begin(shared: &Shared, place: &Place) {
     }
 }
 
+/// What who asks about ourselves is told.
+async fn told(shared: &Shared, question: &Request) -> Vec<u8> {
+    if *question == Request::Passing {
+        return serde_json::to_vec(&shared.tunnels.passing()).unwrap_or_default();
+    }
+    // Who asks wants to know how it is now.
+    let _ = shared.health.decide().await;
+    status::document(shared)
+}
+
 /// The server is there: the client is told, or its request sent on.
 async fn begin_tunnel(
     shared: &Shared,
@@ -169,7 +178,9 @@ fn answer(asked: Asked) -> io::Result<(TcpStream, Option<Vec<u8>>)> {
     let Asked { client, request } = asked;
     match request {
         Request::Forward { head, .. } => Ok((client, Some(head))),
-        Request::Connect(_) | Request::Health => establish(&client).map(|()| (client, None)),
+        Request::Connect(_) | Request::Health | Request::Passing => {
+            establish(&client).map(|()| (client, None))
+        }
     }
 }
 

@@ -9,6 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::home::{Home, PidLock};
 use crate::near;
 
+/// Of an edge: which tunnels to metered hosts are raw for the moment.
+pub const PASSING: &str = "/passing";
 /// Whether connections are metered right now.
 pub const HEALTH: &str = "/health";
 /// The same as it is known, without a look: enough to see that there is anybody.

@@ -255,6 +255,13 @@ pub fn edge_status_at(edge: SocketAddr, pid: u32, patience: Duration) -> Option<
     (body.get("pid").and_then(Value::as_u64) == Some(u64::from(pid))).then_some(body)
 }
 
+/// What its edge lets pass to metered hosts now; an older one does not tell.
+pub fn edge_passing(ctx: &Context) -> Option<Value> {
+    let url = format!("http://{}{}", ctx.loaded.config.edge.addr(), ask::PASSING);
+    let (status, body) = ask_for(&agent(NEAR), url).ok()?;
+    (status == 200).then_some(body)
+}
+
 /// A call of the admin API with the token of the run directory.
 pub fn api(ctx: &Context, path: &str, patience: Duration) -> Result<Value, String> {
     call(ctx, Method::Get, path, patience)

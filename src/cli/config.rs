@@ -44,7 +44,7 @@ pub enum ConfigCommand {
     #[command(after_help = "Examples:\n  \
         halton-meter config set bodies.enabled true\n  \
         halton-meter config set meter.extra_hosts llm.corp.example,gw.corp.example:8443\n\n\
-        A list is written with commas, a table as in TOML. `halton-meter config show` lists the keys.")]
+        A list is written with commas or as in TOML, a table as in TOML. `halton-meter config show` lists the keys.")]
     Set {
         /// Which: section.key
         key: String,

@@ -14,10 +14,10 @@ use clap::Args;
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use super::client;
 use super::env::Vars;
 use super::lifecycle::{self, Ready};
 use super::{Context, Exit, Failure, budget, env, report, say, told, unused, upstream};
+use super::{client, codex};
 use crate::home::{HomeError, PidLock};
 use crate::meter::own_file;
 
@@ -84,7 +84,7 @@ pub fn run(ctx: &Context, args: &RunArgs) -> Result<Exit, Failure> {
         // Who asks for a report next has it whole, also without a summary here.
         settle(ctx, &run);
         if !args.quiet {
-            summary(ctx, &run, started);
+            summary(ctx, &run, started, &args.command);
         }
     }
     Ok(child::end_as(end))
@@ -203,15 +203,32 @@ fn settle(ctx: &Context, run: &str) {
     }
 }
 
-fn summary(ctx: &Context, run: &str, started: Timestamp) {
-    match report::summary_of_run(&ctx.home, run, started) {
+fn summary(ctx: &Context, run: &str, started: Timestamp, command: &[OsString]) {
+    let mut silent = false;
+    let summary = report::summary_of_run(&ctx.home, run, started, &mut || {
+        silent = true;
+        nothing_came_by(ctx, started)
+    });
+    match summary {
         Ok(text) => say(text),
         Err(e) => say(format_args!("no summary: {}", told(&e))),
+    }
+    if silent && command.first().is_some_and(|program| codex::is_codex(program)) {
+        codex::served_elsewhere(started).iter().for_each(say);
     }
     for warning in budget::news(&ctx.home, &jiff::ZonedDateTime::now()) {
         say(warning);
     }
     own_file::problems(&ctx.home).iter().for_each(|problem| say(unused(problem)));
+}
+
+/// Of any program: the edge does not know who asks.
+fn nothing_came_by(ctx: &Context, started: Timestamp) -> bool {
+    let edge = PidLock::holder(&ctx.home.pid_file("edge")).ok().flatten();
+    let status = edge.and_then(|pid| client::edge_status(ctx, pid, FLUSH));
+    let last =
+        status.and_then(|status| status.get("last_asked_at")?.as_str()?.parse::<Timestamp>().ok());
+    last.is_some_and(|last| last < started)
 }
 
 #[cfg(test)]

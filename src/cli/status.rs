@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 
 use super::client::{self, Health, Tree};
 use super::{
-    Context, Exit, Failure, bodies, budget, lifecycle, output, quota, services, unused, upstream,
+    Context, Exit, Failure, bodies, budget, lifecycle, output, passing, quota, services, unused,
+    upstream,
 };
 use crate::meter::ledger::Ledger;
 use crate::meter::own_file;
@@ -68,6 +69,8 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
     let bodies = bodies::Standing::look(ctx, actors.clone());
     // A ledger that can't be read is the daemon's to complain of.
     let quotas = Ledger::open(&ctx.home).and_then(|l| l.quotas()).unwrap_or_default();
+    // While nothing is metered there is nobody to be told apart.
+    let passing = if tree.metering() { passing::programs(ctx) } else { Vec::new() };
     let own: Vec<String> = own_file::problems(&ctx.home).iter().map(unused).collect();
     let budgets =
         crate::meter::budget::standings(&ctx.home, &jiff::ZonedDateTime::now()).unwrap_or_default();
@@ -92,6 +95,7 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             "root": { "pid": tree.root },
             "actors": actors,
             "bypass": bypass,
+            "passing": passing,
             "quotas": quotas,
             "budgets": budgets,
             "bodies": bodies.document(),
@@ -108,6 +112,9 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             writeln!(out, "  installed {mode}; kept by {kept}")?;
         }
         print_bypass(bypass.as_ref(), out)?;
+        for program in &passing {
+            writeln!(out, "  passing   {program}")?;
+        }
         for line in silent_directories(actors.as_ref()) {
             writeln!(out, "  projects  {line}")?;
         }

@@ -12,13 +12,23 @@ use crate::meter::usage::Tokens;
 
 /// The line of one `run`, read from the ledger. `started` bounds what counts as passed through
 /// meanwhile (of any program: what was not read can't be told apart).
-pub fn summary_of_run(home: &Home, run: &str, started: Timestamp) -> anyhow::Result<String> {
+/// `idle`: nothing came by the proxy since then, as far as can be told; asked if there were no requests.
+pub fn summary_of_run(
+    home: &Home,
+    run: &str,
+    started: Timestamp,
+    idle: &mut dyn FnMut() -> bool,
+) -> anyhow::Result<String> {
     let ledger = Ledger::open(home)?;
     let run = ledger.totals_for_run(run)?;
     let to = Timestamp::now().saturating_add(Span::new().seconds(1)).unwrap_or(Timestamp::MAX);
     let coverage = ledger.coverage(Window { from: started, to })?;
-    Ok(run_summary(&run.totals, &coverage, run.projects.first().map(String::as_str)))
+    let line = run_summary(&run.totals, &coverage, run.projects.first().map(String::as_str));
+    let idle = run.totals.requests == 0 && idle();
+    Ok(if idle { line.replacen(NONE, "nothing came by this proxy", 1) } else { line })
 }
+
+const NONE: &str = "no requests to a model";
 
 /// How many requests of a run have not ended, as far as the ledger can tell.
 pub fn open_of_run(home: &Home, run: &str) -> u64 {
@@ -30,7 +40,7 @@ pub fn open_of_run(home: &Home, run: &str) -> u64 {
 pub fn run_summary(totals: &Totals, coverage: &Coverage, project: Option<&str>) -> String {
     let mut parts = Vec::new();
     if totals.requests == 0 {
-        parts.push("no requests to a model".to_owned());
+        parts.push(NONE.to_owned());
     } else {
         parts.push(counted(totals.requests, "request"));
         if totals.errors > 0 {
@@ -249,7 +259,17 @@ mod tests {
         let mut mine = row(1, "2026-11-24T01:00:00Z");
         mine.run = Some("r".into());
         store(&home, &[mine, row(2, "2026-11-24T01:00:00Z")]);
-        let text = summary_of_run(&home, "r", at("2026-11-24T00:00:00Z")).unwrap();
-        assert_eq!(text, "1 request · 100 in · 50 out · $0.0123 · all metered · project my-app");
+        let text = summary_of_run(&home, "r", at("2026-11-24T00:00:00Z"), &mut || true);
+        assert_eq!(
+            text.unwrap(),
+            "1 request · 100 in · 50 out · $0.0123 · all metered · project my-app"
+        );
+        let none = |mut idle: bool| {
+            summary_of_run(&home, "none", at("2026-11-24T00:00:00Z"), &mut || {
+                std::mem::take(&mut idle)
+            })
+        };
+        assert_eq!(none(true).unwrap(), "nothing came by this proxy");
+        assert_eq!(none(false).unwrap(), "no requests to a model");
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::apply::Leftover;
-use super::{Context, Exit, Failure, apply, ca, env, init, say};
+use super::{Context, Exit, Failure, apply, ca, codex, env, init, say};
 use crate::platform;
 use crate::setup::plan::{self, FromPlatform, Part, WayOut};
 use crate::setup::{self, Step};
@@ -194,7 +194,12 @@ fn tell(
             "they can't connect any more: restart them"
         };
         say(format_args!("these running programs have {edge} in their environment; {then}"));
-        users.iter().for_each(apply::detail);
+        for program in &users {
+            match codex::end_of(program) {
+                Some(end) => apply::detail(format_args!("{program}: {end}")),
+                None => apply::detail(program),
+            }
+        }
     }
     for bus in buses {
         say(format_args!("the session bus ({bus}) has it too; log out and in once"));

@@ -205,24 +205,26 @@ impl Key {
         self.accept_text(std::path::absolute(text).ok()?.to_str()?)
     }
 
-    /// Text from the environment or a flag: lists are separated by commas, maps are TOML.
+    /// Text from the environment or a flag: lists are separated by commas or TOML, maps are TOML.
     #[must_use]
     pub fn accept_text(&self, text: &str) -> Option<Value> {
         let value = match self.takes {
             Takes::Bool => toml::Value::Boolean(text.trim().parse().ok()?),
             Takes::Int(..) => toml::Value::Integer(text.trim().parse().ok()?),
             Takes::Text(_) | Takes::Path => toml::Value::String(text.to_owned()),
-            Takes::List(_) => toml::Value::Array(
-                text.split(',')
-                    .map(str::trim)
-                    .filter(|s| !s.is_empty())
-                    .map(|s| toml::Value::String(s.to_owned()))
-                    .collect(),
-            ),
-            Takes::Map(_) => {
-                toml::from_str::<toml::Table>(&format!("v = {text}")).ok()?.remove("v")?
+            Takes::List(_) => {
+                let items = text.split(',').map(str::trim).filter(|s| !s.is_empty());
+                let listed = || items.map(|s| toml::Value::String(s.to_owned())).collect();
+                // `[::1]:80` is no array, and an item.
+                let array = of_toml(text).filter(toml::Value::is_array);
+                array.unwrap_or_else(|| toml::Value::Array(listed()))
             }
+            Takes::Map(_) => of_toml(text)?,
         };
         self.accept(&value)
     }
+}
+
+fn of_toml(text: &str) -> Option<toml::Value> {
+    toml::from_str::<toml::Table>(&format!("v = {text}")).ok()?.remove("v")
 }

@@ -27,7 +27,7 @@ pub(crate) use hosts::{base64, percent_decode};
 pub use keys::{DIRECT, FROM_SYSTEM, KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 pub use no_proxy::NoProxy;
-pub use own::{OwnPorts, is_loopback};
+pub use own::{OwnPorts, is_loopback, is_own_name};
 pub use stamp::{SETTLED, Stamp};
 pub use stray::strays;
 

@@ -42,6 +42,14 @@ pub fn is_loopback(host: &str) -> bool {
         || old_ipv4(host).is_some_and(|ip| is_loopback_ip(ip.into()))
 }
 
+/// This machine by the name that it gives itself.
+#[must_use]
+pub fn is_own_name(host: &str) -> bool {
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let names = rustix::system::uname();
+    names.nodename().to_str().is_ok_and(|own| own.eq_ignore_ascii_case(host))
+}
+
 fn is_loopback_ip(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         // To connect to the unspecified address is to connect to this machine.
@@ -72,4 +80,19 @@ fn old_ipv4(host: &str) -> Option<Ipv4Addr> {
     }
     let high = leading.iter().zip([24, 16, 8]).fold(0u32, |sum, (n, bits)| sum | n << bits);
     Some(Ipv4Addr::from(high | last))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_machine_knows_its_name_in_any_case() {
+        let names = rustix::system::uname();
+        let own = names.nodename().to_str().unwrap();
+        for spelled in [own.to_owned(), own.to_ascii_uppercase(), format!("{own}.")] {
+            assert!(is_own_name(&spelled), "{spelled}");
+        }
+        assert!(!is_own_name(&format!("not-{own}")) && !is_own_name("api.anthropic.com"));
+    }
 }

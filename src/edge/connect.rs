@@ -39,6 +39,8 @@ pub enum Request {
     },
     /// `GET /health` to the edge itself.
     Health,
+    /// `GET /passing`: which metered hosts' tunnels are raw now.
+    Passing,
 }
 
 impl Request {
@@ -47,7 +49,7 @@ impl Request {
     pub fn target(&self) -> Option<&Target> {
         match self {
             Self::Connect(target) | Self::Forward { target, .. } => Some(target),
-            Self::Health => None,
+            Self::Health | Self::Passing => None,
         }
     }
 
@@ -57,7 +59,7 @@ impl Request {
         match self {
             Self::Forward { secure: true, .. } => Asked::Secure,
             Self::Forward { secure: false, .. } => Asked::Forward,
-            Self::Connect(_) | Self::Health => Asked::Tunnel,
+            Self::Connect(_) | Self::Health | Self::Passing => Asked::Tunnel,
         }
     }
 }
@@ -197,6 +199,8 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Request)>, Refusal> {
         forwarded(true, rest, &read)?
     } else if uri == b"/health" && read.method == "GET" && asks_loopback(&read) {
         Request::Health
+    } else if uri == b"/passing" && read.method == "GET" && asks_loopback(&read) {
+        Request::Passing
     } else if uri.starts_with(b"/") {
         return refuse(404, "this is a proxy, not a web server; its status is at /health");
     } else {

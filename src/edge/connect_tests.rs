@@ -94,6 +94,7 @@ fn what_cannot_be_served_is_named() {
     assert_eq!(status(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505);
     assert_eq!(request(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1:8081\r\n\r\n"), Request::Health);
     assert_eq!(request(b"GET /health HTTP/1.0\r\n\r\n"), Request::Health);
+    assert_eq!(request(b"GET /passing HTTP/1.1\r\nHost: localhost\r\n\r\n"), Request::Passing);
 }
 
 #[test]

@@ -112,6 +112,28 @@ impl Reason {
 }
 
 impl Reason {
+    /// It lay in the moment: the next connection may be metered.
+    #[must_use]
+    pub fn is_passing(self) -> bool {
+        match self {
+            Self::Daemon(_) | Self::ChannelFull | Self::NoAnswer => true,
+            Self::PlainHttp => false,
+            Self::Declined(decline) => match decline {
+                Decline::UpstreamSlow
+                | Decline::Overloaded
+                | Decline::Degraded
+                | Decline::Draining
+                | Decline::Internal => true,
+                Decline::NotTls
+                | Decline::NotMetered
+                | Decline::Bypassed
+                | Decline::DialFailed
+                | Decline::UpstreamTls
+                | Decline::ClientCertificate => false,
+            },
+        }
+    }
+
     /// The reason that [`Reason::as_str`] names so.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {

@@ -96,13 +96,12 @@ async fn begin(shared: &Shared, place: &Place) {
         let read = timeout(HEAD_DEADLINE, poll_fn(|cx| place.poll_request(cx))).await;
         match read {
             Ok(Some((client, Ok(request)))) => {
-                if request == Request::Health {
+                if request.target().is_none() {
                     let _moving = place.moving();
-                    // Who asks wants to know how it is now.
-                    let _ = shared.health.decide().await;
-                    let body = status::document(shared);
+                    let body = told(shared, &request).await;
                     return respond(client, 200, "application/json", &body).await;
                 }
+                shared.counters.asked();
                 place.set(Stage::Asked(Box::new(Asked { client, request })));
             }
             Ok(Some((client, Err(refusal)))) => {
@@ -125,7 +124,7 @@ async fn begin(shared: &Shared, place: &Place) {
     });
     let Some((target, how)) = asked else { return };
     match route::route(&shared.config.load(), shared.own_ports(), &target, how) {
-        Route::Own => turn_away(place, &ConnectError::Loop).await,
+        Route::Own => turn_away(place, &target, &ConnectError::Loop).await,
         Route::Metered => {
             // The probe runs while the client gets its answer and makes up its hello.
             shared.health.refresh();
@@ -142,10 +141,20 @@ async fn begin(shared: &Shared, place: &Place) {
             });
             match connect(shared, &target, how, &|| client::has_left(place)).await {
                 Ok(server) => begin_tunnel(shared, place, server, &target, passed).await,
-                Err(e) => turn_away(place, &e).await,
+                Err(e) => turn_away(place, &target, &e).await,
             }
         }
     }
+}
+
+/// What who asks about ourselves is told.
+async fn told(shared: &Shared, question: &Request) -> Vec<u8> {
+    if *question == Request::Passing {
+        return serde_json::to_vec(&shared.tunnels.passing()).unwrap_or_default();
+    }
+    // Who asks wants to know how it is now.
+    let _ = shared.health.decide().await;
+    status::document(shared)
 }
 
 /// The server is there: the client is told, or its request sent on.
@@ -172,7 +181,9 @@ fn answer(asked: Asked) -> io::Result<(TcpStream, Option<Vec<u8>>)> {
     let Asked { client, request } = asked;
     match request {
         Request::Forward { head, .. } => Ok((client, Some(head))),
-        Request::Connect(_) | Request::Health => establish(&client).map(|()| (client, None)),
+        Request::Connect(_) | Request::Health | Request::Passing => {
+            establish(&client).map(|()| (client, None))
+        }
     }
 }
 
@@ -264,7 +275,7 @@ async fn chain(shared: &Shared, place: &Place) {
             tunnelled(shared, place, tunnel, passed).await;
         }
         // It ends the connection for whoever else holds a copy.
-        Err(e) if head.is_some() => refuse_as(client, &e).await,
+        Err(e) if head.is_some() => refuse_as(client, &target, how, &e).await,
         Err(e) => {
             // `200` is out: breaking off is all that can be said.
             slog::debug!(shared.log, "cannot connect"; "host" => &*target.host, "error" => %e);
@@ -317,6 +328,14 @@ impl ConnectError {
         }
     }
 
+    /// The machine is there, and nobody listens.
+    fn is_refusal(&self) -> bool {
+        match self {
+            Self::Dial(DialError::Connect(e)) => e.kind() == io::ErrorKind::ConnectionRefused,
+            Self::Dial(_) | Self::Loop => false,
+        }
+    }
+
     /// What the client is told; `nearby`: what more of a local network that there is no way to.
     fn told(&self, nearby: Option<&str>) -> String {
         match (self, nearby) {
@@ -324,6 +343,10 @@ impl ConnectError {
             (Self::Dial(_) | Self::Loop, _) => self.to_string(),
         }
     }
+}
+
+fn is_here(host: &str) -> bool {
+    config::is_loopback(host) || config::is_own_name(host)
 }
 
 /// Who gets the client's bytes.
@@ -396,13 +419,18 @@ async fn connect(
     Ok(Server { stream, proxy: proxy.filter(|_| to_proxy).cloned() })
 }
 
-async fn turn_away(place: &Place, error: &ConnectError) {
+async fn turn_away(place: &Place, target: &Target, error: &ConnectError) {
     if let Stage::Asked(asked) = place.take() {
-        refuse_as(asked.client, error).await;
+        refuse_as(asked.client, target, asked.request.how(), error).await;
     }
 }
 
-async fn refuse_as(client: TcpStream, error: &ConnectError) {
+async fn refuse_as(client: TcpStream, target: &Target, how: route::Asked, error: &ConnectError) {
+    // Who waits for a server of this machine to come up would take any answer for that server's.
+    if how != route::Asked::Tunnel && error.is_refusal() && is_here(&target.host) {
+        let _ = rustix::net::shutdown(&client, rustix::net::Shutdown::Both);
+        return;
+    }
     refuse(client, error.status(), &error.told(platform::why_no_way_nearby())).await;
 }
 

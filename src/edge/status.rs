@@ -1,8 +1,9 @@
 //! What the edge says about itself (`GET /health` on its port).
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 use uuid::Uuid;
@@ -14,9 +15,11 @@ use super::settings::Read;
 use super::upgrade::Refusal;
 
 /// Counters of one edge process.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Counters {
     open: AtomicU64,
+    /// When somebody last wanted to get somewhere, or when this began: microseconds since 1970.
+    asked_at: AtomicI64,
     local_network_failures: AtomicU64,
     totals: Mutex<Totals>,
     none_open: Notify,
@@ -49,6 +52,8 @@ struct Status<'a> {
     passed_metered_total: u64,
     spool_dropped: u64,
     local_network_failures: u64,
+    /// Nothing has come by since.
+    last_asked_at: Option<Timestamp>,
     /// `host:port` of the proxy that we go through ourselves.
     upstream_proxy: Option<String>,
     /// The same for plain HTTP.
@@ -72,7 +77,24 @@ struct Tunnels {
     declined_total: u64,
 }
 
+impl Default for Counters {
+    fn default() -> Self {
+        Self {
+            open: AtomicU64::default(),
+            asked_at: AtomicI64::new(Timestamp::now().as_microsecond()),
+            local_network_failures: AtomicU64::default(),
+            totals: Mutex::default(),
+            none_open: Notify::default(),
+        }
+    }
+}
+
 impl Counters {
+    /// Somebody wants to get somewhere.
+    pub fn asked(&self) {
+        self.asked_at.store(Timestamp::now().as_microsecond(), Relaxed);
+    }
+
     #[must_use]
     pub fn open(self: &Arc<Self>) -> Open {
         self.open.fetch_add(1, Relaxed);
@@ -178,6 +200,7 @@ pub fn document(shared: &Shared) -> Vec<u8> {
         passed_metered_total: totals.passed_metered,
         spool_dropped: spool.dropped(),
         local_network_failures: counters.local_network_failures(),
+        last_asked_at: Timestamp::from_microsecond(counters.asked_at.load(Relaxed)).ok(),
         upstream_proxy: health.upstream_proxy(),
         upstream_http_proxy: health.upstream_http_proxy(),
         upstream_past: health.upstream_past(),

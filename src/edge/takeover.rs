@@ -182,7 +182,7 @@ fn pack_stage(stage: &mut Stage, blobs: &mut Vec<u8>) -> io::Result<Option<Conne
                     target: target.clone(),
                     forward: Some(put(blobs, head)),
                 },
-                Request::Health => return Ok(None),
+                Request::Health | Request::Passing => return Ok(None),
             }
         }
         Stage::Metered(metered) => {

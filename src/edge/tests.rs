@@ -14,6 +14,7 @@ use crate::handover::channel::{Channel, DaemonChannel};
 use crate::handover::{Decline, Offer, OfferId, ToDaemon, ToEdge, VERSION};
 
 mod kit;
+mod passing;
 mod plain;
 mod roots;
 mod settings;

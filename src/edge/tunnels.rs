@@ -6,6 +6,7 @@
 //! them at [`Rest`], the thread does not run, so that an upgrade can write them down.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use std::time::Duration;
 use mio::event::Event;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Registry, Token, Waker};
+use serde::Serialize;
 use slab::Slab;
 
 use super::live::{Passed, Raw};
@@ -27,6 +29,17 @@ const BATCH: usize = 256;
 const WAKE: Token = Token(usize::MAX);
 /// After a failure of the selector itself: it passes, or nothing helps.
 const PAUSE: Duration = Duration::from_millis(10);
+
+/// So many tunnels are told of.
+const TOLD: usize = 256;
+
+/// A raw tunnel to a metered host.
+#[derive(Clone, Debug, Serialize)]
+pub struct Passing {
+    host: Box<str>,
+    /// Our peer.
+    client: SocketAddr,
+}
 
 /// Told when a tunnel is over.
 pub type Ended = Box<dyn Fn(Summary, Option<Passed>) + Send + Sync>;
@@ -115,6 +128,20 @@ impl Tunnels {
             Ok(()) => table.await_room(key, &mut held),
             Err(_) => table.end(key, &mut held, Summary { aborted: true, ..Summary::default() }),
         }
+    }
+
+    /// Those to metered hosts that would be metered if they began now.
+    #[must_use]
+    pub fn passing(&self) -> Vec<Passing> {
+        // An entry is never waited for with the table in hand: its turn may end it.
+        let all: Vec<_> = lock(&self.table.all).iter().map(|(_, e)| Arc::clone(e)).collect();
+        let passing = all.iter().filter_map(|entry| {
+            let entry = lock(entry);
+            let passed = entry.passed.as_ref().filter(|passed| passed.reason.is_passing())?;
+            let client = entry.tunnel.sockets().0.peer_addr().ok()?;
+            Some(Passing { host: passed.target.host.clone(), client })
+        });
+        passing.take(TOLD).collect()
     }
 
     /// Holds the thread between two turns.

@@ -325,6 +325,7 @@ impl Observer {
                 let broken_off = self.broken_off;
                 let by = match self.closing() {
                     Some(Closing::By(side)) => Some(side),
+                    Some(Closing::Orderly) | None if self.client_gone => Some(Side::Client),
                     Some(Closing::Orderly | Closing::Ours) | None => None,
                 };
                 self.turns(stream, at, |turns, _, at, sink| turns.end(by, at, sink));

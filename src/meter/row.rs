@@ -12,16 +12,19 @@ use super::usage::{Cached, Caveat, Counts, Tokens, UsagePart, UsageState};
 const CUTS: [&str; 2] = ["client_abort", "upstream_cut"];
 
 /// Whether a good answer was cut short. Providers bill what they had made by then, and tell of it with
-/// the last word, if at all.
+/// the last word, if at all. What a daemon had in hand when it ended has no class.
 #[must_use]
 pub fn is_cut_short(
     completeness: Completeness,
     status: Option<u16>,
     error_class: Option<&str>,
 ) -> bool {
-    completeness == Completeness::Interrupted
-        && status.is_some_and(|status| status < 300)
-        && error_class.is_some_and(|class| CUTS.contains(&class))
+    let good = |status: u16| status < 300;
+    let cut = match error_class {
+        Some(class) => CUTS.contains(&class) && status.is_some_and(good),
+        None => status.is_none_or(good),
+    };
+    completeness == Completeness::Interrupted && cut
 }
 
 /// Protocol of the exchange as the client spoke it.

@@ -53,7 +53,7 @@ fn env_points_at_the_edge_and_keeps_what_the_user_had() {
     for name in ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy"] {
         assert_eq!(vars[name], proxy);
     }
-    assert_eq!(vars["NO_PROXY"], "corp.example,localhost,127.0.0.1,::1");
+    assert_eq!(vars["NO_PROXY"], "corp.example,localhost,127.0.0.1,::1,127.0.0.0/8,0.0.0.0,::");
     let bundle = std::fs::read_to_string(vars["SSL_CERT_FILE"].as_str().unwrap()).unwrap();
     let ours = std::fs::read_to_string(stand.home.ca_cert()).unwrap();
     assert!(bundle.contains(ours.trim()));

@@ -102,7 +102,7 @@ fn the_local_network_is_reached_without_us() {
             .unwrap_or_else(|e| panic!("{e}: {}", show(&output)));
         vars["NO_PROXY"].as_str().unwrap().to_owned()
     };
-    let local = "localhost,127.0.0.1,::1";
+    let local = "localhost,127.0.0.1,::1,127.0.0.0/8,0.0.0.0,::";
     let near = ".local,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,169.254.0.0/16";
     assert_eq!(no_proxy(None), format!("{local},{near}"));
     assert_eq!(no_proxy(Some("http://proxy.corp:3128")), local);

@@ -157,6 +157,8 @@ pub struct Facts {
     pub token: Option<String>,
     /// Who stays raw, in words.
     pub bypass: Vec<String>,
+    /// Who stays raw for as long as its connections last, in words.
+    pub passing: Vec<String>,
     /// Directories of programs that do not answer, in words.
     pub silent: Vec<String>,
     pub proxies: Vec<ProxyVariable>,

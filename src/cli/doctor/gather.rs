@@ -15,7 +15,9 @@ use sysinfo::{ProcessRefreshKind, ProcessStatus, ProcessesToUpdate, System};
 use tokio::time::timeout;
 
 use super::super::client::{self, Health, Tree};
-use super::super::{Context, bodies, env, intruder, lifecycle, no_edge, selftest, status, unused};
+use super::super::{
+    Context, bodies, env, intruder, lifecycle, no_edge, passing, selftest, status, unused,
+};
 use super::facts::{Ca, Facts, Ledger, Process, ProxyVariable, Says};
 use crate::config::{self, UpstreamProxy};
 use crate::handover::channel::EdgeChannel;
@@ -48,6 +50,11 @@ pub fn gather(ctx: &Context) -> Facts {
         settings: tree.settings(ctx),
         strays: config::strays(),
         own_problems: own_file::problems(&ctx.home).iter().map(unused).collect(),
+        passing: if tree.metering() {
+            passing::programs(ctx).iter().map(ToString::to_string).collect()
+        } else {
+            Vec::new()
+        },
         silent: status::silent_directories(actors.as_ref()),
         bodies: Some(bodies::Standing::look(ctx, actors))
             .filter(bodies::Standing::is_worth_a_word)

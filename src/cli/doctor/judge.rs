@@ -399,7 +399,11 @@ fn bypass(f: &Facts) -> Vec<Finding> {
     let next =
         "`halton-meter ca trust`, or point it at `halton-meter ca bundle`; then it may try again";
     let raw = f.bypass.iter().map(|who| Finding::degraded("bypass", who).next(next));
-    or_ok(raw.collect(), "bypass", || "no program refuses our certificate".to_owned())
+    let anew = "start it anew, or wait: its next connection is metered";
+    let passing = f.passing.iter().map(|who| Finding::degraded("bypass", who).next(anew));
+    or_ok(raw.chain(passing).collect(), "bypass", || {
+        "no program refuses our certificate".to_owned()
+    })
 }
 
 fn projects(f: &Facts) -> Vec<Finding> {

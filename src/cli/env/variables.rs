@@ -45,8 +45,11 @@ const NODE_PROXY: &str = "1";
 const EDGE_VAR: &str = "HALTON_EDGE";
 /// What the user had in a variable is kept in one of this name and the variable's. Empty: nothing.
 const WAS: &str = "HALTON_WAS_";
-/// What never goes through a proxy.
+/// What never goes through a proxy. Earlier versions set these alone.
 pub const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
+/// This machine by other addresses: a server that is told to listen on all of them is asked for there. Not
+/// by its name: the rule would cover all that is below it, which may be anybody's.
+const THIS_MACHINE: [&str; 3] = ["127.0.0.0/8", "0.0.0.0", "::"];
 
 /// What else they reach without us: rules for `NO_PROXY`.
 #[derive(Clone, Debug, Default)]
@@ -127,10 +130,11 @@ impl<'a> Environment<'a> {
         } else if CA_VARS.contains(&name) || FORMER_VARS.contains(&name) {
             Path::new(value).starts_with(self.home.path())
         } else if NO_PROXY_VARS.contains(&name) {
-            let least = no_proxy(NO_PROXY_VARS.map(|name| self.was(name)), &[]);
+            let least = no_proxy(NO_PROXY_VARS.map(|name| self.was(name)), &[], &[]);
             let [rules, least] = [value, &least].map(|list| list.split(',').collect::<Vec<_>>());
             let more = rules.strip_prefix(least.as_slice());
-            self.leads_here() && more.is_some_and(|m| m.iter().all(|r| self.direct.contains(r)))
+            let known = |rule: &&str| THIS_MACHINE.contains(rule) || self.direct.contains(rule);
+            self.leads_here() && more.is_some_and(|more| more.iter().all(known))
         } else {
             self.leads_here() && value == NODE_PROXY
         }
@@ -156,10 +160,10 @@ fn said(value: Option<&String>) -> Option<&str> {
     value.map(String::as_str).filter(|value| !value.is_empty())
 }
 
-fn no_proxy(own: [Option<&str>; 2], direct: &[&str]) -> String {
+fn no_proxy(own: [Option<&str>; 2], more: &[&str], direct: &[&str]) -> String {
     let own = own.into_iter().flatten().flat_map(|v| v.split(',')).map(str::trim);
     let mut rules: Vec<&str> = own.filter(|rule| !rule.is_empty()).collect();
-    rules.extend(LOCAL.iter().chain(direct));
+    rules.extend(LOCAL.iter().chain(more).chain(direct));
     let mut seen = std::collections::BTreeSet::new();
     rules.retain(|rule| seen.insert(*rule));
     rules.join(",")
@@ -186,7 +190,7 @@ pub fn variables(
     // Who had a proxy before us goes through it to these as well.
     let proxied = HTTPS_WAYS.iter().chain(&HTTP_WAYS).any(|name| found.own(name).is_some());
     let direct: &[&str] = if proxied { &[] } else { &direct.now };
-    let rules = no_proxy(NO_PROXY_VARS.map(|name| found.own(name)), direct);
+    let rules = no_proxy(NO_PROXY_VARS.map(|name| found.own(name)), &THIS_MACHINE, direct);
     for name in NO_PROXY_VARS {
         vars.insert(name.to_owned(), rules.clone());
     }
@@ -260,7 +264,7 @@ mod tests {
             &|_, _| None,
         );
         assert_eq!(vars["https_proxy"], "http://127.0.0.1:8081");
-        assert_eq!(vars["NO_PROXY"], "localhost,127.0.0.1,::1");
+        assert_eq!(vars["NO_PROXY"], "localhost,127.0.0.1,::1,127.0.0.0/8,0.0.0.0,::");
         for name in CA_VARS {
             assert_eq!(vars[name], "/h/ca/bundle.pem", "{name}");
         }
@@ -290,7 +294,7 @@ mod tests {
         };
         let vars =
             variables(&present, ([127, 0, 0, 1], 8081).into(), &home, &Direct::default(), &union);
-        assert_eq!(vars["NO_PROXY"], "corp.example,localhost,127.0.0.1,::1");
+        assert_eq!(vars["NO_PROXY"], "corp.example,localhost,127.0.0.1,::1,127.0.0.0/8,0.0.0.0,::");
         assert_eq!(vars["SSL_CERT_FILE"], "/h/ca/union-corp.pem");
         assert!(!vars.contains_key("CURL_CA_BUNDLE"));
         assert_eq!(vars["AWS_CA_BUNDLE"], "/h/ca/bundle.pem");
@@ -349,7 +353,7 @@ mod tests {
             vars["NO_PROXY"].clone()
         };
         let direct = Direct::of(&NEAR, &config, false);
-        let local = "localhost,127.0.0.1,::1";
+        let local = "localhost,127.0.0.1,::1,127.0.0.0/8,0.0.0.0,::";
         assert_eq!(rules(&map(&[]), &direct), format!("{local},.local,10.0.0.0/8,192.168.0.0/16"));
         let own = map(&[("no_proxy", "10.0.0.0/8")]);
         assert_eq!(rules(&own, &direct), format!("10.0.0.0/8,{local},.local,192.168.0.0/16"));
@@ -361,6 +365,13 @@ mod tests {
         config.meter.hosts.push(HostPattern::parse("*.gpu.local").unwrap());
         let direct = Direct::of(&NEAR, &config, false);
         assert_eq!(rules(&map(&[]), &direct), format!("{local},192.168.0.0/16"));
+        // As an earlier version set it.
+        let set = variables(&own, EDGE.into(), &home, &Direct::default(), &union);
+        let mut former = with(&own, &set);
+        for name in NO_PROXY_VARS {
+            former.insert(name.to_owned(), "10.0.0.0/8,localhost,127.0.0.1,::1".to_owned());
+        }
+        assert_eq!(variables(&former, EDGE.into(), &home, &Direct::default(), &union), set);
         // Elsewhere it is the user's own.
         let mut inner =
             with(&own, &variables(&own, EDGE.into(), &home, &Direct::default(), &union));

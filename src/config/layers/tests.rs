@@ -89,6 +89,26 @@ fn a_path_is_absolute_or_made_so_where_its_user_works() {
 }
 
 #[test]
+fn a_list_is_taken_with_commas_and_as_an_array() {
+    let list = |items: &[&str]| {
+        Some(Value::List(items.iter().map(|item| (*item).to_owned()).collect::<Vec<_>>()))
+    };
+    let hosts = Key::find("meter.extra_hosts").unwrap();
+    for text in
+        ["a.test,b.test", " a.test , b.test,", r#"["a.test", "b.test"]"#, "['a.test','b.test']"]
+    {
+        assert_eq!(hosts.accept_text(text), list(&["a.test", "b.test"]), "{text}");
+    }
+    assert_eq!(hosts.accept_text(""), list(&[]));
+    assert_eq!(hosts.accept_text("[]"), list(&[]));
+    for bad in [r#"["a.test""#, "[1]", r#"["a b"]"#] {
+        assert_eq!(hosts.accept_text(bad), None, "{bad}");
+    }
+    let places = Key::find("meter.plain_hosts").unwrap();
+    assert_eq!(places.accept_text("[::1]:80"), list(&["[::1]:80"]));
+}
+
+#[test]
 fn broken_toml_names_its_line() {
     let loaded = from_file("[edge]\nport = \n");
     assert_eq!(loaded.problems.len(), 1);

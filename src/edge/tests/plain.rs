@@ -139,3 +139,24 @@ async fn a_head_too_long_for_the_channel_is_forwarded_by_the_edge() {
     })
     .await;
 }
+
+/// `until curl http://0.0.0.0:8000` waits for a connection, whatever comes over it.
+#[tokio::test(start_paused = true)]
+async fn a_server_of_this_machine_that_is_not_up_yet_gives_no_answer() {
+    in_world(|world| async move {
+        let unused = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = unused.local_addr().unwrap().port();
+        drop(unused);
+        for host in ["127.0.0.1", "localhost", "0.0.0.0", "[::]"] {
+            let asked = format!("GET http://{host}:{port}/ HTTP/1.1\r\n\r\n");
+            assert_eq!(world.exchange(asked.as_bytes()).await, "", "{host}");
+        }
+        let mut config = (**world.edge.shared.config.load()).clone();
+        let rule = config::ConnectRule::parse("far.example:80", &format!("127.0.0.1:{port}"));
+        config.upstream.connect.insert(0, rule.unwrap());
+        world.edge.shared.config.store(Arc::new(config));
+        let elsewhere = world.exchange(b"GET http://far.example/ HTTP/1.1\r\n\r\n").await;
+        assert!(elsewhere.starts_with("HTTP/1.1 502 "), "{elsewhere}");
+    })
+    .await;
+}

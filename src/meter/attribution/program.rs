@@ -37,7 +37,7 @@ pub(super) fn name(exe: Option<&Path>, arguments: &[String]) -> Option<Program> 
         Told::Script(path) => script_name(path),
         Told::Module(name) => module_name(name),
     });
-    match told {
+    match told.or_else(|| title(zero, arguments)) {
         Some(name) => own(name),
         None => Some(Program { name: base, interpreter: true }),
     }
@@ -47,6 +47,13 @@ pub(super) fn name(exe: Option<&Path>, arguments: &[String]) -> Option<Program> 
 fn base_name(path: &Path) -> Option<String> {
     let name = file_name(path)?;
     Some(name.strip_suffix(".exe").map(str::to_owned).unwrap_or(name))
+}
+
+/// What a program calls itself (`process.title = "pi"`): it is written over the command line, of which
+/// nothing else is left.
+fn title(zero: Option<String>, arguments: &[String]) -> Option<String> {
+    let rest = arguments.get(1..).filter(|rest| !rest.is_empty())?;
+    zero.filter(|name| rest.iter().all(String::is_empty) && Language::of(name).is_none())
 }
 
 fn is_version(name: &str) -> bool {

@@ -7,7 +7,7 @@ use super::*;
 
 #[test]
 fn programs_have_the_name_that_users_give_them() {
-    let cases: [(&str, &[&str], &str, bool); 38] = [
+    let cases: [(&str, &[&str], &str, bool); 42] = [
         ("/usr/bin/curl", &["curl", "-s"], "curl", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["claude"], "claude", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["2.1.330"], "claude", false),
@@ -61,6 +61,11 @@ fn programs_have_the_name_that_users_give_them() {
         ("/usr/bin/node", &["node", "k=`sk-proj-1`; require('/app/main.js')"], "node", true),
         ("/usr/bin/node", &["node", "print sk-proj-1"], "node", true),
         ("/l/claude/versions/2.1.330", &["claude --key=sk-proj-1"], "claude", false),
+        // `process.title`, over the command line that was.
+        ("/usr/bin/node", &["pi", "", "", ""], "pi", false),
+        ("/usr/bin/node", &["node", "", ""], "node", true),
+        ("/usr/bin/node", &["pi k='sk-proj-1'", "", ""], "node", true),
+        ("/usr/bin/node", &["pi", "", "sk-proj-1"], "node", true),
     ];
     for (exe, arguments, want, interpreter) in cases {
         let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();

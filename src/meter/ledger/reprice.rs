@@ -61,13 +61,17 @@ pub fn reprice(
     };
     batches::each(&home.ledger_file(), dry, read, |conn, change| {
         // What it says by now.
-        let row = one(conn, change.before.id)?;
-        match row.and_then(|row| repriced(row, book)) {
-            Some(change) => Ok(record::rewrite(conn, &change.after)?),
-            None => Ok(()),
-        }
+        Ok(one_again(conn, change.before.id, book)?)
     })?;
     Ok(done)
+}
+
+/// Prices one row by what it says now.
+pub(super) fn one_again(conn: &Connection, id: Uuid, book: &Book) -> rusqlite::Result<()> {
+    match one(conn, id)?.and_then(|row| repriced(row, book)) {
+        Some(change) => record::rewrite(conn, &change.after),
+        None => Ok(()),
+    }
 }
 
 /// `None`: nothing changes.

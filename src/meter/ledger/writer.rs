@@ -21,6 +21,7 @@ use super::{LedgerError, passed, record, spill, unfinished};
 use crate::beat;
 use crate::home::Home;
 
+mod left_open;
 mod moved;
 
 /// What the writer needs.
@@ -29,6 +30,8 @@ pub struct WriterConfig {
     pub path: PathBuf,
     /// [`Home::passthrough_spool`]; rows that can't be written at the end go beside it.
     pub spool: PathBuf,
+    /// The user's own prices, for what an earlier daemon could not price.
+    pub prices: PathBuf,
     pub limits: Limits,
     pub log: Logger,
 }
@@ -39,6 +42,7 @@ impl WriterConfig {
         Self {
             path: home.ledger_file(),
             spool: home.passthrough_spool(),
+            prices: home.prices_file(),
             limits: Limits::default(),
             log,
         }
@@ -343,11 +347,7 @@ impl Worker {
                 }
             }
             // Also proves that the file can be written, before anyone depends on it.
-            let interrupted = conn.execute(
-                "UPDATE requests SET completeness = 'interrupted', \
-                 completeness_reason = 'daemon ended' WHERE completeness = 'open'",
-                [],
-            )?;
+            let interrupted = left_open::close(&mut conn, &self.config.prices)?;
             if interrupted > 0 {
                 slog::info!(self.config.log, "closed rows that an earlier daemon left open";
                     "rows" => interrupted);

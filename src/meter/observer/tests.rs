@@ -219,6 +219,32 @@ async fn a_client_that_is_gone_is_not_the_providers_failure() {
     }
 }
 
+/// Codex, when its user interrupts it: there is no Close frame.
+#[tokio::test]
+async fn nor_is_one_that_leaves_a_websocket_without_a_word() {
+    for (first, clean, expected) in [
+        (Side::Client, false, "client_abort"),
+        (Side::Client, true, "client_abort"),
+        (Side::Server, false, "upstream_cut"),
+        (Side::Server, true, "upstream_cut"),
+    ] {
+        let (rows, _) = observed(None, nobody(), |feed| {
+            feed.bytes(Side::Client, UPGRADE);
+            feed.bytes(Side::Server, SWITCH);
+            feed.bytes(
+                Side::Client,
+                &text(Side::Client, r#"{"type":"response.create","model":"m"}"#),
+            );
+            feed.end(first, clean);
+            feed.end(if first == Side::Client { Side::Server } else { Side::Client }, true);
+            feed.closed(Closing::Orderly);
+        })
+        .await;
+        let [_, turn] = &rows[..] else { panic!("{rows:?}") };
+        assert_eq!(turn.error_class.as_deref(), Some(expected), "{first:?} {clean}: {turn:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_stream_without_a_length_is_whole_when_its_last_event_came() {
     let head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n";

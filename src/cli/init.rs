@@ -72,7 +72,7 @@ pub fn run(ctx: &Context, args: &InitArgs) -> Result<Exit, Failure> {
     }
     let mut config = ConfigFile::read(ctx)?;
     let installation = config.settle_ports(ctx, installation, silent)?;
-    let mut session = Session::look(ctx, &installation)?;
+    let mut session = Session::look(ctx, &installation, mode)?;
     config.keep_proxy(ctx, mode, session.proxy.as_ref());
     config.keep_roots(ctx);
     session.direct = env::direct(&ctx.loaded.config, config.proxied);
@@ -154,13 +154,16 @@ struct Session {
 }
 
 impl Session {
-    fn look(ctx: &Context, installation: &Installation) -> Result<Self, Failure> {
+    fn look(ctx: &Context, installation: &Installation, mode: Mode) -> Result<Self, Failure> {
+        let (edge, old) = (installation.edge, SystemState::read(&ctx.home));
         let names: Vec<_> = env::looked_at().collect();
         let now = match platform::session_environment() {
-            Some(session) => session.read(&installation.user, &names).map_err(tool)?,
+            Some(session) => {
+                reachable(&*session, &installation.user, mode, old.as_ref())?;
+                session.read(&installation.user, &names).map_err(tool)?
+            }
             None => BTreeMap::new(),
         };
-        let (edge, old) = (installation.edge, SystemState::read(&ctx.home));
         let own = SystemState::own_session(old.as_ref(), ctx.home.path(), edge, &now);
         Ok(Self {
             proxy: upstream::of_environment(&own, edge),
@@ -200,9 +203,6 @@ fn plan(
     let files = shells(&installation.user);
     let found = found(ctx, &files);
     let session_of = platform::session_environment();
-    if let Some(session) = session_of.as_deref() {
-        reachable(session, &installation.user, mode, found.state.as_ref())?;
-    }
     let names: Vec<&str> = env::names().collect();
     let proxy_of = platform::system_proxy();
     let proxy = proxy_of.read().map_err(tool)?;

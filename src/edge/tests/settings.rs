@@ -47,7 +47,7 @@ async fn an_edited_file_is_taken_over_when_it_is_whole() {
         // Seen in the middle of its being written.
         let seen = world.write("");
         tokio::join!(world.follow(seen), async {
-            drop(world.write("[daemon]\napi_port = 4321\n"))
+            world.write("[daemon]\napi_port = 4321\n");
         });
         assert_eq!(world.api_port(), before);
         let now = Stamp::of(&world.home.config_file());

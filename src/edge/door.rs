@@ -36,6 +36,9 @@ use crate::threads;
 
 /// Longer than the root takes to ask once more, whatever the others that it asks do.
 const SILENCE: Duration = Duration::from_secs(5);
+
+/// So often the root asks between two looks: each costs a thread's wake-up, at rest too.
+const QUESTIONS: usize = 3;
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Binds the door anew. The caller holds the edge's lock: a socket file that lies there is nobody's.
@@ -123,8 +126,12 @@ async fn lost(
     follow: &impl AsyncFn(Option<Stamp>),
 ) {
     loop {
-        // Asked or not: time for a look.
-        let _ = timeout(SILENCE, asked.notified()).await;
+        for _ in 0..QUESTIONS {
+            // Nobody came: time for a look, as the file may be gone.
+            if timeout(SILENCE, asked.notified()).await.is_err() {
+                break;
+            }
+        }
         let own = own.clone();
         let Ok(look) = threads::blocking(move || own.look(file)).await else { continue };
         follow(look.settings).await;

@@ -152,8 +152,10 @@ impl Book {
         };
         let name = name.strip_prefix("models/").unwrap_or(&name);
         // Fine-tuned: `ft:gpt-4o-2024-08-06:owner:name:id`.
-        let tuned = name.match_indices(':').nth(1).filter(|_| name.starts_with("ft:"));
-        let name = tuned.and_then(|(end, _)| name.get(..end)).unwrap_or(name);
+        let name = match name.strip_prefix("ft:").and_then(|tuned| tuned.find(':')) {
+            Some(end) => name.get(.."ft:".len() + end).unwrap_or(name),
+            None => name,
+        };
         if let Some(known) = names.get(name) {
             return self.models.get(known.model).map(|model| Found { model, guessed: false });
         }

@@ -214,6 +214,10 @@ const IMAGES: &[Field] = &[(2, "model", Text), (3, "usage", Message(USAGE_OF_XAI
 /// The method that a request with this path calls.
 pub(crate) fn method(path: &str) -> Option<&'static Method> {
     let (service, name) = path.strip_prefix('/')?.split_once('/')?;
+    // Each has its package before it, which the first part of other paths has not: most need no comparison.
+    if !service.contains('.') {
+        return None;
+    }
     let (_, methods) = SERVICES.iter().find(|(pattern, _)| is_called(pattern, service))?;
     methods.iter().find(|method| method.name == name)
 }

@@ -15,6 +15,10 @@ import sys
 # Bytes of all that a name stands for, from which on it is a burden.
 BURDEN = 12_000
 
+# Where valgrind loads a program that may lie anywhere. It takes `.text` alone for the program's: functions that
+# lie beside each other already have an object `???`, and addresses from here on.
+LOADED = 0x108000
+
 
 def functions(program):
     listing = subprocess.run(["nm", "-S", program], capture_output=True, text=True, check=True).stdout
@@ -36,16 +40,17 @@ def executed(profile, program, table):
     merged = {}
     for address, _, name in table:
         merged.setdefault(address, []).append(name)
-    objects, ours, names = {}, False, set()
+    bases = {program: 0, "???": LOADED}
+    objects, base, names = {}, None, set()
     for line in profile.open():
         if m := re.match(r"c?ob=\((\d+)\)(?: (.*))?", line):
             number, path = m.groups()
             if path:
                 objects[number] = path
             if line.startswith("ob="):
-                ours = objects.get(number) == program
-        elif ours and (m := re.match(r"0x([0-9a-f]+) ", line)):
-            address = int(m[1], 16)
+                base = bases.get(objects.get(number))
+        elif base is not None and (m := re.match(r"0x([0-9a-f]+) ", line)):
+            address = int(m[1], 16) - base
             start, size, _ = table[bisect.bisect_right(starts, address) - 1]
             if start <= address < start + size:
                 names.update(merged[start])

@@ -12,8 +12,8 @@ mod dashboard;
 pub(crate) mod doctor;
 mod env;
 mod events;
-mod exit;
 mod export;
+mod failure;
 mod init;
 mod intruder;
 mod lifecycle;
@@ -51,8 +51,10 @@ use std::path::Path;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use exit::told;
-pub use exit::{Exit, Failure};
+use failure::told;
+
+pub use crate::exit::Exit;
+pub use failure::Failure;
 
 use crate::config::Loaded;
 use crate::home::Home;

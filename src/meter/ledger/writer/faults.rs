@@ -7,6 +7,7 @@ use std::time::Instant;
 use jiff::Timestamp;
 
 use super::Worker;
+use crate::home::beside;
 use crate::meter::ledger::LedgerError;
 use crate::meter::ledger::backoff::{Fault, explain};
 use crate::meter::ledger::schema::{self, FileId};
@@ -87,12 +88,8 @@ pub(super) fn free_name(path: &Path, what: &str, now: Timestamp) -> PathBuf {
     let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
     let mut attempt = 0;
     loop {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{what}-{stamp}"));
-        if attempt > 0 {
-            name.push(format!("-{attempt}"));
-        }
-        let name = PathBuf::from(name);
+        let again = if attempt > 0 { format!("-{attempt}") } else { String::new() };
+        let name = beside(path, format!(".{what}-{stamp}{again}"));
         if attempt == 100 || schema::siblings(&name).iter().all(|file| !file.exists()) {
             return name;
         }

@@ -64,6 +64,8 @@ pub mod selftest;
 pub mod setup;
 pub mod signals;
 pub mod supervisor;
+#[cfg(test)]
+mod testing;
 pub mod threads;
 pub mod trust_store;
 pub mod watchdog;

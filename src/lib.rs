@@ -33,6 +33,16 @@
 //! All of it can be replaced under traffic: [`edge::upgrade`] and [`inherit`]. [`selftest`] sends
 //! real requests along the way above.
 //!
+//! # Where the rest is
+//!
+//! - Processes: [`root`], [`edge`], [`daemon`] with its [`actors`], [`watchdog`]; what starts and restarts them,
+//!   [`supervisor`]; what they have in common, [`signals`], [`beat`], [`threads`], [`log`], [`exit`]; what their
+//!   caller allows them, [`limits`], [`descriptors`].
+//! - Settings and files: [`config`], [`home`].
+//! - Connections of ours: [`dial`] to a target, [`near`] to this machine.
+//! - Commands: [`cli`]; what changes the user's machine, [`setup`] and [`trust_store`].
+//! - What differs between systems: [`platform`], over [`linux`] and [`macos`].
+//!
 //! Every failure of ours ends in "the user's bytes flow, unmetered"; the table that says so, row
 //! by row, is `docs/architecture.md`.
 

@@ -3,6 +3,13 @@
 //! No TLS but in [`secure`], no database, no HTTP client. One thread accepts and decides, one moves the bytes of raw
 //! tunnels. A metered host's connection is offered to the
 //! daemon as a socket when the daemon is well; whatever is wrong, the bytes flow raw.
+//!
+//! - A connection: [`accept`], and [`serve`] from its first byte on; what it asks for, [`connect`] and [`head`];
+//!   where it goes, [`route`].
+//! - To the daemon: whether it is well, [`health`] and [`cache`]; the socket, [`offer`] over [`link`].
+//! - Without it: [`tunnel`] in the table of [`tunnels`], each noted in the [`spool`]; plain HTTP, [`forward`]; TLS
+//!   for those who left it to their proxy, [`secure`].
+//! - The edge itself: [`settings`], [`status`], [`door`]; one image to the next, [`upgrade`] and [`live`].
 
 pub mod accept;
 mod answer;

@@ -30,6 +30,7 @@ use crate::actors::{edge_monitor, health, system_proxy, tree};
 use crate::beat;
 use crate::config::{self, Config, Loaded, Problem, SETTLED, Stamp};
 use crate::descriptors;
+use crate::exit::Exit;
 use crate::home::{Home, write_atomic};
 use crate::meter::account;
 use crate::meter::bodies::Keeper;
@@ -38,7 +39,7 @@ use crate::meter::trust;
 use crate::platform;
 use crate::signals;
 use crate::supervisor::journal::Note;
-use crate::supervisor::{self, Journal, Supervisor};
+use crate::supervisor::{Journal, Supervisor};
 use crate::threads;
 
 /// What the process is started with.
@@ -69,11 +70,6 @@ const LAST_BODIES: Duration = Duration::from_secs(1);
 const STARTED: Duration = Duration::from_secs(4);
 const LAST_EVENTS: Duration = Duration::from_millis(500);
 
-const EXIT_OK: u8 = 0;
-/// The tree gave up; the root starts a new process.
-const EXIT_ESCALATED: u8 = supervisor::ESCALATED;
-const EXIT_CANNOT_WRITE: u8 = 73;
-
 /// What the process is told.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Order {
@@ -83,7 +79,7 @@ enum Order {
 
 /// Runs the daemon until it is told to end; gives the exit code.
 #[must_use]
-pub fn main(opts: DaemonOptions) -> u8 {
+pub fn main(opts: DaemonOptions) -> Exit {
     leave_misleading_roots(&opts.home, &opts.log);
     descriptors::raise_to_many();
     // The earlier a thread was made, the earlier it dies with its process.
@@ -93,12 +89,12 @@ pub fn main(opts: DaemonOptions) -> u8 {
         Ok(Some(lock)) => Arc::new(lock),
         Ok(None) => {
             slog::info!(opts.log, "already running, or not wanted");
-            return EXIT_OK;
+            return Exit::OK;
         }
         Err(e) => {
             slog::crit!(opts.log, "cannot take the lock"; "error" => %e,
                 "path" => %opts.home.pid_file("daemon").display());
-            return EXIT_CANNOT_WRITE;
+            return Exit::CANT_CREATE;
         }
     };
     if let Err(e) = account::prepare(&opts.home) {
@@ -177,7 +173,7 @@ async fn run(
     canary: Option<OwnedFd>,
     told: UnboundedSender<Order>,
     mut orders: UnboundedReceiver<Order>,
-) -> u8 {
+) -> Exit {
     let DaemonOptions { home, config: loaded, log, .. } = opts;
     let born = Instant::now();
     let instance = new_instance(&home, &log);
@@ -185,7 +181,7 @@ async fn run(
         Ok(both) => both,
         Err(e) => {
             slog::crit!(log, "no thread for the ledger"; "error" => %e);
-            return EXIT_ESCALATED;
+            return Exit::ESCALATED;
         }
     };
     let register = Register::create(&home, log.clone()).unwrap_or_else(|e| {
@@ -201,7 +197,7 @@ async fn run(
     });
     let Ok(token) = token else {
         slog::crit!(log, "the system gives no random bytes");
-        return EXIT_ESCALATED;
+        return Exit::ESCALATED;
     };
     let read = LastRead(Arc::new(Mutex::new(loaded.file)));
     let follower = actix_rt::spawn(follow(home.config_file(), read.clone(), told));
@@ -290,7 +286,7 @@ async fn obey(
     health: &health::Board,
     keepers: &[AbortHandle],
     orders: &mut UnboundedReceiver<Order>,
-) -> u8 {
+) -> Exit {
     let Running { meter, journal, log, .. } = running;
     loop {
         tokio::select! {
@@ -302,7 +298,7 @@ async fn obey(
                     health.drain();
                     keepers.iter().for_each(AbortHandle::abort);
                     end(running, orders).await;
-                    return EXIT_OK;
+                    return Exit::OK;
                 }
             },
             cause = supervisor.escalated() => {
@@ -310,14 +306,14 @@ async fn obey(
                 // That is no fault of the connections that live on the tap's own threads.
                 health.drain();
                 meter.drain(DRAIN).await;
-                return EXIT_ESCALATED;
+                return Exit::ESCALATED;
             }
         }
     }
 }
 
 /// What is on its way to the disk gets there, within limits.
-fn close(running: &Running, writer: Writer, code: u8) {
+fn close(running: &Running, writer: Writer, code: Exit) {
     let Running { meter, journal, log, .. } = running;
     let within = |time| std::time::Instant::now() + time;
     if !writer.stop(within(LAST_ROWS)) {
@@ -327,7 +323,7 @@ fn close(running: &Running, writer: Writer, code: u8) {
         slog::warn!(log, "the last bodies were not kept");
     }
     meter.register().close(within(LAST_EVENTS));
-    slog::info!(log, "ended"; "code" => code);
+    slog::info!(log, "ended"; "code" => code.0);
     journal.flush(LAST_EVENTS);
 }
 

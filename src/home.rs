@@ -2,16 +2,20 @@
 //!
 //! Directories are 0700, files 0600. No other module builds a path of its own.
 
+mod files;
 mod lock;
 
 use std::ffi::OsString;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, DirBuilder, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+pub use files::{
+    beside, open_append, through_links, unfinished, write_atomic, write_atomic_with, write_kept,
+};
 pub use lock::{Kept, PidLock, lock_exclusively};
 
 /// Environment variable that moves the home directory.
@@ -334,58 +338,11 @@ fn not_a_directory(path: &Path) -> Option<HomeError> {
     })
 }
 
-/// Writes a file whole or not at all, 0600.
-pub fn write_atomic(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut tmp = path.as_os_str().to_owned();
-    tmp.push(format!(".{}.tmp", std::process::id()));
-    let tmp = PathBuf::from(tmp);
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&tmp)?;
-    let written = file.write_all(content).and_then(|()| file.sync_data());
-    written.and_then(|()| fs::rename(&tmp, path)).inspect_err(|_| {
-        // A full disk had room for its beginning.
-        let _ = fs::remove_file(&tmp);
-    })
-}
-
-/// The same for a file that people keep too: who links to it from somewhere else keeps the link.
-pub fn write_kept(path: &Path, content: &[u8]) -> io::Result<()> {
-    write_atomic(&through_links(path)?, content)
-}
-
-/// The file that `path` stands for, also where it is a link to one that is not there yet.
-///
-/// # Errors
-/// When that one's directory is not there either: where a whole collection of files is missing, a file
-/// of ours would be in the way of it.
-pub fn through_links(path: &Path) -> io::Result<PathBuf> {
-    let mut file = path.to_path_buf();
-    // As many as the system follows.
-    for _ in 0..40 {
-        match fs::canonicalize(&file) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            other => return other,
-        }
-        let Ok(target) = fs::read_link(&file) else { return Ok(file) };
-        file = file.parent().unwrap_or(Path::new("/")).join(target);
-        if !file.parent().is_some_and(Path::is_dir) {
-            let why = format!("it is a link to {}, whose directory is not there", file.display());
-            return Err(io::Error::new(io::ErrorKind::NotFound, why));
-        }
-    }
-    Err(io::ErrorKind::InvalidInput.into())
-}
-
 /// Our own program, also after a newer one took its place on disk.
 pub fn own_program() -> io::Result<PathBuf> {
     let exe = std::env::current_exe()?;
     let text = exe.to_string_lossy();
     Ok(text.strip_suffix(" (deleted)").map_or_else(|| exe.clone(), PathBuf::from))
-}
-
-/// Opens for appending, 0600.
-pub fn open_append(path: &Path) -> io::Result<File> {
-    OpenOptions::new().append(true).create(true).mode(0o600).open(path)
 }
 
 #[cfg(test)]

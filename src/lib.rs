@@ -33,6 +33,16 @@
 //! All of it can be replaced under traffic: [`edge::upgrade`] and [`inherit`]. [`selftest`] sends
 //! real requests along the way above.
 //!
+//! # Where the rest is
+//!
+//! - Processes: [`root`], [`edge`], [`daemon`] with its [`actors`], [`watchdog`]; what starts and restarts them,
+//!   [`supervisor`]; what they have in common, [`signals`], [`beat`], [`threads`], [`log`], [`exit`]; what their
+//!   caller allows them, [`limits`], [`descriptors`].
+//! - Settings and files: [`config`], [`home`].
+//! - Connections of ours: [`dial`] to a target, [`near`] to this machine.
+//! - Commands: [`cli`]; what changes the user's machine, [`setup`] and [`trust_store`].
+//! - What differs between systems: [`platform`], over [`linux`] and [`macos`].
+//!
 //! Every failure of ours ends in "the user's bytes flow, unmetered"; the table that says so, row
 //! by row, is `docs/architecture.md`.
 
@@ -45,6 +55,7 @@ pub mod descriptors;
 pub mod dial;
 pub mod digest;
 pub mod edge;
+pub mod exit;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod handover;
@@ -63,6 +74,8 @@ pub mod selftest;
 pub mod setup;
 pub mod signals;
 pub mod supervisor;
+#[cfg(test)]
+mod testing;
 pub mod threads;
 pub mod trust_store;
 pub mod watchdog;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use slog::{Drain, FnValue, Level, Logger, OwnedKVList, PushFnValue, Record, o};
 
-use crate::home::{Home, open_append};
+use crate::home::{Home, beside, open_append};
 
 /// Where records go.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -195,9 +195,7 @@ impl Write for RotatingFile {
 }
 
 fn numbered(path: &Path, n: u32) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".{n}"));
-    PathBuf::from(name)
+    beside(path, format!(".{n}"))
 }
 
 fn rename_if_there(from: &Path, to: &Path) -> io::Result<()> {

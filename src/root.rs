@@ -28,6 +28,7 @@ use port::Port;
 
 use crate::actors::process::{Answer, Asker, ProcessActor, ProcessSpec, Question};
 use crate::config::Loaded;
+use crate::exit::Exit;
 use crate::home::{Home, Kept, PidLock};
 use crate::inherit;
 use crate::near;
@@ -59,11 +60,6 @@ const PORT_LOOK: Duration = Duration::from_secs(1);
 /// So many looks at a port that nobody listens on: a minute, and some more.
 const LEFT_BEHIND: u32 = 75;
 
-const OK: u8 = 0;
-const CANNOT_WRITE: u8 = 73;
-/// The port is another program's.
-const BUSY: u8 = 75;
-
 /// What the root is told, by signals.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Order {
@@ -85,7 +81,7 @@ struct LastImage {
 
 /// Runs the root until it is told to end.
 #[must_use]
-pub fn main(opts: RootOptions) -> u8 {
+pub fn main(opts: RootOptions) -> Exit {
     if !opts.foreground {
         // A session of our own: no terminal's hang-up or Ctrl-C ends us. Fails only if we lead one.
         let _ = rustix::process::setsid();
@@ -96,7 +92,7 @@ pub fn main(opts: RootOptions) -> u8 {
     inherit::hear_signals();
     if let Err(e) = obeyed {
         slog::crit!(opts.log, "no signals"; "error" => %e);
-        return CANNOT_WRITE;
+        return Exit::CANT_CREATE;
     }
     let port = Arc::new(Port::new(opts.config.config.edge.addr()));
     let inherited = match upgrade::received(&opts.home, &port) {
@@ -119,7 +115,7 @@ pub fn main(opts: RootOptions) -> u8 {
         Ok(Some(lock)) => Some(Arc::new(lock)),
         Ok(None) => {
             slog::info!(opts.log, "already running");
-            return OK;
+            return Exit::OK;
         }
         // An unusable home costs the metering, not the traffic: the service manager's socket is for one
         // root at a time all the same.
@@ -129,7 +125,7 @@ pub fn main(opts: RootOptions) -> u8 {
         }
         Err(e) => {
             slog::crit!(opts.log, "cannot take the lock"; "error" => %e);
-            return CANNOT_WRITE;
+            return Exit::CANT_CREATE;
         }
     };
     let held = if edge_only {
@@ -150,7 +146,7 @@ pub fn main(opts: RootOptions) -> u8 {
             let longest = if platform::is_macos() { 10 } else { 1 };
             wait_until_free(longest, is_taken, to_end, std::thread::sleep);
         }
-        return BUSY;
+        return Exit::BUSY;
     }
     let code = actix::System::new().block_on(run(opts, port, orders, lock.clone(), last));
     drop(lock);
@@ -229,7 +225,7 @@ async fn run(
     mut orders: UnboundedReceiver<Order>,
     lock: Option<Arc<PidLock>>,
     last: Option<LastImage>,
-) -> u8 {
+) -> Exit {
     let RootOptions { home, log, foreground, edge_only, .. } = opts;
     let launcher = Arc::new(Launcher::new(&home, foreground, &log));
     let journal = Journal::open(&home.journal_file(), "root");
@@ -274,7 +270,7 @@ async fn run(
     }
     let stopped = home.user_stopped();
     let mut metering: Option<Supervisor> = None;
-    let mut code = OK;
+    let mut code = Exit::OK;
     platform::release_when_quiet();
     loop {
         match &metering {
@@ -305,12 +301,12 @@ async fn run(
             // It never gives up, so this is a fault of ours: whoever starts us again does better.
             _ = edge.finished() => {
                 slog::crit!(log, "the edge is no longer supervised");
-                code = supervisor::ESCALATED;
+                code = Exit::ESCALATED;
                 break;
             }
         }
     }
-    slog::info!(log, "ending"; "code" => code);
+    slog::info!(log, "ending"; "code" => code.0);
     // From here on nobody is to be led to the port: it goes with us.
     if let Some(Err(e)) = lock.map(|lock| lock.announce_end()) {
         slog::warn!(log, "commands can't see that we end"; "error" => %e);

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::actors::{ask, system_proxy};
 use crate::beat;
 use crate::config::Loaded;
+use crate::exit::Exit;
 use crate::home::Home;
 use crate::platform::{self, SystemProxyError};
 use crate::signals;
@@ -98,16 +99,16 @@ async fn round(asked: impl Future<Output = bool>) -> Probe {
 
 /// Runs the watchdog until it is told to end.
 #[must_use]
-pub fn main(opts: WatchdogOptions) -> u8 {
+pub fn main(opts: WatchdogOptions) -> Exit {
     let lock = match opts.home.take_turn("watchdog", opts.service) {
         Ok(Some(lock)) => lock,
         Ok(None) => {
             slog::info!(opts.log, "already running, or not wanted");
-            return 0;
+            return Exit::OK;
         }
         Err(e) => {
             slog::crit!(opts.log, "cannot take the lock"; "error" => %e);
-            return 73;
+            return Exit::CANT_CREATE;
         }
     };
     let lock = Arc::new(lock);
@@ -117,7 +118,7 @@ pub fn main(opts: WatchdogOptions) -> u8 {
     })
 }
 
-async fn run(opts: WatchdogOptions) -> u8 {
+async fn run(opts: WatchdogOptions) -> Exit {
     let config = &opts.config.config;
     let (home, addr, edge) = (opts.home.clone(), config.daemon.api_addr(), config.edge.addr());
     let journal = Journal::open(&opts.home.journal_file(), "watchdog");
@@ -141,11 +142,11 @@ async fn run(opts: WatchdogOptions) -> u8 {
     let code = tokio::select! {
         _ = ended.recv() => {
             tree.shutdown().await;
-            0
+            Exit::OK
         }
         cause = tree.escalated() => {
             slog::crit!(opts.log, "the watchdog gave up"; "cause" => ?cause);
-            supervisor::ESCALATED
+            Exit::ESCALATED
         }
     };
     written.flush(Duration::from_secs(1));

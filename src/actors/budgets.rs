@@ -13,9 +13,9 @@ use slog::Logger;
 
 use super::meter::Meter;
 use crate::beat;
-use crate::config::Config;
+use crate::config::{Config, Webhook};
 use crate::home::Home;
-use crate::meter::budget::webhook::{self, Hook};
+use crate::meter::budget::webhook;
 use crate::meter::budget::{self, Channel, Standing, claim};
 use crate::platform;
 use crate::supervisor::journal::Note;
@@ -79,7 +79,7 @@ impl Budgets {
 }
 
 /// How many were told.
-async fn tell(parts: &BudgetParts, desktop: bool, hook: Option<Hook>) -> u64 {
+async fn tell(parts: &BudgetParts, desktop: bool, hook: Option<Webhook>) -> u64 {
     let reader = parts.clone();
     let channels = [(Channel::Desktop, desktop), (Channel::Webhook, hook.is_some())];
     let found = threads::blocking(move || {
@@ -115,11 +115,11 @@ async fn tell(parts: &BudgetParts, desktop: bool, hook: Option<Hook>) -> u64 {
     count
 }
 
-async fn post(parts: &BudgetParts, hook: &Hook, standing: &Standing) -> Result<(), String> {
+async fn post(parts: &BudgetParts, hook: &Webhook, standing: &Standing) -> Result<(), String> {
     let upstream = parts.config.load().upstream.clone();
     let trust = parts.meter.known_keys().map(|keys| keys.trust.load_full());
     let document = webhook::document(standing, &standing.line());
-    hook.post(&document, trust.as_deref(), &upstream).await.map_err(|e| e.to_string())
+    webhook::post(hook, &document, trust.as_deref(), &upstream).await.map_err(|e| e.to_string())
 }
 
 async fn show(standing: &Standing) -> Result<(), String> {

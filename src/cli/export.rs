@@ -14,7 +14,7 @@ use jiff::ZonedDateTime;
 use super::output::{csv_count, csv_text, csv_usd, finish, write_csv};
 use super::range::RangeArgs;
 use super::{Context, Exit, Failure, client};
-use crate::home::Home;
+use crate::home::{Home, through_links, unfinished};
 use crate::meter::bodies::Shelf;
 use crate::meter::ledger::{Ledger, RequestFilter};
 use crate::meter::price::{Book, read_own};
@@ -23,8 +23,6 @@ use focus::Focus;
 
 /// Rows that are in memory at a time.
 const PAGE: usize = 1000;
-/// As many links one after the other as the system follows.
-const LINKS: usize = 40;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub enum Format {
@@ -80,10 +78,9 @@ fn into_file(
         let file = OpenOptions::new().write(true).open(path).map_err(cannot)?;
         return finish(export(args, home, now, &mut BufWriter::new(file)));
     }
-    let target = target_of(path).map_err(cannot)?;
-    let mut unfinished = target.clone().into_os_string();
-    unfinished.push(format!(".{}.tmp", std::process::id()));
-    let unfinished = PathBuf::from(unfinished);
+    // Who links to it keeps the link, also to what is not there yet.
+    let target = through_links(path).map_err(cannot)?;
+    let unfinished = unfinished(&target);
     let open = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&unfinished);
     let file = match open {
         Ok(file) => file,
@@ -103,21 +100,6 @@ fn into_file(
         let _ = fs::remove_file(&unfinished);
     }
     done
-}
-
-/// Who links to it keeps the link, also to what is not there yet.
-fn target_of(path: &Path) -> io::Result<PathBuf> {
-    match fs::canonicalize(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-        found @ (Ok(_) | Err(_)) => return found,
-    }
-    let mut target = path.to_path_buf();
-    for _ in 0..LINKS {
-        let Ok(to) = fs::read_link(&target) else { break };
-        target.pop();
-        target.push(to);
-    }
-    Ok(target)
 }
 
 /// A file that nobody else can read, with what is in it.

@@ -1,4 +1,12 @@
-//! The command line: one file per command. stdout is data, stderr is messages.
+//! The command line: a file for each command, under its name. stdout is data, stderr is messages.
+//!
+//! The other files are what several commands share:
+//!
+//! - asking our processes: `client`, and when the answer is none, `intruder`, `lost`, `no_edge`; bringing them
+//!   up, `lifecycle`, `services`; being them, `processes`
+//! - changing the user's machine: `apply`; the proxy that is there already, `upstream`
+//! - programs that go their own way: `codex`, `containers`, `passing`
+//! - words and numbers: `output`, `range`, `summary`, `failure`; the terminal, `live`
 
 mod apply;
 mod bodies;
@@ -12,8 +20,8 @@ mod dashboard;
 pub(crate) mod doctor;
 mod env;
 mod events;
-mod exit;
 mod export;
+mod failure;
 mod init;
 mod intruder;
 mod lifecycle;
@@ -51,8 +59,10 @@ use std::path::Path;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
 
-use exit::told;
-pub use exit::{Exit, Failure};
+use failure::told;
+
+pub use crate::exit::Exit;
+pub use failure::Failure;
 
 use crate::config::Loaded;
 use crate::home::Home;

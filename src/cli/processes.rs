@@ -50,7 +50,7 @@ fn with_log(
     ctx: Context,
     process: &'static str,
     to_stderr: bool,
-    main: impl FnOnce(Context, slog::Logger) -> u8,
+    main: impl FnOnce(Context, slog::Logger) -> Exit,
 ) -> Exit {
     inherit::close_strays();
     limits::raise();
@@ -65,5 +65,5 @@ fn with_log(
     }
     let code = main(ctx, log);
     log::finish();
-    Exit(code)
+    code
 }

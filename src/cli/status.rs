@@ -1,4 +1,4 @@
-//! `status`: every process, asked itself; the ledger of the last day.
+//! `status`: every process, asked itself; who is not metered, and what is left of plans and budgets.
 
 use std::io::Write;
 use std::net::SocketAddr;
@@ -13,7 +13,8 @@ use super::{
     Context, Exit, Failure, bodies, budget, lifecycle, output, passing, quota, services, unused,
     upstream,
 };
-use crate::meter::ledger::Ledger;
+use crate::meter::budget::{Standing, standings};
+use crate::meter::ledger::{Ledger, Quota};
 use crate::meter::own_file;
 use crate::setup::Mode;
 
@@ -56,82 +57,91 @@ impl State {
 }
 
 pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exit, Failure> {
-    let tree = Tree::look(ctx, ASK);
-    let state = state_of(ctx, &tree);
-    let elsewhere = tree.edge_elsewhere(ctx);
-    let answers = matches!(tree.health, Health::Ok(_) | Health::Degraded(_));
-    let actors = answers.then(|| client::api(ctx, "/v1/actors", ASK).ok()).flatten();
-    let mode = Mode::installed(&ctx.home);
-    let bypass = answers
-        .then(|| client::api(ctx, "/v1/bypass", ASK).ok())
-        .flatten()
-        .and_then(|mut answer| answer.get_mut("bypass").map(Value::take));
-    let bodies = bodies::Standing::look(ctx, actors.clone());
-    // A ledger that can't be read is the daemon's to complain of.
-    let quotas = Ledger::open(&ctx.home).and_then(|l| l.quotas()).unwrap_or_default();
-    // While nothing is metered there is nobody to be told apart.
-    let passing = if tree.metering() { passing::programs(ctx) } else { Vec::new() };
-    let own: Vec<String> = own_file::problems(&ctx.home).iter().map(unused).collect();
-    let budgets =
-        crate::meter::budget::standings(&ctx.home, &jiff::ZonedDateTime::now()).unwrap_or_default();
+    let seen = Seen::look(ctx);
     if args.json {
-        let document = json!({
-            "state": state.name(),
-            "home": ctx.home.path().to_string_lossy(),
-            "installed": mode.map(|m| m.to_string()),
-            "edge": {
-                "pid": tree.edge,
-                "address": ctx.loaded.config.edge.addr(),
-                "elsewhere": elsewhere,
-                "status": tree.edge_answer,
-            },
-            "daemon": {
-                "pid": tree.daemon,
-                "address": ctx.loaded.config.daemon.api_addr(),
-                "health": health_name(&tree.health),
-                "reasons": reasons(&tree.health),
-            },
-            "watchdog": { "pid": tree.watchdog },
-            "root": { "pid": tree.root },
-            "actors": actors,
-            "bypass": bypass,
-            "passing": passing,
-            "quotas": quotas,
-            "budgets": budgets,
-            "bodies": bodies.document(),
-            "config_problems": ctx.loaded.problems.iter().map(ToString::to_string).chain(own).collect::<Vec<_>>(),
-        });
-        writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
+        let document = serde_json::to_string_pretty(&seen.document(ctx));
+        writeln!(out, "{}", document.map_err(anyhow::Error::from)?)?;
     } else {
-        print(ctx, &tree, state, elsewhere, actors.as_ref(), out)?;
-        for problem in own {
-            writeln!(out, "  config    {problem}")?;
-        }
-        if let Some(mode) = mode {
-            let kept = services::installed(ctx).map_or("no service manager", |s| s.name());
-            writeln!(out, "  installed {mode}; kept by {kept}")?;
-        }
-        print_bypass(bypass.as_ref(), out)?;
-        for program in &passing {
-            writeln!(out, "  passing   {program}")?;
-        }
-        for line in silent_directories(actors.as_ref()) {
-            writeln!(out, "  projects  {line}")?;
-        }
-        if bodies.is_worth_a_word() {
-            writeln!(out, "  {}", bodies.line())?;
-        }
-        for line in quota::lines(&quotas, jiff::Timestamp::now()) {
-            writeln!(out, "  quota     {line}")?;
-        }
-        for standing in &budgets {
-            writeln!(out, "  {}", budget::line(standing))?;
-        }
+        print(ctx, &seen, out)?;
     }
-    Ok(match state {
+    Ok(match seen.state {
         State::Metering | State::Stopped => Exit::OK,
         State::Passing | State::Down => Exit::FAILED,
     })
+}
+
+/// What there is to be seen, however it is told.
+struct Seen {
+    tree: Tree,
+    state: State,
+    /// Where the edge serves, if not where it is looked for.
+    elsewhere: Option<SocketAddr>,
+    mode: Option<Mode>,
+    actors: Option<Value>,
+    bypass: Option<Value>,
+    bodies: bodies::Standing,
+    quotas: Vec<Quota>,
+    passing: Vec<passing::Passing>,
+    /// Of files that commands write and people edit.
+    own_problems: Vec<String>,
+    budgets: Vec<Standing>,
+}
+
+impl Seen {
+    fn look(ctx: &Context) -> Self {
+        let tree = Tree::look(ctx, ASK);
+        let answers = matches!(tree.health, Health::Ok(_) | Health::Degraded(_));
+        let actors = answers.then(|| client::api(ctx, "/v1/actors", ASK).ok()).flatten();
+        Self {
+            state: state_of(ctx, &tree),
+            elsewhere: tree.edge_elsewhere(ctx),
+            mode: Mode::installed(&ctx.home),
+            bypass: answers
+                .then(|| client::api(ctx, "/v1/bypass", ASK).ok())
+                .flatten()
+                .and_then(|mut answer| answer.get_mut("bypass").map(Value::take)),
+            bodies: bodies::Standing::look(ctx, actors.clone()),
+            actors,
+            // A ledger that can't be read is the daemon's to complain of.
+            quotas: Ledger::open(&ctx.home).and_then(|l| l.quotas()).unwrap_or_default(),
+            // While nothing is metered there is nobody to be told apart.
+            passing: if tree.metering() { passing::programs(ctx) } else { Vec::new() },
+            own_problems: own_file::problems(&ctx.home).iter().map(unused).collect(),
+            budgets: standings(&ctx.home, &jiff::ZonedDateTime::now()).unwrap_or_default(),
+            tree,
+        }
+    }
+
+    fn document(&self, ctx: &Context) -> Value {
+        let problems = ctx.loaded.problems.iter().map(ToString::to_string);
+        json!({
+            "state": self.state.name(),
+            "home": ctx.home.path().to_string_lossy(),
+            "installed": self.mode.map(|m| m.to_string()),
+            "edge": {
+                "pid": self.tree.edge,
+                "address": ctx.loaded.config.edge.addr(),
+                "elsewhere": self.elsewhere,
+                "status": self.tree.edge_answer,
+            },
+            "daemon": {
+                "pid": self.tree.daemon,
+                "address": ctx.loaded.config.daemon.api_addr(),
+                "health": health_name(&self.tree.health),
+                "reasons": reasons(&self.tree.health),
+            },
+            "watchdog": { "pid": self.tree.watchdog },
+            "root": { "pid": self.tree.root },
+            "actors": self.actors,
+            "bypass": self.bypass,
+            "passing": self.passing,
+            "quotas": self.quotas,
+            "budgets": self.budgets,
+            "bodies": self.bodies.document(),
+            "config_problems":
+                problems.chain(self.own_problems.iter().cloned()).collect::<Vec<_>>(),
+        })
+    }
 }
 
 pub fn state_of(ctx: &Context, tree: &Tree) -> State {
@@ -144,15 +154,40 @@ pub fn state_of(ctx: &Context, tree: &Tree) -> State {
     }
 }
 
-fn print(
-    ctx: &Context,
-    tree: &Tree,
-    state: State,
-    elsewhere: Option<SocketAddr>,
-    actors: Option<&Value>,
-    out: &mut impl Write,
-) -> std::io::Result<()> {
-    let headline = match (state, elsewhere) {
+fn print(ctx: &Context, seen: &Seen, out: &mut impl Write) -> std::io::Result<()> {
+    print_processes(ctx, seen, out)?;
+    for problem in &ctx.loaded.problems {
+        writeln!(out, "  config    {problem}")?;
+    }
+    for problem in &seen.own_problems {
+        writeln!(out, "  config    {problem}")?;
+    }
+    if let Some(mode) = seen.mode {
+        let kept = services::installed(ctx).map_or("no service manager", |s| s.name());
+        writeln!(out, "  installed {mode}; kept by {kept}")?;
+    }
+    print_bypass(seen.bypass.as_ref(), out)?;
+    for program in &seen.passing {
+        writeln!(out, "  passing   {program}")?;
+    }
+    for line in silent_directories(seen.actors.as_ref()) {
+        writeln!(out, "  projects  {line}")?;
+    }
+    if seen.bodies.is_worth_a_word() {
+        writeln!(out, "  {}", seen.bodies.line())?;
+    }
+    for line in quota::lines(&seen.quotas, jiff::Timestamp::now()) {
+        writeln!(out, "  quota     {line}")?;
+    }
+    for standing in &seen.budgets {
+        writeln!(out, "  {}", budget::line(standing))?;
+    }
+    Ok(())
+}
+
+fn print_processes(ctx: &Context, seen: &Seen, out: &mut impl Write) -> std::io::Result<()> {
+    let Seen { tree, state, elsewhere, actors, .. } = seen;
+    let headline = match (*state, *elsewhere) {
         (State::Metering, _) => "METERING",
         (State::Stopped, _) => "STOPPED: requests pass, unmetered; `halton-meter start` resumes",
         (State::Passing, _) => "PASSING: requests go through, unmetered",
@@ -165,7 +200,7 @@ fn print(
     writeln!(out, "{headline}")?;
     let pid =
         |pid: Option<u32>| pid.map_or_else(|| "not running".to_owned(), |p| format!("pid {p}"));
-    let edge_says = match (&tree.edge_answer, elsewhere, tree.edge.or(tree.lost_edge)) {
+    let edge_says = match (&tree.edge_answer, *elsewhere, tree.edge.or(tree.lost_edge)) {
         (None, Some(served), _) => lifecycle::elsewhere(ctx, served),
         (Some(status), _, _) => format!(
             "{}, {} unmetered open, daemon {}{}",
@@ -185,7 +220,7 @@ fn print(
     writeln!(out, "  daemon    {:<12} {}", pid(tree.daemon), words(&tree.health))?;
     writeln!(out, "  watchdog  {}", pid(tree.watchdog))?;
     writeln!(out, "  root      {}", pid(tree.root))?;
-    if let Some(list) = actors.and_then(|a| a.get("actors")).and_then(Value::as_array) {
+    if let Some(list) = actors.as_ref().and_then(|a| a.get("actors")).and_then(Value::as_array) {
         for actor in list {
             let text = |key: &str| actor.get(key).and_then(Value::as_str).unwrap_or("?");
             let number = |key: &str| actor.get(key).and_then(Value::as_u64).unwrap_or(0);
@@ -198,9 +233,6 @@ fn print(
                 number("restarts"),
             )?;
         }
-    }
-    for problem in &ctx.loaded.problems {
-        writeln!(out, "  config    {problem}")?;
     }
     Ok(())
 }

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 
 use super::apply::Leftover;
 use super::{Context, Exit, Failure, apply, ca, codex, env, init, say};
-use crate::platform;
+use crate::platform::{self, Running};
 use crate::setup::plan::{self, FromPlatform, Part, WayOut};
 use crate::setup::{self, Step};
 use crate::trust_store::{Change, Plan};
@@ -32,38 +33,8 @@ pub struct UninstallArgs {
 
 pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     let lock = apply::begin(ctx, Leftover::Forget)?;
-    let installation = init::installation(ctx)?;
-    let (user, edge) = (&installation.user, installation.edge);
-    let found = init::found(ctx, &init::shells(user));
-    let old = found.state.clone().unwrap_or_default();
-    let mut from = FromPlatform::default();
-    let proxy = platform::system_proxy();
-    let services = proxy.read().map_err(init::tool)?.unwrap_or_default();
-    from.proxy = init::proxy_back(&*proxy, edge, &old, &services);
-    let elsewhere: Vec<_> =
-        old.elsewhere(&services).iter().map(|s| format!("{}: {}", s.place, s.name)).collect();
-    let leads = old.leads_session();
-    let mut out_of_reach = None;
-    if let Some(session) = platform::session_environment() {
-        let names: Vec<&str> = env::names().collect();
-        let was = old.session.unwrap_or_default();
-        from.session = session.unset(user, &names, &was).map_err(init::tool)?;
-        if leads {
-            out_of_reach = session.out_of_reach(user).map_err(init::tool)?;
-        }
-    }
-    let way = WayOut::of(args.graceful, leads, out_of_reach.is_none());
-    if let Some(manager) = platform::service_manager() {
-        let services = manager.uninstall(user, way.keeps_edge());
-        from.services = services.map_err(|e| match manager.missing() {
-            Some(why) => {
-                init::tool(format!("services of ours are installed; {}: {why}", manager.name()))
-            }
-            None => init::tool(e),
-        })?;
-    }
+    let Undoing { parts, edge, way, out_of_reach, elsewhere } = Undoing::look(ctx, args)?;
     let trust = untrust(ctx);
-    let parts = plan::uninstall(&installation, &found, from, way);
     // The home says what the session's variables were.
     let purge = args.purge && way != WayOut::KeepSession;
     let mut purged = if purge { purgeable(ctx, args.graceful)? } else { Vec::new() };
@@ -75,7 +46,7 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     }
     if parts.is_empty() && !untrusts && purged.is_empty() {
         if way == WayOut::KeepSession {
-            tell(ctx, args, way, edge, None);
+            Left::look(ctx, args, way, edge).tell();
             return Ok(Exit::OK);
         }
         say("nothing to do: nothing of ours is installed");
@@ -109,15 +80,57 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     for path in &purged {
         remove(path)?;
     }
-    tell(ctx, args, way, edge, still_trusted);
-    if !elsewhere.is_empty() {
-        say(format_args!(
-            "network services of other locations may still lead to {edge}; there, run `halton-meter \
-             reset-proxy`:"
-        ));
-        elsewhere.iter().for_each(apply::detail);
-    }
+    let left = Left::look(ctx, args, way, edge);
+    Left { by_hand: still_trusted, elsewhere, ..left }.tell();
     Ok(Exit::OK)
+}
+
+/// What is to be undone, and what can't be from here.
+struct Undoing {
+    parts: Vec<Part>,
+    edge: SocketAddr,
+    way: WayOut,
+    /// Why the session's variables can't be taken back.
+    out_of_reach: Option<String>,
+    /// Network services of other locations that may lead to the edge.
+    elsewhere: Vec<String>,
+}
+
+impl Undoing {
+    fn look(ctx: &Context, args: &UninstallArgs) -> Result<Self, Failure> {
+        let installation = init::installation(ctx)?;
+        let (user, edge) = (&installation.user, installation.edge);
+        let found = init::found(ctx, &init::shells(user));
+        let old = found.state.clone().unwrap_or_default();
+        let mut from = FromPlatform::default();
+        let proxy = platform::system_proxy();
+        let services = proxy.read().map_err(init::tool)?.unwrap_or_default();
+        from.proxy = init::proxy_back(&*proxy, edge, &old, &services);
+        let elsewhere: Vec<_> =
+            old.elsewhere(&services).iter().map(|s| format!("{}: {}", s.place, s.name)).collect();
+        let leads = old.leads_session();
+        let mut out_of_reach = None;
+        if let Some(session) = platform::session_environment() {
+            let names: Vec<&str> = env::names().collect();
+            let was = old.session.unwrap_or_default();
+            from.session = session.unset(user, &names, &was).map_err(init::tool)?;
+            if leads {
+                out_of_reach = session.out_of_reach(user).map_err(init::tool)?;
+            }
+        }
+        let way = WayOut::of(args.graceful, leads, out_of_reach.is_none());
+        if let Some(manager) = platform::service_manager() {
+            let services = manager.uninstall(user, way.keeps_edge());
+            from.services = services.map_err(|e| match manager.missing() {
+                Some(why) => {
+                    init::tool(format!("services of ours are installed; {}: {why}", manager.name()))
+                }
+                None => init::tool(e),
+            })?;
+        }
+        let parts = plan::uninstall(&installation, &found, from, way);
+        Ok(Self { parts, edge, way, out_of_reach, elsewhere })
+    }
 }
 
 /// What takes our CA out of the system's trust store. Where there is no store that we know, nothing of
@@ -166,59 +179,186 @@ fn remove(path: &Path) -> io::Result<()> {
     }
 }
 
-/// What is still to be done, by the user.
-fn tell(
-    ctx: &Context,
-    args: &UninstallArgs,
+/// What is left, and what only the user can do about it.
+#[derive(Clone, Debug)]
+struct Left {
+    edge: SocketAddr,
     way: WayOut,
-    edge: std::net::SocketAddr,
+    purge: bool,
+    /// Programs that have the edge in their environment, and what ends those that outlive their user.
+    programs: Vec<(Running, Option<&'static str>)>,
+    bundle: Option<PathBuf>,
+    /// Where what was metered is.
+    ledger: Option<PathBuf>,
+    /// What takes our CA out of the trust store.
     by_hand: Option<String>,
-) {
-    if way.keeps_edge() {
-        say(format_args!(
-            "the edge stays on {edge} until the next reboot and passes everything, unmetered"
-        ));
-    }
-    if way == WayOut::KeepSession {
-        let purge = if args.purge { " --purge, which has removed nothing yet" } else { "" };
-        say(format_args!("for the rest, in Terminal at the screen: halton-meter uninstall{purge}"));
-    }
-    // The session bus: it connects to nothing itself, and ends with the session.
-    let is_bus = |running: &platform::Running| running.name.starts_with("dbus-");
-    let (buses, users): (Vec<_>, Vec<_>) =
-        platform::programs_pointing_at(edge).into_iter().partition(is_bus);
-    if !users.is_empty() {
-        let then = if way.keeps_edge() {
-            "restart them before the reboot"
-        } else {
-            "they can't connect any more: restart them"
+    /// Network services of other locations that may lead to the edge.
+    elsewhere: Vec<String>,
+}
+
+impl Left {
+    fn look(ctx: &Context, args: &UninstallArgs, way: WayOut, edge: SocketAddr) -> Self {
+        let with_end = |program: Running| {
+            let end = codex::end_of(&program);
+            (program, end)
         };
-        say(format_args!("these running programs have {edge} in their environment; {then}"));
-        for program in &users {
-            match codex::end_of(program) {
-                Some(end) => apply::detail(format_args!("{program}: {end}")),
-                None => apply::detail(program),
+        let programs = platform::programs_pointing_at(edge).into_iter();
+        let there = |file: PathBuf| Some(file).filter(|file| file.exists());
+        Self {
+            edge,
+            way,
+            purge: args.purge,
+            programs: programs.map(with_end).collect(),
+            bundle: there(ctx.home.ca_bundle()),
+            ledger: there(ctx.home.ledger_file()).map(|_| ctx.home.path().to_path_buf()),
+            by_hand: None,
+            elsewhere: Vec::new(),
+        }
+    }
+
+    fn tell(&self) {
+        for line in self.lines() {
+            match line {
+                Line::Says(text) => say(text),
+                Line::Detail(text) => apply::detail(text),
             }
         }
     }
-    for bus in buses {
-        say(format_args!("the session bus ({bus}) has it too; log out and in once"));
+
+    fn lines(&self) -> Vec<Line> {
+        let (edge, mut lines) = (self.edge, Vec::new());
+        let keeps_edge = self.way.keeps_edge();
+        let mut says = |text: String| lines.push(Line::Says(text));
+        if keeps_edge {
+            says(format!(
+                "the edge stays on {edge} until the next reboot and passes everything, unmetered"
+            ));
+        }
+        if self.way == WayOut::KeepSession {
+            let purge = if self.purge { " --purge, which has removed nothing yet" } else { "" };
+            says(format!("for the rest, in Terminal at the screen: halton-meter uninstall{purge}"));
+        }
+        // The session bus: it connects to nothing itself, and ends with the session.
+        let is_bus = |running: &Running| running.name.starts_with("dbus-");
+        let (buses, users): (Vec<_>, Vec<_>) =
+            self.programs.iter().partition(|(program, _)| is_bus(program));
+        if !users.is_empty() {
+            let then = if keeps_edge {
+                "restart them before the reboot"
+            } else {
+                "they can't connect any more: restart them"
+            };
+            says(format!("these running programs have {edge} in their environment; {then}"));
+            lines.extend(users.into_iter().map(|(program, end)| {
+                Line::Detail(match end {
+                    Some(end) => format!("{program}: {end}"),
+                    None => program.to_string(),
+                })
+            }));
+        }
+        let mut says = |text: String| lines.push(Line::Says(text));
+        for (bus, _) in buses {
+            says(format!("the session bus ({bus}) has it too; log out and in once"));
+        }
+        if let Some(bundle) = &self.bundle {
+            says(format!(
+                "{} stays, as running programs may read their roots from it; remove it after a reboot",
+                bundle.display()
+            ));
+        }
+        if let Some(home) = self.ledger.as_ref().filter(|_| !self.purge) {
+            says(format!("what was metered stays in {}; --purge removes it", home.display()));
+        }
+        if let Some(command) = &self.by_hand {
+            says("our CA is still in the system's trust store; this takes it out:".to_owned());
+            lines.push(Line::Detail(command.clone()));
+        }
+        if !self.elsewhere.is_empty() {
+            lines.push(Line::Says(format!(
+                "network services of other locations may still lead to {edge}; there, run \
+                 `halton-meter reset-proxy`:"
+            )));
+            lines.extend(self.elsewhere.iter().cloned().map(Line::Detail));
+        }
+        lines
     }
-    let bundle = ctx.home.ca_bundle();
-    if bundle.exists() {
-        say(format_args!(
-            "{} stays, as running programs may read their roots from it; remove it after a reboot",
-            bundle.display()
-        ));
-    }
-    if !args.purge && ctx.home.ledger_file().exists() {
-        say(format_args!(
-            "what was metered stays in {}; --purge removes it",
-            ctx.home.path().display()
-        ));
-    }
-    if let Some(command) = by_hand {
-        say("our CA is still in the system's trust store; this takes it out:");
-        apply::detail(command);
+}
+
+#[derive(Debug, Eq, PartialEq)]
+enum Line {
+    Says(String),
+    Detail(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is there, and words that are said of it.
+    type Case<'a> = (&'a dyn Fn(&mut Left), &'a [&'a str]);
+
+    #[test]
+    fn what_is_left_is_told_by_what_is_there() {
+        let nothing = Left {
+            edge: ([127, 0, 0, 1], 8081).into(),
+            way: WayOut::All,
+            purge: false,
+            programs: Vec::new(),
+            bundle: None,
+            ledger: None,
+            by_hand: None,
+            elsewhere: Vec::new(),
+        };
+        assert!(nothing.lines().is_empty());
+        let program = |name: &str, end| {
+            let running = Running { pid: 7, name: name.to_owned(), age: None };
+            vec![(running, end)]
+        };
+        let with = |change: &dyn Fn(&mut Left)| {
+            let mut left = nothing.clone();
+            change(&mut left);
+            let lines = left.lines().into_iter().map(|line| match line {
+                Line::Says(text) => text,
+                Line::Detail(text) => format!("  {text}"),
+            });
+            lines.collect::<Vec<_>>().join("\n")
+        };
+        let cases: [Case<'_>; 9] = [
+            (&|l| l.way = WayOut::KeepEdge, &["the edge stays on 127.0.0.1:8081"]),
+            (
+                &|l| l.way = WayOut::KeepSession,
+                &["the edge stays", "at the screen: halton-meter uninstall"],
+            ),
+            (
+                &|l| (l.way, l.purge) = (WayOut::KeepSession, true),
+                &["uninstall --purge, which has removed nothing"],
+            ),
+            (
+                &|l| l.programs = program("node", None),
+                &["they can't connect any more", "\n  node, pid 7"],
+            ),
+            (
+                &|l| {
+                    l.way = WayOut::KeepEdge;
+                    l.programs = program("codex", Some("this ends it"));
+                },
+                &["restart them before the reboot", "\n  codex, pid 7: this ends it"],
+            ),
+            (
+                &|l| l.programs = program("dbus-daemon", None),
+                &["the session bus (dbus-daemon, pid 7)"],
+            ),
+            (&|l| l.bundle = Some("/b".into()), &["/b stays"]),
+            (&|l| l.ledger = Some("/h".into()), &["what was metered stays in /h; --purge"]),
+            (
+                &|l| (l.by_hand, l.elsewhere) = (Some("rm it".into()), vec!["Work: Wi-Fi".into()]),
+                &["takes it out:\n  rm it", "`halton-meter reset-proxy`:\n  Work: Wi-Fi"],
+            ),
+        ];
+        for (change, words) in cases {
+            let told = with(change);
+            assert!(words.iter().all(|words| told.contains(words)), "{words:?}: {told}");
+        }
+        assert_eq!(with(&|l| (l.ledger, l.purge) = (Some("/h".into()), true)), "");
     }
 }

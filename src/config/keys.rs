@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::hosts::{ConnectRule, HostPattern, PlacePattern, UpstreamProxy};
 use super::no_proxy::NoProxy;
-use crate::meter::budget::webhook::Hook;
+use super::webhook::Webhook;
 
 /// A value of a key, checked.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -147,7 +147,7 @@ fn is_source(text: &str) -> bool {
 }
 
 fn is_hook(text: &str) -> bool {
-    text.is_empty() || Hook::parse(text).is_some()
+    text.is_empty() || Webhook::parse(text).is_some()
 }
 
 fn is_rule(from: &str, to: &str) -> bool {

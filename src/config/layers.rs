@@ -15,9 +15,8 @@ use super::no_proxy::NoProxy;
 use super::own::{OwnPorts, is_loopback};
 use super::recover::recover;
 use super::stamp::Stamp;
-use super::{Budgets, Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
-use crate::meter::bodies::Wanted;
-use crate::meter::budget::webhook::Hook;
+use super::webhook::Webhook;
+use super::{Bodies, Budgets, Config, DEFAULTS, Daemon, Edge, Log, Meter, Upstream};
 
 /// How a problem begins that keeps the text from being edited.
 pub(super) const NOT_TOML: &str = "not TOML";
@@ -379,7 +378,7 @@ fn typed(merged: &Merged) -> Config {
             connect,
             own: OwnPorts { edge: port("edge.port"), api: port("daemon.api_port") },
         },
-        bodies: Wanted {
+        bodies: Bodies {
             enabled: value("bodies.enabled") == Some(&Value::Bool(true)),
             body_bytes: usize::try_from(int("bodies.max_body_kb") << 10).unwrap_or_default(),
             total_bytes: int("bodies.max_total_mb").unsigned_abs() << 20,
@@ -387,7 +386,7 @@ fn typed(merged: &Merged) -> Config {
         },
         budgets: Budgets {
             desktop: value("budgets.desktop") == Some(&Value::Bool(true)),
-            webhook: Hook::parse(&text("budgets.webhook")),
+            webhook: Webhook::parse(&text("budgets.webhook")),
         },
         log: Log { level: text("log.level").parse().unwrap_or(slog::Level::Info) },
     }

@@ -14,6 +14,7 @@ mod recover;
 mod regions;
 mod stamp;
 mod stray;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,12 +28,10 @@ pub(crate) use hosts::{base64, percent_decode};
 pub use keys::{DIRECT, FROM_SYSTEM, KEYS, Key, Value};
 pub use layers::{Loaded, Origin, Problem, load, load_from};
 pub use no_proxy::NoProxy;
-pub use own::{OwnPorts, is_loopback, is_own_name};
+pub use own::{NON_LOOPBACK_VAR, OwnPorts, is_loopback, is_own_name};
 pub use stamp::{SETTLED, Stamp};
 pub use stray::strays;
-
-use crate::meter::bodies::Wanted;
-use crate::meter::budget::webhook::Hook;
+pub use webhook::Webhook;
 
 /// The default layer, comments included.
 pub const DEFAULTS: &str = include_str!("../../config/halton-meter.toml");
@@ -44,7 +43,7 @@ pub struct Config {
     pub daemon: Daemon,
     pub meter: Meter,
     pub upstream: Upstream,
-    pub bodies: Wanted,
+    pub bodies: Bodies,
     pub budgets: Budgets,
     pub log: Log,
 }
@@ -186,11 +185,21 @@ impl Upstream {
     }
 }
 
+/// What is kept of requests and responses themselves.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Bodies {
+    pub enabled: bool,
+    /// Of each body.
+    pub body_bytes: usize,
+    pub total_bytes: u64,
+    pub retention_days: u32,
+}
+
 /// Who is told when a budget passes a threshold.
 #[derive(Clone, Debug)]
 pub struct Budgets {
     pub desktop: bool,
-    pub webhook: Option<Hook>,
+    pub webhook: Option<Webhook>,
 }
 
 #[derive(Clone, Debug)]

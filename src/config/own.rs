@@ -2,6 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
+/// Lets the edge listen on another address than loopback, at the user's own risk.
+pub const NON_LOOPBACK_VAR: &str = "HALTON_METER_ALLOW_NON_LOOPBACK";
+
 /// Our own ports: nothing may lead back to them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct OwnPorts {

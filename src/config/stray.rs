@@ -2,7 +2,7 @@
 
 use super::keys::KEYS;
 use super::layers::nearest;
-use crate::edge::accept::NON_LOOPBACK_VAR;
+use super::own::NON_LOOPBACK_VAR;
 use crate::home::HOME_VAR;
 use crate::{inherit, platform};
 

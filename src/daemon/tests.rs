@@ -8,10 +8,11 @@ use serde_json::Value;
 
 use super::*;
 use crate::actors::ask;
+use crate::supervisor;
 
 struct Running {
     orders: UnboundedSender<Order>,
-    thread: std::thread::JoinHandle<u8>,
+    thread: std::thread::JoinHandle<Exit>,
     home: Home,
     api: std::net::SocketAddr,
     _dir: tempfile::TempDir,
@@ -64,7 +65,7 @@ impl Running {
         }
     }
 
-    fn stop(self) -> u8 {
+    fn stop(self) -> Exit {
         self.orders.send(Order::Stop).unwrap();
         self.thread.join().unwrap()
     }
@@ -89,7 +90,7 @@ fn comes_up_healthy_and_ends_in_order() {
     let socket = home.control_socket();
     let dir = daemon._dir.path().to_owned();
     assert!(dir.exists());
-    assert_eq!(daemon.stop(), EXIT_OK);
+    assert_eq!(daemon.stop(), Exit::OK);
     assert!(!socket.exists());
     assert!(std::net::TcpStream::connect(api).is_err());
 }
@@ -106,7 +107,7 @@ fn a_foreign_program_on_the_port_costs_only_the_api() {
     }
     drop(foreign);
     daemon.wait_for(|status, _| status == 200);
-    assert_eq!(daemon.stop(), EXIT_OK);
+    assert_eq!(daemon.stop(), Exit::OK);
 }
 
 #[test]
@@ -136,7 +137,7 @@ fn a_wrong_configuration_changes_nothing_and_is_named() {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    assert_eq!(daemon.stop(), EXIT_OK);
+    assert_eq!(daemon.stop(), Exit::OK);
 }
 
 /// What of the meter is older than its actors survives them: the tap with its connections, the

@@ -16,10 +16,8 @@ use tokio::time::{Instant, sleep};
 
 use super::live::{Head, Stage};
 use super::serve::{SHORTAGE, Shared, serve};
+use crate::config::NON_LOOPBACK_VAR;
 use crate::dial::is_shortage;
-
-/// Lets the edge listen on another address than loopback, at the user's own risk.
-pub const NON_LOOPBACK_VAR: &str = "HALTON_METER_ALLOW_NON_LOOPBACK";
 
 const BACKLOG: u32 = 1024;
 const BACKOFF: Duration = Duration::from_millis(20);

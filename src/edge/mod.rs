@@ -3,6 +3,13 @@
 //! No TLS but in [`secure`], no database, no HTTP client. One thread accepts and decides, one moves the bytes of raw
 //! tunnels. A metered host's connection is offered to the
 //! daemon as a socket when the daemon is well; whatever is wrong, the bytes flow raw.
+//!
+//! - A connection: [`accept`], and [`serve`] from its first byte on; what it asks for, [`connect`] and [`head`];
+//!   where it goes, [`route`].
+//! - To the daemon: whether it is well, [`health`] and [`cache`]; the socket, [`offer`] over [`link`].
+//! - Without it: [`tunnel`] in the table of [`tunnels`], each noted in the [`spool`]; plain HTTP, [`forward`]; TLS
+//!   for those who left it to their proxy, [`secure`].
+//! - The edge itself: [`settings`], [`status`], [`door`]; one image to the next, [`upgrade`] and [`live`].
 
 pub mod accept;
 mod answer;
@@ -60,6 +67,7 @@ use tunnels::Tunnels;
 
 use crate::config::Loaded;
 use crate::descriptors;
+use crate::exit::Exit;
 use crate::home::{Home, PidLock};
 use crate::inherit;
 use crate::platform;
@@ -72,11 +80,6 @@ pub const DRAIN: Duration = Duration::from_secs(30);
 /// For the last words of the tree and the journal.
 const LAST: Duration = Duration::from_millis(500);
 
-const OK: u8 = 0;
-const FAILED: u8 = 1;
-/// Another edge serves this home, or another program has the port: trying later may help.
-const BUSY: u8 = 75;
-
 /// What the edge needs to know.
 #[derive(Debug)]
 pub struct EdgeOptions {
@@ -87,19 +90,19 @@ pub struct EdgeOptions {
 
 /// Runs the edge until it is asked to end; the process's exit code.
 #[must_use]
-pub fn main(opts: EdgeOptions) -> u8 {
+pub fn main(opts: EdgeOptions) -> Exit {
     // Not actix's own, whose set of local tasks wakes itself through the kernel at each event.
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
     match runtime {
         Ok(runtime) => runtime.block_on(run(opts)),
         Err(e) => {
             slog::error!(opts.log, "no runtime"; "error" => %e);
-            FAILED
+            Exit::FAILED
         }
     }
 }
 
-async fn run(opts: EdgeOptions) -> u8 {
+async fn run(opts: EdgeOptions) -> Exit {
     let EdgeOptions { home, config: loaded, log } = opts;
     // First of all: what was signalled while the images changed waits for it.
     let signals = Signals::new();
@@ -108,7 +111,7 @@ async fn run(opts: EdgeOptions) -> u8 {
         Ok(signals) => signals,
         Err(e) => {
             slog::error!(log, "no signals"; "error" => %e);
-            return FAILED;
+            return Exit::FAILED;
         }
     };
     // An unusable home costs the metering, not the traffic.
@@ -132,7 +135,7 @@ async fn run(opts: EdgeOptions) -> u8 {
         Ok(edge) => edge,
         Err(e) => {
             slog::error!(log, "cannot serve"; "error" => %e);
-            return FAILED;
+            return Exit::FAILED;
         }
     };
     edge.go_on(stages);
@@ -161,7 +164,7 @@ async fn run(opts: EdgeOptions) -> u8 {
     drop(lock);
     edge.drain().await;
     slog::info!(log, "edge ended");
-    OK
+    Exit::OK
 }
 
 /// What an edge begins with.
@@ -204,13 +207,13 @@ impl Inheritance {
     }
 
     /// The exit code if there is nothing to serve.
-    fn fresh(home: &Home, addr: SocketAddr, log: &Logger) -> Result<Self, u8> {
+    fn fresh(home: &Home, addr: SocketAddr, log: &Logger) -> Result<Self, Exit> {
         let file = home.pid_file("edge");
         let lock = match PidLock::acquire(&file) {
             Ok(Some(lock)) => lock,
             Ok(None) => {
                 slog::error!(log, "another edge serves this home already");
-                return Err(BUSY);
+                return Err(Exit::BUSY);
             }
             Err(e) => {
                 slog::warn!(log, "no pid file"; "error" => %e);
@@ -219,7 +222,7 @@ impl Inheritance {
         };
         let listener = accept::listen(addr).map_err(|e| {
             slog::error!(log, "cannot serve"; "error" => %e);
-            BUSY
+            Exit::BUSY
         })?;
         Ok(Self { listener, lock, totals: Totals::default(), image: 1, stages: Vec::new() })
     }

@@ -321,15 +321,9 @@ mod tests {
     use std::task::{Context, Poll};
 
     use tokio::io::ReadBuf;
-    use tokio::net::TcpListener;
 
     use super::*;
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (near, listener.accept().await.unwrap().0)
-    }
+    use crate::testing::pair;
 
     #[tokio::test]
     async fn an_answer_without_end_ends_with_its_client() {

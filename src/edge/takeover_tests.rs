@@ -7,20 +7,13 @@ use std::sync::Arc;
 
 use proptest::prelude::*;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::*;
 use crate::edge::status::Counters;
 use crate::edge::tunnel::Summary;
 use crate::edge::tunnels::Tunnels;
-
-async fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let (a, b) = tokio::join!(TcpStream::connect(addr), listener.accept());
-    (a.unwrap(), b.unwrap().0)
-}
+use crate::testing::pair;
 
 fn target() -> Target {
     Target { host: "api.anthropic.com".into(), port: 443 }

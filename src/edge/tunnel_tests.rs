@@ -4,13 +4,14 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot};
 
 use super::*;
 use crate::edge::live::Raw;
 use crate::edge::status::Counters;
 use crate::edge::tunnels::Tunnels;
+use crate::testing::pair;
 
 /// A client's and a server's own end, with a running tunnel between them.
 async fn tunnelled() -> (TcpStream, TcpStream, oneshot::Receiver<Summary>) {
@@ -37,13 +38,6 @@ fn run(tunnel: Tunnel) -> oneshot::Receiver<Summary> {
         drop(tunnels);
     });
     told
-}
-
-async fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let addr = listener.local_addr().unwrap();
-    let (a, b) = tokio::join!(TcpStream::connect(addr), listener.accept());
-    (a.unwrap(), b.unwrap().0)
 }
 
 /// Bytes that tell where they stand.

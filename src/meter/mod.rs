@@ -10,6 +10,7 @@
 //! - What comes of it: [`row`], priced ([`charge`], [`price`]) and kept ([`ledger`], [`bodies`]); beside
 //!   it [`quota`] and [`budget`].
 //! - Whose it was: [`attribution`], [`projects`], [`account`].
+//! - Prices, budgets and names that people edit: [`own_file`].
 //! - Certificates: [`ca`] signs for clients, [`trust`] judges providers.
 
 pub mod account;

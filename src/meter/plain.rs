@@ -157,15 +157,9 @@ impl Peer for BufReader<TcpStream> {
 #[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
 
     use super::*;
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (near, listener.accept().await.unwrap().0)
-    }
+    use crate::testing::pair;
 
     #[tokio::test]
     async fn the_front_comes_first_and_the_head_is_rewritten() {

@@ -1,10 +1,10 @@
 //! What steps are done by: the file system and programs. Tests put a machine of their own in its place.
 
 use std::ffi::OsString;
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -14,7 +14,7 @@ use rustix::io::{read, retry_on_intr};
 use serde::{Deserialize, Serialize};
 
 use super::step::{Call, Check};
-use crate::home::through_links;
+use crate::home::{through_links, write_atomic_with};
 use crate::meter::trust::read_certificates;
 use crate::near;
 
@@ -96,23 +96,7 @@ impl Machine for Os {
         if let Some(dir) = path.parent() {
             fs::create_dir_all(dir)?;
         }
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{}.tmp", std::process::id()));
-        let temporary = PathBuf::from(name);
-        let written = (|| {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&temporary)?;
-            file.write_all(&blob.content)?;
-            // Past the umask: what others must read, they can.
-            file.set_permissions(fs::Permissions::from_mode(blob.mode))?;
-            file.sync_data()?;
-            fs::rename(&temporary, &path)
-        })();
-        written.inspect_err(|_| drop(fs::remove_file(&temporary)))
+        write_atomic_with(&path, &blob.content, blob.mode)
     }
 
     fn remove(&mut self, path: &Path) -> io::Result<()> {

@@ -177,3 +177,17 @@ pub enum Effect {
     /// No child is left.
     Finished,
 }
+
+impl Effect {
+    /// Which child is to be started, as which generation.
+    pub(super) fn spawn(&self) -> Option<(usize, u64)> {
+        match self {
+            Self::Spawn { child, generation } => Some((*child, *generation)),
+            Self::RequestStop { .. }
+            | Self::Abort { .. }
+            | Self::ArmTimer { .. }
+            | Self::Escalate(_)
+            | Self::Finished => None,
+        }
+    }
+}

@@ -56,14 +56,7 @@ pub fn check(
 }
 
 fn spawns<'a>(t: &'a Taken<'_>) -> impl Iterator<Item = (usize, u64)> + 'a {
-    t.effects.iter().filter_map(|e| match e {
-        Effect::Spawn { child, generation } => Some((*child, *generation)),
-        Effect::RequestStop { .. }
-        | Effect::Abort { .. }
-        | Effect::ArmTimer { .. }
-        | Effect::Escalate(_)
-        | Effect::Finished => None,
-    })
+    t.effects.iter().filter_map(Effect::spawn)
 }
 
 fn one_generation(t: &Taken<'_>) -> Result<(), Option<usize>> {

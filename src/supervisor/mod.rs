@@ -30,10 +30,6 @@ pub use liveness::{Protected, Pulse};
 pub use runner::{ChildStatus, Outcome, Supervisor, start};
 pub use spec::{Backoff, ChildSpec, Intensity, Lanes, Strategy, TreeSpec};
 
-/// The exit code of a process whose root supervisor gave up; the service manager, or our own
-/// root, is the next supervisor.
-pub const ESCALATED: u8 = 70;
-
 /// A supervised actor. `started` should be short; call [`Birth::ready`] when it can serve.
 ///
 /// `started`, `stopping` and `stopped` must not panic, and a handler must not block: a context

@@ -68,14 +68,7 @@ pub fn replay(entries: &[JournalEntry]) -> Result<Replayed, ReplayError> {
         let effects = step(plan, state, &done.event, now);
         invariants::check(plan, &before, &done.event, &effects, state, now)
             .map_err(|violation| ReplayError::Violation { id: id(), violation })?;
-        asked.extend(effects.iter().filter_map(|e| match e {
-            Effect::Spawn { child, generation } => Some((*child, *generation)),
-            Effect::RequestStop { .. }
-            | Effect::Abort { .. }
-            | Effect::ArmTimer { .. }
-            | Effect::Escalate(_)
-            | Effect::Finished => None,
-        }));
+        asked.extend(effects.iter().filter_map(Effect::spawn));
         steps += 1;
     }
     let states = trees.into_iter().map(|(key, (_, state, _))| (key, state)).collect();

@@ -53,6 +53,16 @@ fn the_edge_has_no_tls_no_sqlite_no_http_client() {
     assert_eq!(uses(&own, &[&never[..], &server].concat()), Vec::<String>::new());
 }
 
+/// What depends on the configuration, it does not depend on.
+#[test]
+fn the_configuration_knows_none_of_its_readers() {
+    let others = ["actors", "cli", "daemon", "edge", "meter", "root", "selftest", "watchdog"];
+    let words: Vec<_> = others.iter().map(|name| format!("crate::{name}::")).collect();
+    let words: Vec<_> = words.iter().map(String::as_str).collect();
+    let found = uses(&sources("config"), &words);
+    assert_eq!(found, Vec::<String>::new());
+}
+
 #[test]
 fn followers_and_surfaces_know_no_runtime_and_no_clock() {
     let sans_io = [

@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 
 use super::dto::{BypassAnswer, BypassEntry, ClearedAnswer, NoQuery};
 use super::problem::Problem;
+use super::refusals::{NoParameters, NoToken};
 use super::routes::Api;
 
 pub(super) fn entries(api: &Api) -> Vec<BypassEntry> {
@@ -18,10 +19,7 @@ pub(super) fn entries(api: &Api) -> Vec<BypassEntry> {
     security(("token" = [])),
     responses(
         (status = 200, body = BypassAnswer),
-        (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
-            content_type = "application/problem+json"),
+        NoParameters, NoToken,
     )
 )]
 pub(super) async fn get_bypass(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
@@ -35,10 +33,7 @@ pub(super) async fn get_bypass(api: web::Data<Api>, _: web::Query<NoQuery>) -> H
     security(("token" = [])),
     responses(
         (status = 200, body = ClearedAnswer),
-        (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
-            content_type = "application/problem+json"),
+        NoParameters, NoToken,
         (status = 503, description = "no tap is running, so there is no list", body = Problem,
             content_type = "application/problem+json"),
     )

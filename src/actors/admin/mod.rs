@@ -13,6 +13,7 @@ mod places;
 mod port;
 pub mod problem;
 mod projects;
+mod refusals;
 pub mod routes;
 mod rows;
 mod server;

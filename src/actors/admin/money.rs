@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use super::dto::NoQuery;
 use super::problem::Problem;
+use super::refusals::{NoLedger, NoParameters, NoToken};
 use super::routes::Api;
 use super::rows::read;
 use crate::meter::budget::{self, Budget};
@@ -26,10 +27,7 @@ pub(super) struct QuotasAnswer {
     security(("token" = [])),
     responses(
         (status = 200, description = "as `pricing list --json`", body = Object),
-        (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
-            content_type = "application/problem+json"),
+        NoParameters, NoToken,
     )
 )]
 pub(super) async fn get_pricing(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
@@ -46,12 +44,7 @@ pub(super) async fn get_pricing(api: web::Data<Api>, _: web::Query<NoQuery>) -> 
     security(("token" = [])),
     responses(
         (status = 200, body = QuotasAnswer),
-        (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 503, description = "the ledger can't be read", body = Problem,
-            content_type = "application/problem+json"),
+        NoParameters, NoToken, NoLedger,
     )
 )]
 pub(super) async fn get_quotas(
@@ -71,12 +64,7 @@ pub(super) async fn get_quotas(
     responses(
         (status = 200, description = "as `budget list --json`; `problem`: why no budget can be read",
             body = Object),
-        (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 503, description = "the ledger can't be read", body = Problem,
-            content_type = "application/problem+json"),
+        NoParameters, NoToken, NoLedger,
     )
 )]
 pub(super) async fn get_budgets(

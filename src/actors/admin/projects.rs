@@ -5,6 +5,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::problem::Problem;
+use super::refusals::{NoLedger, NoToken, WrongParameter};
 use super::routes::Api;
 use super::rows::{read, window};
 
@@ -28,12 +29,7 @@ pub(super) struct ProjectsQuery {
     security(("token" = [])),
     responses(
         (status = 200, description = "as `project list --json`", body = Object),
-        (status = 400, description = "a parameter is wrong", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 503, description = "the ledger can't be read", body = Problem,
-            content_type = "application/problem+json"),
+        WrongParameter, NoToken, NoLedger,
     )
 )]
 pub(super) async fn get_projects(

@@ -75,9 +75,25 @@ pub(super) fn check(
     now: &ZonedDateTime,
     out: &mut dyn Write,
 ) -> anyhow::Result<bool> {
+    let checked = look(&args.since, home, now)?;
+    if args.json {
+        write_json(out, &checked)?;
+    } else {
+        tell(&checked, args, now.date(), out)?;
+    }
+    Ok(checked.is_sound())
+}
+
+impl Checked {
+    fn is_sound(&self) -> bool {
+        self.unpriced.is_empty() && self.sources.is_sound()
+    }
+}
+
+fn look(since: &str, home: &Home, now: &ZonedDateTime) -> anyhow::Result<Checked> {
     let own = read_own(&home.prices_file())?;
     let book = Book::builtin();
-    let window = RangeArgs::default().window(&args.since, now)?;
+    let window = RangeArgs::default().window(since, now)?;
     let ledger = Ledger::open(home)?;
     let query = ReportQuery {
         window,
@@ -90,7 +106,7 @@ pub(super) fn check(
     let reported = ledger.reported_against_list(window)?;
     let mut tiers = ledger.tiers_without_price(window)?;
     let day: Date = book.date().parse()?;
-    let checked = Checked {
+    Ok(Checked {
         book: book.date().to_owned(),
         age_days: i64::from(now.date().since(day)?.get_days()),
         holidays_until: book.holidays_until(),
@@ -114,19 +130,22 @@ pub(super) fn check(
             })
             .collect(),
         sources: Comparison::builtin(&book)?,
-    };
-    let sound = checked.unpriced.is_empty() && checked.sources.is_sound();
-    if args.json {
-        write_json(out, &checked)?;
-        return Ok(sound);
-    }
+    })
+}
+
+fn tell(
+    checked: &Checked,
+    args: &CheckArgs,
+    today: Date,
+    out: &mut dyn Write,
+) -> anyhow::Result<()> {
     let old = if checked.age_days > OLD_DAYS {
         ": old, `halton-meter upgrade` may know newer"
     } else {
         ""
     };
     writeln!(out, "list      of {}, {} days old{old}", checked.book, checked.age_days)?;
-    let soon = now.date().saturating_add(Span::new().days(SOON_DAYS));
+    let soon = today.saturating_add(Span::new().days(SOON_DAYS));
     if let Some(until) = checked.holidays_until.filter(|until| *until < soon) {
         writeln!(out, "holidays  known until {until}: after it, peak prices are estimates")?;
     }
@@ -160,10 +179,10 @@ pub(super) fn check(
         )?;
     }
     tell_sources(&checked.sources, args.verbose, out)?;
-    if sound {
+    if checked.is_sound() {
         writeln!(out, "ok: everything that was used since {} has a price", args.since)?;
     }
-    Ok(sound)
+    Ok(())
 }
 
 /// The reasons why rates differ, if wanted with the rates; what nobody explains last, where it is seen.
@@ -207,4 +226,58 @@ fn line(difference: &Difference) -> String {
         difference.says.iter().map(|(source, rate)| format!("{source} {rate}")).collect();
     let list = difference.list.as_deref().unwrap_or("nothing");
     format!("{}: list {list}, {}", difference.place(), says.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is found, and words that are said of it, or not.
+    type Case<'a> = (&'a dyn Fn(&mut Checked), &'a str, bool);
+
+    fn told(change: impl FnOnce(&mut Checked)) -> String {
+        let book = Book::builtin();
+        let mut checked = Checked {
+            book: "2026-11-01".to_owned(),
+            age_days: OLD_DAYS,
+            holidays_until: None,
+            own_prices: 1,
+            unpriced: Vec::new(),
+            reported: Vec::new(),
+            sources: Comparison::builtin(&book).unwrap(),
+        };
+        change(&mut checked);
+        let args = CheckArgs { since: "7d".to_owned(), verbose: false, json: false };
+        let mut out = Vec::new();
+        tell(&checked, &args, "2026-12-31".parse().unwrap(), &mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn what_wants_a_hand_is_told_with_the_command_for_it() {
+        let unpriced = |model: Option<&str>, tiers: &[&str]| Unpriced {
+            model: model.map(str::to_owned),
+            requests: 2,
+            tiers: tiers.iter().map(|tier| (*tier).to_owned()).collect(),
+        };
+        let until = |day: &str| Some(day.parse().unwrap());
+        let cases: [Case<'_>; 8] = [
+            (&|_| {}, "ok: everything that was used since 7d", true),
+            (&|c| c.age_days = OLD_DAYS, "`halton-meter upgrade` may know newer", false),
+            (&|c| c.age_days = OLD_DAYS + 1, "`halton-meter upgrade` may know newer", true),
+            (&|c| c.holidays_until = until("2027-03-01"), "holidays  known until", false),
+            (&|c| c.holidays_until = until("2027-01-01"), "holidays  known until 2027-01-01", true),
+            (&|c| c.unpriced.push(unpriced(None, &[])), "2 requests that named no model", true),
+            (
+                &|c| c.unpriced.push(unpriced(Some("m"), &["flex", "fast"])),
+                "pricing set PROVIDER/m --tier flex|fast --input",
+                true,
+            ),
+            (&|c| c.unpriced.push(unpriced(Some("m"), &[])), "ok: everything", false),
+        ];
+        for (change, words, there) in cases {
+            let told = told(change);
+            assert_eq!(told.contains(words), there, "{words}: {told}");
+        }
+    }
 }

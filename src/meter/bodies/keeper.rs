@@ -14,6 +14,7 @@ use uuid::Uuid;
 use super::capture::{Body, Capture, Room};
 use super::redact::redact;
 use super::shelf::{Kept, KeptBody, Shelf};
+use crate::config::Bodies;
 use crate::home::Home;
 
 /// Memory for what is in hand and what waits for the disk.
@@ -22,16 +23,6 @@ const ROOM: usize = 64 << 20;
 const LOOK: Duration = Duration::from_secs(600);
 /// At the end of a body that was broken off: what may be the beginning of a secret.
 const LAST_WORD: usize = 4096;
-
-/// What the configuration says.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Wanted {
-    pub enabled: bool,
-    /// Of each body.
-    pub body_bytes: usize,
-    pub total_bytes: u64,
-    pub retention_days: u32,
-}
 
 /// What has become of them, in this process.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
@@ -48,7 +39,7 @@ pub struct Keeper(Option<Arc<Shared>>);
 
 #[derive(Debug)]
 struct Shared {
-    wanted: ArcSwap<Wanted>,
+    wanted: ArcSwap<Bodies>,
     room: Arc<Room>,
     kept: AtomicU64,
     failed: AtomicU64,
@@ -73,7 +64,7 @@ impl Keeper {
 
     /// Starts the thread. Without one nothing is kept.
     #[must_use]
-    pub fn start(home: &Home, wanted: Wanted, log: &Logger) -> Self {
+    pub fn start(home: &Home, wanted: Bodies, log: &Logger) -> Self {
         let (queue, jobs) = mpsc::channel();
         let shared = Arc::new(Shared {
             wanted: ArcSwap::from_pointee(wanted),
@@ -99,7 +90,7 @@ impl Keeper {
     }
 
     /// Takes the configuration over; from here on nothing more is written if it says so.
-    pub fn want(&self, wanted: Wanted) {
+    pub fn want(&self, wanted: Bodies) {
         if let Some(shared) = &self.0 {
             shared.wanted.store(Arc::new(wanted));
             shared.send(Job::Look);
@@ -109,7 +100,7 @@ impl Keeper {
     /// Bodies are not wanted any more, whatever else is.
     pub fn turn_off(&self) {
         if let Some(shared) = &self.0 {
-            let wanted = Wanted { enabled: false, ..**shared.wanted.load() };
+            let wanted = Bodies { enabled: false, ..**shared.wanted.load() };
             shared.wanted.store(Arc::new(wanted));
         }
     }

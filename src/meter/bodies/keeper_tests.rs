@@ -4,10 +4,10 @@ use super::*;
 use crate::meter::bodies::MARGIN;
 
 const PATIENCE: Duration = Duration::from_secs(20);
-const WANTED: Wanted =
-    Wanted { enabled: true, body_bytes: 64, total_bytes: 1 << 20, retention_days: 7 };
+const WANTED: Bodies =
+    Bodies { enabled: true, body_bytes: 64, total_bytes: 1 << 20, retention_days: 7 };
 
-fn keeper(wanted: Wanted) -> (tempfile::TempDir, Home, Keeper) {
+fn keeper(wanted: Bodies) -> (tempfile::TempDir, Home, Keeper) {
     let dir = tempfile::tempdir().unwrap();
     let home = Home::at(dir.path().join("h"));
     home.create().unwrap();
@@ -44,7 +44,7 @@ fn bodies_are_kept_cut_and_without_secrets() {
 
 #[test]
 fn off_is_off_at_once_also_for_what_is_in_hand() {
-    let (_dir, home, keeper) = keeper(Wanted { enabled: false, ..WANTED });
+    let (_dir, home, keeper) = keeper(Bodies { enabled: false, ..WANTED });
     assert!(keeper.begin().is_none());
     keeper.want(WANTED);
     let capture = said(&keeper, b"a", b"b").unwrap();
@@ -72,7 +72,7 @@ fn a_disk_that_can_not_be_written_costs_bodies_and_nothing_else() {
 
 #[test]
 fn all_of_them_stay_below_the_bound() {
-    let (_dir, home, keeper) = keeper(Wanted { total_bytes: 4000, body_bytes: 1000, ..WANTED });
+    let (_dir, home, keeper) = keeper(Bodies { total_bytes: 4000, body_bytes: 1000, ..WANTED });
     let ids: Vec<Uuid> = (0..20)
         .map(|_| {
             let id = Uuid::now_v7();

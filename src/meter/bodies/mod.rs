@@ -11,6 +11,6 @@ mod redact;
 mod shelf;
 
 pub use capture::{Body, Capture, MARGIN, Room};
-pub use keeper::{Keeper, Stats, Wanted};
+pub use keeper::{Keeper, Stats};
 pub use redact::{Redacted, redact};
 pub use shelf::{Kept, KeptBody, Shelf, Stock};

@@ -8,7 +8,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{sleep, timeout};
 
 use super::Standing;
-use crate::config;
+use crate::config::{Upstream, Webhook};
 use crate::dial::dial;
 use crate::meter::hello::Hello;
 use crate::meter::row::usd_decimal;
@@ -21,22 +21,6 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const PAUSES: [Duration; 2] = [Duration::from_secs(2), Duration::from_secs(15)];
 /// A status line is far shorter.
 const MAX_ANSWER: usize = 1024;
-
-/// Where to post. Its path and query are as good as a password: shown nowhere.
-#[derive(Clone, Eq, PartialEq)]
-pub struct Hook {
-    tls: bool,
-    host: String,
-    port: u16,
-    /// Path and query.
-    target: String,
-}
-
-impl std::fmt::Debug for Hook {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Hook").field("host", &self.host).finish_non_exhaustive()
-    }
-}
 
 /// Why it could not be told; holds nothing of the URL.
 #[derive(Debug, thiserror::Error)]
@@ -51,95 +35,66 @@ pub enum HookError {
     Unreachable,
 }
 
-impl Hook {
-    /// `https://host[:port]/path`; `http://` for what is on this machine.
-    #[must_use]
-    pub fn parse(url: &str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        let tls = match scheme {
-            "https" => true,
-            "http" => false,
-            _ => return None,
+/// Posts `document`, a few times if need be.
+///
+/// # Errors
+/// When nobody took it.
+pub async fn post(
+    hook: &Webhook,
+    document: &Value,
+    trust: Option<&Trust>,
+    upstream: &Upstream,
+) -> Result<(), HookError> {
+    let mut pauses = PAUSES.iter();
+    loop {
+        let attempt = timeout(PATIENCE, attempt(hook, document, trust, upstream)).await;
+        let error = match attempt.unwrap_or(Err(HookError::Timeout)) {
+            Ok(200..=299) => return Ok(()),
+            Ok(status) => HookError::Status(status),
+            Err(e) => e,
         };
-        let plain = |c: char| c.is_ascii_graphic();
-        let rest = rest.split('#').next()?;
-        let at = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, target) = rest.split_at_checked(at)?;
-        let (host, port) = match authority.rsplit_once(':') {
-            Some((host, port)) => (host, port.parse().ok()?),
-            None => (authority, if tls { 443 } else { 80 }),
-        };
-        let named = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-        let local = matches!(host, "127.0.0.1" | "localhost");
-        if host.is_empty() || !host.chars().all(named) || !target.chars().all(plain) {
-            return None;
-        }
-        let slash = if target.starts_with('/') { "" } else { "/" };
-        let target = format!("{slash}{target}");
-        (tls || local).then(|| Self { tls, host: host.to_owned(), port, target })
-    }
-
-    /// Posts `document`, a few times if need be.
-    ///
-    /// # Errors
-    /// When nobody took it.
-    pub async fn post(
-        &self,
-        document: &Value,
-        trust: Option<&Trust>,
-        upstream: &config::Upstream,
-    ) -> Result<(), HookError> {
-        let mut pauses = PAUSES.iter();
-        loop {
-            let attempt = timeout(PATIENCE, self.attempt(document, trust, upstream)).await;
-            let error = match attempt.unwrap_or(Err(HookError::Timeout)) {
-                Ok(200..=299) => return Ok(()),
-                Ok(status) => HookError::Status(status),
-                Err(e) => e,
-            };
-            match pauses.next().filter(|_| error.may_pass()) {
-                Some(pause) => sleep(*pause).await,
-                None => return Err(error),
-            }
+        match pauses.next().filter(|_| error.may_pass()) {
+            Some(pause) => sleep(*pause).await,
+            None => return Err(error),
         }
     }
+}
 
-    async fn attempt(
-        &self,
-        document: &Value,
-        trust: Option<&Trust>,
-        upstream: &config::Upstream,
-    ) -> Result<u16, HookError> {
-        let request = self.request(document);
-        if !self.tls {
-            let stream = dial(upstream, &self.host, self.port, PATIENCE).await;
-            return exchange(stream.map_err(|_| HookError::Unreachable)?, &request).await;
-        }
-        let target = Target {
-            host: &self.host,
-            port: self.port,
-            dial_deadline: PATIENCE,
-            tls_deadline: PATIENCE,
-        };
-        let hello = Hello::ours(&self.host);
-        let stream = connect(trust.ok_or(HookError::Unreachable)?, upstream, target, &hello).await;
-        exchange(stream.map_err(|_| HookError::Unreachable)?.tls, &request).await
+async fn attempt(
+    hook: &Webhook,
+    document: &Value,
+    trust: Option<&Trust>,
+    upstream: &Upstream,
+) -> Result<u16, HookError> {
+    let request = request(hook, document);
+    if !hook.tls {
+        let stream = dial(upstream, &hook.host, hook.port, PATIENCE).await;
+        return exchange(stream.map_err(|_| HookError::Unreachable)?, &request).await;
     }
+    let target = Target {
+        host: &hook.host,
+        port: hook.port,
+        dial_deadline: PATIENCE,
+        tls_deadline: PATIENCE,
+    };
+    let hello = Hello::ours(&hook.host);
+    let stream = connect(trust.ok_or(HookError::Unreachable)?, upstream, target, &hello).await;
+    exchange(stream.map_err(|_| HookError::Unreachable)?.tls, &request).await
+}
 
-    fn request(&self, document: &Value) -> Vec<u8> {
-        let body = document.to_string();
-        let default = if self.tls { 443 } else { 80 };
-        let port = if self.port == default { String::new() } else { format!(":{}", self.port) };
-        format!(
-            "POST {} HTTP/1.1\r\nhost: {}{port}\r\ncontent-type: application/json\r\n\
-             content-length: {}\r\nuser-agent: halton-meter/{}\r\nconnection: close\r\n\r\n{body}",
-            self.target,
-            self.host,
-            body.len(),
-            env!("CARGO_PKG_VERSION"),
-        )
-        .into_bytes()
-    }
+fn request(hook: &Webhook, document: &Value) -> Vec<u8> {
+    let body = document.to_string();
+    let default = if hook.tls { 443 } else { 80 };
+    let port = if hook.port == default { String::new() } else { format!(":{}", hook.port) };
+    format!(
+        "POST {} HTTP/1.1\r\nhost: {}{port}\r\ncontent-type: application/json\r\n\
+         content-length: {}\r\nuser-agent: halton-meter/{}\r\nconnection: close\r\n\r\n{body}",
+        hook.target,
+        hook.host,
+        body.len(),
+        env!("CARGO_PKG_VERSION"),
+    )
+    .into_bytes()
 }
 
 impl HookError {
@@ -207,12 +162,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn urls_are_those_that_can_be_posted_to() {
-        let hook = Hook::parse("https://hooks.example.com/services/T0/secret?x=1#frag").unwrap();
-        assert_eq!((hook.host.as_str(), hook.port), ("hooks.example.com", 443));
-        assert_eq!(hook.target, "/services/T0/secret?x=1");
-        assert!(!format!("{hook:?}").contains("secret"));
-        let request = String::from_utf8(hook.request(&json!({"a": "é"}))).unwrap();
+    fn a_post_is_one_whole_request() {
+        let hook = Webhook::parse("https://hooks.example.com/services/T0/secret?x=1#frag").unwrap();
+        let request = String::from_utf8(request(&hook, &json!({"a": "é"}))).unwrap();
         assert!(
             request.starts_with(
                 "POST /services/T0/secret?x=1 HTTP/1.1\r\nhost: hooks.example.com\r\n"
@@ -222,20 +174,6 @@ mod tests {
             request.contains("content-length: 10\r\n")
                 && request.ends_with("\r\n\r\n{\"a\":\"é\"}")
         );
-        assert_eq!(Hook::parse("http://127.0.0.1:9000?a").unwrap().target, "/?a");
-        for wrong in [
-            "",
-            "https://",
-            "ftp://x/",
-            "http://example.com/",
-            "https://u:p@x/",
-            "https://x:99999/",
-            "https://x/a b",
-            "https://x/\r\nhost: y",
-            "https://[::1]/",
-        ] {
-            assert_eq!(Hook::parse(wrong), None, "{wrong}");
-        }
     }
 
     #[test]
@@ -248,10 +186,10 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn what_can_not_be_trusted_is_tried_three_times_and_told_nothing() {
-        let hook = Hook::parse("https://hooks.example.com/").unwrap();
+        let hook = Webhook::parse("https://hooks.example.com/").unwrap();
         let began = tokio::time::Instant::now();
-        let upstream = config::load(std::path::Path::new("/nowhere"), &[]).config.upstream;
-        let error = hook.post(&json!({}), None, &upstream).await.unwrap_err();
+        let upstream = crate::config::load(std::path::Path::new("/nowhere"), &[]).config.upstream;
+        let error = post(&hook, &json!({}), None, &upstream).await.unwrap_err();
         assert!(matches!(error, HookError::Unreachable), "{error}");
         assert_eq!(began.elapsed(), PAUSES.iter().sum::<Duration>());
     }

@@ -216,6 +216,12 @@ pub(super) struct Orders {
     pub(super) stop: Option<Instant>,
 }
 
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
 impl Shared {
     pub(super) fn new(limits: Limits) -> Self {
         let state = State {

@@ -10,6 +10,7 @@ use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
 use super::LedgerError;
+use crate::home::beside;
 
 /// Forward only; a released step is never edited.
 const STEPS: &[M<'static>] = &[
@@ -149,11 +150,7 @@ pub(super) fn version(conn: &Connection) -> rusqlite::Result<usize> {
 
 /// The database and the two files that SQLite keeps beside it.
 pub(super) fn siblings(path: &Path) -> [PathBuf; 3] {
-    ["", "-wal", "-shm"].map(|suffix| {
-        let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
-        PathBuf::from(name)
-    })
+    ["", "-wal", "-shm"].map(|suffix| beside(path, suffix))
 }
 
 /// Takes group and others off an existing file, by its name ([`make`]); failing to is not worth losing rows for.

@@ -1,28 +1,29 @@
 //! The writer's thread: batches, retries, sets a corrupt file aside, and never gives up.
 
-use std::collections::{HashMap, HashSet, VecDeque};
-use std::fs;
+use std::collections::{HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::Connection;
 use slog::Logger;
 use uuid::Uuid;
 
-use super::backoff::{Backoff, Fault, explain};
+use super::backoff::{Backoff, Fault};
 use super::intake::{Intake, Limits, Queued, Shared};
 use super::rollup::Roller;
 use super::schema::{self, FileId, Files};
-use super::{LedgerError, passed, record, spill, unfinished};
+use super::{LedgerError, passed, spill};
 use crate::beat;
 use crate::home::Home;
 
+mod batch;
+mod faults;
 mod left_open;
 mod moved;
+mod open;
 
 /// What the writer needs.
 #[derive(Debug)]
@@ -108,10 +109,6 @@ impl Drop for Writer {
     }
 }
 
-/// Most rows of one transaction.
-const BATCH: usize = 500;
-/// Rows that are remembered as written.
-const REMEMBERED: usize = 4096;
 /// How often the edge's spool is looked at, and the file's identity checked.
 const ROUNDS: Duration = Duration::from_secs(1);
 
@@ -286,145 +283,6 @@ impl Worker {
         Ok(())
     }
 
-    fn commit_batch(&mut self, conn: &mut Connection) -> Result<(), LedgerError> {
-        #[cfg(test)]
-        tests::before_commit(&self.config.path, conn)?;
-        let lost = self.shared.lost();
-        let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        let mut rows = 0;
-        let mut bytes = 0;
-        let last = last_of_each(self.pending.iter().take(BATCH).map(|queued| queued.row.id));
-        let mut statements = record::Statements::new(&tx)?;
-        for queued in self.pending.iter().take(BATCH) {
-            // Opened and completed within a moment: the completed row says everything.
-            if last.get(&queued.row.id) == Some(&rows) {
-                if self.written.len() >= REMEMBERED {
-                    self.written.clear();
-                }
-                statements.write(&queued.row, self.written.insert(queued.row.id))?;
-            }
-            rows += 1;
-            bytes += queued.size();
-        }
-        drop(statements);
-        let unnoted = lost.saturating_sub(self.losses_noted);
-        if unnoted > 0 {
-            tx.execute(
-                "INSERT INTO losses (at, rows, reason) VALUES (?, ?, 'overflow')",
-                params![
-                    Timestamp::now().as_microsecond(),
-                    i64::try_from(unnoted).unwrap_or(i64::MAX)
-                ],
-            )?;
-        }
-        let noted = self.shared.to_note();
-        for (id, connection) in &noted {
-            unfinished::insert(&tx, *id, connection)?;
-        }
-        tx.commit()?;
-        self.pending.drain(..rows);
-        self.losses_noted = lost;
-        self.shared.noted(&noted);
-        self.shared.committed(rows, bytes);
-        Ok(())
-    }
-
-    fn open(&mut self) -> Result<Db, LedgerError> {
-        self.keep_orphan();
-        let gone = self.last_is_gone();
-        let (mut conn, files) = schema::open_writer(&self.config.path)?;
-        self.files = Some(files);
-        if !self.swept {
-            if let Some(dir) = self.config.spool.parent() {
-                let rows = spill::take_in(&mut conn, dir)?;
-                if rows > 0 {
-                    slog::info!(self.config.log, "took in rows of an earlier run"; "rows" => rows);
-                }
-                let cut = unfinished::take_in(&mut conn, dir)?;
-                if cut > 0 {
-                    slog::warn!(self.config.log, "an earlier daemon died with connections in hand";
-                        "connections" => cut);
-                }
-            }
-            // Also proves that the file can be written, before anyone depends on it.
-            let interrupted = left_open::close(&mut conn, &self.config.prices)?;
-            if interrupted > 0 {
-                slog::info!(self.config.log, "closed rows that an earlier daemon left open";
-                    "rows" => interrupted);
-            }
-            self.swept = true;
-        }
-        if let Some(name) = self.unnoted_set_aside.as_ref().and_then(|p| p.file_name()) {
-            conn.execute(
-                "INSERT INTO losses (at, rows, reason) VALUES (?, 0, ?)",
-                params![Timestamp::now().as_microsecond(), name.to_string_lossy()],
-            )?;
-            self.unnoted_set_aside = None;
-        }
-        if gone {
-            self.note_gone(&conn)?;
-        }
-        self.last = Some(files.main);
-        self.shared.lock().ready = true;
-        Ok(Db { conn, files })
-    }
-
-    fn failed(&mut self, error: &LedgerError) {
-        let fault = Fault::of(error);
-        let reason = explain(error);
-        let degraded = self.backoff.failed(fault, Instant::now());
-        match fault {
-            Fault::Busy => {}
-            Fault::Storage => {
-                self.let_go();
-            }
-            Fault::Corrupt => {
-                let corrupt = self.let_go().or(self.opened);
-                // Another file may have been put there meanwhile; the next turn looks at that.
-                if corrupt == FileId::of(&self.config.path) {
-                    self.set_aside(&reason);
-                }
-            }
-        }
-        if degraded {
-            let mut state = self.shared.lock();
-            let news = state.degraded.as_deref() != Some(reason.as_str());
-            if news {
-                state.degraded = Some(reason.clone());
-            }
-            drop(state);
-            if news {
-                slog::warn!(self.config.log, "the ledger cannot be written; rows wait";
-                    "why" => reason, "rows" => self.pending.len());
-            }
-        }
-    }
-
-    fn recovered(&mut self) {
-        if !self.backoff.succeeded() {
-            return;
-        }
-        if self.shared.lock().degraded.take().is_some() {
-            slog::info!(self.config.log, "the ledger is being written again");
-        }
-    }
-
-    fn set_aside(&mut self, reason: &str) {
-        match set_aside(&self.config.path, Timestamp::now()) {
-            Ok(to) => {
-                slog::error!(self.config.log, "the ledger was corrupt; kept it, started a new one";
-                    "kept" => to.display().to_string(), "why" => reason);
-                self.shared.lock().set_aside = Some(to.clone());
-                self.last = None;
-                self.unnoted_set_aside = Some(to);
-            }
-            Err(e) => {
-                slog::error!(self.config.log, "the ledger is corrupt and cannot be set aside";
-                    "why" => reason, "error" => e.to_string());
-            }
-        }
-    }
-
     /// The last act: nothing more is accepted, and what is left goes to a file.
     fn end(&mut self) {
         self.ending = true;
@@ -450,48 +308,6 @@ impl Worker {
             }
         }
         self.pending.clear();
-    }
-}
-
-/// The last place of each id.
-fn last_of_each(ids: impl Iterator<Item = Uuid>) -> HashMap<Uuid, usize> {
-    (0..).zip(ids).map(|(place, id)| (id, place)).collect()
-}
-
-/// Renames the database and its companions to `<name>.corrupt-<UTC time>`; never deletes.
-fn set_aside(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
-    let target = free_name(path, "corrupt", now);
-    for (from, to) in schema::siblings(path).iter().zip(schema::siblings(&target)) {
-        match fs::rename(from, to) {
-            Ok(()) => {}
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(target)
-}
-
-/// `<name>.<what>-<UTC time>`, which nothing has yet.
-fn free_name(path: &Path, what: &str, now: Timestamp) -> PathBuf {
-    let stamp = now.strftime("%Y%m%dT%H%M%SZ").to_string();
-    let mut attempt = 0;
-    loop {
-        let mut name = path.as_os_str().to_owned();
-        name.push(format!(".{what}-{stamp}"));
-        if attempt > 0 {
-            name.push(format!("-{attempt}"));
-        }
-        let name = PathBuf::from(name);
-        if attempt == 100 || schema::siblings(&name).iter().all(|file| !file.exists()) {
-            return name;
-        }
-        attempt += 1;
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod book;
 mod charges;
+mod dollars;
 mod holidays;
 mod items;
 mod list;
@@ -13,12 +14,13 @@ mod sources;
 mod tests;
 
 pub use book::{Book, BookError};
+pub use dollars::Dollars;
 pub use items::{Item, spread};
 pub use list::ListPrice;
 pub(crate) use money::shifted;
 pub use money::{nano_from_decimal, usd};
 #[cfg(any(test, fuzzing))]
 pub(crate) use own::parse_own;
-pub use own::{Dollars, OwnPrice, OwnRates, read_own, write_own};
+pub use own::{OwnPrice, OwnRates, read_own, write_own};
 pub use quote::{Query, Quote};
 pub use sources::{Comparison, Difference, SourcesError};

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use tokio::io::{
     AsyncBufRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader, DuplexStream, ReadBuf, duplex,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::*;
 use crate::meter::feed::{Budget, Watch, feed};
 use crate::meter::plain::Plain;
+use crate::testing::pair;
 
 /// Our end of a connection in memory.
 struct End {
@@ -205,12 +206,6 @@ async fn what_does_not_end_is_cut() {
     world.stage.send_replace(Stage::Cut);
     let (ended, aborted, _) = world.pump.await.unwrap();
     assert_eq!((ended.how, aborted), (Closing::Ours, true));
-}
-
-async fn pair() -> (TcpStream, TcpStream) {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    (near, listener.accept().await.unwrap().0)
 }
 
 /// A pump between two sockets, without TLS. What it is told from outside must be kept.

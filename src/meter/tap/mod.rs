@@ -48,10 +48,10 @@ use super::pump::Stage;
 use super::trust::Trust;
 use crate::config::{Config, is_selftest};
 use crate::dial::is_shortage;
+use crate::exit::Exit;
 use crate::handover::channel::{ChannelError, EdgeChannel};
 use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::Home;
-use crate::supervisor::ESCALATED;
 use bypass::Bypass;
 use counters::{Counters, add};
 use lanes::Lanes;
@@ -359,7 +359,7 @@ impl Tap {
         if *in_a_row >= PANICS_IN_A_ROW {
             slog::crit!(self.deps.log, "no connection can be served; the process ends";
                 "panics" => panics);
-            std::process::exit(i32::from(ESCALATED));
+            std::process::exit(i32::from(Exit::ESCALATED.0));
         }
     }
 

@@ -1,6 +1,5 @@
 //! The writer thread: appends, rotates.
 
-use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
@@ -11,7 +10,7 @@ use std::sync::mpsc::Receiver;
 use rustix::fs::{FlockOperation, flock};
 
 use super::Message;
-use crate::home::open_append;
+use crate::home::{beside, open_append};
 
 /// Size at which the file is set aside, over the one before.
 pub(super) const ROTATE_AT: u64 = 4 << 20;
@@ -71,10 +70,4 @@ fn rotate(path: &Path, open: &File) -> bool {
 /// `events.jsonl` → `events.1.jsonl`.
 pub(super) fn rotated(path: &Path) -> PathBuf {
     path.with_extension("1.jsonl")
-}
-
-fn beside(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = OsString::from(path);
-    name.push(suffix);
-    name.into()
 }

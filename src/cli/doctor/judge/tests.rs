@@ -1,5 +1,7 @@
 use super::super::super::client::Settings;
-use super::super::facts::{Ca, Keeper, Kept, Ledger, Upstream};
+use super::super::facts::{Ca, Keeper, Kept, Ledger, Process, ProxyVariable, Says, Upstream};
+use super::belongings::config;
+use super::processes::edge;
 use super::*;
 use crate::meter::ledger::LedgerError;
 use crate::selftest::{Check, Report};

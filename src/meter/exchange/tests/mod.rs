@@ -20,8 +20,9 @@ mod sockets;
 
 use super::*;
 use crate::meter::http::Headers;
-use crate::meter::row::Billing;
-use crate::meter::usage::Tokens;
+use crate::meter::price::Book;
+use crate::meter::row::{Billing, Row};
+use crate::meter::usage::{Tokens, Usage, UsageState};
 
 /// One exchange as data.
 #[derive(Clone)]

@@ -7,7 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::{Connection, params};
 
-use super::{Db, Worker, free_name};
+use super::faults::free_name;
+use super::{Db, Worker};
 use crate::meter::ledger::schema::{self, FileId};
 
 /// So long readers of what was before may hold it up: rows wait meanwhile.

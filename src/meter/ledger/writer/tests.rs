@@ -1,6 +1,10 @@
 use std::collections::HashMap;
+use std::fs;
 use std::sync::{LazyLock, Mutex};
 
+use jiff::Timestamp;
+
+use super::faults::set_aside;
 use super::*;
 use crate::meter::ledger::fixture::{at, config, home, row, stored};
 use crate::meter::ledger::{Ledger, Window};

@@ -61,6 +61,40 @@ async fn answer_all(server: DuplexStream, served: Arc<AtomicUsize>) {
     }
 }
 
+/// A client of h2 that talks to a server of it through the pump.
+struct Conversation {
+    send: h2::client::SendRequest<bytes::Bytes>,
+    /// Requests answered so far.
+    served: Arc<AtomicUsize>,
+    stage: watch::Sender<Stage>,
+    pump: JoinHandle<(Ended, bool, usize)>,
+    parts: Parts,
+}
+
+struct Parts {
+    connection: JoinHandle<Result<(), h2::Error>>,
+    server: JoinHandle<()>,
+    observer: JoinHandle<()>,
+}
+
+impl Parts {
+    async fn end(self) {
+        self.connection.await.unwrap().unwrap();
+        self.server.await.unwrap();
+        self.observer.await.unwrap();
+    }
+}
+
+async fn conversation() -> Conversation {
+    let World { client, server, stage, watch, pump } = world_of(true, 1 << 16);
+    let observer = tokio::spawn(look_on(watch.unwrap()));
+    let served = Arc::default();
+    let server = tokio::spawn(answer_all(server, Arc::clone(&served)));
+    let (send, connection) = h2::client::handshake(client).await.unwrap();
+    let parts = Parts { connection: tokio::spawn(connection), server, observer };
+    Conversation { send, served, stage, pump, parts }
+}
+
 async fn ask(send: h2::client::SendRequest<bytes::Bytes>) -> Result<usize, h2::Error> {
     let request = http::Request::post("https://api.example.com/v1").body(()).unwrap();
     let (response, _) = send.ready().await?.send_request(request, true)?;
@@ -76,20 +110,14 @@ async fn ask(send: h2::client::SendRequest<bytes::Bytes>) -> Result<usize, h2::E
 
 #[tokio::test(start_paused = true)]
 async fn a_client_whose_requests_overlap_goes_elsewhere_and_loses_none() {
-    let mut world = world_of(true, 1 << 16);
-    let observer = tokio::spawn(look_on(world.watch.take().unwrap()));
-    let served = Arc::new(AtomicUsize::new(0));
-    let server = tokio::spawn(answer_all(world.server, Arc::clone(&served)));
-    let (send, connection) = h2::client::handshake(world.client).await.unwrap();
-    let connection = tokio::spawn(connection);
+    let Conversation { send, served, stage, pump, parts } = conversation().await;
     let started = Instant::now();
     let mut asked = Vec::new();
-    let mut stage = Some(world.stage);
     let refused = loop {
         asked.push(tokio::spawn(ask(send.clone())));
         sleep(ANSWER / 3).await;
         if started.elapsed() > Duration::from_secs(4) {
-            stage.as_ref().unwrap().send_replace(Stage::Draining);
+            stage.send_replace(Stage::Draining);
         }
         if let Err(e) = send.clone().ready().await {
             break e;
@@ -114,12 +142,10 @@ async fn a_client_whose_requests_overlap_goes_elsewhere_and_loses_none() {
         }
     }
     assert_eq!(served.load(Ordering::SeqCst), wholes, "whatever was sent was answered");
-    let (ended, aborted, _) = timeout(CLOSE_DEADLINE * 3, world.pump).await.unwrap().unwrap();
+    let (ended, aborted, _) = timeout(CLOSE_DEADLINE * 3, pump).await.unwrap().unwrap();
     assert!(!aborted, "{ended:?}");
-    stage.take();
-    connection.await.unwrap().unwrap();
-    server.await.unwrap();
-    observer.await.unwrap();
+    drop(stage);
+    parts.end().await;
 }
 
 /// Says it is HTTP/2 and lets exchanges begin, one each second, one of them always open.
@@ -293,16 +319,11 @@ async fn a_client_that_is_slow_to_read_is_heard_until_the_word_has_begun() {
 async fn one_request_after_the_other_survives_every_drain() {
     let mut answered = 0;
     for drain in 1..=3_u32 {
-        let mut world = world_of(true, 1 << 16);
-        let observer = tokio::spawn(look_on(world.watch.take().unwrap()));
-        let served = Arc::new(AtomicUsize::new(0));
-        let server = tokio::spawn(answer_all(world.server, Arc::clone(&served)));
-        let (send, connection) = h2::client::handshake(world.client).await.unwrap();
-        let connection = tokio::spawn(connection);
+        let Conversation { send, served, stage, pump, parts } = conversation().await;
         let started = Instant::now();
         let error = loop {
             if started.elapsed() > ANSWER / 2 * drain {
-                world.stage.send_replace(Stage::Draining);
+                stage.send_replace(Stage::Draining);
             }
             match ask(send.clone()).await {
                 Ok(30_010) => answered += 1,
@@ -315,10 +336,8 @@ async fn one_request_after_the_other_survives_every_drain() {
         assert!(started.elapsed() <= ANSWER * 3, "{:?}", started.elapsed());
         answered = 0;
         drop(send);
-        let (ended, aborted, _) = timeout(CLOSE_DEADLINE * 3, world.pump).await.unwrap().unwrap();
+        let (ended, aborted, _) = timeout(CLOSE_DEADLINE * 3, pump).await.unwrap().unwrap();
         assert_eq!((ended.how, aborted), (Closing::Ours, false));
-        connection.await.unwrap().unwrap();
-        server.await.unwrap();
-        observer.await.unwrap();
+        parts.end().await;
     }
 }

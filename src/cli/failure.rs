@@ -1,35 +1,13 @@
-//! Exit codes and failures that say what, why and what next.
+//! Failures that say what, why and what next, each with its exit code.
 
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
-use std::process::ExitCode;
 
+use crate::exit::Exit;
 use crate::home::HomeError;
 use crate::meter::own_file::OwnError;
-
-/// Exit code of a command (contract: sysexits where they fit).
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Exit(pub u8);
-
-impl Exit {
-    pub const OK: Self = Self(0);
-    pub const FAILED: Self = Self(1);
-    pub const USAGE: Self = Self(2);
-    pub const UNAVAILABLE: Self = Self(69);
-    pub const CANT_CREATE: Self = Self(73);
-    pub const NO_PERMISSION: Self = Self(77);
-    pub const CONFIG: Self = Self(78);
-    pub const NOT_EXECUTABLE: Self = Self(126);
-    pub const NOT_FOUND: Self = Self(127);
-}
-
-impl From<Exit> for ExitCode {
-    fn from(exit: Exit) -> Self {
-        Self::from(exit.0)
-    }
-}
 
 /// A command that failed.
 #[derive(Debug)]

@@ -98,6 +98,7 @@ fn remedy(
         Some(Kind::Cursor) => "its format is not published; see Cursor's own usage page",
         Some(Kind::GeminiEmbed | Kind::GeminiPredict) => "Google mostly tells none for embeddings",
         Some(Kind::Grpc) => "what this gRPC method answers is not read; the same call over REST is",
+        Some(Kind::Video | Kind::FineTuning) => "told to who reads it back when it is finished",
         Some(Kind::GeminiVideo) => "Google bills videos by the second, and tells none of them",
         Some(
             Kind::Messages
@@ -124,6 +125,10 @@ fn remedy(
             | Kind::BedrockCountTokens
             | Kind::Cohere
             | Kind::Ocr
+            | Kind::Moderation
+            | Kind::Speech
+            | Kind::Search
+            | Kind::Cache
             | Kind::Ollama
             | Kind::Unknown,
         )

@@ -9,6 +9,7 @@ use super::super::intruder::UNHEARD;
 use super::super::lifecycle::move_edge;
 use super::super::no_edge::{Signs, Why};
 use super::super::output;
+use super::super::passing::REFUSES;
 use super::facts::{Facts, Process, ProxyVariable, Says};
 use crate::selftest::Level;
 
@@ -396,9 +397,8 @@ fn token(f: &Facts) -> Vec<Finding> {
 }
 
 fn bypass(f: &Facts) -> Vec<Finding> {
-    let next =
-        "`halton-meter ca trust`, or point it at `halton-meter ca bundle`; then it may try again";
-    let raw = f.bypass.iter().map(|who| Finding::degraded("bypass", who).next(next));
+    let next = REFUSES.join(" ");
+    let raw = f.bypass.iter().map(|who| Finding::degraded("bypass", who).next(&*next));
     let anew = "start it anew, or wait: its next connection is metered";
     let passing = f.passing.iter().map(|who| Finding::degraded("bypass", who).next(anew));
     or_ok(raw.chain(passing).collect(), "bypass", || {

@@ -22,7 +22,7 @@ import tempfile
 from decimal import Decimal
 
 from pricerules import (CLAUDE_IN, MOVED, RESTATED, RETIRED_STEPS, all_is_audio, by_another_name, by_mantles_name,
-                        corrected, googles_own, moved, new_claudes, plausible, regional_factors, restated, tool_fees,
+                        by_size_of_search, by_the_character, by_the_second, corrected, googles_own, moved, new_claudes, plausible, regional_factors, restated, tool_fees,
                         untold_steps, without_steps)
 from pricesources import (PINS, PROVIDERS, PUBLISHED, fast_rates, fetch, first, genai_model, genai_says, held,
                           in_force, litellm_ids, litellm_image_fees, litellm_rates, litellm_regions, litellm_says,
@@ -174,9 +174,11 @@ def build(genai, litellm, third):
         ours = {}
         for source in models:
             standard, variants = genai_model(source)
-            if not any("in" in p or "out" in p for p in standard):
-                continue  # priced by hours, pages or characters, which is not on the wire
+            if not any({"in", "out", "fees"} & p.keys() for p in standard):
+                continue  # priced by what is not on the wire, or by what litellm alone has in our words
             model = {"p": provider, "m": source["id"].lower(), "src": "g", "prices": standard}
+            # What is billed by count has one price here.
+            variants = {k: v for k, v in variants.items() if any({"in", "out"} & e.keys() for e in v)}
             if variants:
                 model["variants"] = variants
             names = sorted(named[source["id"]] or {source["id"].lower()})
@@ -207,6 +209,9 @@ def build(genai, litellm, third):
             fill_from_third(provider, third, models, ours)
         for name, fees in litellm_image_fees(provider, litellm).items():
             by_image(provider, name, fees, ours)
+        by_the_second(provider, entries, ours)
+        by_size_of_search(provider, litellm, ours)
+        by_the_character(provider, litellm, ours)
         searching_apart(entries, ours)
         for name, model, day in MOVED.get(provider, []):
             moved(ours, name, model, day)

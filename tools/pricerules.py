@@ -195,6 +195,49 @@ def tool_fees(model):
             price.setdefault("fees", {})["preview_searches"] = 25_000_000
 
 
+def by_size_of_search(provider, litellm, ours):
+    """Perplexity's fee for a request depends on how much it searches; genai-prices has the dearest one
+    for all, litellm each of them. An answer tells which. What the two say otherwise has no price."""
+    for model in ours.values() if provider == "perplexity" else []:
+        entry = litellm.get("perplexity/" + model["m"], {})
+        fees = {f"requests_{size}": whole(Decimal(fee) * 10**9)
+                for size in ("low", "medium", "high")
+                if (fee := (entry.get("search_context_cost_per_query") or {}).get(f"search_context_size_{size}"))}
+        for price in model["prices"] if len(set(fees.values())) > 1 else []:
+            dearest = price.pop("rq", fees["requests_high"])
+            agreed = {k: fee for k, fee in fees.items() if k != "requests_high" or fee == dearest}
+            price["fees"] = {**price.get("fees", {}), **agreed}
+
+
+def by_the_character(provider, litellm, ours):
+    """Vertex bills its older embeddings of text by the character, which its answers tell. The rate by the token
+    that litellm has too is four characters'."""
+    for model in [m for m in ours.values() if provider == "vertex" and m["m"].startswith("text")]:
+        entry = litellm.get(model["m"], {})
+        fee = entry.get("input_cost_per_character")
+        for price in model["prices"] if fee and entry.get("mode") == "embedding" else []:
+            price["fees"] = {**price.get("fees", {}), "characters": whole(Decimal(fee) * 10**9)}
+
+
+# What a second of a video costs by its size, as OpenAI's page says which: litellm's name -> (model, sizes).
+# Of others than these no source says it.
+VIDEOS = {
+    "sora-2": ("sora-2", ["720x1280", "1280x720"]),
+    "sora-2-pro": ("sora-2-pro", ["720x1280", "1280x720"]),
+    "sora-2-pro-high-res": ("sora-2-pro", ["1024x1792", "1792x1024"]),
+}
+
+
+def by_the_second(provider, entries, ours):
+    for name, (model, sizes) in VIDEOS.items():
+        fee = entries.get(name, {}).get("output_cost_per_video_per_second")
+        if fee is None:
+            continue
+        made = ours.setdefault("video " + model, {"p": provider, "m": model, "src": "l", "prices": [{"fees": {}}]})
+        made["prices"][0]["fees"].update(
+            {f"video_seconds_{size}": whole(Decimal(fee) * 10**9) for size in sizes})
+
+
 def all_is_audio(model):
     """What a model of OpenAI's that speaks puts out is audio; where a source has one rate, it is for that."""
     for price in model["prices"] if model["p"] == "openai" and "-tts" in model["m"] else []:

@@ -80,12 +80,21 @@ LITELLM_FEES = {
     ("audio_transcription", "input_cost_per_second"): "audio_seconds",
     ("audio_speech", "input_cost_per_character"): "characters",
     ("ocr", "ocr_cost_per_page"): "pages",
+    ("ocr", "annotation_cost_per_page"): "annotated_pages",
     ("rerank", "input_cost_per_query"): "search_units",
+    ("search", "input_cost_per_query"): "searches",
+}
+# The same in genai-prices, by the thousand.
+GENAI_FEES = {
+    "input_document_kpages": "pages",
+    "input_annotated_document_kpages": "annotated_pages",
 }
 LITELLM_KEY = re.compile(
     "^(" + "|".join(LITELLM_RATES) + ")(_above_1hr|_above_12hr)?"
     r"(?:_above_(\d+)k_tokens)?(?:_(batches|flex|priority|ultrafast|balanced))?$"
 )
+# Mistral's OCR in others' clouds: our provider -> what stands before the name in litellm's table.
+OCR_IN = {"azure": "azure_ai/", "vertex": "vertex_ai/"}
 # What an image costs by its quality and size: `azure/hd/1024-x-1792/dall-e-3`.
 SIZED = re.compile(r"^(low|medium|high|standard|hd)/(\d+)-x-(\d+)/([^/]+)$")
 REGION = re.compile(r"^bedrock/([a-z]+(?:-gov)?-[a-z]+-\d)/([a-z0-9]+\.[^/]+)$")
@@ -261,6 +270,10 @@ def genai_rates(prices):
         value = prices.get(key)
         if isinstance(value, Decimal):
             rates[ours] = whole(value * 10**6)
+    fees = {ours: whole(prices[key] * 10**6)
+            for key, ours in GENAI_FEES.items() if prices.get(key) is not None}
+    if fees:
+        rates["fees"] = fees
     return rates
 
 
@@ -377,6 +390,9 @@ def first(rate):
 def litellm_ids(provider, litellm):
     _, owners, prefixes, _ = PROVIDERS[provider]
     for key, entry in litellm.items():
+        cloud = OCR_IN.get(provider)
+        if cloud and entry.get("mode") == "ocr" and key.startswith(cloud + "mistral-"):
+            yield key.removeprefix(cloud).lower(), entry
         if entry.get("litellm_provider") not in owners or key == "sample_spec":
             continue
         ref = key

@@ -4,10 +4,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::{Duration, SystemTime};
 
+use actix::Recipient;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use slog::Logger;
 use tokio::sync::Notify;
 
+use super::prices::Look;
 use crate::config::Config;
 use crate::home::Home;
 use crate::meter::bodies::Keeper;
@@ -28,6 +30,7 @@ struct Shared {
     register: Register,
     book: Arc<ArcSwap<Book>>,
     prices_loaded: AtomicBool,
+    prices: ArcSwapOption<Recipient<Look>>,
     keys: OnceLock<Keys>,
     tap: ArcSwapOption<Tap>,
     suspected: Notify,
@@ -53,6 +56,7 @@ impl Meter {
             register,
             book: Arc::new(ArcSwap::from_pointee(Book::default())),
             prices_loaded: AtomicBool::new(false),
+            prices: ArcSwapOption::empty(),
             keys: OnceLock::new(),
             tap: ArcSwapOption::empty(),
             suspected: Notify::new(),
@@ -93,6 +97,17 @@ impl Meter {
     pub fn publish_book(&self, book: Arc<Book>) {
         self.0.book.store(book);
         self.0.prices_loaded.store(true, Ordering::Release);
+    }
+
+    /// Who takes prices over that have changed.
+    pub fn publish_prices(&self, prices: Recipient<Look>) {
+        self.0.prices.store(Some(Arc::new(prices)));
+    }
+
+    /// Who does, once there is anybody.
+    #[must_use]
+    pub fn prices(&self) -> Option<Arc<Recipient<Look>>> {
+        self.0.prices.load_full()
     }
 
     #[must_use]

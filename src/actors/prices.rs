@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use actix::{Actor, Context};
+use actix::{Actor, AsyncContext, Context, Handler, Message};
 use serde_json::{Value, json};
 use slog::Logger;
 
@@ -15,7 +15,7 @@ use crate::home::Home;
 use crate::meter::price::{Book, read_own};
 use crate::supervisor::{Birth, Child};
 
-/// How soon a price that the user sets counts.
+/// How soon a price counts that nobody says has changed.
 const LOOKS: Duration = Duration::from_secs(2);
 
 /// The actor.
@@ -30,6 +30,15 @@ pub struct Prices {
     own: usize,
     /// Why the last good prices are still in force.
     problem: Option<String>,
+}
+
+/// Somebody has changed the user's own prices. Answered when they are in force: how many there are, or why
+/// those of before stay.
+#[derive(Clone, Copy, Debug)]
+pub struct Look;
+
+impl Message for Look {
+    type Result = Result<usize, String>;
 }
 
 type Version = (u64, u64, Option<SystemTime>);
@@ -73,8 +82,18 @@ impl Actor for Prices {
             self.meter.publish_book(Book::builtin());
         }
         self.look();
+        self.meter.publish_prices(ctx.address().recipient());
         beat::keep(ctx, LOOKS, |prices: &mut Self, _| prices.look());
         self.birth.ready();
+    }
+}
+
+impl Handler<Look> for Prices {
+    type Result = Result<usize, String>;
+
+    fn handle(&mut self, _: Look, _: &mut Self::Context) -> Self::Result {
+        self.look();
+        self.problem.clone().map_or(Ok(self.own), Err)
     }
 }
 

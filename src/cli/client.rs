@@ -25,6 +25,9 @@ const NEAR: Duration = Duration::from_millis(300);
 /// For the last rows. Who asks waits no longer, whatever the daemon does.
 const SETTLE: Duration = Duration::from_millis(300);
 
+/// For prices to be taken over: it is a matter of milliseconds.
+const PRICES: Duration = Duration::from_secs(2);
+
 /// For processes to find a home again that was removed under them. The edge takes longest.
 const FOUND: Duration = Duration::from_secs(10);
 
@@ -280,6 +283,18 @@ pub fn clear_bypass(ctx: &Context, patience: Duration) -> Result<u64, String> {
         .get("cleared")
         .and_then(Value::as_u64)
         .ok_or_else(|| "an answer without sense".to_owned())
+}
+
+/// Has the daemon take the user's own prices over. `None`: it does not run, and will read them when it does.
+pub fn take_prices(ctx: &Context) -> Option<Result<(), String>> {
+    PidLock::holder(&ctx.home.pid_file("daemon")).ok().flatten()?;
+    let taken = call(ctx, Method::Post, "/v1/pricing", PRICES).and_then(|answer| {
+        match answer.get("problem").and_then(Value::as_str) {
+            Some(problem) => Err(problem.to_owned()),
+            None => Ok(()),
+        }
+    });
+    Some(taken)
 }
 
 /// What a browser logs in with: a path with a code in it that is good once.

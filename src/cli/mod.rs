@@ -53,11 +53,12 @@ mod upgrade;
 mod upstream;
 mod userenv;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::io::Write;
 use std::path::Path;
 
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use jiff::tz::TimeZone;
 
 use failure::told;
 
@@ -336,6 +337,10 @@ impl Context {
         for problem in &self.loaded.problems {
             say(problem);
         }
+        let zone = std::env::var_os("TZ");
+        if let Some(told) = unknown_zone(zone.as_deref(), TimeZone::try_system().is_ok()) {
+            say(told);
+        }
         own_file::problems(&self.home)
             .iter()
             .filter(|problem| file != Some(problem.path()))
@@ -375,7 +380,30 @@ fn unused(problem: &OwnError) -> String {
     format!("{problem} (the file is not used until it is mended)")
 }
 
+/// Days are then other days than those that were meant, and nobody else says so.
+fn unknown_zone(named: Option<&OsStr>, known: bool) -> Option<String> {
+    let name = named.filter(|name| !known && !name.is_empty())?;
+    let name = output::clean(&name.to_string_lossy());
+    Some(format!(
+        "TZ is {name:?}, of which this machine knows no time zone: days and times are those of UTC"
+    ))
+}
+
 /// One message line on stderr, the same form everywhere.
 fn say(text: impl std::fmt::Display) {
     let _ = writeln!(std::io::stderr(), "halton-meter: {text}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_zone_that_nobody_knows_is_told_and_only_that() {
+        let told = |name: &str, known| unknown_zone(Some(OsStr::new(name)), known);
+        assert!(told("Europe/Nowhere", false).unwrap().contains("\"Europe/Nowhere\""));
+        assert_eq!(told("Europe/Zurich", true), None);
+        // Without a name, or without any zone on the machine, it is UTC by convention.
+        assert_eq!((told("", false), unknown_zone(None, false)), (None, None));
+    }
 }

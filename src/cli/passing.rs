@@ -11,6 +11,13 @@ use super::{Context, client, output};
 use crate::log;
 use crate::meter::attribution::{Attributor, Found};
 
+/// What to do about a program that does not accept our certificate. Most look in no system's store.
+pub const REFUSES: [&str; 3] = [
+    "started by `halton-meter run` it has the variables that name our CA (SSL_CERT_FILE, REQUESTS_CA_BUNDLE,",
+    "NODE_EXTRA_CA_CERTS …). What reads none of them: docs/clients.md; what reads the system's store:",
+    "`halton-meter ca trust`. After either, `halton-meter restart` lets it try again",
+];
+
 /// A raw tunnel, as the edge tells of it.
 #[derive(Clone, Debug, Deserialize)]
 struct Tunnel {

@@ -10,7 +10,7 @@ use jiff::{Timestamp, ZonedDateTime};
 use serde::Serialize;
 
 use super::output::{Column, Style, Table, UsageError, clean, counted, finish, write_json};
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, client, say};
 use crate::home::Home;
 use crate::meter::ledger::{Ledger, Window};
 use crate::meter::price::{Book, ListPrice, OwnPrice, OwnRates, read_own, write_own};
@@ -86,13 +86,20 @@ pub fn run(ctx: &Context, command: &PricingCommand, out: &mut dyn Write) -> Resu
     let style = Style::detect(ctx.color);
     match command {
         PricingCommand::List(args) => finish(list(args, &ctx.home, style, out)),
-        PricingCommand::Set(args) => finish(set(args, &ctx.home, out)),
-        PricingCommand::Reset(args) => finish(reset(args, &ctx.home, out)),
+        PricingCommand::Set(args) => finish(set(args, &ctx.home, out)).inspect(|_| taken(ctx)),
+        PricingCommand::Reset(args) => finish(reset(args, &ctx.home, out)).inspect(|_| taken(ctx)),
         PricingCommand::Check(args) => {
             let mut sound = true;
             finish(check::check(args, &ctx.home, &ZonedDateTime::now(), out).map(|ok| sound = ok))?;
             Ok(if sound { Exit::OK } else { Exit::FAILED })
         }
+    }
+}
+
+/// A running daemon uses the file as it is now when this is over: so the next request is priced by it.
+fn taken(ctx: &Context) {
+    if let Some(Err(why)) = client::take_prices(ctx) {
+        say(format_args!("the daemon takes it over within seconds, not at once: {why}"));
     }
 }
 

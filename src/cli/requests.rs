@@ -15,7 +15,7 @@ use super::{Context, Exit, Failure, client};
 use crate::home::Home;
 use crate::meter::bodies::Shelf;
 use crate::meter::ledger::{Cursor, Ledger, Page, PublicPage, RequestFilter};
-use crate::meter::row::{Billing, Completeness, Row};
+use crate::meter::row::{Billing, Completeness, Row, is_redirect};
 use crate::meter::usage::UsageState;
 
 mod show;
@@ -232,8 +232,10 @@ fn note(row: &Row) -> String {
             notes.push(why.map_or_else(|| what.to_owned(), |why| format!("{what}: {why}")));
         }
     }
-    let told =
-        row.usage != UsageState::Absent || row.error_class.is_some() || row.detail.caveat.is_some();
+    let told = row.usage != UsageState::Absent
+        || row.error_class.is_some()
+        || row.detail.caveat.is_some()
+        || is_redirect(row.status);
     if row.billable && !told && row.completeness == Completeness::Complete {
         notes.push("usage not told".to_owned());
     }

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::client::{self, Health, Tree};
+use super::passing::REFUSES;
 use super::{
     Context, Exit, Failure, bodies, budget, lifecycle, output, passing, quota, services, unused,
     upstream,
@@ -280,10 +281,9 @@ fn print_bypass(bypass: Option<&Value>, out: &mut impl Write) -> std::io::Result
             output::clean(text("host").unwrap_or("?")),
             output::clean(text("program").unwrap_or("an unknown program")),
         )?;
-        writeln!(
-            out,
-            "            `halton-meter ca trust` or `halton-meter restart` lets it try again"
-        )?;
+        for line in REFUSES {
+            writeln!(out, "            {line}")?;
+        }
     }
     Ok(())
 }

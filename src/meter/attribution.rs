@@ -315,6 +315,13 @@ impl Attributor {
     fn learn(&self, identity: Identity) -> Facts {
         let pid = identity.pid;
         let arguments = owner::arguments(pid);
+        let line = (identity.exe.clone(), arguments);
+        let ancestors = std::iter::successors(owner::parent(pid), |pid| owner::parent(*pid));
+        let ancestors = ancestors.take_while(|pid| *pid > 1);
+        let program = program::name_among(
+            &line,
+            ancestors.map(|pid| (owner::executable(pid), owner::arguments(pid))),
+        );
         let names =
             [["HALTON_PROJECT", "HALTON_RUN"], editor::OF_THE_FOLDER, editor::OF_THE_EDITOR];
         let variables = owner::variables(pid, names.as_flattened());
@@ -322,12 +329,12 @@ impl Attributor {
         let (of_the_folder, of_the_editor) = editors.split_at(editor::OF_THE_FOLDER.len());
         let own = |at: usize| own.get(at).cloned().flatten().and_then(cleaned);
         let facts = Facts {
-            program: program::name(identity.exe.as_deref(), &arguments),
+            program,
             project: own(0),
             run: own(1),
             hints: editor::hints(pid, of_the_folder, of_the_editor),
         };
-        if arguments.is_empty() {
+        if line.1.is_empty() {
             // In the middle of an `exec`: nothing of this is to be remembered.
             return facts;
         }

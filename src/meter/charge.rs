@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::price::{Book, Item, Query, Quote};
-use super::row::{Completeness, Row, is_cut_short};
+use super::row::{Completeness, Row, is_cut_short, is_redirect};
 use super::surface::{Kind, LOCAL};
 use super::usage::{Usage, UsageState};
 
@@ -93,7 +93,8 @@ fn list_price(row: &Row, book: &Book) -> (Quote, Vec<Item>) {
     let mut usage = usage(row);
     let absent = usage.state == UsageState::Absent;
     let cut = is_cut_short(row.completeness, row.status, row.error_class.as_deref());
-    let unusable = absent && row.error_class.is_some() && !cut;
+    let failed = row.error_class.is_some() || is_redirect(row.status);
+    let unusable = absent && failed && !cut;
     if !is_due(row) || unusable {
         return (Quote::default(), Vec::new());
     }

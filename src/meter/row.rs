@@ -27,6 +27,12 @@ pub fn is_cut_short(
     completeness == Completeness::Interrupted && cut
 }
 
+/// Whether it was only told to ask elsewhere: no model answered, and nothing is missing.
+#[must_use]
+pub fn is_redirect(status: Option<u16>) -> bool {
+    status.is_some_and(|status| (300..400).contains(&status))
+}
+
 /// Protocol of the exchange as the client spoke it.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]

@@ -297,7 +297,9 @@ impl Cached {
 
 /// What is billed by count besides tokens and web searches, by name: `file_searches`, `code_runs`,
 /// `images`, `audio_seconds` (of pieces of what is said `audio_milliseconds`), `search_units`,
-/// `pages`, `characters`, `preview_searches` (by a tool that costs more than `web_searches`).
+/// `pages`, `annotated_pages`, `characters`, `searches`, `preview_searches` (by a tool that costs more than
+/// `web_searches`), `video_seconds_SIZE`, `requests_low` (by how much was searched for it), `trained_tokens`,
+/// `stored_tokens`.
 pub type Counts = BTreeMap<String, u64>;
 
 /// What a surface learned from one exchange.

@@ -47,7 +47,7 @@ fn a_client_that_refuses_us_fails_once_is_shown_and_can_be_let_try_again() {
     let stand = Stand::started();
     assert_refuses_then_passes(&stand);
     let text = String::from_utf8(stand.must(&["status"]).stdout).unwrap();
-    assert!(text.contains("api.anthropic.com by ") && text.contains("ca trust"), "{text}");
+    assert!(text.contains("api.anthropic.com by ") && text.contains("SSL_CERT_FILE"), "{text}");
     stand.wait("coverage", || stand.coverage()["passed_connections"] == 1);
     assert_eq!(stand.coverage()["passed_by_reason"]["declined_bypassed"], 1);
 

@@ -203,14 +203,19 @@ fn money(stand: &Stand) {
     assert_eq!(newest()["cost_nanousd"], 20_000);
     assert_eq!(stand.halton(&["pricing", "check"]).status.code(), Some(0));
 
-    // The running daemon takes it up without a restart.
+    // The running daemon has taken it over when the command ends: the very next request costs that.
     let shape = SHAPES.iter().find(|shape| shape.provider == "ollama").expect("ollama");
-    stand.wait("the new price in use", || {
+    let costs = |expected: i64| {
         let before = ollama().len();
         ask(stand, shape, "--http1.1");
         stand.wait("its row", || ollama().len() > before && newest()["completeness"] == "complete");
-        newest()["cost_nanousd"] == 20_000
-    });
+        assert_eq!(newest()["cost_nanousd"], expected);
+    };
+    costs(20_000);
+    stand.must(&["pricing", "set", "ollama/gpt-oss:120b", "--input", "2", "--output", "4"]);
+    costs(40_000);
+    stand.must(&set);
+    costs(20_000);
     let line = String::from_utf8(stand.must(&["statusline"]).stdout).expect("UTF-8");
     assert!(line.contains(" today") && line.lines().count() == 1, "{line}");
 }

@@ -1,5 +1,7 @@
 //! `/v1/pricing`, `/v1/quotas`, `/v1/budgets`: what the commands of the same names show.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, web};
 use jiff::{Timestamp, ZonedDateTime};
 use serde::Serialize;
@@ -10,8 +12,21 @@ use super::problem::Problem;
 use super::refusals::{NoLedger, NoParameters, NoToken};
 use super::routes::Api;
 use super::rows::read;
+use crate::actors::prices::Look;
 use crate::meter::budget::{self, Budget};
 use crate::meter::ledger::{LedgerError, Quota};
+
+/// For the prices that have changed to be in force.
+const TAKEN: Duration = Duration::from_secs(1);
+
+/// What became of the user's own prices.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PricesAnswer {
+    /// How many are in force.
+    own: Option<usize>,
+    /// Why those of before still are.
+    problem: Option<String>,
+}
 
 /// `/v1/quotas`.
 #[derive(Debug, Serialize, ToSchema)]
@@ -34,6 +49,36 @@ pub(super) async fn get_pricing(api: web::Data<Api>, _: web::Query<NoQuery>) -> 
     let book = api.meter.book().load_full();
     let prices = book.prices(Timestamp::now());
     HttpResponse::Ok().json(serde_json::json!({ "book": book.date(), "prices": prices }))
+}
+
+/// Takes the user's own prices over as the file has them now: what ends from then on is priced so.
+#[utoipa::path(
+    post,
+    tag = "money",
+    path = "/v1/pricing",
+    security(("token" = [])),
+    responses(
+        (status = 200, body = PricesAnswer),
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "nobody takes them over", body = Problem,
+            content_type = "application/problem+json"),
+    )
+)]
+pub(super) async fn post_pricing(
+    api: web::Data<Api>,
+    _: web::Query<NoQuery>,
+) -> Result<HttpResponse, Problem> {
+    let gone = || Problem::unavailable("the prices' actor does not answer");
+    let prices = api.meter.prices().ok_or_else(gone)?;
+    let looked = tokio::time::timeout(TAKEN, prices.send(Look)).await;
+    let (own, problem) = match looked.map_err(|_| gone())?.map_err(|_| gone())? {
+        Ok(own) => (Some(own), None),
+        Err(problem) => (None, Some(problem)),
+    };
+    Ok(HttpResponse::Ok().json(PricesAnswer { own, problem }))
 }
 
 /// The limits of plans, as the providers told them last.

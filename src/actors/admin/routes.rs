@@ -148,7 +148,10 @@ pub fn app(
         .service(resource("/v1/projects", web::get().to(projects::get_projects)))
         .service(resource("/v1/stats", web::get().to(rows::get_stats)))
         .service(resource("/v1/coverage", web::get().to(rows::get_coverage)))
-        .service(resource("/v1/pricing", web::get().to(money::get_pricing)))
+        .service(
+            resource("/v1/pricing", web::get().to(money::get_pricing))
+                .route(web::post().to(money::post_pricing)),
+        )
         .service(resource("/v1/quotas", web::get().to(money::get_quotas)))
         .service(resource("/v1/budgets", web::get().to(money::get_budgets)))
         .service(resource("/v1/flush", web::get().to(rows::get_flush)))
@@ -180,7 +183,8 @@ pub fn openapi() -> utoipa::openapi::OpenApi {
     paths(
         get_health, get_ready, metrics::get_metrics, get_openapi, get_status, get_actors, rows::get_requests,
         rows::get_stats, rows::get_coverage, rows::get_flush, get_events, bypass::get_bypass,
-        bypass::delete_bypass, money::get_pricing, money::get_quotas, money::get_budgets, projects::get_projects,
+        bypass::delete_bypass, money::get_pricing, money::post_pricing, money::get_quotas, money::get_budgets,
+        projects::get_projects,
         dashboard::post_code, dashboard::post_session, dashboard::delete_session
     ),
     components(schemas(Problem)),

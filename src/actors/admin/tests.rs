@@ -132,6 +132,9 @@ async fn money_is_told_as_the_commands_tell_it() {
     let (status, _, body) = bench.ask(bench.authorized("/v1/pricing")).await;
     assert_eq!(status, StatusCode::OK);
     assert!(body["prices"].as_array().unwrap().len() > 500);
+    // Nobody is there to take others over.
+    let (status, _, body) = bench.ask(bench.authorized("/v1/pricing").method(Method::POST)).await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE, "{body}");
     for (path, list) in [("/v1/quotas", "quotas"), ("/v1/budgets", "budgets")] {
         let (status, _, body) = bench.ask(bench.authorized(path)).await;
         assert_eq!((status, body[list].as_array().unwrap().len()), (StatusCode::OK, 0), "{path}");

@@ -199,11 +199,13 @@ fn unit(kind: &str) -> &'static str {
     let of_tokens = ["input", "output", "cache_", "reasoning", "tokens"];
     match kind {
         "request" => "Requests",
-        "web_searches" | "file_searches" | "preview_searches" => "Searches",
+        "web_searches" | "file_searches" | "preview_searches" | "searches" => "Searches",
         "audio_seconds" | "prompt_audio_seconds" => "Seconds",
         "audio_milliseconds" => "Milliseconds",
         "characters" => "Characters",
-        "pages" => "Pages",
+        "pages" | "annotated_pages" => "Pages",
+        kind if kind.starts_with("video_seconds_") => "Seconds",
+        kind if kind.starts_with("requests_") => "Requests",
         kind if of_tokens.iter().any(|part| kind.contains(part)) => "Tokens",
         _ => "Units",
     }

@@ -29,7 +29,7 @@ pub enum ProjectCommand {
     Rename(RenameArgs),
     /// Show several projects as one.
     Merge(MergeArgs),
-    /// Take a rename or a merge back.
+    /// Take renames and merges back, all of them: the names that were recorded are shown again.
     Restore(RestoreArgs),
     /// Give requests that were attributed wrongly to another project.
     Retag(retag::RetagArgs),
@@ -94,7 +94,8 @@ pub struct MergeArgs {
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   halton-meter project restore shop-copy    only this one is itself again
-  halton-meter project restore shop         all that was merged into shop, or renamed to it")]
+  halton-meter project restore shop         all that was merged into shop, or renamed to it
+After several renames it is the first name that comes back; `project rename` goes one step back.")]
 pub struct RestoreArgs {
     /// The name that was recorded, or the one that it is shown under
     name: String,

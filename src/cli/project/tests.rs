@@ -72,6 +72,26 @@ fn names_change_and_come_back() {
 }
 
 #[test]
+fn after_several_renames_the_recorded_name_comes_back_and_a_rename_goes_one_step_back() {
+    let (_dir, home) = with_rows();
+    for rename in ["api backend", "backend service"] {
+        says(&home, &format!("project rename {rename}")).unwrap();
+    }
+    says(&home, "project rename service backend").unwrap();
+    let renamed = |name| pairs(&[("shop-copy", 2), (name, 1), ("shop", 1)]);
+    let mut shown = projects(&home);
+    shown.sort();
+    let mut expected = renamed("backend");
+    expected.sort();
+    assert_eq!(shown, expected);
+    says(&home, "project rename backend service").unwrap();
+    let would = says(&home, "project restore service --dry-run").unwrap();
+    assert!(would.contains("api would be a project of its own again (was service)."), "{would}");
+    says(&home, "project restore service").unwrap();
+    assert_eq!(projects(&home), pairs(&[("shop-copy", 2), ("api", 1), ("shop", 1)]));
+}
+
+#[test]
 fn a_name_that_a_rename_freed_goes_back_to_its_own_requests_alone() {
     let (_dir, home) = with_rows();
     says(&home, "project rename api tmp").unwrap();

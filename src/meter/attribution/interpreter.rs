@@ -65,7 +65,8 @@ impl Language {
             "node" | "nodejs" | "electron" => Self::Node,
             "perl" => Self::Perl,
             "php" => Self::Php,
-            "python" | "pypy" => Self::Python,
+            // As Apple's frameworks, Homebrew's and python.org's have it.
+            "python" | "Python" | "pypy" => Self::Python,
             "ruby" => Self::Ruby,
             "sh" | "bash" | "dash" | "zsh" => Self::Shell,
             "uv" => Self::Uv,

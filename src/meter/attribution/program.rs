@@ -1,6 +1,6 @@
 //! A name for the program that a process runs: what its user would call it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::interpreter::{Language, Told};
 use super::{cleaned, file_name};
@@ -41,6 +41,59 @@ pub(super) fn name(exe: Option<&Path>, arguments: &[String]) -> Option<Program> 
         Some(name) => own(name),
         None => Some(Program { name: base, interpreter: true }),
     }
+}
+
+/// How far up the program is looked for that a worker works for: it may be one of a worker's.
+const MAX_ANCESTORS: usize = 8;
+
+/// Python's `multiprocessing` starts its workers, and what forks them, with code of its own. What follows it
+/// is never looked at.
+const WORKERS: [&str; 2] = [
+    "from multiprocessing.spawn import spawn_main; spawn_main(",
+    "from multiprocessing.forkserver import main; main(",
+];
+/// joblib's, as a module.
+const WORKER_MODULE: &str = "loky.backend.popen_loky_posix";
+
+/// Executable and command line.
+pub(super) type Line = (Option<PathBuf>, Vec<String>);
+
+/// The same for a process that may be a worker of another one's: that one has the name. `ancestors`: the
+/// nearest first.
+pub(super) fn name_among(own: &Line, ancestors: impl Iterator<Item = Line>) -> Option<Program> {
+    let named = |(exe, arguments): &Line| name(exe.as_deref(), arguments);
+    if !is_worker(own) {
+        return named(own);
+    }
+    // Who is no Python has not started it so: it was left behind.
+    let told = ancestors.take(MAX_ANCESTORS).find(|line| !is_worker(line)).filter(is_python);
+    told.as_ref().and_then(named).or_else(|| interpreter(own))
+}
+
+fn is_python((exe, _): &Line) -> bool {
+    let base = exe.as_deref().and_then(base_name);
+    base.and_then(|base| Language::of(&base)) == Some(Language::Python)
+}
+
+fn is_worker(line: &Line) -> bool {
+    let code = |pair: &[String]| match pair {
+        [option, code] => {
+            option.starts_with('-')
+                && option.ends_with('c')
+                && WORKERS.iter().any(|worker| code.starts_with(worker))
+        }
+        _ => false,
+    };
+    is_python(line)
+        && match Language::Python.told(&line.1) {
+            None => line.1.windows(2).any(code),
+            Some(Told::Module(name)) => name.ends_with(WORKER_MODULE),
+            Some(Told::Script(_)) => false,
+        }
+}
+
+fn interpreter((exe, _): &Line) -> Option<Program> {
+    Some(Program { name: base_name(exe.as_deref()?)?, interpreter: true })
 }
 
 /// Of some programs npm brings a `bun.exe` to every system.
@@ -109,4 +162,59 @@ fn script_name(path: &str) -> Option<String> {
         }),
     };
     folder.map(|f| f.clone().into_owned()).and_then(cleaned).or_else(|| cleaned(stem))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(text: &str) -> Line {
+        let arguments: Vec<String> = text.split('|').map(str::to_owned).collect();
+        (Some(PathBuf::from(&arguments[0])), arguments)
+    }
+
+    const SPAWNED: &str = "/usr/bin/python3.12|-B|-c|from multiprocessing.spawn import spawn_main; spawn_main(tracker_fd=5, pipe_handle=7)|--multiprocessing-fork";
+    const SERVER: &str = "/usr/bin/python3.14|-c|from multiprocessing.forkserver import main; main(4, 5, ['__main__'], **{'key': 'sk-proj-1'})";
+    const LOKY: &str =
+        "/usr/bin/python3|-m|joblib.externals.loky.backend.popen_loky_posix|--process-name|x";
+
+    fn named(own: &str, ancestors: &[&str]) -> (String, bool) {
+        let found = name_among(&line(own), ancestors.iter().map(|text| line(text))).unwrap();
+        (found.name, found.interpreter)
+    }
+
+    #[test]
+    fn a_worker_has_the_name_of_the_program_that_it_works_for() {
+        let agent = "/usr/bin/python3.12|/w/agent.py|--workers|4";
+        let module = "/usr/bin/python3|-m|acme.pipeline";
+        for (own, ancestors, expected) in [
+            (SPAWNED, &[agent, "/bin/bash"][..], "agent"),
+            (SPAWNED, &[module], "acme.pipeline"),
+            // Forked by the server that the program has started.
+            (SERVER, &[SERVER, agent], "agent"),
+            // A worker of a worker's.
+            (SPAWNED, &[SPAWNED, agent], "agent"),
+            (LOKY, &[agent], "agent"),
+        ] {
+            assert_eq!(named(own, ancestors), (expected.to_owned(), false), "{own}");
+        }
+        assert_eq!(named(agent, &[module]), ("agent".to_owned(), false), "no worker");
+    }
+
+    #[test]
+    fn nothing_of_its_code_nor_who_came_after_the_program_names_a_worker() {
+        let code = "/usr/bin/python3|-c|key = 'sk-proj-1'";
+        for (own, ancestors) in [
+            (SPAWNED, &[][..]),
+            (SPAWNED, &["/usr/lib/systemd/systemd|--user"]),
+            (SPAWNED, &["/bin/bash"]),
+            (SERVER, &[]),
+            (code, &["/usr/bin/python3|/w/agent.py"]),
+        ] {
+            let (name, interpreter) = named(own, ancestors);
+            assert!(interpreter && name.starts_with("python3"), "{own}: {name}");
+        }
+        // Nor the code of its parent.
+        assert_eq!(named(SPAWNED, &[code]), ("python3".to_owned(), true));
+    }
 }

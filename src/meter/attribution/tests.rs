@@ -7,7 +7,14 @@ use super::*;
 
 #[test]
 fn programs_have_the_name_that_users_give_them() {
-    let cases: [(&str, &[&str], &str, bool); 42] = [
+    let cases: [(&str, &[&str], &str, bool); 44] = [
+        (
+            "/opt/homebrew/Frameworks/Python.framework/Versions/3.14/Resources/Python.app/Contents/MacOS/Python",
+            &["/opt/homebrew/bin/python3", "/Users/me/agent.py"],
+            "agent",
+            false,
+        ),
+        ("/L/Python.app/Contents/MacOS/Python", &["python3", "-c", "k='sk-1'"], "Python", true),
         ("/usr/bin/curl", &["curl", "-s"], "curl", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["claude"], "claude", false),
         ("/home/u/.local/share/claude/versions/2.1.330", &["2.1.330"], "claude", false),

@@ -38,7 +38,7 @@ impl Ledger {
             "SELECT provider, surface, coalesce(model, model_requested), coalesce(stream, 0), \
              completeness FROM requests INDEXED BY requests_silent \
              WHERE billable AND usage = 'absent' AND cost_nanousd IS NULL AND completeness <> 'open' \
-             AND coalesce(status, 0) < 400 \
+             AND coalesce(status, 0) < 400 AND coalesce(status, 0) NOT BETWEEN 300 AND 399 \
              AND (error_class IS NULL OR (completeness = 'interrupted' AND status < 300 \
              AND error_class IN ('client_abort', 'upstream_cut'))){}",
             clause.sql
@@ -98,6 +98,7 @@ fn remedy(
         Some(Kind::Cursor) => "its format is not published; see Cursor's own usage page",
         Some(Kind::GeminiEmbed | Kind::GeminiPredict) => "Google mostly tells none for embeddings",
         Some(Kind::Grpc) => "what this gRPC method answers is not read; the same call over REST is",
+        Some(Kind::Video | Kind::FineTuning) => "told to who reads it back when it is finished",
         Some(Kind::GeminiVideo) => "Google bills videos by the second, and tells none of them",
         Some(
             Kind::Messages
@@ -124,6 +125,10 @@ fn remedy(
             | Kind::BedrockCountTokens
             | Kind::Cohere
             | Kind::Ocr
+            | Kind::Moderation
+            | Kind::Speech
+            | Kind::Search
+            | Kind::Cache
             | Kind::Ollama
             | Kind::Unknown,
         )
@@ -177,8 +182,9 @@ mod tests {
                 silent(2, "openai.chat"),
                 cut,
                 Row { stream: Some(false), ..silent(4, "openai.audio") },
-                // Not these: refused, running, told, no request to a model.
+                // Not these: refused, sent elsewhere, running, told, no request to a model.
                 Row { status: Some(429), ..silent(5, "openai.chat") },
+                Row { status: Some(307), ..silent(10, "openai.chat") },
                 Row { error_class: Some("x".to_owned()), ..silent(6, "openai.chat") },
                 Row { completeness: Completeness::Open, ..silent(7, "openai.chat") },
                 Row { billable: false, ..silent(8, "openai.chat") },

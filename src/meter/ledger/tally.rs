@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::histogram::{Histogram, nearest_rank};
-use crate::meter::row::{Billing, Completeness, is_cut_short, usd_decimal};
+use crate::meter::row::{Billing, Completeness, is_cut_short, is_redirect, usd_decimal};
 use crate::meter::usage::{Tokens, UsageState};
 
 /// Sums over a set of requests. What no row said stays absent, it is not 0.
@@ -119,7 +119,8 @@ impl Sums {
                 UsageState::Absent => {
                     let Sample { completeness, status, error_class, .. } = sample;
                     let cut = is_cut_short(*completeness, *status, error_class.as_deref());
-                    self.without_usage += u64::from(cut || (!failed && !running));
+                    let answered = !failed && !running && !is_redirect(*status);
+                    self.without_usage += u64::from(cut || answered);
                 }
             },
         }

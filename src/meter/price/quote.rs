@@ -145,6 +145,11 @@ fn may_be_turns(rates: &Rates<'_>, usage: &Usage) -> bool {
         && rates.model.id.contains("claude")
 }
 
+/// What is billed so is not billed by the token, though the list may have that too.
+const CHARACTERS: &str = "characters";
+/// The fee for a request that searched as little as one can.
+const SMALLEST: &str = "requests_low";
+
 fn no_counts(usage: &Usage) -> bool {
     usage.tokens == Tokens::default()
         && usage.parts.is_empty()
@@ -244,12 +249,14 @@ impl<'a> Rates<'a> {
         calendar.map(|_| "the public holidays of that day are not known: priced as a working day")
     }
 
-    /// The model is billed by what was counted (seconds of audio); its tokens are told and cost nothing.
+    /// The model is billed by what was counted (seconds of audio); its tokens are told and cost nothing. So
+    /// it is where both have a price, and the characters were told.
     fn only_count(&self, usage: &Usage) -> bool {
         let Entry { input, output, .. } = self.plain;
-        input.is_none()
-            && output.is_none()
-            && usage.counts.iter().any(|(name, count)| *count > 0 && self.fee(name).is_some())
+        let by_count = input.is_none() && output.is_none();
+        usage.counts.iter().any(|(name, count)| {
+            *count > 0 && self.fee(name).is_some() && (by_count || name == CHARACTERS)
+        })
     }
 
     /// What the list bills this model by and the answer did not count: its tokens are listed at nothing,
@@ -355,6 +362,27 @@ impl Sum {
         let each = |fee: u64| i128::from(fee).checked_mul(SCALE);
         if let Some(fee) = rates.plain.request {
             self.plus("request", 1, each(fee));
+        }
+        let sized = |name: &String| name.starts_with("requests_");
+        if let Some(fee) =
+            rates.plain.fees.get(SMALLEST).filter(|_| !usage.counts.keys().any(sized))
+        {
+            notes.push(
+                "how much it searched is not told: the smallest fee for a request".to_owned(),
+            );
+            self.plus(SMALLEST, 1, each(*fee));
+        }
+        let [read, annotated] = ["pages", "annotated_pages"].map(|name| usage.counts.get(name));
+        if read.is_some_and(|n| *n > 0) && annotated.is_some() {
+            notes.push(
+                "pages that were annotated are taken to be billed for their reading too".to_owned(),
+            );
+        }
+        let by_token = usage.tokens != Tokens::default() && !rates.only_count(usage);
+        if rates.plain.fees.contains_key(CHARACTERS) && by_token {
+            notes.push(
+                "billed by the character, which was not told: priced by the token".to_owned(),
+            );
         }
         let searches = usage.web_searches.unwrap_or(0);
         let mapped = usage.counts.contains_key("maps_queries");

@@ -23,6 +23,8 @@ pub(super) struct Gemini {
     embedded: Option<u64>,
     finished: bool,
     settled: bool,
+    /// Characters that were embedded.
+    characters: Option<u64>,
     /// A turn of a Live session.
     live: bool,
     /// Searches that grounded the answer.
@@ -52,12 +54,15 @@ impl Gemini {
 }
 
 impl Gemini {
-    /// What is billed by count. How often Maps was asked for an answer is not told.
+    /// What is billed by count. How often Maps was asked for an answer is not told. Google's cloud counts
+    /// the characters of whatever is embedded, and bills Gemini's own by the token.
     fn counts(&self) -> Counts {
         let video = || SPLITS.of(self.usage.as_ref()?, SPLITS.prompt, VIDEO);
         let video = self.embeds.then(video).flatten().filter(|tokens| *tokens > 0);
         let maps = self.on_maps.then_some(1);
-        [("maps_queries", maps), ("video_tokens", video)]
+        let by_token = || self.asked.as_deref().is_none_or(|name| name.starts_with("gemini"));
+        let characters = self.characters.filter(|_| self.embeds && !by_token());
+        [("maps_queries", maps), ("video_tokens", video), ("characters", characters)]
             .into_iter()
             .filter_map(|(name, count)| Some((name.to_owned(), count?)))
             .collect()
@@ -111,6 +116,8 @@ impl Reader for Gemini {
             // Of more texts than are looked at, the rest is missing.
             self.settled = !found.is_cut();
         }
+        self.characters =
+            found.field(Field::BilledCharacters).and_then(as_count).or(self.characters);
         self.settled |= self.live && self.finished;
         let queries = [Field::Searches, Field::WrappedSearches, Field::LiveSearches]
             .into_iter()

@@ -1,8 +1,8 @@
-//! Gemini Interactions and decisions, and the surfaces that count pages.
+//! Gemini Interactions and decisions.
 
 use serde_json::Value;
 
-use super::count::{as_count, count, minus, plus, text};
+use super::count::{count, minus, plus, text};
 use super::error::in_stream;
 use super::gemini::{Splits, billed_searches, named_tier};
 use super::scan::Found;
@@ -114,34 +114,4 @@ fn grounded(usage: &Value, tool: &str) -> Option<u64> {
         .filter(|of| text(of, &["type"]).is_some_and(|name| name.eq_ignore_ascii_case(tool)))
         .fold(None, |sum, of| plus(sum, count(of, &["count"])))
         .filter(|times| *times > 0)
-}
-
-/// Mistral's OCR: pages, no tokens.
-#[derive(Debug, Default)]
-pub(super) struct Pages {
-    model: Option<String>,
-    pages: Option<u64>,
-    error: Option<&'static str>,
-}
-
-impl Reader for Pages {
-    fn unit(&mut self, _event: Option<&str>, found: &Found) {
-        keep(&mut self.model, found.text(Field::Model));
-        self.pages = found.field(Field::Pages).and_then(as_count).or(self.pages);
-        self.error = found.field(Field::Error).map(in_stream).or(self.error);
-    }
-
-    fn reading(&self) -> Reading {
-        let pages = self.pages.map(|pages| ("pages".to_owned(), pages));
-        Reading {
-            model: self.model.clone(),
-            usage: Usage {
-                state: state(pages.is_some(), true),
-                counts: pages.into_iter().collect(),
-                ..Usage::default()
-            },
-            error: self.error,
-            ..Reading::default()
-        }
-    }
 }

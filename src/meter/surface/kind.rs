@@ -46,6 +46,10 @@ kinds! {
     Rerank = Some("rerank"), None, true;
     Images = Some("openai.images"), Some("openai"), true;
     Audio = Some("openai.audio"), Some("openai"), true;
+    /// A video, which is made behind the answer.
+    Video = Some("openai.videos"), Some("openai"), true;
+    /// A training, likewise.
+    FineTuning = Some("openai.fine_tuning"), Some("openai"), true;
     /// A file that may be the output of a batch.
     BatchFile = Some("openai.batch"), Some("openai"), false;
     Gemini = Some("gemini.generate"), Some("google"), true;
@@ -59,6 +63,8 @@ kinds! {
     /// The answers of a batch that are in it, not in a file.
     GeminiBatch = Some("gemini.batch"), Some("google"), false;
     Interactions = Some("gemini.interactions"), Some("google"), true;
+    /// What is kept for requests to come, at so much an hour.
+    Cache = Some("gemini.cache"), Some("google"), true;
     CodeAssist = Some("gemini.code_assist"), Some("google"), true;
     CodeAssistQuota = Some("gemini.quota"), Some("google"), false;
     Converse = Some("bedrock.converse"), None, true;
@@ -67,6 +73,11 @@ kinds! {
     BedrockCountTokens = Some("bedrock.count_tokens"), None, false;
     Cohere = Some("cohere.chat"), Some("cohere"), true;
     Ocr = Some("mistral.ocr"), Some("mistral"), true;
+    /// Moderations and classifications.
+    Moderation = Some("mistral.moderations"), Some("mistral"), true;
+    Speech = Some("minimax.speech"), Some("minimax"), true;
+    /// A search of the web, without a model that reads what it finds.
+    Search = Some("perplexity.search"), Some("perplexity"), true;
     Ollama = Some("ollama.chat"), None, true;
     Cursor = Some("cursor.agent"), None, true;
     /// A call whose answers are not read.

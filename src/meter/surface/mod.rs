@@ -15,6 +15,7 @@ mod batch;
 mod bedrock;
 mod cohere;
 mod count;
+mod counted;
 pub(crate) mod cursor;
 mod error;
 mod gemini;
@@ -33,6 +34,7 @@ mod sniff;
 pub(crate) mod socket;
 mod tools;
 
+use counted::{Counted, What};
 pub use error::{class_of_error, class_of_status};
 pub use kind::Kind;
 pub use provider::LOCAL;
@@ -96,7 +98,7 @@ pub(crate) trait Reader: std::fmt::Debug + Send {
 pub(crate) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
     match kind? {
         Kind::Messages => Some(Box::<anthropic::Messages>::default()),
-        Kind::Chat | Kind::Completions | Kind::Embeddings | Kind::Rerank => {
+        Kind::Chat | Kind::Completions | Kind::Embeddings | Kind::Rerank | Kind::Moderation => {
             Some(Box::<openai_chat::Chat>::default())
         }
         Kind::GeminiBatch => Some(Box::<batch::Inline>::default()),
@@ -106,7 +108,12 @@ pub(crate) fn reader(kind: Option<Kind>) -> Option<Box<dyn Reader>> {
         }
         Kind::Images => Some(Box::new(openai_responses::Responses::for_images())),
         Kind::Interactions => Some(Box::<interactions::Interactions>::default()),
-        Kind::Ocr => Some(Box::<interactions::Pages>::default()),
+        Kind::Ocr => Some(Box::new(Counted::of(What::Pages))),
+        Kind::Speech => Some(Box::new(Counted::of(What::Characters))),
+        Kind::Search => Some(Box::new(Counted::of(What::Searches))),
+        Kind::Video => Some(Box::new(Counted::of(What::Video))),
+        Kind::FineTuning => Some(Box::new(Counted::of(What::Training))),
+        Kind::Cache => Some(Box::new(Counted::of(What::Cache))),
         Kind::Converse => Some(Box::<bedrock::Converse>::default()),
         Kind::Invoke => Some(Box::<bedrock::Invoke>::default()),
         Kind::Ollama => Some(Box::<ollama::Ollama>::default()),
@@ -259,6 +266,14 @@ wanted! {
     InteractionTierOfCloud = "interaction.serviceTier",
     Agent = "agent",
     Pages = "usage_info.pages_processed",
+    AnnotatedPages = "usage_info.pages_processed_annotation",
+    Characters = "extra_info.usage_characters",
+    TaskCharacters = "usage_characters",
+    BilledCharacters = "metadata.billableCharacterCount",
+    ResultUrl = "results[].url",
+    VideoSeconds = "seconds",
+    VideoSize = "size",
+    TrainedTokens = "trained_tokens",
     ResultUsage = "result.message.usage",
     ResultModel = "result.message.model",
     ResultStop = "result.message.stop_reason",

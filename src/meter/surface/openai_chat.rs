@@ -113,6 +113,9 @@ impl Reader for Chat {
             .iter()
             .filter_map(|(name, path)| Some(((*name).to_owned(), some(path)?)))
             .collect();
+        counts.extend(
+            usage.and_then(|usage| sized(usage, self.model.as_deref())).map(|name| (name, 1)),
+        );
         for name in self.executed.values() {
             *counts.entry((*name).to_owned()).or_default() += 1;
         }
@@ -278,12 +281,19 @@ fn researched(usage: &Value, model: Option<&str>, field: &str) -> Option<u64> {
     count(usage, &[field]).filter(|n| *n > 0 && model.is_some_and(researches))
 }
 
+/// The fee for a request to Perplexity's other models, by how much it searched.
+fn sized(usage: &Value, model: Option<&str>) -> Option<String> {
+    let size = text(usage, &["search_context_size"])?;
+    let known = matches!(size, "low" | "medium" | "high") && !model.is_some_and(researches);
+    known.then(|| format!("requests_{size}"))
+}
+
 fn researches(model: &str) -> bool {
     model.starts_with("sonar-deep-research")
 }
 
 /// The class of what MiniMax says went wrong: all but 0.
-fn class_of_minimax(status: u64) -> Option<&'static str> {
+pub(super) fn class_of_minimax(status: u64) -> Option<&'static str> {
     Some(match status {
         0 => return None,
         1001 => "timeout",

@@ -140,10 +140,20 @@ const OWN_ENDS: &[(&str, &str, Kind)] = &[
     ("openai", "/v1/decisions", Kind::Decisions),
     ("openai", "/v1/live/sessions", Kind::LiveSession),
     ("openai", "/v1/realtime/translations", Kind::LiveSession),
+    ("openai", "/v1/videos", Kind::Video),
+    ("openai", "/v1/videos/edits", Kind::Video),
+    ("openai", "/v1/videos/extensions", Kind::Video),
+    ("azure", "/v1/videos", Kind::Video),
+    ("openai", "/fine_tuning/jobs", Kind::FineTuning),
+    ("azure", "/fine_tuning/jobs", Kind::FineTuning),
+    ("mistral", "/fine_tuning/jobs", Kind::FineTuning),
+    ("perplexity", "/search", Kind::Search),
     ("perplexity", "/v1/sonar", Kind::Chat),
     ("perplexity", "/v1/agent", Kind::Responses),
     ("perplexity", "/v1/contextualizedembeddings", Kind::Embeddings),
     ("minimax", "/text/chatcompletion_v2", Kind::Chat),
+    ("minimax", "/t2a_v2", Kind::Speech),
+    ("minimax", "/t2a_async_v2", Kind::Speech),
     ("openrouter", "/rerank", Kind::Rerank),
     ("together", "/rerank", Kind::Rerank),
     ("fireworks", "/rerank", Kind::Rerank),
@@ -158,6 +168,10 @@ const OWN_ENDS: &[(&str, &str, Kind)] = &[
     ("azure", "/mistral/azure/ocr", Kind::Ocr),
     ("mistral", "/v1/ocr", Kind::Ocr),
     ("mistral", "/v1/conversations", Kind::Chat),
+    ("mistral", "/moderations", Kind::Moderation),
+    ("mistral", "/classifications", Kind::Moderation),
+    ("google", "/cachedContents", Kind::Cache),
+    ("vertex", "/cachedContents", Kind::Cache),
     ("google", "/interactions", Kind::Interactions),
     ("google", "/decisions", Kind::Interactions),
     ("vertex", "/interactions", Kind::Interactions),
@@ -192,12 +206,24 @@ fn classify(provider: Option<&str>, path: &str) -> Class {
         // Goes on with one, or begins it anew from somewhere.
         return Kind::Chat.into();
     }
+    if matches!(provider, Some("openai" | "azure"))
+        && path.contains("/v1/videos/")
+        && last == "remix"
+    {
+        return Kind::Video.into();
+    }
     let own = OWN_ENDS
         .iter()
         .find(|(who, end, _)| provider == Some(who) && path.ends_with(end))
         .map(|(.., kind)| *kind);
     let kind = own.or_else(|| ENDS.iter().find(|(end, _)| path.ends_with(end)).map(|(_, k)| *k));
-    Class { kind, model: kind.and_then(|_| deployment(path)), ..Class::default() }
+    let model = match kind {
+        // The list's name for it: a search has no model.
+        Some(Kind::Search) => Some("search".to_owned()),
+        Some(_) => deployment(path),
+        None => None,
+    };
+    Class { kind, model, ..Class::default() }
 }
 
 /// What a GET may tell that nobody was told before.
@@ -217,6 +243,14 @@ fn read_back(provider: Option<&str>, path: &str) -> Class {
             Class { subject: Some((*id).to_owned()), ..Kind::Chat.into() }
         }
         [.., "responses", id] if !id.is_empty() => Kind::Responses.into(),
+        [.., "videos", id] if matches!(provider, Some("openai" | "azure")) => {
+            Class { subject: Some((*id).to_owned()), ..Kind::Video.into() }
+        }
+        [.., "fine_tuning", "jobs", id]
+            if matches!(provider, Some("openai" | "azure" | "mistral")) =>
+        {
+            Class { subject: Some((*id).to_owned()), ..Kind::FineTuning.into() }
+        }
         [.., "interactions", id]
             if matches!(provider, Some("google" | "vertex")) && !id.is_empty() =>
         {

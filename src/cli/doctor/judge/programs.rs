@@ -1,13 +1,13 @@
 //! The user's programs: what they trust, where they run, and where their environment leads.
 
+use super::super::super::passing::REFUSES;
 use super::super::facts::{Facts, ProxyVariable};
 use super::processes::up;
 use super::{Finding, Fix, or_ok};
 
 pub(super) fn bypass(f: &Facts) -> Vec<Finding> {
-    let next =
-        "`halton-meter ca trust`, or point it at `halton-meter ca bundle`; then it may try again";
-    let raw = f.bypass.iter().map(|who| Finding::degraded("bypass", who).next(next));
+    let next = REFUSES.join(" ");
+    let raw = f.bypass.iter().map(|who| Finding::degraded("bypass", who).next(&*next));
     let anew = "start it anew, or wait: its next connection is metered";
     let passing = f.passing.iter().map(|who| Finding::degraded("bypass", who).next(anew));
     or_ok(raw.chain(passing).collect(), "bypass", || {

@@ -164,7 +164,7 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| f.ledger.problem = Some("newer".into()), "ledger", Degraded, "see", None),
         (|f| f.ledger.free = Some(1000), "ledger", Degraded, "make room", None),
         (|f| f.token = Some("answered 401".into()), "token", Degraded, "restart", None),
-        (|f| f.bypass.push("curl refuses".into()), "bypass", Degraded, "ca trust", None),
+        (|f| f.bypass.push("curl refuses".into()), "bypass", Degraded, "SSL_CERT_FILE", None),
         (|f| f.passing.push("claude is unmetered".into()), "bypass", Degraded, "anew", None),
         (|f| f.silent.push("/mnt/nas does not answer".into()), "projects", Degraded, "mount", None),
         (|f| f.proxies = proxy(9999, false), "environment", Broken, "unset HTTPS_PROXY", None),

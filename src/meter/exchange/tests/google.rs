@@ -290,9 +290,19 @@ fn embeddings_at_vertex_tell_the_tokens_of_each_text() {
     for name in ["token_count", "tokenCount"] {
         let row = case(VERTEX, target, &told(name)).row();
         assert_eq!((row.usage, row.tokens.input), (UsageState::Reported, Some(1000)), "{name}");
-        // 10 cents per million.
+        // By the character: 2.5 cents for a million.
         assert_eq!((row.cost_nanousd, row.cost_estimated), (Some(100_000), false), "{row:?}");
+        assert_eq!(row.detail.counts.get("characters"), Some(&4000));
     }
+    let told = told("token_count");
+    let less = told.replace(":4000", ":3000");
+    assert_eq!(case(VERTEX, target, &less).row().cost_nanousd, Some(75_000));
+    let untold = case(VERTEX, target, &told.replace("billable", "other")).row();
+    assert_eq!((untold.cost_nanousd, untold.cost_estimated), (Some(100_000), true));
+    // Gemini's own are billed by the token.
+    let own = "/v1/projects/p/locations/l/publishers/google/models/gemini-embedding-001:predict";
+    let row = case(VERTEX, own, &told).row();
+    assert_eq!((row.detail.counts.len(), row.cost_estimated), (0, false), "{row:?}");
     // More than are looked at: what there is is a part.
     let many = vec![r#"{"embeddings":{"statistics":{"token_count":2}}}"#; 5000].join(",");
     let row = case(VERTEX, target, &format!(r#"{{"predictions":[{many}]}}"#)).row();

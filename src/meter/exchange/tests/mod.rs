@@ -12,6 +12,7 @@ mod iterations;
 mod limits;
 mod live;
 mod odd;
+mod paid;
 mod plans;
 mod refusals;
 mod rows;

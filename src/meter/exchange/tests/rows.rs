@@ -268,6 +268,25 @@ fn a_stream_without_usage_is_absent_not_zero() {
     assert_eq!(row.cost_reason.as_deref(), Some("the response carried no usage"));
 }
 
+#[test]
+fn a_redirect_is_no_error_and_lacks_nothing() {
+    for status in [301, 302, 303, 307, 308] {
+        let case = Case {
+            status,
+            media: "text/html",
+            response_headers: vec![("location", "https://api.anthropic.com/v1/messages")],
+            body: b"<html>moved</html>".to_vec(),
+            ..Case::default()
+        };
+        let row = case.row();
+        assert_eq!((row.billable, row.status, row.error_class), (true, Some(status), None));
+        assert_eq!(
+            (row.usage, row.cost_nanousd, row.cost_reason),
+            (UsageState::Absent, None, None)
+        );
+    }
+}
+
 pub(super) fn shapes() -> Vec<Shape> {
     let body = r#"{"type":"message","model":"claude-opus-5-5","usage":{"input_tokens":1000,"output_tokens":100,"iterations":[{"type":"compaction","input_tokens":500,"output_tokens":10},{"type":"message","input_tokens":1000,"output_tokens":100},{"type":"advisor_message","model":"claude-haiku-4-5","input_tokens":200,"output_tokens":20}]}}"#;
     vec![Shape {

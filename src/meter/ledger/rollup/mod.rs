@@ -28,7 +28,7 @@ use super::tally::Sums;
 /// Microseconds of an hour.
 pub(super) const HOUR: i64 = 3_600_000_000;
 /// Of the encoding and of what is in it; roll-ups of another version are made anew.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 
 /// What of an hour is not by group.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

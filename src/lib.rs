@@ -45,6 +45,7 @@ pub mod descriptors;
 pub mod dial;
 pub mod digest;
 pub mod edge;
+mod framing;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod handover;

@@ -10,6 +10,7 @@ pub mod cache;
 mod client;
 pub mod connect;
 pub mod door;
+pub mod extent;
 pub mod forward;
 pub mod head;
 pub mod health;

@@ -14,6 +14,7 @@ mod recover;
 mod regions;
 mod stamp;
 mod stray;
+mod suffixes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -12,6 +12,7 @@ pub mod connect;
 pub mod door;
 pub mod extent;
 pub mod forward;
+mod guest;
 pub mod head;
 pub mod health;
 pub mod link;

@@ -56,6 +56,7 @@ pub mod dial;
 pub mod digest;
 pub mod edge;
 pub mod exit;
+mod framing;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod handover;

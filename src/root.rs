@@ -12,6 +12,7 @@ mod ward;
 
 use std::io;
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 use slog::Logger;
 use tokio::sync::broadcast::{self, error::RecvError};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::time::timeout;
 
 pub use starts::HOPELESS;
 pub use upgrade::FORMAT;
@@ -26,7 +28,7 @@ pub use upgrade::FORMAT;
 use launcher::Launcher;
 use port::Port;
 
-use crate::actors::process::{Answer, Asker, ProcessActor, ProcessSpec, Question};
+use crate::actors::process::{Answer, Asker, Drain, ProcessActor, ProcessSpec, Question};
 use crate::config::Loaded;
 use crate::exit::Exit;
 use crate::home::{Home, Kept, PidLock};
@@ -53,6 +55,10 @@ pub struct RootOptions {
 
 /// A drain takes up to 30 s; then the process is ended.
 const DRAINED: Duration = Duration::from_secs(35);
+
+/// How long the edge serves when daemon and edge are to end. Together with its drain less than the patience
+/// of `edge stop`.
+const LED_HERE: Duration = Duration::from_secs(3);
 
 /// Between the first looks at a port that is another program's.
 const PORT_LOOK: Duration = Duration::from_secs(1);
@@ -235,10 +241,13 @@ async fn run(
     let asker = Asker::default();
     let _kept = lock.clone().map(|lock| keep_lock(lock, &home, &log, &asker));
     let inherited = Arc::new(Mutex::new(last.and_then(|last| last.edge)));
+    // A service manager starts the next root only when this one has ended, and clients wait for it. Where it
+    // holds the port, nothing else ends with us: the edge drains by itself.
+    let drain = if edge_only && port.is_shared() { Drain::Alone } else { Drain::Awaited };
     let process = |name: &'static str, listener: Option<Arc<Port>>, alive: Question| {
         let spec = ProcessSpec {
             pid_file: home.pid_file(name),
-            drains: listener.is_some(),
+            drain: if listener.is_some() { drain } else { Drain::None },
             inherited: if listener.is_some() { Arc::clone(&inherited) } else { Arc::default() },
             start: {
                 let launcher = Arc::clone(&launcher);
@@ -311,10 +320,28 @@ async fn run(
     if let Some(Err(e)) = lock.map(|lock| lock.announce_end()) {
         slog::warn!(log, "commands can't see that we end"; "error" => %e);
     }
-    if let Some(tree) = metering {
-        tree.shutdown().await;
+    let metering = async {
+        if let Some(tree) = metering {
+            tree.shutdown().await;
+        }
+    };
+    let mut metering = pin!(metering);
+    // The daemon takes the system proxy off: until then people are led here.
+    let ended = timeout(LED_HERE, metering.as_mut()).await.is_ok();
+    edge.request_shutdown();
+    // Who comes now is refused at once, and does not wait in a queue that nobody will take. A service
+    // manager's is the next root's.
+    if drain != Drain::Alone
+        && let Err(e) = port.turn_away()
+    {
+        slog::warn!(log, "who comes now waits until we have ended"; "error" => %e);
     }
-    edge.shutdown().await;
+    let rest = async {
+        if !ended {
+            metering.await;
+        }
+    };
+    tokio::join!(rest, edge.shutdown());
     // The next root makes its own.
     let _ = std::fs::remove_file(home.program_copy());
     journal.flush(Duration::from_secs(1));

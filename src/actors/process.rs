@@ -45,9 +45,18 @@ pub struct ProcessSpec {
     /// Whether it still does anything.
     pub alive: Question,
     pub asker: Asker,
-    /// Asked to end, it lets go of its lock at once, for the next one, and lives on for its
-    /// connections.
-    pub drains: bool,
+    pub drain: Drain,
+}
+
+/// What becomes of a process's connections when it is asked to end.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Drain {
+    /// Its lock goes with it.
+    None,
+    /// It lets go of its lock at once, for the next one, and lives on for them. Who asked waits.
+    Awaited,
+    /// The same, and who asked does not wait.
+    Alone,
 }
 
 impl fmt::Debug for ProcessSpec {
@@ -110,12 +119,22 @@ pub struct ProcessActor {
     adopted: bool,
     ready: bool,
     stopping: bool,
+    /// It ends by itself.
+    left_alone: bool,
 }
 
 impl ProcessActor {
     #[must_use]
     pub fn new(birth: Birth, spec: ProcessSpec) -> Self {
-        Self { birth, spec, pid: Alive::default(), adopted: false, ready: false, stopping: false }
+        Self {
+            birth,
+            spec,
+            pid: Alive::default(),
+            adopted: false,
+            ready: false,
+            stopping: false,
+            left_alone: false,
+        }
     }
 
     fn adopt(&mut self, pid: u32, ctx: &mut Context<Self>) {
@@ -191,7 +210,7 @@ impl ProcessActor {
             self.ready = true;
             self.birth.ready();
             self.watch(ctx);
-            if held.is_some() && self.spec.drains {
+            if held.is_some() && self.spec.drain != Drain::None {
                 self.await_release(ctx);
             }
         } else {
@@ -235,16 +254,21 @@ impl ProcessActor {
     /// What drains is replaced before it ends; whoever waits for its end reaps it. One that crashed has
     /// let go of its lock too, and its status comes first.
     fn when_released(&self, released: oneshot::Receiver<()>, ctx: &mut Context<Self>) {
-        if !self.spec.drains {
+        if self.spec.drain == Drain::None {
             return;
         }
         ctx.spawn(released.into_actor(self).map(|released, _, ctx| {
             if released.is_ok() {
-                ctx.run_later(STATUS, |actor, ctx| {
-                    if !actor.stopping {
+                ctx.run_later(STATUS, |actor, ctx| match (actor.stopping, actor.spec.drain) {
+                    (false, Drain::None | Drain::Awaited | Drain::Alone) => {
                         actor.birth.fail("it let go of its lock, to end after its connections");
                         ctx.stop();
                     }
+                    (true, Drain::Alone) => {
+                        actor.left_alone = true;
+                        ctx.stop();
+                    }
+                    (true, Drain::Awaited | Drain::None) => {}
                 });
             }
         }));
@@ -315,7 +339,7 @@ impl Drop for ProcessActor {
     /// Aborted at a deadline: what did not end by SIGTERM, or never got ready, ends now. One that
     /// serves goes on, for the next life to adopt.
     fn drop(&mut self) {
-        if self.stopping || !self.ready {
+        if (self.stopping && !self.left_alone) || !self.ready {
             self.signal(Signal::KILL);
         }
     }

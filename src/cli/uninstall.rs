@@ -38,13 +38,15 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     // The home says what the session's variables were.
     let purge = args.purge && way != WayOut::KeepSession;
     let mut purged = if purge { purgeable(ctx, args.graceful)? } else { Vec::new() };
+    // What waits for the rest to be undone waits with it.
+    let keys = if way == WayOut::KeepSession { Vec::new() } else { keys(ctx, &purged) };
     let untrusts = !trust.steps.is_empty() && !trust.needs_root;
     if let Some(why) = &out_of_reach {
         say(format_args!(
             "programs of the session at the screen are led to {edge}, which can't be undone from here: {why}"
         ));
     }
-    if parts.is_empty() && !untrusts && purged.is_empty() {
+    if parts.is_empty() && !untrusts && purged.is_empty() && keys.is_empty() {
         if way == WayOut::KeepSession {
             Left::look(ctx, args, way, edge).tell();
             return Ok(Exit::OK);
@@ -55,6 +57,10 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     apply::show(&parts);
     if untrusts {
         apply::show(&[Part { title: "Trust", steps: trust.steps.clone() }]);
+    }
+    if !keys.is_empty() {
+        let steps = keys.iter().map(Step::remove).collect();
+        apply::show(&[Part { title: "Key of our certificate authority", steps }]);
     }
     if !purged.is_empty() {
         say(
@@ -77,7 +83,8 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
         let certificates = crate::meter::ca::files(&ctx.home);
         purged.retain(|path| !certificates.contains(path));
     }
-    for path in &purged {
+    // Whoever still trusts the CA, nobody can sign with it any more.
+    for path in purged.iter().chain(&keys) {
         remove(path)?;
     }
     let left = Left::look(ctx, args, way, edge);
@@ -149,8 +156,7 @@ fn by_hand(plan: &Plan) -> Option<String> {
     }
 }
 
-/// Everything in the home but what running programs may still read: the bundles of roots. The key goes,
-/// so nobody can sign with our CA any more.
+/// Everything in the home but what running programs may still read: the bundles of roots.
 fn purgeable(ctx: &Context, graceful: bool) -> io::Result<Vec<PathBuf>> {
     let entries = |dir: &Path| -> io::Result<Vec<PathBuf>> {
         match fs::read_dir(dir) {
@@ -169,6 +175,12 @@ fn purgeable(ctx: &Context, graceful: bool) -> io::Result<Vec<PathBuf>> {
     }));
     paths.sort();
     Ok(paths)
+}
+
+/// What signs with our CA, if it does not go with the rest: it is of use to nobody but a thief.
+fn keys(ctx: &Context, purged: &[PathBuf]) -> Vec<PathBuf> {
+    let keys = [ctx.home.ca_key(), ctx.home.next_ca_key()];
+    keys.into_iter().filter(|key| key.exists() && !purged.contains(key)).collect()
 }
 
 fn remove(path: &Path) -> io::Result<()> {

@@ -59,6 +59,12 @@ impl HostPattern {
         self.subdomains
     }
 
+    /// Whether it covers what many owners share: all of `*.com`.
+    #[must_use]
+    pub fn is_too_wide(&self) -> bool {
+        self.subdomains && super::suffixes::is_shared(&self.name)
+    }
+
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port

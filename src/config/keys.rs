@@ -63,12 +63,8 @@ pub const KEYS: &[Key] = &[
     key("edge.port", Takes::Int(1, 65535), "a port from 1 to 65535"),
     key("daemon.api_port", Takes::Int(1, 65535), "a port from 1 to 65535"),
     key("daemon.edge_health_ttl_ms", Takes::Int(50, 60_000), "a number from 50 to 60000"),
-    key("meter.hosts", Takes::List(is_pattern), "a list of host names (\"*.x\" for subdomains)"),
-    key(
-        "meter.extra_hosts",
-        Takes::List(is_pattern),
-        "a list of host names (\"*.x\" for subdomains)",
-    ),
+    key("meter.hosts", Takes::List(is_metered), HOSTS),
+    key("meter.extra_hosts", Takes::List(is_metered), HOSTS),
     key("meter.plain_hosts", Takes::List(is_place), PLACES),
     key("meter.local_hosts", Takes::List(is_place), PLACES),
     Key {
@@ -117,6 +113,9 @@ pub const FROM_SYSTEM: &str = "system";
 /// `upstream.http_proxy`: plain HTTP goes through no proxy.
 pub const DIRECT: &str = "direct";
 
+const HOSTS: &str = "a list of host names (\"*.example.com\" for subdomains; \"*\", \"*.com\" and \
+    \"*.co.uk\" would take in other people's)";
+
 const PLACES: &str =
     "a list of \"host:port\" (\"*.x:port\" for subdomains, \"*:port\" for any host)";
 
@@ -124,8 +123,9 @@ const fn key(name: &'static str, takes: Takes, expected: &'static str) -> Key {
     Key { name, takes, expected, secret: false }
 }
 
-fn is_pattern(text: &str) -> bool {
-    super::regions::expand(text).iter().all(|name| HostPattern::parse(name).is_some())
+fn is_metered(text: &str) -> bool {
+    let is = |name: &String| HostPattern::parse(name).is_some_and(|host| !host.is_too_wide());
+    super::regions::expand(text).iter().all(is)
 }
 
 fn is_place(text: &str) -> bool {

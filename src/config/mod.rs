@@ -15,6 +15,7 @@ mod regions;
 mod stamp;
 mod stray;
 mod webhook;
+mod suffixes;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

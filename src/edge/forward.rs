@@ -1,14 +1,16 @@
 //! Plain HTTP through the proxy: the two heads are rewritten, everything else streams as it is.
 //!
-//! One exchange per connection (`Connection: close` both ways), so bodies need no framing here.
+//! One exchange per connection (`Connection: close` both ways), so the response's body needs no framing here;
+//! where the request's ends [`super::extent`] tells.
 
 use memchr::memchr;
 
-use super::head::Field;
+use super::head::{self, Field};
 
 /// Longest response head that is held back to be rewritten; a longer one streams as it is.
 const MAX_RESPONSE_HEAD: usize = 64 * 1024;
-const MAX_HEADERS: usize = 256;
+/// How each head ends, but that of a request to change the protocol.
+const CLOSE: &[u8] = b"Connection: close\r\n\r\n";
 
 /// The request head for the origin: origin-form, its own `Host`, no proxy and hop-by-hop fields.
 #[must_use]
@@ -21,8 +23,16 @@ pub fn request_head(
 ) -> Vec<u8> {
     let line = format!(" HTTP/1.{version}\r\nHost: {authority}\r\n");
     let mut head = [method.as_bytes(), b" ", path, line.as_bytes()].concat();
-    let others = fields.iter().filter(|field| !field.is("host"));
-    copy_fields(&mut head, others, upgrade(fields), &listed(fields));
+    let listed = listed(fields);
+    for field in fields.iter().filter(|field| !field.is("host") && !is_dropped(field, &listed)) {
+        head.extend([field.name, b": ", field.value, b"\r\n"].concat());
+    }
+    match upgrade(fields) {
+        Some(to) => {
+            head.extend([b"Upgrade: ", &to[..], b"\r\nConnection: Upgrade\r\n\r\n"].concat());
+        }
+        None => head.extend_from_slice(CLOSE),
+    }
     head
 }
 
@@ -122,57 +132,42 @@ fn split_line(head: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 fn rewrite(held: &[u8]) -> Head {
-    let mut headers = [httparse::EMPTY_HEADER; MAX_HEADERS];
-    let mut response = httparse::Response::new(&mut headers);
-    let length = match response.parse(held) {
-        Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) => return Head::Incomplete,
-        Err(_) => return Head::Foreign,
+    let response = match head::read_response(held) {
+        Ok(Some(response)) => response,
+        Ok(None) => return Head::Incomplete,
+        Err(head::Error::NotHttp | head::Error::Version) => return Head::Foreign,
     };
-    match response.code {
-        Some(101) | None => return Head::Foreign,
-        Some(100..=199) => return Head::Interim(length),
-        Some(_) => {}
+    match response.status {
+        101 => return Head::Foreign,
+        100..=199 => return Head::Interim(response.length),
+        _ => {}
     }
-    // The status line as it came.
-    let line = held.iter().position(|b| *b == b'\n').map_or(0, |end| end + 1);
-    let mut head = held.get(..line).unwrap_or_default().to_vec();
-    let fields = response.headers.iter();
-    let fields: Vec<Field<'_>> =
-        fields.map(|h| Field { name: h.name.as_bytes(), value: h.value }).collect();
-    copy_fields(&mut head, fields.iter(), None, &listed(&fields));
-    Head::Final { head, length }
+    // The status line as it came, with what was before it; so the fields that stay.
+    let mut head = held.get(..response.start).unwrap_or_default().to_vec();
+    let fields: Vec<Field<'_>> = response.lines.iter().map(|line| Field::split(line)).collect();
+    let listed = listed(&fields);
+    for (line, field) in response.lines.iter().zip(&fields) {
+        if !is_dropped(field, &listed) {
+            head.extend([line, &b"\r\n"[..]].concat());
+        }
+    }
+    head.extend_from_slice(CLOSE);
+    Head::Final { head, length: response.length }
 }
 
-/// Copies fields but the hop-by-hop ones, and ends the head. `upgrade`: the protocols to change to.
-fn copy_fields<'a, 'h: 'a>(
-    head: &mut Vec<u8>,
-    fields: impl Iterator<Item = &'a Field<'h>>,
-    upgrade: Option<Vec<u8>>,
-    listed: &[Vec<u8>],
-) {
-    for field in fields {
-        let name = field.name.trim_ascii().to_ascii_lowercase();
-        let dropped = match name.as_slice() {
-            b"connection"
-            | b"keep-alive"
-            | b"proxy-connection"
-            | b"proxy-authorization"
-            | b"upgrade"
-            | b"http2-settings" => true,
-            // They say how the body is framed, and the body passes as it is.
-            b"transfer-encoding" | b"content-length" | b"trailer" => false,
-            _ => listed.contains(&name),
-        };
-        if !dropped {
-            head.extend([field.name, b": ", field.value, b"\r\n"].concat());
-        }
-    }
-    match upgrade {
-        Some(to) => {
-            head.extend([b"Upgrade: ", &to[..], b"\r\nConnection: Upgrade\r\n\r\n"].concat());
-        }
-        None => head.extend_from_slice(b"Connection: close\r\n\r\n"),
+/// Whether a field is for this hop only.
+fn is_dropped(field: &Field<'_>, listed: &[Vec<u8>]) -> bool {
+    let name = field.name.trim_ascii().to_ascii_lowercase();
+    match name.as_slice() {
+        b"connection"
+        | b"keep-alive"
+        | b"proxy-connection"
+        | b"proxy-authorization"
+        | b"upgrade"
+        | b"http2-settings" => true,
+        // They say how the body is framed, and the body passes as it is.
+        b"transfer-encoding" | b"content-length" | b"trailer" => false,
+        _ => listed.contains(&name),
     }
 }
 
@@ -245,6 +240,37 @@ mod tests {
                 "pieces of {size}"
             );
         }
+    }
+
+    /// A browser and curl pass over it.
+    #[test]
+    fn an_empty_line_before_the_response_passes_with_all_that_follows() {
+        let input =
+            b"\r\n\nHTTP/1.1 100 Go on\r\n\r\n\r\nHTTP/1.1 200 OK\r\nConnection: keep-alive\r\n\
+            Content-Length: 2\r\n\r\nhi";
+        for size in 1..=input.len() {
+            let (out, done) = through(input, size);
+            assert!(done);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                "\r\n\nHTTP/1.1 100 Go on\r\n\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\
+                 Connection: close\r\n\r\nhi",
+                "pieces of {size}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_head_of_many_and_odd_fields_says_close_too() {
+        let many: String = (0..2_000).map(|n| format!("X-{n}: a\r\n")).collect();
+        let odd = "X(y):\u{1}\u{e9}\r\nno colon\r\nFolded: a\r\n\tb\r\nUntidy:c\r\n";
+        let input = format!(
+            "HTTP/1.1 200\r\n{many}connection : x-hop,\r\n keep-alive\r\nX-Hop: 1\r\n{odd}\r\nbody"
+        );
+        let (out, done) = through(input.as_bytes(), 4096);
+        assert!(done);
+        let expected = format!("HTTP/1.1 200\r\n{many}{odd}Connection: close\r\n\r\nbody");
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! A client's request head, taken apart as leniently as servers do: what they let through is no reason
-//! for a proxy to refuse it. Odd bytes pass as they came, for whoever is asked to judge them.
+//! for a proxy to refuse it. Odd bytes pass as they came, for whoever is asked to judge them. So do those
+//! of a response's, in whatever number its fields come.
 //!
 //! Nothing can be smuggled through: a connection serves one request both ways (`Connection: close`), so what
 //! is behind its head is its body, or nobody's. All the same a field stays refused if it may say to one
@@ -24,6 +25,17 @@ pub struct Head<'h> {
     pub length: usize,
 }
 
+/// A response's head that is whole.
+#[derive(Debug, Eq, PartialEq)]
+pub struct Response<'h> {
+    pub status: u16,
+    /// Where its first line ends, with what was before it.
+    pub start: usize,
+    /// As in [`Head`].
+    pub lines: Vec<&'h [u8]>,
+    pub length: usize,
+}
+
 /// Why there will be none.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Error {
@@ -44,8 +56,7 @@ pub struct Field<'h> {
 /// # Errors
 /// As soon as its first line says that it is none.
 pub fn read(bytes: &[u8]) -> Result<Option<Head<'_>>, Error> {
-    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    let begun = bytes.get(blank..).unwrap_or_default();
+    let begun = behind_blank(bytes);
     let method = begun.iter().take_while(|byte| is_token(**byte)).count();
     match begun.get(method) {
         None => return Ok(None),
@@ -67,6 +78,37 @@ pub fn read(bytes: &[u8]) -> Result<Option<Head<'_>>, Error> {
     };
     let Some((lines, rest)) = lines(rest) else { return Ok(None) };
     Ok(Some(Head { method, target, version, lines, length: bytes.len() - rest.len() }))
+}
+
+/// The same of a response. Servers put an empty line before it, and clients pass over that.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_response(bytes: &[u8]) -> Result<Option<Response<'_>>, Error> {
+    const VERSION: &[u8] = b"HTTP/1.";
+    let begun = behind_blank(bytes);
+    let known = begun.len().min(VERSION.len());
+    if begun.get(..known) != VERSION.get(..known) {
+        return Err(Error::NotHttp);
+    }
+    let Some((line, rest)) = next_line(begun) else { return Ok(None) };
+    let status = status(line).ok_or(Error::NotHttp)?;
+    let start = bytes.len() - rest.len();
+    let Some((lines, rest)) = lines(rest) else { return Ok(None) };
+    Ok(Some(Response { status, start, lines, length: bytes.len() - rest.len() }))
+}
+
+/// `HTTP/1.1 200 Fine`, also without the last word and the blank before it.
+fn status(line: &[u8]) -> Option<u16> {
+    let [b'0'..=b'9', b' ', code @ ..] = line.get(7..)? else { return None };
+    let (code, reason) = code.split_at_checked(3)?;
+    let digits = code.iter().all(u8::is_ascii_digit) && matches!(reason, [] | [b' ', ..]);
+    str::from_utf8(code).ok().filter(|_| digits)?.parse().ok()
+}
+
+fn behind_blank(bytes: &[u8]) -> &[u8] {
+    let blank = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    bytes.get(blank..).unwrap_or_default()
 }
 
 /// The first line in three: the target is all that is between its first blank and its last.
@@ -114,10 +156,17 @@ impl<'h> Head<'h> {
 }
 
 impl<'h> Field<'h> {
+    /// Whatever is odd in it; without a colon all of it is a name.
+    #[must_use]
+    pub fn split(line: &'h [u8]) -> Self {
+        let colon = memchr(b':', line).unwrap_or(line.len());
+        let (name, value) = line.split_at_checked(colon).unwrap_or((line, &[]));
+        Self { name, value: value.get(1..).unwrap_or_default().trim_ascii() }
+    }
+
     fn read(line: &'h [u8]) -> Option<Self> {
-        let (name, value) = line.split_at_checked(memchr(b':', line)?)?;
-        let field = Self { name, value: value.get(1..)?.trim_ascii() };
-        let named = name.first().is_some_and(|byte| !byte.is_ascii_whitespace());
+        let field = line.contains(&b':').then(|| Self::split(line))?;
+        let named = field.name.first().is_some_and(|byte| !byte.is_ascii_whitespace());
         (named && !is_broken(line) && !field.is_framing_in_disguise()).then_some(field)
     }
 
@@ -211,6 +260,30 @@ mod tests {
         // The value on the next line is one value still.
         let plain = read(b"GET / HTTP/1.1\r\nContent-Length:\r\n 5\r\n\r\n").unwrap().unwrap();
         assert_eq!(plain.fields(), Some(vec![field("Content-Length", b"5")]));
+    }
+
+    #[test]
+    fn a_response_is_read_as_leniently() {
+        let input =
+            b"\r\n\nHTTP/1.1 200\r\nno colon\nX(y):\x00\rz\r\n more\r\nSpaced : a\r\n\r\nbody";
+        for cut in 0..input.len() - 4 {
+            assert_eq!(read_response(&input[..cut]), Ok(None), "{cut}");
+        }
+        let head = read_response(input).unwrap().unwrap();
+        assert_eq!((head.status, head.start, head.length), (200, 17, input.len() - 4));
+        assert_eq!(head.lines, [&b"no colon"[..], b"X(y):\x00\rz\r\n more", b"Spaced : a"]);
+        assert_eq!(Field::split(head.lines[0]), field("no colon", b""));
+        assert!(Field::split(head.lines[2]).is("spaced"));
+        for foreign in [
+            "SSH-2.0-x",
+            "ICY 200 OK\r\n",
+            "HTTP/2 200\r\n",
+            "HTTP/1.1 2000\r\n",
+            "HTTP/1.1 x\r\n",
+            " HTTP",
+        ] {
+            assert_eq!(read_response(foreign.as_bytes()), Err(Error::NotHttp), "{foreign}");
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -204,6 +205,19 @@ impl Place {
     /// A look at where it stands; not to be kept over an await.
     pub fn look<T>(&self, look: impl FnOnce(&Stage) -> T) -> T {
         look(&self.stage.borrow())
+    }
+
+    /// The client's own address and the one that it called, before it is answered.
+    #[must_use]
+    pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        self.look(|stage| match stage {
+            Stage::Asked(asked) => {
+                asked.client.peer_addr().ok().zip(asked.client.local_addr().ok())
+            }
+            Stage::Head(_) | Stage::Metered(_) | Stage::Tunnel(_) | Stage::Secure | Stage::Over => {
+                None
+            }
+        })
     }
 
     /// The request, once it is whole. Its bytes are taken, those behind it are not. `None`: the

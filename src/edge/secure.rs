@@ -20,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::answer::refuse;
 use super::connect::Target;
+use super::extent::{Extent, Within};
 use super::live::Passed;
 use super::serve::Shared;
 use super::tunnel::Summary;
@@ -184,11 +185,11 @@ async fn pump<S: Peer>(
     let (mut from_server, mut to_server) = tokio::io::split(server);
     let ended = {
         let (from_client, mut to_client) = client.split();
-        let mut from_client = head.chain(from_client);
+        let mut from_client = head.chain(Within::new(from_client, Extent::of(head)));
         let asking = async {
             let way = Way::Asking { broke: &broke };
             let took = one_way(&mut from_client, &mut to_server, &up, way).await?;
-            Ok((took, from_client.into_inner().1))
+            Ok((took, from_client.into_inner().1.into_inner()))
         };
         let way = Way::Answering { broke: &broke, says_goodbye: S::SAYS_GOODBYE };
         let answering = one_way(&mut from_server, &mut to_client, &down, way);
@@ -387,6 +388,27 @@ mod tests {
             let (summary, ()) = tokio::join!(pumping, reading);
             assert!(summary.aborted);
         }
+    }
+
+    #[tokio::test]
+    async fn what_is_behind_the_request_is_not_for_this_server() {
+        let ((mut user, client), (server, mut provider)) = (pair().await, pair().await);
+        let head = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n";
+        let pumping = pump(client, Plain::new(server), head, false);
+        let talking = async {
+            user.write_all(b"bodyGET https://elsewhere.example/ HTTP/1.1\r\n\r\n").await.unwrap();
+            user.shutdown().await.unwrap();
+            let mut got = Vec::new();
+            provider.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, [&head[..], b"body"].concat());
+            provider.write_all(b"answer").await.unwrap();
+            drop(provider);
+            got.clear();
+            user.read_to_end(&mut got).await.unwrap();
+            assert_eq!(got, b"answer");
+        };
+        let (summary, ()) = tokio::join!(pumping, talking);
+        assert!(!summary.aborted);
     }
 
     #[tokio::test]

@@ -18,6 +18,7 @@ use super::cache::Health;
 use super::client;
 use super::connect::{Request, Target};
 use super::forward;
+use super::guest;
 use super::health::Cause;
 use super::live::{Asked, Live, Metered, Passed, Place, Raw, Stage, Started};
 use super::offer::Outcome;
@@ -123,7 +124,11 @@ async fn begin(shared: &Shared, place: &Place) {
         Stage::Head(_) | Stage::Metered(_) | Stage::Tunnel(_) | Stage::Secure | Stage::Over => None,
     });
     let Some((target, how)) = asked else { return };
-    match route::route(&shared.config.load(), shared.own_ports(), &target, how) {
+    let config = shared.config.load_full();
+    if guest::would_borrow(&config.upstream, &target, how, || place.ends()).await {
+        return turn_away(place, &target, &ConnectError::Guest).await;
+    }
+    match route::route(&config, shared.own_ports(), &target, how) {
         Route::Own => turn_away(place, &target, &ConnectError::Loop).await,
         Route::Metered => {
             // The probe runs while the client gets its answer and makes up its hello.
@@ -318,6 +323,11 @@ enum ConnectError {
     Dial(#[from] DialError),
     #[error("this would lead back to the proxy itself")]
     Loop,
+    #[error(
+        "the log-in at the upstream proxy is another user's: take a proxy of your own, or that one \
+         directly"
+    )]
+    Guest,
 }
 
 impl ConnectError {
@@ -325,6 +335,7 @@ impl ConnectError {
         match self {
             Self::Dial(e) => e.status(),
             Self::Loop => 508,
+            Self::Guest => 403,
         }
     }
 
@@ -332,7 +343,7 @@ impl ConnectError {
     fn is_refusal(&self) -> bool {
         match self {
             Self::Dial(DialError::Connect(e)) => e.kind() == io::ErrorKind::ConnectionRefused,
-            Self::Dial(_) | Self::Loop => false,
+            Self::Dial(_) | Self::Loop | Self::Guest => false,
         }
     }
 
@@ -340,7 +351,7 @@ impl ConnectError {
     fn told(&self, nearby: Option<&str>) -> String {
         match (self, nearby) {
             (Self::Dial(e), Some(why)) if e.is_no_way_nearby() => format!("{e}; {why}"),
-            (Self::Dial(_) | Self::Loop, _) => self.to_string(),
+            (Self::Dial(_) | Self::Loop | Self::Guest, _) => self.to_string(),
         }
     }
 }

@@ -208,6 +208,29 @@ async fn transfer(size: usize, every: usize, linger: bool) {
 }
 
 #[tokio::test]
+async fn a_request_ends_in_the_next_image_where_it_would_have_ended() {
+    let ((mut client, near), (far, mut server)) = (pair().await, pair().await);
+    let head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let tunnel = Tunnel::new(plain(near), plain(far)).with_request_head(head.to_vec());
+    let counters = Arc::<Counters>::default();
+    let (tunnels, _ended) = table();
+    tunnels.add(Raw { tunnel, passed: None }, counters.open());
+    client.write_all(b"5\r\nhel").await.unwrap();
+    let mut got = vec![0; head.len() + 6];
+    server.read_exact(&mut got).await.unwrap();
+    let Some(Stage::Tunnel(next)) = through(Vec::new(), &tunnels.rest()).pop() else {
+        panic!("no tunnel")
+    };
+    let (tunnels, _ended) = table();
+    tunnels.add(*next, counters.open());
+    client.write_all(b"lo\r\n0\r\n\r\nGET http://elsewhere.example/").await.unwrap();
+    client.shutdown().await.unwrap();
+    let mut rest = Vec::new();
+    server.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"lo\r\n0\r\n\r\n");
+}
+
+#[tokio::test]
 async fn bulk_survives_many_images() {
     transfer(24 << 20, 3, true).await;
 }

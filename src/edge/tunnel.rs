@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::extent::Extent;
 use super::forward::ResponseGate;
 use super::socket::Socket;
 use crate::dial::watch_half_closed;
@@ -73,11 +74,20 @@ struct Direction {
     /// Read, but not taken by the other side yet.
     left: Option<Box<Left>>,
     pipe: Option<Box<Pipe>>,
-    gate: Option<Box<ResponseGate>>,
+    filter: Option<Box<Filter>>,
     flow: Flow,
     mode: Mode,
     /// Small reads in a row.
     small: u8,
+}
+
+/// Where not every byte passes as it is.
+#[derive(Debug)]
+enum Filter {
+    /// A response's head is rewritten.
+    Gate(ResponseGate),
+    /// What is behind a request is not for this server.
+    Extent(Extent),
 }
 
 #[derive(Debug)]
@@ -106,6 +116,9 @@ struct PackedDirection<B> {
     flow: Flow,
     left: B,
     gate: Option<B>,
+    /// An image that does not know it passes all.
+    #[serde(default)]
+    extent: Option<Extent>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -159,9 +172,11 @@ impl Tunnel {
         self.shared_client
     }
 
-    /// Bytes for the server before the client's own.
+    /// Bytes for the server before the client's own, of which those that belong to this request pass.
     #[must_use]
     pub fn with_request_head(mut self, head: Vec<u8>) -> Self {
+        let extent = Extent::of(&head);
+        self.up.filter = (!extent.is_open()).then(|| Box::new(Filter::Extent(extent)));
         self.up.leave(head);
         self
     }
@@ -169,7 +184,7 @@ impl Tunnel {
     /// The server's response head is rewritten on its way.
     #[must_use]
     pub fn with_response_gate(mut self) -> Self {
-        self.down.gate = Some(Box::default());
+        self.down.filter = Some(Box::new(Filter::Gate(ResponseGate::default())));
         self
     }
 
@@ -284,15 +299,15 @@ impl<B> Packed<B> {
 
 impl<B> PackedDirection<B> {
     fn map<C>(self, to: &mut impl FnMut(B) -> C) -> PackedDirection<C> {
-        let Self { bytes, flow, left, gate } = self;
-        PackedDirection { bytes, flow, left: to(left), gate: gate.map(to) }
+        let Self { bytes, flow, left, gate, extent } = self;
+        PackedDirection { bytes, flow, left: to(left), gate: gate.map(to), extent }
     }
 }
 
 impl<C, E> PackedDirection<Result<C, E>> {
     fn transpose(self) -> Result<PackedDirection<C>, E> {
-        let Self { bytes, flow, left, gate } = self;
-        Ok(PackedDirection { bytes, flow, left: left?, gate: gate.transpose()? })
+        let Self { bytes, flow, left, gate, extent } = self;
+        Ok(PackedDirection { bytes, flow, left: left?, gate: gate.transpose()?, extent })
     }
 }
 
@@ -304,18 +319,20 @@ impl Direction {
             pipe.empty_into(&mut bytes)?;
             self.leave(bytes);
         }
-        Ok(PackedDirection {
-            bytes: self.bytes,
-            flow: self.flow,
-            left: self.left.as_ref().map(|left| left.rest().to_vec()).unwrap_or_default(),
-            gate: self.gate.as_ref().map(|gate| gate.held().to_vec()),
-        })
+        let (gate, extent) = match self.filter.as_deref() {
+            Some(Filter::Gate(gate)) => (Some(gate.held().to_vec()), None),
+            Some(Filter::Extent(extent)) => (None, Some(extent.clone())),
+            None => (None, None),
+        };
+        let left = self.left.as_ref().map(|left| left.rest().to_vec()).unwrap_or_default();
+        Ok(PackedDirection { bytes: self.bytes, flow: self.flow, left, gate, extent })
     }
 
     fn unpack(packed: PackedDirection<Vec<u8>>) -> Self {
-        let PackedDirection { bytes, flow, left, gate } = packed;
-        let gate = gate.map(|held| Box::new(ResponseGate::resume(held)));
-        let mut direction = Self { bytes, flow, gate, ..Self::default() };
+        let PackedDirection { bytes, flow, left, gate, extent } = packed;
+        let gate = gate.map(|held| Filter::Gate(ResponseGate::resume(held)));
+        let filter = gate.or(extent.map(Filter::Extent)).map(Box::new);
+        let mut direction = Self { bytes, flow, filter, ..Self::default() };
         direction.leave(left);
         direction
     }
@@ -418,16 +435,18 @@ impl Direction {
     ) -> io::Result<Option<usize>> {
         let Some(count) = from.read(scratch)? else { return Ok(None) };
         let read = scratch.get(..count).unwrap_or_default();
-        if let Some(gate) = &mut self.gate
-            && !read.is_empty()
-        {
-            let passed = gate.feed(read);
-            if passed.done {
-                self.gate = None;
+        let read = match self.filter.as_deref_mut() {
+            Some(Filter::Gate(gate)) if !read.is_empty() => {
+                let passed = gate.feed(read);
+                if passed.done {
+                    self.filter = None;
+                }
+                self.leave(passed.bytes);
+                return Ok(Some(count));
             }
-            self.leave(passed.bytes);
-            return Ok(Some(count));
-        }
+            Some(Filter::Extent(extent)) => read.get(..extent.take(read)).unwrap_or_default(),
+            Some(Filter::Gate(_)) | None => read,
+        };
         // A failure shows again in `send`, which knows what to do about it.
         let sent = if read.is_empty() { 0 } else { to.write(read).ok().flatten().unwrap_or(0) };
         self.leave(read.get(sent..).unwrap_or_default().to_vec());
@@ -442,7 +461,7 @@ impl Direction {
     }
 
     fn source_ended(&mut self) {
-        if let Some(gate) = self.gate.take() {
+        if let Some(Filter::Gate(gate)) = self.filter.take().map(|filter| *filter) {
             self.leave(gate.finish());
         }
         self.pipe = None;
@@ -452,7 +471,7 @@ impl Direction {
     fn account(&mut self, moved: usize) {
         self.bytes += moved as u64;
         match self.mode {
-            Mode::Copy if moved >= SCRATCH && self.gate.is_none() => {
+            Mode::Copy if moved >= SCRATCH && self.filter.is_none() => {
                 self.mode = Mode::Splice;
                 self.small = 0;
             }

@@ -51,6 +51,30 @@ async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
     all
 }
 
+/// The next request may name another server.
+#[tokio::test]
+async fn of_what_a_client_says_only_the_request_passes() {
+    let head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 300000\r\n\r\n".to_vec();
+    let sent = head.clone();
+    let (mut client, mut server, run) =
+        tunnelled_by(|tunnel| tunnel.with_request_head(sent).with_response_gate()).await;
+    let (body, next) = (pattern(300_000, 3), pattern(200_000, 4));
+    let upload = async {
+        client.write_all(&body).await.unwrap();
+        client.write_all(&next).await.unwrap();
+    };
+    let mut got = vec![0; head.len() + body.len()];
+    let (_, ()) = tokio::join!(async { server.read_exact(&mut got).await.unwrap() }, upload);
+    assert_eq!(got, [head, body].concat());
+    server.write_all(b"HTTP/1.1 200 OK\r\n\r\ndone").await.unwrap();
+    server.shutdown().await.unwrap();
+    let answer = read_all(&mut client).await;
+    assert_eq!(answer, b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\ndone");
+    client.shutdown().await.unwrap();
+    assert_eq!(read_all(&mut server).await, b"", "nothing of the next one");
+    assert!(!run.await.unwrap().aborted);
+}
+
 #[tokio::test]
 async fn small_messages_both_ways() {
     let (mut client, mut server, run) = tunnelled().await;
@@ -302,7 +326,7 @@ async fn a_shared_client_sees_the_end_although_another_holds_its_socket() {
 
 #[tokio::test]
 async fn heads_of_a_plain_exchange_are_rewritten_and_bodies_not() {
-    let head = b"POST / HTTP/1.1\r\n\r\n".to_vec();
+    let head = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n".to_vec();
     let (mut client, mut server, run) =
         tunnelled_by(|t| t.with_request_head(head.clone()).with_response_gate()).await;
     client.write_all(b"body").await.unwrap();

@@ -69,6 +69,12 @@ pub fn uid(_client: SocketAddr, _local: SocketAddr) -> Option<u32> {
     None
 }
 
+/// Whether a process of this user's descends from one of that user's: not told here.
+#[must_use]
+pub fn was_let_in(_guest: u32, _host: u32) -> bool {
+    true
+}
+
 fn ends(pid: u32, fd: i32) -> Option<Ends> {
     let ends = procinfo::ends(&libproc::socket(pid, fd))?;
     Some(Ends { local: plain(ends.local), foreign: plain(ends.foreign) })

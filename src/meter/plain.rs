@@ -3,7 +3,8 @@
 //!
 //! Of a request that was asked of the proxy itself two heads are not as they came: the request's is
 //! the edge's rewriting and goes out first, the response's is rewritten here, by the edge's own
-//! rules. Everything else passes as it is, as it does without us.
+//! rules. Everything else passes as it is, as it does without us, but what the client says behind its
+//! request ([`crate::edge::extent`]).
 
 use std::io;
 use std::pin::Pin;
@@ -13,6 +14,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::pump::Peer;
+use crate::edge::extent::Extent;
 use crate::edge::forward::ResponseGate;
 
 /// One end. What was put in front is read first.
@@ -22,6 +24,15 @@ pub struct Plain<S = BufReader<TcpStream>> {
     front: Vec<u8>,
     taken: usize,
     gate: Option<ResponseGate>,
+    reach: Option<Reach>,
+}
+
+/// How far a request goes, and what of it is in the stream's buffer.
+#[derive(Debug)]
+struct Reach {
+    extent: Extent,
+    within: usize,
+    behind: usize,
 }
 
 impl Plain {
@@ -34,13 +45,15 @@ impl Plain {
 impl<S: Peer> Plain<S> {
     #[must_use]
     pub fn over(stream: S) -> Self {
-        Self { stream, front: Vec::new(), taken: 0, gate: None }
+        Self { stream, front: Vec::new(), taken: 0, gate: None, reach: None }
     }
 
-    /// `front` comes before what this end says itself.
+    /// `head` comes before what this end says itself, of which nothing is read that is behind this request.
     #[must_use]
-    pub fn with_front(self, front: Vec<u8>) -> Self {
-        Self { front, ..self }
+    pub fn with_request_head(self, head: Vec<u8>) -> Self {
+        let extent = Extent::of(&head);
+        let reach = (!extent.is_open()).then_some(Reach { extent, within: 0, behind: 0 });
+        Self { front: head, reach, ..self }
     }
 
     /// The head of what it says is rewritten, as the edge would.
@@ -73,6 +86,38 @@ impl<S: Peer> Plain<S> {
     }
 }
 
+impl Reach {
+    /// Ready when the stream's buffer holds some of the request, or nothing comes any more.
+    fn poll_within<S: Peer>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<io::Result<()>> {
+        while self.within == 0 {
+            let chunk = ready!(Pin::new(&mut *stream).poll_fill_buf(cx))?;
+            let length = chunk.len();
+            if length == 0 {
+                break;
+            }
+            self.within = self.extent.take(chunk);
+            self.behind = length - self.within;
+            self.drop_behind(stream);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn consumed<S: Peer>(&mut self, amount: usize, stream: &mut S) {
+        self.within = self.within.saturating_sub(amount);
+        self.drop_behind(stream);
+    }
+
+    fn drop_behind<S: Peer>(&mut self, stream: &mut S) {
+        if self.within == 0 {
+            Pin::new(stream).consume(std::mem::take(&mut self.behind));
+        }
+    }
+}
+
 impl<S: Peer> AsyncBufRead for Plain<S> {
     fn poll_fill_buf(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         let this = self.get_mut();
@@ -80,7 +125,15 @@ impl<S: Peer> AsyncBufRead for Plain<S> {
             ready!(this.poll_gate(cx))?;
         }
         if this.front.is_empty() {
-            return Pin::new(&mut this.stream).poll_fill_buf(cx);
+            let Some(reach) = &mut this.reach else {
+                return Pin::new(&mut this.stream).poll_fill_buf(cx);
+            };
+            ready!(reach.poll_within(cx, &mut this.stream))?;
+            if reach.within == 0 {
+                return Poll::Ready(Ok(&[]));
+            }
+            let chunk = ready!(Pin::new(&mut this.stream).poll_fill_buf(cx))?;
+            return Poll::Ready(Ok(chunk.get(..reach.within).unwrap_or(chunk)));
         }
         Poll::Ready(Ok(this.front.get(this.taken..).unwrap_or_default()))
     }
@@ -88,7 +141,11 @@ impl<S: Peer> AsyncBufRead for Plain<S> {
     fn consume(self: Pin<&mut Self>, amount: usize) {
         let this = self.get_mut();
         if this.front.is_empty() {
-            return Pin::new(&mut this.stream).consume(amount);
+            Pin::new(&mut this.stream).consume(amount);
+            if let Some(reach) = &mut this.reach {
+                reach.consumed(amount, &mut this.stream);
+            }
+            return;
         }
         this.taken += amount;
         if this.taken >= this.front.len() {
@@ -164,7 +221,7 @@ mod tests {
     #[tokio::test]
     async fn the_front_comes_first_and_the_head_is_rewritten() {
         let (mut peer, socket) = pair().await;
-        let mut plain = Plain::new(socket).with_front(b"first ".to_vec());
+        let mut plain = Plain::new(socket).with_request_head(b"first ".to_vec());
         peer.write_all(b"second").await.unwrap();
         peer.shutdown().await.unwrap();
         let mut all = String::new();
@@ -189,6 +246,35 @@ mod tests {
                 all, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody",
                 "cut at {cut}"
             );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_behind_the_request_is_not_read() {
+        let head = b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n";
+        let body = b"5\r\nhello\r\n0\r\n\r\n";
+        let said = [&body[..], b"GET http://elsewhere.example/ HTTP/1.1\r\n\r\n"].concat();
+        for cut in 0..said.len() {
+            let (mut peer, socket) = pair().await;
+            peer.set_nodelay(true).unwrap();
+            let mut plain = Plain::new(socket).with_request_head(head.to_vec());
+            let write = async {
+                peer.write_all(&said[..cut]).await.unwrap();
+                tokio::task::yield_now().await;
+                peer.write_all(&said[cut..]).await.unwrap();
+                peer.shutdown().await.unwrap();
+                let mut end = Vec::new();
+                peer.read_to_end(&mut end).await.unwrap();
+            };
+            let read = async {
+                let mut all = Vec::new();
+                plain.read_to_end(&mut all).await.unwrap();
+                // With nothing unread it closes without a reset.
+                drop(plain);
+                all
+            };
+            let ((), all) = tokio::join!(write, read);
+            assert_eq!(all, [&head[..], body].concat(), "cut at {cut}");
         }
     }
 

@@ -1,6 +1,8 @@
 //! The daemon ends on purpose: what is under way finishes, what is idle is closed between two
 //! exchanges, what is new goes through raw.
 
+use std::io::ErrorKind;
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -244,6 +246,28 @@ fn what_does_not_end_is_cut_in_time() {
     stand.wait_metering();
     let rows = stand.wait_rows_at_least(1);
     assert_eq!(rows[0]["completeness"], "interrupted", "{:#}", rows[0]);
+}
+
+/// Nobody would take it from the queue of a port that goes with the root.
+#[test]
+fn who_comes_while_all_of_it_ends_is_refused_at_once() {
+    let stand = started();
+    stand.must(&["stop"]);
+    let mut tunnel = Wire::connect(&stand).unwrap();
+    assert!(!tunnel.is_metered());
+    tunnel.get();
+    let mut stop = stand.command(&["edge", "stop"]);
+    let stop = stop.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    stand.wait("refusal", || {
+        TcpStream::connect(stand.edge).is_err_and(|e| e.kind() == ErrorKind::ConnectionRefused)
+    });
+    assert!(stand.pid("root").is_some(), "refused by its end only");
+    // What goes through it goes on.
+    tunnel.get();
+    drop(tunnel);
+    let output = stop.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    assert!(stand.pid("root").is_none());
 }
 
 #[test]

@@ -7,6 +7,7 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -415,6 +416,29 @@ fn an_upgrade_keeps_port_and_tunnels_and_a_killed_root_does_too() {
         say(&mut client, &mut server);
         s.kill("root");
         assert_eq!(s.pid("edge"), pids[1], "adopted{}", s.logs());
+        say(&mut server, &mut client);
+        s.request();
+        s.must(&["uninstall", "--yes"]);
+    });
+}
+
+#[test]
+fn a_restart_of_the_edges_service_keeps_nobody_waiting() {
+    under_systemd("systemd::a_restart_of_the_edges_service_keeps_nobody_waiting", |s| {
+        s.init();
+        let quiet = TcpListener::bind("127.0.0.1:0").unwrap();
+        let (mut client, mut server) = tunnel(s, &quiet);
+        let edge = s.pid("edge");
+        let traffic = under_traffic(s, |_| {
+            let begun = Instant::now();
+            let restarted = systemctl(&["restart", UNITS[1]]);
+            assert_eq!(restarted.0, 0, "{}", restarted.1);
+            // What the tunnel may take is 30 s.
+            assert!(begun.elapsed() < Duration::from_secs(10), "{:?}{}", begun.elapsed(), s.logs());
+        });
+        assert_eq!(traffic.refused.load(Ordering::Relaxed), 0, "{traffic:?}");
+        s.stand.wait("another edge", || s.pid("edge").is_some_and(|now| Some(now) != edge));
+        say(&mut client, &mut server);
         say(&mut server, &mut client);
         s.request();
         s.must(&["uninstall", "--yes"]);

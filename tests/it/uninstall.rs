@@ -51,3 +51,21 @@ fn running_programs_that_point_at_it_are_named() {
         assert!(said.contains(&bus), "{bus}: {said}");
     }
 }
+
+#[test]
+fn nothing_that_signs_is_left_and_what_was_metered_is() {
+    let host = Host::linux();
+    host.must(&["init", "--yes"]);
+    let home = &host.stand.home;
+    fs::copy(home.ca_key(), home.next_ca_key()).unwrap();
+    let said = host.must(&["uninstall", "--yes"]);
+    assert!(said.contains(&home.ca_key().display().to_string()), "it is shown first: {said}");
+    assert!(!home.ca_key().exists() && !home.next_ca_key().exists());
+    assert!(home.ca_bundle().exists() && home.ledger_file().exists() && home.ca_cert().exists());
+    assert!(host.must(&["uninstall", "--yes"]).contains("nothing to do"));
+    // Another one, and the old one is known as such.
+    let old = fs::read(home.ca_cert()).unwrap();
+    host.must(&["init", "--yes"]);
+    assert!(home.ca_key().exists() && fs::read(home.ca_cert()).unwrap() != old);
+    host.must(&["uninstall", "--yes"]);
+}

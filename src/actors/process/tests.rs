@@ -51,6 +51,7 @@ fn spawn_stand_in(pid_file: &std::path::Path, deaf: bool) -> io::Result<OsChild>
 struct Bench {
     _dir: tempfile::TempDir,
     pid_file: PathBuf,
+    drain: Drain,
     inherited: Arc<Mutex<Option<u32>>>,
     starts: Arc<AtomicU32>,
     input: Arc<Mutex<Option<ChildStdin>>>,
@@ -65,6 +66,7 @@ impl Bench {
         Self {
             pid_file: dir.path().join("it.pid"),
             _dir: dir,
+            drain: Drain::Awaited,
             inherited: Arc::default(),
             starts: Arc::default(),
             input: Arc::default(),
@@ -79,7 +81,7 @@ impl Bench {
         let spec = ProcessSpec {
             alive: Arc::new(|| Answer::Alive),
             asker: Asker::default(),
-            drains: true,
+            drain: self.drain,
             pid_file: self.pid_file.clone(),
             inherited: Arc::clone(&self.inherited),
             start: Arc::new(move || {
@@ -234,6 +236,38 @@ fn one_that_drains_is_replaced_meanwhile_and_reaped_in_the_end() {
 }
 
 #[test]
+fn one_that_is_told_to_end_drains_alone_if_it_may() {
+    for drain in [Drain::Awaited, Drain::Alone] {
+        let bench = Bench { drain, ..Bench::new() };
+        actix_rt::System::new().block_on(async {
+            // It does not hear of it by the signal.
+            let tree = bench.start(true, LONG);
+            ready(&tree, 1).await;
+            let old = bench.holder().unwrap();
+            let lives = || test_kill_process(raw(old).unwrap()).is_ok();
+            tree.request_shutdown();
+            while tree.observe().await.first().is_some_and(|s| s.state == Phase::Ready) {
+                tokio::task::yield_now().await;
+            }
+            let connections = bench.drain();
+            if drain == Drain::Alone {
+                tree.finished().await;
+                assert!(lives(), "it was not waited for, nor killed");
+                drop(connections);
+                while lives() {
+                    tokio::time::sleep(Duration::from_millis(1)).await;
+                }
+            } else {
+                drop(connections);
+                tree.finished().await;
+                assert!(!lives());
+            }
+        });
+        assert_eq!(bench.starts.load(Ordering::Relaxed), 1, "none in its place");
+    }
+}
+
+#[test]
 fn a_process_that_lives_is_adopted_and_its_end_is_noticed() {
     let bench = Bench::new();
     let mut orphan = spawn_stand_in(&bench.pid_file, false).unwrap();
@@ -319,7 +353,7 @@ fn a_program_that_can_not_be_started_is_tried_again() {
     let spec = ProcessSpec {
         alive: Arc::new(|| Answer::Alive),
         asker: Asker::default(),
-        drains: false,
+        drain: Drain::None,
         pid_file: bench.pid_file.clone(),
         inherited: Arc::default(),
         start: Arc::new(move || {

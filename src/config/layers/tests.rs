@@ -88,6 +88,26 @@ fn a_path_is_absolute_or_made_so_where_its_user_works() {
     assert_eq!(level.accept_here("info"), Some(Value::Text("info".to_owned())));
 }
 
+/// Our CA would stand for all of them.
+#[test]
+fn a_wildcard_over_other_peoples_names_is_refused_with_the_form_that_is_not() {
+    for wide in ["*", "*.com", "*.dev:8443", "*.co.uk", "*.com.au"] {
+        for key in ["hosts", "extra_hosts"] {
+            let text = format!("[meter]\n{key} = [\"api.example.com\", {wide:?}]\n");
+            let loaded = load_from(Some((Path::new("c.toml"), &text)), |_| None, &[]);
+            let said: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
+            assert_eq!(said.len(), 1, "{wide}: {said:?}");
+            assert!(said[0].starts_with(&format!("c.toml:2: meter.{key}: expected a list")));
+            assert!(said[0].contains("\"*.example.com\" for subdomains"), "{said:?}");
+            assert!(!loaded.config.meter.is_metered("shop.com", 443), "{wide}");
+        }
+    }
+    let hosts = Key::find("meter.extra_hosts").unwrap();
+    for own in ["*.example.com", "*.llm.co.uk", "*.corp", "*.x.ai:8443", "com"] {
+        assert!(hosts.accept_text(own).is_some(), "{own}");
+    }
+}
+
 #[test]
 fn a_list_is_taken_with_commas_and_as_an_array() {
     let list = |items: &[&str]| {

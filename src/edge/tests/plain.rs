@@ -74,6 +74,33 @@ async fn without_a_daemon_it_is_forwarded_as_ever_and_noted() {
     .await;
 }
 
+/// The next one names another host, and may hold what is for that host only.
+#[tokio::test(start_paused = true)]
+async fn of_requests_in_a_row_only_the_first_goes_where_it_names() {
+    in_world(|mut world| async move {
+        world.api = None;
+        let mut client = ask(&world).await;
+        let next = b"GET http://elsewhere.example/ HTTP/1.1\r\nAuthorization: Bearer t\r\n\r\n";
+        client.write_all(next).await.unwrap();
+        let (mut server, _) = world.origin.accept().await.unwrap();
+        still(async {
+            let mut got = vec![0; HEAD.len() + BODY.len()];
+            server.read_exact(&mut got).await.unwrap();
+            server.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").await.unwrap();
+            client.shutdown().await.unwrap();
+            got.clear();
+            server.read_to_end(&mut got).await.unwrap();
+            assert_eq!(String::from_utf8(got).unwrap(), "");
+            drop(server);
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).await.unwrap();
+            assert!(answer.contains("\r\nConnection: close\r\n"), "it asks again: {answer}");
+        })
+        .await;
+    })
+    .await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn declined_frozen_or_killed_it_is_forwarded_all_the_same() {
     in_world(|mut world| async move {

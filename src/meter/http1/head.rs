@@ -6,8 +6,8 @@ use std::mem::MaybeUninit;
 use memchr::{memchr, memchr_iter};
 
 use super::again::request_line;
-use super::body::{Body, Chunked};
 use super::{MAX_HEAD, Method};
+use crate::framing::{Body, Chunked};
 use crate::meter::http::{GaveUp, Headers, RequestHead, ResponseHead};
 
 /// Bytes copied at a time while a head is incomplete, so that little of a body behind it is.

@@ -5,7 +5,6 @@
 //! [`MAX_HEAD`], so the order in which the two directions are fed does not matter.
 
 mod again;
-mod body;
 mod head;
 #[cfg(test)]
 mod tests;
@@ -13,8 +12,8 @@ mod tests;
 use std::collections::VecDeque;
 
 use super::http::{Cut, Follower, GaveUp, HttpEvent, Side, StreamId};
+use crate::framing::{Body, Broken, Step};
 pub use again::{Search, asks_again};
-use body::{Body, Step};
 use head::Collector;
 
 /// Longest message head, and most bytes held back; longer ones end the following.
@@ -44,6 +43,12 @@ impl Http1 {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+}
+
+impl From<Broken> for GaveUp {
+    fn from(_: Broken) -> Self {
+        Self::BadFraming
     }
 }
 

@@ -331,14 +331,14 @@ async fn open(
         Way::Plain(server) => {
             let (mut client, mut server) = (Plain::new(socket), Plain::new(server));
             if let Some(head) = offer.head {
-                client = client.with_front(head.into_bytes());
+                client = client.with_request_head(head.into_bytes());
                 server = server.with_gate();
             }
             (Peers::Plain(Box::new(client), Box::new(server)), None)
         }
         Way::Secure(Upstream { tls, alpn }) => {
             let front = offer.head.map(RequestHead::into_bytes).unwrap_or_default();
-            let client = Plain::new(socket).with_front(front);
+            let client = Plain::new(socket).with_request_head(front);
             let server = Plain::over(tls).with_gate();
             (Peers::Secure(Box::new(client), Box::new(server)), alpn)
         }

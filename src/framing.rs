@@ -1,15 +1,19 @@
-//! Message bodies on HTTP/1.x: where they end, and which bytes are theirs.
+//! Message bodies on HTTP/1.x: where they end, and which bytes are theirs. For who follows them and for who
+//! sends them on.
 
 use memchr::memchr;
-
-use crate::meter::http::GaveUp;
+use serde::{Deserialize, Serialize};
 
 /// Bytes of chunk extensions in a row, and of trailers, before a body is taken for garbage.
 const MAX_LINE_NOISE: u32 = 64 * 1024;
 
+/// It is framed in no way that is known.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Broken;
+
 /// A body that is being read.
-#[derive(Debug)]
-pub(super) enum Body {
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum Body {
     /// Bytes left.
     Length(u64),
     Chunked(Chunked),
@@ -18,7 +22,7 @@ pub(super) enum Body {
 
 /// What the next bytes were.
 #[derive(Debug)]
-pub(super) enum Step<'b> {
+pub enum Step<'b> {
     /// Framing; the body goes on.
     More,
     Data(&'b [u8]),
@@ -27,7 +31,7 @@ pub(super) enum Step<'b> {
 
 impl Body {
     /// Takes what it can from non-empty `bytes`; returns what that was, and the rest.
-    pub(super) fn step<'b>(&mut self, bytes: &'b [u8]) -> Result<(Step<'b>, &'b [u8]), GaveUp> {
+    pub fn step<'b>(&mut self, bytes: &'b [u8]) -> Result<(Step<'b>, &'b [u8]), Broken> {
         match self {
             Self::Length(left) => {
                 let (data, rest) = split(bytes, *left);
@@ -40,14 +44,14 @@ impl Body {
     }
 
     /// Whether the body ended with `step`.
-    pub(super) const fn is_over(&self, step: &Step<'_>) -> bool {
+    pub const fn is_over(&self, step: &Step<'_>) -> bool {
         matches!((self, step), (Self::Length(0), _) | (_, Step::End))
     }
 }
 
 /// State of the chunked coding.
-#[derive(Debug)]
-pub(super) enum Chunked {
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub enum Chunked {
     Size { value: u64, digits: u8 },
     Extension { value: u64, seen: u32 },
     Data { left: u64 },
@@ -56,24 +60,24 @@ pub(super) enum Chunked {
 }
 
 impl Chunked {
-    pub(super) const fn new() -> Self {
+    pub const fn new() -> Self {
         Self::Size { value: 0, digits: 0 }
     }
 
-    fn step<'b>(&mut self, bytes: &'b [u8]) -> Result<(Step<'b>, &'b [u8]), GaveUp> {
+    fn step<'b>(&mut self, bytes: &'b [u8]) -> Result<(Step<'b>, &'b [u8]), Broken> {
         let Some((&first, rest)) = bytes.split_first() else { return Ok((Step::More, bytes)) };
         match self {
             Self::Size { value, digits } => {
                 if let Some(digit) = char::from(first).to_digit(16) {
                     if *digits == 16 {
-                        return Err(GaveUp::BadFraming);
+                        return Err(Broken);
                     }
                     *value = *value << 4 | u64::from(digit);
                     *digits += 1;
                     return Ok((Step::More, rest));
                 }
                 if *digits == 0 || !matches!(first, b'\r' | b'\n' | b';' | b' ' | b'\t') {
-                    return Err(GaveUp::BadFraming);
+                    return Err(Broken);
                 }
                 *self = Self::Extension { value: *value, seen: 0 };
                 Ok((Step::More, bytes))
@@ -104,7 +108,7 @@ impl Chunked {
                     *self = Self::new();
                     Ok((Step::More, rest))
                 }
-                _ => Err(GaveUp::BadFraming),
+                _ => Err(Broken),
             },
             Self::Trailer { line, seen } => {
                 let Some(end) = memchr(b'\n', bytes) else {
@@ -131,11 +135,11 @@ fn after(bytes: &[u8], index: usize) -> &[u8] {
     bytes.get(index + 1..).unwrap_or_default()
 }
 
-fn noise(seen: u32, more: usize) -> Result<u32, GaveUp> {
+fn noise(seen: u32, more: usize) -> Result<u32, Broken> {
     let more = u32::try_from(more).unwrap_or(u32::MAX);
     match seen.saturating_add(more) {
         total if total <= MAX_LINE_NOISE => Ok(total),
-        _ => Err(GaveUp::BadFraming),
+        _ => Err(Broken),
     }
 }
 

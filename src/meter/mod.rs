@@ -9,6 +9,7 @@
 //! - What was asked and answered: [`exchange`], with [`surface`] for each provider's [`usage`].
 //! - What comes of it: [`row`], priced ([`charge`], [`price`]) and kept ([`ledger`], [`bodies`]); beside
 //!   it [`quota`] and [`budget`].
+//! - Without keys: [`secrets`].
 //! - Whose it was: [`attribution`], [`projects`], [`account`].
 //! - Certificates: [`ca`] signs for clients, [`trust`] judges providers.
 
@@ -38,6 +39,7 @@ pub mod pulse;
 pub mod pump;
 pub mod quota;
 pub mod row;
+pub mod secrets;
 pub mod sse;
 pub mod surface;
 pub mod tap;

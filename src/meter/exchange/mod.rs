@@ -9,9 +9,11 @@ use uuid::Uuid;
 use self::headers::{REQUEST_IDS, Tiers, bedrock_tokens, billing};
 use self::messages::Messages;
 use self::request::{
-    Asks, Request, asks_for_websocket, client, model_of_query, of_subscriber, path, short, shorten,
+    Asks, Request, asks_for_websocket, client, kept_path, model_of_query, of_subscriber, path,
+    short, shorten,
 };
 use self::response::Response;
+use self::tunnel::Tunnel;
 use self::turns::Turns;
 use super::account;
 use super::bodies::Capture;
@@ -20,6 +22,7 @@ use super::http::{Cut, GaveUp, Headers, RequestHead, ResponseHead, Side};
 use super::price::Book;
 use super::quota;
 use super::row::{Completeness, Detail, Protocol, Row};
+use super::secrets;
 use super::surface::socket::spoken;
 use super::surface::{self, Kind, Reading, Route, class_of_status};
 use super::usage::{Caveat, Tokens, Usage, UsageState};
@@ -32,6 +35,7 @@ mod request;
 mod response;
 #[cfg(test)]
 pub(crate) mod tests;
+mod tunnel;
 mod turn;
 pub mod turns;
 
@@ -87,24 +91,13 @@ pub struct Exchange {
     capture: Option<Capture>,
 }
 
-/// What another protocol is to us.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Tunnel {
-    /// A WebSocket that leads to no model: passed and counted.
-    Counted,
-    /// What its messages cost is in rows of their own.
-    Followed,
-    /// There may be a model behind it, and nobody reads what it says.
-    Unread(&'static str),
-}
-
 impl Exchange {
     #[must_use]
     pub fn new(start: ExchangeStart, head: &RequestHead) -> Self {
         let path = path(&head.target);
         let headers = &head.headers;
         let upgrade = asks_for_websocket(head);
-        let mut route = surface::route(&start.host, start.local, &head.method, &path, upgrade);
+        let mut route = surface::route(&start.host, start.local, &head.method, path, upgrade);
         if upgrade && route.model.is_none() {
             route.model = model_of_query(&head.target);
         }
@@ -113,9 +106,9 @@ impl Exchange {
         if let Some(model) = &route.model {
             response.asked(model);
         }
-        if let Some(messages) = Messages::of(&route, &path) {
+        if let Some(messages) = Messages::of(&route, path) {
             response.read_messages(messages);
-            request.read_messages(messages, &path);
+            request.read_messages(messages, path);
         }
         if path.ends_with("/audio/speech") {
             request.count(Asks::Speech);
@@ -124,7 +117,7 @@ impl Exchange {
         }
         Self {
             method: head.method.clone(),
-            path,
+            path: kept_path(path),
             subscription: route.subscription || of_subscriber(&route.provider, headers),
             client: client(headers),
             request,
@@ -419,6 +412,7 @@ impl Exchange {
             cwd: None,
             connection: None,
         };
+        secrets::strip(&mut row);
         charge(&mut row, book);
         row
     }
@@ -466,30 +460,6 @@ impl Exchange {
     fn since_start(&self, at: Option<Timestamp>) -> Option<u64> {
         let elapsed = at?.duration_since(self.start.at).as_millis();
         Some(u64::try_from(elapsed).unwrap_or(0))
-    }
-
-    /// What it carried is in other rows, or nobody's business.
-    fn is_only_a_tunnel(&self) -> bool {
-        match self.tunnel {
-            Some(Tunnel::Counted | Tunnel::Followed) => self.completeness != Completeness::Lossy,
-            Some(Tunnel::Unread(_)) | None => false,
-        }
-    }
-
-    /// It asked for a WebSocket and has none (yet): nothing was asked of a model. A server that
-    /// answers as if nobody had spoken of one has been asked.
-    fn is_only_a_handshake(&self) -> bool {
-        let answered = self.status.is_some_and(|status| (200..300).contains(&status));
-        self.websocket && self.tunnel.is_none() && !answered
-    }
-
-    fn end_tunnel(&mut self, at: Timestamp) {
-        match self.tunnel {
-            Some(Tunnel::Unread(why)) => self.end(Completeness::Lossy, Some(why), at),
-            Some(Tunnel::Counted | Tunnel::Followed) | None => {
-                self.end(Completeness::Complete, None, at);
-            }
-        }
     }
 
     fn end(&mut self, completeness: Completeness, reason: Option<&str>, at: Timestamp) {

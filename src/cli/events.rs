@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, output};
 use crate::supervisor::journal::{self, JournalEntry};
 
 #[derive(Args, Debug)]
@@ -49,8 +49,8 @@ pub fn run(ctx: &Context, args: &EventsArgs, out: &mut impl Write) -> Result<Exi
 
 fn print(entry: &JournalEntry, json: bool, out: &mut impl Write) -> std::io::Result<()> {
     if json {
-        writeln!(out, "{}", serde_json::to_string(entry).map_err(std::io::Error::other)?)
+        writeln!(out, "{}", output::json_line(entry).map_err(std::io::Error::other)?)
     } else {
-        writeln!(out, "{entry}")
+        writeln!(out, "{}", output::harmless(&entry.to_string()))
     }
 }

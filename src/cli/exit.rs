@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use super::output::harmless_lines;
 use crate::home::HomeError;
 use crate::meter::own_file::OwnError;
 
@@ -61,9 +62,9 @@ impl Failure {
         if self.exit == Exit::OK {
             return;
         }
-        let _ = writeln!(to, "halton-meter: {}", self.message);
+        let _ = writeln!(to, "halton-meter: {}", harmless_lines(&self.message));
         if let Some(hint) = &self.hint {
-            let _ = writeln!(to, "  hint: {hint}");
+            let _ = writeln!(to, "  hint: {}", harmless_lines(hint));
         }
     }
 }

@@ -14,6 +14,7 @@ mod env;
 mod events;
 mod exit;
 mod export;
+mod harmless;
 mod init;
 mod intruder;
 mod lifecycle;
@@ -367,5 +368,7 @@ fn unused(problem: &OwnError) -> String {
 
 /// One message line on stderr, the same form everywhere.
 fn say(text: impl std::fmt::Display) {
+    // Much of it was said by others.
+    let text = output::harmless_lines(&text.to_string());
     let _ = writeln!(std::io::stderr(), "halton-meter: {text}");
 }

@@ -101,11 +101,11 @@ pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exi
             "bodies": bodies.document(),
             "config_problems": ctx.loaded.problems.iter().map(ToString::to_string).chain(own).collect::<Vec<_>>(),
         });
-        writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
+        output::write_json(out, &document)?;
     } else {
         print(ctx, &tree, state, elsewhere, actors.as_ref(), out)?;
         for problem in own {
-            writeln!(out, "  config    {problem}")?;
+            writeln!(out, "  config    {}", output::harmless(&problem))?;
         }
         if let Some(mode) = mode {
             let kept = services::installed(ctx).map_or("no service manager", |s| s.name());
@@ -181,6 +181,7 @@ fn print(
         (None, None, Some(_)) => "does not answer".to_owned(),
         (None, None, None) => String::new(),
     };
+    let edge_says = output::harmless(&edge_says);
     writeln!(out, "  edge      {:<12} {edge_says}", pid(tree.edge.or(tree.lost_edge)))?;
     writeln!(out, "  daemon    {:<12} {}", pid(tree.daemon), words(&tree.health))?;
     writeln!(out, "  watchdog  {}", pid(tree.watchdog))?;
@@ -192,15 +193,15 @@ fn print(
             writeln!(
                 out,
                 "    {:<14} {:<10} generation {}, {} restarts",
-                text("id"),
-                text("state"),
+                output::harmless(text("id")),
+                output::harmless(text("state")),
                 number("generation"),
                 number("restarts"),
             )?;
         }
     }
     for problem in &ctx.loaded.problems {
-        writeln!(out, "  config    {problem}")?;
+        writeln!(out, "  config    {}", output::harmless(&problem.to_string()))?;
     }
     Ok(())
 }
@@ -291,7 +292,7 @@ pub fn words(health: &Health) -> String {
     if name == DRAINING || reasons.is_empty() {
         return name.to_owned();
     }
-    format!("{name}: {}", reasons.join("; "))
+    output::harmless(&format!("{name}: {}", reasons.join("; ")))
 }
 
 pub fn reasons(health: &Health) -> Vec<String> {

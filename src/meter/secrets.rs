@@ -11,7 +11,7 @@ mod tests;
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 
 pub use forms::{FORMS, Form, InName};
 
@@ -98,19 +98,22 @@ fn has_form(text: &str) -> bool {
         })
     });
     // The last ones: there are digits in beginnings too.
-    let digit = |found: &str| found.bytes().rev().take(SHORTEST).any(|b| b.is_ascii_digit());
+    let digit = |found: &[u8]| found.iter().rev().take(SHORTEST).any(u8::is_ascii_digit);
     let bearer = || text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer "));
+    let bytes = text.as_bytes();
     text.len() >= SHORTEST
         && (bearer()
-            || PLAIN.is_match(text)
-            || WITH_DIGIT.find_iter(text).any(|found| digit(found.as_str()))
-            || MADE.find_iter(text).any(|found| is_made(found.as_str())))
+            || PLAIN.is_match(bytes)
+            || WITH_DIGIT.find_iter(bytes).any(|found| digit(found.as_bytes()))
+            || MADE
+                .find_iter(bytes)
+                .any(|found| is_made(&String::from_utf8_lossy(found.as_bytes()))))
 }
 
 /// Letters and digits in one long piece, or small and capital letters and digits.
 fn is_made(key: &str) -> bool {
     let (_, tail) = key.split_once(['-', '_']).unwrap_or_default();
-    let has = |of: fn(&u8) -> bool| tail.as_bytes().iter().any(|b| of(b));
+    let has = |of: fn(&u8) -> bool| tail.as_bytes().iter().any(of);
     let mixed =
         has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
     let digit = |piece: &str| piece.bytes().any(|b| b.is_ascii_digit());
@@ -124,5 +127,7 @@ fn is_made(key: &str) -> bool {
 fn any_of(pattern: impl Fn(&Form) -> Option<&'static str>) -> Regex {
     let patterns: Vec<String> =
         FORMS.iter().filter_map(|form| Some(format!("(?:{})", pattern(form)?))).collect();
-    Regex::new(&patterns.join("|")).expect("written here, and compiled by each test")
+    // All forms are ASCII: without all other letters it is smaller.
+    let built = RegexBuilder::new(&patterns.join("|")).unicode(false).build();
+    built.expect("written here, and compiled by each test")
 }

@@ -162,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn a_message_does_not_drive_the_terminal() {
+        let mut said = Vec::new();
+        Failure::new(Exit::FAILED, "no \u{9b}31m\u{202e}\nsuch")
+            .hint("\u{1b}]0;x")
+            .print(&mut said);
+        let expected = "halton-meter: no \u{fffd}31m\u{fffd}\nsuch\n  hint: \u{fffd}]0;x\n";
+        assert_eq!(String::from_utf8(said).unwrap(), expected);
+    }
+
+    #[test]
     fn what_can_t_be_written_is_told_by_the_exit_code() {
         let path = PathBuf::from("/p");
         let own = |kind| OwnError::Io { path: path.clone(), source: io(kind) };

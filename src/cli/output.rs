@@ -294,7 +294,7 @@ impl Table {
 
     pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.columns.len());
-        self.rows.push(cells.iter().map(|cell| harmless(cell)).collect());
+        self.rows.push(cells.into_iter().map(|cell| harmless(&cell)).collect());
     }
 
     #[must_use]
@@ -410,9 +410,10 @@ mod tests {
     fn a_narrow_table_loses_the_least_important_columns() {
         let mut table =
             Table::new(&[Column::text("NAME", 0), Column::number("A", 2), Column::number("B", 1)]);
-        table.row(vec!["some-project".into(), "123456".into(), "42".into()]);
+        table.row(vec!["some-project\u{9b}".into(), "123456".into(), "42".into()]);
         let wide = table.render(Style::default());
         assert!(wide.contains("123456") && wide.contains("42"));
+        assert!(wide.contains("some-project\u{fffd}"), "{wide}");
         let narrow = table.render(Style { width: Some(22), color: false });
         assert!(!narrow.contains("123456") && narrow.contains("42"), "{narrow}");
     }

@@ -1,5 +1,5 @@
-//! What a caller allows its programs to write and to compute (`ulimit -f`, `-t`). How many descriptors:
-//! [`crate::descriptors`].
+//! What a caller allows its programs to write and to compute (`ulimit -f`, `-t`, `-c`). How many
+//! descriptors: [`crate::descriptors`].
 
 use std::sync::Arc;
 
@@ -26,6 +26,14 @@ pub fn raise() {
         // Always allowed.
         let _ = setrlimit(resource, Rlimit { current: maximum, maximum });
     }
+}
+
+/// A crash of this process writes no core file: there are keys in it, and what was said to models. What it
+/// starts may ask for one again.
+pub fn without_core() {
+    let maximum = getrlimit(Resource::Core).maximum;
+    // Always allowed.
+    let _ = setrlimit(Resource::Core, Rlimit { current: Some(0), maximum });
 }
 
 /// After so many seconds of CPU time each process is killed.
@@ -71,5 +79,18 @@ mod tests {
         let now = [Resource::Fsize, Resource::Cpu].map(getrlimit);
         assert!(now.iter().all(|limit| limit.current == limit.maximum), "{now:?}");
         file.write_all(b"as much as is wanted").unwrap();
+    }
+
+    #[test]
+    fn no_core_is_written_by_this_process_and_by_what_wants_one_it_is() {
+        if !alone("limits::tests::no_core_is_written_by_this_process_and_by_what_wants_one_it_is") {
+            return;
+        }
+        let before = getrlimit(Resource::Core);
+        without_core();
+        let now = getrlimit(Resource::Core);
+        assert_eq!((now.current, now.maximum), (Some(0), before.maximum));
+        let asked = Command::new("sh").args(["-c", "ulimit -Sc \"$(ulimit -Hc)\""]).status();
+        assert!(asked.unwrap().success());
     }
 }

@@ -231,7 +231,7 @@ fn show(ctx: &Context, origin: bool, json: bool, out: &mut impl Write) -> Result
                 json!({ "key": key.name, "value": value, "origin": from.to_string() })
             })
             .collect();
-        writeln!(out, "{}", serde_json::to_string_pretty(&items).map_err(anyhow::Error::from)?)?;
+        write_json(out, &items)?;
     } else {
         for (key, value, from) in &ctx.loaded.values {
             let value = shown(key, value);

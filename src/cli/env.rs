@@ -13,7 +13,7 @@ use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::lifecycle::Ready;
-use super::{Context, Exit, Failure, client, lifecycle, run, say, upstream};
+use super::{Context, Exit, Failure, client, lifecycle, output, run, say, upstream};
 use crate::config::Config;
 use crate::home::{Home, PidLock};
 pub use crate::meter::ca::union_bundle;
@@ -105,7 +105,7 @@ pub fn run(ctx: &Context, args: &EnvArgs, out: &mut impl Write) -> Result<Exit, 
         Err(why) => return Err(not_led(&why, why.exit, take_back(out))),
     };
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&vars).map_err(anyhow::Error::from)?)?;
+        output::write_json(out, &vars)?;
     } else {
         let present = present();
         let known = platform::reached_without_us();

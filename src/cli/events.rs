@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{Context, Exit, Failure};
+use super::{Context, Exit, Failure, output};
 use crate::supervisor::journal::{self, JournalEntry};
 
 #[derive(Args, Debug)]
@@ -49,8 +49,29 @@ pub fn run(ctx: &Context, args: &EventsArgs, out: &mut impl Write) -> Result<Exi
 
 fn print(entry: &JournalEntry, json: bool, out: &mut impl Write) -> std::io::Result<()> {
     if json {
-        writeln!(out, "{}", serde_json::to_string(entry).map_err(std::io::Error::other)?)
+        writeln!(out, "{}", output::json_line(entry).map_err(std::io::Error::other)?)
     } else {
-        writeln!(out, "{entry}")
+        writeln!(out, "{}", output::harmless(&entry.to_string()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_does_not_drive_the_terminal_and_is_in_json_as_it_is() {
+        let text = r#"{"seq":1,"at":"2026-11-24T12:00:00Z","process":"edge","instance":"i",
+            "event":"failed","cause":"a\u009b31m\u202eb"}"#;
+        let entry: JournalEntry = serde_json::from_str(text).unwrap();
+        let shown = |json| {
+            let mut out = Vec::new();
+            print(&entry, json, &mut out).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert!(shown(false).contains("(a\u{fffd}31m\u{fffd}b)"), "{}", shown(false));
+        assert!(shown(true).contains(r"a\u009b31m\u202eb"), "{}", shown(true));
+        let again: JournalEntry = serde_json::from_str(&shown(true)).unwrap();
+        assert_eq!(again.cause, entry.cause);
     }
 }

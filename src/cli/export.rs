@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::ZonedDateTime;
 
-use super::output::{csv_count, csv_text, csv_usd, finish, write_csv};
+use super::output::{csv_count, csv_text, csv_usd, finish, json_line, write_csv};
 use super::range::RangeArgs;
 use super::{Context, Exit, Failure, client};
 use crate::home::{Home, through_links, unfinished};
@@ -191,7 +191,7 @@ impl Writer {
             Self::Json { shelf, first } => {
                 out.write_all(if std::mem::take(first) { b"\n" } else { b",\n" })?;
                 let bodies = shelf.has(row.id);
-                serde_json::to_writer(&mut *out, &PublicRow::new(row, bodies))?;
+                out.write_all(json_line(&PublicRow::new(row, bodies))?.as_bytes())?;
             }
             Self::Focus(days) => days.row(&row, out)?,
         }

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
 use crate::exit::Exit;
+use super::output::harmless_lines;
 use crate::home::HomeError;
 use crate::meter::own_file::OwnError;
 
@@ -39,9 +40,9 @@ impl Failure {
         if self.exit == Exit::OK {
             return;
         }
-        let _ = writeln!(to, "halton-meter: {}", self.message);
+        let _ = writeln!(to, "halton-meter: {}", harmless_lines(&self.message));
         if let Some(hint) = &self.hint {
-            let _ = writeln!(to, "  hint: {hint}");
+            let _ = writeln!(to, "  hint: {}", harmless_lines(hint));
         }
     }
 }
@@ -136,6 +137,16 @@ mod tests {
 
     fn sqlite(code: i32) -> rusqlite::Error {
         rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(code), Some("so it is".to_owned()))
+    }
+
+    #[test]
+    fn a_message_does_not_drive_the_terminal() {
+        let mut said = Vec::new();
+        Failure::new(Exit::FAILED, "no \u{9b}31m\u{202e}\nsuch")
+            .hint("\u{1b}]0;x")
+            .print(&mut said);
+        let expected = "halton-meter: no \u{fffd}31m\u{fffd}\nsuch\n  hint: \u{fffd}]0;x\n";
+        assert_eq!(String::from_utf8(said).unwrap(), expected);
     }
 
     #[test]

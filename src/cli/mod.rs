@@ -22,6 +22,7 @@ mod env;
 mod events;
 mod export;
 mod failure;
+mod harmless;
 mod init;
 mod intruder;
 mod lifecycle;
@@ -391,6 +392,8 @@ fn unknown_zone(named: Option<&OsStr>, known: bool) -> Option<String> {
 
 /// One message line on stderr, the same form everywhere.
 fn say(text: impl std::fmt::Display) {
+    // Much of it was said by others.
+    let text = output::harmless_lines(&text.to_string());
     let _ = writeln!(std::io::stderr(), "halton-meter: {text}");
 }
 

@@ -10,6 +10,8 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
+use super::harmless::json_text;
+pub use super::harmless::{clean, csv_text, harmless, harmless_lines};
 use super::{Exit, Failure};
 use crate::meter::row::usd_decimal;
 use crate::meter::usage::Tokens;
@@ -100,9 +102,12 @@ pub fn finish(result: anyhow::Result<()>) -> Result<Exit, Failure> {
 
 /// One JSON document and a newline.
 pub fn write_json(out: &mut dyn Write, value: &impl Serialize) -> anyhow::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, value)?;
-    out.write_all(b"\n")?;
-    Ok(())
+    Ok(writeln!(out, "{}", json_text(serde_json::to_string_pretty(value)?))?)
+}
+
+/// The same on one line, with nothing behind it.
+pub fn json_line(value: &impl Serialize) -> serde_json::Result<String> {
+    serde_json::to_string(value).map(json_text)
 }
 
 /// All that some reading commands take.
@@ -136,14 +141,6 @@ pub fn write_csv(out: &mut dyn Write, fields: &[String]) -> io::Result<()> {
         }
     }
     out.write_all(b"\n")
-}
-
-/// A text that neither a spreadsheet takes for a formula nor a terminal for a command.
-#[must_use]
-pub fn csv_text(text: &str) -> String {
-    let text = harmless(text);
-    let quote = if text.starts_with(['=', '+', '-', '@']) { "'" } else { "" };
-    format!("{quote}{text}")
 }
 
 /// What was paid, what a plan covers and how many have no price ([`Totals::unknown`]), apart. Never
@@ -249,36 +246,6 @@ pub fn millis_or_dash(ms: Option<u64>) -> String {
     ms.map_or_else(|| "–".to_owned(), millis)
 }
 
-/// Text from outside without what a terminal would obey, and not endless.
-#[must_use]
-pub fn clean(text: &str) -> String {
-    const LONGEST: usize = 48;
-    let mut out: String = harmless(text).chars().take(LONGEST).collect();
-    if text.chars().nth(LONGEST).is_some() {
-        out.pop();
-        out.push('…');
-    }
-    out
-}
-
-/// The same in full.
-#[must_use]
-pub fn harmless(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() || is_bidi(c) { '\u{fffd}' } else { c }).collect()
-}
-
-/// The same of a text whose lines matter.
-#[must_use]
-pub fn harmless_lines(text: &str) -> String {
-    let kept = |c| matches!(c, '\n' | '\t');
-    let bad = |c: char| (c.is_control() && !kept(c)) || is_bidi(c);
-    text.replace("\r\n", "\n").chars().map(|c| if bad(c) { '\u{fffd}' } else { c }).collect()
-}
-
-fn is_bidi(c: char) -> bool {
-    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
 /// For readers that want a number: exact, or empty when absent.
 #[must_use]
 pub fn csv_usd(nanousd: Option<i64>) -> String {
@@ -327,7 +294,7 @@ impl Table {
 
     pub fn row(&mut self, cells: Vec<String>) {
         debug_assert_eq!(cells.len(), self.columns.len());
-        self.rows.push(cells);
+        self.rows.push(cells.into_iter().map(|cell| harmless(&cell)).collect());
     }
 
     #[must_use]
@@ -440,19 +407,13 @@ mod tests {
     }
 
     #[test]
-    fn text_from_outside_cannot_drive_the_terminal() {
-        assert_eq!(clean("a\x1b[31mb\u{202e}"), "a\u{fffd}[31mb\u{fffd}");
-        assert_eq!(clean(&"x".repeat(100)).chars().count(), 48);
-        assert_eq!(clean(&"x".repeat(48)), "x".repeat(48));
-    }
-
-    #[test]
     fn a_narrow_table_loses_the_least_important_columns() {
         let mut table =
             Table::new(&[Column::text("NAME", 0), Column::number("A", 2), Column::number("B", 1)]);
-        table.row(vec!["some-project".into(), "123456".into(), "42".into()]);
+        table.row(vec!["some-project\u{9b}".into(), "123456".into(), "42".into()]);
         let wide = table.render(Style::default());
         assert!(wide.contains("123456") && wide.contains("42"));
+        assert!(wide.contains("some-project\u{fffd}"), "{wide}");
         let narrow = table.render(Style { width: Some(22), color: false });
         assert!(!narrow.contains("123456") && narrow.contains("42"), "{narrow}");
     }

@@ -54,6 +54,7 @@ fn with_log(
 ) -> Exit {
     inherit::close_strays();
     limits::raise();
+    limits::without_core();
     // Even an unwritable home must not keep an edge from serving.
     if let Err(e) = ctx.home.create() {
         say(&e);

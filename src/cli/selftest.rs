@@ -9,7 +9,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 use super::client::{Health, Tree, api};
-use super::{Context, Exit, Failure, intruder, say, status};
+use super::{Context, Exit, Failure, intruder, output, say, status};
 use crate::home::Home;
 use crate::meter::ca;
 use crate::selftest::{self, Check, Level, Report, Subject};
@@ -39,7 +39,7 @@ pub fn run(ctx: &Context, args: &SelftestArgs, out: &mut impl Write) -> Result<E
         return Err(e.into());
     }
     if args.json {
-        writeln!(out, "{}", serde_json::to_string_pretty(&report).map_err(anyhow::Error::from)?)?;
+        output::write_json(out, &report)?;
     } else {
         let verdict = match report.level {
             Level::Skipped | Level::Ok => "all well",
@@ -151,10 +151,10 @@ fn print(check: &Check, out: &mut impl Write) -> std::io::Result<()> {
         check.level.name(),
         check.name,
         check.ms,
-        check.detail
+        output::harmless(&check.detail)
     )?;
     if let Some(next) = &check.next {
-        writeln!(out, "{:22} next: {next}", "")?;
+        writeln!(out, "{:22} next: {}", "", output::harmless(next))?;
     }
     out.flush()
 }

@@ -60,8 +60,7 @@ impl State {
 pub fn run(ctx: &Context, args: &StatusArgs, out: &mut impl Write) -> Result<Exit, Failure> {
     let seen = Seen::look(ctx);
     if args.json {
-        let document = serde_json::to_string_pretty(&seen.document(ctx));
-        writeln!(out, "{}", document.map_err(anyhow::Error::from)?)?;
+        output::write_json(out, &seen.document(ctx))?;
     } else {
         print(ctx, &seen, out)?;
     }
@@ -158,10 +157,10 @@ pub fn state_of(ctx: &Context, tree: &Tree) -> State {
 fn print(ctx: &Context, seen: &Seen, out: &mut impl Write) -> std::io::Result<()> {
     print_processes(ctx, seen, out)?;
     for problem in &ctx.loaded.problems {
-        writeln!(out, "  config    {problem}")?;
+        writeln!(out, "  config    {}", output::harmless(&problem.to_string()))?;
     }
     for problem in &seen.own_problems {
-        writeln!(out, "  config    {problem}")?;
+        writeln!(out, "  config    {}", output::harmless(&problem.to_string()))?;
     }
     if let Some(mode) = seen.mode {
         let kept = services::installed(ctx).map_or("no service manager", |s| s.name());
@@ -217,6 +216,7 @@ fn print_processes(ctx: &Context, seen: &Seen, out: &mut impl Write) -> std::io:
         (None, None, Some(_)) => "does not answer".to_owned(),
         (None, None, None) => String::new(),
     };
+    let edge_says = output::harmless(&edge_says);
     writeln!(out, "  edge      {:<12} {edge_says}", pid(tree.edge.or(tree.lost_edge)))?;
     writeln!(out, "  daemon    {:<12} {}", pid(tree.daemon), words(&tree.health))?;
     writeln!(out, "  watchdog  {}", pid(tree.watchdog))?;
@@ -228,8 +228,8 @@ fn print_processes(ctx: &Context, seen: &Seen, out: &mut impl Write) -> std::io:
             writeln!(
                 out,
                 "    {:<14} {:<10} generation {}, {} restarts",
-                text("id"),
-                text("state"),
+                output::harmless(text("id")),
+                output::harmless(text("state")),
                 number("generation"),
                 number("restarts"),
             )?;
@@ -323,7 +323,7 @@ pub fn words(health: &Health) -> String {
     if name == DRAINING || reasons.is_empty() {
         return name.to_owned();
     }
-    format!("{name}: {}", reasons.join("; "))
+    output::harmless(&format!("{name}: {}", reasons.join("; ")))
 }
 
 pub fn reasons(health: &Health) -> Vec<String> {

@@ -26,6 +26,7 @@ pub use mark::{NAME as FILE_NAME, Problem, name_in};
 pub use place::{Method, Place, of_directory};
 
 use super::row::Row;
+use super::secrets;
 use crate::platform::owner::{self, Sockets};
 use crate::platform::{self, Holder};
 
@@ -75,6 +76,7 @@ impl Attribution {
                 None => (row.client.clone(), row.client.as_ref().map(|_| source(Method::Program))),
             };
         }
+        secrets::strip_owner(row);
     }
 }
 

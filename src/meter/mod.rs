@@ -9,6 +9,7 @@
 //! - What was asked and answered: [`exchange`], with [`surface`] for each provider's [`usage`].
 //! - What comes of it: [`row`], priced ([`charge`], [`price`]) and kept ([`ledger`], [`bodies`]); beside
 //!   it [`quota`] and [`budget`].
+//! - Without keys: [`secrets`].
 //! - Whose it was: [`attribution`], [`projects`], [`account`].
 //! - Prices, budgets and names that people edit: [`own_file`].
 //! - Certificates: [`ca`] signs for clients, [`trust`] judges providers.
@@ -39,6 +40,7 @@ pub mod pulse;
 pub mod pump;
 pub mod quota;
 pub mod row;
+pub mod secrets;
 pub mod sse;
 pub mod surface;
 pub mod tap;

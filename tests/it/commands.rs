@@ -301,11 +301,15 @@ fn nothing_secret_is_written_anywhere() {
             .arg("-H")
             .arg(&key)
             .arg("-H")
-            .arg(format!("Cookie: session={marker}"));
+            .arg(format!("Cookie: session={marker}"))
+            .arg("-H")
+            .arg(format!("X-Claude-Code-Session-Id: sk-ant-{marker}"));
         assert!(stand.run(&program).status.success());
     }
     let url = format!("https://api.anthropic.com/v1/{marker}?key={marker}-2");
     stand.run(&programs::curl(&[url.replace(&format!("/{marker}"), "/x").as_str()]));
+    let within = url.replace(&format!("/{marker}"), &format!("/x-sk-ant-{marker}/x"));
+    stand.run(&programs::curl(&[within.as_str()]));
     stand.wait_rows(2);
     stand.must(&["stop"]);
     let mut open = vec![stand.home.path().to_path_buf()];

@@ -94,7 +94,8 @@ fn a_command_runs_where_no_file_may_grow() {
 fn soft_limits_of_a_shell_are_not_the_tree_s() {
     let stand = Stand::started();
     stand.must(&["edge", "stop"]);
-    let output = after(&stand, "ulimit -Sf 1 && ulimit -St 3600", &["start"]);
+    let soft = "ulimit -Sf 1 && ulimit -St 3600 && ulimit -Sc \"$(ulimit -Hc)\"";
+    let output = after(&stand, soft, &["start"]);
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     stand.wait_metered(&curl_messages("--http1.1", "hi", false));
     stand.wait_rows(1);
@@ -108,5 +109,22 @@ fn soft_limits_of_a_shell_are_not_the_tree_s() {
             let values: Vec<_> = limit.split_whitespace().rev().skip(1).take(2).collect();
             assert_eq!(values[0], values[1], "{process}: {limit}");
         }
+        for limit in limits.lines().filter(|l| l.contains("core file size")) {
+            assert_eq!(limit.split_whitespace().nth(4), Some("0"), "{process}: {limit}");
+        }
+    }
+}
+
+/// What we have in memory is nobody's to find on the disk; what the user's own programs have is theirs.
+#[test]
+fn a_command_may_leave_the_core_that_its_user_wants() {
+    let stand = Stand::new();
+    let told = "ulimit -Sc \"$(ulimit -Hc)\"";
+    let asks = ["run", "--quiet", "--", "sh", "-c", "ulimit -Sc; ulimit -Hc"];
+    for when in ["the command's own `run` starts the tree", "it runs"] {
+        let output = after(&stand, told, &asks);
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        let limits: Vec<&str> = said.lines().collect();
+        assert!(limits.len() == 2 && limits[0] == limits[1], "{when} {}", show(&output));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::super::{Context, Exit, Failure, apply, client, env, lifecycle, say};
+use super::super::{Context, Exit, Failure, apply, client, env, lifecycle, output, say};
 use crate::home::PidLock;
 use crate::meter::ca::{CaError, rotate};
 use crate::platform::{self, Running};
@@ -101,7 +101,7 @@ pub fn run(ctx: &Context, args: &RotateArgs, out: &mut impl Write) -> Result<(),
             "trust_store_lacks_next": matches!(waits, Some(Waits::TrustStore(_))) && !done,
             "programs": held.iter().map(|p| json!({"pid": p.pid, "name": p.name})).collect::<Vec<_>>(),
         });
-        writeln!(out, "{document:#}")?;
+        output::write_json(out, &document)?;
     }
     Ok(())
 }

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
+use super::output::{harmless, write_json};
 use super::{Context, Exit, Failure};
 use crate::selftest::Level;
 use judge::{Finding, Fix, judge};
@@ -68,12 +69,12 @@ pub fn run(ctx: &Context, args: &DoctorArgs, out: &mut impl Write) -> Result<Exi
             "fixed": done.iter().flatten().collect::<Vec<_>>(),
             "not_fixed": done.iter().filter_map(|d| d.as_ref().err()).collect::<Vec<_>>(),
         });
-        writeln!(out, "{}", serde_json::to_string_pretty(&document).map_err(anyhow::Error::from)?)?;
+        write_json(out, &document)?;
     } else {
         for done in &done {
             match done {
-                Ok(what) => writeln!(out, "fixed     {what}")?,
-                Err(why) => writeln!(out, "not fixed {why}")?,
+                Ok(what) => writeln!(out, "fixed     {}", harmless(what))?,
+                Err(why) => writeln!(out, "not fixed {}", harmless(why))?,
             }
         }
         for finding in &findings {
@@ -103,10 +104,10 @@ fn public(finding: &Finding) -> serde_json::Value {
 }
 
 fn print(finding: &Finding, out: &mut impl Write) -> std::io::Result<()> {
-    let what = super::output::harmless(&finding.what);
+    let what = harmless(&finding.what);
     writeln!(out, "{:<9} {:<12}  {what}", finding.level.name(), finding.layer)?;
     if let Some(next) = &finding.next {
-        writeln!(out, "{:24}next: {next}", "")?;
+        writeln!(out, "{:24}next: {}", "", harmless(next))?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 use self::headers::{REQUEST_IDS, Tiers, bedrock_tokens};
 use self::messages::Messages;
 use self::request::{
-    Asks, Request, asks_for_websocket, client, model_of_query, of_subscriber, path, short,
+    Asks, Request, asks_for_websocket, client, kept_path, model_of_query, of_subscriber, path, short,
 };
 use self::response::Response;
 use self::tunnel::Tunnel;
@@ -92,7 +92,7 @@ impl Exchange {
         let path = path(&head.target);
         let headers = &head.headers;
         let upgrade = asks_for_websocket(head);
-        let mut route = surface::route(&start.host, start.local, &head.method, &path, upgrade);
+        let mut route = surface::route(&start.host, start.local, &head.method, path, upgrade);
         if upgrade && route.model.is_none() {
             route.model = model_of_query(&head.target);
         }
@@ -101,9 +101,9 @@ impl Exchange {
         if let Some(model) = &route.model {
             response.asked(model);
         }
-        if let Some(messages) = Messages::of(&route, &path) {
+        if let Some(messages) = Messages::of(&route, path) {
             response.read_messages(messages);
-            request.read_messages(messages, &path);
+            request.read_messages(messages, path);
         }
         if path.ends_with("/audio/speech") {
             request.count(Asks::Speech);
@@ -112,7 +112,7 @@ impl Exchange {
         }
         Self {
             method: head.method.clone(),
-            path,
+            path: kept_path(path),
             subscription: route.subscription || of_subscriber(&route.provider, headers),
             client: client(headers),
             request,

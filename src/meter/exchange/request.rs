@@ -11,7 +11,7 @@ use crate::meter::bodies::Capture;
 use crate::meter::http::{Headers, RequestHead};
 use crate::meter::surface::scan::{Found, Paths, Scanner};
 use crate::meter::usage::{Counts, Usage};
-use crate::meter::{coding, connect_rpc, multipart};
+use crate::meter::{coding, connect_rpc, multipart, secrets};
 
 /// Decoded request bytes that are looked at; what is behind is passed over.
 const MAX_DECODED: u64 = 1024 * 1024 * 1024;
@@ -275,22 +275,19 @@ fn session_of_user(user: &str) -> Option<String> {
     short(named.or_else(|| Some(user.rsplit_once("_session_")?.1))?)
 }
 
-/// The path without the query (Gemini's has a key in it), and without a segment that looks like a key.
-pub(super) fn path(target: &str) -> String {
+/// The path without the query, which has Gemini's key in it. There may still be one in the rest.
+pub(super) fn path(target: &str) -> &str {
     let target = target.split(['?', '#']).next().unwrap_or_default();
     // Absolute form: `http://host/path`.
-    let path = match target.split_once("://") {
+    match target.split_once("://") {
         Some((_, rest)) => rest.find('/').and_then(|at| rest.get(at..)).unwrap_or("/"),
         None => target,
-    };
-    let secret = |segment: &str| {
-        ["sk-", "sk_", "AIza", "xai-", "gsk_", "key-", "Bearer"]
-            .iter()
-            .any(|p| segment.starts_with(p))
-    };
-    let clean: Vec<&str> =
-        path.split('/').map(|s| if secret(s) { "[redacted]" } else { s }).collect();
-    clip(&clean.join("/"), MAX_PATH)
+    }
+}
+
+/// What is kept of it.
+pub(super) fn kept_path(path: &str) -> String {
+    clip(&secrets::path(path), MAX_PATH)
 }
 
 /// HTTP/1.1's upgrade, or HTTP/2's extended CONNECT.
@@ -376,9 +373,9 @@ mod tests {
             ("", ""),
             ("*", "*"),
         ] {
-            assert_eq!(path(target), expected, "{target}");
+            assert_eq!(kept_path(path(target)), expected, "{target}");
         }
-        assert_eq!(path(&format!("/{}", "é".repeat(1000))).len(), 511);
+        assert_eq!(kept_path(&format!("/{}", "é".repeat(1000))).len(), 511);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use super::request::{short, shorten};
 use crate::meter::charge::charge;
 use crate::meter::price::Book;
 use crate::meter::row::{Detail, Row};
+use crate::meter::secrets;
 use crate::meter::surface::{Kind, Reading, class_of_status};
 use crate::meter::usage::{Caveat, Usage, UsageState};
 
@@ -94,6 +95,7 @@ impl Exchange {
             cwd: None,
             connection: None,
         };
+        secrets::strip(&mut row);
         charge(&mut row, book);
         row
     }

@@ -20,9 +20,14 @@ function field(object, path) {
   return value;
 }
 
+/** Names come from anybody: without controls, and without what turns the text beside them round. */
+function harmless(text) {
+  return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
+}
+
 function node(name, text, ...classes) {
   const made = document.createElement(name);
-  if (text !== undefined && text !== null) made.textContent = String(text);
+  if (text !== undefined && text !== null) made.textContent = harmless(text);
   if (classes.length) made.className = classes.join(" ");
   return made;
 }
@@ -121,7 +126,7 @@ function coverage(report) {
     [of("lost_connections"), "connections lost"],
     [of("lost_rows"), "metered rows lost"],
   ].filter(([n]) => n > 0);
-  const reasons = Object.entries(of("passed_by_reason")).map(([why, n]) => `${why} ${count(n)}`);
+  const reasons = Object.entries(of("passed_by_reason")).map(([why, n]) => `${harmless(why)} ${count(n)}`);
   const line = by("coverage");
   line.className = gaps.length ? "bad" : "";
   line.textContent = gaps.length
@@ -187,7 +192,7 @@ function state(status) {
   const good = field(health, "status") === "ok";
   const open = status.edge.status?.tunnels?.open;
   line.className = good ? "" : "bad";
-  line.textContent = (good ? "metering" : `passing, unmetered: ${field(health, "reasons").join("; ")}`)
+  line.textContent = (good ? "metering" : `passing, unmetered: ${harmless(field(health, "reasons").join("; "))}`)
     + (open === undefined ? "" : ` · ${count(open)} connections open`)
     + ` · version ${field(health, "version")} · ${new Date().toLocaleTimeString()}`;
 }

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use regex::{Captures, Regex};
 
+use crate::meter::secrets::FORMS;
+
 /// A kind of secret.
 #[derive(Debug)]
 pub(super) struct Class {
@@ -29,8 +31,12 @@ impl Class {
 
 /// All of them. Patterns with lower bounds far below the real lengths: what was cut off is one too.
 pub(super) static CLASSES: LazyLock<Vec<Class>> = LazyLock::new(|| {
+    let forms = FORMS.iter().map(|form| (form.class, form.pattern));
     let mut classes: Vec<Class> =
-        SIMPLE.iter().map(|(name, pattern)| class(name, pattern)).collect();
+        forms.chain(SIMPLE.iter().copied()).map(|(name, pattern)| class(name, pattern)).collect();
+    classes.extend(
+        LIKELY.iter().map(|(name, pattern)| Class { check: has_digit, ..class(name, pattern) }),
+    );
     classes.extend(WIDE.iter().map(|(name, plain, structured)| Class {
         structured: Some(compiled(structured)),
         check: is_value,
@@ -53,68 +59,85 @@ fn compiled(pattern: &str) -> Regex {
 /// What secrets are called.
 macro_rules! names {
     () => {
-        r"(?i:api[_. -]?keys?|access[_. -]?key(?:[_-]?id)?|account[_-]?key|shared[_-]?access[_-]?key|private[_-]?key|encryption[_-]?key|signing[_-]?key|secret(?:[_. -]?(?:access[_. -]?)?key)?|secrets|credentials?|token|passwd|password|passphrase|passcode|(?:(?-u:\b)|_)pass(?:(?-u:\b)|_)|(?-i:Pass(?-u:\b))|pwd|[_-]key|authorization|cookie|x-api-key|x-goog-api-key|private[_-]?token|connection[_-]?string)"
+        r"(?i:api[_. -]?keys?|access[_. -]?key(?:[_-]?id)?|account[_-]?key|shared[_-]?access[_-]?key|private[_-]?key|encryption[_-]?key|signing[_-]?key|secret(?:[_. -]?(?:access[_. -]?)?key)?|secrets|credentials?|token|passwd|password|passphrase|passcode|(?:(?-u:\b)|_)pass(?:(?-u:\b)|_)|(?-i:Pass(?-u:\b))|pwd|[_-]key|(?-i:(?-u:\b)KEY(?-u:\b))|authorization|cookie|x-api-key|x-goog-api-key|private[_-]?token|connection[_-]?string)"
     };
 }
 
 /// The same with what may stand behind them: `SECRET_KEY_BASE`, `passwordHash`.
 macro_rules! named {
     () => {
-        concat!(names!(), r"(?<more>[A-Za-z0-9_.-]{0,24})[\x22'`]?")
+        concat!(names!(), r"(?<more>[A-Za-z0-9_.-]{0,24})[\x22'`]?\]?")
     };
 }
 
-/// Told by their own look.
+/// What stands between such a name and its value.
+macro_rules! is {
+    () => {
+        r"\s*(?::|=>|:=|\|\|=|\?\?=|==?)\s*"
+    };
+}
+
+/// Told by their own look, as [`FORMS`] are.
 const SIMPLE: &[(&str, &str)] = &[
-    ("anthropic_key", r"sk-ant-[A-Za-z0-9_-]{6,}"),
-    ("openai_key", r"sk-(?:proj|svcacct|admin|None)-[A-Za-z0-9_-]{8,}|sess-[A-Za-z0-9]{20,}"),
-    ("openrouter_key", r"sk-or-[A-Za-z0-9_-]{8,}"),
-    (
-        "api_key",
-        r"(?:^|[^A-Za-z0-9])(sk-[A-Za-z0-9_-]{20,})|sk-[A-Za-z0-9]{8,}T3BlbkFJ[A-Za-z0-9]*",
-    ),
-    ("aws_access_key", r"(?:AKIA|ASIA|ABIA|ACCA|AROA|AIDA)[A-Z0-9]{8,}"),
-    ("aws_bedrock_key", r"ABSK[A-Za-z0-9+/=]{20,}|bedrock-api-key-[A-Za-z0-9+/=_-]{8,}"),
-    ("github_token", r"gh[pousr]_[A-Za-z0-9]{8,}|github_pat_[A-Za-z0-9_]{8,}"),
-    ("gitlab_token", r"gl(?:pat|rt|dt|ft|soat|ptt|cbt|agent|imt|oas)-[A-Za-z0-9_.-]{8,}"),
-    ("google_api_key", r"AIza[A-Za-z0-9_-]{8,}|GOCSPX-[A-Za-z0-9_-]{8,}|ya29\.[A-Za-z0-9_-]{8,}"),
-    ("google_api_key", r"(?:^|[^A-Za-z0-9])(AQ\.Ab[A-Za-z0-9_-]{16,})|1//0[A-Za-z0-9_-]{20,}"),
-    ("groq_key", r"gsk_[A-Za-z0-9]{12,}"),
-    ("xai_key", r"xai-[A-Za-z0-9]{16,}"),
-    ("npm_token", r"npm_[A-Za-z0-9]{16,}"),
-    ("huggingface_token", r"hf_[A-Za-z0-9]{16,}|api_org_[A-Za-z0-9]{16,}"),
-    (
-        "provider_key",
-        r"pplx-[A-Za-z0-9]{16,}|nvapi-[A-Za-z0-9_-]{16,}|csk-[A-Za-z0-9]{16,}|r8_[A-Za-z0-9]{16,}|fw_[A-Za-z0-9]{16,}|tgp_v1_[A-Za-z0-9_-]{16,}|psk-[A-Za-z0-9]{16,}",
-    ),
-    (
-        "slack_token",
-        r"xox[abceoprs](?:\.xox[a-z])?-[A-Za-z0-9-]{6,}|xapp-[A-Za-z0-9-]{6,}|xwfp-[A-Za-z0-9-]{6,}",
-    ),
-    ("slack_webhook", r"hooks\.slack\.com/(?:services|workflows|triggers)/([A-Za-z0-9_/-]{4,})"),
-    ("discord_webhook", r"discord(?:app)?\.com/api/webhooks/([A-Za-z0-9_/-]{4,})"),
-    ("telegram_token", r"\b[0-9]{8,10}:[A-Za-z0-9_-]{35}"),
-    (
-        "service_token",
-        r"(?:sk|rk|pk)_(?:live|test)_[A-Za-z0-9]{8,}|whsec_[A-Za-z0-9+/=]{8,}|SG\.[A-Za-z0-9_-]{10,}\.?[A-Za-z0-9_-]*|shp(?:at|ca|pa|ss)_[A-Fa-f0-9]{16,}|do[opr]_v1_[a-f0-9]{16,}|dckr_(?:pat|oat)_[A-Za-z0-9_-]{8,}|pypi-[A-Za-z0-9_-]{16,}|ATATT[A-Za-z0-9_=-]{16,}|lin_(?:api|oauth)_[A-Za-z0-9]{16,}|ntn_[A-Za-z0-9]{16,}|AGE-SECRET-KEY-1[A-Z0-9]{8,}|hv[sbr]\.[A-Za-z0-9_-]{16,}|tskey-[A-Za-z0-9-]{8,}|figd_[A-Za-z0-9_-]{16,}|sntry[us]_[A-Za-z0-9_=+/-]{16,}|PMAK-[A-Za-z0-9-]{16,}|cio[A-Za-z0-9]{32}",
-    ),
-    ("jwt", r"eyJ[A-Za-z0-9_-]{6,}\.[A-Za-z0-9_-]{2,}(?:\.[A-Za-z0-9_-]*)*"),
     ("basic_auth", r"(?i:\bbasic)[ \t]+([A-Za-z0-9+/_-]{8,}={0,2})"),
     (
         "command_line",
-        r"--?(?i:password|passwd|pass|token|api-key|apikey|secret|auth)[ \t]+([^\s\x22'\\-][^\s\x22'\\]*)",
+        r"--?(?:[A-Za-z0-9]+-)*(?i:password|passwd|passphrase|pass|token|api-?key|secret|(?:secret|access)-(?:access-)?key|auth)[ \t]+[\x22']?([^\s\x22'\\-][^\s\x22'\\]*)",
     ),
-    ("command_line", r"(?:-u|--user)[ \t=]+[\x22']?[^\s\x22'\\:]+:([^\s\x22'\\]+)"),
+    (
+        "command_line",
+        r"(?:^|[\s\x22'(])(?:-u|-U|--user|--proxy-user)[ \t=]*[\x22']?[^\s\x22'\\:]+:([^\s\x22'\\]+)",
+    ),
+    // Of docker, podman, oc, az.
+    (
+        "command_line",
+        r"(?-u:\b)login(?-u:\b)[^\r\n|;&]{0,160}?[ \t]-p[ \t=]*[\x22']?([^\s\x22'\\]+)",
+    ),
+    (
+        "command_line",
+        r"(?:redis-cli[^\r\n|;&]{0,160}?[ \t]-a|openssl[^\r\n|;&]{0,160}?[ \t]-(?:k|K))[ \t]+[\x22']?([^\s\x22'\\]+)",
+    ),
+    (
+        "command_line",
+        r"(?:echo|printf)[ \t]+(?:-[a-z]+[ \t]+)?[\x22']?([^\s\x22'\\|]+)[\x22']?[ \t]*\|[^\r\n|]{0,160}?--(?:password-stdin|with-token)",
+    ),
     ("command_line", r"sshpass[ \t]+-p[ \t]*[\x22']?([^\s\x22'\\]+)"),
     // Its clients take the password right behind the letter; their options may go on in another line.
     (
         "command_line",
         r"(?:mysql|mariadb)[a-z_-]{0,12}(?:\\?\r?\n[ \t]*-|[\t -~&&[^|;&]]){0,120}?(?:[ \t]|\\?\r?\n)[ \t]*-p[\x22']?([^\s\x22'\\]+)",
     ),
+    // A key's id with the key, as it is shown once.
+    ("aws_secret_key", r"(?:AKIA|ASIA)[A-Z0-9]{12,}[^A-Za-z0-9/+]{1,8}([A-Za-z0-9/+]{40})"),
+    ("connection_string", r"jdbc:[a-z0-9:]+:[^\s/@:\x22'<>]+/([^\s@\x22'<>]+)@"),
     // Without a scheme: as Go's driver for MySQL has it.
     ("connection_string", r"[^\s:/@\x22'<>()]:([^\s\x22'<>]+)@(?:tcp[46]?|udp|unix|cloudsql)\("),
     ("connection_string", r"[^\s:/@\x22'<>()]:([^\s:/\x22'<>]+)@/"),
     ("netrc", r"(?-u:\b)login\s+\S+\s+password\s+([^\s\x22\\]+)"),
+    // A name and its value side by side: of XML, and of lists of variables.
+    (
+        "element",
+        concat!(
+            names!(),
+            r"[A-Za-z0-9_.-]{0,24}[\x22'](?:[ \t]+value=[\x22']|[ \t]*>)([^<>\x22'\\\r\n]{1,256})"
+        ),
+    ),
+    (
+        "assignment",
+        concat!(
+            r"(?:name|key)[\x22']?\s*[:=]\s*[\x22']?[A-Za-z0-9_.-]{0,40}?",
+            names!(),
+            r"[A-Za-z0-9_.-]{0,24}[\x22']?\s*,?\s*(?:-\s*)?[\x22']?(?i:value)[\x22']?\s*[:=]\s*[\x22']?([^\s\x22'\\,}]+)",
+        ),
+    ),
+    (
+        "assignment",
+        concat!(
+            r"[({]\s*[\x22'`][A-Za-z0-9_.-]{0,40}?",
+            names!(),
+            r"[A-Za-z0-9_.-]{0,24}[\x22'`]\s*,\s*[\x22'`]([^\x22'`\\\r\n]+)",
+        ),
+    ),
     (
         "element",
         r"<(?i:password|passwd|passphrase|secret|token|api[_-]?key)>([^<\x22\\\r\n]{1,256})(?:<|$)",
@@ -124,6 +147,24 @@ const SIMPLE: &[(&str, &str)] = &[
         r"[\p{L}\p{N}][\p{L}\p{N}.!#$%&*+/=?^_`{|}~'-]*@(?:[\p{L}\p{N}](?:[\p{L}\p{N}-]*[\p{L}\p{N}])?\.)+\p{L}{2,}",
     ),
     ("ssn", r"\b[0-8][0-9]{2}-[0-9]{2}-[0-9]{4}\b"),
+];
+
+/// Told by what is before them, if they have a digit: the same words may begin prose.
+const LIKELY: &[(&str, &str)] = &[
+    // Of fish, csh, Dockerfiles, `aws configure`.
+    (
+        "assignment",
+        concat!(
+            r"(?-u:\b)(?i:set|setenv|env)(?:[ \t]+--?[A-Za-z]+)*[ \t]+[A-Za-z0-9_.]{0,40}?",
+            names!(),
+            r"[A-Za-z0-9_.-]{0,24}[ \t]+[\x22']?([^\s\x22'\\]{3,})",
+        ),
+    ),
+    (
+        "assignment",
+        concat!(names!(), r"[ \t]+(?:is|was|ist|est|es)[ \t]*:?[ \t]+[\x22'`]?([^\s\x22'`\\]{6,})"),
+    ),
+    ("connection_string", r"[A-Za-z][A-Za-z0-9+.-]*://([^\s/@:\x22'<>\\]{16,})@"),
 ];
 
 /// Told by what is before them: up to the end of the line, of the string or of the word.
@@ -146,13 +187,18 @@ const WIDE: &[(&str, &str, &str)] = &[
     // In quotes of its own, which may be escaped within; then without.
     (
         "assignment",
-        concat!(named!(), r#"\s*(?::|=>|:=|==?)\s*\x22((?:[^\x22\\]|\\(?s:.))+)"#),
-        concat!(named!(), r#"\s*(?::|=>|:=|==?)\s*\x22((?:[^\x22\\]|\\(?s:.))+)"#),
+        concat!(named!(), is!(), r"\x22((?:[^\x22\\]|\\(?s:.))+)"),
+        concat!(named!(), is!(), r"\x22((?:[^\x22\\]|\\(?s:.))+)"),
     ),
     (
         "assignment",
-        concat!(named!(), r"\s*(?::|=>|:=|==?)\s*'((?:[^'\\\x22]|\\(?s:.))+)"),
-        concat!(named!(), r"\s*(?::|=>|:=|==?)\s*'((?:[^'\\\x22]|\\(?s:.))+)"),
+        concat!(named!(), is!(), r"'((?:[^'\\\x22]|\\(?s:.))+)"),
+        concat!(named!(), is!(), r"'((?:[^'\\\x22]|\\(?s:.))+)"),
+    ),
+    (
+        "assignment",
+        concat!(named!(), is!(), r"`((?:[^`\\\x22]|\\(?s:.))+)"),
+        concat!(named!(), is!(), r"`((?:[^`\\\x22]|\\(?s:.))+)"),
     ),
     (
         "assignment",
@@ -170,6 +216,10 @@ const PHONE: &str = r"\+[0-9][0-9 ().\x{2011}-]{6,20}[0-9]|\(?\b[0-9]{3}\)?[ .-]
 fn is_value(text: &str) -> bool {
     let words = ["null", "true", "false", "None", "True", "False", "undefined"];
     !words.contains(&without_end(text))
+}
+
+fn has_digit(text: &str) -> bool {
+    text.bytes().any(|b| b.is_ascii_digit()) && !is_number(text)
 }
 
 fn is_number(text: &str) -> bool {

@@ -6,15 +6,19 @@
 
 mod armour;
 mod classes;
+mod span;
 #[cfg(test)]
 mod tests;
 mod views;
 
 use std::collections::BTreeMap;
-use std::ops::Range;
 
 use classes::{CLASSES, Class};
-use views::{View, views};
+use span::Spans;
+use views::View;
+
+/// The number of the class that is none of [`CLASSES`].
+const PRIVATE_KEY: u16 = u16::MAX;
 
 /// A text without the secrets that were found in it.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -28,54 +32,43 @@ pub struct Redacted {
 /// secret on the border is known as one.
 #[must_use]
 pub fn redact(text: &str, keep: usize) -> Redacted {
-    let mut spans: Vec<(Range<usize>, &'static str)> = Vec::new();
-    for view in views(text) {
-        armour::keys(view.text(), view.is_structured(), &mut |key| {
-            view.sources(key, &mut |span| spans.push((span, "private_key")));
-        });
-        for class in CLASSES.iter() {
-            find(&view, class, &mut spans);
+    let mut spans = Spans::default();
+    views::each(text, &mut |view| {
+        let mut found = Spans::default();
+        armour::keys(view.text(), view.is_structured(), &mut |key| found.push(key, PRIVATE_KEY));
+        for (class, number) in CLASSES.iter().zip(0..) {
+            find(view, class, number, &mut found);
         }
-    }
+        view.sources(found.united()).into_iter().for_each(|span| spans.add(span));
+    });
     let end = text.floor_char_boundary(keep);
-    let mut redacted = Redacted::default();
+    let mut redacted = Redacted { text: String::with_capacity(end), ..Redacted::default() };
     let mut at = 0;
-    for (span, class) in united(spans) {
-        if span.start >= end {
+    for span in spans.united() {
+        let start = span.start as usize;
+        if start >= end {
             break;
         }
-        redacted.text.push_str(text.get(at..span.start).unwrap_or_default());
+        let class = CLASSES.get(usize::from(span.class)).map_or("private_key", |class| class.name);
+        redacted.text.push_str(text.get(at..start).unwrap_or_default());
         redacted.text.push_str("[REDACTED:");
         redacted.text.push_str(class);
         redacted.text.push(']');
         *redacted.found.entry(class).or_default() += 1;
-        at = span.end;
+        at = span.end as usize;
     }
     redacted.text.push_str(text.get(at..end).unwrap_or_default());
     redacted
 }
 
-fn find(view: &View<'_>, class: &Class, spans: &mut Vec<(Range<usize>, &'static str)>) {
+fn find(view: &View<'_>, class: &Class, number: u16, spans: &mut Spans) {
     let text = view.text();
     for found in class.pattern(view.is_structured()).captures_iter(text) {
         // The secret is what a pattern has in its last brackets, if it has any.
         let secret = found.iter().skip(1).flatten().last().or_else(|| found.get(0));
         let Some(secret) = secret.filter(|secret| !secret.is_empty()) else { continue };
         if class.is_one(&found, secret.as_str()) {
-            view.sources(secret.range(), &mut |span| spans.push((span, class.name)));
+            spans.push(secret.range(), number);
         }
     }
-}
-
-/// Without overlaps, in order. Of several classes the one that begins first, or is longest, names it.
-fn united(mut spans: Vec<(Range<usize>, &'static str)>) -> Vec<(Range<usize>, &'static str)> {
-    spans.sort_by_key(|(span, _)| (span.start, usize::MAX - span.end));
-    let mut united: Vec<(Range<usize>, &'static str)> = Vec::new();
-    for (span, class) in spans {
-        match united.last_mut() {
-            Some((last, _)) if span.start < last.end => last.end = last.end.max(span.end),
-            Some(_) | None => united.push((span, class)),
-        }
-    }
-    united
 }

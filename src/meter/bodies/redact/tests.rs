@@ -7,6 +7,9 @@ use serde_json::{Value, json};
 
 use super::redact;
 
+mod forms;
+mod memory;
+
 /// How a secret of each class is made: what is around it, with `@` for the secret itself.
 const CLASSES: &[(&str, &str, &str)] = &[
     ("anthropic", "key @ ok", "sk-ant-(api03|oat01|admin01)-[A-Za-z0-9_-]{40,93}AA"),

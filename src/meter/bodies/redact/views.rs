@@ -1,22 +1,43 @@
 //! A text as its readers will read it: as it is, with escapes undone, and with what a stream tells in
 //! pieces put together.
+//!
+//! One reading at a time, and none of them remembers where its bytes come from: bodies are long. Where
+//! something was found the text is read once more.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::Range;
 
+use super::span::{Span, place};
+
 /// Nesting that is followed; what is deeper counts as one level.
 const MAX_DEPTH: usize = 128;
+/// No secret that is known by its look, or by what is beside it, is shorter.
+const SHORTEST: usize = 6;
+/// The lane of strings that were read as one already.
+const READ: u64 = 0;
 
 /// Some reading of the text.
 #[derive(Debug)]
 pub(super) struct View<'t> {
     text: Cow<'t, str>,
-    /// For each byte where it comes from; `None`: it is the text itself.
-    from: Option<Vec<Range<u32>>>,
     structured: bool,
+    of: Of<'t>,
 }
+
+/// What it is a reading of.
+#[derive(Debug)]
+enum Of<'t> {
+    /// It is the text itself.
+    Text,
+    /// What strings of the text say, one behind another.
+    Strings(&'t str, &'t [Found]),
+    /// Another reading with all escapes undone.
+    View(&'t View<'t>),
+}
+
+/// Which character a text begins with and how many bytes stand for it, if that is not plain.
+type Decode = fn(&str) -> Option<(char, usize)>;
 
 impl View<'_> {
     pub(super) fn text(&self) -> &str {
@@ -28,130 +49,147 @@ impl View<'_> {
         self.structured
     }
 
-    /// The pieces of the text that `range` of the view comes from.
-    pub(super) fn sources(&self, range: Range<usize>, sink: &mut dyn FnMut(Range<usize>)) {
-        let Some(from) = &self.from else { return sink(range) };
-        let mut piece: Option<Range<usize>> = None;
-        for byte in from.get(range).unwrap_or_default() {
-            let (start, end) = (byte.start as usize, byte.end as usize);
-            match &mut piece {
-                Some(piece) if start <= piece.end && start >= piece.start => {
-                    piece.end = piece.end.max(end);
+    /// The pieces of the text that these come from; they are in order, without overlaps.
+    pub(super) fn sources(&self, spans: Vec<Span>) -> Vec<Span> {
+        match self.of {
+            _ if spans.is_empty() => spans,
+            Of::Text => spans,
+            Of::View(view) => {
+                let mut back = Back::new(&spans);
+                back.read(&view.text, 0, flat);
+                view.sources(back.found)
+            }
+            Of::Strings(text, strings) => {
+                let mut back = Back::new(&spans);
+                for string in strings {
+                    back.read(string.of(text), string.start, json);
                 }
-                Some(_) | None => {
-                    if let Some(piece) = piece.replace(start..end) {
-                        sink(piece);
-                    }
-                }
+                back.found
             }
         }
-        if let Some(piece) = piece {
-            sink(piece);
-        }
+    }
+
+    /// All escapes undone, however often they were done. `None`: there are none.
+    fn flat(&self) -> Option<View<'_>> {
+        let text = self.text.contains(['\\', '%']).then(|| {
+            let mut text = String::with_capacity(self.text.len());
+            decoded(&self.text, flat, |c, _| text.push(c));
+            text
+        })?;
+        Some(View { text: text.into(), structured: self.structured, of: Of::View(self) })
     }
 }
 
-/// All readings.
-pub(super) fn views(text: &str) -> Vec<View<'_>> {
-    let strings = strings(text);
-    let structured = !strings.is_empty();
-    let mut views = vec![View { text: Cow::Borrowed(text), from: None, structured }];
-    let whole = Mapped::of(text, 0..text.len());
-    views.extend(whole.flat().map(|flat| flat.view(structured)));
+/// Shows all readings.
+pub(super) fn each(text: &str, look: &mut dyn FnMut(&View<'_>)) {
+    let (mut strings, structured) = strings(text);
+    both(&View { text: text.into(), structured, of: Of::Text }, look);
     // The pieces of one string of a stream: by their place alone, and by all that tells them apart.
-    let mut joined: BTreeMap<(bool, u64), Mapped> = BTreeMap::new();
-    for string in &strings {
-        let piece = Mapped::of(text, string.range.clone()).unescaped();
-        for key in [(false, string.place), (true, string.lane)] {
-            joined.entry(key).or_default().append(&piece);
+    strings.sort_unstable_by_key(|string| (string.place, string.start));
+    for pieces in strings.chunk_by_mut(|a, b| a.place == b.place) {
+        both(&joined(text, pieces), look);
+        let lane = pieces.first().map(|first| first.lane);
+        if pieces.iter().all(|piece| Some(piece.lane) == lane) {
+            pieces.iter_mut().for_each(|piece| piece.lane = READ);
         }
     }
-    for piece in joined.into_values() {
-        views.extend(piece.flat().map(|flat| flat.view(false)));
-        views.push(piece.view(false));
-    }
-    views
+    strings.sort_unstable_by_key(|string| (string.lane, string.start));
+    let lanes = strings.chunk_by(|a, b| a.lane == b.lane);
+    lanes.filter(|pieces| pieces.iter().all(|piece| piece.lane != READ)).for_each(|pieces| {
+        both(&joined(text, pieces), look);
+    });
 }
 
-/// Text whose bytes know where they come from.
-#[derive(Clone, Debug, Default)]
-struct Mapped {
-    text: String,
-    from: Vec<Range<u32>>,
+fn both(view: &View<'_>, look: &mut dyn FnMut(&View<'_>)) {
+    // A list may have a million words.
+    if view.text.len() < SHORTEST {
+        return;
+    }
+    look(view);
+    if let Some(flat) = view.flat() {
+        look(&flat);
+    }
 }
 
-impl Mapped {
-    fn of(text: &str, range: Range<usize>) -> Self {
-        let from = range.clone().map(|at| place(at)..place(at + 1)).collect();
-        Self { text: text.get(range).unwrap_or_default().to_owned(), from }
-    }
-
-    fn view<'t>(self, structured: bool) -> View<'t> {
-        View { text: Cow::Owned(self.text), from: Some(self.from), structured }
-    }
-
-    fn append(&mut self, other: &Self) {
-        self.text.push_str(&other.text);
-        self.from.extend_from_slice(&other.from);
-    }
-
-    fn push(&mut self, c: char, from: Range<u32>) {
-        self.text.push(c);
-        self.from.extend(std::iter::repeat_n(from, c.len_utf8()));
-    }
-
-    fn span(&self, range: Range<usize>) -> Range<u32> {
-        let bytes = self.from.get(range).unwrap_or_default();
-        match (bytes.first(), bytes.last()) {
-            (Some(first), Some(last)) => first.start..last.end,
-            (_, _) => 0..0,
+fn joined<'t>(text: &'t str, strings: &'t [Found]) -> View<'t> {
+    let mut said = String::with_capacity(strings.iter().map(|string| string.of(text).len()).sum());
+    for string in strings.iter().map(|string| string.of(text)) {
+        if string.contains('\\') {
+            decoded(string, json, |c, _| said.push(c));
+        } else {
+            said.push_str(string);
         }
     }
+    View { text: said.into(), structured: false, of: Of::Strings(text, strings) }
+}
 
-    /// What a JSON string says.
-    fn unescaped(self) -> Self {
-        if !self.text.contains('\\') {
-            return self;
-        }
-        self.decoded(|rest| {
-            let mut chars = rest.chars();
-            (chars.next() == Some('\\')).then(|| escape(rest, 1)).flatten()
-        })
+/// Finds out where parts of what was decoded come from.
+struct Back<'s> {
+    spans: &'s [Span],
+    /// How much was decoded so far.
+    at: u32,
+    /// The last of `found` is of the first of `spans`.
+    begun: bool,
+    found: Vec<Span>,
+}
+
+impl<'s> Back<'s> {
+    const fn new(spans: &'s [Span]) -> Self {
+        Self { spans, at: 0, begun: false, found: Vec::new() }
     }
 
-    /// All escapes undone, however often they were done: runs of backslashes as one, and `%XX`.
-    /// `None`: there are none.
-    fn flat(&self) -> Option<Self> {
-        if !self.text.contains(['\\', '%']) {
-            return None;
-        }
-        Some(self.clone().decoded(|rest| match rest.as_bytes() {
-            [b'\\', ..] => {
-                let run = rest.len() - rest.trim_start_matches('\\').len();
-                // One that escapes nothing is taken as a whole: not to be counted again at each.
-                escape(rest, run).or(Some(('\\', run)))
+    /// Decodes once more what stands at `start`.
+    fn read(&mut self, text: &str, start: u32, decode: Decode) {
+        decoded(text, decode, |c, source| {
+            let at = self.at;
+            self.at += place(c.len_utf8());
+            while let Some((span, rest)) = self.spans.split_first()
+                && span.end <= at
+            {
+                (self.spans, self.begun) = (rest, false);
             }
-            [b'%', high, low, ..] => {
-                let (high, low) = (hex(*high)?, hex(*low)?);
-                let byte = u8::try_from(high * 16 + low).ok()?;
-                byte.is_ascii().then(|| (char::from(byte), 3))
+            if let Some(span) = self.spans.first().filter(|span| span.start < self.at) {
+                let (from, to) = (start + place(source.start), start + place(source.end));
+                match self.found.last_mut().filter(|last| self.begun && last.end == from) {
+                    Some(last) => last.end = to,
+                    None => self.found.push(Span { start: from, end: to, class: span.class }),
+                }
+                self.begun = true;
             }
-            _ => None,
-        }))
+        });
     }
+}
 
-    /// `decode` says which character the text begins with and how many bytes stand for it, if that is
-    /// not plain.
-    fn decoded(self, decode: impl Fn(&str) -> Option<(char, usize)>) -> Self {
-        let mut decoded = Self::default();
-        let mut at = 0;
-        while let Some(rest) = self.text.get(at..).filter(|rest| !rest.is_empty()) {
-            let plain = || rest.chars().next().map(|c| (c, c.len_utf8()));
-            let Some((c, length)) = decode(rest).or_else(plain) else { break };
-            decoded.push(c, self.span(at..at + length));
-            at += length;
+/// Tells each character and where it stands.
+fn decoded(text: &str, decode: Decode, mut sink: impl FnMut(char, Range<usize>)) {
+    let mut at = 0;
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
+        let plain = || rest.chars().next().map(|c| (c, c.len_utf8()));
+        let Some((c, length)) = decode(rest).or_else(plain) else { break };
+        sink(c, at..at + length);
+        at += length;
+    }
+}
+
+/// JSON's escapes.
+fn json(rest: &str) -> Option<(char, usize)> {
+    rest.starts_with('\\').then(|| escape(rest, 1)).flatten()
+}
+
+/// Runs of backslashes as one, and `%XX`.
+fn flat(rest: &str) -> Option<(char, usize)> {
+    match rest.as_bytes() {
+        [b'\\', ..] => {
+            let run = rest.len() - rest.trim_start_matches('\\').len();
+            // One that escapes nothing is taken as a whole: not to be counted again at each.
+            escape(rest, run).or(Some(('\\', run)))
         }
-        decoded
+        [b'%', high, low, ..] => {
+            let (high, low) = (hex(*high)?, hex(*low)?);
+            let byte = u8::try_from(high * 16 + low).ok()?;
+            byte.is_ascii().then(|| (char::from(byte), 3))
+        }
+        _ => None,
     }
 }
 
@@ -180,51 +218,58 @@ fn hex(digit: u8) -> Option<u32> {
     char::from(digit).to_digit(16)
 }
 
-/// Bodies are far below 4 GiB.
-fn place(at: usize) -> u32 {
-    u32::try_from(at).unwrap_or(u32::MAX)
-}
-
 /// A string that is a value in some JSON of the text.
+#[derive(Debug)]
 struct Found {
     /// Without its quotes.
-    range: Range<usize>,
+    start: u32,
+    end: u32,
     /// Its path, without positions in lists.
     place: u64,
     /// Its path with them, and whatever in its document says which of several streams it belongs to.
     lane: u64,
 }
 
-/// The strings of a text that is JSON, one document behind another, or lines of it (`data: {…}`).
-fn strings(text: &str) -> Vec<Found> {
+impl Found {
+    fn of<'t>(&self, text: &'t str) -> &'t str {
+        text.get(self.start as usize..self.end as usize).unwrap_or_default()
+    }
+}
+
+/// The strings, but empty ones, of a text that is JSON, one document behind another, or lines of it
+/// (`data: {…}`), and whether there are any.
+fn strings(text: &str) -> (Vec<Found>, bool) {
     let mut found = Vec::new();
+    let mut any = false;
     if text.trim_start().starts_with(['{', '[']) {
-        Walker::new(text, 0).documents(&mut found);
-        return found;
+        any = Walker::new(text, 0, &mut found).documents();
+        return (found, any);
     }
     let mut at = 0;
     for line in text.split_inclusive(['\n', '\r']) {
         let json = line.strip_prefix("data:").unwrap_or(line).trim_start();
         if json.starts_with(['{', '[']) {
             let start = at + line.len() - json.len();
-            Walker::new(text.get(..at + line.len()).unwrap_or_default(), start)
-                .documents(&mut found);
+            let text = text.get(..at + line.len()).unwrap_or_default();
+            any |= Walker::new(text, start, &mut found).documents();
         }
         at += line.len();
     }
-    found
+    (found, any)
 }
 
 /// Goes through JSON and minds nothing: what is broken or cut off gives what was there.
-struct Walker<'t> {
+struct Walker<'t, 'f> {
     text: &'t str,
     at: usize,
     /// Where we are: for each level its name, and the position if it is a list.
     path: Vec<Level<'t>>,
     /// What tells the streams within one document apart.
     tags: u64,
-    /// Of this document, until its tags are known.
-    open: Vec<Found>,
+    found: &'f mut Vec<Found>,
+    /// Those of this document begin here.
+    open: usize,
+    any: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -234,12 +279,14 @@ struct Level<'t> {
     position: usize,
 }
 
-impl<'t> Walker<'t> {
-    const fn new(text: &'t str, at: usize) -> Self {
-        Self { text, at, path: Vec::new(), tags: 0, open: Vec::new() }
+impl<'t, 'f> Walker<'t, 'f> {
+    const fn new(text: &'t str, at: usize, found: &'f mut Vec<Found>) -> Self {
+        let open = found.len();
+        Self { text, at, path: Vec::new(), tags: 0, found, open, any: false }
     }
 
-    fn documents(mut self, found: &mut Vec<Found>) {
+    /// Whether there was a string.
+    fn documents(mut self) -> bool {
         // Before a colon a string is a key.
         let mut value_next = true;
         while let Some(byte) = self.text.as_bytes().get(self.at).copied() {
@@ -254,7 +301,7 @@ impl<'t> Walker<'t> {
                     self.at += 1;
                     // The elements of a list on top are documents of their own.
                     if self.path.iter().all(|level| level.list) && self.path.len() <= 1 {
-                        self.close(found);
+                        self.close();
                     }
                 }
                 b',' => {
@@ -280,7 +327,8 @@ impl<'t> Walker<'t> {
                 _ => self.at += 1,
             }
         }
-        self.close(found);
+        self.close();
+        self.any
     }
 
     fn descend(&mut self, list: bool) {
@@ -307,8 +355,12 @@ impl<'t> Walker<'t> {
     }
 
     fn value(&mut self, range: Range<usize>) {
+        self.any = true;
         if self.path.len() <= 2 && self.path.last().is_some_and(|level| level.key == "type") {
             self.tag(self.text.get(range.clone()).unwrap_or_default());
+        }
+        if range.is_empty() {
+            return;
         }
         let mut place = DefaultHasher::new();
         let mut lane = DefaultHasher::new();
@@ -318,7 +370,12 @@ impl<'t> Walker<'t> {
             let position = if level.list && depth > 0 { level.position } else { 0 };
             (level.key, position).hash(&mut lane);
         }
-        self.open.push(Found { range, place: place.finish(), lane: lane.finish() });
+        self.found.push(Found {
+            start: super::span::place(range.start),
+            end: super::span::place(range.end),
+            place: place.finish(),
+            lane: lane.finish(),
+        });
     }
 
     fn number(&mut self) {
@@ -336,13 +393,14 @@ impl<'t> Walker<'t> {
         self.tags = hasher.finish();
     }
 
-    fn close(&mut self, found: &mut Vec<Found>) {
+    /// Now its tags are known.
+    fn close(&mut self) {
         let tags = std::mem::take(&mut self.tags);
-        found.extend(self.open.drain(..).map(|mut string| {
+        for string in self.found.get_mut(self.open..).unwrap_or_default() {
             let mut lane = DefaultHasher::new();
             (string.lane, tags).hash(&mut lane);
             string.lane = lane.finish();
-            string
-        }));
+        }
+        self.open = self.found.len();
     }
 }

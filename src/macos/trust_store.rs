@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::setup::{self, Answer, Call, Os, Said, Step, StepError};
 use crate::trust_store::{Authority, Change, Plan, TrustStore, TrustStoreError};
 
-const PROGRAM: &str = "security";
+pub const PROGRAM: &str = "security";
 /// What `delete-certificate` says when there is nothing to delete.
 const NOT_FOUND: &str = "Unable to delete certificate matching";
 

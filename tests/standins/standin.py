@@ -58,6 +58,7 @@ def service(name, on=True):
         "on": on,
         "web": empty_proxy(),
         "secure": empty_proxy(),
+        "socks": empty_proxy(),
         "auto": {"on": False, "url": None},
         "bypass": ["*.local", "169.254/16"],
     }
@@ -66,6 +67,8 @@ def service(name, on=True):
 def first_state():
     return {
         "launchd": {"loaded": {}, "draining": {}, "disabled": [], "env": {}},
+        # For so many calls from now networksetup finds nothing: the network has just changed.
+        "unready": 0,
         # The first one that is on is the primary service.
         "network": [
             service("USB 10/100/1000 LAN 2", on=False),

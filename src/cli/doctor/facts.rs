@@ -168,6 +168,8 @@ pub struct Facts {
     pub dangling: Vec<(String, PathBuf)>,
     /// `host:port` of the system-wide proxies that are on.
     pub system_proxies: Vec<String>,
+    /// What is in force before them, or instead of them, in words.
+    pub other_way: Option<&'static str>,
     /// `init --full` has set it.
     pub proxy_managed: bool,
     /// Seconds since 1970.

@@ -87,7 +87,7 @@ fn launchctl_and_its_races() {
 
     // The label stays taken while the process ends.
     mac.tools.set("drain", 2);
-    mac.tools.set("bootout_in_progress", true);
+    mac.tools.set("bootout_code", 36);
     assert_eq!(mac.code(&["bootout", &target]), 36);
     assert_eq!(bootstrap(), 5, "too early");
     assert_eq!(mac.code(&["print", &target]), 0, "still there");

@@ -33,8 +33,10 @@ SETTINGS = {
     "context": "Aqua",
     # Further launchctl calls for which a label is still taken after its bootout.
     "drain": 0,
-    # bootout says 36 although it does stop.
-    "bootout_in_progress": False,
+    # bootout ends with this (36, 5) although it does stop.
+    "bootout_code": None,
+    # bootstrap reports success and starts nothing, as while a session is being set up.
+    "on_demand": False,
     # Whether agents' programs are really started, with which ThrottleInterval instead of their
     # own, which variables more, and until which process has ended.
     "start": False,

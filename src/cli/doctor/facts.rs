@@ -63,6 +63,8 @@ pub struct Kept {
     pub enabled: bool,
     pub pid: Option<u32>,
     pub last_exit: Option<String>,
+    /// Its manager does not start it any more.
+    pub refused: bool,
 }
 
 /// The way from us to the providers.

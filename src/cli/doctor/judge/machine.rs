@@ -75,7 +75,13 @@ fn service(f: &Facts, keeper: &Keeper, service: &Kept) -> Option<Finding> {
         });
     }
     let ended = service.last_exit.as_ref().map(|how| format!("; it ended last with {how}"));
-    let what = format!("{name}: not running{}", ended.unwrap_or_default());
+    let mut what = format!("{name}: not running{}", ended.unwrap_or_default());
+    if service.refused {
+        let manager = keeper.name;
+        what.push_str(&format!(
+            "; {manager} may not start it before it is loaded anew, as its program's file has been replaced"
+        ));
+    }
     Some(Finding::degraded("services", what).next(super::START).fix(super::Fix::Start))
 }
 

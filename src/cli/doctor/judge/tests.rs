@@ -70,6 +70,7 @@ fn keeper() -> Keeper {
         enabled: true,
         pid: Some(9),
         last_exit: None,
+        refused: false,
     };
     let services = ["edge", "daemon", "watchdog"].map(kept).to_vec();
     let own = "/bin/hm".into();
@@ -177,6 +178,7 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
         (|f| { f.proxy_managed = true; f.other_way = Some("a SOCKS proxy"); }, "system-proxy", Degraded, "switch it off", None),
         (|f| { f.other_way = Some("a PAC"); f.system_proxies.push("127.0.0.1:8081".into()); },
             "system-proxy", Degraded, "switch it off", None),
+        (|f| edge_service(f, |s| (s.pid, s.refused) = (None, true)), "services", Degraded, "start", start()),
         (|f| f.clock = 0, "clock", Degraded, "set it", None),
         (|f| f.latest = f.clock + 3600, "clock", Degraded, "set it", None),
         (|f| { f.proxy_managed = true; f.system_proxies.push("proxy.corp:8080".into()); }, "system-proxy", Degraded, "--full", None),

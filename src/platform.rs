@@ -13,10 +13,10 @@ use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use crate::home::own_program;
-use crate::setup::Step;
+use crate::setup::{Step, StepError};
 use crate::trust_store::TrustStore;
 
-pub use network::{NetworkService, ProxySetting};
+pub use network::{NetworkService, PAC, ProxySetting, SOCKS};
 pub use service::{Installation, Service, ServiceManager, ServiceState, SessionEnvironment, User};
 
 #[cfg(target_os = "linux")]
@@ -108,6 +108,12 @@ pub fn run_bounded(program: &str, arguments: &[String], patience: Duration) -> i
 /// Between two looks at a tool that runs.
 const LOOK: Duration = Duration::from_millis(20);
 
+/// Where the system has this tool of its own: for who does not find it by the search path.
+#[must_use]
+pub fn place_of_tool(program: &str) -> Option<&'static str> {
+    crate::macos::place_of_tool(program)
+}
+
 /// Tests name a file here; each call that takes it off then adds a line to it, and nothing else
 /// happens.
 pub const RECORD_VAR: &str = "HALTON_METER_RECORD_SYSTEM_PROXY";
@@ -117,13 +123,18 @@ pub use crate::macos::route::News as NetworkNews;
 
 /// The system-wide proxy setting.
 pub trait SystemProxy: Send + Sync {
-    /// Takes it off on every active network service and names them. `None`: this platform has no
+    /// Takes it off on every network service and names them. `None`: this platform has no
     /// such setting. Never turns anything on.
     fn off(&self) -> Result<Option<Vec<String>>, SystemProxyError>;
 
     /// `host:port` of the HTTP and HTTPS proxies that are on; none where that can't be told.
     fn leads_to(&self) -> Vec<String> {
         Vec::new()
+    }
+
+    /// What is in force instead of them, or before them, in words.
+    fn other_way(&self) -> Option<&'static str> {
+        None
     }
 
     /// What is reached without them, where that is one list for all.
@@ -141,12 +152,12 @@ pub trait SystemProxy: Send + Sync {
         Ok(Vec::new())
     }
 
-    /// Each active network service. `None`: this platform has no such setting.
+    /// Each network service, the disabled ones with them. `None`: this platform has no such setting.
     fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
-        self.read_those(&|_, _| true)
+        Ok(None)
     }
 
-    /// Those that are wanted, by place and name: each takes several calls of a tool.
+    /// The active ones that are wanted, by place and name: each takes several calls of a tool.
     fn read_those(
         &self,
         _wanted: &dyn Fn(&str, &str) -> bool,
@@ -154,8 +165,9 @@ pub trait SystemProxy: Send + Sync {
         Ok(None)
     }
 
-    /// Every service of `found` that does not point at the edge does then; `was` is what they were before us,
-    /// and what `direct` says (rules for `NO_PROXY`) is reached without us. Pure.
+    /// Every active service of `found` that does not point at the edge does then, but for those that have a way
+    /// of their own ([`NetworkService::own_way`]), which do so no more; `was` is what they were before us, and
+    /// what `direct` says (rules for `NO_PROXY`) is reached without us. Pure.
     fn set(
         &self,
         _edge: SocketAddr,
@@ -181,10 +193,10 @@ pub trait SystemProxy: Send + Sync {
 /// Why the setting could not be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SystemProxyError {
-    #[error("{program} could not be run: {source}")]
-    Spawn { program: &'static str, source: std::io::Error },
-    #[error("{program} {call}: {said} (exit {code})")]
-    Refused { program: &'static str, call: String, said: String, code: i32 },
+    #[error(transparent)]
+    Tool(#[from] StepError),
+    #[error("`{call}` says nothing that we understand: {said}")]
+    Unclear { call: String, said: String },
     #[error("the recording could not be written: {0}")]
     Recording(#[from] std::io::Error),
 }

@@ -18,9 +18,10 @@ use crate::setup::{Machine, Mode, Os, Step, SystemState, section};
 use settings::ConfigFile;
 
 const ASK: std::time::Duration = std::time::Duration::from_millis(1000);
-/// macOS asks its user, in our name, when we do so in its protected folders.
+/// In its protected folders macOS asks its user, in our name, or refuses without a question.
 const LOOKS: &str = "for the project of a request we look for .halton.toml and .git where its program works; in \
-    Documents, Desktop, Downloads and on other disks macOS may ask you whether halton-meter may. \
+    Documents, Desktop, Downloads and on other disks macOS may ask you whether halton-meter may, after an update \
+    again, or refuse it unasked (System Settings > Privacy & Security > Files and Folders). \
     If not, the directory's name is the project's";
 
 #[derive(Args, Debug)]
@@ -205,7 +206,11 @@ fn plan(
     let session_of = platform::session_environment();
     let names: Vec<&str> = env::names().collect();
     let proxy_of = platform::system_proxy();
-    let proxy = proxy_of.read().map_err(tool)?;
+    let proxy = match proxy_of.read() {
+        // Nothing is to be set, and nothing of ours is there.
+        Err(_) if mode < Mode::Full && !led(ctx, found.state.as_ref()) => None,
+        read => read.map_err(tool)?,
+    };
     let mut state = SystemState::next(
         found.state.as_ref(),
         mode,
@@ -236,6 +241,7 @@ fn plan(
     }
     let services = proxy.unwrap_or_default();
     from.proxy = if mode == Mode::Full {
+        own_ways(&services);
         proxy_of.set(
             edge,
             &session.direct.now,
@@ -253,6 +259,22 @@ fn plan(
         Vec::new()
     };
     Ok(plan::init(installation, mode, &found, from, &sections, &state, config))
+}
+
+/// Whether we have led the system proxy to us.
+fn led(ctx: &Context, state: Option<&SystemState>) -> bool {
+    ctx.home.proxy_managed().exists() || state.is_some_and(|state| state.proxy.is_some())
+}
+
+fn own_ways(services: &[NetworkService]) {
+    for service in services.iter().filter(|service| !service.disabled) {
+        if let Some(way) = service.own_way() {
+            let name = &service.name;
+            say(format_args!(
+                "{name} has {way}: left alone; what goes by its settings is not metered"
+            ));
+        }
+    }
 }
 
 /// Over ssh, `launchctl` would set and take away the variables of another session than that of the screen.

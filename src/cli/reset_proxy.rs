@@ -6,7 +6,7 @@ pub fn run() -> Result<Exit, Failure> {
     match crate::watchdog::reset_proxy() {
         Ok(None) => say("no system proxy setting on this platform: nothing to reset"),
         Ok(Some(services)) if services.is_empty() => {
-            say("no active network service: nothing to reset");
+            say("no network service: nothing to reset");
         }
         Ok(Some(services)) => say(format_args!("system proxy off on {}", services.join(", "))),
         Err(e) => {

@@ -197,7 +197,8 @@ pub fn of_system(edge: SocketAddr) -> Option<Found> {
     let services = setting.read().ok().flatten().unwrap_or_default();
     let mut exceptions = setting.exceptions();
     // Those of a service that leads to us are what `init` wrote there.
-    let others = services.into_iter().filter(|s| !s.http.names(edge) && !s.https.names(edge));
+    let active = services.into_iter().filter(|s| !s.disabled);
+    let others = active.filter(|s| !s.http.names(edge) && !s.https.names(edge));
     exceptions.extend(others.flat_map(|service| service.bypass));
     let no_proxy = with_local(exceptions.iter().map(String::as_str));
     let url = Some(format!("http://{proxy}"));

@@ -202,7 +202,11 @@ fn parse(bytes: &[u8]) -> Result<Option<(usize, Request)>, Refusal> {
     } else if uri == b"/passing" && read.method == "GET" && asks_loopback(&read) {
         Request::Passing
     } else if uri.starts_with(b"/") {
-        return refuse(404, "this is a proxy, not a web server; its status is at /health");
+        return refuse(
+            404,
+            "this is a proxy, not a web server; its status is at /health. If this port is to be another program's, \
+             set edge.port",
+        );
     } else {
         return refuse(400, "the request target is neither host:port nor an http(s):// address");
     };

@@ -22,8 +22,8 @@ pub fn processes(data: &[u8]) {
 /// `networksetup`, `scutil`, `launchctl`, `lsof`, property lists, libproc, the routing socket.
 pub fn macos(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
-    for service in network::active_services(&text) {
-        assert!(!service.is_empty() && !service.starts_with('*') && !service.contains('\n'));
+    for (service, _) in network::services(&text) {
+        assert!(!service.contains('\n') && text.contains(service));
     }
     let _ = network::read_proxy(&text);
     for domain in network::read_bypass(&text) {
@@ -31,6 +31,7 @@ pub fn macos(data: &[u8]) {
     }
     let _ = network::read_auto(&text);
     assert!(network::effective(&text).len() <= 2);
+    let _ = network::other_way(&text);
     let _ = launchctl::read_print(&text);
     assert!(launchctl::read_disabled(&text).all(|label| text.contains(label)));
     let _ = listener::owner(&text, ([127, 0, 0, 1], 8081).into());

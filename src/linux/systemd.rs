@@ -95,6 +95,7 @@ impl ServiceManager for Systemd {
             enabled: found.iter().all(|f| f.shown.loaded && f.shown.enabled),
             last_exit: shown.last_exit.filter(|_| shown.pid.is_none()),
             pid: shown.pid,
+            refused: false,
         })
     }
 

@@ -39,8 +39,9 @@ pub fn file(user: &User, label: &str) -> PathBuf {
 #[must_use]
 pub fn exit_timeout(service: Service) -> u32 {
     match service {
-        // The root gives an edge that hangs 35 s before it ends it the hard way, and must live till
-        // then. One that does not hang ends at once.
+        // The root gives an edge 35 s before it ends it the hard way, and must live till then, or one
+        // that hangs would be left with the port. An edge takes 30 s of it for its open connections, at
+        // logout too, if the programs that have them have not ended before.
         Service::Edge => 40,
         // The drain's 25 s and what comes after it (docs/supervision.md).
         Service::Daemon => 30,

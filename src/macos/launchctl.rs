@@ -10,7 +10,7 @@ pub const PROGRAM: &str = "launchctl";
 
 /// Exit codes are the errno that the message names, or one of launchd's own from 100 on.
 const NO_SUCH_PROCESS: i32 = 3;
-/// Loaded already, still ending, disabled, a bad plist, …: it says no more.
+/// Loaded already, still ending, not loaded, disabled, a bad plist, …: it says no more.
 const INPUT_OUTPUT: i32 = 5;
 /// `bootout` of something that takes its time. It does stop.
 const IN_PROGRESS: i32 = 36;
@@ -39,10 +39,10 @@ pub fn bootstrap(domain: &str, file: &Path) -> Call {
     Call::new(PROGRAM, ["bootstrap", domain, &file]).again(again, SETTLES)
 }
 
-/// Takes it out; it gets SIGTERM. Returns at once: [`gone`] waits.
+/// Takes it out; it gets SIGTERM. Returns at once: [`gone`] waits, and tells whether it is out.
 #[must_use]
 pub fn bootout(target: &str) -> Call {
-    let fine = [NO_SUCH_PROCESS, IN_PROGRESS].map(Answer::Exit);
+    let fine = [NO_SUCH_PROCESS, INPUT_OUTPUT, IN_PROGRESS].map(Answer::Exit);
     Call::new(PROGRAM, ["bootout", target]).tolerate(fine).tolerate(not_loaded())
 }
 
@@ -58,6 +58,14 @@ pub fn gone(target: &str, exit_timeout: u32) -> Call {
 #[must_use]
 pub fn kickstart(target: &str) -> Call {
     Call::new(PROGRAM, ["kickstart", target]).again([Answer::Exit(ALREADY)], SETTLES)
+}
+
+/// Starts what was loaded just now, where launchd has put that off (it starts nothing of its own accord while the
+/// session is being set up, and reports success). It runs already as a rule, and whether it does is asked
+/// otherwise.
+#[must_use]
+pub fn start_loaded(target: &str) -> Call {
+    Call::new(PROGRAM, ["kickstart", target]).tolerate([Answer::Says(String::new())])
 }
 
 /// Somebody may have switched it off, which outlives every file. `init` is the word of the same user.
@@ -114,13 +122,22 @@ pub struct Printed {
     pub pid: Option<u32>,
     /// `None`: it never ended.
     pub last_exit: Option<String>,
+    /// It could not be started: launchd holds a job to the program that it was loaded with, and the file is
+    /// another one by now. Only loading it anew helps.
+    pub refused: bool,
 }
+
+/// What `print` says of a job then, somewhere; which of it depends on the release. `EX_CONFIG` is launchd's word for any
+/// start that failed, and one of our own exit codes too: loading it anew does no harm then.
+const REFUSED: [&str; 4] =
+    ["needs LWCR update", "OS_REASON_CODESIGNING", "EX_CONFIG", "= spawn failed"];
 
 /// Reads `key = value` lines of the outermost block. Nothing there is promised to stay: what is not
 /// found is `None`.
 #[must_use]
 pub fn read_print(text: &str) -> Printed {
-    let mut printed = Printed::default();
+    let refused = REFUSED.iter().any(|word| text.contains(word));
+    let mut printed = Printed { refused, ..Printed::default() };
     for line in text.lines() {
         // One tab is the agent's own; more are those of its parts, which have pids as well.
         let Some(own) = line.strip_prefix('\t').filter(|l| !l.starts_with('\t')) else { continue };
@@ -134,6 +151,8 @@ pub fn read_print(text: &str) -> Printed {
             _ => {}
         }
     }
+    // What runs is no matter of the next start.
+    printed.refused &= printed.pid.is_none();
     printed
 }
 
@@ -166,9 +185,21 @@ mod tests {
         let text =
             "gui/501/x = {\n\tstate = spawn scheduled\n\tlast exit code = 78: EX_CONFIG\n}\n";
         assert_eq!(read_print(text).last_exit.as_deref(), Some("78: EX_CONFIG"));
+        assert!(read_print(text).refused);
         let text = "gui/501/x = {\n\tlast exit code = (never exited)\n}\n";
         assert_eq!(read_print(text), Printed::default());
         assert_eq!(read_print(""), Printed::default());
+    }
+
+    #[test]
+    fn what_launchd_refuses_to_start_is_told_from_what_ended() {
+        let job = |lines: &str| read_print(&format!("gui/501/x = {{\n{lines}}}\n")).refused;
+        let update = "\tproperties = keepalive | needs LWCR update | managed LWCR\n";
+        assert!(job(update));
+        assert!(job("\tjob state = spawn failed\n"));
+        assert!(job("\tlast exit reason = OS_REASON_CODESIGNING\n"));
+        assert!(!job("\tlast exit code = 70\n\tproperties = keepalive | managed LWCR\n"));
+        assert!(!job(&format!("\tpid = 4242\n{update}")), "it runs");
     }
 
     #[test]

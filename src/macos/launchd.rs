@@ -86,6 +86,8 @@ pub(super) struct Agent<'a> {
     pub(super) exit_timeout: u32,
     /// launchd has its port open: out of launchd it is closed, and what goes through it ends.
     pub(super) holds_port: bool,
+    /// It runs for as long as it is loaded.
+    pub(super) lasts: bool,
 }
 
 impl ServiceManager for Launchd {
@@ -119,6 +121,7 @@ impl ServiceManager for Launchd {
             enabled,
             last_exit: loaded.last_exit.filter(|_| loaded.pid.is_none()),
             pid: loaded.pid,
+            refused: loaded.refused,
         })
     }
 
@@ -132,6 +135,7 @@ impl ServiceManager for Launchd {
                 text: text.ok_or_else(|| not_text(wanted))?,
                 exit_timeout: exit_timeout(service),
                 holds_port: service == Service::Edge,
+                lasts: true,
             };
             steps.extend(self.install_agent(&wanted.user, &agent)?);
         }
@@ -149,12 +153,15 @@ impl ServiceManager for Launchd {
 
     fn start(&self, user: &User, services: &[Service]) -> Vec<Step> {
         let start = |service: &Service| {
-            let target = target(user, label(*service));
-            let loaded = self.ask(&launchctl::print(&target)).is_ok_and(|said| said.code == 0);
-            if loaded {
-                vec![Step::Run(launchctl::kickstart(&target))]
-            } else {
-                load(user, label(*service), exit_timeout(*service)).to_vec()
+            let (label, patience) = (label(*service), exit_timeout(*service));
+            let target = target(user, label);
+            let printed = self.ask(&launchctl::print(&target)).ok().filter(|said| said.code == 0);
+            match printed.map(|said| launchctl::read_print(&said.out)) {
+                None => load(user, label, patience).to_vec(),
+                Some(job) if job.refused => {
+                    [&unload(user, label, patience)[..], &load(user, label, patience)].concat()
+                }
+                Some(_) => vec![Step::Run(launchctl::kickstart(&target))],
             }
         };
         services.iter().flat_map(start).collect()
@@ -221,7 +228,8 @@ fn install(user: &User, agent: &Agent<'_>, found: &Found) -> Vec<Step> {
         p.program.as_deref().is_none_or(|program| Path::new(program) == agent.program)
     };
     let loaded = found.loaded.as_ref();
-    if same_file && !found.disabled && loaded.is_some_and(same_program) {
+    let can_start = |p: &launchctl::Printed| same_program(p) && !p.refused;
+    if same_file && !found.disabled && loaded.is_some_and(can_start) {
         return Vec::new();
     }
     let (target, path) = (target(user, agent.label), file(user, agent.label));
@@ -239,11 +247,12 @@ fn install(user: &User, agent: &Agent<'_>, found: &Found) -> Vec<Step> {
     if stays {
         return steps;
     }
-    let [enable, load] = load(user, agent.label, agent.exit_timeout);
+    let [enable, load, start] = load(user, agent.label, agent.exit_timeout);
     if !found.disabled {
         steps.push(enable);
     }
     steps.push(load);
+    steps.extend(Some(start).filter(|_| agent.lasts));
     steps
 }
 
@@ -259,11 +268,11 @@ fn remove(user: &User, label: &str, exit_timeout: u32, keep: bool, found: &Found
     steps
 }
 
-fn load(user: &User, label: &str, exit_timeout: u32) -> [Step; 2] {
+fn load(user: &User, label: &str, exit_timeout: u32) -> [Step; 3] {
     let target = target(user, label);
     let load = launchctl::bootstrap(&domain(user), &file(user, label));
     let load = load.undo(out(&target, exit_timeout));
-    [Step::Run(launchctl::enable(&target)), Step::Run(load)]
+    [launchctl::enable(&target), load, launchctl::start_loaded(&target)].map(Step::Run)
 }
 
 /// Out, and when that is taken back in again, from the file that was there. Whether it is still in

@@ -60,6 +60,7 @@ impl Mac {
             text: plist::render(&definition).unwrap(),
             exit_timeout: exit_timeout(Service::Edge),
             holds_port: true,
+            lasts: true,
         };
         self.launchd().install_agent(&self.wanted.user, &agent).unwrap()
     }
@@ -120,12 +121,54 @@ fn stop_and_start_are_about_what_they_name() {
     assert_eq!(mac.tools.loaded(), labels());
 }
 
+/// It holds a job to the program that it was loaded with.
+#[test]
+fn what_launchd_refuses_to_start_is_loaded_anew_unless_it_runs() {
+    let mac = Mac::new();
+    let (launchd, user) = (mac.launchd(), &mac.wanted.user);
+    mac.apply(&mac.install()).unwrap();
+    mac.tools.change(|state| {
+        for (label, job) in state["launchd"]["loaded"].as_object_mut().unwrap() {
+            job["replaced"] = json!(true);
+            if !label.ends_with(".edge") {
+                (job["pid"], job["last"]) = (json!(null), json!(78));
+            }
+        }
+    });
+    let state = |service| launchd.state(user, service).unwrap();
+    assert!(state(Service::Daemon).refused && !state(Service::Edge).refused);
+    let reloads = mac.install();
+    assert!(!reloads.is_empty(), "`init` mends it too");
+    mac.apply(&launchd.start(user, &Service::ALL)).unwrap();
+    for service in Service::ALL {
+        assert!(state(service).pid.is_some() && !state(service).refused, "{service:?}");
+    }
+    let edge = target(user, label(Service::Edge));
+    assert!(!mac.tools.calls().iter().any(|c| c.contains("bootout") && c.contains(&edge)));
+    assert_eq!(mac.install(), []);
+}
+
+/// While the session is being set up, and of a job that is busy.
+#[test]
+fn what_launchd_says_of_loading_is_not_trusted() {
+    let mac = Mac::new();
+    mac.tools.set("on_demand", true);
+    mac.apply(&mac.install()).unwrap();
+    let (launchd, user) = (mac.launchd(), &mac.wanted.user);
+    let running = |s: &Service| launchd.state(user, *s).unwrap().pid.is_some();
+    assert!(Service::ALL.iter().all(running));
+    mac.tools.set("bootout_code", 5);
+    mac.tools.set("drain", 3);
+    mac.apply(&launchd.restart(user, &Service::METERING)).unwrap();
+    assert!(Service::ALL.iter().all(running));
+}
+
 #[test]
 fn a_label_that_is_still_taken_is_waited_for() {
     let mut mac = Mac::new();
     mac.apply(&mac.install()).unwrap();
     mac.tools.set("drain", 4);
-    mac.tools.set("bootout_in_progress", true);
+    mac.tools.set("bootout_code", 36);
     mac.wanted.edge.set_port(8082);
     mac.wanted.program.set_extension("new");
     let steps = mac.install();
@@ -221,8 +264,13 @@ fn a_failure_anywhere_leaves_the_old_or_the_new() {
                 let result = mac.apply(&steps);
                 if mac.tools.count() < at {
                     result.unwrap();
-                    assert_eq!(n, if upgrade { 5 } else { 3 }, "all calls were tried");
+                    assert_eq!(n, if upgrade { 6 } else { 4 }, "all calls were tried");
                     break;
+                }
+                if result.is_ok() {
+                    let last = mac.tools.calls().pop().unwrap();
+                    assert!(last.contains("kickstart"), "only to be sure: {last}");
+                    continue;
                 }
                 let failed = result.expect_err("a failure");
                 assert_eq!(failed.left, [""; 0], "call {n}");

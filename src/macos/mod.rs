@@ -46,6 +46,18 @@ pub fn session_environment() -> Option<Box<dyn SessionEnvironment>> {
     Some(Box::new(session::Session::default()))
 }
 
+/// Where macOS keeps what we ask of it, for a shell or a service whose search path does not lead there.
+#[must_use]
+pub fn place_of_tool(program: &str) -> Option<&'static str> {
+    match program {
+        launchctl::PROGRAM => Some("/bin/launchctl"),
+        network::PROGRAM => Some("/usr/sbin/networksetup"),
+        network::IN_FORCE => Some("/usr/sbin/scutil"),
+        trust_store::PROGRAM => Some("/usr/bin/security"),
+        _ => None,
+    }
+}
+
 /// Not asked: which folders hang together is told by their paths here.
 #[must_use]
 pub fn mounted_on(_dir: &Path) -> Option<PathBuf> {

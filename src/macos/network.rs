@@ -1,12 +1,25 @@
 //! `networksetup` and `scutil`: what they are asked, and what they answer. Pure.
 
-use crate::platform::{NetworkService, ProxySetting};
+use std::time::Duration;
+
+use crate::platform::{NetworkService, PAC, ProxySetting, SOCKS};
 use crate::setup::{Answer, Call};
 
 pub const PROGRAM: &str = "networksetup";
+/// Says what is in force.
+pub const IN_FORCE: &str = "scutil";
 
 /// "Not a recognized network service": it went away since it was listed.
-pub const UNKNOWN: i32 = 4;
+const UNKNOWN: i32 = 4;
+/// "Unable to find item in network database": there is no such service; or the network has changed just now,
+/// and for a moment none is found, not even the list of them.
+const NOT_FOUND: i32 = 8;
+/// In what it says then, and when it can't write ("Unable to commit changes to network database").
+const DATABASE: &str = "network database";
+/// In what it says of each of its failures, on stdout. Some releases end with 0 then.
+const ERROR: &str = "** Error";
+/// How long such a moment is waited for.
+const SETTLES: Duration = Duration::from_secs(2);
 
 /// The two proxies of a service. HTTPS first: that is the one that tools with keys in their requests
 /// use.
@@ -35,21 +48,21 @@ impl Kind {
     }
 
     #[must_use]
-    pub fn get(self, service: &str) -> [String; 2] {
-        [format!("-get{}", self.name()), service.to_owned()]
+    pub fn get(self, service: &str) -> Call {
+        of_service(&[&format!("-get{}", self.name()), service])
     }
 
     /// Switches it on as well.
     #[must_use]
     pub fn set(self, service: &str, host: &str, port: u16) -> Call {
-        change([&format!("-set{}", self.name()), service, host, &port.to_string()])
+        of_service(&[&format!("-set{}", self.name()), service, host, &port.to_string()])
     }
 
     /// Host and port are kept.
     #[must_use]
     pub fn switch(self, service: &str, on: bool) -> Call {
         let state = if on { "on" } else { "off" };
-        change([&format!("-set{}state", self.name()), service, state])
+        of_service(&[&format!("-set{}state", self.name()), service, state])
     }
 }
 
@@ -61,39 +74,73 @@ pub fn set_bypass(service: &str, domains: &[String]) -> Call {
         [] => args.push("Empty"),
         some => args.extend(some.iter().map(String::as_str)),
     }
-    change(args)
+    of_service(&args)
 }
 
-fn change<'a>(args: impl IntoIterator<Item = &'a str>) -> Call {
-    // A service that went away must not keep the others from being set.
-    Call::new(PROGRAM, args).tolerate([Answer::Exit(UNKNOWN)])
-}
-
-/// Names from `-listallnetworkservices`: the first line explains the asterisk, which marks a
-/// disabled service. Names may hold spaces, slashes and parentheses.
 #[must_use]
-pub fn active_services(listing: &str) -> Vec<String> {
-    listing
-        .lines()
-        .skip(1)
-        .filter(|line| !line.is_empty() && !line.starts_with('*'))
-        .map(str::to_owned)
-        .collect()
+pub fn get_bypass(service: &str) -> Call {
+    of_service(&["-getproxybypassdomains", service])
 }
 
-/// `Enabled: Yes`, `Server: 127.0.0.1`, `Port: 8081`, `Authenticated Proxy Enabled: 0`.
 #[must_use]
-pub fn read_proxy(text: &str) -> ProxySetting {
+pub fn get_auto(service: &str) -> Call {
+    of_service(&["-getautoproxyurl", service])
+}
+
+#[must_use]
+pub fn get_socks(service: &str) -> Call {
+    of_service(&["-getsocksfirewallproxy", service])
+}
+
+#[must_use]
+pub fn location() -> Call {
+    call(["-getcurrentlocation"])
+}
+
+#[must_use]
+pub fn list() -> Call {
+    call(["-listallnetworkservices"])
+}
+
+#[must_use]
+pub fn in_force() -> Call {
+    Call::new(IN_FORCE, ["--proxy"])
+}
+
+/// What is asked or set of a service, its name behind the verb. One that went away must not keep the others
+/// from being read and set.
+fn of_service(args: &[&str]) -> Call {
+    let names = args.get(1).map(|name| [(*name).to_owned(), format!("*{name}")]);
+    let call = call(args.iter().copied()).tolerate([Answer::Exit(UNKNOWN)]);
+    call.listed(list(), names.into_iter().flatten())
+}
+
+fn call<'a>(args: impl IntoIterator<Item = &'a str>) -> Call {
+    let passes = [Answer::Exit(NOT_FOUND), Answer::Says(DATABASE.to_owned())];
+    Call::new(PROGRAM, args).fails_saying(ERROR).again(passes, SETTLES)
+}
+
+/// Names from `-listallnetworkservices`, and which of them are active: the first line explains the asterisk,
+/// which marks a disabled one and is no part of its name. Names may hold spaces, slashes and parentheses.
+pub fn services(listing: &str) -> impl Iterator<Item = (&str, bool)> {
+    let lines = listing.lines().skip(1).filter(|line| !line.is_empty());
+    lines.map(|line| line.strip_prefix('*').map_or((line, true), |name| (name, false)))
+}
+
+/// `Enabled: Yes`, `Server: 127.0.0.1`, `Port: 8081`, `Authenticated Proxy Enabled: 0`. `None`: it says
+/// something else, which is not that there is none.
+#[must_use]
+pub fn read_proxy(text: &str) -> Option<ProxySetting> {
     let value = |key: &str| {
         let mut pairs = text.lines().filter_map(|l| l.split_once(':'));
-        pairs.find(|(k, _)| *k == key).map(|(_, v)| v.trim()).unwrap_or_default()
+        pairs.find(|(k, _)| *k == key).map(|(_, v)| v.trim())
     };
-    ProxySetting {
-        on: value("Enabled") == "Yes",
-        host: value("Server").to_owned(),
-        port: value("Port").parse().unwrap_or_default(),
-        authenticated: value("Authenticated Proxy Enabled") == "1",
-    }
+    Some(ProxySetting {
+        on: value("Enabled")? == "Yes",
+        host: value("Server").unwrap_or_default().to_owned(),
+        port: value("Port").and_then(|port| port.parse().ok()).unwrap_or_default(),
+        authenticated: value("Authenticated Proxy Enabled") == Some("1"),
+    })
 }
 
 /// One domain a line; a sentence if there is none.
@@ -103,27 +150,40 @@ pub fn read_bypass(text: &str) -> Vec<String> {
     text.lines().filter(|l| !l.is_empty() && !l.contains(' ')).map(str::to_owned).collect()
 }
 
-/// `URL: …`, `Enabled: Yes`.
+/// `URL: …`, `Enabled: Yes`. `None`: it says something else.
 #[must_use]
-pub fn read_auto(text: &str) -> Option<String> {
-    let url = text.lines().find_map(|l| l.strip_prefix("URL: "))?;
-    text.lines().any(|l| l == "Enabled: Yes").then(|| url.to_owned())
+pub fn read_auto(text: &str) -> Option<Option<String>> {
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    let on = value("Enabled:")?.trim() == "Yes";
+    Some(value("URL:").filter(|_| on).map(|url| url.trim().to_owned()))
 }
 
 /// The proxies that are in force, of `scutil --proxy`: `key : value` lines, two spaces a level. What is
 /// deeper (`__SCOPED__`) is a single interface's, and counts only for what is bound to that one.
 #[must_use]
 pub fn effective(listing: &str) -> Vec<String> {
-    let value = |wanted: &str| {
-        let lines = listing.lines().filter_map(|line| line.strip_prefix("  "));
-        let mut pairs = lines.filter_map(|line| line.split_once(" : "));
-        pairs.find(|(key, _)| *key == wanted).map(|(_, value)| value.trim())
-    };
+    let value = |key: String| value_in_force(listing, &key);
     let on = ["HTTPS", "HTTP"].into_iter().filter_map(|kind| {
-        let (host, port) = (value(&format!("{kind}Proxy"))?, value(&format!("{kind}Port"))?);
-        (value(&format!("{kind}Enable")) == Some("1")).then(|| format!("{host}:{port}"))
+        let (host, port) = (value(format!("{kind}Proxy"))?, value(format!("{kind}Port"))?);
+        (value(format!("{kind}Enable")) == Some("1")).then(|| format!("{host}:{port}"))
     });
     on.collect()
+}
+
+/// What goes before those proxies, or instead of them.
+#[must_use]
+pub fn other_way(listing: &str) -> Option<&'static str> {
+    let on = |key| value_in_force(listing, key) == Some("1");
+    if on("ProxyAutoConfigEnable") {
+        return Some(PAC);
+    }
+    (on("SOCKSEnable") && effective(listing).is_empty()).then_some(SOCKS)
+}
+
+fn value_in_force<'a>(listing: &'a str, wanted: &str) -> Option<&'a str> {
+    let lines = listing.lines().filter_map(|line| line.strip_prefix("  "));
+    let mut pairs = lines.filter_map(|line| line.split_once(" : "));
+    pairs.find(|(key, _)| *key == wanted).map(|(_, value)| value.trim())
 }
 
 #[cfg(test)]
@@ -131,11 +191,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn services_keep_their_names_and_disabled_ones_are_left_out() {
+    fn services_keep_their_names_and_disabled_ones_are_told() {
         let listing = "An asterisk (*) denotes that a network service is disabled.\n\
             USB 10/100/1000 LAN 2\nWi-Fi\n*Thunderbolt Bridge\nCorp VPN (1)\n\n";
-        assert_eq!(active_services(listing), ["USB 10/100/1000 LAN 2", "Wi-Fi", "Corp VPN (1)"]);
-        assert_eq!(active_services(""), Vec::<String>::new());
+        let expected = [
+            ("USB 10/100/1000 LAN 2", true),
+            ("Wi-Fi", true),
+            ("Thunderbolt Bridge", false),
+            ("Corp VPN (1)", true),
+        ];
+        assert_eq!(services(listing).collect::<Vec<_>>(), expected);
+        assert_eq!(services("").count(), 0);
     }
 
     #[test]
@@ -143,15 +209,18 @@ mod tests {
         let text = "Enabled: Yes\nServer: fe80::1\nPort: 7890\nAuthenticated Proxy Enabled: 1\n";
         let proxy =
             ProxySetting { on: true, host: "fe80::1".to_owned(), port: 7890, authenticated: true };
-        assert_eq!(read_proxy(text), proxy);
+        assert_eq!(read_proxy(text), Some(proxy));
         let text = "Enabled: No\nServer: \nPort: 0\nAuthenticated Proxy Enabled: 0\n";
-        assert_eq!(read_proxy(text), ProxySetting::default());
+        assert_eq!(read_proxy(text), Some(ProxySetting::default()));
+        let error = "** Error: Unable to find item in network database.\n";
+        assert_eq!((read_proxy(error), read_auto(error)), (None, None), "that is not \"off\"");
         assert_eq!(read_bypass("*.local\n169.254/16\n"), ["*.local", "169.254/16"]);
         assert_eq!(read_bypass("There aren't any bypass domains set on Wi-Fi.\n"), [""; 0]);
         let url = "http://wpad/proxy.pac";
-        assert_eq!(read_auto(&format!("URL: {url}\nEnabled: Yes\n")).as_deref(), Some(url));
-        assert_eq!(read_auto(&format!("URL: {url}\nEnabled: No\n")), None);
-        assert_eq!(read_auto("URL: (null)\nEnabled: No\n"), None);
+        let on = read_auto(&format!("URL: {url}\nEnabled: Yes\n"));
+        assert_eq!(on, Some(Some(url.to_owned())));
+        assert_eq!(read_auto(&format!("URL: {url}\nEnabled: No\n")), Some(None));
+        assert_eq!(read_auto("URL: (null)\nEnabled: No\n"), Some(None));
     }
 
     #[test]
@@ -161,6 +230,24 @@ mod tests {
             HTTPSPort : 8081\n  HTTPSProxy : 127.0.0.1\n}\n";
         assert_eq!(effective(listing), ["127.0.0.1:8081"]);
         assert_eq!(effective("<dictionary> {\n}\n"), Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_goes_before_a_proxy_or_instead_of_it_is_told() {
+        let proxy = "  HTTPSEnable : 1\n  HTTPSPort : 8081\n  HTTPSProxy : 127.0.0.1\n";
+        for (lines, ours, way) in [
+            (
+                "  ProxyAutoConfigEnable : 1\n  ProxyAutoConfigURLString : http://x/\n",
+                proxy,
+                Some(PAC),
+            ),
+            ("  ProxyAutoConfigEnable : 0\n", proxy, None),
+            ("  SOCKSEnable : 1\n  SOCKSPort : 1080\n  SOCKSProxy : 127.0.0.1\n", "", Some(SOCKS)),
+            ("  SOCKSEnable : 1\n  SOCKSPort : 1080\n  SOCKSProxy : 127.0.0.1\n", proxy, None),
+            ("", "", None),
+        ] {
+            assert_eq!(other_way(&format!("<dictionary> {{\n{ours}{lines}}}\n")), way, "{lines}");
+        }
     }
 
     #[test]

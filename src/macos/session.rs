@@ -65,6 +65,7 @@ impl SessionEnvironment for Session {
             text: text.ok_or_else(|| not_text(wanted))?,
             exit_timeout: EXIT_TIMEOUT,
             holds_port: false,
+            lasts: false,
         };
         steps.extend(self.launchd.install_agent(&wanted.user, &agent)?);
         Ok(steps)

@@ -1,16 +1,15 @@
 //! The system proxy by `networksetup`, the one tool that an admin user may run without a prompt.
 //!
 //! The setting is each network service's own, and the first one in use counts: so every active one is
-//! set, and one that fails does not keep the others from it.
+//! set, and one that fails does not keep the others from it. What is taken back is so on disabled ones too.
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 
 use super::local_network::{self, EXCEPTIONS};
-use super::network::{self, Kind, PROGRAM};
+use super::network::{self, Kind};
 use crate::platform::{NetworkService, ProxySetting, SystemProxy, SystemProxyError};
-use crate::setup::{Call, Step};
+use crate::setup::{self, Call, Os, Step};
 
 /// What never goes through a proxy.
 const LOCAL: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -32,35 +31,31 @@ impl SystemProxy for NetworkSetup {
         edge: SocketAddr,
         blind: bool,
     ) -> Result<Vec<String>, SystemProxyError> {
-        self.switch_off(|kind, service| match self.ask(&kind.get(service)) {
-            Ok(said) => network::read_proxy(&said).is(edge),
+        self.switch_off(|kind, service| match self.proxy(&kind.get(service)) {
+            Ok(Some(setting)) => setting.is(edge),
             // It went away since it was listed.
-            Err(SystemProxyError::Refused { code: network::UNKNOWN, .. }) => false,
+            Ok(None) => false,
             Err(_) => blind,
         })
     }
 
     fn leads_to(&self) -> Vec<String> {
-        let output = self.run("scutil", &["--proxy"]);
-        output.map(|o| network::effective(&String::from_utf8_lossy(&o.stdout))).unwrap_or_default()
+        network::effective(&self.in_force())
+    }
+
+    fn other_way(&self) -> Option<&'static str> {
+        network::other_way(&self.in_force())
+    }
+
+    fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
+        self.read_all(&|_, _, _| true)
     }
 
     fn read_those(
         &self,
         wanted: &dyn Fn(&str, &str) -> bool,
     ) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
-        let place = self.ask(&["-getcurrentlocation"])?.trim().to_owned();
-        let mut found = Vec::new();
-        for name in self.services()?.into_iter().filter(|name| wanted(&place, name)) {
-            match self.service(place.clone(), name) {
-                Ok(service) => found.push(service),
-                // It went away since it was listed.
-                Err(SystemProxyError::Refused { code: network::UNKNOWN, .. }) => {}
-                // What is planned on half of it would be half done.
-                Err(e) => return Err(e),
-            }
-        }
-        Ok(Some(found))
+        self.read_all(&|place, name, active| active && wanted(place, name))
     }
 
     fn set(
@@ -71,10 +66,15 @@ impl SystemProxy for NetworkSetup {
         found: &[NetworkService],
     ) -> Vec<Step> {
         let direct = local_network::exceptions(direct);
-        let lead = |service: &NetworkService| {
-            lead(edge, &direct, service.find_in(was).unwrap_or(service), service)
+        let nothing = NetworkService::default();
+        let set = |service: &NetworkService| {
+            let was = service.find_in(was);
+            if service.own_way().is_some() {
+                return release(edge, was.unwrap_or(&nothing), service);
+            }
+            lead(edge, &direct, was.unwrap_or(service), service)
         };
-        found.iter().flat_map(lead).collect()
+        found.iter().filter(|service| !service.disabled).flat_map(set).collect()
     }
 
     fn restore(
@@ -92,8 +92,26 @@ impl SystemProxy for NetworkSetup {
 }
 
 impl NetworkSetup {
-    fn services(&self) -> Result<Vec<String>, SystemProxyError> {
-        Ok(network::active_services(&self.ask(&["-listallnetworkservices"])?))
+    fn read_all(
+        &self,
+        wanted: &dyn Fn(&str, &str, bool) -> bool,
+    ) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
+        let place = self.said(&network::location())?.unwrap_or_default().trim().to_owned();
+        let listing = self.said(&network::list())?.unwrap_or_default();
+        let mut found = Vec::new();
+        for (name, active) in network::services(&listing) {
+            if wanted(&place, name, active) {
+                let (place, disabled) = (place.clone(), !active);
+                let service = match self.service(name) {
+                    // It is not in force, and keeps no other from being led or put back.
+                    Err(_) if disabled => None,
+                    // What is planned on half of it would be half done.
+                    read => read?,
+                };
+                found.extend(service.map(|s| NetworkService { place, disabled, ..s }));
+            }
+        }
+        Ok(Some(found))
     }
 
     /// Each that is `meant`, even if one fails; the names of what was switched.
@@ -101,57 +119,60 @@ impl NetworkSetup {
         &self,
         meant: impl Fn(Kind, &str) -> bool,
     ) -> Result<Vec<String>, SystemProxyError> {
-        let mut services = self.services()?;
+        let listing = self.said(&network::list())?.unwrap_or_default();
+        let mut off = Vec::new();
         let mut failure = None;
-        services.retain(|service| {
+        for (service, _) in network::services(&listing) {
             let kinds: Vec<_> = Kind::ALL.into_iter().filter(|k| meant(*k, service)).collect();
             for kind in &kinds {
-                if let Err(e) = self.ask(&kind.switch(service, false).args) {
+                if let Err(e) = self.said(&kind.switch(service, false)) {
                     failure.get_or_insert(e);
                 }
             }
-            !kinds.is_empty()
-        });
-        failure.map_or(Ok(services), Err)
-    }
-
-    fn service(&self, place: String, name: String) -> Result<NetworkService, SystemProxyError> {
-        let http = network::read_proxy(&self.ask(&Kind::Http.get(&name))?);
-        let https = network::read_proxy(&self.ask(&Kind::Https.get(&name))?);
-        let bypass = network::read_bypass(&self.ask(&["-getproxybypassdomains", &name])?);
-        let auto = network::read_auto(&self.ask(&["-getautoproxyurl", &name])?);
-        Ok(NetworkService { place, name, http, https, bypass, auto })
-    }
-
-    fn ask<S: AsRef<str>>(&self, args: &[S]) -> Result<String, SystemProxyError> {
-        let args: Vec<_> = args.iter().map(AsRef::as_ref).collect();
-        let output = self
-            .run(PROGRAM, &args)
-            .map_err(|source| SystemProxyError::Spawn { program: PROGRAM, source })?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        if output.status.success() {
-            return Ok(said.into_owned());
+            off.extend((!kinds.is_empty()).then(|| service.to_owned()));
         }
-        // It reports its errors on stdout.
-        Err(SystemProxyError::Refused {
-            program: PROGRAM,
-            call: args.join(" "),
-            said: said.split_whitespace().collect::<Vec<_>>().join(" "),
-            code: output.status.code().unwrap_or(-1),
-        })
+        failure.map_or(Ok(off), Err)
     }
 
-    fn run(&self, program: &str, args: &[&str]) -> std::io::Result<std::process::Output> {
-        let run = |program: &str| {
-            let mut command = Command::new(program);
-            if let Some(path) = &self.path {
-                command.env("PATH", path);
-            }
-            command.args(args).stdin(Stdio::null()).output()
-        };
-        // The escape hatch works in a shell whose search path is odd.
-        run(program).or_else(|_| run(&format!("/usr/sbin/{program}")))
+    /// `None`: it went away since it was listed.
+    fn service(&self, name: &str) -> Result<Option<NetworkService>, SystemProxyError> {
+        let Some(http) = self.proxy(&Kind::Http.get(name))? else { return Ok(None) };
+        let Some(https) = self.proxy(&Kind::Https.get(name))? else { return Ok(None) };
+        let Some(socks) = self.proxy(&network::get_socks(name))? else { return Ok(None) };
+        let Some(bypass) = self.said(&network::get_bypass(name))? else { return Ok(None) };
+        let auto = network::get_auto(name);
+        let Some(said) = self.said(&auto)? else { return Ok(None) };
+        Ok(Some(NetworkService {
+            name: name.to_owned(),
+            http,
+            https,
+            bypass: network::read_bypass(&bypass),
+            auto: network::read_auto(&said).ok_or_else(|| unclear(&auto, &said))?,
+            socks: socks.on,
+            ..NetworkService::default()
+        }))
     }
+
+    fn proxy(&self, call: &Call) -> Result<Option<ProxySetting>, SystemProxyError> {
+        let Some(said) = self.said(call)? else { return Ok(None) };
+        network::read_proxy(&said).ok_or_else(|| unclear(call, &said)).map(Some)
+    }
+
+    /// `None`: what it is about is gone.
+    fn said(&self, call: &Call) -> Result<Option<String>, SystemProxyError> {
+        let said = setup::call(&mut Os { path: self.path.clone(), patience: None }, call)?;
+        Ok((said.code == 0).then_some(said.out))
+    }
+
+    /// Nothing where that can't be told.
+    fn in_force(&self) -> String {
+        self.said(&network::in_force()).ok().flatten().unwrap_or_default()
+    }
+}
+
+fn unclear(call: &Call, said: &str) -> SystemProxyError {
+    let said = said.split_whitespace().collect::<Vec<_>>().join(" ");
+    SystemProxyError::Unclear { call: call.line(), said }
 }
 
 /// The service's proxies lead to the edge then.
@@ -161,10 +182,6 @@ fn lead(
     was: &NetworkService,
     service: &NetworkService,
 ) -> Vec<Step> {
-    if Kind::ALL.iter().any(|kind| kind.of(service).on && kind.of(service).authenticated) {
-        // Its password can't be read, so it could never be put back.
-        return Vec::new();
-    }
     let host = edge.ip().to_string();
     let mut steps = Vec::new();
     for kind in Kind::ALL.into_iter().filter(|kind| !kind.of(service).is(edge)) {
@@ -175,7 +192,7 @@ fn lead(
     // there before ours may be such a one, if that is not known.
     let free = |kind: Kind| !kind.of(was).on && !kind.of(was).names(edge);
     let mut bypass = with_local(&service.bypass);
-    if service.auto.is_none() && Kind::ALL.into_iter().all(free) {
+    if Kind::ALL.into_iter().all(free) {
         bypass = with(&bypass, direct);
     }
     if bypass != service.bypass {

@@ -58,11 +58,16 @@ fn every_active_service_is_led_to_the_edge_and_back() {
     let (before, was) = (mac.tools.settled(), mac.found());
     mac.apply(&mac.set()).unwrap();
     assert_eq!(mac.proxy.leads_to(), ["127.0.0.1:8081", "127.0.0.1:8081"]);
-    assert!(mac.found().iter().all(|s| s.http.is(EDGE.into()) && s.https.is(EDGE.into())));
+    let led = |s: &&NetworkService| s.http.is(EDGE.into()) && s.https.is(EDGE.into());
+    let found = mac.found();
+    let led: Vec<_> = found.iter().filter(led).map(|s| s.name.as_str()).collect();
+    assert_eq!(led, ["Wi-Fi", "Corp VPN (1)"], "nobody uses the first, and the last has a PAC");
     assert_eq!(mac.set(), [], "nothing to do twice");
-    let disabled = &mac.tools.state()["network"][0];
-    assert_eq!(disabled["web"]["on"], false, "nobody uses it");
-    assert_eq!(mac.tools.state()["network"][3]["auto"]["on"], true, "not ours to change");
+    let after = mac.tools.settled();
+    assert_eq!(
+        (&after["network"][0], &after["network"][3]),
+        (&before["network"][0], &before["network"][3])
+    );
 
     mac.apply(&mac.restore(&was)).unwrap();
     let after = mac.tools.settled();
@@ -78,13 +83,12 @@ fn the_local_network_is_reached_without_us_where_no_other_proxy_is() {
     mac.lived_in();
     let was = mac.found();
     mac.apply(&mac.set()).unwrap();
-    let bypass = |mac: &Mac, i: usize| mac.found().swap_remove(i).bypass;
+    let bypass = |mac: &Mac, i: usize| mac.found().swap_remove(i + 1).bypass;
     let first = ["*.local", "169.254/16", "localhost", "127.0.0.1", "::1"];
     assert_eq!(bypass(&mac, 0), first, "proxy.corp may be the way");
     let near = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"];
     let ours = ["localhost", "127.0.0.1", "::1", "*.local"];
     assert_eq!(bypass(&mac, 1), [&ours[..], &near, &["169.254/16"]].concat());
-    assert_eq!(bypass(&mac, 2), first, "so may be what the automatic configuration says");
     // What was there before us says it also later.
     let again = mac.proxy.set(EDGE.into(), &NO_PROXY, &was, &mac.found());
     assert_eq!(again, []);
@@ -231,15 +235,92 @@ fn one_service_that_went_away_or_has_a_password_costs_no_other() {
     let steps = mac.set();
     mac.tools.change(|state| drop(state["network"].as_array_mut().unwrap().remove(1)));
     mac.apply(&steps).unwrap();
-    assert_eq!(mac.found().len(), 2);
+    assert_eq!(mac.found().len(), 3);
     assert_eq!(mac.set(), []);
     mac.tools.set("fail", json!([{ "args": "^-getwebproxy Corp", "code": 4 }]));
-    assert_eq!(mac.found().len(), 1, "gone since it was listed");
+    assert_eq!(mac.found().len(), 2, "gone since it was listed");
     mac.tools.set("fail", json!([{ "args": "^-getwebproxy Corp" }]));
     mac.proxy.read().unwrap_err();
     let secret = ProxySetting { on: true, authenticated: true, ..ProxySetting::default() };
     let service = NetworkService { https: secret, ..NetworkService::default() };
-    assert_eq!(lead(EDGE.into(), &[], &service, &service), []);
+    assert_eq!(mac.proxy.set(EDGE.into(), &[], &[], &[service]), []);
+}
+
+/// As for some 100 ms after wake, or when a VPN comes up.
+#[test]
+fn a_network_that_is_just_being_rebuilt_is_waited_for() {
+    let mac = Mac::new();
+    let unready = |n: u32| mac.tools.change(|state| state["unready"] = json!(n));
+    let all = mac.found();
+    unready(2);
+    assert_eq!(mac.found(), all);
+    let steps = mac.set();
+    unready(2);
+    mac.apply(&steps).unwrap();
+    assert_eq!(mac.set(), []);
+    unready(1);
+    assert_eq!(mac.proxy.off_where_it_leads_to(EDGE.into(), false).unwrap().len(), 3);
+    // It is listed still: nobody can tell what it is set to.
+    mac.tools.set("fail", json!([{ "args": "^-getwebproxy Corp", "code": 8, "text": "** Error" }]));
+    mac.proxy.read().unwrap_err();
+}
+
+#[test]
+fn an_error_that_ends_with_0_is_one_all_the_same() {
+    let mac = Mac::new();
+    let steps = mac.set();
+    for (args, text) in [
+        ("^-getwebproxy Wi-Fi", "** Error: The parameters were not valid."),
+        ("^-getwebproxy Wi-Fi", "something new"),
+        ("^-getautoproxyurl Wi-Fi", "something new"),
+    ] {
+        mac.tools.set("fail", json!([{ "args": args, "code": 0, "text": text }]));
+        mac.proxy.read().expect_err(text);
+    }
+    let refused = "** Error: Command requires admin privileges.";
+    mac.tools.set("fail", json!([{ "args": "^-setwebproxy ", "code": 0, "text": refused }]));
+    let failed = mac.apply(&steps).unwrap_err();
+    assert!(failed.to_string().contains("requires admin"), "{failed}");
+}
+
+/// The proxies for HTTP and HTTPS would come before SOCKS, and a PAC before them.
+#[test]
+fn a_service_that_has_a_way_of_its_own_is_left_alone() {
+    let mac = Mac::new();
+    mac.found();
+    mac.apply(&mac.set()).unwrap();
+    mac.tools.change(|state| {
+        state["network"][1]["socks"] = json!({ "on": true, "server": "127.0.0.1", "port": 1080 });
+    });
+    // As an earlier version left it, which led it all the same.
+    let steps = mac.set();
+    mac.apply(&steps).unwrap();
+    assert_eq!(mac.proxy.leads_to(), [""; 0]);
+    assert_eq!(mac.proxy.other_way(), Some("a SOCKS proxy"));
+    assert_eq!(mac.set(), []);
+    let state = crate::setup::SystemState::default();
+    let (_, ours) = state.claim(EDGE.into(), mac.found());
+    assert!(!ours.iter().any(|s| s.name == "Wi-Fi"), "{ours:?}");
+}
+
+#[test]
+fn a_service_that_was_disabled_since_is_put_back_too() {
+    let mac = Mac::new();
+    mac.lived_in();
+    let (before, was) = (mac.tools.settled(), mac.found());
+    let disable = |on: bool| mac.tools.change(|state| state["network"][1]["on"] = json!(on));
+    mac.apply(&mac.set()).unwrap();
+    disable(false);
+    mac.apply(&mac.restore(&was)).unwrap();
+    disable(true);
+    assert_eq!(mac.tools.settled()["network"][1], before["network"][1]);
+    // And so it goes off.
+    mac.apply(&mac.set()).unwrap();
+    disable(false);
+    assert!(mac.proxy.off().unwrap().unwrap().contains(&"Wi-Fi".to_owned()));
+    assert_eq!(mac.tools.state()["network"][1]["secure"]["on"], false);
+    let wanted = mac.proxy.read_those(&|_, _| true).unwrap().unwrap();
+    assert!(!wanted.iter().any(|s| s.disabled || s.name == "Wi-Fi"), "{wanted:?}");
 }
 
 #[test]
@@ -253,7 +334,7 @@ fn off_is_off_everywhere_though_one_refuses() {
     assert_eq!(still, ["Wi-Fi"]);
     mac.tools.set("fail", json!([]));
     let off = mac.proxy.off().unwrap().unwrap();
-    assert_eq!(off, ["Wi-Fi", "Corp VPN (1)", "Thunderbolt Bridge"]);
+    assert_eq!(off, ["USB 10/100/1000 LAN 2", "Wi-Fi", "Corp VPN (1)", "Thunderbolt Bridge"]);
     assert_eq!(mac.proxy.leads_to(), [""; 0]);
     mac.tools.set("admin", false);
     let refused = mac.proxy.off().unwrap_err().to_string();

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use crate::setup::{self, Answer, Call, Os, Said, Step, StepError};
 use crate::trust_store::{Authority, Change, Plan, TrustStore, TrustStoreError};
 
-const PROGRAM: &str = "security";
+pub const PROGRAM: &str = "security";
 /// What `delete-certificate` says when there is nothing to delete.
 const NOT_FOUND: &str = "Unable to delete certificate matching";
 
@@ -60,10 +60,14 @@ impl Keychain {
     }
 
     /// `remove-trusted-cert` says 1 when there is nothing to remove, in the user's language, and when it
-    /// was refused. Which it was shows afterwards: there is still something to plan.
-    fn untrust(&self, authority: &Authority, held: bool) -> Vec<Step> {
-        let remove = Self::call(&["remove-trusted-cert", &authority.file.display().to_string()]);
-        let remove = remove.tolerate([Answer::Exit(1)]);
+    /// was refused. One that is trusted has something to remove: then it is a refusal, and the certificate stays,
+    /// as trust in one that is nowhere to be seen would be left.
+    fn untrust(&self, authority: &Authority, held: bool, trusted: bool) -> Vec<Step> {
+        let mut remove =
+            Self::call(&["remove-trusted-cert", &authority.file.display().to_string()]);
+        if !trusted {
+            remove = remove.tolerate([Answer::Exit(1)]);
+        }
         let delete = held.then(|| self.delete(authority));
         [remove].into_iter().chain(delete).map(Step::Run).collect()
     }
@@ -87,8 +91,9 @@ impl TrustStore for Keychain {
                 for authority in all {
                     let held = listed.contains(&authority.fingerprint());
                     // Trust outlives the certificate's place in the keychain.
-                    if held || self.is_trusted(authority)? {
-                        steps.extend(self.untrust(authority, held));
+                    let trusted = self.is_trusted(authority)?;
+                    if held || trusted {
+                        steps.extend(self.untrust(authority, held, trusted));
                     }
                 }
                 steps
@@ -98,8 +103,10 @@ impl TrustStore for Keychain {
     }
 }
 
+/// As clients ask, without the network. What is asked about counts as a leaf, and by itself no CA may be one.
 fn verify(authority: &Authority) -> Call {
-    Keychain::call(&["verify-cert", "-c", &authority.file.display().to_string()])
+    let file = authority.file.display().to_string();
+    Keychain::call(&["verify-cert", "-l", "-L", "-p", "ssl", "-c", &file])
 }
 
 /// The `SHA-256 hash: HEX` lines of `find-certificate -Z`.
@@ -217,9 +224,17 @@ mod tests {
         let mac = Mac::new();
         mac.apply(Change::Trust).unwrap();
         mac.tools.set("gui", false);
-        mac.apply(Change::Untrust).unwrap();
+        let refused = mac.apply(Change::Untrust).unwrap_err();
+        assert!(refused.to_string().contains("no user interaction"), "{refused}");
+        assert_eq!(mac.trusted(), Some(true), "there to be seen, as long as it is trusted");
+        // As an earlier version left it: trusted, and in the keychain no more.
+        mac.tools.change(|state| {
+            let fingerprint = mac.authority.fingerprint();
+            state["security"].as_object_mut().unwrap().remove(&fingerprint);
+            state["trusted"] = serde_json::json!([fingerprint]);
+        });
         let left = mac.plan(Change::Untrust).steps;
-        assert_eq!(left.len(), 1, "it is trusted, but not in the keychain any more: {left:?}");
+        assert_eq!(left.len(), 1, "{left:?}");
         mac.tools.set("gui", true);
         mac.apply(Change::Untrust).unwrap();
         assert_eq!(mac.plan(Change::Untrust).steps, []);

@@ -95,27 +95,31 @@ pub fn all_roots(home: &Home) -> Roots {
 }
 
 fn roots(home: &Home, keychain: bool, get: Get<'_>) -> Roots {
-    if keychain && !is_named(get) {
-        let found = rustls_native_certs::load_native_certs().certs;
-        if !found.is_empty() {
-            return found;
+    let in_keychain = || {
+        if keychain && !is_named(get) {
+            rustls_native_certs::load_native_certs().certs
+        } else {
+            Roots::new()
         }
-    }
+    };
     let earlier = || read_certificates(&home.ca_bundle());
-    choose(home, keychain, &earlier, &system_files, &|| named(home, get))
+    choose(home, keychain, [&in_keychain, &earlier, &system_files, &|| named(home, get)])
 }
 
-/// On macOS (`keychain`) the earlier bundle comes first: it was made with the keychain's own roots,
-/// which no file has. Elsewhere the system's files are complete, and newer. A system without any (Nix,
-/// Guix, a bare container) has what its environment names.
+/// On macOS (`keychain`) it is asked first, and has our own CA among its roots after `ca trust`. The earlier
+/// bundle comes next: it was made with the keychain's roots, which no file has. Elsewhere the system's
+/// files are complete, and newer. A system without any (Nix, Guix, a bare container) has what its
+/// environment names.
 fn choose(
     home: &Home,
     keychain: bool,
-    earlier: &dyn Fn() -> Roots,
-    system: &dyn Fn() -> Roots,
-    named: &dyn Fn() -> Roots,
+    [in_keychain, earlier, system, named]: [&dyn Fn() -> Roots; 4],
 ) -> Roots {
-    let order = if keychain { [earlier, system, named] } else { [system, named, earlier] };
+    let order = if keychain {
+        [in_keychain, earlier, system, named]
+    } else {
+        [system, named, earlier, in_keychain]
+    };
     let ours = own(home);
     let without = |mut found: Roots| {
         found.retain(|c| !ours.contains(c));
@@ -400,11 +404,26 @@ mod tests {
         let home = Home::at("/nowhere");
         let (a, b, c) = (|| der(&pem('A')), || der(&pem('B')), || der(&pem('C')));
         let none = || Roots::new();
-        assert_eq!(choose(&home, true, &a, &b, &c), a());
-        assert_eq!(choose(&home, true, &none, &b, &c), b());
-        assert_eq!(choose(&home, false, &a, &b, &c), b());
-        assert_eq!(choose(&home, false, &a, &none, &c), c(), "newer than what was written once");
-        assert_eq!(choose(&home, false, &a, &none, &none), a());
+        assert_eq!(choose(&home, true, [&none, &a, &b, &c]), a());
+        assert_eq!(choose(&home, true, [&none, &none, &b, &c]), b());
+        assert_eq!(choose(&home, false, [&none, &a, &b, &c]), b());
+        let choice = choose(&home, false, [&none, &a, &none, &c]);
+        assert_eq!(choice, c(), "newer than what was written once");
+        assert_eq!(choose(&home, false, [&none, &a, &none, &none]), a());
+    }
+
+    /// `ca trust` puts it there.
+    #[test]
+    fn our_own_ca_in_the_keychain_is_no_root() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        home.create().unwrap();
+        std::fs::create_dir_all(home.ca_dir()).unwrap();
+        std::fs::write(home.ca_cert(), pem('A')).unwrap();
+        let both = || [der(&pem('A')), der(&pem('B'))].concat();
+        let (ours, none) = (|| der(&pem('A')), Roots::new);
+        assert_eq!(choose(&home, true, [&both, &none, &none, &none]), der(&pem('B')));
+        assert_eq!(choose(&home, true, [&ours, &none, &both, &none]), der(&pem('B')));
     }
 
     /// Else a shell that has our variables takes a company's root out of the bundle.

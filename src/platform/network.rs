@@ -18,9 +18,35 @@ pub struct NetworkService {
     /// A proxy auto-configuration that is on. We never change it.
     #[serde(default)]
     pub auto: Option<String>,
+    /// A SOCKS proxy is on. We never change it.
+    #[serde(default)]
+    pub socks: bool,
+    /// Switched off as a whole, by the user. Its settings stay, and count when it is on again.
+    #[serde(skip)]
+    pub disabled: bool,
 }
 
+/// It comes before the proxies that are set by hand.
+pub const PAC: &str = "an automatic proxy configuration (PAC)";
+/// The proxies for HTTP and HTTPS come before it.
+pub const SOCKS: &str = "a SOCKS proxy";
+
 impl NetworkService {
+    /// Why it is not led to the edge, if that is so: in words, what it has. Ours would be in vain beside it, or
+    /// take its place, and the edge can't go through it.
+    #[must_use]
+    pub fn own_way(&self) -> Option<&'static str> {
+        let secret = |proxy: &ProxySetting| proxy.on && proxy.authenticated;
+        if secret(&self.http) || secret(&self.https) {
+            // It can't be read, so it could never be put back.
+            Some("a proxy with a password")
+        } else if self.socks {
+            Some(SOCKS)
+        } else {
+            self.auto.as_ref().map(|_| PAC)
+        }
+    }
+
     /// What `all` holds of this service, of whatever place if that was not saved.
     #[must_use]
     pub fn find_in<'a>(&self, all: &'a [Self]) -> Option<&'a Self> {

@@ -68,6 +68,8 @@ pub struct ServiceState {
     pub pid: Option<u32>,
     /// How it ended last, if it is not running and the manager says so.
     pub last_exit: Option<String>,
+    /// The manager does not start it any more, as its program's file is another one than when it was loaded.
+    pub refused: bool,
 }
 
 /// launchd, or `systemd --user`.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::journal::{Journal, Reverse};
 use super::machine::{Blob, Machine, Said};
 use super::section;
-use super::step::{Call, Check, Step};
+use super::step::{Call, Check, Listed, Step};
 
 /// Between two questions to a program whose answer passes with time.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -82,10 +82,13 @@ pub fn recover(machine: &mut dyn Machine, journal: &Path) -> io::Result<Option<V
 pub fn call(machine: &mut dyn Machine, call: &Call) -> Result<Said, StepError> {
     let mut waited = Duration::ZERO;
     loop {
-        let said = machine
+        let mut said = machine
             .ask(call)
             .map_err(|source| StepError::Spawn { program: call.program.clone(), source })?;
         let text = format!("{}{}", said.err, said.out);
+        if said.code == 0 && call.error.as_ref().is_some_and(|error| text.contains(error)) {
+            said.code = 1;
+        }
         let is =
             |answers: &[super::step::Answer]| answers.iter().any(|a| a.matches(said.code, &text));
         let passes = is(&call.again);
@@ -93,6 +96,9 @@ pub fn call(machine: &mut dyn Machine, call: &Call) -> Result<Said, StepError> {
             return Ok(said);
         }
         if !passes || waited >= call.patience {
+            if call.listed.as_ref().is_some_and(|listed| is_gone(machine, listed)) {
+                return Ok(said);
+            }
             let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
             let said = match (words.as_str(), said.code) {
                 ("", code) => format!("exit {code}"),
@@ -104,6 +110,13 @@ pub fn call(machine: &mut dyn Machine, call: &Call) -> Result<Said, StepError> {
         machine.pause(AGAIN);
         waited += AGAIN;
     }
+}
+
+/// A list that can't be had, or has a heading at most, tells nothing.
+fn is_gone(machine: &mut dyn Machine, listed: &Listed) -> bool {
+    let Ok(said) = call(machine, &listed.by) else { return false };
+    let is_it = |line: &str| listed.names.iter().any(|name| name == line);
+    said.out.lines().nth(1).is_some() && !said.out.lines().any(is_it)
 }
 
 /// How this step is taken back, given what is there now. `None`: it changes nothing.

@@ -88,6 +88,11 @@ impl Machine for Flaky {
             Some("off") => self.change(|toy| answer(if toy.on.remove(&name) { 0 } else { 3 })),
             // It takes a while.
             Some("wait") => Ok(answer(if self.asked > 3 { 0 } else { 36 })),
+            Some("list") => {
+                let names: Vec<_> = self.toy.on.iter().map(String::as_str).collect();
+                Ok(Said { out: format!("These are on:\n{}", names.join("\n")), ..answer(0) })
+            }
+            Some("lie") => Ok(Said { out: "** Error: it failed".to_owned(), ..answer(0) }),
             _ => Ok(Said { code: 5, err: "Input/output error".to_owned(), ..Said::default() }),
         }
     }
@@ -243,4 +248,33 @@ fn an_answer_that_passes_is_waited_for_and_no_longer_than_patience() {
     call(&mut machine, &broken).unwrap_err();
     assert_eq!(machine.paused, Duration::from_secs(1));
     assert!(call(&mut machine, &broken.tolerate([Answer::Exit(5)])).is_err(), "waits first");
+}
+
+#[test]
+fn what_is_listed_no_more_has_nothing_left_to_fail_at() {
+    let mut machine = Flaky::default();
+    let list = Call::new("switch", ["list"]);
+    let about =
+        |name: &str| Call::new("switch", ["break", name]).listed(list.clone(), [name.to_owned()]);
+    call(&mut machine, &about("gone")).expect_err("an empty list tells nothing");
+    machine.toy.on = ["here".to_owned()].into();
+    let passes = [Answer::Says("Input".to_owned())];
+    call(&mut machine, &about("gone").again(passes, Duration::from_secs(1))).unwrap();
+    assert_eq!(machine.paused, Duration::from_secs(1), "not before its time");
+    call(&mut machine, &about("here")).unwrap_err();
+    let unlisted = about("gone").listed(Call::new("switch", ["break"]), ["gone".to_owned()]);
+    call(&mut machine, &unlisted).expect_err("nobody knows");
+}
+
+#[test]
+fn an_error_that_ends_with_0_is_one_where_that_is_known() {
+    let mut machine = Flaky::default();
+    let lie = Call::new("switch", ["lie"]);
+    call(&mut machine, &lie).unwrap();
+    let error = call(&mut machine, &lie.clone().fails_saying("** Error")).unwrap_err();
+    assert!(error.to_string().contains("it failed"), "{error}");
+    let passes = [Answer::Says("it failed".to_owned())];
+    let waits = lie.fails_saying("** Error").again(passes, Duration::from_secs(1));
+    call(&mut machine, &waits).unwrap_err();
+    assert_eq!(machine.paused, Duration::from_secs(1));
 }

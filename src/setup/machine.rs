@@ -17,6 +17,7 @@ use super::step::{Call, Check};
 use crate::home::{through_links, write_atomic_with};
 use crate::meter::trust::read_certificates;
 use crate::near;
+use crate::platform;
 
 /// A manager that says nothing for so long hangs: what it was asked for goes on without it.
 const QUESTION: Duration = Duration::from_secs(3);
@@ -79,6 +80,25 @@ impl Os {
     }
 }
 
+impl Os {
+    fn output(&self, program: &str, args: &[String]) -> io::Result<Output> {
+        let mut command = Command::new(program);
+        if let Some(path) = &self.path {
+            command.env("PATH", path);
+        }
+        command.args(args).stdin(Stdio::null());
+        match self.patience {
+            None => command.output(),
+            Some(patience) => output_within(&mut command, patience),
+        }
+    }
+}
+
+/// It did not even start.
+fn not_there(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied)
+}
+
 impl Machine for Os {
     fn read(&self, path: &Path) -> io::Result<Option<Blob>> {
         match fs::read(path) {
@@ -129,15 +149,10 @@ impl Machine for Os {
     }
 
     fn ask(&mut self, call: &Call) -> io::Result<Said> {
-        let mut command = Command::new(&call.program);
-        if let Some(path) = &self.path {
-            command.env("PATH", path);
-        }
-        command.args(&call.args).stdin(Stdio::null());
-        let output = match self.patience {
-            None => command.output()?,
-            Some(patience) => output_within(&mut command, patience)?,
-        };
+        let output = self.output(&call.program, &call.args).or_else(|e| {
+            let elsewhere = platform::place_of_tool(&call.program).filter(|_| not_there(&e));
+            elsewhere.map_or(Err(e), |program| self.output(program, &call.args))
+        })?;
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let signal = || std::os::unix::process::ExitStatusExt::signal(&output.status);
         let code = output.status.code().or_else(|| signal().map(|n| 128 + n));

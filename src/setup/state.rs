@@ -117,7 +117,9 @@ impl SystemState {
         });
         let proxy = proxy.filter(|_| mode == Mode::Full).map(|found| {
             let kept = old.and_then(|o| o.proxy.clone()).unwrap_or_default();
-            found.iter().fold(kept, |kept, service| keep(kept, service, &edges))
+            // What is not led needs no record, which would say that somebody wanted it led.
+            let led = found.iter().filter(|s| !s.disabled && s.own_way().is_none());
+            led.fold(kept, |kept, service| keep(kept, service, &edges))
         });
         Self { edge: Some(edge), session, proxy }
     }
@@ -138,7 +140,8 @@ impl SystemState {
             let free = |now: &ProxySetting, found: Option<&ProxySetting>| {
                 !now.on || now.names_any(&edges) || found == Some(now)
             };
-            free(&service.http, known.map(|k| &k.http))
+            service.own_way().is_none()
+                && free(&service.http, known.map(|k| &k.http))
                 && free(&service.https, known.map(|k| &k.https))
         };
         let ours: Vec<_> = found.into_iter().filter(may).collect();

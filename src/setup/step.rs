@@ -46,10 +46,23 @@ pub struct Call {
     pub again: Vec<Answer>,
     #[serde(default)]
     pub patience: Duration,
+    /// With this in its answer it has failed, though it ends with 0.
+    #[serde(default)]
+    pub error: Option<String>,
+    #[serde(default)]
+    pub listed: Option<Box<Listed>>,
     /// Takes it back, in this order, also when it failed half-way. Must bear being called when
     /// there is nothing to take back.
     #[serde(default)]
     pub undo: Vec<Call>,
+}
+
+/// Where that is listed, a name a line, which a call is about. What is listed no more is gone, and a call about
+/// it has nothing left to fail at.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Listed {
+    pub by: Call,
+    pub names: Vec<String>,
 }
 
 /// How a program can answer.
@@ -104,6 +117,18 @@ impl Call {
     pub fn again(mut self, answers: impl IntoIterator<Item = Answer>, patience: Duration) -> Self {
         self.again.extend(answers);
         self.patience = patience;
+        self
+    }
+
+    #[must_use]
+    pub fn fails_saying(mut self, text: &str) -> Self {
+        self.error = Some(text.to_owned());
+        self
+    }
+
+    #[must_use]
+    pub fn listed(mut self, by: Self, names: impl IntoIterator<Item = String>) -> Self {
+        self.listed = Some(Box::new(Listed { by, names: names.into_iter().collect() }));
         self
     }
 

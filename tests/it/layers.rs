@@ -124,11 +124,13 @@ fn only_a_plan_changes_the_users_machine() {
     // One step at a time, without a way back: docs/architecture.md says of what.
     let alone = ["src/actors/system_proxy.rs", "src/cli/services.rs"];
     assert_eq!(files_that_use(&["setup::perform"]), alone);
-    // What asks the system; `session` sets variables of a login that ends.
+    // What asks the system; `session` sets variables of a login that ends, `system_proxy` switches off for the
+    // watchdog and `reset-proxy`.
     let calls = [
         "src/linux/systemd.rs",
         "src/macos/launchd.rs",
         "src/macos/session.rs",
+        "src/macos/system_proxy.rs",
         "src/macos/trust_store.rs",
     ];
     assert_eq!(files_that_use(&["setup::call"]), calls);

@@ -87,7 +87,7 @@ fn launchctl_and_its_races() {
 
     // The label stays taken while the process ends.
     mac.tools.set("drain", 2);
-    mac.tools.set("bootout_in_progress", true);
+    mac.tools.set("bootout_code", 36);
     assert_eq!(mac.code(&["bootout", &target]), 36);
     assert_eq!(bootstrap(), 5, "too early");
     assert_eq!(mac.code(&["print", &target]), 0, "still there");
@@ -133,6 +133,8 @@ fn networksetup_and_scutil() {
     let names: Vec<_> = listing.lines().skip(1).collect();
     assert_eq!(names, ["*USB 10/100/1000 LAN 2", "Wi-Fi", "Corp VPN (1)", "Thunderbolt Bridge"]);
     let (code, said, _) = mac.ask("networksetup", &["-getwebproxy", names[0]]);
+    assert_eq!((code, said.as_str()), (8, "** Error: Unable to find item in network database.\n"));
+    let (code, said, _) = mac.ask("networksetup", &["-getautoproxyurl", names[0]]);
     assert_eq!(code, 4);
     assert!(said.starts_with("*USB 10/100/1000 LAN 2 is not a recognized network service."));
     mac.ask("networksetup", &["-setsecurewebproxy", "Wi-Fi", "10.0.0.1", "3128"]);

@@ -54,6 +54,8 @@ def bootstrap(call, launchd, _, args):
     launchd["loaded"][label] = job
     if call.settings["start"]:
         start_really(call, label, plist)
+    elif call.settings["on_demand"]:
+        pass
     elif plist.get("RunAtLoad") or plist.get("KeepAlive"):
         spawn(job)
 
@@ -73,8 +75,10 @@ def bootout(call, launchd, _, args):
     if call.settings["drain"]:
         launchd["draining"][label] = call.settings["drain"]
     tell(call, label, signal.SIGTERM, ending=True)
-    if call.settings["bootout_in_progress"]:
-        raise Failed(36, "Boot-out failed: 36: Operation now in progress")
+    code = call.settings["bootout_code"]
+    if code:
+        texts = {36: "Operation now in progress", 5: "Input/output error"}
+        raise Failed(code, f"Boot-out failed: {code}: {texts[code]}")
 
 
 def kickstart(call, launchd, _, args):
@@ -125,7 +129,8 @@ def print_(call, launchd, _, args):
         f"domain = {OWN_DOMAIN} [100005]", f"minimum runtime = {plist.get('ThrottleInterval', 10)}",
         f"exit timeout = {plist.get('ExitTimeOut', 5)}", f"runs = {seen['runs']}",
         *([f"pid = {seen['pid']}"] if running else []), "immediate reason = speculative",
-        f"last exit code = {last}", "", "spawn type = interactive (4)", "properties = runatload | inferred program",
+        f"last exit code = {last}", "", "spawn type = interactive (4)",
+        "properties = runatload | inferred program" + (" | needs LWCR update | managed LWCR" if job.get("replaced") else ""),
     ]
     print(f"{target} = {{\n" + "\n".join("\t" + l if l else "" for l in lines) + "\n}")
 
@@ -187,6 +192,10 @@ def taken(call, launchd, label):
 
 
 def spawn(job):
+    if job.get("replaced"):
+        # The program's file is another one than when the job was loaded.
+        job["pid"], job["last"] = None, 78
+        return
     job["pid"], job["runs"] = 40_000 + job["runs"] + hash(job["path"]) % 20_000, job["runs"] + 1
 
 

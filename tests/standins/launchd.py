@@ -21,7 +21,8 @@ class Job:
         self.settings = order["settings"]
         self.process, self.runs, self.last, self.started = None, 0, None, 0.0
         self.told, self.ending = set(), None
-        self.wanted = bool(self.plist.get("RunAtLoad") or self.plist.get("KeepAlive"))
+        at_load = self.plist.get("RunAtLoad") or self.plist.get("KeepAlive")
+        self.wanted = bool(at_load) and not self.settings["on_demand"]
         self.sockets = [s for s in map(bound, self.plist.get("Sockets", {}).values()) if s]
         for number in (signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2):
             signal.signal(number, lambda n, _: self.told.add(n))

@@ -4,12 +4,16 @@ from standin import Failed
 
 STAR = "An asterisk (*) denotes that a network service is disabled."
 NOT_ADMIN = "** Error: Command requires admin privileges."
-KINDS = {"webproxy": "web", "securewebproxy": "secure"}
+NOT_FOUND = "** Error: Unable to find item in network database."
+KINDS = {"webproxy": "web", "securewebproxy": "secure", "socksfirewallproxy": "socks"}
 
 
 def main(call):
     verb, args = (call.args[0].lstrip("-"), call.args[1:]) if call.args else ("", [])
     services = call.state["network"]
+    if call.state.get("unready", 0) > 0:
+        call.state["unready"] -= 1
+        raise Failed(8, NOT_FOUND, to_stdout=True)
     if verb == "listallnetworkservices":
         print("\n".join([STAR] + [("" if s["on"] else "*") + s["name"] for s in services]))
         return
@@ -24,6 +28,8 @@ def main(call):
     service = next((s for s in services if args and s["name"] == args[0]), None)
     if service is None:
         name = args[0] if args else ""
+        if args and verb != "getautoproxyurl":
+            raise Failed(8, NOT_FOUND, to_stdout=True)
         raise Failed(4, f"{name} is not a recognized network service.\n** Error: The parameters were not valid.", to_stdout=True)
     if verb.startswith("get"):
         get(verb[3:], service)

@@ -20,7 +20,7 @@ def main(call):
 
 def settings(service):
     found = {"FTPPassive": 1}
-    for key, name in (("web", "HTTP"), ("secure", "HTTPS")):
+    for key, name in (("web", "HTTP"), ("secure", "HTTPS"), ("socks", "SOCKS")):
         proxy = service[key]
         if proxy["on"]:
             found |= {f"{name}Enable": 1, f"{name}Port": proxy["port"], f"{name}Proxy": proxy["server"]}

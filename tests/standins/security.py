@@ -19,6 +19,9 @@ def main(call):
         add(call, held, args)
     elif verb == "verify-cert":
         sha256, _ = hashes(args[args.index("-c") + 1])
+        if "-l" not in args:
+            # What is asked about counts as a leaf, and ours are CAs.
+            raise Failed(1, "Cert Verify Result: CSSMERR_APPLETP_INVALID_CA")
         if not held.get(sha256, {}).get("trusted") and sha256 not in call.state["trusted"]:
             raise Failed(1, "Cert Verify Result: CSSMERR_TP_NOT_TRUSTED")
         print("...certificate verification successful.")

@@ -33,8 +33,10 @@ SETTINGS = {
     "context": "Aqua",
     # Further launchctl calls for which a label is still taken after its bootout.
     "drain": 0,
-    # bootout says 36 although it does stop.
-    "bootout_in_progress": False,
+    # bootout ends with this (36, 5) although it does stop.
+    "bootout_code": None,
+    # bootstrap reports success and starts nothing, as while a session is being set up.
+    "on_demand": False,
     # Whether agents' programs are really started, with which ThrottleInterval instead of their
     # own, which variables more, and until which process has ended.
     "start": False,
@@ -58,6 +60,7 @@ def service(name, on=True):
         "on": on,
         "web": empty_proxy(),
         "secure": empty_proxy(),
+        "socks": empty_proxy(),
         "auto": {"on": False, "url": None},
         "bypass": ["*.local", "169.254/16"],
     }
@@ -66,6 +69,8 @@ def service(name, on=True):
 def first_state():
     return {
         "launchd": {"loaded": {}, "draining": {}, "disabled": [], "env": {}},
+        # For so many calls from now networksetup finds nothing: the network has just changed.
+        "unready": 0,
         # The first one that is on is the primary service.
         "network": [
             service("USB 10/100/1000 LAN 2", on=False),

@@ -63,6 +63,8 @@ pub struct Kept {
     pub enabled: bool,
     pub pid: Option<u32>,
     pub last_exit: Option<String>,
+    /// Its manager does not start it any more.
+    pub refused: bool,
 }
 
 /// The way from us to the providers.
@@ -168,6 +170,8 @@ pub struct Facts {
     pub dangling: Vec<(String, PathBuf)>,
     /// `host:port` of the system-wide proxies that are on.
     pub system_proxies: Vec<String>,
+    /// What is in force before them, or instead of them, in words.
+    pub other_way: Option<&'static str>,
     /// `init --full` has set it.
     pub proxy_managed: bool,
     /// Seconds since 1970.

@@ -89,6 +89,7 @@ pub fn gather(ctx: &Context) -> Facts {
         dangling: dangling(&|name| std::env::var(name).ok()),
         stranded: machine::stranded(ctx, edge_answers),
         system_proxies,
+        other_way: platform::system_proxy().other_way(),
         proxy_managed: ctx.home.proxy_managed().exists(),
         clock: Timestamp::now().as_second(),
         latest: machine::latest(&ctx.home),

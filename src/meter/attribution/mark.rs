@@ -9,13 +9,17 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use serde::Deserialize;
 
 use super::file::{self, Links};
 use super::{MAX_DEPTH, cleaned};
+use crate::platform;
 
 pub const NAME: &str = ".halton.toml";
 const MOST: u64 = 64 * 1024;
+const FOLDERS: &str =
+    "allow halton-meter in System Settings > Privacy & Security > Files and Folders";
 
 /// A file that can't be used.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
@@ -58,6 +62,7 @@ pub fn name_in(path: &Path) -> Result<Option<String>, String> {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
             return Ok(None);
         }
+        Err(e) if is_kept_from(&e) => return Err(format!("{e}; {FOLDERS}")),
         Err(e) => return Err(e.to_string()),
     };
     // In a directory that everybody may write to, somebody else would name our projects.
@@ -66,6 +71,11 @@ pub fn name_in(path: &Path) -> Result<Option<String>, String> {
         return Err("it belongs to another user".to_owned());
     }
     name_of(&text)
+}
+
+/// macOS's privacy says so, and not that we lack the right to read it.
+fn is_kept_from(error: &std::io::Error) -> bool {
+    platform::is_macos() && error.raw_os_error() == Some(Errno::PERM.raw_os_error())
 }
 
 pub(super) fn name_of(text: &str) -> Result<Option<String>, String> {

@@ -44,6 +44,7 @@ pub(super) fn keeper(ctx: &Context) -> Option<Keeper> {
             enabled: state.enabled,
             pid: state.pid,
             last_exit: state.last_exit,
+            refused: state.refused,
         }
     };
     let services = match unreachable {

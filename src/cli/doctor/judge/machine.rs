@@ -75,7 +75,13 @@ fn service(f: &Facts, keeper: &Keeper, service: &Kept) -> Option<Finding> {
         });
     }
     let ended = service.last_exit.as_ref().map(|how| format!("; it ended last with {how}"));
-    let what = format!("{name}: not running{}", ended.unwrap_or_default());
+    let mut what = format!("{name}: not running{}", ended.unwrap_or_default());
+    if service.refused {
+        let manager = keeper.name;
+        what.push_str(&format!(
+            "; {manager} may not start it before it is loaded anew, as its program's file has been replaced"
+        ));
+    }
     Some(Finding::degraded("services", what).next(super::START).fix(super::Fix::Start))
 }
 
@@ -152,6 +158,9 @@ pub(super) fn system_proxy(f: &Facts) -> Vec<Finding> {
             let what = format!("the system proxy is {shown}, and our edge does not answer");
             Finding::broken("system-proxy", what).next("`halton-meter reset-proxy`")
         }
+        (ours, _) if let Some(way) = f.other_way => {
+            other_way(way, ours.is_some() || f.proxy_managed)
+        }
         (Some(shown), _) => Finding::ok("system-proxy", format!("{shown}: through us")),
         (None, Some(other)) if f.proxy_managed => {
             let what =
@@ -163,6 +172,16 @@ pub(super) fn system_proxy(f: &Facts) -> Vec<Finding> {
         (None, Some(other)) => Finding::ok("system-proxy", format!("{other}: not ours")),
         (None, None) => Finding::ok("system-proxy", "does not point at us"),
     }]
+}
+
+/// `wanted`: somebody has wanted ours to be in force.
+fn other_way(way: &str, wanted: bool) -> Finding {
+    if !wanted {
+        return Finding::ok("system-proxy", format!("{way} is in force: not ours"));
+    }
+    let what = format!("{way} is in force, and not our proxy: what goes by it is not metered");
+    let next = "if it is not needed, switch it off in the network settings, then `halton-meter init --full`";
+    Finding::degraded("system-proxy", what).next(next)
 }
 
 pub(super) fn clock(f: &Facts) -> Vec<Finding> {

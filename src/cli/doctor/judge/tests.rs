@@ -55,6 +55,7 @@ fn fine() -> Facts {
         stranded: Vec::new(),
         dangling: Vec::new(),
         system_proxies: Vec::new(),
+        other_way: None,
         proxy_managed: false,
         clock: 1_790_000_000,
         latest: 1_790_000_100,
@@ -71,6 +72,7 @@ fn keeper() -> Keeper {
         enabled: true,
         pid: Some(9),
         last_exit: None,
+        refused: false,
     };
     let services = ["edge", "daemon", "watchdog"].map(kept).to_vec();
     let own = "/bin/hm".into();
@@ -175,6 +177,10 @@ fn every_fault_is_found_in_its_layer_with_a_next_action() {
             Some(Fix::Bundle)),
         (|f| { f.edge_answers = false; f.system_proxies.push("127.0.0.1:8081".into()); },
             "system-proxy", Broken, "reset-proxy", None),
+        (|f| { f.proxy_managed = true; f.other_way = Some("a SOCKS proxy"); }, "system-proxy", Degraded, "switch it off", None),
+        (|f| { f.other_way = Some("a PAC"); f.system_proxies.push("127.0.0.1:8081".into()); },
+            "system-proxy", Degraded, "switch it off", None),
+        (|f| edge_service(f, |s| (s.pid, s.refused) = (None, true)), "services", Degraded, "start", start()),
         (|f| f.clock = 0, "clock", Degraded, "set it", None),
         (|f| f.latest = f.clock + 3600, "clock", Degraded, "set it", None),
         (|f| { f.proxy_managed = true; f.system_proxies.push("proxy.corp:8080".into()); }, "system-proxy", Degraded, "--full", None),
@@ -267,6 +273,7 @@ fn what_is_well_is_said_to_be_well() {
         |f| (f.upstream.proxy, f.upstream.past) = (Some(("p:1".into(), Ok(()))), true),
         |f| f.upstream.inspectors.push("Zscaler"),
         |f| f.system_proxies.push("proxy.corp:8080".into()),
+        |f| f.other_way = Some("a SOCKS proxy"),
         // A proxy elsewhere is the user's own business.
         |f| {
             f.proxies = proxy(3128, false);

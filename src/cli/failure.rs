@@ -5,8 +5,8 @@ use std::fmt::Display;
 use std::io::{self, ErrorKind, Write};
 use std::path::Path;
 
-use crate::exit::Exit;
 use super::output::harmless_lines;
+use crate::exit::Exit;
 use crate::home::HomeError;
 use crate::meter::own_file::OwnError;
 

@@ -14,8 +14,8 @@ mod recover;
 mod regions;
 mod stamp;
 mod stray;
-mod webhook;
 mod suffixes;
+mod webhook;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -9,7 +9,8 @@ use uuid::Uuid;
 use self::headers::{REQUEST_IDS, Tiers, bedrock_tokens};
 use self::messages::Messages;
 use self::request::{
-    Asks, Request, asks_for_websocket, client, kept_path, model_of_query, of_subscriber, path, short,
+    Asks, Request, asks_for_websocket, client, kept_path, model_of_query, of_subscriber, path,
+    short,
 };
 use self::response::Response;
 use self::tunnel::Tunnel;

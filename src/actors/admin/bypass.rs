@@ -4,7 +4,6 @@ use actix_web::{HttpResponse, web};
 
 use super::dto::{BypassAnswer, BypassEntry, ClearedAnswer, NoQuery};
 use super::problem::Problem;
-use super::refusals::{NoParameters, NoToken};
 use super::routes::Api;
 
 pub(super) fn entries(api: &Api) -> Vec<BypassEntry> {
@@ -19,7 +18,10 @@ pub(super) fn entries(api: &Api) -> Vec<BypassEntry> {
     security(("token" = [])),
     responses(
         (status = 200, body = BypassAnswer),
-        NoParameters, NoToken,
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_bypass(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
@@ -33,7 +35,10 @@ pub(super) async fn get_bypass(api: web::Data<Api>, _: web::Query<NoQuery>) -> H
     security(("token" = [])),
     responses(
         (status = 200, body = ClearedAnswer),
-        NoParameters, NoToken,
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
         (status = 503, description = "no tap is running, so there is no list", body = Problem,
             content_type = "application/problem+json"),
     )

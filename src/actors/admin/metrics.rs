@@ -8,7 +8,7 @@ use actix_web::{HttpResponse, web};
 use jiff::{SignedDuration, Timestamp};
 
 use super::dto::{ActorAnswer, CheckAnswer};
-use super::refusals::NoToken;
+use super::problem::Problem;
 use super::routes::Api;
 use super::rows::read;
 use crate::actors::edge_monitor::EdgeSeen;
@@ -59,7 +59,8 @@ impl Peaks {
     security(("token" = [])),
     responses(
         (status = 200, description = "see docs/api.md", body = String, content_type = "text/plain"),
-        NoToken,
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_metrics(api: web::Data<Api>) -> HttpResponse {

@@ -13,7 +13,6 @@ mod places;
 mod port;
 pub mod problem;
 mod projects;
-mod refusals;
 pub mod routes;
 mod rows;
 mod server;

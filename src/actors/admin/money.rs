@@ -9,7 +9,6 @@ use utoipa::ToSchema;
 
 use super::dto::NoQuery;
 use super::problem::Problem;
-use super::refusals::{NoLedger, NoParameters, NoToken};
 use super::routes::Api;
 use super::rows::read;
 use crate::actors::prices::Look;
@@ -42,7 +41,10 @@ pub(super) struct QuotasAnswer {
     security(("token" = [])),
     responses(
         (status = 200, description = "as `pricing list --json`", body = Object),
-        NoParameters, NoToken,
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_pricing(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
@@ -89,7 +91,12 @@ pub(super) async fn post_pricing(
     security(("token" = [])),
     responses(
         (status = 200, body = QuotasAnswer),
-        NoParameters, NoToken, NoLedger,
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "the ledger can't be read", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_quotas(
@@ -109,7 +116,12 @@ pub(super) async fn get_quotas(
     responses(
         (status = 200, description = "as `budget list --json`; `problem`: why no budget can be read",
             body = Object),
-        NoParameters, NoToken, NoLedger,
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "the ledger can't be read", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_budgets(

@@ -5,7 +5,6 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::problem::Problem;
-use super::refusals::{NoLedger, NoToken, WrongParameter};
 use super::routes::Api;
 use super::rows::{read, window};
 
@@ -29,7 +28,12 @@ pub(super) struct ProjectsQuery {
     security(("token" = [])),
     responses(
         (status = 200, description = "as `project list --json`", body = Object),
-        WrongParameter, NoToken, NoLedger,
+        (status = 400, description = "a parameter is wrong", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "the ledger can't be read", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_projects(

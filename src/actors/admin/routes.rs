@@ -24,7 +24,6 @@ use super::dto::{
 use super::metrics::{self, Peaks};
 use super::places::Shown;
 use super::problem::Problem;
-use super::refusals::{NoParameters, NoToken};
 use super::session::{COOKIE as COOKIE_NAME, KEY_HEADER, Sessions, cookie};
 use super::{bypass, dashboard, money, projects, rows, sse};
 use crate::actors::meter::Meter;
@@ -294,7 +293,8 @@ async fn get_health(api: web::Data<Api>, request: actix_web::HttpRequest) -> Htt
     responses(
         (status = 200, description = "ready", body = ReadyAnswer),
         (status = 503, description = "not ready; see `checks`", body = ReadyAnswer),
-        NoToken,
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 async fn get_ready(api: web::Data<Api>) -> HttpResponse {
@@ -322,7 +322,10 @@ async fn get_openapi() -> HttpResponse {
     security(("token" = [])),
     responses(
         (status = 200, body = StatusAnswer),
-        NoParameters, NoToken,
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 async fn get_status(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
@@ -365,7 +368,10 @@ async fn get_status(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse
     security(("token" = [])),
     responses(
         (status = 200, body = ActorsAnswer),
-        NoParameters, NoToken,
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 async fn get_actors(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
@@ -388,7 +394,8 @@ async fn get_actors(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse
     responses(
         (status = 200, description = "a stream of journal entries", content_type = "text/event-stream",
             body = String),
-        NoToken,
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
         (status = 503, description = "too many streams", body = Problem,
             content_type = "application/problem+json"),
     )

@@ -12,7 +12,6 @@ use super::dto::{
     CoverageAnswer, CoverageQuery, FlushAnswer, NoQuery, RequestsAnswer, RequestsQuery, StatsQuery,
 };
 use super::problem::Problem;
-use super::refusals::{NoLedger, NoParameters, NoToken, WrongParameter};
 use super::routes::Api;
 use crate::actors::meter::Meter;
 use crate::meter::bodies::Shelf;
@@ -37,7 +36,12 @@ const QUIET_LOOKS: u32 = 3;
     security(("token" = [])),
     responses(
         (status = 200, body = RequestsAnswer),
-        WrongParameter, NoToken, NoLedger,
+        (status = 400, description = "a parameter is wrong", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "the ledger can't be read", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_requests(
@@ -81,7 +85,12 @@ pub(super) async fn get_requests(
     security(("token" = [])),
     responses(
         (status = 200, description = "see docs/json.md, `report`", body = Object),
-        WrongParameter, NoToken, NoLedger,
+        (status = 400, description = "a parameter is wrong", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "the ledger can't be read", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_stats(
@@ -111,7 +120,12 @@ pub(super) async fn get_stats(
     security(("token" = [])),
     responses(
         (status = 200, body = CoverageAnswer),
-        WrongParameter, NoToken, NoLedger,
+        (status = 400, description = "a parameter is wrong", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "the ledger can't be read", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_coverage(
@@ -133,7 +147,10 @@ pub(super) async fn get_coverage(
     security(("token" = [])),
     responses(
         (status = 200, body = FlushAnswer),
-        NoParameters, NoToken,
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_flush(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {

@@ -8,7 +8,6 @@ use actix_web::{HttpRequest, HttpResponse, web};
 
 use super::dto::{LoginAnswer, LoginCodeAnswer, LoginRequest, NoQuery};
 use super::problem::Problem;
-use super::refusals::{NoParameters, NoToken};
 use super::routes::{Api, Ends, only};
 use super::session::{self, CODE_LIFE, SESSION_LIFE};
 use crate::platform::owner;
@@ -52,7 +51,10 @@ pub async fn get_file(request: HttpRequest) -> Result<HttpResponse, Problem> {
     security(("token" = [])),
     responses(
         (status = 200, body = LoginCodeAnswer),
-        NoParameters, NoToken,
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 401, description = "no valid token", body = Problem,
+            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn post_code(
@@ -118,7 +120,8 @@ fn may_log_in(uid: Option<u32>, own: u32) -> bool {
     security(("session" = [], "key" = [])),
     responses(
         (status = 204, description = "ended"),
-        NoParameters,
+        (status = 400, description = "it has no parameters", body = Problem,
+            content_type = "application/problem+json"),
         (status = 401, description = "no session", body = Problem,
             content_type = "application/problem+json"),
     )

@@ -18,10 +18,10 @@ impl<W: Write> Write for Stdout<W> {
 
 /// What is only to be tried again stays what it is.
 fn of_stdout(e: io::Error) -> io::Error {
-    match e.kind() {
-        io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock => e,
-        kind => io::Error::new(kind, format!("cannot write to standard output: {e}")),
+    if matches!(e.kind(), io::ErrorKind::Interrupted | io::ErrorKind::WouldBlock) {
+        return e;
     }
+    io::Error::new(e.kind(), format!("cannot write to standard output: {e}"))
 }
 
 #[cfg(test)]

@@ -103,13 +103,12 @@ impl LedgerError {
     /// With the file that SQLite does not know as its own.
     fn of(self, path: &std::path::Path) -> Self {
         use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
-        match self {
-            Self::Sqlite(source)
-                if matches!(source.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase)) =>
-            {
+        let Self::Sqlite(source) = self else { return self };
+        match source.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => {
                 Self::Damaged { path: path.to_path_buf(), source }
             }
-            other => other,
+            Some(_) | None => Self::Sqlite(source),
         }
     }
 }

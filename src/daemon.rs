@@ -225,6 +225,7 @@ async fn run(
         config_problems: Arc::clone(&problems),
         port: AtomicU16::new(api_addr.port()),
         streams: Arc::new(AtomicUsize::new(0)),
+        readers: Default::default(),
         answered: AtomicU64::new(0),
     });
     let edge = in_force.edge.addr();

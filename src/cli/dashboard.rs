@@ -100,7 +100,105 @@ fn open(opener: &str, what: &OsStr) -> bool {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use std::collections::BTreeMap;
+    use std::io::Write;
+
     use super::*;
+    use crate::cli::{output, summary};
+    use crate::meter::ledger::{Coverage, Totals};
+
+    /// What an expression of the page's own script comes to.
+    fn on_the_page(expression: &str) -> serde_json::Value {
+        let page = include_str!("../actors/admin/dashboard/dashboard.js");
+        let page = page.strip_suffix("\nstart();\n").expect("its start");
+        let mut node = Command::new("node")
+            .args(["--input-type=module", "-"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let script = format!("{page}\nconsole.log(JSON.stringify({expression}));\n");
+        node.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+        let output = node.wait_with_output().unwrap();
+        assert!(output.status.success());
+        serde_json::from_slice(&output.stdout).unwrap()
+    }
+
+    #[test]
+    fn the_page_says_what_is_missing_as_the_commands_do() {
+        let one = || Coverage {
+            passed_connections: 1,
+            passed_by_reason: BTreeMap::from([
+                ("deadline".to_owned(), 1),
+                ("down".to_owned(), 1200),
+            ]),
+            ..Coverage::default()
+        };
+        let all = Coverage {
+            passed_lines_lost: 2,
+            cut_connections: 1,
+            unfollowed_connections: 2,
+            lost_connections: 1234,
+            lost_rows: 1,
+            set_aside: vec!["db.corrupt".to_owned()],
+            ledgers_gone: 2,
+            ..one()
+        };
+        for coverage in [Coverage::default(), one(), all] {
+            let document = serde_json::to_string(&coverage).unwrap();
+            let said = on_the_page(&format!("gaps({document})"));
+            assert_eq!(said, serde_json::json!(summary::gaps(&coverage)));
+        }
+    }
+
+    #[test]
+    fn the_page_writes_money_as_the_commands_do() {
+        let amounts: Vec<i64> = vec![
+            0,
+            1,
+            99,
+            12_345,
+            99_999,
+            100_000,
+            999_950,
+            1_234_567,
+            4_095_000,
+            9_999_999,
+            10_000_000,
+            12_300_000,
+            999_999_999,
+            1_000_000_000,
+            1_234_565_000_000,
+            -12_300_000,
+        ];
+        let said = on_the_page(&format!("{amounts:?}.map(money)"));
+        let told: Vec<_> = amounts.iter().map(|nano| output::money(*nano)).collect();
+        assert_eq!(said, serde_json::json!(told));
+        for (paid, covered, unpriced, without_usage) in [
+            (None, None, 0, 0),
+            (Some(5), None, 0, 1),
+            (Some(1_110_000_000), Some(119_400_000), 2, 1),
+            (None, None, 1, 0),
+        ] {
+            let totals = Totals {
+                cost_nanousd: paid,
+                subscription_nanousd: covered,
+                unpriced,
+                without_usage,
+                ..Totals::default()
+            };
+            let said = on_the_page(&format!("spent({})", serde_json::to_string(&totals).unwrap()));
+            assert_eq!(said, output::spent(paid, covered, totals.unknown()));
+        }
+    }
+
+    #[test]
+    fn the_page_shows_no_text_that_turns_another_around() {
+        let texts = ["a\u{202e}b\u{2066}c\u{200f}", "a\nb\u{9b}\u{1b}", "日本 é"];
+        let document = serde_json::to_string(&texts).unwrap();
+        let said = on_the_page(&format!("{document}.map(harmless)"));
+        assert_eq!(said, serde_json::json!(texts.map(output::harmless)));
+    }
 
     #[test]
     fn the_page_is_the_users_alone() {

@@ -10,6 +10,9 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use jiff::ZonedDateTime;
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use signal_hook::low_level::emulate_default_handler;
 
 use super::output::{csv_count, csv_text, csv_usd, finish, json_line, write_csv};
 use super::range::RangeArgs;
@@ -94,12 +97,26 @@ fn into_file(
             return finish(export(args, home, now, &mut BufWriter::new(file)));
         }
     };
+    removed_by_signals(&unfinished);
     let done = finish(export(args, home, now, &mut BufWriter::new(file)))
         .and_then(|exit| replace(&unfinished, &target).map(|()| exit).map_err(cannot));
     if done.is_err() {
         let _ = fs::remove_file(&unfinished);
     }
     done
+}
+
+/// Who ends us before it is whole leaves nothing of it. Without a thread it stays, as after SIGKILL.
+fn removed_by_signals(unfinished: &Path) {
+    let Ok(mut signals) = Signals::new([SIGINT, SIGTERM]) else { return };
+    let unfinished = unfinished.to_path_buf();
+    let ended = move || {
+        for signal in signals.forever() {
+            let _ = fs::remove_file(&unfinished);
+            let _ = emulate_default_handler(signal);
+        }
+    };
+    let _ = std::thread::Builder::new().name("signals".to_owned()).spawn(ended);
 }
 
 /// A file that nobody else can read, with what is in it.

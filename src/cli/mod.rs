@@ -46,6 +46,7 @@ mod selftest;
 mod services;
 mod status;
 mod statusline;
+mod stdout;
 mod summary;
 mod top;
 mod uninstall;
@@ -248,7 +249,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
 }
 
 fn dispatch(cli: Cli) -> Result<Exit, Failure> {
-    let mut out = std::io::stdout().lock();
+    let mut out = stdout::Stdout(std::io::stdout().lock());
     // What needs nothing, no home and no configuration: above all the escape hatch.
     if let Command::ResetProxy = cli.command {
         return reset_proxy::run();

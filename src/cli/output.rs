@@ -9,6 +9,7 @@ use comfy_table::{Cell, CellAlignment, ContentArrangement};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
+use unicode_width::UnicodeWidthStr;
 
 use super::harmless::json_text;
 pub use super::harmless::{clean, csv_text, harmless, harmless_lines};
@@ -305,7 +306,7 @@ impl Table {
             .collect();
         loop {
             let lines = self.lines(&shown, None);
-            let natural = lines.iter().map(|l| l.trim_end().chars().count()).max().unwrap_or(0);
+            let natural = lines.iter().map(|l| l.trim_end().width()).max().unwrap_or(0);
             let limit = style.width.map_or(usize::MAX, usize::from);
             if natural <= limit {
                 return decorate(&lines, style);

@@ -12,7 +12,7 @@ pub struct RangeArgs {
     /// How far back: 5m, 12h, 30d, 2w, today, yesterday, or a date
     #[arg(long, value_name = "WHEN", conflicts_with_all = ["from", "to"])]
     pub since: Option<String>,
-    /// First moment: a date (its midnight) or an RFC 3339 time
+    /// First moment: a date (its midnight), today, yesterday, or an RFC 3339 time
     #[arg(long, value_name = "TIME")]
     pub from: Option<String>,
     /// Last day (all of it), or the moment it ends; default: now
@@ -28,11 +28,7 @@ impl RangeArgs {
         let soon = soon.unwrap_or(Timestamp::MAX);
         if self.from.is_none() && self.to.is_none() {
             let since = self.since.as_deref().unwrap_or(default);
-            let from = parse_since(since, now)?;
-            if from >= soon {
-                return Err(UsageError(format!("--since ({since}) is not before now")));
-            }
-            return Ok(Window { from, to: soon });
+            return Ok(Window { from: begun(since, now)?, to: soon });
         }
         let to = self.to.as_deref().map_or(Ok(soon), |t| parse_end(t, now))?;
         let from = match &self.from {
@@ -50,18 +46,25 @@ impl RangeArgs {
     }
 }
 
+/// The moment that `--since` names, which is not to come.
+pub fn begun(text: &str, now: &ZonedDateTime) -> Result<Timestamp, UsageError> {
+    let from = parse_since(text, now)?;
+    if from > now.timestamp() {
+        return Err(UsageError(format!("--since ({text}) is not before now")));
+    }
+    Ok(from)
+}
+
 /// The moment that `--since` names.
-pub fn parse_since(text: &str, now: &ZonedDateTime) -> Result<Timestamp, UsageError> {
+fn parse_since(text: &str, now: &ZonedDateTime) -> Result<Timestamp, UsageError> {
     let text = text.trim();
     let midnight = |date: Date| {
         date.to_zoned_datetime(now.time_zone().clone())
             .map(|z| z.timestamp())
             .map_err(|_| not_understood(text))
     };
-    match text {
-        "today" => return midnight(now.date()),
-        "yesterday" => return midnight(now.date().yesterday().map_err(|_| not_understood(text))?),
-        _ => {}
+    if let Some(date) = named_day(text, now).or_else(|| compact(text)) {
+        return midnight(date);
     }
     if let Some((span, unit)) = split_unit(text) {
         let span = match unit {
@@ -85,6 +88,20 @@ fn not_understood(text: &str) -> UsageError {
     UsageError(format!(
         "{text:?} is not a time; write 5m, 12h, 30d, 2w, today, yesterday or a date (2026-11-01)"
     ))
+}
+
+fn named_day(text: &str, now: &ZonedDateTime) -> Option<Date> {
+    match text {
+        "today" => Some(now.date()),
+        "yesterday" => now.date().yesterday().ok(),
+        _ => None,
+    }
+}
+
+/// `20261101`: nobody means so many days.
+fn compact(text: &str) -> Option<Date> {
+    let digits = text.len() == "20261101".len() && text.bytes().all(|b| b.is_ascii_digit());
+    digits.then(|| Date::strptime("%Y%m%d", text).ok()).flatten()
 }
 
 /// `30d` → 30 and `d`.
@@ -111,13 +128,14 @@ fn moment(text: &str, now: &ZonedDateTime, end: bool) -> Result<Timestamp, Usage
     }
     let wrong = || {
         UsageError(format!(
-            "{text:?} is not a time; write a date (2026-11-01) or an RFC 3339 time \
+            "{text:?} is not a time; write a date (2026-11-01), today, yesterday or an RFC 3339 time \
              (2026-11-01T09:30:00Z)"
         ))
     };
     let zone = now.time_zone().clone();
-    let zoned = if text.len() <= "2026-11-01".len() {
-        let date: Date = text.parse().map_err(|_| wrong())?;
+    let day = named_day(text, now).or_else(|| compact(text));
+    let zoned = if day.is_some() || text.len() <= "2026-11-01".len() {
+        let date = day.map_or_else(|| text.parse(), Ok).map_err(|_| wrong())?;
         let date = if end { date.tomorrow().map_err(|_| wrong())? } else { date };
         date.to_zoned_datetime(zone)
     } else {
@@ -149,6 +167,8 @@ mod tests {
         assert_eq!(since("today"), "2026-10-25T23:00:00Z");
         assert_eq!(since("yesterday"), "2026-10-24T22:00:00Z");
         assert_eq!(since("2026-10-01"), "2026-09-30T22:00:00Z");
+        assert_eq!(since("20261001"), since("2026-10-01"));
+        assert!(since("20261301").contains("too far back"), "no date");
     }
 
     #[test]
@@ -182,6 +202,8 @@ mod tests {
         };
         let day = range("2026-10-25", "2026-10-25").unwrap();
         assert_eq!(day.to.duration_since(day.from).as_hours(), 25);
+        assert_eq!(range("yesterday", "20261025").unwrap(), day);
+        assert_eq!(range("today", "today").unwrap(), range("2026-10-26", "2026-10-26").unwrap());
         assert!(range("2026-10-26", "2026-10-25").is_err());
         assert!(range("2026-10-25T10:00:00Z", "2026-10-25T10:00:00Z").is_err());
         assert!(range("2026-10-25T10:00", "2026-10-25T10:00:00Z").is_ok());

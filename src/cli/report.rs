@@ -37,7 +37,7 @@ pub struct ReportArgs {
     #[arg(long)]
     pub vs_previous: bool,
     /// What is left of the plans, as the providers told it last
-    #[arg(long, conflicts_with_all = ["csv", "vs_previous", "project"])]
+    #[arg(long, conflicts_with_all = ["csv", "vs_previous", "project", "by", "since", "from", "to"])]
     pub quota: bool,
     /// Comma-separated values
     #[arg(long, conflicts_with = "json")]
@@ -63,22 +63,28 @@ fn show(
     if args.quota {
         return super::quota::show(home, args.json, style, now, out);
     }
-    let mut by = args.by.clone();
-    by.dedup();
     let query = ReportQuery {
         window: args.range.window("30d", now)?,
-        by,
+        by: GroupBy::unique(&args.by),
         project: args.project.clone(),
         zone: now.time_zone().clone(),
         vs_previous: args.vs_previous,
     };
-    let report = Ledger::open(home)?.report(&query)?;
+    let ledger = Ledger::open(home)?;
+    let report = ledger.report(&query)?;
     if args.json {
         write_json(out, &report)?;
     } else if args.csv {
         csv(&report, out)?;
     } else {
         out.write_all(human(&report, now, style).as_bytes())?;
+        if let Some(name) = &args.project
+            && report.summary.requests == 0
+            && !ledger.project_names()?.contains(ledger.shown_project(name))
+        {
+            let none = format!("There is no project {}; ", clean(name));
+            writeln!(out, "{none}`halton-meter project list` shows those that there are.")?;
+        }
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use super::output::{
     Column, Style, Table, UsageError, all_input, clean, count, count_or_dash, finish, local,
     millis_or_dash, money, write_json,
 };
-use super::range::parse_since;
+use super::range::begun;
 use super::{Context, Exit, Failure, client};
 use crate::home::Home;
 use crate::meter::bodies::Shelf;
@@ -88,7 +88,7 @@ fn list(
 ) -> anyhow::Result<()> {
     let before = args.before.as_deref().map(str::parse::<Cursor>).transpose();
     let filter = RequestFilter {
-        since: args.since.as_deref().map(|s| parse_since(s, now)).transpose()?,
+        since: args.since.as_deref().map(|s| begun(s, now)).transpose()?,
         project: args.project.clone(),
         model: args.model.clone(),
         all: args.all,

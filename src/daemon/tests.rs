@@ -166,6 +166,7 @@ async fn a_restart_of_the_meter_keeps_its_tap() {
         config_problems: Arc::default(),
         port: AtomicU16::new(0),
         streams: Arc::default(),
+        readers: Default::default(),
         answered: AtomicU64::new(0),
     });
     let config = config::load_from(None, |_| None, &[]).config;

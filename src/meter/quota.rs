@@ -26,7 +26,8 @@ pub struct Window {
     pub status: Option<String>,
     /// When it was told. Answers overlap: the one that ends last was not told last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
+    // What is told of it says by itself when it was seen.
+    #[schema(ignore)]
     pub seen_at: Option<Timestamp>,
 }
 

@@ -17,7 +17,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-pub use read::{Tail, read_all};
+pub use read::{Tail, read_all, read_last};
 
 /// Entries that wait for the disk; more are lost.
 const WAITING: usize = 1024;

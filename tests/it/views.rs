@@ -235,6 +235,14 @@ fn the_dashboard_shows_the_ledger_and_no_markup_of_others() {
 }
 
 #[test]
+fn the_dashboard_says_what_it_could_not_read() {
+    let page = concat!(env!("CARGO_MANIFEST_DIR"), "/src/actors/admin/dashboard/dashboard.js");
+    let output =
+        Command::new("node").arg(script("dashboard_turns.mjs")).arg(page).output().unwrap();
+    assert!(output.status.success(), "{}", show(&output));
+}
+
+#[test]
 fn the_dashboard_is_opened_where_there_is_a_display_and_needs_a_daemon() {
     let stand = Stand::new();
     let output = stand.halton(&["dashboard"]);

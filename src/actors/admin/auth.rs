@@ -96,12 +96,13 @@ pub enum Who {
 
 /// Decides; `port` is the one that we listen on.
 pub fn judge(asked: Asked<'_>, token: &Token, port: u16) -> Result<Who, Problem> {
-    if !asked.host.is_some_and(|host| is_here(host, port)) {
+    if !asked.host.is_some_and(|host| is_here(host, port, true)) {
         return Err(Problem::foreign_host());
     }
     if let Some(origin) = asked.origin {
         let authority = origin.strip_prefix("http://");
-        if !authority.is_some_and(|authority| is_here(authority, port)) {
+        // A browser leaves out no port but 80: without one it is a page of another program.
+        if !authority.is_some_and(|authority| is_here(authority, port, port == 80)) {
             return Err(Problem::foreign_origin());
         }
     }
@@ -129,14 +130,14 @@ pub fn judge(asked: Asked<'_>, token: &Token, port: u16) -> Result<Who, Problem>
     }
 }
 
-/// Whether an authority (`host[:port]`) is this machine, on our port if it says one.
-fn is_here(authority: &str, port: u16) -> bool {
+/// Whether an authority (`host[:port]`) is this machine, on our port; `bare`: it need not say one.
+fn is_here(authority: &str, port: u16, bare: bool) -> bool {
     let rest = ["127.0.0.1", "localhost", "[::1]"].into_iter().find_map(|name| {
         let head = authority.get(..name.len())?;
         head.eq_ignore_ascii_case(name).then(|| authority.get(name.len()..))?
     });
     match rest {
-        Some("") => true,
+        Some("") => bare,
         Some(rest) => rest.strip_prefix(':').is_some_and(|p| p.parse() == Ok(port)),
         None => false,
     }
@@ -204,6 +205,8 @@ mod tests {
             ("/health", Some(here), Some("https://evil.example"), None, origin),
             ("/v1/status", Some(here), Some("null"), Some(&good), origin),
             ("/v1/status", Some(here), Some("http://localhost:3000"), Some(&good), origin),
+            ("/v1/status", Some(here), Some("http://localhost"), Some(&good), origin),
+            ("/v1/status", Some(here), Some("http://127.0.0.1"), Some(&good), origin),
             ("/v1/status", Some(here), Some("http://localhost.evil.example"), Some(&good), origin),
             ("/v1/status", Some(here), Some(""), Some(&good), origin),
         ];

@@ -17,10 +17,8 @@ pub(super) fn entries(api: &Api) -> Vec<BypassEntry> {
     path = "/v1/bypass",
     security(("token" = [])),
     responses(
-        (status = 200, body = BypassAnswer),
+        (status = 200, description = "the list", body = BypassAnswer),
         (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
@@ -34,10 +32,8 @@ pub(super) async fn get_bypass(api: web::Data<Api>, _: web::Query<NoQuery>) -> H
     path = "/v1/bypass",
     security(("token" = [])),
     responses(
-        (status = 200, body = ClearedAnswer),
+        (status = 200, description = "cleared", body = ClearedAnswer),
         (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "no tap is running, so there is no list", body = Problem,
             content_type = "application/problem+json"),

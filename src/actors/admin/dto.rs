@@ -270,4 +270,7 @@ pub(super) struct NoQuery {}
 pub struct EventsQuery {
     /// As the `Last-Event-ID` field: the id of the last event that was seen; `0`: all that are kept.
     pub after: Option<String>,
+    /// No stream: the last so many events (1 to 1000), and an end.
+    #[param(minimum = 1, maximum = 1000)]
+    pub last: Option<usize>,
 }

@@ -8,9 +8,8 @@ use actix_web::{HttpResponse, web};
 use jiff::{SignedDuration, Timestamp};
 
 use super::dto::{ActorAnswer, CheckAnswer};
-use super::problem::Problem;
+use super::reads::read;
 use super::routes::Api;
-use super::rows::read;
 use crate::actors::edge_monitor::EdgeSeen;
 use crate::meter::ledger::{Group, IntakeStats, Totals, Window};
 use crate::meter::row::usd_decimal;
@@ -59,8 +58,6 @@ impl Peaks {
     security(("token" = [])),
     responses(
         (status = 200, description = "see docs/api.md", body = String, content_type = "text/plain"),
-        (status = 401, description = "no valid token", body = Problem,
-            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_metrics(api: web::Data<Api>) -> HttpResponse {

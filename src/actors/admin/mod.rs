@@ -6,6 +6,7 @@
 pub mod auth;
 mod bypass;
 mod dashboard;
+mod document;
 pub mod dto;
 pub mod metrics;
 mod money;
@@ -13,6 +14,7 @@ mod places;
 mod port;
 pub mod problem;
 mod projects;
+mod reads;
 pub mod routes;
 mod rows;
 mod server;

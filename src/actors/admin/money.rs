@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use super::dto::NoQuery;
 use super::problem::Problem;
+use super::reads::read;
 use super::routes::Api;
-use super::rows::read;
 use crate::actors::prices::Look;
 use crate::meter::budget::{self, Budget};
 use crate::meter::ledger::{LedgerError, Quota};
@@ -43,8 +43,6 @@ pub(super) struct QuotasAnswer {
         (status = 200, description = "as `pricing list --json`", body = Object),
         (status = 400, description = "it has no parameters", body = Problem,
             content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
-            content_type = "application/problem+json"),
     )
 )]
 pub(super) async fn get_pricing(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
@@ -60,10 +58,8 @@ pub(super) async fn get_pricing(api: web::Data<Api>, _: web::Query<NoQuery>) -> 
     path = "/v1/pricing",
     security(("token" = [])),
     responses(
-        (status = 200, body = PricesAnswer),
+        (status = 200, description = "what is in force now", body = PricesAnswer),
         (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "nobody takes them over", body = Problem,
             content_type = "application/problem+json"),
@@ -90,10 +86,8 @@ pub(super) async fn post_pricing(
     path = "/v1/quotas",
     security(("token" = [])),
     responses(
-        (status = 200, body = QuotasAnswer),
+        (status = 200, description = "the limits", body = QuotasAnswer),
         (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "the ledger can't be read", body = Problem,
             content_type = "application/problem+json"),
@@ -117,8 +111,6 @@ pub(super) async fn get_quotas(
         (status = 200, description = "as `budget list --json`; `problem`: why no budget can be read",
             body = Object),
         (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "the ledger can't be read", body = Problem,
             content_type = "application/problem+json"),

@@ -6,6 +6,10 @@ use actix_web::{HttpResponse, HttpResponseBuilder, ResponseError};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+/// Of every answer: nobody keeps it, nobody guesses what it is.
+pub const HEADERS: [(&str, &str); 2] =
+    [("cache-control", "no-store"), ("x-content-type-options", "nosniff")];
+
 /// `application/problem+json`.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize, ToSchema)]
 pub struct Problem {
@@ -121,6 +125,8 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut response = HttpResponseBuilder::new(self.status());
         response.insert_header((CONTENT_TYPE, "application/problem+json"));
+        // The guard's refusals don't come by what adds these to every other answer.
+        HEADERS.into_iter().for_each(|field| _ = response.insert_header(field));
         if self.status() == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, "Bearer"));
         }

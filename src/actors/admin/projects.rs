@@ -5,8 +5,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::problem::Problem;
+use super::reads::read;
 use super::routes::Api;
-use super::rows::{read, window};
+use super::rows::window;
 
 /// A time range.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -29,8 +30,6 @@ pub(super) struct ProjectsQuery {
     responses(
         (status = 200, description = "as `project list --json`", body = Object),
         (status = 400, description = "a parameter is wrong", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "the ledger can't be read", body = Problem,
             content_type = "application/problem+json"),

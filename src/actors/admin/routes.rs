@@ -1,5 +1,6 @@
 //! The resources of the admin API.
 
+use std::future::ready;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
@@ -7,13 +8,18 @@ use std::time::Duration;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::http::StatusCode;
-use actix_web::http::header::{AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, ORIGIN};
+use actix_web::http::header::{
+    ALLOW, AUTHORIZATION, COOKIE, HOST, HeaderMap, HeaderName, HeaderValue, ORIGIN,
+};
 use actix_web::middleware::{DefaultHeaders, Next, from_fn};
-use actix_web::{App, Error, HttpResponse, Resource, Route, web};
+use actix_web::{
+    App, Error, FromRequest, Handler, HttpResponse, Resource, Responder, ResponseError, Route,
+    guard, web,
+};
 use jiff::Timestamp;
 use tokio::time::{Instant, timeout};
-use utoipa::OpenApi;
 use uuid::Uuid;
 
 use super::auth::{self, Asked, SESSION, Token, Who};
@@ -23,9 +29,10 @@ use super::dto::{
 };
 use super::metrics::{self, Peaks};
 use super::places::Shown;
-use super::problem::Problem;
-use super::session::{COOKIE as COOKIE_NAME, KEY_HEADER, Sessions, cookie};
-use super::{bypass, dashboard, money, projects, rows, sse};
+use super::problem::{HEADERS, Problem};
+use super::reads::Readers;
+use super::session::{KEY_HEADER, Sessions, cookie};
+use super::{bypass, dashboard, document, money, projects, rows, sse};
 use crate::actors::meter::Meter;
 use crate::actors::tree::View;
 use crate::actors::{edge_monitor, health};
@@ -35,6 +42,8 @@ use crate::trust_store::Authority;
 
 /// Streams of events at once; each one looks at the journal by itself.
 const STREAMS: usize = 16;
+/// The last events that can be asked for.
+const EVENTS: usize = 1000;
 /// The longest body that is read.
 const BODY: usize = 4096;
 
@@ -65,6 +74,7 @@ pub struct Api {
     pub config_problems: Arc<arc_swap::ArcSwap<Vec<String>>>,
     pub port: AtomicU16,
     pub streams: Arc<AtomicUsize>,
+    pub readers: Readers,
     /// How many requests were answered.
     pub answered: AtomicU64,
     pub journal: Journal,
@@ -125,109 +135,86 @@ pub fn app(
                 .limit(BODY)
                 .error_handler(|e, _| Problem::bad_request(e.to_string()).into()),
         )
-        .service(resource("/", web::get().to(dashboard::get_file)))
-        .service(resource("/dashboard.css", web::get().to(dashboard::get_file)))
-        .service(resource("/dashboard.js", web::get().to(dashboard::get_file)))
-        .service(resource("/v1/login-codes", web::post().to(dashboard::post_code)))
-        .service(
-            resource(SESSION, web::post().to(dashboard::post_session))
-                .route(web::delete().to(dashboard::delete_session)),
-        )
-        .service(resource("/health", web::get().to(get_health)))
-        .service(resource("/readyz", web::get().to(get_ready)))
-        .service(resource("/metrics", web::get().to(metrics::get_metrics)))
-        .service(resource("/openapi.json", web::get().to(get_openapi)))
-        .service(resource("/v1/status", web::get().to(get_status)))
-        .service(resource("/v1/actors", web::get().to(get_actors)))
-        .service(
-            resource("/v1/bypass", web::get().to(bypass::get_bypass))
-                .route(web::delete().to(bypass::delete_bypass)),
-        )
-        .service(resource("/v1/requests", web::get().to(rows::get_requests)))
-        .service(resource("/v1/projects", web::get().to(projects::get_projects)))
-        .service(resource("/v1/stats", web::get().to(rows::get_stats)))
-        .service(resource("/v1/coverage", web::get().to(rows::get_coverage)))
-        .service(
-            resource("/v1/pricing", web::get().to(money::get_pricing))
-                .route(web::post().to(money::post_pricing)),
-        )
-        .service(resource("/v1/quotas", web::get().to(money::get_quotas)))
-        .service(resource("/v1/budgets", web::get().to(money::get_budgets)))
-        .service(resource("/v1/flush", web::get().to(rows::get_flush)))
-        .service(resource("/v1/events", web::get().to(get_events)))
+        .service(resource("/", [get(dashboard::get_file)]))
+        .service(resource("/dashboard.css", [get(dashboard::get_file)]))
+        .service(resource("/dashboard.js", [get(dashboard::get_file)]))
+        .service(resource("/v1/login-codes", [post(dashboard::post_code)]))
+        .service(resource(
+            SESSION,
+            [post(dashboard::post_session), delete(dashboard::delete_session)],
+        ))
+        .service(resource("/health", [get(get_health)]))
+        .service(resource("/readyz", [get(get_ready)]))
+        .service(resource("/metrics", [get(metrics::get_metrics)]))
+        .service(resource("/openapi.json", [get(get_openapi)]))
+        .service(resource("/v1/status", [get(get_status)]))
+        .service(resource("/v1/actors", [get(get_actors)]))
+        .service(resource("/v1/bypass", [get(bypass::get_bypass), delete(bypass::delete_bypass)]))
+        .service(resource("/v1/requests", [get(rows::get_requests)]))
+        .service(resource("/v1/projects", [get(projects::get_projects)]))
+        .service(resource("/v1/stats", [get(rows::get_stats)]))
+        .service(resource("/v1/coverage", [get(rows::get_coverage)]))
+        .service(resource("/v1/pricing", [get(money::get_pricing), post(money::post_pricing)]))
+        .service(resource("/v1/quotas", [get(money::get_quotas)]))
+        .service(resource("/v1/budgets", [get(money::get_budgets)]))
+        .service(resource("/v1/flush", [get(rows::get_flush)]))
+        .service(resource("/v1/events", [get(get_events)]))
         .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::not_found()) }))
-        .wrap(from_fn(guard))
-        .wrap(
-            DefaultHeaders::new()
-                .add(("cache-control", "no-store"))
-                .add(("x-content-type-options", "nosniff")),
-        )
+        .wrap(from_fn(judge))
+        .wrap(HEADERS.into_iter().fold(DefaultHeaders::new(), DefaultHeaders::add))
 }
 
-/// The OpenAPI document.
-#[must_use]
-pub fn openapi() -> utoipa::openapi::OpenApi {
-    Document::openapi()
+/// A method's names, and what answers it.
+type Answers = (&'static str, Route);
+
+fn get<F, Args>(handler: F) -> Answers
+where
+    F: Handler<Args, Output: Responder>,
+    Args: FromRequest + 'static,
+{
+    ("GET, HEAD", web::route().guard(guard::Any(guard::Get()).or(guard::Head())).to(handler))
 }
 
-#[derive(OpenApi)]
-#[openapi(
-    info(
-        title = "Halton Meter admin API",
-        description = "Loopback only. Everything but /health needs the bearer token of run/token; for what only \
-                       reads, cookie and key of a dashboard's session will do. \
-                       Errors are RFC 9457 problem documents.",
-        license(name = "Apache-2.0")
-    ),
-    paths(
-        get_health, get_ready, metrics::get_metrics, get_openapi, get_status, get_actors, rows::get_requests,
-        rows::get_stats, rows::get_coverage, rows::get_flush, get_events, bypass::get_bypass,
-        bypass::delete_bypass, money::get_pricing, money::post_pricing, money::get_quotas, money::get_budgets,
-        projects::get_projects,
-        dashboard::post_code, dashboard::post_session, dashboard::delete_session
-    ),
-    components(schemas(Problem)),
-    modifiers(&Bearer)
-)]
-struct Document;
-
-struct Bearer;
-
-impl utoipa::Modify for Bearer {
-    fn modify(&self, document: &mut utoipa::openapi::OpenApi) {
-        use utoipa::openapi::security::{
-            ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme,
-        };
-        let scheme = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
-        let components = document.components.get_or_insert_with(Default::default);
-        components.add_security_scheme("token", SecurityScheme::Http(scheme));
-        let cookie = ApiKey::Cookie(ApiKeyValue::new(COOKIE_NAME));
-        components.add_security_scheme("session", SecurityScheme::ApiKey(cookie));
-        let key = ApiKey::Header(ApiKeyValue::new(KEY_HEADER));
-        components.add_security_scheme("key", SecurityScheme::ApiKey(key));
-    }
+fn post<F, Args>(handler: F) -> Answers
+where
+    F: Handler<Args, Output: Responder>,
+    Args: FromRequest + 'static,
+{
+    ("POST", web::post().to(handler))
 }
 
-fn resource(path: &str, get: Route) -> Resource {
-    web::resource(path.to_owned())
-        .route(get)
-        .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::method()) }))
+fn delete<F, Args>(handler: F) -> Answers
+where
+    F: Handler<Args, Output: Responder>,
+    Args: FromRequest + 'static,
+{
+    ("DELETE", web::delete().to(handler))
 }
 
-async fn guard(
+/// Any other method is refused with the ones that there are.
+fn resource<const N: usize>(path: &str, answers: [Answers; N]) -> Resource {
+    let allow = answers.each_ref().map(|(names, _)| *names).join(", ");
+    let refused = move || {
+        let mut answer = Problem::method().error_response();
+        let names = HeaderValue::from_str(&allow);
+        if let Ok(names) = names {
+            answer.headers_mut().insert(ALLOW, names);
+        }
+        ready(answer)
+    };
+    let resource = web::resource(path.to_owned()).default_service(web::to(refused));
+    answers.into_iter().fold(resource, |resource, (_, route)| resource.route(route))
+}
+
+async fn judge(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, Error> {
     let headers = request.headers();
     let api = request.app_data::<web::Data<Api>>();
-    let cookie = only(headers, &COOKIE).and_then(cookie);
-    let key = only(headers, &HeaderName::from_static(KEY_HEADER));
-    let session = match (api, cookie, key) {
-        (Some(api), Some(cookie), Some(key)) => {
-            api.sessions.knows(cookie, key, std::time::Instant::now())
-        }
-        (_, _, _) => false,
-    };
+    let session = api.zip(session(headers)).is_some_and(|(api, (cookie, key))| {
+        api.sessions.knows(cookie, key, std::time::Instant::now())
+    });
     let asked = Asked {
         session,
         method: request.method().as_str(),
@@ -276,11 +263,12 @@ pub(super) fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a 
     responses(
         (status = 200, description = "connections are metered", body = HealthAnswer),
         (status = 503, description = "connections pass raw; see `reasons`", body = HealthAnswer),
-        (status = 421, description = "Host is not this machine", body = Problem,
-            content_type = "application/problem+json"),
     )
 )]
-async fn get_health(api: web::Data<Api>, request: actix_web::HttpRequest) -> HttpResponse {
+pub(super) async fn get_health(
+    api: web::Data<Api>,
+    request: actix_web::HttpRequest,
+) -> HttpResponse {
     let (status, answer) = api.asked_health(request.query_string() == "known").await;
     HttpResponse::build(status).json(answer)
 }
@@ -293,11 +281,9 @@ async fn get_health(api: web::Data<Api>, request: actix_web::HttpRequest) -> Htt
     responses(
         (status = 200, description = "ready", body = ReadyAnswer),
         (status = 503, description = "not ready; see `checks`", body = ReadyAnswer),
-        (status = 401, description = "no valid token", body = Problem,
-            content_type = "application/problem+json"),
     )
 )]
-async fn get_ready(api: web::Data<Api>) -> HttpResponse {
+pub(super) async fn get_ready(api: web::Data<Api>) -> HttpResponse {
     let (answer, checks) = api.health(&api.health.renewed().await);
     let ready = answer.status == HealthStatus::Ok;
     let mut response = if ready { HttpResponse::Ok() } else { HttpResponse::ServiceUnavailable() };
@@ -311,8 +297,8 @@ async fn get_ready(api: web::Data<Api>) -> HttpResponse {
     security(("token" = [])),
     responses((status = 200, description = "an OpenAPI document", body = Object))
 )]
-async fn get_openapi() -> HttpResponse {
-    HttpResponse::Ok().json(openapi())
+pub(super) async fn get_openapi() -> HttpResponse {
+    HttpResponse::Ok().json(document::openapi())
 }
 
 /// The daemon and the edge at a glance.
@@ -321,14 +307,12 @@ async fn get_openapi() -> HttpResponse {
     path = "/v1/status",
     security(("token" = [])),
     responses(
-        (status = 200, body = StatusAnswer),
+        (status = 200, description = "how they are", body = StatusAnswer),
         (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-async fn get_status(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
+pub(super) async fn get_status(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
     let (checks, edge) = tokio::join!(api.health.renewed(), api.edge.renewed());
     let (health, checks) = api.health(&checks);
     let ledger = api.meter.intake().stats();
@@ -367,14 +351,12 @@ async fn get_status(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse
     path = "/v1/actors",
     security(("token" = [])),
     responses(
-        (status = 200, body = ActorsAnswer),
+        (status = 200, description = "the tree", body = ActorsAnswer),
         (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-async fn get_actors(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
+pub(super) async fn get_actors(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse {
     let actors: Vec<ActorAnswer> = api.tree.observe().await;
     HttpResponse::Ok().json(ActorsAnswer { actors })
 }
@@ -382,7 +364,7 @@ async fn get_actors(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse
 /// Supervision events as they happen (`text/event-stream`).
 ///
 /// `id` is the id of the event; send the last one back as `Last-Event-ID` to go on behind it. Without
-/// one the stream starts with the next event.
+/// one the stream starts with the next event. With `last` it is no stream: the last events, and an end.
 #[utoipa::path(
     get,
     path = "/v1/events",
@@ -394,23 +376,53 @@ async fn get_actors(api: web::Data<Api>, _: web::Query<NoQuery>) -> HttpResponse
     responses(
         (status = 200, description = "a stream of journal entries", content_type = "text/event-stream",
             body = String),
-        (status = 401, description = "no valid token", body = Problem,
+        (status = 400, description = "a parameter is wrong", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "too many streams", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
-async fn get_events(
+pub(super) async fn get_events(
     api: web::Data<Api>,
     request: actix_web::HttpRequest,
     query: web::Query<EventsQuery>,
 ) -> Result<HttpResponse, Problem> {
-    let last = only(request.headers(), &HeaderName::from_static("last-event-id"))
-        .map(str::to_owned)
-        .or_else(|| query.into_inner().after);
+    let EventsQuery { after, last } = query.into_inner();
+    if request.method() == Method::HEAD {
+        return Ok(sse::head().finish());
+    }
+    if let Some(most) = last {
+        if !(1..=EVENTS).contains(&most) || after.is_some() {
+            return Err(Problem::bad_request(format!(
+                "last: expected 1 to {EVENTS}, without after"
+            )));
+        }
+        return Ok(sse::last(api.home.journal_file(), most).await);
+    }
+    let headers = request.headers();
+    let last =
+        only(headers, &HeaderName::from_static("last-event-id")).map(str::to_owned).or(after);
     let slot = sse::Slot::take(&api.streams, STREAMS)
         .ok_or_else(|| Problem::busy(format!("{STREAMS} streams are open")))?;
-    Ok(sse::response(api.home.journal_file(), last, slot))
+    Ok(sse::response(api.home.journal_file(), last, slot, may_listen(&api, headers)))
+}
+
+/// A stream lives no longer than the session that asked for it.
+fn may_listen(api: &web::Data<Api>, headers: &HeaderMap) -> sse::May {
+    if headers.contains_key(AUTHORIZATION) {
+        return Box::new(|| true);
+    }
+    let (api, session) = (api.clone(), session(headers).map(|(a, b)| (a.to_owned(), b.to_owned())));
+    Box::new(move || {
+        let now = std::time::Instant::now();
+        session.as_ref().is_some_and(|(cookie, key)| api.sessions.knows(cookie, key, now))
+    })
+}
+
+/// Cookie and key.
+fn session(headers: &HeaderMap) -> Option<(&str, &str)> {
+    let cookie = only(headers, &COOKIE).and_then(cookie)?;
+    Some((cookie, only(headers, &HeaderName::from_static(KEY_HEADER))?))
 }
 
 fn millis(duration: Duration) -> u64 {

@@ -12,12 +12,11 @@ use super::dto::{
     CoverageAnswer, CoverageQuery, FlushAnswer, NoQuery, RequestsAnswer, RequestsQuery, StatsQuery,
 };
 use super::problem::Problem;
+use super::reads::read;
 use super::routes::Api;
 use crate::actors::meter::Meter;
 use crate::meter::bodies::Shelf;
-use crate::meter::ledger::{
-    Cursor, GroupBy, Ledger, LedgerError, PublicPage, ReportQuery, RequestFilter, Window,
-};
+use crate::meter::ledger::{Cursor, GroupBy, PublicPage, ReportQuery, RequestFilter, Window};
 
 /// Rows of a page.
 const PAGE: usize = 100;
@@ -35,10 +34,8 @@ const QUIET_LOOKS: u32 = 3;
     params(RequestsQuery),
     security(("token" = [])),
     responses(
-        (status = 200, body = RequestsAnswer),
+        (status = 200, description = "a page of requests", body = RequestsAnswer),
         (status = 400, description = "a parameter is wrong", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "the ledger can't be read", body = Problem,
             content_type = "application/problem+json"),
@@ -87,8 +84,6 @@ pub(super) async fn get_requests(
         (status = 200, description = "see docs/json.md, `report`", body = Object),
         (status = 400, description = "a parameter is wrong", body = Problem,
             content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
-            content_type = "application/problem+json"),
         (status = 503, description = "the ledger can't be read", body = Problem,
             content_type = "application/problem+json"),
     )
@@ -119,10 +114,8 @@ pub(super) async fn get_stats(
     params(CoverageQuery),
     security(("token" = [])),
     responses(
-        (status = 200, body = CoverageAnswer),
+        (status = 200, description = "what was metered and what not", body = CoverageAnswer),
         (status = 400, description = "a parameter is wrong", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "the ledger can't be read", body = Problem,
             content_type = "application/problem+json"),
@@ -146,10 +139,8 @@ pub(super) async fn get_coverage(
     path = "/v1/flush",
     security(("token" = [])),
     responses(
-        (status = 200, body = FlushAnswer),
+        (status = 200, description = "whether they are there", body = FlushAnswer),
         (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
@@ -186,20 +177,6 @@ async fn settle(meter: &Meter, deadline: Instant) -> bool {
     true
 }
 
-/// Runs a query on a thread that may block.
-pub(super) async fn read<T: Send + 'static>(
-    api: &Api,
-    query: impl FnOnce(&Ledger) -> Result<T, LedgerError> + Send + 'static,
-) -> Result<T, Problem> {
-    let home = api.home.clone();
-    let answer = web::block(move || query(&Ledger::open(&home)?)).await;
-    match answer {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(e)) => Err(Problem::unavailable(e.to_string())),
-        Err(_) => Err(Problem::unavailable("the query did not finish")),
-    }
-}
-
 /// The last 30 days, unless something else is asked for.
 pub(super) fn window(since: Option<&str>, until: Option<&str>) -> Result<Window, Problem> {
     let now = Timestamp::now();
@@ -222,9 +199,8 @@ fn groupings(list: &str) -> Result<Vec<GroupBy>, Problem> {
             )
         })
     };
-    let mut by = list.split(',').map(one).collect::<Result<Vec<_>, _>>()?;
-    by.dedup();
-    Ok(by)
+    let by = list.split(',').map(one).collect::<Result<Vec<_>, _>>()?;
+    Ok(GroupBy::unique(&by))
 }
 
 fn in_order(since: Timestamp, until: Timestamp) -> Result<(), Problem> {
@@ -269,7 +245,7 @@ mod tests {
     fn several_groupings_come_with_commas() {
         let by = |list| groupings(list).ok();
         assert_eq!(by("day"), Some(vec![GroupBy::Day]));
-        assert_eq!(by("project,day,day"), Some(vec![GroupBy::Project, GroupBy::Day]));
+        assert_eq!(by("project,day,project,day"), Some(vec![GroupBy::Project, GroupBy::Day]));
         for wrong in ["", "x", "project,", "project day"] {
             assert_eq!(by(wrong), None, "{wrong}");
         }

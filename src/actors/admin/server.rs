@@ -24,10 +24,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::{sleep, timeout};
 
 use super::places::{Place, Places};
+use super::reads::READERS;
 use super::routes::{self, Api, Ends, REQUEST};
 use crate::actors::ask;
 
-const BLOCKING_THREADS: usize = 4;
+/// For the queries, and as many for what never takes long: streams, flushes.
+const BLOCKING_THREADS: usize = 2 * READERS;
 /// For the client's own end of a connection that we close.
 const GOODBYE: Duration = Duration::from_secs(1);
 /// When we are told to end: for what is being answered.
@@ -220,6 +222,8 @@ impl Desk {
             })
             .client_request_timeout(REQUEST)
             .client_disconnect_timeout(GOODBYE)
+            // Who ends its side waits for nothing: its query ends, its stream gives its place back.
+            .h1_allow_half_closed(false)
             .finish(app)
             .tcp();
         let service = Rc::new(service.new_service(()).await.ok()?);
@@ -345,6 +349,30 @@ mod tests {
         tokio::time::pause();
         sleep(IDLE * 3).await;
         assert!(desk.web.borrow().is_none());
+    }
+
+    #[actix::test]
+    async fn who_hangs_up_is_asked_about_no_more() {
+        let bench = bench();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        bench.api.set_port(addr.port());
+        let desk = Rc::new(Desk::new(addr, Arc::clone(&bench.api)));
+        let question = format!(
+            "GET /v1/events HTTP/1.1\r\nHost: {addr}\r\nAuthorization: Bearer {}\r\n\r\n",
+            bench.api.token.reveal()
+        );
+        // Every place for a query is taken, so that one more waits.
+        let _all = bench.api.readers.all().await;
+        let waits = question.replace("/v1/events", "/v1/requests");
+        for text in [&question, &waits] {
+            let client = silent_after(addr, text).await;
+            let (stream, _) = listener.accept().await.unwrap();
+            let place = desk.places.enter(stream.peer_addr().ok());
+            let serving = actix_rt::spawn(connection(Rc::clone(&desk), stream, place));
+            drop(client);
+            timeout(Duration::from_secs(30), serving).await.expect("it ends").unwrap();
+        }
     }
 
     /// Connects, says this and no more.

@@ -1,9 +1,9 @@
 //! The journal as a stream of server-sent events.
 //!
 //! Several processes append to the journal, so the stream reads the file rather than listen to our
-//! own supervisor: events of root, edge and watchdog come too. It looks only while somebody listens.
+//! own supervisor: events of root, edge and watchdog come too. It looks only while somebody listens, and
+//! reads on only when what it read before is on its way.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actix_web::HttpResponse;
 use actix_web::body::{BodySize, MessageBody};
 use actix_web::web::{self, Bytes};
+use actix_web::{HttpResponse, HttpResponseBuilder};
 use tokio::sync::mpsc;
 
 use crate::supervisor::JournalEntry;
-use crate::supervisor::journal::{Tail, read_all};
+use crate::supervisor::journal::{Tail, read_last};
 
 /// How often the file is looked at.
 const LOOK: Duration = Duration::from_millis(200);
@@ -48,23 +48,44 @@ impl Drop for Slot {
     }
 }
 
+/// Whether who listens still may.
+pub type May = Box<dyn Fn() -> bool>;
+
 /// Streams what comes after `last`; what comes from now on, if that is `None`.
-pub fn response(journal: PathBuf, last: Option<String>, slot: Slot) -> HttpResponse {
-    let (send, receive) = mpsc::channel(64);
-    actix_web::rt::spawn(pump(journal, last, send, slot));
-    HttpResponse::Ok()
-        .insert_header(("content-type", "text/event-stream"))
-        .insert_header(("x-accel-buffering", "no"))
-        .body(Events(receive))
+pub fn response(journal: PathBuf, last: Option<String>, slot: Slot, may: May) -> HttpResponse {
+    // One piece waits while the next one is read.
+    let (send, receive) = mpsc::channel(1);
+    actix_web::rt::spawn(pump(journal, last, send, slot, may));
+    head().body(Events(receive))
 }
 
-async fn pump(journal: PathBuf, last: Option<String>, send: mpsc::Sender<Bytes>, slot: Slot) {
+/// The last events, and no stream.
+pub async fn last(journal: PathBuf, most: usize) -> HttpResponse {
+    let entries = web::block(move || read_last(&journal, most)).await.unwrap_or_default();
+    head().body(frames(&entries))
+}
+
+/// What every answer begins with.
+pub fn head() -> HttpResponseBuilder {
+    let mut head = HttpResponse::Ok();
+    head.insert_header(("content-type", "text/event-stream"));
+    head.insert_header(("x-accel-buffering", "no"));
+    head
+}
+
+async fn pump(
+    journal: PathBuf,
+    last: Option<String>,
+    send: mpsc::Sender<Bytes>,
+    slot: Slot,
+    may: May,
+) {
     if send.send(Bytes::from(format!("retry: {RETRY_MS}\n\n"))).await.is_err() {
         return;
     }
     let mut source = Source::new(journal, last);
     let mut silence = Duration::ZERO;
-    loop {
+    while may() {
         let Ok((back, entries)) = web::block(move || {
             let entries = source.look();
             (source, entries)
@@ -74,11 +95,12 @@ async fn pump(journal: PathBuf, last: Option<String>, send: mpsc::Sender<Bytes>,
             return;
         };
         source = back;
-        for entry in entries {
+        if let Some(entries) = entries {
             silence = Duration::ZERO;
-            if send.send(frame(&entry)).await.is_err() {
+            if !entries.is_empty() && send.send(frames(&entries)).await.is_err() {
                 return;
             }
+            continue;
         }
         if silence >= HEARTBEAT {
             silence = Duration::ZERO;
@@ -94,13 +116,13 @@ async fn pump(journal: PathBuf, last: Option<String>, send: mpsc::Sender<Bytes>,
     drop(slot);
 }
 
-fn frame(entry: &JournalEntry) -> Bytes {
-    let data = serde_json::to_string(entry).unwrap_or_default();
-    Bytes::from(format!(
-        "id: {}\nevent: {}\ndata: {data}\n\n",
-        entry.id(),
-        entry.event.replace(char::is_control, " ")
-    ))
+fn frames(entries: &[JournalEntry]) -> Bytes {
+    let frame = |entry: &JournalEntry| {
+        let data = serde_json::to_string(entry).unwrap_or_default();
+        let event = entry.event.replace(char::is_control, " ");
+        format!("id: {}\nevent: {event}\ndata: {data}\n\n", entry.id())
+    };
+    Bytes::from(entries.iter().map(frame).collect::<String>())
 }
 
 struct Events(mpsc::Receiver<Bytes>);
@@ -120,41 +142,36 @@ impl MessageBody for Events {
     }
 }
 
-/// What a stream has sent, and where it goes on.
+/// Where a stream goes on.
 struct Source {
     path: PathBuf,
-    /// Where to begin; taken by the first look.
+    /// What was seen last, until it is found.
     last: Option<String>,
     tail: Tail,
-    /// The highest number of each process instance in the backlog: what was appended while it was
-    /// read is in the tail too.
-    sent: HashMap<String, u64>,
 }
 
 impl Source {
     fn new(path: PathBuf, last: Option<String>) -> Self {
-        let tail = Tail::at_end(&path);
-        Self { path, last, tail, sent: HashMap::new() }
+        let tail = if last.is_some() { Tail::at_kept(&path) } else { Tail::at_end(&path) };
+        Self { path, last, tail }
     }
 
-    /// What was appended since the last look.
-    fn look(&mut self) -> Vec<JournalEntry> {
-        let mut entries = Vec::new();
-        if let Some(last) = self.last.take() {
-            entries = read_all(&self.path).unwrap_or_default();
-            for entry in &entries {
-                let highest = self.sent.entry(entry.instance.clone()).or_default();
-                *highest = entry.seq.max(*highest);
-            }
-            // An id that is not kept any more: better twice than not at all.
-            if let Some(at) = entries.iter().position(|e| e.id() == last) {
+    /// A bit of what was appended since the last look; `None`: that is all.
+    fn look(&mut self) -> Option<Vec<JournalEntry>> {
+        while let Some(last) = &self.last {
+            let Some(mut entries) = self.tail.poll_some() else {
+                // An id that is not kept any more: better twice than not at all.
+                self.tail = Tail::at_kept(&self.path);
+                self.last = None;
+                break;
+            };
+            if let Some(at) = entries.iter().position(|e| e.id() == *last) {
                 entries.drain(..=at);
+                self.last = None;
+                return Some(entries);
             }
         }
-        let sent = &self.sent;
-        let fresh = |e: &JournalEntry| sent.get(&e.instance).is_none_or(|highest| e.seq > *highest);
-        entries.extend(self.tail.poll().into_iter().filter(fresh));
-        entries
+        self.tail.poll_some()
     }
 }
 
@@ -179,7 +196,7 @@ mod tests {
     }
 
     fn ids(source: &mut Source) -> Vec<String> {
-        source.look().iter().map(JournalEntry::id).collect()
+        std::iter::from_fn(|| source.look()).flatten().map(|e| e.id()).collect()
     }
 
     #[test]
@@ -212,18 +229,58 @@ mod tests {
     #[actix::test]
     async fn a_stream_is_not_silent_for_long_and_gives_its_place_back() {
         let dir = tempfile::tempdir().unwrap();
-        let (send, mut receive) = mpsc::channel(64);
+        let path = dir.path().join("events.jsonl");
+        let (send, mut receive) = mpsc::channel(1);
         let count = Arc::default();
         let slot = Slot::take(&count, 1).unwrap();
         let began = std::time::Instant::now();
-        let streaming =
-            actix_web::rt::spawn(pump(dir.path().join("events.jsonl"), None, send, slot));
+        let streaming = actix_web::rt::spawn(pump(path, None, send, slot, Box::new(|| true)));
         assert!(receive.recv().await.unwrap().starts_with(b"retry: "));
         assert_eq!(receive.recv().await.unwrap(), Bytes::from_static(b": still here\n\n"));
         assert!(began.elapsed() < Duration::from_secs(8), "two of them are too long for a place");
         drop(receive);
         streaming.await.unwrap();
         assert_eq!(count.load(Ordering::Acquire), 0);
+    }
+
+    #[test]
+    fn a_long_journal_is_read_bit_by_bit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("events.jsonl");
+        let many = |seqs: std::ops::Range<u64>| seqs.map(line).collect::<String>();
+        append(&dir.path().join("events.1.jsonl"), &many(1..5001));
+        append(&path, &many(5001..9001));
+        let mut source = Source::new(path.clone(), Some("0".to_owned()));
+        let mut seen = Vec::new();
+        while let Some(entries) = source.look() {
+            assert!(entries.len() < 1500, "{} at once", entries.len());
+            seen.extend(entries.iter().map(|e| e.seq));
+        }
+        assert_eq!(seen, (1..9001).collect::<Vec<_>>());
+        let mut source = Source::new(path.clone(), Some("i:4999".to_owned()));
+        assert_eq!(ids(&mut source).len(), 4001);
+        let seqs = |most| read_last(&path, most).iter().map(|e| e.seq).collect::<Vec<_>>();
+        assert_eq!(seqs(3), [8998, 8999, 9000]);
+        assert_eq!(read_last(&dir.path().join("none.jsonl"), 3).len(), 0);
+        // Over a rotation.
+        std::fs::write(&path, line(9001)).unwrap();
+        assert_eq!(seqs(2), [5000, 9001]);
+    }
+
+    #[actix::test]
+    async fn a_stream_ends_when_who_listens_may_no_more() {
+        let dir = tempfile::tempdir().unwrap();
+        let (send, mut receive) = mpsc::channel(1);
+        let slot = Slot::take(&Arc::default(), 1).unwrap();
+        let may = std::rc::Rc::new(std::cell::Cell::new(true));
+        let asked = std::rc::Rc::clone(&may);
+        let path = dir.path().join("events.jsonl");
+        let streaming =
+            actix_web::rt::spawn(pump(path, None, send, slot, Box::new(move || asked.get())));
+        assert!(receive.recv().await.is_some());
+        may.set(false);
+        assert!(receive.recv().await.is_none());
+        streaming.await.unwrap();
     }
 
     #[test]

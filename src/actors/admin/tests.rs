@@ -18,6 +18,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::auth::Token;
+use super::document;
 use super::routes::{self, Api};
 use crate::actors::health::{Board, Check};
 use crate::actors::meter::Meter;
@@ -27,6 +28,8 @@ use crate::meter::ledger::{Register, Writer, WriterConfig, fixture, start_writer
 use crate::meter::price::Book;
 use crate::meter::row::Row;
 use crate::supervisor::Journal;
+
+mod answers;
 
 pub(super) struct Bench {
     pub(super) api: Arc<Api>,
@@ -52,6 +55,7 @@ pub(super) fn bench() -> Bench {
         config_problems: Arc::default(),
         port: AtomicU16::new(8765),
         streams: Arc::new(AtomicUsize::new(0)),
+        readers: Default::default(),
         answered: AtomicU64::new(0),
         journal: Journal::disabled(),
     });
@@ -288,7 +292,7 @@ async fn refusals_are_problem_documents() {
 #[actix_web::test]
 async fn a_parameter_that_does_not_exist_is_refused_by_all_of_v1() {
     let bench = bench();
-    let document = serde_json::to_value(routes::openapi()).unwrap();
+    let document = serde_json::to_value(document::openapi()).unwrap();
     for (path, methods) in document["paths"].as_object().unwrap() {
         for method in methods.as_object().unwrap().keys() {
             let method: Method = method.to_ascii_uppercase().parse().unwrap();
@@ -430,7 +434,7 @@ async fn events_resume_and_go_on() {
 
 #[::core::prelude::v1::test]
 fn the_document_is_the_committed_one() {
-    let mut now = routes::openapi().to_pretty_json().unwrap();
+    let mut now = document::openapi().to_pretty_json().unwrap();
     now.push('\n');
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
     if std::env::var_os("UPDATE_SNAPSHOTS").is_some() {

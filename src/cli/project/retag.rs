@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::super::output::{
     Column, Style, Table, UsageError, clean, count, counted, money, write_json,
 };
-use super::super::range::{RangeArgs, parse_since};
+use super::super::range::{RangeArgs, begun};
 use super::super::report::priced;
 use super::{How, name};
 use crate::home::Home;
@@ -113,7 +113,7 @@ fn selection(ledger: &Ledger, args: &RetagArgs, now: &ZonedDateTime) -> anyhow::
         // What is dated ahead is of all of them: the clock may have been.
         None => Timestamp::MAX,
     };
-    let since = args.since.as_deref().map(|since| parse_since(since, now)).transpose()?;
+    let since = args.since.as_deref().map(|since| begun(since, now)).transpose()?;
     let window = Window { from: since.unwrap_or(Timestamp::UNIX_EPOCH), to };
     if window.from >= window.to {
         return Err(UsageError("--since is not before --until".to_owned()).into());

@@ -204,6 +204,26 @@ fn an_empty_range_says_so_and_still_tells_the_gaps() {
 }
 
 #[test]
+fn a_project_that_does_not_exist_is_told_from_one_without_requests() {
+    let (_dir, home) = home();
+    store(&home, &[row(1, "2026-11-24T01:00:00Z")]);
+    let hint = "There is no project nosuch; `halton-meter project list`";
+    assert!(shown(&home, &["--project", "nosuch"], Style::default()).contains(hint));
+    let text = shown(&home, &["--project", "my-app", "--since", "1m"], Style::default());
+    assert!(!text.contains("There is no project"), "{text}");
+}
+
+#[test]
+fn each_grouping_comes_once() {
+    let (_dir, home) = home();
+    store(&home, &[row(1, "2026-11-24T01:00:00Z")]);
+    let json = shown(&home, &["--by", "day,project,day", "--json"], Style::default());
+    let value: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let by: Vec<_> = value["groupings"].as_array().unwrap().iter().map(|g| &g["by"]).collect();
+    assert_eq!(by, ["day", "project"]);
+}
+
+#[test]
 fn a_range_that_ends_before_it_begins_is_a_usage_error() {
     let (_dir, home) = home();
     let args = args(&["--from", "2026-11-02", "--to", "2026-11-01"]);
@@ -212,6 +232,8 @@ fn a_range_that_ends_before_it_begins_is_a_usage_error() {
     for words in [
         &["--since", "1d", "--from", "2026-11-01"][..],
         &["--csv", "--json"],
+        &["--quota", "--by", "day"],
+        &["--quota", "--since", "1d"],
         &["--by", "phase-of-the-moon"],
     ] {
         assert!(Cli::try_parse_from([&["report"], words].concat()).is_err(), "{words:?}");

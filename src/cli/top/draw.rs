@@ -2,6 +2,8 @@
 
 use jiff::{Timestamp, ZonedDateTime};
 
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
+
 use super::super::output::{
     Column, Style, Table, all_input, clean, count, count_or_dash, counted, millis,
 };
@@ -170,10 +172,16 @@ fn clock(at: Timestamp, now: &ZonedDateTime) -> String {
 /// No longer than the terminal is wide.
 fn fit(line: &str, style: Style) -> String {
     let width = style.width.map_or(usize::MAX, usize::from);
-    if line.chars().count() <= width {
+    if line.width() <= width {
         return line.to_owned();
     }
-    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    let mut room = width.saturating_sub(1);
+    let fits = |c: &char| {
+        let left = room.checked_sub(c.width().unwrap_or(0));
+        room = left.unwrap_or(0);
+        left.is_some()
+    };
+    line.chars().take_while(fits).chain(['…']).collect()
 }
 
 #[cfg(test)]

@@ -21,7 +21,7 @@ pub(super) enum Fault {
 impl Fault {
     pub(super) fn of(error: &LedgerError) -> Self {
         match error {
-            LedgerError::Sqlite(e) => Self::of_sqlite(e),
+            LedgerError::Sqlite(e) | LedgerError::Damaged { source: e, .. } => Self::of_sqlite(e),
             LedgerError::Migration(rusqlite_migration::Error::RusqliteError { err, .. }) => {
                 Self::of_sqlite(err)
             }
@@ -50,7 +50,7 @@ pub const DISK_FULL: &str = "the disk is full";
 /// A short text for people: what is wrong, in their words rather than SQLite's.
 pub(super) fn explain(error: &LedgerError) -> String {
     let sqlite = match error {
-        LedgerError::Sqlite(e) => e.sqlite_error_code(),
+        LedgerError::Sqlite(e) | LedgerError::Damaged { source: e, .. } => e.sqlite_error_code(),
         LedgerError::Migration(rusqlite_migration::Error::RusqliteError { err, .. }) => {
             err.sqlite_error_code()
         }

@@ -69,6 +69,11 @@ pub enum LedgerError {
     Io { path: PathBuf, source: io::Error },
     #[error("the ledger: {0}")]
     Sqlite(#[from] rusqlite::Error),
+    #[error(
+        "{} is no ledger, or a damaged one ({source}); `halton-meter start` sets it aside and begins a \
+         new one", path.display()
+    )]
+    Damaged { path: PathBuf, source: rusqlite::Error },
     #[error("the ledger's schema: {0}")]
     Migration(#[from] rusqlite_migration::Error),
     #[error(
@@ -92,4 +97,18 @@ pub enum LedgerError {
     Thread(io::Error),
     #[error("the cursor is not one that this program gave out")]
     BadCursor,
+}
+
+impl LedgerError {
+    /// With the file that SQLite does not know as its own.
+    fn of(self, path: &std::path::Path) -> Self {
+        use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+        let Self::Sqlite(source) = self else { return self };
+        match source.sqlite_error_code() {
+            Some(DatabaseCorrupt | NotADatabase) => {
+                Self::Damaged { path: path.to_path_buf(), source }
+            }
+            Some(_) | None => Self::Sqlite(source),
+        }
+    }
 }

@@ -21,6 +21,9 @@ use crate::meter::bodies::Shelf;
 use crate::meter::projects::{self, Names};
 use crate::meter::row::{PublicRow, Row};
 
+/// Of SQLite's machine, between two looks whether anybody still waits: well under a millisecond.
+const STEPS: i32 = 10_000;
+
 /// The ledger as a reader sees it.
 #[derive(Debug)]
 pub struct Ledger {
@@ -107,8 +110,20 @@ impl Ledger {
     }
 
     pub(super) fn open_files(path: &Path, spool: PathBuf) -> Result<Self, LedgerError> {
-        let conn = existing::to_read(path)?.map_or_else(empty, Ok)?;
+        let conn = existing::to_read(path).map_err(|e| e.of(path))?.map_or_else(empty, Ok)?;
         Ok(Self { conn, spool, names: Names::default() })
+    }
+
+    /// From now on its queries fail as soon as this is so; it is asked often.
+    pub fn stop_when(&self, so: impl Fn() -> bool + Send + 'static) -> Result<(), LedgerError> {
+        Ok(self.conn.progress_handler(STEPS, Some(so))?)
+    }
+
+    /// A query that does not end by itself.
+    #[cfg(test)]
+    pub(crate) fn endless(&self) -> Result<i64, LedgerError> {
+        let sql = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+        Ok(self.conn.query_row(sql, [], |row| row.get(0))?)
     }
 
     /// Rows, newest first.

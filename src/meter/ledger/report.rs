@@ -55,6 +55,20 @@ pub enum GroupBy {
     Day,
 }
 
+impl GroupBy {
+    /// Each once, in the order in which they come first.
+    #[must_use]
+    pub fn unique(by: &[Self]) -> Vec<Self> {
+        let mut once = Vec::new();
+        for one in by {
+            if !once.contains(one) {
+                once.push(*one);
+            }
+        }
+        once
+    }
+}
+
 /// What a report is asked for.
 #[derive(Clone, Debug)]
 pub struct ReportQuery {

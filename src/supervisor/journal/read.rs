@@ -11,6 +11,11 @@ use super::write::rotated;
 /// A longer line is not ours.
 const LINE_CAP: usize = 1 << 20;
 
+/// See [`read_last`].
+const LAST: u64 = 256 << 10;
+/// So many bytes, and the line that they end in, are read at once by who takes them bit by bit.
+const BIT: usize = 64 << 10;
+
 /// How each entry that we write starts. No text in one holds it: quotes in texts are escaped.
 const START: &[u8] = br#"{"seq":"#;
 
@@ -26,6 +31,29 @@ pub fn read_all(path: &Path) -> io::Result<Vec<JournalEntry>> {
         }
     }
     Ok(entries)
+}
+
+/// The last entries of those kept, `most` at most and not more than are in their last [`LAST`] bytes.
+#[must_use]
+pub fn read_last(path: &Path, most: usize) -> Vec<JournalEntry> {
+    let current = end_of(path, LAST);
+    let before = end_of(&rotated(path), LAST.saturating_sub(current.len() as u64));
+    let lines = [&before, &current].into_iter().flat_map(|bytes| bytes.split(|b| *b == b'\n'));
+    // A line that is cut at its front is none.
+    let mut entries: Vec<JournalEntry> = lines.filter_map(parse).collect();
+    entries.drain(..entries.len().saturating_sub(most));
+    entries
+}
+
+fn end_of(path: &Path, most: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Ok(mut file) = File::open(path) {
+        let from = file.metadata().map_or(0, |m| m.len().saturating_sub(most));
+        if file.seek(SeekFrom::Start(from)).is_ok() {
+            let _ = file.take(most).read_to_end(&mut bytes);
+        }
+    }
+    bytes
 }
 
 /// What is left of a line that was cut short has no end: the next process's entry stands behind it in
@@ -61,18 +89,29 @@ impl Tail {
         Self { path: path.to_owned(), file: None, partial: Vec::new() }
     }
 
+    /// From the first entry that is kept, the file set aside included.
+    #[must_use]
+    pub fn at_kept(path: &Path) -> Self {
+        let file = File::open(rotated(path)).ok();
+        Self { file, ..Self::at_start(path) }
+    }
+
     /// What has come since the last call.
     pub fn poll(&mut self) -> Vec<JournalEntry> {
+        std::iter::from_fn(|| self.poll_some()).flatten().collect()
+    }
+
+    /// A bit of what has come since the last call, however much it is; `None`: that was all for now.
+    pub fn poll_some(&mut self) -> Option<Vec<JournalEntry>> {
         let mut entries = Vec::new();
-        self.drain(&mut entries);
+        let all = self.drain(&mut entries);
         // Set aside meanwhile: the rest of the old one is read, so on with the new one.
-        if !self.is_current() {
-            self.drain(&mut entries);
+        if all && !self.is_current() && self.drain(&mut entries) {
             self.partial.clear();
             self.file = File::open(&self.path).ok();
-            self.drain(&mut entries);
+            return (self.file.is_some() || !entries.is_empty()).then_some(entries);
         }
-        entries
+        (!all || !entries.is_empty()).then_some(entries)
     }
 
     fn is_current(&self) -> bool {
@@ -80,10 +119,12 @@ impl Tail {
         open.is_some() && open == fs::metadata(&self.path).ok().map(|m| (m.dev(), m.ino()))
     }
 
-    fn drain(&mut self, entries: &mut Vec<JournalEntry>) {
-        let Some(file) = &mut self.file else { return };
+    /// Whether that was all of the file.
+    fn drain(&mut self, entries: &mut Vec<JournalEntry>) -> bool {
+        let Some(file) = &mut self.file else { return true };
         let mut chunk = [0; 8192];
-        while let Ok(n @ 1..) = file.read(&mut chunk) {
+        for _ in 0..BIT / chunk.len() {
+            let Ok(n @ 1..) = file.read(&mut chunk) else { return true };
             for part in chunk.get(..n).unwrap_or_default().split_inclusive(|b| *b == b'\n') {
                 if self.partial.len() < LINE_CAP {
                     self.partial.extend_from_slice(part);
@@ -94,5 +135,6 @@ impl Tail {
                 }
             }
         }
+        false
     }
 }

@@ -1,14 +1,20 @@
 // The dashboard. Everything that comes from the wire becomes text (`textContent`), never markup.
 const KEY = "halton-meter-key";
 const EVERY = 10_000;
+/** For all the answers of one turn. */
+const PATIENCE = 30_000;
 const DAY = 86_400_000;
 const RANGES = { today: "Today", week: "7 days", month: "30 days" };
-const EVENTS = 200;
+const EVENTS = 100;
 
 const by = (id) => document.getElementById(id);
 let range = "today";
-let stop = new AbortController();
 let timer;
+/** The newest turn: what an older one still gets is not shown. */
+let turns = 0;
+let going = new AbortController();
+/** When all figures were read last. */
+let read = null;
 
 /** What is read must be there: a field of another name is a mistake, not nothing. */
 function field(object, path) {
@@ -20,34 +26,38 @@ function field(object, path) {
   return value;
 }
 
-/** Names come from anybody: without controls, and without what turns the text beside them round. */
-function harmless(text) {
-  return String(text).replace(/[\u0000-\u001f\u007f-\u009f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, "\ufffd");
-}
-
 function node(name, text, ...classes) {
   const made = document.createElement(name);
-  if (text !== undefined && text !== null) made.textContent = harmless(text);
+  if (text !== undefined && text !== null) made.textContent = harmless(String(text));
   if (classes.length) made.className = classes.join(" ");
   return made;
 }
 
-const count = (n) => (n === null ? "–" : n.toLocaleString("en-US"));
+/** As the commands' `harmless`: what would turn the text around it, or is no text. */
+const harmless = (text) => text.replace(/[\p{Cc}\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/gu, "\ufffd");
 
-/** Nano-dollars, as the commands show them: four decimals below ten dollars' cents. */
+const count = (n) => (n === null ? "–" : n.toLocaleString("en-US"));
+const counted = (n, what) => `${count(n)} ${what}${n === 1 ? "" : "s"}`;
+
+/** As the commands' `money`: cents get four decimals, less than a cent four digits that count. */
 function money(nano) {
   if (nano === null) return "–";
-  const dollars = nano / 1e9;
-  const digits = nano === 0 || dollars >= 1 ? 2 : dollars >= 0.0001 ? 4 : 9;
-  return "$" + dollars.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
+  const size = Math.abs(nano);
+  const less = () => Math.min(9, Math.max(4, 12 - (String(size).length - 1)));
+  const decimals = size === 0 || size >= 1e9 ? 2 : size >= 1e7 ? 4 : less();
+  const unit = 10 ** (9 - decimals);
+  const [whole, digits] = (Math.floor((size + Math.floor(unit / 2)) / unit) / 10 ** decimals).toFixed(decimals).split(".");
+  const fraction = digits.length > 4 ? digits.slice(0, 4) + digits.slice(4).replace(/0+$/, "") : digits;
+  return `${nano < 0 ? "-" : ""}$${count(Number(whole))}.${fraction}`;
 }
 
-/** Never $0 for what has no price. */
+/** As the commands' `spent`: never $0 for what has no price, and never less than that some has none. */
 function spent(totals) {
   const said = [];
+  const unknown = field(totals, "unpriced") + field(totals, "without_usage");
   if (field(totals, "cost_nanousd") !== null) said.push(money(totals.cost_nanousd));
   if (field(totals, "subscription_nanousd") !== null) said.push(`≈${money(totals.subscription_nanousd)} covered`);
-  if (field(totals, "unpriced") > 0) said.push(`${count(totals.unpriced)} unpriced`);
+  if (unknown > 0) said.push(`${count(unknown)} unpriced`);
   return said.length ? said.join(" + ") : "–";
 }
 
@@ -58,14 +68,23 @@ function input(tokens) {
 }
 
 const weight = (totals) => (totals.cost_nanousd ?? 0) + (totals.subscription_nanousd ?? 0);
-const clock = (text) => (text === null ? "" : new Date(text).toLocaleTimeString());
 
-/** A table: a caption, titles ("#" in front: a number), rows of texts. A cell { share } is a bar. */
+/** The user's clock, written as the commands write it. */
+function when(moment) {
+  if (moment === null) return "";
+  const at = new Date(moment);
+  const two = (n) => String(n).padStart(2, "0");
+  return `${at.getFullYear()}-${two(at.getMonth() + 1)}-${two(at.getDate())} `
+    + `${two(at.getHours())}:${two(at.getMinutes())}:${two(at.getSeconds())}`;
+}
+
+/** A table: a caption, titles ("#" in front: a number, "=": a bar), rows of texts. A cell { share } is a bar. */
+const KINDS = { "#": ["n"], "=": ["bar"] };
 function table(id, caption, titles, rows) {
   const target = by(id);
   const head = node("tr");
   for (const title of titles) {
-    const cell = node("th", title.replace(/^#/, ""), ...(title.startsWith("#") ? ["n"] : []));
+    const cell = node("th", title.replace(/^[#=]/, ""), ...(KINDS[title[0]] ?? []));
     cell.scope = "col";
     head.append(cell);
   }
@@ -82,7 +101,7 @@ function table(id, caption, titles, rows) {
         line.append(holder);
         return;
       }
-      const made = node(i === 0 ? "th" : "td", cell, ...(titles[i].startsWith("#") ? ["n"] : []));
+      const made = node(i === 0 ? "th" : "td", cell, ...(KINDS[titles[i][0]] ?? []));
       if (i === 0) made.scope = "row";
       line.append(made);
     });
@@ -103,7 +122,7 @@ function groups(id, caption, report, most) {
     spent(group),
     { share: weight(group) / widest },
   ]);
-  table(id, caption, ["Name", "#Requests", "#Cost", "Share"], rows);
+  table(id, caption, ["Name", "#Requests", "#Cost", "=Share"], rows);
 }
 
 function card(title, totals) {
@@ -112,31 +131,44 @@ function card(title, totals) {
     node("span", title),
     node("strong", spent(totals)),
     node("span", `${count(field(totals, "requests"))} requests, ${count(field(totals, "errors"))} failed`),
+    ...(field(totals, "estimated") > 0 ? [node("span", `${counted(totals.estimated, "request")} estimated`)] : []),
     node("span", `${count(input(field(totals, "tokens")))} in, ${count(field(totals, "tokens.output"))} out`),
   );
   return made;
 }
 
+/** As the commands' `gaps`, word by word: what is missing from the figures. */
+function gaps(covered) {
+  const of = (name) => field(covered, name);
+  const reasons = Object.entries(of("passed_by_reason")).map(([why, n]) => `${why} ${count(n)}`).join(", ");
+  const kinds = [
+    ["passed_connections", "connection", ` passed through unmetered (${reasons})`],
+    ["passed_lines_lost", "record", " of unmetered connections lost, as the spool could not be written"],
+    ["cut_connections", "connection", " cut when the daemon died"],
+    ["unfollowed_connections", "connection", " lost sight of (not all that was asked there is counted)"],
+    ["lost_connections", "connection", " lost"],
+    ["lost_rows", "metered row", " lost"],
+  ].filter(([name]) => of(name) > 0).map(([name, what, how]) => counted(covered[name], what) + how);
+  const aside = of("set_aside").map((name) => `a corrupt ledger was set aside as ${name}`);
+  const gone = of("ledgers_gone") > 0
+    ? [`${counted(covered.ledgers_gone, "ledger")} removed, moved away or replaced (what it held is not counted)`] : [];
+  return [...kinds, ...aside, ...gone];
+}
+
 function coverage(report) {
-  const of = (name) => field(report, `coverage.${name}`);
-  const gaps = [
-    [of("passed_connections"), "connections passed unmetered"],
-    [of("cut_connections"), "connections cut when the daemon died"],
-    [of("unfollowed_connections"), "connections lost sight of"],
-    [of("lost_connections"), "connections lost"],
-    [of("lost_rows"), "metered rows lost"],
-  ].filter(([n]) => n > 0);
-  const reasons = Object.entries(of("passed_by_reason")).map(([why, n]) => `${harmless(why)} ${count(n)}`);
+  const missing = gaps(field(report, "coverage"));
+  const silent = field(report, "summary.without_usage");
+  if (silent > 0) missing.push(`${counted(silent, "request")} whose usage was not told`);
+  const none = field(report, "summary.requests") === 0;
   const line = by("coverage");
-  line.className = gaps.length ? "bad" : "";
-  line.textContent = gaps.length
-    ? gaps.map(([n, what]) => `${count(n)} ${what}`).join(" · ") + (reasons.length ? ` (${reasons.join(", ")})` : "")
-    : `${count(of("metered_requests"))} requests on ${count(of("metered_connections"))} connections: everything was metered`;
+  line.className = missing.length ? "bad" : "";
+  const good = none ? "No requests to a model in this range." : "everything was metered";
+  line.textContent = missing.length ? harmless(missing.join(" · ")) : good;
 }
 
 function requests(answer) {
   const rows = field(answer, "requests").map((row) => [
-    clock(field(row, "started_at")),
+    when(field(row, "started_at")),
     field(row, "project") ?? "",
     field(row, "model") ?? field(row, "model_requested") ?? field(row, "path"),
     field(row, "client") ?? "",
@@ -168,19 +200,19 @@ function standing(quota, now) {
 /** `account` of a limit is there only if something tells whose it is. */
 function limits(quotas, budgets) {
   const now = new Date();
-  table("quotas", "What is used of the plans", ["Plan", "Limit", "#Used", "Used", "Resets"],
+  table("quotas", "What is used of the plans", ["Plan", "Limit", "#Used", "=Used", "Resets"],
     field(quotas, "quotas").flatMap((quota) => standing(quota, now)).map((quota) => [
       [field(quota, "provider"), field(quota, "plan"), quota.account].filter(Boolean).join(" "),
       field(quota, "name"),
       field(quota, "used_bp") === null ? field(quota, "status") ?? "–" : `${Math.ceil(quota.used_bp / 100)}%`,
       { share: (quota.used_bp ?? 0) / 10_000 },
-      field(quota, "resets_at") === null ? "" : new Date(quota.resets_at).toLocaleString(),
+      when(field(quota, "resets_at")),
     ]));
   const problem = field(budgets, "problem");
-  table("budgets", problem === null ? "Budgets" : `No budgets: ${problem}`, ["Budget", "#Spent", "#Limit", "Used"],
+  table("budgets", problem === null ? "Budgets" : `No budgets: ${problem}`, ["Budget", "#Spent", "#Limit", "=Used"],
     field(budgets, "budgets").map((budget) => [
       `${field(budget, "name")}, this ${field(budget, "per")}`,
-      money(field(budget, "spent_nanousd")),
+      money(field(budget, "spent_nanousd")) + (field(budget, "unpriced") > 0 ? " + unpriced" : ""),
       `$${field(budget, "limit")}`,
       { share: budget.spent_nanousd / (Number(budget.limit) * 1e9) },
     ]));
@@ -193,8 +225,8 @@ function state(status) {
   const open = status.edge.status?.tunnels?.open;
   line.className = good ? "" : "bad";
   line.textContent = (good ? "metering" : `passing, unmetered: ${harmless(field(health, "reasons").join("; "))}`)
-    + (open === undefined ? "" : ` · ${count(open)} connections open`)
-    + ` · version ${field(health, "version")} · ${new Date().toLocaleTimeString()}`;
+    + (open === undefined ? "" : ` · ${counted(open, "connection")} open`)
+    + ` · version ${field(health, "version")} · ${when(new Date())}`;
 }
 
 function actors(answer) {
@@ -205,40 +237,36 @@ function actors(answer) {
     ]));
 }
 
-function event(entry) {
-  const what = [field(entry, "process"), entry.child, field(entry, "event").replaceAll("_", " "), entry.cause];
-  const list = by("events");
-  list.prepend(node("li", `${clock(field(entry, "at"))}  ${what.filter(Boolean).join(" ")}`));
-  while (list.childElementCount > EVENTS) list.lastElementChild.remove();
+/** The answer is a stream that ends. An EventSource could not send the key. */
+function events(text) {
+  const entries = text.split("\n").filter((line) => line.startsWith("data: ")).map((line) => JSON.parse(line.slice(6)));
+  by("events").replaceChildren(...entries.reverse().map((entry) => {
+    const what = [field(entry, "process"), entry.child, field(entry, "event").replaceAll("_", " "), entry.cause];
+    return node("li", `${when(field(entry, "at"))}  ${what.filter(Boolean).join(" ")}`);
+  }));
 }
 
+/** Where the key lies; a browser that keeps nothing for us loses it with the page. */
+const kept = {
+  key: null,
+  get() {
+    try { return localStorage.getItem(KEY) ?? this.key; } catch { return this.key; }
+  },
+  set(key) {
+    this.key = key;
+    try { key === null ? localStorage.removeItem(KEY) : localStorage.setItem(KEY, key); } catch { /* then for this page only */ }
+  },
+};
+
+class Denied extends Error {}
+
 async function ask(path, options = {}) {
-  const headers = { "x-halton-key": localStorage.getItem(KEY) ?? "" };
-  const answer = await fetch(path, { credentials: "same-origin", cache: "no-store", ...options, headers });
+  const headers = { "x-halton-key": kept.get() ?? "" };
+  const signal = AbortSignal.timeout(PATIENCE);
+  const answer = await fetch(path, { credentials: "same-origin", cache: "no-store", signal, ...options, headers });
   if (answer.status === 401) throw new Denied();
   if (!answer.ok) throw new Error(`${path}: ${answer.status}`);
   return answer;
-}
-
-class Denied extends Error {}
-const json = async (path) => (await ask(path)).json();
-
-/** Server-sent events by hand: an EventSource can't send the key. */
-async function follow(signal) {
-  const answer = await ask("/v1/events", { signal });
-  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-  let text = "";
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    text += value;
-    const parts = text.split("\n\n");
-    text = parts.pop();
-    for (const part of parts) {
-      const data = part.split("\n").filter((line) => line.startsWith("data: ")).map((line) => line.slice(6));
-      if (data.length) event(JSON.parse(data.join("\n")));
-    }
-  }
 }
 
 const since = {
@@ -246,120 +274,131 @@ const since = {
   week: () => new Date(Date.now() - 7 * DAY),
   month: () => new Date(Date.now() - 30 * DAY),
 };
-const stats = (which, group) => json(`/v1/stats?since=${encodeURIComponent(since[which]().toISOString())}&by=${group}`);
 
+/** Reads all and shows what comes; the errors of what did not come. */
 async function refresh() {
-  const [status, today, week, month, project, model, client, latest, quotas, budgets, parts] = await Promise.all([
-    json("/v1/status"), stats("today", "provider"), stats("week", "provider"), stats("month", "day"),
-    stats(range, "project"), stats(range, "model"), stats(range, "client"),
-    json("/v1/requests?limit=25"), json("/v1/quotas"), json("/v1/budgets"), json("/v1/actors"),
+  const mine = turns;
+  const { signal } = going;
+  const json = async (path) => (await ask(path, { signal })).json();
+  const stats = (which, group) => json(`/v1/stats?since=${encodeURIComponent(since[which]().toISOString())}&by=${group}`);
+  const part = async (asked, show) => {
+    const answers = await Promise.all(asked);
+    if (mine === turns) show(...answers);
+  };
+  const parts = await Promise.allSettled([
+    part([json("/v1/status")], state),
+    part([stats("today", "provider"), stats("week", "provider"), stats("month", "day")], (today, week, month) => {
+      by("cards").replaceChildren(...[["Today", today], ["7 days", week], ["30 days", month]]
+        .map(([title, report]) => card(title, field(report, "summary"))));
+      groups("days", "", month, 31);
+    }),
+    part([stats(range, "project")], (report) => { groups("by-project", "Projects", report, 12); coverage(report); }),
+    part([stats(range, "model")], (report) => groups("by-model", "Models", report, 12)),
+    part([stats(range, "client")], (report) => groups("by-client", "Clients", report, 12)),
+    part([json("/v1/requests?limit=25")], requests),
+    part([json("/v1/quotas"), json("/v1/budgets")], limits),
+    part([json("/v1/actors")], actors),
+    part([ask(`/v1/events?last=${EVENTS}`, { signal }).then((answer) => answer.text())], events),
   ]);
-  state(status);
-  by("cards").replaceChildren(
-    card("Today", field(today, "summary")), card("7 days", field(week, "summary")), card("30 days", field(month, "summary")));
-  groups("days", "", month, 31);
-  groups("by-project", "Projects", project, 12);
-  groups("by-model", "Models", model, 12);
-  groups("by-client", "Clients", client, 12);
-  coverage(project);
-  requests(latest);
-  limits(quotas, budgets);
-  actors(parts);
-  by("main").hidden = by("logout").hidden = false;
+  return parts.map(({ reason }) => reason ?? null);
 }
 
-function trouble(error) {
-  const line = by("trouble");
-  line.hidden = error === null;
-  if (error === null) return;
-  if (error instanceof Denied) {
-    by("main").hidden = by("logout").hidden = true;
-    stop.abort();
-    line.textContent = "Not logged in, or not any more. Run `halton-meter dashboard`: it opens this page with a login.";
-  } else {
-    line.textContent = `The daemon can't be asked (${error.message}). Requests go on, at worst unmetered.`;
+/** What is not as of now says so. */
+function trouble(line, stale) {
+  by("trouble").hidden = line === null;
+  by("trouble").textContent = line === null ? "" : harmless(line);
+  by("main").className = stale ? "stale" : "";
+}
+
+function denied() {
+  by("main").hidden = by("logout").hidden = true;
+  by("state").textContent = "";
+  trouble("Not logged in, or not any more. Run `halton-meter dashboard`: it opens this page with a login.", false);
+}
+
+function judge(errors) {
+  const failed = errors.filter((error) => error !== null);
+  if (failed.some((error) => error instanceof Denied)) return denied();
+  const old = read === null ? "" : ` What is shown is of ${when(read)}.`;
+  if (errors[0] !== null) {
+    by("state").className = "bad";
+    by("state").textContent = "not known";
+    return trouble(`The daemon can't be asked (${errors[0].message}). Requests go on, at worst unmetered.${old}`, true);
   }
+  by("main").hidden = by("logout").hidden = false;
+  if (failed.length) return trouble(`Not all figures can be read (${failed[0].message}).${old}`, true);
+  read = new Date();
+  trouble(null, false);
 }
 
+/** A hidden page asks nothing: a browser has few connections for all of them. */
 async function turn() {
   clearTimeout(timer);
-  try {
-    if (!document.hidden) await refresh();
-    trouble(null);
-  } catch (error) {
-    trouble(error);
-    if (error instanceof Denied) return;
-  }
+  going.abort();
+  const mine = ++turns;
+  if (document.hidden) return;
+  const now = (going = new AbortController());
+  const late = setTimeout(() => now.abort(new Error(`no answer within ${PATIENCE / 1000} s`)), PATIENCE);
+  const errors = await refresh();
+  clearTimeout(late);
+  if (mine !== turns) return;
+  judge(errors);
   timer = setTimeout(turn, EVERY);
 }
 
-async function events() {
-  const mine = (stop = new AbortController());
-  while (!mine.signal.aborted) {
-    try {
-      await follow(mine.signal);
-    } catch (error) {
-      if (error instanceof Denied || mine.signal.aborted) return;
-    }
-    await new Promise((done) => setTimeout(done, 2000));
-  }
-}
-
 function choose() {
-  by("ranges").replaceChildren(...Object.entries(RANGES).map(([name, title]) => {
+  const buttons = Object.entries(RANGES).map(([name, title]) => {
     const button = node("button", title);
     button.type = "button";
-    button.setAttribute("aria-pressed", String(name === range));
     button.addEventListener("click", () => {
       range = name;
-      choose();
+      press();
       turn();
     });
-    return button;
-  }));
+    return [name, button];
+  });
+  const press = () => buttons.forEach(([name, button]) => button.setAttribute("aria-pressed", String(name === range)));
+  by("ranges").replaceChildren(...buttons.map(([, button]) => button));
+  press();
 }
 
-/** The code behind the `#` is good once; it leaves the address before anything else. */
+/** The code behind the `#` is good once; it leaves the address before anything else. An old one ends no session. */
 async function login() {
   const code = new URLSearchParams(location.hash.slice(1)).get("login");
   if (code === null) return;
   history.replaceState(null, "", location.pathname);
   const answer = await fetch("/v1/session", {
-    method: "POST", credentials: "same-origin",
+    method: "POST", credentials: "same-origin", signal: AbortSignal.timeout(PATIENCE),
     headers: { "content-type": "application/json" }, body: JSON.stringify({ code }),
   });
-  if (!answer.ok) throw new Denied();
-  localStorage.setItem(KEY, field(await answer.json(), "key"));
+  if (answer.ok) kept.set(field(await answer.json(), "key"));
 }
 
 async function logout() {
   try {
     await ask("/v1/session", { method: "DELETE" });
   } catch (error) {
-    if (!(error instanceof Denied)) return trouble(error);
+    if (!(error instanceof Denied)) return trouble(`Not logged out: the daemon can't be asked (${error.message}).`, true);
   }
-  localStorage.removeItem(KEY);
+  kept.set(null);
   clearTimeout(timer);
-  trouble(new Denied());
+  going.abort();
+  turns += 1;
+  denied();
+}
+
+async function enter() {
+  // What is wrong shows in the turn, too.
+  await login().catch(() => {});
+  await turn();
 }
 
 async function start() {
   choose();
   by("logout").addEventListener("click", logout);
-  document.addEventListener("visibilitychange", () => document.hidden || by("main").hidden || turn());
-  addEventListener("hashchange", () => location.hash.includes("login=") && start_session());
-  await start_session();
-}
-
-async function start_session() {
-  try {
-    await login();
-  } catch (error) {
-    return trouble(error);
-  }
-  stop.abort();
-  await turn();
-  if (!by("main").hidden) events();
+  document.addEventListener("visibilitychange", turn);
+  addEventListener("hashchange", () => location.hash.includes("login=") && enter());
+  await enter();
 }
 
 start();

@@ -50,10 +50,8 @@ pub async fn get_file(request: HttpRequest) -> Result<HttpResponse, Problem> {
     path = "/v1/login-codes",
     security(("token" = [])),
     responses(
-        (status = 200, body = LoginCodeAnswer),
+        (status = 200, description = "the code", body = LoginCodeAnswer),
         (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no valid token", body = Problem,
             content_type = "application/problem+json"),
     )
 )]
@@ -74,7 +72,7 @@ pub(super) async fn post_code(
     path = "/v1/session",
     request_body = LoginRequest,
     responses(
-        (status = 200, body = LoginAnswer),
+        (status = 200, description = "the session", body = LoginAnswer),
         (status = 400, description = "the body can't be understood, or there is a parameter", body = Problem,
             content_type = "application/problem+json"),
         (status = 401, description = "no such code, or not any more", body = Problem,
@@ -121,8 +119,6 @@ fn may_log_in(uid: Option<u32>, own: u32) -> bool {
     responses(
         (status = 204, description = "ended"),
         (status = 400, description = "it has no parameters", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 401, description = "no session", body = Problem,
             content_type = "application/problem+json"),
     )
 )]

@@ -85,3 +85,16 @@ fn without_a_daemon_the_figures_are_the_ledgers() {
     assert!(text.contains("these are the ledger's figures"), "{text}");
     assert!(text.contains("$0.0123"), "{text}");
 }
+
+#[test]
+fn a_line_is_as_wide_as_what_is_seen_of_it() {
+    let fit = |line| fit(line, Style { width: Some(8), color: false });
+    assert_eq!(fit("12345678"), "12345678");
+    assert_eq!(fit("123456789"), "1234567…");
+    // Two columns each.
+    assert_eq!(fit("日本語日"), "日本語日");
+    assert_eq!(fit("日本語日本"), "日本語…");
+    assert_eq!(fit("1日本語日"), "1日本語…");
+    // A letter and its accent are one.
+    assert_eq!(fit("e\u{301}2345678"), "e\u{301}2345678");
+}

@@ -18,10 +18,10 @@ use super::intake::{Intake, Limits, Queued, Shared};
 use super::rollup::Roller;
 use super::schema::{self, FileId, Files};
 use super::{LedgerError, passed, record, spill, unfinished};
-use crate::beat;
 use crate::home::Home;
 
 mod left_open;
+mod look;
 mod moved;
 
 /// What the writer needs.
@@ -54,7 +54,9 @@ impl WriterConfig {
 pub fn start_writer(config: WriterConfig) -> Result<(Intake, Writer), LedgerError> {
     let shared = Arc::new(Shared::new(config.limits));
     // Without it reports are slow, and right.
-    let roller = Roller::start(config.path.clone(), config.log.clone());
+    let told = Arc::clone(&shared);
+    let damaged = move |file| told.lock().damaged = Some(file);
+    let roller = Roller::start(config.path.clone(), config.log.clone(), damaged);
     if let Err(e) = &roller {
         slog::warn!(config.log, "nothing will be rolled up"; "error" => e.to_string());
     }
@@ -115,16 +117,6 @@ const REMEMBERED: usize = 4096;
 /// How often the edge's spool is looked at, and the file's identity checked.
 const ROUNDS: Duration = Duration::from_secs(1);
 
-/// How often it shows that it lives while there is nothing to write.
-const IDLE: Duration = Duration::from_secs(2);
-
-/// How often the file is looked at while rows are written, and at most one part of so many of the
-/// time.
-const LOOKS: Duration = Duration::from_secs(2);
-const LOOK_SHARE: u32 = 1000;
-/// On a machine that is too busy for that, too.
-const LOOKS_AT_LEAST: Duration = Duration::from_secs(20);
-
 struct Worker {
     config: WriterConfig,
     shared: Arc<Shared>,
@@ -147,6 +139,8 @@ struct Worker {
     /// How many rows had been written when the file was last looked at.
     looked_at: u64,
     next_look: Instant,
+    /// How many rows had been written when the WAL was last written home.
+    home_at: u64,
     next_round: Instant,
     /// A corrupt file that its successor does not tell of yet.
     unnoted_set_aside: Option<PathBuf>,
@@ -174,6 +168,7 @@ impl Worker {
             losses_noted: 0,
             looked_at: 0,
             next_look: Instant::now(),
+            home_at: 0,
             next_round: Instant::now(),
             unnoted_set_aside: None,
             ending: false,
@@ -227,11 +222,13 @@ impl Worker {
     fn turn(&mut self, now: Instant) -> Result<(), LedgerError> {
         let round = now >= self.next_round;
         // Moved or deleted from under us: SQLite would go on writing into nowhere.
-        if round && self.db.as_ref().is_some_and(|db| !db.files.are_at(&self.config.path)) {
+        let look = now >= self.next_look;
+        if (round || look) && self.was_taken() {
             self.let_go();
         }
-        if self.db.is_some() && now >= self.next_look {
+        if look && self.db.is_some() {
             self.look(now)?;
+            self.write_home();
         }
         let mut db = match self.db.take() {
             Some(db) => db,
@@ -247,26 +244,6 @@ impl Worker {
             self.next_round = now + ROUNDS;
         }
         Ok(())
-    }
-
-    /// How long without rows until it goes round: what was written last is still to be looked at.
-    fn rest(&self) -> Duration {
-        if self.shared.written() == self.looked_at { beat::until(IDLE) } else { LOOKS }
-    }
-
-    /// Whether others can read what was written since the last look. Only damage counts: a lock or
-    /// a full disk shows by itself.
-    fn look(&mut self, now: Instant) -> Result<(), LedgerError> {
-        let written = self.shared.written();
-        if std::mem::replace(&mut self.looked_at, written) == written {
-            return Ok(());
-        }
-        let seen = schema::look(&self.config.path);
-        self.next_look = now + (now.elapsed() * LOOK_SHARE).clamp(LOOKS, LOOKS_AT_LEAST);
-        match seen {
-            Err(e) if Fault::of(&e) == Fault::Corrupt => Err(e),
-            Ok(()) | Err(_) => Ok(()),
-        }
     }
 
     fn work(&mut self, db: &mut Db, round: bool) -> Result<(), LedgerError> {
@@ -332,8 +309,12 @@ impl Worker {
     fn open(&mut self) -> Result<Db, LedgerError> {
         self.keep_orphan();
         let gone = self.last_is_gone();
-        let (mut conn, files) = schema::open_writer(&self.config.path)?;
-        self.files = Some(files);
+        let opened = schema::open_writer_telling(&self.config.path, |found| {
+            self.shared.lock().updating = Some((found, schema::VERSION));
+        });
+        self.shared.lock().updating = None;
+        let (mut conn, files) = opened?;
+        self.files = Some(files.clone());
         if !self.swept {
             if let Some(dir) = self.config.spool.parent() {
                 let rows = spill::take_in(&mut conn, dir)?;
@@ -379,9 +360,7 @@ impl Worker {
                 self.let_go();
             }
             Fault::Corrupt => {
-                let corrupt = self.let_go().or(self.opened);
-                // Another file may have been put there meanwhile; the next turn looks at that.
-                if corrupt == FileId::of(&self.config.path) {
+                if self.is_at_the_path_when_let_go() {
                     self.set_aside(&reason);
                 }
             }
@@ -458,10 +437,11 @@ fn last_of_each(ids: impl Iterator<Item = Uuid>) -> HashMap<Uuid, usize> {
     (0..).zip(ids).map(|(place, id)| (id, place)).collect()
 }
 
-/// Renames the database and its companions to `<name>.corrupt-<UTC time>`; never deletes.
+/// Renames the database and its companions to `<name>.corrupt-<UTC time>`; never deletes. A link stays.
 fn set_aside(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
-    let target = free_name(path, "corrupt", now);
-    for (from, to) in schema::siblings(path).iter().zip(schema::siblings(&target)) {
+    let path = schema::behind_links(path);
+    let target = free_name(&path, "corrupt", now);
+    for (from, to) in schema::siblings(&path).iter().zip(schema::siblings(&target)) {
         match fs::rename(from, to) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

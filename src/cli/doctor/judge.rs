@@ -1,5 +1,6 @@
 //! From facts to findings: pure. One function per layer, in the order of the way of a byte.
 
+mod ledger;
 mod machine;
 
 use std::path::PathBuf;
@@ -8,13 +9,11 @@ use super::super::client::Settings;
 use super::super::intruder::UNHEARD;
 use super::super::lifecycle::move_edge;
 use super::super::no_edge::{Signs, Why};
-use super::super::output;
 use super::facts::{Facts, Process, ProxyVariable, Says};
 use crate::selftest::Level;
 
 const LAYERS: usize = 19;
 
-const LOW_DISK: u64 = 200 << 20;
 const SOON: i64 = 45;
 
 const START: &str = "`halton-meter start`";
@@ -84,7 +83,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         watchdog,
         control,
         ca,
-        ledger,
+        ledger::ledger,
         bodies,
         token,
         machine::upstream,
@@ -270,25 +269,11 @@ fn daemon(f: &Facts) -> Vec<Finding> {
 /// What to do about a reason that `/health` gives.
 fn remedy(reason: &str) -> &'static str {
     match reason.split_once(':').map_or(reason, |(part, _)| part) {
-        "ledger" => ledger_remedy(reason),
+        "ledger" => ledger::remedy(reason),
         "clock" => "set the clock",
         "ca" => "set the clock; if it is right, `halton-meter restart` makes another CA",
         "draining" => "wait: it is ending",
         _ => RESTART,
-    }
-}
-
-/// By what its writer says of it.
-fn ledger_remedy(reason: &str) -> &'static str {
-    let says = |text| reason.contains(text);
-    if says("newer version") {
-        "install the newer halton-meter, then `halton-meter upgrade`; nothing is deleted"
-    } else if says("cannot be opened") || says("cannot use") {
-        "see that db.sqlite in the home is a file that you can read and write; it goes on by itself"
-    } else if says("read-only") {
-        "see that you can write db.sqlite and the home; it goes on by itself"
-    } else {
-        "make room on the disk, or end what locks the ledger; it goes on by itself"
     }
 }
 
@@ -364,22 +349,6 @@ fn ca(f: &Facts) -> Vec<Finding> {
         found.push(Finding::broken("ca", what).next(next).fix(Fix::Bundle));
     }
     or_ok(found, "ca", || format!("good for {} days, and in the bundle", f.ca.days_left))
-}
-
-fn ledger(f: &Facts) -> Vec<Finding> {
-    let mut found = Vec::new();
-    if let Some(problem) = &f.ledger.problem {
-        found
-            .push(Finding::degraded("ledger", problem).next("see the message; nothing is deleted"));
-    }
-    if let Some(free) = f.ledger.free.filter(|free| *free < LOW_DISK) {
-        let what = format!("only {} are free on its disk", output::bytes(free));
-        found.push(Finding::degraded("ledger", what).next("make room"));
-    }
-    or_ok(found, "ledger", || match f.ledger.bytes {
-        0 => "none yet".to_owned(),
-        bytes => format!("opens; {}", output::bytes(bytes)),
-    })
 }
 
 fn bodies(f: &Facts) -> Vec<Finding> {

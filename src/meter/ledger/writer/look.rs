@@ -104,7 +104,7 @@ mod tests {
             let to = dir.path().join(name);
             fs::copy(home.ledger_file(), &to).unwrap();
             let readable = Ledger::open_files(&to, dir.path().join("none")).is_ok();
-            readable.then(|| stored(&to)).unwrap_or_default()
+            if readable { stored(&to) } else { 0 }
         };
         let db = worker.db.as_ref().unwrap();
         db.conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(())).unwrap();

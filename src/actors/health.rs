@@ -54,6 +54,8 @@ pub struct Observed {
     pub ledger_degraded: Option<String>,
     /// The database has been opened.
     pub ledger_ready: bool,
+    /// From and to which schema it is being brought up to date.
+    pub ledger_updating: Option<(usize, usize)>,
     pub prices_loaded: bool,
     pub clock: Timestamp,
     /// By this clock the CA is not valid: no handshake could be answered.
@@ -84,7 +86,10 @@ impl Check {
 #[must_use]
 pub fn fold(seen: &Observed) -> Vec<Check> {
     let opening = || (!seen.ledger_ready).then(|| "the database is being opened".to_owned());
-    let ledger = seen.ledger_degraded.clone().or_else(opening).or_else(|| {
+    let updating = seen.ledger_updating.map(|(from, to)| {
+        format!("the database is being brought up to date (schema {from} -> {to})")
+    });
+    let ledger = updating.or_else(|| seen.ledger_degraded.clone()).or_else(opening).or_else(|| {
         (seen.writer_silence > WRITER_SILENCE)
             .then(|| format!("the writer is silent for {} s", seen.writer_silence.as_secs()))
     });
@@ -245,6 +250,7 @@ impl Health {
             writer_silence: ledger.heartbeat_age,
             ledger_degraded: ledger.degraded,
             ledger_ready: ledger.ready,
+            ledger_updating: ledger.updating,
             prices_loaded: self.meter.prices_loaded(),
             clock: Timestamp::now(),
             ca_outdated: self.meter.ca_outdated(),
@@ -291,6 +297,7 @@ mod tests {
             writer_silence: Duration::from_millis(50),
             ledger_degraded: None,
             ledger_ready: true,
+            ledger_updating: None,
             prices_loaded: true,
             clock: Timestamp::from_second(1_790_000_000).unwrap(),
             ca_outdated: false,
@@ -313,6 +320,10 @@ mod tests {
             ),
             (|o| o.ledger_degraded = Some("disk full".into()), &["ledger: disk full"]),
             (|o| o.ledger_ready = false, &["ledger: the database is being opened"]),
+            (
+                |o| (o.ledger_ready, o.ledger_updating) = (false, Some((3, 8))),
+                &["ledger: the database is being brought up to date (schema 3 -> 8)"],
+            ),
             (|o| o.prices_loaded = false, &["prices: no price book is loaded"]),
             (
                 |o| o.clock = Timestamp::UNIX_EPOCH,

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::output::harmless_lines;
 use crate::exit::Exit;
 use crate::home::HomeError;
+use crate::meter::ledger::{self, LedgerError};
 use crate::meter::own_file::OwnError;
 
 /// A command that failed.
@@ -16,11 +17,13 @@ pub struct Failure {
     pub exit: Exit,
     message: String,
     hint: Option<String>,
+    /// The ledger is damaged.
+    damage: bool,
 }
 
 impl Failure {
     pub fn new(exit: Exit, message: impl Display) -> Self {
-        Self { exit, message: message.to_string(), hint: None }
+        Self { exit, message: message.to_string(), hint: None, damage: false }
     }
 
     /// A file that the user named; its directory may be missing, too.
@@ -32,6 +35,16 @@ impl Failure {
     #[must_use]
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
+        self
+    }
+
+    /// A ledger that is damaged: where it is, and what to do.
+    #[must_use]
+    pub fn of_ledger(mut self, path: &Path) -> Self {
+        if self.damage {
+            self.message = format!("{} ({})", self.message, path.display());
+            self.hint.get_or_insert_with(|| ledger::recovery(path));
+        }
         self
     }
 
@@ -67,7 +80,9 @@ impl From<io::Error> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(e: anyhow::Error) -> Self {
-        Self::new(e.chain().find_map(of_cause).unwrap_or(Exit::FAILED), told(&e))
+        let failure = Self::new(e.chain().find_map(of_cause).unwrap_or(Exit::FAILED), told(&e));
+        let ledger = e.chain().find_map(|cause| cause.downcast_ref::<LedgerError>());
+        Self { damage: ledger.is_some_and(LedgerError::is_damage), ..failure }
     }
 }
 
@@ -129,7 +144,6 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
-    use crate::meter::ledger::LedgerError;
 
     fn io(kind: ErrorKind) -> io::Error {
         kind.into()
@@ -184,6 +198,22 @@ mod tests {
         assert_eq!(said(own.into()), once);
         let context = anyhow::Error::new(io(ErrorKind::NotFound)).context("reading");
         assert_eq!(said(context), format!("reading: {}", io(ErrorKind::NotFound)));
+    }
+
+    #[test]
+    fn a_damaged_ledger_is_named_with_what_to_do() {
+        let said = |code| {
+            let error = anyhow::Error::from(LedgerError::from(sqlite(code))).context("reading");
+            let mut said = Vec::new();
+            Failure::from(error).of_ledger(Path::new("/h/db.sqlite")).print(&mut said);
+            String::from_utf8(said).unwrap()
+        };
+        let damaged = said(rusqlite::ffi::SQLITE_CORRUPT);
+        assert!(
+            damaged.contains("so it is (/h/db.sqlite)") && damaged.contains(".recover"),
+            "{damaged}"
+        );
+        assert!(!said(rusqlite::ffi::SQLITE_BUSY).contains("recover"));
     }
 
     #[test]

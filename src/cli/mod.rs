@@ -242,6 +242,10 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> Exit {
     match dispatch(cli) {
         Ok(exit) => exit,
         Err(failure) => {
+            let failure = match Home::from_env() {
+                Ok(home) => failure.of_ledger(&home.ledger_file()),
+                Err(_) => failure,
+            };
             failure.print(&mut std::io::stderr());
             failure.exit
         }

@@ -1,7 +1,8 @@
 //! `halton-meter recompute-costs`: what is in the ledger, by the prices of now.
 
 use std::collections::BTreeMap;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
+use std::time::{Duration, Instant};
 
 use jiff::ZonedDateTime;
 use serde::Serialize;
@@ -12,7 +13,7 @@ use super::output::{
 use super::range::RangeArgs;
 use super::{Context, Exit, Failure};
 use crate::home::Home;
-use crate::meter::ledger::{Repriced, reprice};
+use crate::meter::ledger::{Progress, Repriced, reprice};
 use crate::meter::row::Billing;
 
 /// Price the requests in the ledger again, by the list and your own prices
@@ -34,6 +35,36 @@ pub struct RecomputeArgs {
 pub fn run(ctx: &Context, args: &RecomputeArgs, out: &mut dyn Write) -> Result<Exit, Failure> {
     let style = Style::detect(ctx.color);
     finish(recompute(args, &ctx.home, style, &ZonedDateTime::now(), out))
+}
+
+/// How far it is, for who watches: a large ledger takes minutes.
+struct Line {
+    watched: bool,
+    shown: bool,
+    next: Instant,
+}
+
+impl Line {
+    const EVERY: Duration = Duration::from_secs(2);
+
+    fn new() -> Self {
+        let watched = std::io::stderr().is_terminal();
+        Self { watched, shown: false, next: Instant::now() + Self::EVERY }
+    }
+
+    fn show(&mut self, rows: u64) {
+        let now = Instant::now();
+        if self.watched && now >= self.next {
+            (self.shown, self.next) = (true, now + Self::EVERY);
+            let _ = write!(std::io::stderr(), "\r{} looked at ...", counted(rows, "request"));
+        }
+    }
+
+    fn clear(&self) {
+        if self.shown {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
 }
 
 #[derive(Default, Serialize)]
@@ -70,7 +101,13 @@ fn recompute(
     let book = super::pricing::book(home)?;
     let window = args.range.window("99999d", now)?;
     let mut models: BTreeMap<String, Change> = BTreeMap::new();
-    let done = reprice(home, &book, window, args.dry_run, &mut |row| note(&mut models, row))?;
+    let mut line = Line::new();
+    let done = reprice(home, &book, window, args.dry_run, &mut |progress| match progress {
+        Progress::LookedAt(rows) => line.show(rows),
+        Progress::Changes(row) => note(&mut models, row),
+    });
+    line.clear();
+    let done = done?;
     let outcome = Outcome {
         dry_run: args.dry_run,
         looked_at: done.looked_at,

@@ -71,7 +71,8 @@ fn show(
         vs_previous: args.vs_previous,
     };
     let ledger = Ledger::open(home)?;
-    let report = ledger.report(&query)?;
+    let mut report = ledger.report(&query)?;
+    report.dated_ahead = ledger.dated_ahead(query.window, now.timestamp())?;
     if args.json {
         write_json(out, &report)?;
     } else if args.csv {
@@ -95,7 +96,7 @@ fn human(report: &Report, now: &ZonedDateTime, style: Style) -> String {
     let before = report.previous.as_ref().map_or(0, |previous| previous.summary.requests);
     if t.requests == 0 && before == 0 {
         out.push_str("No requests to a model in this range.\n");
-        for gap in gaps(&report.coverage) {
+        for gap in gaps(&report.coverage).into_iter().chain(ahead(report)) {
             out.push_str(&style.warn(&format!("But {gap}.\n")));
         }
         push_gaps(report, now, style, &mut out);
@@ -147,6 +148,13 @@ fn named(kind: &Silent) -> String {
         Some(surface) => surface.to_owned(),
         None => kind.provider.clone(),
     }
+}
+
+/// What a clock that was ahead has dated: no range up to now has it.
+fn ahead(report: &Report) -> Option<String> {
+    let rows = report.dated_ahead;
+    let are = if rows == 1 { "is" } else { "are" };
+    (rows > 0).then(|| format!("{} {are} dated ahead of the clock", counted(rows, "request")))
 }
 
 fn push_gaps(report: &Report, now: &ZonedDateTime, style: Style, out: &mut String) {
@@ -215,6 +223,7 @@ fn summary_lines(report: &Report) -> Vec<(&'static str, String)> {
         ),
     ));
     let mut gaps = gaps(&report.coverage);
+    gaps.extend(ahead(report));
     if t.without_usage > 0 {
         gaps.push(format!("{} whose usage was not told", counted(t.without_usage, "request")));
     }

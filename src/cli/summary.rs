@@ -136,7 +136,8 @@ pub fn gaps(coverage: &Coverage) -> Vec<String> {
     }
     if coverage.passed_lines_lost > 0 {
         gaps.push(format!(
-            "{} of unmetered connections lost, as the spool could not be written",
+            "{} lost, each of the beginning or the end of an unmetered connection, as the spool could not be \
+             written",
             counted(coverage.passed_lines_lost, "record")
         ));
     }
@@ -243,8 +244,8 @@ mod tests {
         assert_eq!(
             run_summary(&totals, &coverage, None),
             "2 requests · 1 failed · 1,234 in (800 cached) · 56 out · 1 unpriced (new) \
-             · 1 connection passed through unmetered (deadline 1) · 2 records of unmetered \
-             connections lost, as the spool could not be written · 2 connections lost sight of (not all that was asked there is \
+             · 1 connection passed through unmetered (deadline 1) · 2 records lost, each of the beginning or \
+             the end of an unmetered connection, as the spool could not be written · 2 connections lost sight of (not all that was asked there is \
              counted) · 3 metered rows lost"
         );
         assert_eq!(

@@ -16,7 +16,9 @@ use super::reads::read;
 use super::routes::Api;
 use crate::actors::meter::Meter;
 use crate::meter::bodies::Shelf;
-use crate::meter::ledger::{Cursor, GroupBy, PublicPage, ReportQuery, RequestFilter, Window};
+use crate::meter::ledger::{
+    Cursor, GroupBy, Ledger, LedgerError, PublicPage, Report, ReportQuery, RequestFilter, Window,
+};
 
 /// Rows of a page.
 const PAGE: usize = 100;
@@ -102,8 +104,11 @@ pub(super) async fn get_stats(
         zone: TimeZone::system(),
         vs_previous: false,
     };
-    let report = read(&api, move |ledger| ledger.report(&report)).await?;
-    Ok(HttpResponse::Ok().json(report))
+    let answer = move |ledger: &Ledger| {
+        let dated_ahead = ledger.dated_ahead(window, Timestamp::now())?;
+        Ok(Report { dated_ahead, ..ledger.report(&report)? })
+    };
+    Ok(HttpResponse::Ok().json(read(&api, answer).await?))
 }
 
 /// How much of the traffic was metered, and what was not: when, to whom and why.

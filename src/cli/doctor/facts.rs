@@ -86,7 +86,10 @@ pub struct Upstream {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ledger {
-    pub problem: Option<String>,
+    /// What is wrong, and what to do.
+    pub problem: Option<(String, String)>,
+    /// There was no time to look at all of it.
+    pub unchecked: bool,
     pub bytes: u64,
     /// Of the disk that the home is on.
     pub free: Option<u64>,

@@ -23,6 +23,7 @@ use crate::config::{self, UpstreamProxy};
 use crate::handover::channel::EdgeChannel;
 use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::{Home, PidLock};
+use crate::meter::ledger::{Checked, LedgerError};
 use crate::meter::trust::read_certificates;
 use crate::meter::{ca, ledger, own_file};
 use crate::near;
@@ -31,6 +32,8 @@ use crate::trust_store::Authority;
 
 const ASK: Duration = Duration::from_secs(2);
 const DAY: i64 = 24 * 3600;
+/// How long all of the ledger is read.
+const CHECK: Duration = Duration::from_secs(5);
 
 pub fn gather(ctx: &Context) -> Facts {
     let tree = lifecycle::tell_edited(ctx, Tree::look(ctx, ASK));
@@ -252,13 +255,20 @@ fn unusable(why: String) -> Ca {
 }
 
 fn database(home: &Home) -> Ledger {
-    let problem = ledger::Ledger::open(home).and_then(|ledger| {
+    let path = home.ledger_file();
+    let checked = ledger::Ledger::open(home).and_then(|ledger| {
         let one = ledger::RequestFilter { limit: Some(1), ..ledger::RequestFilter::default() };
-        ledger.requests(&one)
+        ledger.requests(&one)?;
+        ledger.check(CHECK)
     });
+    let next = |e: &LedgerError| match e.is_damage() {
+        true => ledger::recovery(&path),
+        false => "see the message; nothing is deleted".to_owned(),
+    };
     Ledger {
-        problem: problem.err().map(|e| e.to_string()),
-        bytes: fs::metadata(home.ledger_file()).map_or(0, |m| m.len()),
+        problem: checked.as_ref().err().map(|e| (e.to_string(), next(e))),
+        unchecked: matches!(checked, Ok(Checked::InPart)),
+        bytes: fs::metadata(&path).map_or(0, |m| m.len()),
         free: home.room(),
     }
 }

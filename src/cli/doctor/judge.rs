@@ -1,6 +1,7 @@
 //! From facts to findings: pure. One function per layer, in the order of the way of a byte.
 
 mod belongings;
+mod ledger;
 mod machine;
 mod processes;
 mod programs;
@@ -79,7 +80,7 @@ pub fn judge(facts: &Facts) -> Vec<Finding> {
         processes::watchdog,
         processes::control,
         belongings::ca,
-        belongings::ledger,
+        ledger::ledger,
         belongings::bodies,
         belongings::token,
         machine::upstream,

@@ -114,6 +114,22 @@ fn tokens_of_a_format_that_is_not_published_are_named() {
 }
 
 #[test]
+fn what_a_clock_that_was_ahead_dated_is_told() {
+    let (_dir, home) = home();
+    let ahead = row(9, "2031-01-01T00:00:00Z");
+    store(&home, &[rows(), vec![ahead]].concat());
+    let text = shown(&home, &[], Style::default());
+    assert!(text.contains("1 request is dated ahead of the clock"), "{text}");
+    let json = |args: &[&str]| {
+        let text = shown(&home, args, Style::default());
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()["dated_ahead"].clone()
+    };
+    assert_eq!(json(&["--json"]), 1);
+    let to = ["--json", "--from", "2026-11-01", "--to", "2032-01-01"];
+    assert_eq!(json(&to), 0, "it is in this range");
+}
+
+#[test]
 fn json_and_csv() {
     let (_dir, home) = home();
     store(&home, &rows());

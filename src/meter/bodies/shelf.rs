@@ -5,6 +5,7 @@ use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -94,10 +95,15 @@ impl Shelf {
     /// Removes what is older than `days`, then the oldest until the rest is within `most` bytes, and
     /// what a write that was broken off has left. Says what stays.
     ///
+    /// Ids never go back: after a clock that was ahead they are, too. What is of a day to come is as old as
+    /// its file; if that is of one, too, it is from now on as old as this look at it.
+    ///
     /// # Errors
     /// When something can't be listed or removed.
     pub fn prune(&self, days: u32, most: u64, today: Date) -> io::Result<Stock> {
         let first = today.saturating_sub(i64::from(days).days());
+        // Today and elsewhere.
+        let tomorrow = today.saturating_add(1.day());
         let mut stock = Stock::default();
         let mut left: Vec<(Date, PathBuf, u64)> = Vec::new();
         for (date, dir) in self.days()? {
@@ -107,6 +113,11 @@ impl Shelf {
             }
             self.sweep(&dir);
             for (path, bytes) in files(&dir)? {
+                let date = if date > tomorrow { written(&path, today, tomorrow)? } else { date };
+                if date < first {
+                    remove(&path)?;
+                    continue;
+                }
                 stock.bytes += bytes;
                 left.push((date, path, bytes));
             }
@@ -178,6 +189,24 @@ impl Shelf {
             let _ = fs::remove_file(path);
         }
     }
+}
+
+/// The day on which a file was written; today, from now on, if that is still to come.
+fn written(path: &Path, today: Date, tomorrow: Date) -> io::Result<Date> {
+    let modified = fs::metadata(path)?.modified()?;
+    let date = Timestamp::try_from(modified)
+        .map_or(Date::MAX, |at| at.to_zoned_datetime(TimeZone::UTC).date());
+    if date <= tomorrow {
+        return Ok(date);
+    }
+    let noon = today.at(12, 0, 0, 0).to_zoned_datetime(TimeZone::UTC).map_err(io::Error::other)?;
+    date_file(path, noon.timestamp())?;
+    Ok(today)
+}
+
+fn date_file(path: &Path, at: Timestamp) -> io::Result<()> {
+    let at = SystemTime::try_from(at).map_err(io::Error::other)?;
+    fs::File::options().write(true).open(path)?.set_modified(at)
 }
 
 fn files(day: &Path) -> io::Result<Vec<(PathBuf, u64)>> {
@@ -269,6 +298,30 @@ mod tests {
         assert!(dir.path().join("bodies/mine").exists(), "what is not ours stays");
         shelf.clear().unwrap();
         shelf.clear().unwrap();
+        assert_eq!(shelf.stock().unwrap(), Stock::default());
+    }
+
+    #[test]
+    fn what_a_clock_that_was_ahead_dated_goes_in_its_time() {
+        let (_dir, shelf) = shelf();
+        let ahead = kept("2031-01-01T10:00:00Z", "while it was ahead");
+        let after = kept("2031-01-01T10:00:01Z", "after it was set right");
+        let written = |one: &Kept, at: &str| {
+            shelf.write(one).unwrap();
+            date_file(&shelf.path(one.id).unwrap(), at.parse().unwrap()).unwrap();
+        };
+        written(&ahead, "2031-01-01T10:00:00Z");
+        written(&after, "2026-11-20T10:00:00Z");
+        let there = |today: &str| {
+            let stock = shelf.prune(7, u64::MAX, today.parse().unwrap()).unwrap();
+            (shelf.has(ahead.id), shelf.has(after.id), stock.oldest.map(|date| date.to_string()))
+        };
+        let oldest = |date: &str| Some(date.to_owned());
+        assert_eq!(there("2026-11-25"), (true, true, oldest("2026-11-20")));
+        assert_eq!(there("2026-11-27"), (true, true, oldest("2026-11-20")));
+        assert_eq!(there("2026-11-28"), (true, false, oldest("2026-11-25")));
+        assert_eq!(there("2026-12-02"), (true, false, oldest("2026-11-25")));
+        assert_eq!(there("2026-12-03"), (false, false, None));
         assert_eq!(shelf.stock().unwrap(), Stock::default());
     }
 }

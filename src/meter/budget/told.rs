@@ -4,12 +4,13 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, OpenOptions};
-use std::io;
 use std::os::unix::fs::OpenOptionsExt;
+use std::{fmt, io};
 
 use jiff::ZonedDateTime;
 use rustix::fs::{FlockOperation, flock};
-use serde::{Deserialize, Serialize};
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::Standing;
 use crate::home::{Home, write_atomic};
@@ -39,7 +40,54 @@ impl Channel {
 
 /// By channel, budget and span: the highest threshold.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
-pub struct Told(BTreeMap<String, BTreeMap<String, BTreeMap<String, u64>>>);
+pub struct Told(BTreeMap<String, BTreeMap<String, Spans>>);
+
+/// Spans and what was told of each, the latest last; in the file an object, in this order.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct Spans(Vec<(String, u64)>);
+
+impl Spans {
+    fn of(&self, span: &str) -> Option<u64> {
+        self.0.iter().find(|(name, _)| name == span).map(|(_, told)| *told)
+    }
+
+    /// The one that was told longest ago makes room: by their dates, a clock that was set back would
+    /// have it be the one that is told now.
+    fn tell(&mut self, span: String, passed: u64) {
+        self.0.retain(|(name, _)| *name != span);
+        self.0.push((span, passed));
+        let over = self.0.len().saturating_sub(SPANS);
+        self.0.drain(..over);
+    }
+}
+
+impl Serialize for Spans {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_map(self.0.iter().map(|(span, told)| (span, told)))
+    }
+}
+
+impl<'de> Deserialize<'de> for Spans {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct InOrder;
+        impl<'de> Visitor<'de> for InOrder {
+            type Value = Spans;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("what was told of each span")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut all: A) -> Result<Spans, A::Error> {
+                let mut spans = Spans::default();
+                while let Some((span, told)) = all.next_entry()? {
+                    spans.tell(span, told);
+                }
+                Ok(spans)
+            }
+        }
+        from.deserialize_map(InOrder)
+    }
+}
 
 impl Told {
     /// Whether this is news: a threshold that was not told there of this span. From then on it was.
@@ -50,13 +98,10 @@ impl Told {
         let span = format!("{first} {}", standing.budget.per.as_str());
         let budgets = self.0.entry(channel.as_str().to_owned()).or_default();
         let spans = budgets.entry(standing.budget.name.clone()).or_default();
-        if spans.get(&span).is_some_and(|told| *told >= passed) {
+        if spans.of(&span).is_some_and(|told| told >= passed) {
             return false;
         }
-        spans.insert(span, passed);
-        while spans.len() > SPANS {
-            spans.pop_first();
-        }
+        spans.tell(span, passed);
         true
     }
 }
@@ -140,6 +185,35 @@ mod tests {
         // The same day, elsewhere.
         let moved = stands(Per::Day, 12, "2026-11-24T23:00:00Z");
         assert!(!told.news(Channel::Run, &moved, &at("Europe/Berlin")));
+    }
+
+    #[test]
+    fn a_clock_that_is_set_far_back_has_nothing_told_twice() {
+        let mut told = Told::default();
+        let now = at("UTC");
+        let day = |n: i64| {
+            (jiff::Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_hours(24 * n)).to_string()
+        };
+        let mut tell = |n| {
+            let news = told.news(Channel::Run, &stands(Per::Day, 12, &day(n)), &now);
+            // Kept between, in its order.
+            let text = serde_json::to_string(&told).unwrap();
+            assert_eq!(serde_json::from_str::<Told>(&text).unwrap(), told);
+            news
+        };
+        let spans = i64::try_from(SPANS).unwrap();
+        assert!((1000..1000 + spans).all(&mut tell));
+        assert!(tell(10) && !tell(10), "before all that are remembered");
+        assert!(!tell(1001) && tell(1000), "told longest ago");
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_was_told() {
+        let text = r#"{"run":{"b":{"2026-11-25 day":100}}}"#;
+        let mut told: Told = serde_json::from_str(text).unwrap();
+        assert_eq!(serde_json::to_string(&told).unwrap(), text);
+        let standing = stands(Per::Day, 12, "2026-11-25T00:00:00Z");
+        assert!(!told.news(Channel::Run, &standing, &at("UTC")));
     }
 
     #[test]

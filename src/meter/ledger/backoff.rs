@@ -29,6 +29,7 @@ impl Fault {
             | LedgerError::Io { .. }
             | LedgerError::Newer { .. }
             | LedgerError::Older { .. }
+            | LedgerError::Dangling { .. }
             | LedgerError::Moved { .. }
             | LedgerError::Unmerged { .. }
             | LedgerError::Thread(_)
@@ -61,6 +62,7 @@ pub(super) fn explain(error: &LedgerError) -> String {
         | LedgerError::Io { .. }
         | LedgerError::Newer { .. }
         | LedgerError::Older { .. }
+        | LedgerError::Dangling { .. }
         | LedgerError::Moved { .. }
         | LedgerError::Unmerged { .. }
         | LedgerError::Thread(_)

@@ -38,9 +38,14 @@ pub(super) fn to_change(path: &Path) -> Result<Option<Connection>, LedgerError> 
     known(conn)
 }
 
-/// One that can't be reached is not one that holds nothing.
+/// One that can't be reached is not one that holds nothing, nor is a link to where nothing is.
 fn is_there(path: &Path) -> Result<bool, LedgerError> {
-    path.try_exists().map_err(|source| LedgerError::Io { path: path.to_path_buf(), source })
+    match path.try_exists() {
+        Ok(false) if path.is_symlink() => {
+            Err(LedgerError::Dangling { path: path.to_path_buf(), to: schema::behind_links(path) })
+        }
+        other => other.map_err(|source| LedgerError::Io { path: path.to_path_buf(), source }),
+    }
 }
 
 /// The connection, if this program knows what is in it.
@@ -66,7 +71,7 @@ fn open_read_only(path: &Path) -> rusqlite::Result<Connection> {
 /// nobody writes there either, so the file can be read as it is. Not what is in a WAL alone.
 fn as_it_is(path: &Path) -> Result<Connection, LedgerError> {
     let conn = open_immutable(path)?;
-    let [_, wal, _] = schema::siblings(path);
+    let [_, wal, _] = schema::siblings(&schema::behind_links(path));
     // One that can't be looked at can't be read.
     if fs::metadata(&wal).map_or_else(|e| e.kind() != io::ErrorKind::NotFound, |m| m.len() > 0) {
         return Err(LedgerError::Unmerged { wal });
@@ -157,6 +162,21 @@ mod tests {
             assert!(refused.is_err());
         }
         assert!(Ledger::open(&Home::at(dir.path().join("none"))).is_ok());
+    }
+
+    #[test]
+    fn a_link_to_where_nothing_is_is_not_an_empty_one() {
+        let (_dir, home) = home();
+        let away = home.path().join("disk/db.sqlite");
+        std::os::unix::fs::symlink("disk/db.sqlite", home.ledger_file()).unwrap();
+        let refused = Ledger::open(&home).unwrap_err().to_string();
+        assert!(refused.contains(&away.display().to_string()), "{refused}");
+        for refused in changes(&home, false) {
+            assert!(matches!(refused, Err(LedgerError::Dangling { .. })), "{refused:?}");
+        }
+        fs::create_dir(home.path().join("disk")).unwrap();
+        store(&home, &[row(1, "2026-11-24T00:00:00Z")]);
+        assert!(Ledger::open(&home).is_ok() && away.exists());
     }
 
     /// No-op where fsync keeps the order.

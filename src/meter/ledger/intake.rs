@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use uuid::Uuid;
 
+use super::schema::FileId;
 use super::unfinished::{self, Unfinished};
 use crate::meter::quota::Window;
 use crate::meter::row::{Completeness, Row};
@@ -65,6 +66,8 @@ pub struct IntakeStats {
     pub heartbeat_age: Duration,
     /// The database has been opened.
     pub ready: bool,
+    /// From and to which schema it is being brought up to date at the moment.
+    pub updating: Option<(usize, usize)>,
     /// Why rows are not being written at the moment.
     pub degraded: Option<String>,
     /// Where a corrupt database was put, if that happened in this process.
@@ -151,6 +154,7 @@ impl Intake {
             last_commit_age: state.last_commit.map(|at| at.elapsed()),
             heartbeat_age: shared.heartbeat_age(),
             ready: state.ready,
+            updating: state.updating,
             degraded: state.degraded.clone(),
             set_aside: state.set_aside.clone(),
         }
@@ -205,6 +209,9 @@ pub(super) struct State {
     pub(super) ended: bool,
     pub(super) ready: bool,
     pub(super) last_commit: Option<Instant>,
+    pub(super) updating: Option<(usize, usize)>,
+    /// A reader found this file damaged.
+    pub(super) damaged: Option<FileId>,
     pub(super) degraded: Option<String>,
     pub(super) set_aside: Option<PathBuf>,
 }
@@ -239,6 +246,8 @@ impl Shared {
             ended: false,
             ready: false,
             last_commit: None,
+            updating: None,
+            damaged: None,
             degraded: None,
             set_aside: None,
         };

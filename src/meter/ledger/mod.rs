@@ -8,6 +8,7 @@
 mod backoff;
 mod batches;
 mod coverage;
+mod damage;
 mod existing;
 #[cfg(test)]
 pub(crate) mod fixture;
@@ -37,13 +38,14 @@ use std::path::PathBuf;
 
 pub use backoff::DISK_FULL;
 pub use coverage::{Coverage, Gap, GapKind};
+pub use damage::{Checked, recovery};
 pub use intake::{Intake, IntakeStats, Limits};
 pub use projects::{ProjectDetail, ProjectSum, Share};
 pub use query::{Cursor, Ledger, Page, PublicPage, RequestFilter, RunTotals};
 pub use quotas::Quota;
 pub use register::{Entry, Register};
 pub use report::{Group, GroupBy, Grouping, Report, ReportQuery, Window};
-pub use reprice::{Repriced, Repricing, reprice};
+pub use reprice::{Progress, Repriced, Repricing, reprice};
 pub use retag::{Moved, Retag, Retagged, Selection, retag};
 pub use rollup::roll_up;
 pub use silent::Silent;
@@ -83,7 +85,8 @@ pub enum LedgerError {
     Newer { found: usize, known: usize },
     #[error(
         "the ledger is of an older version (schema {found}, this program reads {known}); \
-         `halton-meter upgrade` (or `start`, if nothing runs) brings it up to date"
+         `halton-meter status` says if that is being done; if not, `halton-meter upgrade` (or `start`, if nothing \
+         runs) brings it up to date"
     )]
     Older { found: usize, known: usize },
     #[error(
@@ -91,6 +94,10 @@ pub enum LedgerError {
          copy it with the ledger to one that you can, and set HALTON_METER_HOME", wal.display()
     )]
     Unmerged { wal: PathBuf },
+    #[error(
+        "{} is a link to {}, where nothing is; is its disk mounted?", path.display(), to.display()
+    )]
+    Dangling { path: PathBuf, to: PathBuf },
     #[error("{} was moved while it was in use", path.display())]
     Moved { path: PathBuf },
     #[error("the writer thread could not be started: {0}")]

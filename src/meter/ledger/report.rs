@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::mem;
 use std::ops::Range;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use rusqlite::params_from_iter;
 use serde::Serialize;
 
@@ -94,6 +94,9 @@ pub struct Report {
     /// Requests whose tokens were read out of a format that nobody has published.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unverified: Option<u64>,
+    /// Requests of all projects that the ledger dates ahead of the clock and that are not in this
+    /// range, as far as somebody looked ([`Ledger::dated_ahead`]).
+    pub dated_ahead: u64,
     /// Of all projects, whatever the filter.
     pub coverage: Coverage,
     pub groupings: Vec<Grouping>,
@@ -159,6 +162,7 @@ impl Ledger {
             project: query.project.clone(),
             silent: if summary.without_usage > 0 { self.silent(query)? } else { Vec::new() },
             unverified: now.unverified.told(),
+            dated_ahead: 0,
             summary,
             coverage: self.coverage(query.window)?,
             groupings,
@@ -167,6 +171,15 @@ impl Ledger {
                 summary: summary.finish(),
             }),
         })
+    }
+
+    /// How many requests are from after `window` and from ahead of the clock: it was, when they were made.
+    pub fn dated_ahead(&self, window: Window, now: Timestamp) -> Result<u64, LedgerError> {
+        // What is being made at this moment is not.
+        let from = window.to.max(now.saturating_add(SignedDuration::from_mins(1)).unwrap_or(now));
+        let sql = "SELECT count(*) FROM requests WHERE started_at >= ? AND billable";
+        let rows: i64 = self.conn.query_row(sql, [from.as_microsecond()], |row| row.get(0))?;
+        Ok(rows.unsigned_abs())
     }
 
     /// The sums by provider alone, as in a report.

@@ -20,6 +20,14 @@ pub struct Repriced {
     pub after: Row,
 }
 
+/// What is told while it goes on.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// So many rows have been looked at.
+    LookedAt(u64),
+    Changes(&'a Repriced),
+}
+
 /// What came of it.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Repricing {
@@ -29,7 +37,7 @@ pub struct Repricing {
     pub kept: u64,
 }
 
-/// Prices the rows of `window` by `book` and tells `sink` of each that changes; `dry` changes none.
+/// Prices the rows of `window` by `book` and tells `sink` of each that changes, and how far it is; `dry` changes none.
 /// A daemon may run meanwhile.
 ///
 /// # Errors
@@ -39,7 +47,7 @@ pub fn reprice(
     book: &Book,
     window: Window,
     dry: bool,
-    sink: &mut dyn FnMut(&Repriced),
+    sink: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Repricing, LedgerError> {
     let mut done = Repricing::default();
     let mut after = None;
@@ -53,10 +61,11 @@ pub fn reprice(
             done.kept += u64::from(lacks_parts(&row));
             if let Some(change) = repriced(row, book) {
                 done.changed += 1;
-                sink(&change);
+                sink(Progress::Changes(&change));
                 changes.push(change);
             }
         }
+        sink(Progress::LookedAt(done.looked_at));
         Ok(Some(changes))
     };
     batches::each(&home.ledger_file(), dry, read, |conn, change| {
@@ -205,6 +214,19 @@ mod tests {
         assert_eq!(total, Some(sum));
     }
 
+    #[test]
+    fn it_tells_how_far_it_is() {
+        let (_dir, home) = fixture::home();
+        fixture::store(&home, &fixture::minutes(600));
+        let mut told = Vec::new();
+        reprice(&home, &Book::builtin(), all(), true, &mut |progress| match progress {
+            Progress::LookedAt(rows) => told.push(rows),
+            Progress::Changes(_) => {}
+        })
+        .unwrap();
+        assert_eq!(told, [250, 500, 600]);
+    }
+
     /// Between its look and its turn: the row as it is by then is priced, not the one that was seen.
     #[test]
     fn what_changes_before_the_turn_is_kept() {
@@ -217,7 +239,10 @@ mod tests {
         let gone = Row { id: Uuid::from_u128(2), ..priced.clone() };
         fixture::store(&home, &[priced, gone]);
         let writer = Connection::open(home.ledger_file()).unwrap();
-        let done = reprice(&home, &Book::builtin(), all(), false, &mut |_| {
+        let done = reprice(&home, &Book::builtin(), all(), false, &mut |progress| {
+            if matches!(progress, Progress::LookedAt(_)) {
+                return;
+            }
             let change = "UPDATE requests SET output_tokens = 100, project = 'late'; \
                           DELETE FROM requests WHERE substr(hex(id), -1) = '2'";
             writer.execute_batch(change).unwrap();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags};
 use rusqlite_migration::{M, Migrations};
 
-use super::LedgerError;
+use super::{LedgerError, damage};
 use crate::home::beside;
 
 /// Forward only; a released step is never edited.
@@ -40,15 +40,26 @@ pub(super) struct FileId {
 }
 
 impl FileId {
+    /// What is opened at the path: links are followed.
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let meta = fs::metadata(path).ok()?;
-        Some(Self { device: meta.dev(), inode: meta.ino() })
+        Some(Self::in_meta(&fs::metadata(path).ok()?))
+    }
+
+    /// What lies there itself, be it a link.
+    fn of_itself(path: &Path) -> Option<Self> {
+        Some(Self::in_meta(&fs::symlink_metadata(path).ok()?))
+    }
+
+    fn in_meta(meta: &fs::Metadata) -> Self {
+        Self { device: meta.dev(), inode: meta.ino() }
     }
 }
 
 /// Which files an open connection writes to, to notice when they were taken from under us.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Files {
+    /// Where they lay when they were opened.
+    pub(super) at: PathBuf,
     pub(super) main: FileId,
     /// It stays as long as a connection is open.
     wal: Option<FileId>,
@@ -56,22 +67,24 @@ pub(super) struct Files {
 
 impl Files {
     fn of(path: &Path) -> Option<Self> {
-        let [main, wal, _] = siblings(path).map(|file| FileId::of(&file));
-        Some(Self { main: main?, wal })
+        let at = behind_links(path);
+        let [main, wal, _] = siblings(&at).map(|file| FileId::of_itself(&file));
+        Some(Self { at, main: main?, wal })
     }
 
-    /// Whether the main file is no longer there, and its WAL is.
-    pub(super) fn left_wal_at(&self, path: &Path) -> bool {
-        FileId::of(path) != Some(self.main) && self.wal_is_at(path)
+    /// Whether the main file is no longer where it was, and its WAL is.
+    pub(super) fn left_wal(&self) -> bool {
+        FileId::of_itself(&self.at) != Some(self.main) && self.wal_is_there()
     }
 
     /// Whether the WAL is still there.
-    pub(super) fn wal_is_at(&self, path: &Path) -> bool {
-        let [_, wal, _] = siblings(path);
-        self.wal.is_some() && FileId::of(&wal) == self.wal
+    pub(super) fn wal_is_there(&self) -> bool {
+        let [_, wal, _] = siblings(&self.at);
+        self.wal.is_some() && FileId::of_itself(&wal) == self.wal
     }
 
-    /// Whether others who open this path get the same.
+    /// Whether others who open this path get the same: also the WAL, which for them lies beside what
+    /// links lead to by now.
     pub(super) fn are_at(&self, path: &Path) -> bool {
         Self::of(path)
             .is_some_and(|now| now.main == self.main && (self.wal.is_none() || now.wal == self.wal))
@@ -79,7 +92,16 @@ impl Files {
 }
 
 /// Opens, or makes, the ledger for its one writer.
+#[cfg(test)]
 pub(super) fn open_writer(path: &Path) -> Result<(Connection, Files), LedgerError> {
+    open_writer_telling(path, |_| {})
+}
+
+/// The same; tells what version a ledger has that is about to be brought up to date, which may take minutes.
+pub(super) fn open_writer_telling(
+    path: &Path,
+    tell: impl FnOnce(usize),
+) -> Result<(Connection, Files), LedgerError> {
     make(path).map_err(|source| LedgerError::Io { path: path.to_path_buf(), source })?;
     tighten(path);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
@@ -92,6 +114,9 @@ pub(super) fn open_writer(path: &Path) -> Result<(Connection, Files), LedgerErro
     let found = version(&conn)?;
     if found > VERSION {
         return Err(LedgerError::Newer { found, known: VERSION });
+    }
+    if 0 < found && found < VERSION {
+        tell(found);
     }
     MIGRATIONS.to_latest(&mut conn)?;
     let files = Files::of(path).ok_or_else(|| LedgerError::Moved { path: path.to_path_buf() })?;
@@ -135,12 +160,7 @@ pub(super) fn look(path: &Path) -> Result<(), LedgerError> {
         conn.prepare(latest)?.query([])?.next()?;
         return Ok(());
     }
-    let found: String = conn.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
-    if found == "ok" {
-        return Ok(());
-    }
-    let code = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CORRUPT);
-    Err(rusqlite::Error::SqliteFailure(code, Some(found)).into())
+    Ok(damage::quick(&conn)?)
 }
 
 pub(super) fn version(conn: &Connection) -> rusqlite::Result<usize> {
@@ -148,14 +168,28 @@ pub(super) fn version(conn: &Connection) -> rusqlite::Result<usize> {
     Ok(usize::try_from(found).unwrap_or(usize::MAX))
 }
 
-/// The database and the two files that SQLite keeps beside it.
+/// What links at `path` lead to, whether it is there or not. SQLite keeps its files beside that.
+pub(super) fn behind_links(path: &Path) -> PathBuf {
+    // As many as SQLite follows.
+    const LINKS: usize = 200;
+    let mut at = path.to_path_buf();
+    for _ in 0..LINKS {
+        let Ok(to) = fs::read_link(&at) else { break };
+        // An absolute one replaces all of it.
+        at.pop();
+        at.push(to);
+    }
+    at
+}
+
+/// The database and the two files that SQLite keeps beside it, if it is no link ([`behind_links`]).
 pub(super) fn siblings(path: &Path) -> [PathBuf; 3] {
     ["", "-wal", "-shm"].map(|suffix| beside(path, suffix))
 }
 
 /// Takes group and others off an existing file, by its name ([`make`]); failing to is not worth losing rows for.
 fn tighten(path: &Path) {
-    for file in siblings(path) {
+    for file in siblings(&behind_links(path)) {
         if let Ok(meta) = fs::metadata(&file)
             && meta.permissions().mode() & 0o077 != 0
         {
@@ -176,6 +210,20 @@ mod tests {
         let mut conn = Connection::open_in_memory().unwrap();
         MIGRATIONS.to_latest(&mut conn).unwrap();
         assert_eq!(version(&conn).unwrap(), VERSION);
+    }
+
+    #[test]
+    fn what_takes_long_is_told_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let told = |path: &Path| {
+            let mut told = None;
+            open_writer_telling(path, |found| told = Some(found)).unwrap();
+            told
+        };
+        assert_eq!(told(&dir.path().join("new")), None);
+        let old = dir.path().join("old");
+        MIGRATIONS.to_version(&mut Connection::open(&old).unwrap(), 3).unwrap();
+        assert_eq!((told(&old), told(&old)), (Some(3), None));
     }
 
     #[test]

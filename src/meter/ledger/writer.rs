@@ -16,12 +16,12 @@ use super::intake::{Intake, Limits, Queued, Shared};
 use super::rollup::Roller;
 use super::schema::{self, FileId, Files};
 use super::{LedgerError, passed, spill};
-use crate::beat;
 use crate::home::Home;
 
 mod batch;
 mod faults;
 mod left_open;
+mod look;
 mod moved;
 mod open;
 
@@ -55,7 +55,9 @@ impl WriterConfig {
 pub fn start_writer(config: WriterConfig) -> Result<(Intake, Writer), LedgerError> {
     let shared = Arc::new(Shared::new(config.limits));
     // Without it reports are slow, and right.
-    let roller = Roller::start(config.path.clone(), config.log.clone());
+    let told = Arc::clone(&shared);
+    let damaged = move |file| told.lock().damaged = Some(file);
+    let roller = Roller::start(config.path.clone(), config.log.clone(), damaged);
     if let Err(e) = &roller {
         slog::warn!(config.log, "nothing will be rolled up"; "error" => e.to_string());
     }
@@ -112,16 +114,6 @@ impl Drop for Writer {
 /// How often the edge's spool is looked at, and the file's identity checked.
 const ROUNDS: Duration = Duration::from_secs(1);
 
-/// How often it shows that it lives while there is nothing to write.
-const IDLE: Duration = Duration::from_secs(2);
-
-/// How often the file is looked at while rows are written, and at most one part of so many of the
-/// time.
-const LOOKS: Duration = Duration::from_secs(2);
-const LOOK_SHARE: u32 = 1000;
-/// On a machine that is too busy for that, too.
-const LOOKS_AT_LEAST: Duration = Duration::from_secs(20);
-
 struct Worker {
     config: WriterConfig,
     shared: Arc<Shared>,
@@ -144,6 +136,8 @@ struct Worker {
     /// How many rows had been written when the file was last looked at.
     looked_at: u64,
     next_look: Instant,
+    /// How many rows had been written when the WAL was last written home.
+    home_at: u64,
     next_round: Instant,
     /// A corrupt file that its successor does not tell of yet.
     unnoted_set_aside: Option<PathBuf>,
@@ -171,6 +165,7 @@ impl Worker {
             losses_noted: 0,
             looked_at: 0,
             next_look: Instant::now(),
+            home_at: 0,
             next_round: Instant::now(),
             unnoted_set_aside: None,
             ending: false,
@@ -224,11 +219,13 @@ impl Worker {
     fn turn(&mut self, now: Instant) -> Result<(), LedgerError> {
         let round = now >= self.next_round;
         // Moved or deleted from under us: SQLite would go on writing into nowhere.
-        if round && self.db.as_ref().is_some_and(|db| !db.files.are_at(&self.config.path)) {
+        let look = now >= self.next_look;
+        if (round || look) && self.was_taken() {
             self.let_go();
         }
-        if self.db.is_some() && now >= self.next_look {
+        if look && self.db.is_some() {
             self.look(now)?;
+            self.write_home();
         }
         let mut db = match self.db.take() {
             Some(db) => db,
@@ -244,26 +241,6 @@ impl Worker {
             self.next_round = now + ROUNDS;
         }
         Ok(())
-    }
-
-    /// How long without rows until it goes round: what was written last is still to be looked at.
-    fn rest(&self) -> Duration {
-        if self.shared.written() == self.looked_at { beat::until(IDLE) } else { LOOKS }
-    }
-
-    /// Whether others can read what was written since the last look. Only damage counts: a lock or
-    /// a full disk shows by itself.
-    fn look(&mut self, now: Instant) -> Result<(), LedgerError> {
-        let written = self.shared.written();
-        if std::mem::replace(&mut self.looked_at, written) == written {
-            return Ok(());
-        }
-        let seen = schema::look(&self.config.path);
-        self.next_look = now + (now.elapsed() * LOOK_SHARE).clamp(LOOKS, LOOKS_AT_LEAST);
-        match seen {
-            Err(e) if Fault::of(&e) == Fault::Corrupt => Err(e),
-            Ok(()) | Err(_) => Ok(()),
-        }
     }
 
     fn work(&mut self, db: &mut Db, round: bool) -> Result<(), LedgerError> {

@@ -1,11 +1,9 @@
 //! The home directory and what is kept in it.
 
 use super::super::super::client::Settings;
-use super::super::super::output;
 use super::super::facts::Facts;
 use super::{Finding, Fix, RESTART, or_ok};
 
-const LOW_DISK: u64 = 200 << 20;
 const SOON: i64 = 45;
 
 pub(super) fn home(f: &Facts) -> Vec<Finding> {
@@ -82,22 +80,6 @@ pub(super) fn ca(f: &Facts) -> Vec<Finding> {
         found.push(Finding::broken("ca", what).next(next).fix(Fix::Bundle));
     }
     or_ok(found, "ca", || format!("good for {} days, and in the bundle", f.ca.days_left))
-}
-
-pub(super) fn ledger(f: &Facts) -> Vec<Finding> {
-    let mut found = Vec::new();
-    if let Some(problem) = &f.ledger.problem {
-        found
-            .push(Finding::degraded("ledger", problem).next("see the message; nothing is deleted"));
-    }
-    if let Some(free) = f.ledger.free.filter(|free| *free < LOW_DISK) {
-        let what = format!("only {} are free on its disk", output::bytes(free));
-        found.push(Finding::degraded("ledger", what).next("make room"));
-    }
-    or_ok(found, "ledger", || match f.ledger.bytes {
-        0 => "none yet".to_owned(),
-        bytes => format!("opens; {}", output::bytes(bytes)),
-    })
 }
 
 pub(super) fn bodies(f: &Facts) -> Vec<Finding> {

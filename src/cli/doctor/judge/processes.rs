@@ -4,7 +4,7 @@ use super::super::super::intruder::UNHEARD;
 use super::super::super::lifecycle::move_edge;
 use super::super::super::no_edge::{Signs, Why};
 use super::super::facts::{Facts, Process, Says};
-use super::{Finding, Fix, RESTART, START};
+use super::{Finding, Fix, RESTART, START, ledger};
 use crate::selftest::Level;
 
 pub(super) fn root(f: &Facts) -> Vec<Finding> {
@@ -136,25 +136,11 @@ pub(super) fn daemon(f: &Facts) -> Vec<Finding> {
 /// What to do about a reason that `/health` gives.
 fn remedy(reason: &str) -> &'static str {
     match reason.split_once(':').map_or(reason, |(part, _)| part) {
-        "ledger" => ledger_remedy(reason),
+        "ledger" => ledger::remedy(reason),
         "clock" => "set the clock",
         "ca" => "set the clock; if it is right, `halton-meter restart` makes another CA",
         "draining" => "wait: it is ending",
         _ => RESTART,
-    }
-}
-
-/// By what its writer says of it.
-fn ledger_remedy(reason: &str) -> &'static str {
-    let says = |text| reason.contains(text);
-    if says("newer version") {
-        "install the newer halton-meter, then `halton-meter upgrade`; nothing is deleted"
-    } else if says("cannot be opened") || says("cannot use") {
-        "see that db.sqlite in the home is a file that you can read and write; it goes on by itself"
-    } else if says("read-only") {
-        "see that you can write db.sqlite and the home; it goes on by itself"
-    } else {
-        "make room on the disk, or end what locks the ledger; it goes on by itself"
     }
 }
 

@@ -18,7 +18,8 @@ use uuid::Uuid;
 
 use super::{HOUR, VERSION, add_up};
 use crate::beat;
-use crate::meter::ledger::{LedgerError, schema};
+use crate::meter::ledger::schema::{self, FileId};
+use crate::meter::ledger::{LedgerError, damage};
 
 /// Nothing is rolled up while a daemon starts.
 const QUIET: Duration = Duration::from_secs(10);
@@ -42,12 +43,17 @@ struct Stop {
 }
 
 impl Roller {
-    pub(in super::super) fn start(path: PathBuf, log: Logger) -> Result<Self, LedgerError> {
+    /// `damaged` hears of a file that turns out to be damaged.
+    pub(in super::super) fn start(
+        path: PathBuf,
+        log: Logger,
+        damaged: impl Fn(FileId) + Send + 'static,
+    ) -> Result<Self, LedgerError> {
         let stop = Arc::new(Stop::default());
         let seen = Arc::clone(&stop);
         thread::Builder::new()
             .name("rollups".to_owned())
-            .spawn(move || live(&path, &log, &seen))
+            .spawn(move || live(&path, &log, &seen, &damaged))
             .map_err(LedgerError::Thread)?;
         Ok(Self(stop))
     }
@@ -80,7 +86,7 @@ pub fn roll_up(path: &Path, now: Timestamp) -> Result<u64, LedgerError> {
     Ok(sweep.made)
 }
 
-fn live(path: &Path, log: &Logger, stop: &Stop) {
+fn live(path: &Path, log: &Logger, stop: &Stop, damaged: &dyn Fn(FileId)) {
     let mut wait = QUIET;
     let mut last = Last::default();
     while !stop.rest(wait) {
@@ -88,7 +94,16 @@ fn live(path: &Path, log: &Logger, stop: &Stop) {
         match last.again(path, due(Timestamp::now()), &ordered, &rest) {
             Ok(0) => {}
             Ok(made) => slog::debug!(log, "rolled up"; "hours" => made),
-            Err(e) => slog::debug!(log, "could not roll up"; "error" => e.to_string()),
+            Err(e) => {
+                slog::debug!(log, "could not roll up"; "error" => e.to_string());
+                // The writer looks at all of a small ledger only.
+                if e.is_damage()
+                    && let Some(file) = FileId::of(path)
+                    && damage::is_damaged(path)
+                {
+                    damaged(file);
+                }
+            }
         }
         wait = until_due(Timestamp::now()).min(beat::until(LOOKS));
     }
@@ -127,7 +142,7 @@ impl Last {
 
 /// What tells, without opening it, that nobody wrote to a ledger.
 fn files(path: &Path) -> [Option<(SystemTime, u64)>; 2] {
-    let [main, wal, _] = schema::siblings(path).map(|file| {
+    let [main, wal, _] = schema::siblings(&schema::behind_links(path)).map(|file| {
         let meta = fs::metadata(file).ok()?;
         Some((meta.modified().ok()?, meta.len()))
     });

@@ -10,7 +10,7 @@ use super::Worker;
 use crate::home::beside;
 use crate::meter::ledger::LedgerError;
 use crate::meter::ledger::backoff::{Fault, explain};
-use crate::meter::ledger::schema::{self, FileId};
+use crate::meter::ledger::schema;
 
 impl Worker {
     pub(super) fn failed(&mut self, error: &LedgerError) {
@@ -23,9 +23,7 @@ impl Worker {
                 self.let_go();
             }
             Fault::Corrupt => {
-                let corrupt = self.let_go().or(self.opened);
-                // Another file may have been put there meanwhile; the next turn looks at that.
-                if corrupt == FileId::of(&self.config.path) {
+                if self.is_at_the_path_when_let_go() {
                     self.set_aside(&reason);
                 }
             }
@@ -70,10 +68,11 @@ impl Worker {
     }
 }
 
-/// Renames the database and its companions to `<name>.corrupt-<UTC time>`; never deletes.
+/// Renames the database and its companions to `<name>.corrupt-<UTC time>`; never deletes. A link stays.
 pub(super) fn set_aside(path: &Path, now: Timestamp) -> std::io::Result<PathBuf> {
-    let target = free_name(path, "corrupt", now);
-    for (from, to) in schema::siblings(path).iter().zip(schema::siblings(&target)) {
+    let path = schema::behind_links(path);
+    let target = free_name(&path, "corrupt", now);
+    for (from, to) in schema::siblings(&path).iter().zip(schema::siblings(&target)) {
         match fs::rename(from, to) {
             Ok(()) => {}
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -9,7 +10,7 @@ use rusqlite::{Connection, params};
 
 use super::faults::free_name;
 use super::{Db, Worker};
-use crate::meter::ledger::schema::{self, FileId};
+use crate::meter::ledger::schema::{self, FileId, Files};
 
 /// So long readers of what was before may hold it up: rows wait meanwhile.
 const READERS: Duration = Duration::from_secs(1);
@@ -21,13 +22,13 @@ impl Worker {
     /// the next file there: it deletes it beside a new one, and plays it over a restored one.
     pub(super) fn let_go(&mut self) -> Option<FileId> {
         let closed = self.db.take().map(|Db { conn, files }| {
-            if files.left_wal_at(&self.config.path) {
-                self.bring_home(&conn);
+            if files.left_wal() {
+                self.bring_home(&conn, &files.at);
             }
             files.main
         });
         // On a full disk it stays. One that is gone gives its number to whoever comes next.
-        self.files = self.files.filter(|files| files.wal_is_at(&self.config.path));
+        self.files = self.files.take().filter(Files::wal_is_there);
         closed
     }
 
@@ -53,29 +54,46 @@ impl Worker {
         Ok(())
     }
 
+    /// Whether the file that is open is another one than whoever opens the path now would get.
+    pub(super) fn was_taken(&self) -> bool {
+        self.db.as_ref().is_some_and(|db| !db.files.are_at(&self.config.path))
+    }
+
+    /// Closes a file that turned out to be corrupt. Whether it is the one at the path: another may have been
+    /// put there meanwhile, or its WAL may be elsewhere; the next turn looks at that.
+    pub(super) fn is_at_the_path_when_let_go(&mut self) -> bool {
+        let taken = self.was_taken();
+        let corrupt = self.let_go().or(self.opened);
+        !taken && corrupt == FileId::of(&self.config.path)
+    }
+
     /// The same, before a file is opened, for one that was taken away while nobody had it open: the
     /// disk was full, or an earlier daemon was killed.
     pub(super) fn keep_orphan(&self) {
-        let path = &self.config.path;
-        let [_, wal, _] = schema::siblings(path);
-        let replaced = self.files.is_some_and(|files| files.left_wal_at(path));
-        if fs::metadata(&wal).is_ok_and(|meta| meta.len() > 0)
-            && (replaced || matches!(path.try_exists(), Ok(false)))
-        {
-            self.keep_wal("it was not open");
+        let link = &self.config.path;
+        let path = schema::behind_links(link);
+        let left = self.files.as_ref().filter(|files| files.left_wal()).map(|files| &files.at);
+        let missing = matches!(path.try_exists(), Ok(false)).then_some(&path);
+        // Beside a link it is that of the file that was there before: SQLite looks for none there.
+        let linked = (*link != path).then_some(link);
+        for path in [left, missing, linked].into_iter().flatten() {
+            let [_, wal, _] = schema::siblings(path);
+            if fs::metadata(&wal).is_ok_and(|meta| meta.len() > 0) {
+                self.keep_wal(path, "it was not open");
+            }
         }
     }
 
     /// Writes what is in the WAL to the file that it belongs to, whatever that is called by now; or
     /// keeps it aside.
-    fn bring_home(&self, conn: &Connection) {
+    fn bring_home(&self, conn: &Connection, path: &Path) {
         let why = match checkpoint(conn) {
             Ok(true) => {
                 slog::warn!(
                     self.config.log,
                     "the ledger was moved in use; all rows until now went along"
                 );
-                let [_, wal, shm] = schema::siblings(&self.config.path);
+                let [_, wal, shm] = schema::siblings(path);
                 let _ = fs::remove_file(wal);
                 let _ = fs::remove_file(shm);
                 return;
@@ -83,11 +101,11 @@ impl Worker {
             Ok(false) => "another program reads it".to_owned(),
             Err(e) => e.to_string(),
         };
-        self.keep_wal(&why);
+        self.keep_wal(path, &why);
     }
 
-    fn keep_wal(&self, why: &str) {
-        let (path, log) = (&self.config.path, &self.config.log);
+    fn keep_wal(&self, path: &Path, why: &str) {
+        let log = &self.config.log;
         let [_, wal, shm] = schema::siblings(path);
         let [_, kept, _] = schema::siblings(&free_name(path, "moved", Timestamp::now()));
         match fs::rename(&wal, &kept) {
@@ -117,7 +135,8 @@ fn checkpoint(conn: &Connection) -> rusqlite::Result<bool> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::{Path, PathBuf};
+    use std::os::unix::fs::symlink;
+    use std::path::PathBuf;
     use std::sync::Arc;
     use std::time::Instant;
 
@@ -220,32 +239,117 @@ mod tests {
         assert_eq!(stored(&old), 1);
     }
 
-    #[test]
-    fn a_backup_that_is_renamed_over_it_is_left_whole() {
-        let (_dir, home) = home();
-        let path = home.ledger_file();
-        let (_elsewhere, other) = fixture::home();
-        store(&other, &[row(5001, T), row(5002, T)]);
-        let (intake, writer) = start_writer(config(&home)).unwrap();
-        (0..2000).for_each(|n| intake.record(row(n, T)));
-        assert!(intake.flush(late()));
-        let [_, wal, _] = schema::siblings(&path);
-        let length = || fs::metadata(&wal).map_or(0, |meta| meta.len());
-        let before = length();
-        assert!(before > 100_000);
-        fs::rename(other.ledger_file(), &path).unwrap();
+    /// Records a row now and then until a file is as it should be. Returns how many.
+    fn until(intake: &Intake, is: impl Fn() -> bool) -> u64 {
         let end = late();
-        // To open it here would play the WAL over it as well.
-        while length() == before {
-            assert!(Instant::now() < end);
+        let mut n = 0;
+        while !is() {
+            assert!(Instant::now() < end, "{:?}", intake.stats());
+            intake.record(row(20_000 + u128::from(n), T));
             let _ = intake.flush(soon());
+            n += 1;
         }
-        (6001..6006).for_each(|n| intake.record(row(n, T)));
+        n
+    }
+
+    #[test]
+    fn one_that_is_moved_and_linked_to_is_the_same_one() {
+        for checkpointed in [false, true] {
+            let (dir, home) = home();
+            let path = home.ledger_file();
+            let target = dir.path().join("other.sqlite");
+            let (intake, writer) = start_writer(config(&home)).unwrap();
+            (0..300).for_each(|n| intake.record(row(n, T)));
+            assert!(intake.flush(late()));
+            if checkpointed {
+                let other = Connection::open(&path).unwrap();
+                assert!(checkpoint(&other).unwrap());
+            }
+            let [_, old_wal, _] = schema::siblings(&path);
+            let [_, wal, _] = schema::siblings(&target);
+            fs::rename(&path, &target).unwrap();
+            symlink(&target, &path).unwrap();
+            let since = until(&intake, || !old_wal.exists() && wal.exists());
+            intake.record(row(1000, T));
+            assert!(intake.flush(late()));
+            assert!(path.is_symlink());
+            // As if all were killed: what is read now does not wait for the writer's end.
+            assert_eq!(stored(&path), 301 + since);
+            assert!(writer.stop(late()));
+            assert_eq!((intake.stats().set_aside, kept_beside(&path)), (None, None));
+            assert!(is_whole(&target));
+            let all = Window { from: Timestamp::MIN, to: Timestamp::MAX };
+            assert_eq!(Ledger::open(&home).unwrap().coverage(all).unwrap().ledgers_gone, 0);
+        }
+    }
+
+    #[test]
+    fn a_corrupt_one_behind_a_link_is_set_aside_where_it_is() {
+        let (dir, home) = home();
+        let path = home.ledger_file();
+        let target = dir.path().join("other.sqlite");
+        fs::write(&target, b"no database".repeat(1000)).unwrap();
+        symlink(&target, &path).unwrap();
+        let (intake, writer) = start_writer(config(&home)).unwrap();
+        intake.record(row(1, T));
         assert!(intake.flush(late()));
         assert!(writer.stop(late()));
-        assert_eq!(intake.stats().set_aside, None);
-        assert!(is_whole(&path));
-        assert_eq!(stored(&path), 7);
+        let kept = intake.stats().set_aside.unwrap();
+        assert!(kept.starts_with(dir.path()) && kept.parent() == target.parent());
+        assert!(path.is_symlink() && !target.is_symlink());
+        assert_eq!(stored(&target), 1);
+    }
+
+    #[test]
+    fn the_wal_that_lies_beside_a_link_is_kept() {
+        let (dir, home) = home();
+        let path = home.ledger_file();
+        let target = dir.path().join("other.sqlite");
+        let (conn, _) = schema::open_writer(&path).unwrap();
+        write_to_wal(&conn);
+        drop(conn);
+        fs::rename(&path, &target).unwrap();
+        symlink(&target, &path).unwrap();
+        let (intake, writer) = start_writer(config(&home)).unwrap();
+        intake.record(row(1000, T));
+        assert!(intake.flush(late()));
+        assert!(writer.stop(late()));
+        assert!(kept_beside(&path).is_some());
+        assert!(stored(&target) == 1 && is_whole(&target));
+    }
+
+    #[test]
+    fn a_backup_that_is_renamed_over_it_is_left_whole() {
+        for linked in [false, true] {
+            let (dir, home) = home();
+            let mut path = home.ledger_file();
+            if linked {
+                path = dir.path().join("other.sqlite");
+                symlink(&path, home.ledger_file()).unwrap();
+            }
+            let (_elsewhere, other) = fixture::home();
+            store(&other, &[row(5001, T), row(5002, T)]);
+            let (intake, writer) = start_writer(config(&home)).unwrap();
+            (0..2000).for_each(|n| intake.record(row(n, T)));
+            assert!(intake.flush(late()));
+            let [_, wal, _] = schema::siblings(&path);
+            let length = || fs::metadata(&wal).map_or(0, |meta| meta.len());
+            let before = length();
+            assert!(before > 100_000);
+            fs::rename(other.ledger_file(), &path).unwrap();
+            let end = late();
+            // To open it here would play the WAL over it as well.
+            while length() == before {
+                assert!(Instant::now() < end);
+                let _ = intake.flush(soon());
+            }
+            (6001..6006).for_each(|n| intake.record(row(n, T)));
+            assert!(intake.flush(late()));
+            assert!(writer.stop(late()));
+            assert_eq!(intake.stats().set_aside, None);
+            assert!(is_whole(&path));
+            assert_eq!(stored(&path), 7);
+        }
     }
 
     #[test]

@@ -10,8 +10,12 @@ impl Worker {
     pub(super) fn open(&mut self) -> Result<Db, LedgerError> {
         self.keep_orphan();
         let gone = self.last_is_gone();
-        let (mut conn, files) = schema::open_writer(&self.config.path)?;
-        self.files = Some(files);
+        let opened = schema::open_writer_telling(&self.config.path, |found| {
+            self.shared.lock().updating = Some((found, schema::VERSION));
+        });
+        self.shared.lock().updating = None;
+        let (mut conn, files) = opened?;
+        self.files = Some(files.clone());
         if !self.swept {
             if let Some(dir) = self.config.spool.parent() {
                 let rows = spill::take_in(&mut conn, dir)?;

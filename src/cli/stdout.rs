@@ -27,7 +27,7 @@ fn of_stdout(e: io::Error) -> io::Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::exit::told;
+    use crate::cli::failure::told;
     use crate::cli::output::write_json;
 
     #[test]

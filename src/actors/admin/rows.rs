@@ -17,7 +17,7 @@ use super::routes::Api;
 use crate::actors::meter::Meter;
 use crate::meter::bodies::Shelf;
 use crate::meter::ledger::{
-    Cursor, GroupBy, Ledger, LedgerError, PublicPage, Report, ReportQuery, RequestFilter, Window,
+    Cursor, GroupBy, Ledger, PublicPage, Report, ReportQuery, RequestFilter, Window,
 };
 
 /// Rows of a page.

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use super::backoff::{Backoff, Fault};
 use super::intake::{Intake, Limits, Queued, Shared};
 use super::rollup::Roller;
-use super::schema::{self, FileId, Files};
+use super::schema::{FileId, Files};
 use super::{LedgerError, passed, spill};
 use crate::home::Home;
 

@@ -12,6 +12,7 @@ use self::request::{
     Asks, Request, asks_for_websocket, client, model_of_query, of_subscriber, path, short, shorten,
 };
 use self::response::Response;
+pub use self::told::Told;
 use self::turns::Turns;
 use super::account;
 use super::bodies::Capture;
@@ -26,12 +27,14 @@ use super::usage::{Caveat, Tokens, Usage, UsageState};
 use super::websocket::Extensions;
 
 mod agent;
+mod bodies;
 mod headers;
 mod messages;
 mod request;
 mod response;
 #[cfg(test)]
 pub(crate) mod tests;
+mod told;
 mod turn;
 pub mod turns;
 
@@ -147,11 +150,6 @@ impl Exchange {
             capture: None,
             start,
         }
-    }
-
-    /// Holds the bodies too; [`Exchange::captured`] gives them.
-    pub fn capture(&mut self, capture: Option<Capture>) {
-        self.capture = capture;
     }
 
     /// Bytes of the request's body, after transfer decoding.
@@ -324,17 +322,6 @@ impl Exchange {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.completeness != Completeness::Open
-    }
-
-    /// The bodies, once it is over and if they were wanted.
-    pub fn captured(&mut self) -> Option<Capture> {
-        if !self.is_finished() {
-            return None;
-        }
-        let mut capture = self.capture.take().filter(|capture| !capture.is_empty())?;
-        let response = &mut capture.response;
-        response.unread = response.unread.take().or_else(|| self.response.lossy());
-        Some(capture)
     }
 
     /// The row as far as it is known. Attribution (project, process, cwd …) is the caller's to add;

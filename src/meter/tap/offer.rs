@@ -93,12 +93,15 @@ pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, 
     // before the bytes has a box of its own, which is gone by then.
     let Some((entry, begun)) = Box::pin(begin(&tap, offer, fd, link)).await else { return };
     if let Some(Begun { peers, subject, sink, voucher }) = begun {
-        match peers {
+        let aborted = match peers {
             Peers::Tls(client, server) => pump_between(&tap, sink, client, server, subject).await,
             Peers::Plain(client, server) => pump_between(&tap, sink, client, server, subject).await,
             Peers::Secure(client, server) => {
-                pump_between(&tap, sink, client, server, subject).await;
+                pump_between(&tap, sink, client, server, subject).await
             }
+        };
+        if let (Some(at), Some(voucher)) = (aborted, voucher.get()) {
+            voucher.aborted(at);
         }
         drop(voucher);
     }
@@ -387,14 +390,15 @@ async fn open(
     Some(Begun { peers, subject, sink: Arc::clone(&means.sink), voucher })
 }
 
-/// Moves the bytes and watches them until both sides have ended.
+/// Moves the bytes and watches them until both sides have ended; when that was, if the client has aborted
+/// an answer.
 async fn pump_between<C: Peer, S: Peer>(
     tap: &Arc<Tap>,
     sink: Arc<dyn RowSink>,
     mut client: C,
     mut server: S,
     subject: Subject,
-) {
+) -> Option<Instant> {
     let counters = tap.counters_of(&subject.host);
     let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes, &tap.pulse);
     // Not aborted with this task: what it has seen becomes rows in any case.
@@ -402,6 +406,7 @@ async fn pump_between<C: Peer, S: Peer>(
     let observer = tap.observers.spawn(observer);
     let mut stage = tap.stage.subscribe();
     let ended = pump::run(&mut client, &mut server, &mut feed, &mut stage).await;
+    let at = Instant::now();
     let closing = LastRows::new(tap);
     // Both sockets close before the observer has its last word.
     drop((client, server));
@@ -412,6 +417,7 @@ async fn pump_between<C: Peer, S: Peer>(
     let observed = observer.await.unwrap_or_default();
     drop(closing);
     note(tap, counters, observed, lossy);
+    observed.aborted.then_some(at)
 }
 
 /// Counts a connection between its end and its last row.

@@ -34,7 +34,7 @@ pub(super) async fn rejected(
         }
         Excuse::Stranger => strike,
         // What the rest of it accepts is no reason to let this part fail.
-        Excuse::Divided => Strike::Refused,
+        Excuse::Divided => Strike::Divided,
     };
     means.bypass.strike(host, program, strike, tried, Instant::now());
     add(&tap.counters_of(host).rejected, 1);

@@ -127,6 +127,40 @@ async fn spare_connections_after_aborts_are_no_refusal() {
     ask(&mut next).await;
 }
 
+/// As undici dials in the place of each connection that went with an aborted answer, and finds that nobody
+/// waits.
+#[tokio::test]
+async fn who_dials_anew_after_an_abort_and_breaks_off_has_not_refused_us() {
+    const BEGUN: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nso far";
+    let origin = Origin::new().start(|mut tls| async move {
+        tokio::spawn(async move {
+            let mut request = [0; 1024];
+            while tls.read(&mut request).await.is_ok_and(|n| n > 0) {
+                tls.write_all(BEGUN).await.unwrap();
+                tls.flush().await.unwrap();
+            }
+        });
+        Vec::new()
+    });
+    let mut world = World::new(&origin).await;
+    for _ in 0..4 {
+        let mut client = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        client.flush().await.unwrap();
+        client.read_exact(&mut [0; BEGUN.len()]).await.unwrap();
+        sleep(SEEN).await;
+        drop(client);
+        let anew = spares(&mut world, 1).await;
+        sleep(SEEN).await;
+        drop(anew);
+        world.idle().await;
+    }
+    if crate::platform::owner::AVAILABLE {
+        let snapshot = world.tap.snapshot();
+        assert_eq!((snapshot.rejected_by_client, snapshot.bypass), (0, Vec::new()));
+    }
+}
+
 #[tokio::test]
 async fn who_has_spoken_and_then_says_that_it_refuses_us_is_believed() {
     let origin = busy_origin();

@@ -360,6 +360,15 @@ impl std::fmt::Display for Running {
     }
 }
 
+/// For how long a process has been running, if that can be told.
+#[must_use]
+pub fn age(pid: u32) -> Option<Duration> {
+    #[cfg(target_os = "linux")]
+    return crate::linux::environ::age(pid);
+    #[cfg(not(target_os = "linux"))]
+    return crate::macos::environ::age(pid);
+}
+
 /// Programs that were started with a proxy variable that leads there.
 #[must_use]
 pub fn programs_pointing_at(addr: SocketAddr) -> Vec<Running> {

@@ -293,8 +293,11 @@ impl ProcessActor {
         }
         ctx.spawn(gone.into_actor(self).map(|ended, actor, ctx| {
             actor.pid.set(None);
-            if !actor.stopping {
-                actor.birth.fail(ended.unwrap_or(Ended::Unseen).to_string());
+            let ended = ended.unwrap_or(Ended::Unseen);
+            // In order, somebody has asked it to: no failure, and it comes back all the same.
+            let in_order = actor.ready && ended.is_orderly();
+            if !(actor.stopping || in_order) {
+                actor.birth.fail(ended.to_string());
             }
             ctx.stop();
         }));
@@ -349,6 +352,15 @@ impl Drop for ProcessActor {
 enum Ended {
     Status(ExitStatus),
     Unseen,
+}
+
+impl Ended {
+    fn is_orderly(&self) -> bool {
+        match self {
+            Self::Status(status) => status.success(),
+            Self::Unseen => false,
+        }
+    }
 }
 
 impl fmt::Display for Ended {

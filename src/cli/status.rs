@@ -275,9 +275,13 @@ fn print_bypass(bypass: Option<&Value>, out: &mut impl Write) -> std::io::Result
             (None, true) => "whoever can't be identified there is unmetered".to_owned(),
             (None, false) => continue,
         };
+        let why = match entry.get("refused").and_then(Value::as_bool) {
+            Some(false) => "broke off its handshakes, as who does not accept our certificate",
+            Some(true) | None => "does not accept our certificate",
+        };
         writeln!(
             out,
-            "  bypass    {} by {}: does not accept our certificate, {how}",
+            "  bypass    {} by {}: {why}, {how}",
             output::clean(text("host").unwrap_or("?")),
             output::clean(text("program").unwrap_or("an unknown program")),
         )?;

@@ -11,7 +11,7 @@ use crate::meter::ledger::{Coverage, Gap, Ledger, Totals, Window};
 use crate::meter::usage::Tokens;
 
 /// The line of one `run`, read from the ledger. `started` bounds what counts as passed through
-/// meanwhile (of any program: what was not read can't be told apart).
+/// meanwhile, of any program: what was not read can't be told apart.
 /// `idle`: nothing came by the proxy since then, as far as can be told; asked if there were no requests.
 pub fn summary_of_run(
     home: &Home,
@@ -59,7 +59,9 @@ pub fn run_summary(totals: &Totals, coverage: &Coverage, project: Option<&str>) 
     if gaps.is_empty() && totals.requests > 0 {
         parts.push("all metered".to_owned());
     }
-    parts.extend(gaps);
+    if !gaps.is_empty() {
+        parts.push(format!("meanwhile, of any program: {}", gaps.join(", ")));
+    }
     if let Some(project) = project {
         parts.push(format!("project {}", clean(project)));
     }
@@ -244,9 +246,9 @@ mod tests {
         assert_eq!(
             run_summary(&totals, &coverage, None),
             "2 requests · 1 failed · 1,234 in (800 cached) · 56 out · 1 unpriced (new) \
-             · 1 connection passed through unmetered (deadline 1) · 2 records lost, each of the beginning or \
-             the end of an unmetered connection, as the spool could not be written · 2 connections lost sight of (not all that was asked there is \
-             counted) · 3 metered rows lost"
+             · meanwhile, of any program: 1 connection passed through unmetered (deadline 1), 2 records lost, \
+             each of the beginning or the end of an unmetered connection, as the spool could not be written, \
+             2 connections lost sight of (not all that was asked there is counted), 3 metered rows lost"
         );
         assert_eq!(
             run_summary(&Totals::default(), &Coverage::default(), None),

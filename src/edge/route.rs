@@ -98,6 +98,7 @@ impl Reason {
                 Decline::NotTls => "declined_not_tls",
                 Decline::NotMetered => "declined_not_metered",
                 Decline::Bypassed => "declined_bypassed",
+                Decline::UnknownAuthority => "declined_unknown_authority",
                 Decline::DialFailed => "declined_dial_failed",
                 Decline::UpstreamTls => "declined_upstream_tls",
                 Decline::UpstreamSlow => "declined_upstream_slow",
@@ -127,6 +128,7 @@ impl Reason {
                 Decline::NotTls
                 | Decline::NotMetered
                 | Decline::Bypassed
+                | Decline::UnknownAuthority
                 | Decline::DialFailed
                 | Decline::UpstreamTls
                 | Decline::ClientCertificate => false,

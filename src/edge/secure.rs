@@ -165,7 +165,7 @@ fn told(error: &UpstreamError) -> (u16, String) {
             ),
         ),
         UpstreamError::Tls(e) => (502, format!("no TLS with the server: {e}")),
-        UpstreamError::TlsTimeout => (504, error.to_string()),
+        UpstreamError::TlsTimeout | UpstreamError::SleptThrough => (504, error.to_string()),
         UpstreamError::Dial(_)
         | UpstreamError::BadName
         | UpstreamError::NoTrust

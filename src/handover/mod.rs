@@ -89,6 +89,8 @@ pub enum Decline {
     NotMetered,
     /// Host + program are on the bypass list.
     Bypassed,
+    /// The client began before the CA was published that signs for this host.
+    UnknownAuthority,
     /// The provider could not be reached.
     DialFailed,
     /// The provider's certificate failed our check, or its handshake did.
@@ -106,10 +108,11 @@ pub enum Decline {
 }
 
 impl Decline {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotTls,
         Self::NotMetered,
         Self::Bypassed,
+        Self::UnknownAuthority,
         Self::DialFailed,
         Self::UpstreamTls,
         Self::UpstreamSlow,

@@ -15,7 +15,6 @@ const TICKS: u64 = 100;
 #[must_use]
 pub fn pointing_at(addr: SocketAddr) -> Vec<Running> {
     let own = std::process::id();
-    let uptime = uptime();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     let mut found: Vec<_> = processes
         .filter_map(|entry| {
@@ -23,14 +22,22 @@ pub fn pointing_at(addr: SocketAddr) -> Vec<Running> {
             // Of another user's it can't be read.
             let environ = fs::read(entry.path().join("environ")).ok()?;
             let name = fs::read_to_string(entry.path().join("comm")).ok()?;
-            let started = owner::start_time(pid).map(|t| Duration::from_millis(t * 1000 / TICKS));
-            let age = uptime.zip(started).and_then(|(now, then)| now.checked_sub(then));
-            let running = Running { pid, name: name.trim().to_owned(), age };
-            (pid != own && leads_to(&environ, addr)).then_some(running)
+            (pid != own && leads_to(&environ, addr)).then(|| Running {
+                pid,
+                name: name.trim().to_owned(),
+                age: age(pid),
+            })
         })
         .collect();
     found.sort_unstable_by_key(|running| running.pid);
     found
+}
+
+/// For how long a process has been running.
+#[must_use]
+pub fn age(pid: u32) -> Option<Duration> {
+    let started = Duration::from_millis(owner::start_time(pid)? * 1000 / TICKS);
+    uptime()?.checked_sub(started)
 }
 
 fn uptime() -> Option<Duration> {

@@ -9,7 +9,7 @@ use crate::platform::{Running, is_proxy_to};
 /// By pid.
 #[must_use]
 pub fn pointing_at(addr: SocketAddr) -> Vec<Running> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let now = now();
     let own = std::process::id();
     let pids = libproc::pids().into_iter().filter(|pid| *pid != own);
     let mut found: Vec<_> = pids
@@ -18,6 +18,20 @@ pub fn pointing_at(addr: SocketAddr) -> Vec<Running> {
         .collect();
     found.sort_unstable_by_key(|running| running.pid);
     found
+}
+
+/// For how long a process has been running.
+#[must_use]
+pub fn age(pid: u32) -> Option<Duration> {
+    age_at(&libproc::facts(pid), now())
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn age_at(facts: &[u8], now: Duration) -> Option<Duration> {
+    now.checked_sub(Duration::from_micros(procinfo::started(facts)?))
 }
 
 fn leads_to(started_with: &[u8], addr: SocketAddr) -> bool {
@@ -31,8 +45,7 @@ fn leads_to(started_with: &[u8], addr: SocketAddr) -> bool {
 fn running(pid: u32, path: &[u8], facts: &[u8], now: Duration) -> Running {
     let path = String::from_utf8_lossy(path);
     let name = path.rsplit('/').next().unwrap_or_default().to_owned();
-    let started = procinfo::started(facts).map(Duration::from_micros);
-    Running { pid, name, age: started.and_then(|then| now.checked_sub(then)) }
+    Running { pid, name, age: age_at(facts, now) }
 }
 
 #[cfg(test)]

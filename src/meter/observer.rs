@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::watch;
 use uuid::Uuid;
 
@@ -26,10 +26,12 @@ pub(crate) mod foreign;
 mod protocol;
 mod rows;
 mod sink;
+mod tracked;
 
 use protocol::{First, spoken};
 pub use protocol::{MakeFollower, follower};
 pub use sink::{Recorder, RowSink};
+use tracked::Tracked;
 
 /// Rows that wait for their attribution, to be written once more with it.
 const MAX_UNATTRIBUTED: usize = 256;
@@ -61,6 +63,8 @@ pub struct Subject {
 pub struct Observed {
     pub exchanges: u64,
     pub lossy: Option<GaveUp>,
+    /// The client has gone in the middle of an answer.
+    pub aborted: bool,
 }
 
 /// Observes one connection to its end.
@@ -96,31 +100,6 @@ pub async fn observe(
         }
     }
     observer.observed
-}
-
-struct Tracked {
-    exchange: Exchange,
-    /// The responses of the WebSocket that it opened.
-    turns: Option<Turns>,
-    request_ended: bool,
-    response_ended: bool,
-    /// There is something to say of it that no row tells yet.
-    news: bool,
-    /// What its moments, and those of the turns, are ahead of the connection's ([`Observer::ahead`]).
-    ahead: SignedDuration,
-    turns_ahead: SignedDuration,
-}
-
-impl Tracked {
-    /// When it was, by this exchange's count.
-    fn at(&self, moment: Timestamp) -> Timestamp {
-        moment.checked_add(self.ahead).unwrap_or(moment)
-    }
-
-    /// A WebSocket that is not in the middle of anything.
-    fn is_between(&self) -> bool {
-        self.turns.as_ref().is_some_and(Turns::is_between)
-    }
 }
 
 struct Observer {
@@ -328,6 +307,7 @@ impl Observer {
                     Some(Closing::Orderly) | None if self.client_gone => Some(Side::Client),
                     Some(Closing::Orderly | Closing::Ours) | None => None,
                 };
+                self.observed.aborted |= broken_off && by == Some(Side::Client);
                 self.turns(stream, at, |turns, _, at, sink| turns.end(by, at, sink));
                 self.with(stream, |t| {
                     t.response_ended = true;
@@ -365,16 +345,7 @@ impl Observer {
         exchange.capture(self.sink.begin_bodies());
         self.note_exchange();
         self.progress.note_begun();
-        let tracked = Tracked {
-            exchange,
-            turns: None,
-            request_ended: false,
-            response_ended: false,
-            news: true,
-            ahead,
-            turns_ahead: ahead,
-        };
-        self.streams.insert(stream, Box::new(tracked));
+        self.streams.insert(stream, Box::new(Tracked::new(exchange, ahead)));
     }
 
     /// Applies what was seen, notes whether it is worth a row, writes that at once when it is the
@@ -384,6 +355,7 @@ impl Observer {
         let state = |t: &Tracked| (t.exchange.is_finished(), t.request_ended);
         let before = state(tracked);
         apply(tracked);
+        tracked.fed = true;
         // With its request whole a row names its model: all that is left of it if we die now.
         tracked.news |= before != state(tracked);
         let finished = tracked.exchange.is_finished();
@@ -439,6 +411,7 @@ impl Observer {
             }
             (cut, Some(Closing::By(_) | Closing::Orderly | Closing::Ours) | None) => cut,
         };
+        self.observed.aborted |= cut == Cut::Eof(Side::Client);
         self.turns(stream, at, |turns, _, at, sink| turns.cut(cut, at, sink));
         if let Some(tracked) = self.streams.get_mut(&stream) {
             tracked.exchange.cut(cut, tracked.at(at));

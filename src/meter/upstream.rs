@@ -6,7 +6,7 @@ use std::io;
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -23,6 +23,11 @@ use crate::dial::{DialError, dial};
 use crate::handover::Decline;
 use crate::platform;
 use crate::threads;
+
+/// A handshake's deadline is waited for in so many steps.
+const STEPS: u32 = 10;
+/// So much longer than its deadline, and we were not awake all the time.
+const SLEPT: Duration = Duration::from_secs(1);
 
 /// An established connection to a provider that passed our check.
 #[derive(Debug)]
@@ -55,6 +60,9 @@ pub enum UpstreamError {
     Tls(#[source] io::Error),
     #[error("the provider did not finish its handshake in time")]
     TlsTimeout,
+    /// Says nothing of the provider.
+    #[error("the handshake with the provider was slept through")]
+    SleptThrough,
     #[error("the provider asks for a client certificate")]
     ClientCertificate,
     #[error("the handshake was given up")]
@@ -68,9 +76,12 @@ impl UpstreamError {
         match self {
             Self::ClientCertificate => true,
             Self::Tls(e) => e.get_ref().is_some_and(|e| e.is::<rustls::Error>()),
-            Self::Dial(_) | Self::BadName | Self::NoTrust | Self::TlsTimeout | Self::GivenUp => {
-                false
-            }
+            Self::Dial(_)
+            | Self::BadName
+            | Self::NoTrust
+            | Self::TlsTimeout
+            | Self::SleptThrough
+            | Self::GivenUp => false,
         }
     }
 
@@ -81,7 +92,7 @@ impl UpstreamError {
             Self::BadName => Decline::NotTls,
             Self::NoTrust | Self::GivenUp => Decline::Internal,
             Self::Tls(_) => Decline::UpstreamTls,
-            Self::TlsTimeout => Decline::UpstreamSlow,
+            Self::TlsTimeout | Self::SleptThrough => Decline::UpstreamSlow,
             Self::ClientCertificate => Decline::ClientCertificate,
         }
     }
@@ -147,11 +158,38 @@ impl Terms {
         tcp: TcpStream,
         deadline: Duration,
     ) -> Result<(io::Result<TlsStream<TcpStream>>, bool), UpstreamError> {
-        let handshake = noting(TlsConnector::from(self.client).connect(self.name, tcp));
-        let handshake = timeout(deadline, handshake);
+        // Boxed: what waits for it would hold it twice.
+        let handshake = Box::pin(noting(TlsConnector::from(self.client).connect(self.name, tcp)));
+        let began = (Instant::now(), SystemTime::now());
+        let handshake = awake(deadline, handshake);
         let done = if platform::is_macos() { elsewhere(handshake).await? } else { handshake.await };
-        done.map_err(|_| UpstreamError::TlsTimeout)
+        done.ok_or_else(|| {
+            if slept(deadline, began.0.elapsed(), began.1.elapsed().ok()) {
+                UpstreamError::SleptThrough
+            } else {
+                UpstreamError::TlsTimeout
+            }
+        })
     }
+}
+
+/// Waits in steps: one that the machine, or we, slept through is not counted longer than another, so
+/// that who wakes up hears first what has come meanwhile. `None`: the time is over.
+async fn awake<T>(deadline: Duration, work: impl Future<Output = T>) -> Option<T> {
+    let mut work = pin!(work);
+    for _ in 0..STEPS {
+        if let Ok(done) = timeout(deadline / STEPS, &mut work).await {
+            return Some(done);
+        }
+    }
+    None
+}
+
+/// Whether more time went by than was waited, by the monotonic clock, which stands still in sleep, or by
+/// the wall clock, which does not (`None`: it was set back).
+fn slept(deadline: Duration, steady: Duration, wall: Option<Duration>) -> bool {
+    let most = deadline + SLEPT;
+    steady > most || wall.is_none_or(|wall| wall > most)
 }
 
 /// Runs what may block on a thread of its own: the streams of this one go on meanwhile. macOS asks a
@@ -188,6 +226,32 @@ mod tests {
     use tokio::runtime::{Builder, LocalOptions};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_slept_through_is_waited_for_once_more() {
+        const DEADLINE: Duration = Duration::from_secs(3);
+        let (say, said) = tokio::sync::oneshot::channel();
+        let sleeper = async {
+            tokio::time::advance(Duration::from_secs(5)).await;
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            say.send("hello").unwrap();
+        };
+        let (heard, ()) = tokio::join!(awake(DEADLINE, said), sleeper);
+        assert_eq!(heard, Some(Ok("hello")));
+        let began = tokio::time::Instant::now();
+        assert_eq!(awake(DEADLINE, std::future::pending::<()>()).await, None);
+        assert_eq!(began.elapsed(), DEADLINE);
+    }
+
+    #[test]
+    fn a_deadline_that_was_slept_through_is_told_by_either_clock() {
+        let seconds = Duration::from_secs;
+        let slept = |steady, wall| slept(seconds(3), seconds(steady), wall);
+        assert!(!slept(3, Some(seconds(3))) && !slept(4, Some(seconds(4))));
+        assert!(slept(6, Some(seconds(6))), "stopped");
+        assert!(slept(3, Some(seconds(3600))), "asleep");
+        assert!(slept(3, None), "set back");
+    }
 
     /// The edge's runtime is a local one.
     #[test]

@@ -5,12 +5,12 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
 use crate::harness::{DEADLINE, Stand};
-use crate::programs::{self, show};
+use crate::programs::{self, Program, show};
 
 /// `start` was told to `start`.
 #[test]
@@ -365,6 +365,22 @@ fn a_host_more_makes_a_next_authority_and_nobody_notices() {
     stand.wait_rows(1);
     let before = fs::read(stand.home.ca_cert()).unwrap();
     let early = fs::read(stand.home.ca_bundle()).unwrap();
+    // As a program that reads its roots when it starts, and asks the new host later.
+    let bundle = stand.scratch().join("early.pem");
+    fs::write(&bundle, early).unwrap();
+    let at_new_host = {
+        let mut program = hello.clone();
+        for argument in &mut program.argv {
+            *argument = argument.replace("api.anthropic.com", "llm.example.org");
+        }
+        program
+    };
+    let mut waits = ["sh", "-c", "echo; read _; exec \"$@\"", "sh"].map(str::to_owned).to_vec();
+    waits.extend(at_new_host.argv.clone());
+    waits.extend(["--cacert".to_owned(), bundle.display().to_string()]);
+    let mut waiting = stand.run_command(&Program::new(waits));
+    let mut waiting = waiting.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    waiting.stdout.as_mut().unwrap().read_exact(&mut [0]).unwrap();
     stand.configure(stand.origin.addr(), "[meter]\nextra_hosts = [\"llm.example.org\"]\n");
     let output = stand.run(&hello);
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
@@ -372,13 +388,20 @@ fn a_host_more_makes_a_next_authority_and_nobody_notices() {
     // A program of before has another bundle, and is metered on.
     assert!(stand.home.next_ca_cert().exists(), "no next one: nothing was tested");
     assert_eq!(fs::read(stand.home.ca_cert()).unwrap(), before);
-    let bundle = stand.scratch().join("early.pem");
-    fs::write(&bundle, early).unwrap();
     let mut program = hello;
     program.argv.extend(["--cacert".to_owned(), bundle.display().to_string()]);
     let output = stand.run(&program);
     assert!(output.status.success(), "{}{}", show(&output), stand.logs());
     stand.wait_rows(3);
+    // At the new host it would refuse who signs, and passes; a program that starts now does not.
+    let output = stand.run(&at_new_host);
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    stand.wait_rows(4);
+    waiting.stdin.take().unwrap().write_all(b"\n").unwrap();
+    let output = waiting.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+    stand.wait("the one that passed", || stand.coverage()["passed_connections"] == 1);
+    assert_eq!(stand.coverage()["passed_by_reason"]["declined_unknown_authority"], 1);
 }
 
 #[test]

@@ -96,7 +96,7 @@ fn daemon_killed_in_mid_response() {
     let mut child = stand.run_command(&program).stdout(Stdio::null()).spawn().unwrap();
     stand.origin.wait_at_gate(1, DEADLINE);
     stand.wait("open row", || {
-        stand.rows().iter().any(|r| r["completeness"] == "open" && !r["model_requested"].is_null())
+        stand.rows().iter().any(|r| r["completeness"] == "open" && !r["tokens"]["input"].is_null())
     });
     stand.kill("daemon");
     assert!(!child.wait().unwrap().success(), "that one ends as the network would end it");
@@ -105,6 +105,10 @@ fn daemon_killed_in_mid_response() {
     let rows = stand.wait_rows_at_least(1);
     assert_eq!(rows[0]["completeness"], "interrupted", "{:#}", rows[0]);
     assert_eq!(rows[0]["model_requested"], CLAUDE);
+    // What the stream had told by then is not lost with it.
+    assert!(rows[0]["tokens"]["input"].as_u64() > Some(0), "{:#}", rows[0]);
+    assert!(rows[0]["cost_nanousd"].as_i64() > Some(0), "{:#}", rows[0]);
+    assert_eq!((&rows[0]["status"], &rows[0]["model"]), (&200.into(), &CLAUDE.into()));
 }
 
 #[test]

@@ -117,12 +117,15 @@ pub struct BypassEntry {
     pub stays: u32,
     /// Clients that can't be told stay raw at this host until the list is cleared, whatever `until` says.
     pub lasting: bool,
+    /// It has said that it does not accept our certificate; who has not, has only broken off.
+    pub refused: bool,
 }
 
 impl From<Bypassed> for BypassEntry {
     fn from(entry: Bypassed) -> Self {
-        let Bypassed { host, program, until, strikes, stays, lasting } = entry;
-        Self { host, program, until: until.map(|at| at.to_string()), strikes, stays, lasting }
+        let Bypassed { host, program, until, strikes, stays, lasting, refused } = entry;
+        let until = until.map(|at| at.to_string());
+        Self { host, program, until, strikes, stays, lasting, refused }
     }
 }
 

@@ -151,9 +151,13 @@ fn an_exit_is_typed_and_a_new_process_comes() {
         kill_process(raw(pid).unwrap(), Signal::KILL).unwrap();
         let status = ready(&tree, 3).await;
         assert!(status.last_exit.unwrap().contains("signal: 9"));
+        // In order, as after a signal of somebody's.
+        bench.tell(0);
+        let status = ready(&tree, 4).await;
+        assert_eq!(status.last_exit.as_deref(), Some("normal"));
         tree.shutdown().await;
     });
-    assert_eq!((bench.holder(), bench.starts.load(Ordering::Relaxed)), (None, 3));
+    assert_eq!((bench.holder(), bench.starts.load(Ordering::Relaxed)), (None, 4));
     assert!(replay(&bench.entries()).unwrap().gaps.is_empty());
 }
 

@@ -278,11 +278,11 @@ fn bypassed(answer: Option<&Value>) -> Vec<String> {
     let raw = entries.into_iter().flatten().filter_map(|entry| {
         let text = |key: &str| entry.get(key).and_then(Value::as_str);
         let program = text("program").unwrap_or("an unknown program");
-        Some(format!(
-            "{program} refuses our certificate for {}: raw until {}",
-            text("host")?,
-            text("until")?
-        ))
+        let does = match entry.get("refused").and_then(Value::as_bool) {
+            Some(false) => "breaks off, and may refuse our certificate",
+            Some(true) | None => "refuses our certificate",
+        };
+        Some(format!("{program} {does} for {}: raw until {}", text("host")?, text("until")?))
     });
     raw.collect()
 }

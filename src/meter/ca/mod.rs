@@ -199,6 +199,14 @@ impl Ca {
         config
     }
 
+    /// Whether a program that knows no more than the present CA would refuse who signs for this name.
+    #[must_use]
+    pub fn only_next_signs(&self, name: &str) -> bool {
+        let by_current = || self.current.server_config(name, None, SystemTime::now());
+        self.next.is_some()
+            && matches!(by_current(), Err(CaError::NotCovered(_) | CaError::NotValidNow))
+    }
+
     /// Whether any handshake can be answered at that moment.
     #[must_use]
     pub fn is_valid_at(&self, at: SystemTime) -> bool {

@@ -34,6 +34,25 @@ pub fn waiting(home: &Home) -> Option<Duration> {
     Some(SystemTime::now().duration_since(published).unwrap_or_default())
 }
 
+/// So coarse are the clocks of processes and files; no program has read its roots so soon.
+const COARSE: Duration = Duration::from_millis(20);
+
+/// For how long the next CA has been in the bundle that programs start with. `None`: it is not there.
+#[must_use]
+pub fn given(home: &Home) -> Option<Duration> {
+    let modified = |path| fs::metadata(path).and_then(|m| m.modified()).ok();
+    // The bundle is written behind the certificate, and when it changes only.
+    let (next, bundle) = (modified(home.next_ca_cert())?, modified(home.ca_bundle())?);
+    let since = SystemTime::now().duration_since(bundle).unwrap_or_default();
+    (bundle >= next).then_some(since)
+}
+
+/// Whether a program of this age was given the next CA. Who can't be told was not.
+#[must_use]
+pub fn knows(age: Option<Duration>, given: Option<Duration>) -> bool {
+    age.zip(given).is_some_and(|(age, given)| age <= given + COARSE)
+}
+
 /// The next CA signs from now on, for whoever reads the files anew.
 ///
 /// # Errors
@@ -97,5 +116,26 @@ fn retired(home: &Home, now: SystemTime) -> PathBuf {
             return path;
         }
         seconds += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_began_before_or_can_t_be_told_was_not_given_the_next_one() {
+        let ms = |ms| Some(Duration::from_millis(ms));
+        let given = ms(60_000);
+        for (age, given, expected) in [
+            (None, given, false),
+            (ms(10), None, false),
+            (ms(60_500), given, false),
+            (ms(60_010), given, true),
+            (ms(59_990), given, true),
+            (ms(10), given, true),
+        ] {
+            assert_eq!(knows(age, given), expected, "{age:?}");
+        }
     }
 }

@@ -13,6 +13,7 @@ use self::request::{
     short,
 };
 use self::response::Response;
+pub use self::told::Told;
 use self::tunnel::Tunnel;
 use super::account;
 use super::bodies::Capture;
@@ -24,6 +25,7 @@ use super::usage::Tokens;
 use super::websocket::Extensions;
 
 mod agent;
+mod bodies;
 mod headers;
 mod messages;
 mod request;
@@ -31,6 +33,7 @@ mod response;
 mod row;
 #[cfg(test)]
 pub(crate) mod tests;
+mod told;
 mod tunnel;
 mod turn;
 pub mod turns;
@@ -136,11 +139,6 @@ impl Exchange {
             capture: None,
             start,
         }
-    }
-
-    /// Holds the bodies too; [`Exchange::captured`] gives them.
-    pub fn capture(&mut self, capture: Option<Capture>) {
-        self.capture = capture;
     }
 
     /// Bytes of the request's body, after transfer decoding.
@@ -269,17 +267,6 @@ impl Exchange {
     #[must_use]
     pub fn is_finished(&self) -> bool {
         self.completeness != Completeness::Open
-    }
-
-    /// The bodies, once it is over and if they were wanted.
-    pub fn captured(&mut self) -> Option<Capture> {
-        if !self.is_finished() {
-            return None;
-        }
-        let mut capture = self.capture.take().filter(|capture| !capture.is_empty())?;
-        let response = &mut capture.response;
-        response.unread = response.unread.take().or_else(|| self.response.lossy());
-        Some(capture)
     }
 
     fn end(&mut self, completeness: Completeness, reason: Option<&str>, at: Timestamp) {

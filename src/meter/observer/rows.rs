@@ -53,17 +53,17 @@ impl Observer {
         }
     }
 
-    /// Writes the rows of what is under way, once for all that was seen of it in one go: most
+    /// Writes the rows of what is under way and has news, once for all that was seen of it in one go: most
     /// requests are over by then, and are written once.
     pub(super) fn settle(&mut self) {
         match std::mem::take(&mut self.unregistered) {
             0 => {}
             requests => self.subject.entry.seen(requests),
         }
-        let news: Vec<StreamId> =
-            self.streams.iter().filter(|(_, t)| t.news).map(|(stream, _)| *stream).collect();
-        for stream in news {
-            if catch_unwind(AssertUnwindSafe(|| self.write(stream))).is_err() {
+        let streams: Vec<StreamId> =
+            self.streams.iter().filter(|(_, t)| t.news || t.fed).map(|(id, _)| *id).collect();
+        for stream in streams {
+            if catch_unwind(AssertUnwindSafe(|| self.write_news(stream))).is_err() {
                 return self.give_up(GaveUp::Panicked, Instant::now());
             }
         }
@@ -78,6 +78,14 @@ impl Observer {
                 Some(Closing::Ours)
             }
             closing @ (None | Some(Closing::Orderly | Closing::By(_) | Closing::Ours)) => closing,
+        }
+    }
+
+    fn write_news(&mut self, stream: StreamId) {
+        let Some(tracked) = self.streams.get_mut(&stream) else { return };
+        tracked.look();
+        if tracked.news {
+            self.write(stream);
         }
     }
 

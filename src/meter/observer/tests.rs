@@ -160,6 +160,43 @@ fn a_websocket_that_is_open_is_no_request_under_way() {
     assert!(!row.billable);
 }
 
+/// A stream's row says what it has told so far, as we may die before its end; what is over by the next
+/// rest is written once.
+#[test]
+fn an_answer_that_goes_on_is_written_with_its_head_and_its_first_usage() {
+    const HEAD: &[u8] =
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: 9999\r\n\r\n";
+    const START: &[u8] = b"event: message_start\ndata: {\"type\":\"message_start\",\"message\":\
+        {\"model\":\"m\",\"usage\":{\"input_tokens\":25,\"output_tokens\":1}}}\n\n";
+    const DELTA: &[u8] = b"event: ping\ndata: {\"type\":\"ping\"}\n\n";
+    let written = |rests: &[&[(Side, &[u8])]]| {
+        let rows = Arc::new(Rows::default());
+        let (_feed, watch) = feed(&Budget::new(1 << 20), 1 << 20, &Arc::default());
+        let book = Arc::new(ArcSwap::from(Book::builtin()));
+        let subject = Subject { host: "api.anthropic.com".to_owned(), ..subject(None, nobody()) };
+        let mut observer = Observer::new(subject, rows.clone(), book, follower, watch.progress());
+        for rest in rests {
+            for (side, bytes) in *rest {
+                observer.see(Seen::Bytes { side: *side, at: Instant::now(), bytes });
+            }
+            observer.settle();
+        }
+        let rows = rows.0.lock().unwrap();
+        rows.iter().map(|row| (row.status, row.tokens.input)).collect::<Vec<_>>()
+    };
+    let asked = (Side::Client, QUESTION);
+    let answer = |bytes| (Side::Server, bytes);
+    let (head, start, delta) = (answer(HEAD), answer(START), answer(DELTA));
+    let apart: [&[_]; 5] = [&[asked], &[head], &[start], &[delta], &[delta]];
+    assert_eq!(written(&apart), [(None, None), (Some(200), None), (Some(200), Some(25))]);
+    let together: [&[_]; 3] = [&[asked], &[head, start, delta], &[delta]];
+    assert_eq!(written(&together), [(None, None), (Some(200), Some(25))]);
+    assert_eq!(written(&[&[asked, head, start]]), [(Some(200), Some(25))]);
+    let short = answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}");
+    assert_eq!(written(&[&[asked], &[short]]), [(None, None), (Some(200), None)]);
+    assert_eq!(written(&[&[asked, short]]), [(Some(200), None)]);
+}
+
 #[tokio::test]
 async fn who_broke_off_is_what_the_row_says() {
     let cut = |how| async move {
@@ -307,7 +344,7 @@ async fn a_feed_that_overflowed_ends_open_rows() {
     .await;
     let [row] = &rows[..] else { panic!("{rows:?}") };
     assert_eq!((row.completeness, row.path.as_str()), (Completeness::Lossy, "/v1/x"));
-    assert_eq!(observed, Observed { exchanges: 1, lossy: Some(GaveUp::Overrun) });
+    assert_eq!(observed, Observed { exchanges: 1, lossy: Some(GaveUp::Overrun), aborted: false });
 }
 
 #[tokio::test]

@@ -34,6 +34,8 @@ pub(super) enum Strike {
     Vanished,
     /// It ended the connection in order, right after a handshake that it has finished.
     Closed,
+    /// It only broke off, too often for one whose process has spoken through our certificate otherwise.
+    Divided,
 }
 
 /// A connection that was broken off, from its offer to its end.
@@ -64,6 +66,8 @@ pub struct Bypassed {
     pub stays: u32,
     /// Clients that can't be told stay raw at this host until the list is cleared, whatever `until` says.
     pub lasting: bool,
+    /// It has said that it does not accept our certificate; who has not, has only broken off.
+    pub refused: bool,
 }
 
 /// Host and program; the program is empty when it can't be told.
@@ -80,6 +84,8 @@ struct Entry {
     until: Option<Instant>,
     /// It said so at least once.
     refused: bool,
+    /// That others of its process have spoken says nothing of it.
+    divided: bool,
 }
 
 impl Entry {
@@ -95,7 +101,7 @@ impl Entry {
             return false;
         }
         match how {
-            Strike::Refused => true,
+            Strike::Refused | Strike::Divided => true,
             Strike::Vanished | Strike::Closed => {
                 !self.struck.is_some_and(|last| tried.beside(last))
             }
@@ -116,6 +122,13 @@ pub(super) struct Voucher {
     bypass: Arc<Bypass>,
     process: Process,
     number: u64,
+}
+
+impl Voucher {
+    /// The client has aborted an answer, and its connection went with that.
+    pub(super) fn aborted(&self, at: Instant) {
+        self.bypass.spoken().abort(&self.process, self.number, at);
+    }
 }
 
 impl Drop for Voucher {
@@ -153,7 +166,7 @@ impl Bypass {
         let mut entries = self.lock();
         let program = program.map(str::to_owned).or_else(|| match how {
             Strike::Vanished | Strike::Closed => suspect(&entries, host),
-            Strike::Refused => None,
+            Strike::Refused | Strike::Divided => None,
         });
         let unknown = program
             .as_ref()
@@ -171,8 +184,9 @@ impl Bypass {
         }
         entry.struck = Some(tried);
         entry.refused |= how == Strike::Refused;
+        entry.divided |= how == Strike::Divided;
         let counts = match how {
-            Strike::Refused => ENOUGH,
+            Strike::Refused | Strike::Divided => ENOUGH,
             Strike::Vanished | Strike::Closed => 1,
         };
         entry.strikes += match unknown {
@@ -217,7 +231,7 @@ impl Bypass {
         let number = self.spoken().begin(process.clone(), authority, dialled, Instant::now())?;
         let key = (process.host.clone(), process.program.clone());
         let mut entries = self.lock();
-        if !key.1.is_empty() && entries.get(&key).is_some_and(|entry| !entry.refused) {
+        if !key.1.is_empty() && entries.get(&key).is_some_and(|e| !e.refused && !e.divided) {
             entries.remove(&key);
         }
         drop(entries);
@@ -254,6 +268,7 @@ impl Bypass {
                 strikes: entry.strikes,
                 stays: entry.stays,
                 lasting,
+                refused: entry.refused,
             })
         });
         let mut shown: Vec<_> = shown.collect();

@@ -92,6 +92,7 @@ pub(super) fn name(reason: Decline) -> &'static str {
         Decline::NotTls => "not_tls",
         Decline::NotMetered => "not_metered",
         Decline::Bypassed => "bypassed",
+        Decline::UnknownAuthority => "unknown_authority",
         Decline::DialFailed => "dial_failed",
         Decline::UpstreamTls => "upstream_tls",
         Decline::UpstreamSlow => "upstream_slow",

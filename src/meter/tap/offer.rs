@@ -33,7 +33,7 @@ use crate::meter::observer::{Attributed, Observed, RowSink, Subject, observe};
 use crate::meter::plain::Plain;
 use crate::meter::pump::{self, Peer};
 use crate::meter::upstream::{Target, Upstream, UpstreamError, connect};
-use judgement::{rejected, vouch};
+use judgement::{knows_next, rejected, vouch};
 
 /// How long a look at the bypass list waits to learn who the client is.
 const WHO_DEADLINE: Duration = Duration::from_millis(200);
@@ -93,12 +93,15 @@ pub(super) async fn serve(tap: Arc<Tap>, slot: Slot, offer: Offer, fd: OwnedFd, 
     // before the bytes has a box of its own, which is gone by then.
     let Some((entry, begun)) = Box::pin(begin(&tap, offer, fd, link)).await else { return };
     if let Some(Begun { peers, subject, sink, voucher }) = begun {
-        match peers {
+        let aborted = match peers {
             Peers::Tls(client, server) => pump_between(&tap, sink, client, server, subject).await,
             Peers::Plain(client, server) => pump_between(&tap, sink, client, server, subject).await,
             Peers::Secure(client, server) => {
-                pump_between(&tap, sink, client, server, subject).await;
+                pump_between(&tap, sink, client, server, subject).await
             }
+        };
+        if let (Some(at), Some(voucher)) = (aborted, voucher.get()) {
+            voucher.aborted(at);
         }
         drop(voucher);
     }
@@ -274,6 +277,11 @@ async fn prepare_tls(
     if let Some(reason) = tap.unfit.reason(place, &means.trust, Instant::now()) {
         return Err(reason);
     }
+    // It knows the roots of its start, so it would refuse what a later CA has signed.
+    let only_next = tap.deps.ca.load().only_next_signs(&name);
+    if only_next && !knows_next(tap, attribution).await {
+        return Err(Decline::UnknownAuthority);
+    }
     let upstream = provider(tap, means, offer, &hello, place).await?;
     let config = tap.deps.ca.load().server_config(&name, upstream.alpn.as_deref());
     let config = config.map_err(|e| {
@@ -387,14 +395,15 @@ async fn open(
     Some(Begun { peers, subject, sink: Arc::clone(&means.sink), voucher })
 }
 
-/// Moves the bytes and watches them until both sides have ended.
+/// Moves the bytes and watches them until both sides have ended; when that was, if the client has aborted
+/// an answer.
 async fn pump_between<C: Peer, S: Peer>(
     tap: &Arc<Tap>,
     sink: Arc<dyn RowSink>,
     mut client: C,
     mut server: S,
     subject: Subject,
-) {
+) -> Option<Instant> {
     let counters = tap.counters_of(&subject.host);
     let (mut feed, watch) = feed(&tap.budget, tap.deps.limits.observer_bytes, &tap.pulse);
     // Not aborted with this task: what it has seen becomes rows in any case.
@@ -402,6 +411,7 @@ async fn pump_between<C: Peer, S: Peer>(
     let observer = tap.observers.spawn(observer);
     let mut stage = tap.stage.subscribe();
     let ended = pump::run(&mut client, &mut server, &mut feed, &mut stage).await;
+    let at = Instant::now();
     let closing = LastRows::new(tap);
     // Both sockets close before the observer has its last word.
     drop((client, server));
@@ -412,6 +422,7 @@ async fn pump_between<C: Peer, S: Peer>(
     let observed = observer.await.unwrap_or_default();
     drop(closing);
     note(tap, counters, observed, lossy);
+    observed.aborted.then_some(at)
 }
 
 /// Counts a connection between its end and its last row.

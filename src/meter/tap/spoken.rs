@@ -6,7 +6,8 @@
 //! and that one must not fail for ever because the first one works. Part of a process may have roots of its
 //! own, too, so not every end is excused. Who has finished the handshake and ends in order has accepted us:
 //! Go, Ruby and Java close their spare connections so. Who breaks off may have refused us, or has given up
-//! while it dialled (undici after an abort), which it does beside other dials.
+//! while it dialled, which it does beside other dials; or in the place of a connection that went with an
+//! answer that it aborted: undici dials anew at once, and finds that nobody waits.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -25,6 +26,9 @@ const MOST_CLOSED: u32 = 16;
 const MOST_BROKEN: usize = 16;
 const MOST_ALONE: usize = 2;
 const REMEMBERED: Duration = Duration::from_secs(3600);
+/// So soon after an abort the next dial takes the place of the connection that it has cost.
+const REPLACED: Duration = Duration::from_secs(2);
+const MAX_ABORTS: usize = 64;
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Process {
@@ -63,6 +67,8 @@ struct Proof {
     closed: u32,
     /// The first of each burst.
     broken: Vec<Broken>,
+    /// When answers were aborted that cost their connections, which no dial has replaced yet.
+    aborts: Vec<Instant>,
 }
 
 /// A connection that was broken off.
@@ -83,6 +89,27 @@ impl Proof {
         // It may have been spoken on later than the other was broken off.
         for broken in &mut self.broken {
             broken.alone &= !broken.tried.beside(dialled);
+        }
+        self.replaces(dialled);
+    }
+
+    /// One dial for each: a second one has reasons of its own.
+    fn replaces(&mut self, dial: Tried) -> bool {
+        self.aborts.retain(|at| dial.began.saturating_duration_since(*at) < REPLACED);
+        // The client may dial before we hear of the end.
+        let found = self.aborts.iter().position(|at| *at < dial.ended);
+        found.map(|at| self.aborts.remove(at)).is_some()
+    }
+
+    fn aborts(&mut self, at: Instant) {
+        let replaced = |broken: &Broken| {
+            at < broken.tried.ended && broken.tried.began.saturating_duration_since(at) < REPLACED
+        };
+        // What came of it may have been heard of before.
+        if let Some(dial) = self.broken.iter().position(replaced) {
+            self.broken.remove(dial);
+        } else if self.aborts.len() < MAX_ABORTS {
+            self.aborts.push(at);
         }
     }
 
@@ -131,7 +158,14 @@ impl Spoken {
                 self.processes.remove(&oldest);
             }
         }
-        let new = Proof { open: 0, last: now, dialled, closed: 0, broken: Vec::new() };
+        let new = Proof {
+            open: 0,
+            last: now,
+            dialled,
+            closed: 0,
+            broken: Vec::new(),
+            aborts: Vec::new(),
+        };
         self.processes.entry(process).or_insert(new).speaks(dialled, now);
         Some(self.changes)
     }
@@ -143,6 +177,16 @@ impl Spoken {
         if let Some(proof) = self.processes.get_mut(process) {
             proof.open = proof.open.saturating_sub(1);
             proof.last = now;
+        }
+    }
+
+    /// A connection that was spoken on went with an answer that its client aborted.
+    pub(super) fn abort(&mut self, process: &Process, number: u64, at: Instant) {
+        if number != self.changes {
+            return;
+        }
+        if let Some(proof) = self.processes.get_mut(process) {
+            proof.aborts(at);
         }
     }
 
@@ -162,7 +206,8 @@ impl Spoken {
             return Excuse::Stranger;
         };
         match how {
-            Strike::Refused => Excuse::Stranger,
+            Strike::Refused | Strike::Divided => Excuse::Stranger,
+            Strike::Closed | Strike::Vanished if proof.replaces(tried) => Excuse::Spare,
             Strike::Closed => proof.closes(),
             Strike::Vanished => proof.breaks_off(tried, now),
         }

@@ -81,7 +81,10 @@ async fn an_answer_that_is_lost_is_one_row_and_still_under_way() {
         rows[1].completeness_reason.as_deref(),
         Some("a message head was over the size cap")
     );
-    assert_eq!(observed, Observed { exchanges: 3, lossy: Some(GaveUp::HeadTooLarge) });
+    assert_eq!(
+        observed,
+        Observed { exchanges: 3, lossy: Some(GaveUp::HeadTooLarge), aborted: false }
+    );
     assert_eq!(lost, [""; 0], "the connection is followed on");
 }
 

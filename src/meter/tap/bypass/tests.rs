@@ -128,6 +128,7 @@ fn the_list_shows_who_stays_raw_until_when_and_can_be_cleared() {
         strikes,
         stays,
         lasting: false,
+        refused: program.is_some(),
     };
     let end = wall.checked_add(FIRST).unwrap();
     let once = line("a", None, None, 1, 0);

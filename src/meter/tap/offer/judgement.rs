@@ -3,13 +3,15 @@
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use super::{program, who};
+use super::{WHO_DEADLINE, program, who};
+use crate::meter::ca::rotate;
 use crate::meter::observer::Attributed;
 use crate::meter::tap::Tap;
 use crate::meter::tap::bypass::{Strike, Tried, Voucher};
 use crate::meter::tap::counters::add;
 use crate::meter::tap::means::Means;
 use crate::meter::tap::spoken::Excuse;
+use crate::{platform, threads};
 
 /// After a handshake there is time to find out.
 const WHO_LATER: Duration = Duration::from_secs(2);
@@ -34,12 +36,22 @@ pub(super) async fn rejected(
         }
         Excuse::Stranger => strike,
         // What the rest of it accepts is no reason to let this part fail.
-        Excuse::Divided => Strike::Refused,
+        Excuse::Divided => Strike::Divided,
     };
     means.bypass.strike(host, program, strike, tried, Instant::now());
     add(&tap.counters_of(host).rejected, 1);
     slog::debug!(tap.deps.log, "a client did not accept our certificate";
         "host" => host, "client" => client);
+}
+
+/// Whether a client's process began when programs were given the next CA already.
+pub(super) async fn knows_next(tap: &Tap, attribution: &Attributed) -> bool {
+    let Some(pid) = who(attribution, WHO_DEADLINE).await.and_then(|who| who.pid) else {
+        return false;
+    };
+    let home = tap.deps.home.clone();
+    let look = threads::blocking(move || rotate::knows(platform::age(pid), rotate::given(&home)));
+    look.await.unwrap_or(false)
 }
 
 /// The connection's bytes don't wait until it is known whose they are.

@@ -74,6 +74,8 @@ enum Act {
     Speaks(u64, u64),
     BreaksOff(u64, u64),
     Closes(u64, u64),
+    /// It aborts an answer, at that moment.
+    Aborts(u64),
 }
 
 /// How many of those that broke off were excused before the first that was not.
@@ -81,11 +83,15 @@ fn excused(acts: impl IntoIterator<Item = Act>) -> (usize, bool) {
     let (mut spoken, start) = (Spoken::default(), Instant::now());
     let ms = |ms| start + Duration::from_millis(ms);
     let tried = |began, ended| Tried { began: ms(began), ended: ms(ended) };
-    let mut excused = 0;
+    let (mut excused, mut number) = (0, 0);
     for act in acts {
         let (how, began, ended) = match act {
             Act::Speaks(began, ended) => {
-                spoken.begin(process(1), &CA, tried(began, ended), ms(ended)).unwrap();
+                number = spoken.begin(process(1), &CA, tried(began, ended), ms(ended)).unwrap();
+                continue;
+            }
+            Act::Aborts(at) => {
+                spoken.abort(&process(1), number, ms(at));
                 continue;
             }
             Act::BreaksOff(began, ended) => (Strike::Vanished, began, ended),
@@ -139,6 +145,42 @@ fn part_of_a_process_may_refuse_us_and_is_soon_believed() {
     // A process that ends takes all along.
     let end = (0..8).map(|n| BreaksOff(500 + n, 900));
     assert_eq!(excused(std::iter::once(Speaks(0, 400)).chain(end)), (8, false));
+}
+
+/// What undici does: a connection for each of two clients, answers that are aborted, and a dial in the
+/// place of each connection that went with one, which it breaks off as nobody waits.
+#[test]
+fn what_is_dialled_in_the_place_of_an_aborted_one_is_no_refusal() {
+    use Act::{Aborts, BreaksOff, Speaks};
+    let turns = |of: &dyn Fn(u64) -> Vec<Act>| excused((0..40).flat_map(|turn| of(turn * 3000)));
+    let told = |t: u64| vec![Speaks(t, t + 40), Aborts(t + 1459), BreaksOff(t + 1461, t + 1542)];
+    assert_eq!(turns(&told), (40, false));
+    // Dialled before we hear of the end, or broken off before.
+    let late = |t: u64| vec![Speaks(t, t + 40), Aborts(t + 1465), BreaksOff(t + 1461, t + 1542)];
+    assert_eq!(turns(&late), (40, false));
+    let later = |t: u64| vec![Speaks(t, t + 40), BreaksOff(t + 1461, t + 1482), Aborts(t + 1459)];
+    assert_eq!(turns(&later), (40, false));
+    // Two at once.
+    let both = |t: u64| {
+        let dials = [BreaksOff(t + 202, t + 240), BreaksOff(t + 260, t + 290)];
+        let aborts = [Speaks(t, t + 40), Speaks(t + 60, t + 90), Aborts(t + 200), Aborts(t + 201)];
+        aborts.into_iter().chain(dials).collect()
+    };
+    assert_eq!(turns(&both), (80, false));
+    // Beside a client that aborts and then speaks again there may be one that refuses us,
+    let other = |t: u64| {
+        let first = [Speaks(t, t + 40), Aborts(t + 50), Speaks(t + 52, t + 90)];
+        first.into_iter().chain([BreaksOff(t + 100, t + 110)]).collect()
+    };
+    assert_eq!(turns(&other), (MOST_ALONE, true));
+    // or one that does much later, or twice.
+    let long_ago = |t: u64| vec![Speaks(t, t + 10), Aborts(t + 20), BreaksOff(t + 2020, t + 2030)];
+    assert_eq!(turns(&long_ago), (MOST_ALONE, true));
+    let twice = |t: u64| {
+        let first = [Speaks(t, t + 40), Aborts(t + 50), BreaksOff(t + 52, t + 90)];
+        first.into_iter().chain([BreaksOff(t + 100, t + 110)]).collect()
+    };
+    assert_eq!(turns(&twice), (2 * MOST_ALONE + 1, true));
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! Who will not have our certificate, and who never saw it.
 
 use super::*;
+use crate::config::HostPattern;
+use crate::meter::ca::Ca;
 
 #[tokio::test]
 async fn a_client_that_refuses_our_certificate_is_left_alone_next_time() {
@@ -42,6 +44,48 @@ async fn a_client_that_left_before_our_certificate_has_not_refused_it() {
     assert_eq!((snapshot.rejected_by_client, snapshot.bypass.len()), (0, 0));
     let mut client = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
     ask(&mut client).await;
+}
+
+/// Its files as they were at that moment.
+fn backdate(home: &crate::home::Home, at: std::time::SystemTime) {
+    for path in [home.next_ca_cert(), home.ca_bundle()] {
+        std::fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_only_the_next_authority_signs_is_left_to_who_began_before_it() {
+    let origin = Origin::new().named("*.example.com").start(|tls| async move {
+        tokio::spawn(answers(tls));
+        Vec::new()
+    });
+    let mut home = None;
+    let adjust = |deps: &mut TapDeps| {
+        let hosts = ["api.example.com", "new.example.com"];
+        let hosts: Vec<_> = hosts.iter().map(|h| HostPattern::parse(h).unwrap()).collect();
+        let ca = Ca::load_or_create(&deps.home, &hosts, &deps.log).unwrap();
+        ca.write_bundle(&deps.home, &[]).unwrap();
+        deps.ca.store(Arc::new(ca));
+        let mut config = crate::config::Config::clone(&deps.config.load());
+        config.meter.hosts = hosts;
+        deps.config.store(Arc::new(config));
+        home = Some(deps.home.clone());
+    };
+    let mut world = World::with(&origin, adjust, follower).await;
+    let home = home.unwrap();
+    // This process began before the bundle held the next one.
+    let now = std::time::SystemTime::now();
+    backdate(&home, now + Duration::from_secs(1));
+    let mut early = world.offer("new.example.com", &["http/1.1"]).await;
+    assert_eq!(early.answer(&mut world).await, Answer::Decline(Decline::UnknownAuthority));
+    assert!(matches!(look(&early.unread().await), Look::Whole(_)));
+    let mut known = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+    ask(&mut known).await;
+    if crate::platform::owner::AVAILABLE {
+        backdate(&home, now - Duration::from_secs(24 * 3600));
+        let mut late = world.offer("new.example.com", &["http/1.1"]).await;
+        assert_eq!(late.answer(&mut world).await, Answer::Commit);
+    }
 }
 
 /// For the look for a connection's process, which has to be open.
@@ -125,6 +169,40 @@ async fn spare_connections_after_aborts_are_no_refusal() {
     assert!(snapshot.bypass.iter().all(|entry| entry.until.is_none()), "{snapshot:?}");
     let mut next = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
     ask(&mut next).await;
+}
+
+/// As undici dials in the place of each connection that went with an aborted answer, and finds that nobody
+/// waits.
+#[tokio::test]
+async fn who_dials_anew_after_an_abort_and_breaks_off_has_not_refused_us() {
+    const BEGUN: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nso far";
+    let origin = Origin::new().start(|mut tls| async move {
+        tokio::spawn(async move {
+            let mut request = [0; 1024];
+            while tls.read(&mut request).await.is_ok_and(|n| n > 0) {
+                tls.write_all(BEGUN).await.unwrap();
+                tls.flush().await.unwrap();
+            }
+        });
+        Vec::new()
+    });
+    let mut world = World::new(&origin).await;
+    for _ in 0..4 {
+        let mut client = world.connect("api.example.com", &["http/1.1"]).await.unwrap();
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        client.flush().await.unwrap();
+        client.read_exact(&mut [0; BEGUN.len()]).await.unwrap();
+        sleep(SEEN).await;
+        drop(client);
+        let anew = spares(&mut world, 1).await;
+        sleep(SEEN).await;
+        drop(anew);
+        world.idle().await;
+    }
+    if crate::platform::owner::AVAILABLE {
+        let snapshot = world.tap.snapshot();
+        assert_eq!((snapshot.rejected_by_client, snapshot.bypass), (0, Vec::new()));
+    }
 }
 
 #[tokio::test]

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::faults::set_aside;
 use super::*;
 use crate::meter::ledger::fixture::{at, config, home, row, stored};
-use crate::meter::ledger::{Ledger, Window};
+use crate::meter::ledger::{Ledger, Window, schema};
 use crate::meter::row::Completeness;
 
 /// What the next commits to a database shall run into.

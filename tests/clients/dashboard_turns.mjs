@@ -11,7 +11,7 @@ const totals = { requests: 1, errors: 0, estimated: 0, tokens, cost_nanousd: 5, 
 const days = (since) => Math.round((Date.now() - new Date(since)) / 86_400_000);
 const event = { at: "2026-11-30T10:00:00Z", process: "daemon", event: "child_ready", child: "tap" };
 const stats = (query) => ({
-  summary: totals, coverage: none,
+  summary: totals, coverage: none, dated_ahead: 0,
   groupings: [{ by: query.get("by"), groups: [{ ...totals, key: `since ${days(query.get("since"))} days` }] }],
 });
 const answers = {

@@ -143,7 +143,7 @@ function gaps(covered) {
   const reasons = Object.entries(of("passed_by_reason")).map(([why, n]) => `${why} ${count(n)}`).join(", ");
   const kinds = [
     ["passed_connections", "connection", ` passed through unmetered (${reasons})`],
-    ["passed_lines_lost", "record", " of unmetered connections lost, as the spool could not be written"],
+    ["passed_lines_lost", "record", " lost, each of the beginning or the end of an unmetered connection, as the spool could not be written"],
     ["cut_connections", "connection", " cut when the daemon died"],
     ["unfollowed_connections", "connection", " lost sight of (not all that was asked there is counted)"],
     ["lost_connections", "connection", " lost"],
@@ -159,6 +159,8 @@ function coverage(report) {
   const missing = gaps(field(report, "coverage"));
   const silent = field(report, "summary.without_usage");
   if (silent > 0) missing.push(`${counted(silent, "request")} whose usage was not told`);
+  const ahead = field(report, "dated_ahead");
+  if (ahead > 0) missing.push(`${counted(ahead, "request")} ${ahead === 1 ? "is" : "are"} dated ahead of the clock`);
   const none = field(report, "summary.requests") === 0;
   const line = by("coverage");
   line.className = missing.length ? "bad" : "";

@@ -5,15 +5,18 @@
 //! chance. A name that holds one is gone as a whole: nobody needs the rest.
 
 mod forms;
+mod harmless;
 mod random;
 #[cfg(test)]
 mod tests;
 
+use std::cell::RefCell;
 use std::sync::LazyLock;
 
 use regex::bytes::{Regex, RegexBuilder};
 
 pub use forms::{FORMS, Form, InName};
+use harmless::Harmless;
 
 use super::row::Row;
 use crate::config::percent_decode;
@@ -51,10 +54,10 @@ pub fn strip(row: &mut Row) {
 /// … and of what is known of the client. Directories may be named by digests.
 pub fn strip_owner(row: &mut Row) {
     let said = row.project_source.as_deref() == Some("explicit");
-    let project = if said { is_key } else { has_form };
+    let project = if said { is_key } else { is_of_a_form };
     row.project.iter_mut().for_each(|name| replace(name, project));
     row.run.iter_mut().for_each(|name| replace(name, is_key));
-    [&mut row.client, &mut row.branch].into_iter().flatten().for_each(|n| replace(n, has_form));
+    [&mut row.client, &mut row.branch].into_iter().flatten().for_each(|n| replace(n, is_of_a_form));
 }
 
 /// A path without the segments that hold a key.
@@ -77,8 +80,18 @@ fn either(text: &str, is_one: impl Fn(&str) -> bool) -> bool {
     is_one(text) || (text.contains('%') && is_one(&String::from_utf8_lossy(&percent_decode(text))))
 }
 
-fn is_key(text: &str) -> bool {
-    has_form(text) || random::is_in(text)
+thread_local! {
+    /// Neither a form nor chance.
+    static NO_KEYS: Harmless = const { RefCell::new(Vec::new()) };
+    static NO_FORMS: Harmless = const { RefCell::new(Vec::new()) };
+}
+
+fn is_key(name: &str) -> bool {
+    harmless::or_search(&NO_KEYS, name, |name| has_form(name) || random::is_in(name))
+}
+
+fn is_of_a_form(name: &str) -> bool {
+    harmless::or_search(&NO_FORMS, name, has_form)
 }
 
 fn has_form(text: &str) -> bool {

@@ -157,59 +157,6 @@ fn what_can_mean_nothing_is_refused() {
     assert!(!stand.home.budgets_file().exists());
 }
 
-/// A message about a form of the file that is fine would send its user to set it there by hand.
-#[test]
-fn a_setting_that_would_be_wrong_is_refused_with_the_reason() {
-    let stand = Stand::new();
-    let before = fs::read_to_string(stand.home.config_file()).unwrap();
-    let (port, circle) = (stand.edge.port().to_string(), format!("http://{}", stand.edge));
-    for (key, value, why) in [
-        ("daemon.api_port", &port, "are the same port"),
-        ("upstream.proxy", &circle, "is this proxy itself"),
-    ] {
-        let output = stand.halton(&["config", "set", key, value]);
-        assert_eq!(output.status.code(), Some(2), "{key}: {}", show(&output));
-        assert!(String::from_utf8_lossy(&output.stderr).contains(why), "{}", show(&output));
-    }
-    assert_eq!(fs::read_to_string(stand.home.config_file()).unwrap(), before);
-
-    assert_eq!(stand.json(&["config", "check"])["ok"], true);
-    let path = stand.json(&["config", "path"])["path"].clone();
-    assert_eq!(path, stand.home.config_file().display().to_string());
-    fs::write(stand.home.config_file(), format!("{before}[log\n")).unwrap();
-    let output = stand.halton(&["config", "set", "log.level", "info"]);
-    let line = format!("config.toml:{}: not TOML", before.lines().count() + 1);
-    assert!(String::from_utf8_lossy(&output.stderr).contains(&line), "{}", show(&output));
-    let checked = stand.halton(&["config", "check", "--json"]);
-    assert_eq!(checked.status.code(), Some(78), "{}", show(&checked));
-    let checked: Value = serde_json::from_slice(&checked.stdout).unwrap();
-    assert_eq!(checked["ok"], false);
-    assert!(checked["problems"][0].as_str().unwrap().contains(&line), "{checked}");
-    let ca = stand.json(&["ca", "path"])["path"].clone();
-    assert_eq!(ca, stand.home.ca_cert().display().to_string());
-}
-
-#[test]
-fn configuration_is_shown_with_its_origin() {
-    let stand = Stand::new();
-    let mut command = stand.command(&["config", "show", "--origin", "-c", "log.level=warning"]);
-    let output = command.env("HALTON_METER_DAEMON_EDGE_HEALTH_TTL_MS", "500").output().unwrap();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(output.status.success(), "{}", show(&output));
-    let line = |key: &str| {
-        text.lines().find(|l| l.contains(key)).unwrap_or_else(|| panic!("no {key}: {text}"))
-    };
-    assert!(line("port").contains(&stand.edge.port().to_string()));
-    assert!(line("edge_health_ttl_ms").contains("500"));
-    assert!(line("level").contains("warning"));
-    let mut check = stand.command(&["config", "check"]);
-    let checked = check.env("HALTON_METER_EDGE_PROT", "1").output().unwrap();
-    let said = String::from_utf8_lossy(&checked.stderr);
-    assert!(checked.status.success() && said.contains("mean HALTON_METER_EDGE_PORT?"), "{said}");
-    let path = String::from_utf8(stand.must(&["config", "path"]).stdout).unwrap();
-    assert_eq!(path.trim(), stand.home.config_file().display().to_string());
-}
-
 /// Whatever of ours is missing or broken, the escape hatch works.
 #[test]
 fn reset_proxy_needs_nothing_of_ours() {

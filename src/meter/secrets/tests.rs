@@ -79,7 +79,7 @@ const NAMES: &[&str] = &[
     "stability-ai/sdxl:7762fd07cf82c948538e41f63f77d685e02b063e37e496e96eefd46c929f9bdc",
     "me/model@9fbfebf0aa11bb22cc33dd44ee55ff6677889900",
     "/models/hub/models--meta-llama--Llama-3.1-8B/snapshots/0e9e39f249a16976918f6564b8830bc894c89659",
-    "/root/.ollama/models/blobs/sha256-6a0746a1ec1aef3e7ec53868f220ff6e389f6f8ef87a01d77c96807de94ca2aa",
+    "/var/lib/ollama/models/blobs/sha256-6a0746a1ec1aef3e7ec53868f220ff6e389f6f8ef87a01d77c96807de94ca2aa",
     "sha256:6a0746a1ec1aef3e7ec53868f220ff6e389f6f8ef87a01d77c96807de94ca2aa",
     // Sessions, agents, runs.
     "9f1c2b7e-5d0a-4c7e-9b0e-3f6a1d2c4b5e",

@@ -10,7 +10,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use super::client::{self, Tree};
-use super::lifecycle::{self, tell};
+use super::lifecycle::{self, elsewhere, tell};
 use super::{Context, Exit, Failure, lost, say, services};
 use crate::home::{own_program, write_atomic};
 use crate::platform::Service;
@@ -20,6 +20,8 @@ use crate::supervisor::journal;
 /// A preflight takes 10 s at most, coming to rest 3 s.
 const PATIENCE: Duration = Duration::from_secs(30);
 const ASK: Duration = Duration::from_millis(1000);
+/// For the edge to be heard. A full queue of connections has a client come again after 1, 3 and 7 s.
+const HEARD: Duration = Duration::from_secs(10);
 const LOOK: Duration = Duration::from_millis(10);
 
 #[derive(Args, Debug)]
@@ -42,7 +44,7 @@ pub fn run(ctx: &Context, args: &UpgradeArgs) -> Result<Exit, Failure> {
             args.binary.as_ref().map_or_else(|| "this program".into(), |p| p.display().to_string());
         Failure::new(Exit::FAILED, format!("{path}: {e}"))
     })?;
-    let tree = Tree::look_when_found(ctx, ASK);
+    let tree = look(ctx);
     tree.is_ours()?;
     if tree.ending {
         return Err(Failure::new(Exit::UNAVAILABLE, client::ENDING)
@@ -58,8 +60,11 @@ pub fn run(ctx: &Context, args: &UpgradeArgs) -> Result<Exit, Failure> {
     if let (Some(pid), Some(answer)) = (tree.edge, &tree.edge_answer) {
         edge(ctx, pid, answer, &program)?;
     } else if tree.edge.is_some() {
-        return Err(Failure::new(Exit::FAILED, "the edge does not answer")
-            .hint("`halton-meter status` shows what it does"));
+        return Err(match tree.edge_elsewhere(ctx) {
+            Some(served) => Failure::new(Exit::FAILED, elsewhere(ctx, served)),
+            None => Failure::new(Exit::FAILED, "the edge does not answer")
+                .hint("`halton-meter status` shows what it does"),
+        });
     }
     if let Some(pid) = tree.root {
         root(ctx, pid, &program)?;
@@ -76,6 +81,20 @@ pub fn run(ctx: &Context, args: &UpgradeArgs) -> Result<Exit, Failure> {
         return Ok(Exit::OK);
     }
     lifecycle::restart(ctx)
+}
+
+/// Who changes programs can wait for an edge that is busy.
+fn look(ctx: &Context) -> Tree {
+    let deadline = Instant::now() + HEARD;
+    let mut tree = Tree::look_when_found(ctx, ASK);
+    while tree.edge.is_some()
+        && tree.edge_answer.is_none()
+        && tree.edge_elsewhere(ctx).is_none()
+        && Instant::now() < deadline
+    {
+        tree = Tree::look(ctx, HEARD);
+    }
+    tree
 }
 
 /// The manager restarts what its definition names.

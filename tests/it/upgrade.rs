@@ -261,3 +261,29 @@ fn frozen_processes_are_ended_and_replaced() {
         "{events}"
     );
 }
+
+/// Of a port under a storm of connections the first question may find no place in the queue.
+#[cfg(target_os = "linux")]
+#[test]
+fn an_edge_that_answers_late_is_waited_for() {
+    let stand = Stand::started();
+    for process in ["root", "edge"] {
+        stand.signal(process, Signal::STOP);
+    }
+    let upgrade = stand.command(&["upgrade"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    // Who asked has hung up, and waits in the queue still: remote end closed, ours not.
+    let port = format!(":{:04X}", stand.edge.port());
+    stand.wait("a question that got no answer", || {
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        table.lines().any(|socket| {
+            let mut fields = socket.split_whitespace().skip(1);
+            let (local, state) = (fields.next().unwrap(), fields.nth(1).unwrap());
+            local.ends_with(&port) && state == "08"
+        })
+    });
+    for process in ["edge", "root"] {
+        stand.signal(process, Signal::CONT);
+    }
+    let output = upgrade.unwrap().wait_with_output().unwrap();
+    assert!(output.status.success(), "{}{}", show(&output), stand.logs());
+}

@@ -21,6 +21,8 @@ pub struct Headers {
     /// Name, value, name, value …
     bytes: Vec<u8>,
     fields: Vec<Field>,
+    /// The bits of all tags: most of what is looked for is not there.
+    tags: u64,
 }
 
 #[derive(Clone, Copy, Eq, PartialEq)]
@@ -43,13 +45,20 @@ impl Tag {
         let length = name.len();
         Self([length as u8, at(0), at(length / 2), at(length.saturating_sub(1))])
     }
+
+    /// One of 64, by Fibonacci hashing.
+    #[inline]
+    const fn bit(self) -> u64 {
+        1 << (u32::from_ne_bytes(self.0).wrapping_mul(0x9E37_79B9) >> 26)
+    }
 }
 
 impl Headers {
     /// For so many fields, of so many bytes in all.
     #[must_use]
     pub fn with_capacity(fields: usize, bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), fields: Vec::with_capacity(fields) }
+        let (bytes, fields) = (Vec::with_capacity(bytes), Vec::with_capacity(fields));
+        Self { bytes, fields, tags: 0 }
     }
 
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
@@ -58,6 +67,7 @@ impl Headers {
         let lower = self.bytes.get_mut(begin..).unwrap_or_default();
         lower.make_ascii_lowercase();
         let tag = Tag::of(lower);
+        self.tags |= tag.bit();
         let name = self.bytes.len();
         self.bytes.extend_from_slice(value);
         self.fields.push(Field { tag, name, value: self.bytes.len() });
@@ -74,7 +84,8 @@ impl Headers {
     #[inline]
     pub fn all(&self, name: &str) -> impl Iterator<Item = &[u8]> {
         let tag = Tag::of(name.as_bytes());
-        let alike = self.fields.iter().enumerate().filter(move |(_, field)| field.tag == tag);
+        let fields = if self.tags & tag.bit() == 0 { &[] } else { &self.fields[..] };
+        let alike = fields.iter().enumerate().filter(move |(_, field)| field.tag == tag);
         alike
             .map(|(place, field)| self.field(place, field))
             .filter(move |(n, _)| *n == name.as_bytes())

@@ -21,6 +21,12 @@ pub(super) fn bedrock_tokens(headers: &Headers) -> Tokens {
 /// What a body is encoded with, in the order in which it was done: the codings of the content, then
 /// those that are put on for the way besides `chunked`, which is off by now.
 pub(super) fn codings(headers: &Headers) -> String {
+    if ["content-encoding", "transfer-encoding"]
+        .iter()
+        .all(|name| headers.all(name).next().is_none())
+    {
+        return String::new();
+    }
     let content = headers.list("content-encoding");
     let way = headers.list("transfer-encoding");
     let more = way.split(',').map(str::trim).filter(|name| !name.eq_ignore_ascii_case("chunked"));

@@ -385,15 +385,21 @@ impl Scanner {
     }
 }
 
-/// Most are short strings, of which each event of a stream repeats some.
+/// Most are short strings, of which each event of a stream repeats some. What is not UTF-8 is repaired.
 fn value(json: &[u8]) -> Option<Value> {
     let plain = |byte: &u8| !matches!(byte, b'\\' | b'"' | 0..0x20);
     match json {
         b"null" => Some(Value::Null),
-        [b'"', text @ .., b'"'] if text.iter().all(plain) => {
-            Some(Value::from(String::from_utf8_lossy(text)))
-        }
-        _ => serde_json::from_str(&String::from_utf8_lossy(json)).ok(),
+        b"true" => Some(Value::Bool(true)),
+        b"false" => Some(Value::Bool(false)),
+        [b'"', text @ .., b'"'] if text.iter().all(plain) => Some(match str::from_utf8(text) {
+            Ok(text) => text.into(),
+            Err(_) => String::from_utf8_lossy(text).into(),
+        }),
+        _ => match str::from_utf8(json) {
+            Ok(json) => serde_json::from_str(json).ok(),
+            Err(_) => serde_json::from_str(&String::from_utf8_lossy(json)).ok(),
+        },
     }
 }
 

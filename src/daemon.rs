@@ -66,6 +66,9 @@ const LAST_ROWS: Duration = Duration::from_secs(2);
 /// For the last bodies.
 const LAST_BODIES: Duration = Duration::from_secs(1);
 
+/// For the last change of who stays raw.
+const LAST_BYPASS: Duration = Duration::from_secs(1);
+
 /// By then all that only starting needs has run.
 const STARTED: Duration = Duration::from_secs(4);
 const LAST_EVENTS: Duration = Duration::from_millis(500);
@@ -263,6 +266,7 @@ async fn run(
     let code = obey(&running, &supervisor, &health, &keepers, &mut orders).await;
     supervisor.shutdown().await;
     door.close();
+    running.meter.save_bypass(LAST_BYPASS).await;
     close(&running, writer, code);
     code
 }

@@ -255,6 +255,16 @@ impl Home {
     pub fn program_copy(&self) -> PathBuf {
         self.run_dir().join("halton-meter")
     }
+    /// Which clients stay raw because they refused our certificate, for the next daemon.
+    #[must_use]
+    pub fn bypass_file(&self) -> PathBuf {
+        self.run_dir().join("bypass.json")
+    }
+    /// `stop` and `restart` write it: with the next daemon those may try again, which removes it.
+    #[must_use]
+    pub fn try_again(&self) -> PathBuf {
+        self.run_dir().join("try-again")
+    }
     /// Pid and lock of a process: `edge`, `daemon`, `watchdog`, `root`.
     #[must_use]
     pub fn pid_file(&self, process: &str) -> PathBuf {

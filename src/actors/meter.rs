@@ -17,8 +17,9 @@ use crate::meter::ca::{Ca, CaError};
 use crate::meter::ledger::{Intake, Register};
 use crate::meter::observer::{Recorder, RowSink};
 use crate::meter::price::Book;
-use crate::meter::tap::Tap;
+use crate::meter::tap::{BypassFile, Tap};
 use crate::meter::trust::{Trust, read_certificates};
+use crate::threads;
 
 /// Clones share.
 #[derive(Clone)]
@@ -32,6 +33,7 @@ struct Shared {
     prices_loaded: AtomicBool,
     prices: ArcSwapOption<Recipient<Look>>,
     keys: OnceLock<Keys>,
+    bypass: OnceLock<Arc<BypassFile>>,
     tap: ArcSwapOption<Tap>,
     suspected: Notify,
     /// Taps that were given up: each ends with the last of its connections, and of the edges that it
@@ -58,6 +60,7 @@ impl Meter {
             prices_loaded: AtomicBool::new(false),
             prices: ArcSwapOption::empty(),
             keys: OnceLock::new(),
+            bypass: OnceLock::new(),
             tap: ArcSwapOption::empty(),
             suspected: Notify::new(),
             retired: Mutex::default(),
@@ -131,6 +134,26 @@ impl Meter {
     #[must_use]
     pub fn known_keys(&self) -> Option<&Keys> {
         self.0.keys.get()
+    }
+
+    /// Who stays raw, as the last daemon knew it; loaded by the first call, which reads files. A tap that
+    /// is given up leaves it to the next one.
+    pub fn bypass(&self, home: &Home, log: &Logger) -> &Arc<BypassFile> {
+        self.0.bypass.get_or_init(|| BypassFile::open(home, log))
+    }
+
+    /// The same, if it is loaded.
+    #[must_use]
+    pub fn known_bypass(&self) -> Option<&Arc<BypassFile>> {
+        self.0.bypass.get()
+    }
+
+    /// What has changed there is on the disk after it, unless that takes too long.
+    pub async fn save_bypass(&self, patience: Duration) {
+        if let Some(file) = self.known_bypass().cloned() {
+            let saved = threads::blocking(move || file.save());
+            let _ = tokio::time::timeout(patience, saved).await;
+        }
     }
 
     /// By this clock the authority can sign nothing.

@@ -159,6 +159,8 @@ pub struct TapActor {
     retry: Duration,
     fault: Option<String>,
     accepting: Option<SpawnHandle>,
+    /// Writes down who stays raw.
+    keeping: Option<SpawnHandle>,
     /// A set-up is under way, or the next attempt at one is due.
     setting_up: bool,
     misses: u32,
@@ -195,6 +197,7 @@ impl TapParts {
             sink: self.meter.sink(),
             book: self.meter.book(),
             register: self.meter.register(),
+            bypass: Arc::clone(self.meter.bypass(&self.home, &self.log).list()),
             limits: limits(),
             log: self.log.clone(),
         });
@@ -211,6 +214,7 @@ impl TapActor {
             retry: RETRY_FIRST,
             fault: None,
             accepting: None,
+            keeping: None,
             setting_up: false,
             misses: 0,
         }
@@ -243,6 +247,11 @@ impl TapActor {
                 });
             });
         self.accepting = Some(ctx.spawn(serve));
+        if self.keeping.is_none()
+            && let Some(file) = self.parts.meter.known_bypass().cloned()
+        {
+            self.keeping = Some(ctx.spawn(file.keep().into_actor(self)));
+        }
     }
 
     /// The health actor asks the tap anyhow, at least every 2 s: at rest its failures are enough.

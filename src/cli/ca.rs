@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 
 use super::apply::Leftover;
 use super::output::{AsJson, finish, path};
-use super::{Context, Exit, Failure, apply, client, env, say};
+use super::{Context, Exit, Failure, apply, client, env, lifecycle, say};
 use crate::home::Home;
 use crate::meter::ca;
 use crate::platform;
@@ -64,7 +64,8 @@ pub fn run(ctx: &Context, command: &CaCommand, out: &mut impl Write) -> Result<E
             change(ctx, Change::Trust, args.yes)?;
             // Whoever did not know us may now.
             match client::clear_bypass(ctx, ASK) {
-                Ok(0) | Err(_) => {}
+                Ok(0) => {}
+                Err(_) => lifecycle::let_try_again(&ctx.home),
                 Ok(_) => say("programs that refused our certificate are metered again"),
             }
         }

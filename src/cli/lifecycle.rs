@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::client::{self, Settings, Tree};
 use super::{Context, Exit, Failure, codex, env, lost, passing, say, services};
-use crate::home::{PidLock, write_atomic};
+use crate::home::{Home, PidLock, write_atomic};
 use crate::near;
 use crate::platform::{self, Service};
 use crate::supervisor::{JournalEntry, journal};
@@ -74,6 +74,7 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
     if let Some(pid) = tree.lost_edge {
         return Err(Failure::new(Exit::FAILED, lost::said(ctx, pid)));
     }
+    let_try_again(&ctx.home);
     let idle = tree.root.is_none() && tree.daemon.is_none() && tree.watchdog.is_none();
     if idle && services.is_none() {
         say("not running");
@@ -110,6 +111,13 @@ pub fn stop(ctx: &Context) -> Result<Exit, Failure> {
 pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
     let before = Tree::look_when_found(ctx, ASK);
     before.is_ours()?;
+    let_try_again(&ctx.home);
+    renew(ctx, &before)
+}
+
+/// The same, but for clients that refused our certificate: they stay raw.
+pub fn renew(ctx: &Context, before: &Tree) -> Result<Exit, Failure> {
+    before.is_ours()?;
     forget_stop(ctx)?;
     // A daemon takes the CA that there is, whatever the clock says of it. What fails here `start` tells.
     let _ = ctx.home.create().map(|()| env::prepare_ca(ctx));
@@ -135,6 +143,19 @@ pub fn restart(ctx: &Context) -> Result<Exit, Failure> {
     Ok(started)
 }
 
+/// From the next daemon on clients that refused our certificate may try again: the user has said so. Not
+/// the present one's list is removed, which it may write until its end.
+pub fn let_try_again(home: &Home) {
+    if !home.run_dir().exists() {
+        return;
+    }
+    if let Err(e) = write_atomic(&home.try_again(), b"") {
+        // A full disk lets files be removed.
+        let _ = fs::remove_file(home.bypass_file());
+        say(format_args!("programs that refused our certificate may stay unmetered: {e}"));
+    }
+}
+
 /// With the file of `stop` there nothing would meter, whoever is started.
 pub fn forget_stop(ctx: &Context) -> Result<(), Failure> {
     let stopped = ctx.home.user_stopped();
@@ -146,6 +167,7 @@ pub fn forget_stop(ctx: &Context) -> Result<(), Failure> {
 
 pub fn edge_stop(ctx: &Context) -> Result<Exit, Failure> {
     Tree::look(ctx, ASK).is_ours()?;
+    let_try_again(&ctx.home);
     if let Some(services) = services::installed(ctx) {
         services.stop(&Service::ALL);
     }
@@ -272,7 +294,6 @@ fn gone(ctx: &Context, process: &str, pid: Option<u32>, deadline: Instant) -> bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::home::Home;
 
     #[test]
     fn what_the_user_stopped_stays_stopped_at_the_next_login() {
@@ -287,5 +308,22 @@ mod tests {
         assert_eq!(start(&ctx, &args).unwrap(), Exit::OK);
         assert!(ctx.home.user_stopped().exists());
         assert!(!ctx.home.ca_cert().exists() && !anything_runs(&ctx));
+    }
+
+    #[test]
+    fn who_may_try_again_is_left_word_for_the_next_daemon() {
+        let dir = tempfile::tempdir().unwrap();
+        let home = Home::at(dir.path().join("h"));
+        let_try_again(&home);
+        assert!(!home.path().exists(), "nobody ever refused");
+        home.create().unwrap();
+        write_atomic(&home.bypass_file(), b"{}").unwrap();
+        let_try_again(&home);
+        assert!(home.try_again().exists() && home.bypass_file().exists());
+        // Where that can't be written, the list itself goes.
+        fs::remove_file(home.try_again()).unwrap();
+        fs::create_dir(home.try_again()).unwrap();
+        let_try_again(&home);
+        assert!(!home.bypass_file().exists());
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use super::apply::Leftover;
-use super::{Context, Exit, Failure, apply, ca, codex, env, init, say};
+use super::{Context, Exit, Failure, apply, ca, codex, env, init, lifecycle, say};
 use crate::platform::{self, Running};
 use crate::setup::plan::{self, FromPlatform, Part, WayOut};
 use crate::setup::{self, Step};
@@ -73,6 +73,7 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     }
     let steps: Vec<Step> = parts.into_iter().flat_map(|p| p.steps).collect();
     apply::execute(ctx, &lock, &steps)?;
+    lifecycle::let_try_again(&ctx.home);
     // On its own and last: the person may refuse it, which is no reason to keep all the rest.
     if untrusts && let Err(e) = apply::execute(ctx, &lock, &trust.steps) {
         say(format_args!("our CA could not be taken out of the trust store: {e}"));

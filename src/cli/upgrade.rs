@@ -80,7 +80,8 @@ pub fn run(ctx: &Context, args: &UpgradeArgs) -> Result<Exit, Failure> {
     if ctx.home.user_stopped().exists() {
         return Ok(Exit::OK);
     }
-    lifecycle::restart(ctx)
+    // No wish of the user's to be refused again.
+    lifecycle::renew(ctx, &Tree::look_when_found(ctx, ASK))
 }
 
 /// Who changes programs can wait for an edge that is busy.

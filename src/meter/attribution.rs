@@ -6,7 +6,7 @@
 
 mod directory;
 mod editor;
-mod file;
+pub(super) mod file;
 mod git;
 mod interpreter;
 mod mark;

@@ -7,6 +7,8 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use rustix::process::Signal;
+
 use crate::harness::Stand;
 use crate::programs::{self, TEXT, clean, show};
 
@@ -68,6 +70,7 @@ fn a_client_that_refuses_us_fails_once_is_shown_and_can_be_let_try_again() {
 
     assert_eq!(clear(token.trim(), &[]), r#"{"cleared":1}"#);
     assert_eq!(stand.json(&["status"])["bypass"], serde_json::json!([]));
+    stand.wait("nothing for the next daemon", || !stand.home.bypass_file().exists());
     // Intercepted again, and the next stay is noted again.
     assert_refuses_then_passes(&stand);
 
@@ -76,6 +79,57 @@ fn a_client_that_refuses_us_fails_once_is_shown_and_can_be_let_try_again() {
     stand.wait_metering();
     let again = pinned(&stand);
     assert_eq!(again.status.code(), REFUSED, "{}{}", show(&again), stand.logs());
+}
+
+/// How often the list has let a connection pass.
+fn passed(stand: &Stand) -> u64 {
+    stand.coverage()["passed_by_reason"]["declined_bypassed"].as_u64().unwrap_or(0)
+}
+
+/// Not because no daemon was there.
+fn assert_passes_by_the_list(stand: &Stand, when: &str) {
+    stand.wait_metering();
+    assert_eq!(listed(stand), Some(1), "{when}{}", stand.logs());
+    let before = passed(stand);
+    let next = pinned(stand);
+    assert!(next.status.success(), "{when}: {}{}", show(&next), stand.logs());
+    stand.wait("coverage", || passed(stand) == before + 1);
+}
+
+#[test]
+fn a_client_that_refuses_us_does_not_fail_again_because_the_daemon_ended() {
+    let stand = Stand::started();
+    assert_refuses_then_passes(&stand);
+    if stand.json(&["status"])["bypass"][0]["program"].is_null() {
+        // Half a minute is all that such a client has.
+        programs::not_checked("a bypass list across daemons (the client could not be told)");
+        return;
+    }
+    stand.wait("the list on the disk", || stand.home.bypass_file().exists());
+    stand.kill("daemon");
+    assert_passes_by_the_list(&stand, "killed");
+    let second = stand.pid("daemon");
+    stand.signal("daemon", Signal::TERM);
+    stand.wait("its end", || stand.pid("daemon") != second);
+    assert_passes_by_the_list(&stand, "ended in order, by nobody who spoke to us");
+    stand.must(&["upgrade"]);
+    assert_passes_by_the_list(&stand, "changed to a new program");
+
+    // Who restarts it by our command wants them to try again, and so who stops it.
+    for again in [&["restart"][..], &["stop", "start"], &["edge stop", "start"]] {
+        for command in again {
+            stand.must(&command.split(' ').collect::<Vec<_>>());
+        }
+        stand.wait_metering();
+        assert_eq!(listed(&stand), Some(0), "{again:?}{}", stand.logs());
+        assert!(!stand.home.bypass_file().exists() && !stand.home.try_again().exists());
+        assert_refuses_then_passes(&stand);
+    }
+    // That wish is fulfilled once.
+    stand.wait("the list on the disk", || stand.home.bypass_file().exists());
+    stand.kill("daemon");
+    stand.wait_metering();
+    assert_eq!(listed(&stand), Some(1), "{}", stand.logs());
 }
 
 /// A Debian-like system below a directory: `update-ca-certificates` makes the one file of the anchors,

@@ -1,10 +1,15 @@
 //! The clients that stay raw because they did not accept our certificate: shown, and let try again.
 
+use std::time::Duration;
+
 use actix_web::{HttpResponse, web};
 
 use super::dto::{BypassAnswer, BypassEntry, ClearedAnswer, NoQuery};
 use super::problem::Problem;
 use super::routes::Api;
+
+/// A daemon that is killed after the answer has no list to leave. A disk that hangs holds nobody up.
+const SAVED: Duration = Duration::from_secs(1);
 
 pub(super) fn entries(api: &Api) -> Vec<BypassEntry> {
     let tap = api.meter.tap();
@@ -44,5 +49,7 @@ pub(super) async fn delete_bypass(
     _: web::Query<NoQuery>,
 ) -> Result<HttpResponse, Problem> {
     let tap = api.meter.tap().ok_or_else(|| Problem::unavailable("the tap is not running"))?;
-    Ok(HttpResponse::Ok().json(ClearedAnswer { cleared: tap.clear_bypass() }))
+    let cleared = tap.clear_bypass();
+    api.meter.save_bypass(SAVED).await;
+    Ok(HttpResponse::Ok().json(ClearedAnswer { cleared }))
 }

@@ -9,14 +9,18 @@ use rustix::fs::{Mode, OFlags, open};
 /// Whether a link in the last place is followed. Somebody else may have made it: an archive's leads to any
 /// file of the user's, and what stands there would become a name.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Links {
+pub(in crate::meter) enum Links {
     Followed,
     Refused,
 }
 
 /// The text of a regular file of at most `most` bytes, and what it is. A pipe of that name is not
 /// waited for.
-pub(super) fn read(path: &Path, most: u64, links: Links) -> io::Result<(String, Metadata)> {
+pub(in crate::meter) fn read(
+    path: &Path,
+    most: u64,
+    links: Links,
+) -> io::Result<(String, Metadata)> {
     let refuse = |why: &str| Err(io::Error::other(why.to_owned()));
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
     let links = match links {

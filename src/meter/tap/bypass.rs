@@ -1,5 +1,8 @@
 //! Clients that won't have our certificate: their next tries stay raw, for a while.
 
+mod file;
+mod text;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -7,6 +10,9 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use serde::Serialize;
+use tokio::sync::watch;
+
+pub use file::BypassFile;
 
 use super::spoken::{Excuse, Process, Spoken};
 use crate::meter::attribution::Attribution;
@@ -89,6 +95,11 @@ struct Entry {
 }
 
 impl Entry {
+    /// One that only stands for somebody who was taken for another since.
+    fn is_idle(&self) -> bool {
+        self.stays == 0 && self.strikes == 0
+    }
+
     /// Where nobody can be told apart this would be everybody, for ever.
     fn lasts(&self, whose: &str) -> bool {
         AVAILABLE && whose.is_empty() && self.stays > 0
@@ -109,11 +120,24 @@ impl Entry {
     }
 }
 
-/// By host and client program, in memory only: a restart is the user's way to try again.
+/// How long the stay lasts that is the `stays`th of this client.
+fn stay(program: &str, stays: u32) -> Duration {
+    // Where nobody can be told apart, everybody is one client.
+    let (first, longest) = if AVAILABLE && program.is_empty() {
+        (FIRST_UNKNOWN, LONGEST_UNKNOWN)
+    } else {
+        (FIRST, LONGEST)
+    };
+    first.saturating_mul(1 << stays.saturating_sub(1).min(16)).min(longest)
+}
+
+/// By host and client program. What ends the daemon does not end it ([`BypassFile`]), but for the user.
 #[derive(Debug, Default)]
-pub(super) struct Bypass {
+pub struct Bypass {
     entries: Mutex<HashMap<Key, Entry>>,
     spoken: Mutex<Spoken>,
+    /// Counts what the next daemon is to know. Who writes that down is not waited for.
+    changes: watch::Sender<u64>,
 }
 
 /// Stands for a connection that its client has spoken on, through our certificate.
@@ -163,6 +187,11 @@ impl Bypass {
         tried: Tried,
         now: Instant,
     ) {
+        self.note(host, program, how, tried, now);
+        self.changed();
+    }
+
+    fn note(&self, host: &str, program: Option<&str>, how: Strike, tried: Tried, now: Instant) {
         let mut entries = self.lock();
         let program = program.map(str::to_owned).or_else(|| match how {
             Strike::Vanished | Strike::Closed => suspect(&entries, host),
@@ -195,15 +224,9 @@ impl Bypass {
             Unknown::Beside(strikes) => strikes.max(counts),
         };
         if entry.strikes >= ENOUGH {
-            // Where nobody can be told apart, everybody is one client.
-            let (first, longest) = match program {
-                None if AVAILABLE => (FIRST_UNKNOWN, LONGEST_UNKNOWN),
-                Some(_) | None => (FIRST, LONGEST),
-            };
-            let stay = first.saturating_mul(1 << entry.stays.min(16)).min(longest);
+            entry.stays = entry.stays.saturating_add(1);
             entry.since = Some(now);
-            entry.until = now.checked_add(stay);
-            entry.stays += 1;
+            entry.until = now.checked_add(stay(&program.unwrap_or_default(), entry.stays));
             entry.strikes = 0;
         }
     }
@@ -213,8 +236,8 @@ impl Bypass {
         let key = (host.to_owned(), program.unwrap_or_default().to_owned());
         let mut entries = self.lock();
         let stays = |entry: &Entry| entry.until.is_some_and(|until| now < until);
-        if !entries.get(&key).is_some_and(stays) {
-            entries.remove(&key);
+        if !entries.get(&key).is_some_and(stays) && entries.remove(&key).is_some() {
+            self.changed();
         }
     }
 
@@ -233,6 +256,7 @@ impl Bypass {
         let mut entries = self.lock();
         if !key.1.is_empty() && entries.get(&key).is_some_and(|e| !e.refused && !e.divided) {
             entries.remove(&key);
+            self.changed();
         }
         drop(entries);
         Some(Voucher { bypass: Arc::clone(self), process, number })
@@ -278,7 +302,13 @@ impl Bypass {
 
     /// Everybody may try again; how many entries there were.
     pub(super) fn clear(&self) -> usize {
-        std::mem::take(&mut *self.lock()).len()
+        let cleared = std::mem::take(&mut *self.lock()).len();
+        self.changed();
+        cleared
+    }
+
+    fn changed(&self) {
+        self.changes.send_modify(|changes| *changes += 1);
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Key, Entry>> {

@@ -46,7 +46,7 @@ impl Means {
             config: tap.deps.config.load_full(),
             trust: tap.deps.trust.load_full(),
             sink: Arc::clone(&tap.deps.sink),
-            bypass: Arc::clone(&tap.bypass),
+            bypass: Arc::clone(&tap.deps.bypass),
             only: None,
         })
     }

@@ -34,7 +34,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 use uuid::Uuid;
 
-pub use bypass::Bypassed;
+pub use bypass::{Bypass, BypassFile, Bypassed};
 pub use counters::TapSnapshot;
 
 use super::attribution::Attributor;
@@ -52,7 +52,6 @@ use crate::exit::Exit;
 use crate::handover::channel::{ChannelError, EdgeChannel};
 use crate::handover::{ToDaemon, ToEdge, VERSION};
 use crate::home::Home;
-use bypass::Bypass;
 use counters::{Counters, add};
 use lanes::Lanes;
 use look_ups::LookUps;
@@ -118,6 +117,8 @@ pub struct TapDeps {
     pub sink: Arc<dyn RowSink>,
     pub book: Arc<ArcSwap<Book>>,
     pub register: Register,
+    /// Outlives the tap.
+    pub bypass: Arc<Bypass>,
     pub limits: Limits,
     pub log: Logger,
 }
@@ -170,7 +171,6 @@ pub struct Tap {
     counters: Counters,
     /// Of self-tests: nobody's figures.
     trial_counters: Counters,
-    bypass: Arc<Bypass>,
     unfit: Unfit,
     trial: Mutex<Option<Trial>>,
     look_ups: Arc<LookUps>,
@@ -203,7 +203,6 @@ impl Tap {
             panics_at: Mutex::default(),
             counters: Counters::default(),
             trial_counters: Counters::default(),
-            bypass: Arc::default(),
             unfit: Unfit::default(),
             trial: Mutex::default(),
             look_ups: LookUps::new(Attributor::new(deps.log.clone())),
@@ -331,7 +330,7 @@ impl Tap {
     /// The clients whose connections stay raw because they broke off handshakes with us.
     #[must_use]
     pub fn bypassed(&self) -> Vec<Bypassed> {
-        self.bypass.entries((Instant::now(), Timestamp::now()))
+        self.deps.bypass.entries((Instant::now(), Timestamp::now()))
     }
 
     /// The certificate of the CA that signs for hosts right now.
@@ -342,7 +341,7 @@ impl Tap {
 
     /// They may all try again; how many there were.
     pub fn clear_bypass(&self) -> usize {
-        self.bypass.clear()
+        self.deps.bypass.clear()
     }
 
     /// A connection's task panicked. Nobody restarts those; when it is one after the other (out of

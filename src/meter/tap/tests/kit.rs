@@ -212,6 +212,7 @@ impl World {
             sink: rows.clone(),
             book: Arc::new(ArcSwap::from(Book::builtin())),
             register: Register::none(),
+            bypass: Arc::default(),
             limits: Limits { progress: Duration::from_millis(10), ..Limits::default() },
             log,
         };

@@ -11,6 +11,7 @@ mod random;
 mod tests;
 
 use std::cell::RefCell;
+use std::iter;
 use std::sync::LazyLock;
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -51,21 +52,27 @@ pub fn strip(row: &mut Row) {
     parts.chain(names).flatten().chain([&mut row.method]).for_each(|name| replace(name, is_key));
 }
 
-/// … and of what is known of the client. Directories may be named by digests.
+/// … and of what is known of the client. Directories may be named by digests, and projects by commits.
 pub fn strip_owner(row: &mut Row) {
-    let said = row.project_source.as_deref() == Some("explicit");
-    let project = if said { is_key } else { is_of_a_form };
-    row.project.iter_mut().for_each(|name| replace(name, project));
     row.run.iter_mut().for_each(|name| replace(name, is_key));
-    [&mut row.client, &mut row.branch].into_iter().flatten().for_each(|n| replace(n, is_of_a_form));
+    let names = [&mut row.project, &mut row.client, &mut row.branch];
+    names.into_iter().flatten().for_each(|name| replace(name, is_of_a_form));
+    row.cwd.iter_mut().for_each(|directory| {
+        if is_of_a_form(directory) {
+            *directory = without(directory, is_of_a_form);
+        }
+    });
 }
 
 /// A path without the segments that hold a key.
 #[must_use]
 pub fn path(path: &str) -> String {
     let begins = |segment: &str| BEGINNINGS.iter().any(|b| segment.starts_with(b));
-    let of = |segment: &str| begins(segment) || is_key(segment);
-    let clean = |segment| if either(segment, of) { REDACTED } else { segment };
+    without(path, |segment| begins(segment) || is_key(segment))
+}
+
+fn without(path: &str, is_one: impl Fn(&str) -> bool) -> String {
+    let clean = |segment| if either(segment, &is_one) { REDACTED } else { segment };
     path.split('/').map(clean).collect::<Vec<_>>().join("/")
 }
 
@@ -113,28 +120,47 @@ fn has_form(text: &str) -> bool {
     // The last ones: there are digits in beginnings too.
     let digit = |found: &[u8]| found.iter().rev().take(SHORTEST).any(u8::is_ascii_digit);
     let bearer = || text.get(..7).is_some_and(|start| start.eq_ignore_ascii_case("bearer "));
-    let bytes = text.as_bytes();
+    let made = |found: &[u8]| is_made(&String::from_utf8_lossy(found));
     text.len() >= SHORTEST
         && (bearer()
-            || PLAIN.is_match(bytes)
-            || WITH_DIGIT.find_iter(bytes).any(|found| digit(found.as_bytes()))
-            || MADE
-                .find_iter(bytes)
-                .any(|found| is_made(&String::from_utf8_lossy(found.as_bytes()))))
+            || found_in(&PLAIN, text).next().is_some()
+            || found_in(&WITH_DIGIT, text).any(digit)
+            || found_in(&MADE, text).any(made))
+}
+
+/// What begins a word; within one only what nobody makes up: `task-ant-design` holds no key.
+fn found_in<'t>(forms: &Regex, text: &'t str) -> impl Iterator<Item = &'t [u8]> {
+    let bytes = text.as_bytes();
+    let is_in_word = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_alphanumeric);
+    let mut from = 0;
+    let found = iter::from_fn(move || {
+        let found = forms.find_at(bytes, from)?;
+        // What is not one may have swallowed one.
+        from = found.start() + 1;
+        Some(found)
+    });
+    found
+        .filter(move |found| {
+            let within = found.start().checked_sub(1).is_some_and(is_in_word);
+            !(within && is_in_word(found.start())) || is_mixed(found.as_bytes())
+        })
+        .map(|found| found.as_bytes())
 }
 
 /// Letters and digits in one long piece, or small and capital letters and digits.
 fn is_made(key: &str) -> bool {
     let (_, tail) = key.split_once(['-', '_']).unwrap_or_default();
-    let has = |of: fn(&u8) -> bool| tail.as_bytes().iter().any(of);
-    let mixed =
-        has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase);
     let digit = |piece: &str| piece.bytes().any(|b| b.is_ascii_digit());
     let long = tail.split(['-', '_']).any(|piece| piece.len() >= 16 && digit(piece));
     let uuid = tail.len() >= 36
         && (0..=tail.len() - 36)
             .any(|at| tail.get(at..at + 36).is_some_and(|id| uuid::Uuid::try_parse(id).is_ok()));
-    mixed || long || uuid
+    is_mixed(tail.as_bytes()) || long || uuid
+}
+
+fn is_mixed(signs: &[u8]) -> bool {
+    let has = |of: fn(&u8) -> bool| signs.iter().any(of);
+    has(u8::is_ascii_digit) && has(u8::is_ascii_uppercase) && has(u8::is_ascii_lowercase)
 }
 
 fn any_of(pattern: impl Fn(&Form) -> Option<&'static str>) -> Regex {

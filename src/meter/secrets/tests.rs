@@ -97,6 +97,11 @@ const NAMES: &[&str] = &[
     "session-2026-11-24T12:00:00.000Z-host.example.com-12345",
     "general-purpose",
     // Projects, clients, branches.
+    "task-ant-design-v5",
+    "feature/task-proj-cleanup-2024",
+    "helpdesk-admin-portal-v2",
+    "desk-or-chair-classifier-3",
+    "highs_benchmark2024",
     "sk-learn-experiments-2024-v2",
     "sk-learn-experiments2024",
     "key-value-store-benchmarks-2025",
@@ -220,6 +225,14 @@ proptest! {
     }
 }
 
+#[test]
+fn what_is_no_key_hides_none_and_words_do_not() {
+    for name in ["desk-ant-sk-ant-api03-abcdefgh", "keysk-ant-api03-aBcdefgh", "task_ghs_abcdefgh1"]
+    {
+        assert!(is_of_a_form(name), "{name}");
+    }
+}
+
 const KEY: &str = "sk-ant-api03-abcdefghijklmnop";
 
 #[test]
@@ -264,18 +277,20 @@ fn what_is_known_of_the_client_holds_none_either() {
         project_source: Some(Method::Git),
         branch: key(),
         run: key(),
+        cwd: Some(format!("/home/u/{KEY}/src").into()),
         ..Attribution::default()
     };
     let mut row = Case::default().row();
     own.apply(&mut row);
     assert!(!serde_json::to_string(&row).unwrap().contains("abcdefgh"), "{row:?}");
-    // A directory may be named by a digest; a name that somebody gives is none.
+    assert_eq!(row.cwd.as_deref(), Some("/home/u/[redacted]/src"));
+    // A directory may be named by a digest, and a project by the commit that is built.
     let digest = "9fbfebf0aa11bb22cc33dd44ee55ff6677889900";
-    for (source, kept) in [(Method::Cwd, digest), (Method::Explicit, REDACTED)] {
+    for source in [Method::Cwd, Method::Explicit] {
         let project = Some(digest.to_owned());
         let own = Attribution { project, project_source: Some(source), ..Attribution::default() };
         let mut row = Case::default().row();
         own.apply(&mut row);
-        assert_eq!(row.project.as_deref(), Some(kept));
+        assert_eq!(row.project.as_deref(), Some(digest));
     }
 }

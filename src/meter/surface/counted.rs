@@ -1,5 +1,7 @@
 //! Surfaces that are billed by a count of their own and tell no tokens.
 
+use serde_json::Value;
+
 use super::count::as_count;
 use super::error::in_stream;
 use super::openai_chat::class_of_minimax;
@@ -57,8 +59,10 @@ impl Reader for Counted {
         keep(&mut self.model, if self.what == What::Cache { bare } else { model });
         keep(&mut self.id, found.text(Field::Id));
         // A job that is well has an error without anything in it.
-        let error =
-            found.field(Field::Error).filter(|e| e.as_object().is_none_or(|e| !e.is_empty()));
+        let is_one = |error: &&Value| {
+            error.as_object().is_none_or(|error| error.values().any(|said| !said.is_null()))
+        };
+        let error = found.field(Field::Error).filter(is_one);
         let status = found.field(Field::MiniMaxStatus).and_then(as_count);
         self.error = error.map(in_stream).or(status.and_then(class_of_minimax)).or(self.error);
         match self.what {

@@ -68,6 +68,8 @@ fn a_training_counts_where_it_is_read_back_and_has_no_price() {
         asked("api.openai.com", "/v1/fine_tuning/jobs", request, &job("validating_files", "null"));
     assert_eq!((row.billable, row.usage), (true, UsageState::Absent));
     assert_eq!((row.response_id.as_deref(), row.error_class), (Some("ftjob-1"), None));
+    let nulls = job("queued", "null").replace(r#""error":{}"#, r#""error":{"code":null}"#);
+    assert_eq!(asked("api.openai.com", "/v1/fine_tuning/jobs", request, &nulls).error_class, None);
     let read = |answer: &str| read_back("api.openai.com", "/v1/fine_tuning/jobs/ftjob-1", answer);
     let row = read(&job("succeeded", "5768"));
     assert_eq!((row.billable, row.usage), (true, UsageState::Reported), "{row:?}");

@@ -67,5 +67,7 @@ fn nothing_that_signs_is_left_and_what_was_metered_is() {
     let old = fs::read(home.ca_cert()).unwrap();
     host.must(&["init", "--yes"]);
     assert!(home.ca_key().exists() && fs::read(home.ca_cert()).unwrap() != old);
+    let kept = halton_meter::meter::ca::files(home);
+    assert!(kept.iter().any(|file| fs::read(file).unwrap() == old), "it may still be trusted");
     host.must(&["uninstall", "--yes"]);
 }

@@ -399,8 +399,12 @@ fn damaged_foreign_and_unconstrained_authorities_are_replaced() {
         let (_dir, home) = home();
         let old = Ca::load_or_create(&home, &list, &log()).unwrap();
         spoil(&home);
+        let there = fs::read(home.ca_cert()).unwrap();
         let new = Ca::load_or_create(&home, &list, &log()).unwrap();
         assert_ne!(old.certificate(), new.certificate());
+        let kept = files(&home).into_iter().filter(|file| *file != home.ca_cert());
+        let kept: Vec<_> = kept.map(|file| fs::read(file).unwrap()).collect();
+        assert_eq!(kept, [there], "whoever trusts it still does");
         new.server_config("a.example", None).unwrap();
         assert!(KeyPair::from_pem(&fs::read_to_string(home.ca_key()).unwrap()).is_ok());
     }

@@ -157,6 +157,11 @@ pub trait SystemProxy: Send + Sync {
         Ok(None)
     }
 
+    /// The same, and the names of active ones that can't be read.
+    fn read_in_part(&self) -> Result<(Vec<NetworkService>, Vec<String>), SystemProxyError> {
+        Ok((self.read()?.unwrap_or_default(), Vec::new()))
+    }
+
     /// The active ones that are wanted, by place and name: each takes several calls of a tool.
     fn read_those(
         &self,

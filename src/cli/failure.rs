@@ -42,7 +42,10 @@ impl Failure {
     #[must_use]
     pub fn of_ledger(mut self, path: &Path) -> Self {
         if self.damage {
-            self.message = format!("{} ({})", self.message, path.display());
+            let place = path.display().to_string();
+            if !self.message.contains(&place) {
+                self.message = format!("{} ({place})", self.message);
+            }
             self.hint.get_or_insert_with(|| ledger::recovery(path));
         }
         self
@@ -214,6 +217,13 @@ mod tests {
             "{damaged}"
         );
         assert!(!said(rusqlite::ffi::SQLITE_BUSY).contains("recover"));
+        // It has its path in it already, and no advice of its own.
+        let path = PathBuf::from("/h/db.sqlite");
+        let source = sqlite(rusqlite::ffi::SQLITE_NOTADB);
+        let error = LedgerError::Damaged { path: path.clone(), source };
+        let failure = Failure::from(anyhow::Error::from(error)).of_ledger(&path);
+        assert_eq!(failure.to_string(), "/h/db.sqlite is no ledger, or a damaged one (so it is)");
+        assert_eq!(failure.hint, Some(ledger::recovery(&path)));
     }
 
     #[test]

@@ -262,7 +262,7 @@ fn plan(
 }
 
 /// Whether we have led the system proxy to us.
-fn led(ctx: &Context, state: Option<&SystemState>) -> bool {
+pub fn led(ctx: &Context, state: Option<&SystemState>) -> bool {
     ctx.home.proxy_managed().exists() || state.is_some_and(|state| state.proxy.is_some())
 }
 

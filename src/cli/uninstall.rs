@@ -1,5 +1,7 @@
 //! `uninstall`: undoes what `init` did. What running programs need stays where they look for it.
 
+mod services;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +15,7 @@ use crate::platform::{self, Running};
 use crate::setup::plan::{self, FromPlatform, Part, WayOut};
 use crate::setup::{self, Step};
 use crate::trust_store::{Change, Plan};
+use services::Services;
 
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:\n  \
@@ -33,11 +36,11 @@ pub struct UninstallArgs {
 
 pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     let lock = apply::begin(ctx, Leftover::Forget)?;
-    let Undoing { parts, edge, way, out_of_reach, elsewhere } = Undoing::look(ctx, args)?;
+    let Undoing { parts, edge, way, out_of_reach, elsewhere, unread } = Undoing::look(ctx, args)?;
     let trust = untrust(ctx);
     // The home says what the session's variables were.
     let purge = args.purge && way != WayOut::KeepSession;
-    let mut purged = if purge { purgeable(ctx, args.graceful)? } else { Vec::new() };
+    let mut purged = if purge { purgeable(ctx, way.keeps_edge())? } else { Vec::new() };
     // What waits for the rest to be undone waits with it.
     let keys = if way == WayOut::KeepSession { Vec::new() } else { keys(ctx, &purged) };
     let untrusts = !trust.steps.is_empty() && !trust.needs_root;
@@ -45,6 +48,13 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
         say(format_args!(
             "programs of the session at the screen are led to {edge}, which can't be undone from here: {why}"
         ));
+    }
+    if !unread.is_empty() {
+        say(format_args!(
+            "network services that we led to {edge} can't be read: they are switched off, if that works, instead of \
+             put back, and the edge stays"
+        ));
+        unread.iter().for_each(apply::detail);
     }
     if parts.is_empty() && !untrusts && purged.is_empty() && keys.is_empty() {
         if way == WayOut::KeepSession {
@@ -71,6 +81,7 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
     if !args.yes && !apply::consent("Go on?")? {
         return Err(Failure::new(Exit::FAILED, "nothing was changed"));
     }
+    let off = Services::off(&*platform::system_proxy(), edge, &unread);
     let steps: Vec<Step> = parts.into_iter().flat_map(|p| p.steps).collect();
     apply::execute(ctx, &lock, &steps)?;
     lifecycle::let_try_again(&ctx.home);
@@ -89,7 +100,7 @@ pub fn run(ctx: &Context, args: &UninstallArgs) -> Result<Exit, Failure> {
         remove(path)?;
     }
     let left = Left::look(ctx, args, way, edge);
-    Left { by_hand: still_trusted, elsewhere, ..left }.tell();
+    Left { by_hand: still_trusted, elsewhere, still_on: off.err(), ..left }.tell();
     Ok(Exit::OK)
 }
 
@@ -102,6 +113,8 @@ struct Undoing {
     out_of_reach: Option<String>,
     /// Network services of other locations that may lead to the edge.
     elsewhere: Vec<String>,
+    /// The same of services that can't be read.
+    unread: Vec<String>,
 }
 
 impl Undoing {
@@ -112,7 +125,8 @@ impl Undoing {
         let old = found.state.clone().unwrap_or_default();
         let mut from = FromPlatform::default();
         let proxy = platform::system_proxy();
-        let services = proxy.read().map_err(init::tool)?.unwrap_or_default();
+        let led = init::led(ctx, found.state.as_ref());
+        let Services { found: services, unread } = Services::look(&*proxy, led, &old);
         from.proxy = init::proxy_back(&*proxy, edge, &old, &services);
         let elsewhere: Vec<_> =
             old.elsewhere(&services).iter().map(|s| format!("{}: {}", s.place, s.name)).collect();
@@ -126,7 +140,9 @@ impl Undoing {
                 out_of_reach = session.out_of_reach(user).map_err(init::tool)?;
             }
         }
-        let way = WayOut::of(args.graceful, leads, out_of_reach.is_none());
+        // What may still lead to the edge must find it.
+        let graceful = args.graceful || !unread.is_empty();
+        let way = WayOut::of(graceful, leads, out_of_reach.is_none());
         if let Some(manager) = platform::service_manager() {
             let services = manager.uninstall(user, way.keeps_edge());
             from.services = services.map_err(|e| match manager.missing() {
@@ -137,7 +153,7 @@ impl Undoing {
             })?;
         }
         let parts = plan::uninstall(&installation, &found, from, way);
-        Ok(Self { parts, edge, way, out_of_reach, elsewhere })
+        Ok(Self { parts, edge, way, out_of_reach, elsewhere, unread })
     }
 }
 
@@ -207,6 +223,8 @@ struct Left {
     by_hand: Option<String>,
     /// Network services of other locations that may lead to the edge.
     elsewhere: Vec<String>,
+    /// Why those that can't be read may do so too.
+    still_on: Option<String>,
 }
 
 impl Left {
@@ -226,6 +244,7 @@ impl Left {
             ledger: there(ctx.home.ledger_file()).map(|_| ctx.home.path().to_path_buf()),
             by_hand: None,
             elsewhere: Vec::new(),
+            still_on: None,
         }
     }
 
@@ -293,6 +312,12 @@ impl Left {
             )));
             lines.extend(self.elsewhere.iter().cloned().map(Line::Detail));
         }
+        if let Some(why) = &self.still_on {
+            lines.push(Line::Says(format!(
+                "a network service may still lead to {edge}: before the reboot `halton-meter reset-proxy`, or the \
+                 network settings, by hand: {why}"
+            )));
+        }
         lines
     }
 }
@@ -321,6 +346,7 @@ mod tests {
             ledger: None,
             by_hand: None,
             elsewhere: Vec::new(),
+            still_on: None,
         };
         assert!(nothing.lines().is_empty());
         let program = |name: &str, end| {
@@ -336,7 +362,7 @@ mod tests {
             });
             lines.collect::<Vec<_>>().join("\n")
         };
-        let cases: [Case<'_>; 9] = [
+        let cases: [Case<'_>; 10] = [
             (&|l| l.way = WayOut::KeepEdge, &["the edge stays on 127.0.0.1:8081"]),
             (
                 &|l| l.way = WayOut::KeepSession,
@@ -367,6 +393,7 @@ mod tests {
                 &|l| (l.by_hand, l.elsewhere) = (Some("rm it".into()), vec!["Work: Wi-Fi".into()]),
                 &["takes it out:\n  rm it", "`halton-meter reset-proxy`:\n  Work: Wi-Fi"],
             ),
+            (&|l| l.still_on = Some("exit 8".into()), &["before the reboot", "by hand: exit 8"]),
         ];
         for (change, words) in cases {
             let told = with(change);

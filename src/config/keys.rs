@@ -195,6 +195,16 @@ impl Key {
         }
     }
 
+    /// A list without the items that won't do, and those; `None`: none of it does.
+    pub(super) fn accept_rest(&self, value: &toml::Value) -> (Option<Value>, Vec<String>) {
+        let Takes::List(ok) = self.takes else { return (None, Vec::new()) };
+        let items = value.as_array().into_iter().flatten();
+        let items: Option<Vec<_>> = items.map(|v| v.as_str().map(str::to_owned)).collect();
+        let (good, wrong): (Vec<_>, Vec<_>) =
+            items.unwrap_or_default().into_iter().partition(|item| ok(item));
+        ((!good.is_empty()).then_some(Value::List(good)), wrong)
+    }
+
     /// Text of somebody who works in this directory.
     #[must_use]
     pub fn accept_here(&self, text: &str) -> Option<Value> {
@@ -205,10 +215,15 @@ impl Key {
         self.accept_text(std::path::absolute(text).ok()?.to_str()?)
     }
 
-    /// Text from the environment or a flag: lists are separated by commas or TOML, maps are TOML.
+    /// Text from the environment or a flag.
     #[must_use]
     pub fn accept_text(&self, text: &str) -> Option<Value> {
-        let value = match self.takes {
+        self.accept(&self.of_text(text)?)
+    }
+
+    /// Lists are separated by commas or TOML, maps are TOML.
+    pub(super) fn of_text(&self, text: &str) -> Option<toml::Value> {
+        Some(match self.takes {
             Takes::Bool => toml::Value::Boolean(text.trim().parse().ok()?),
             Takes::Int(..) => toml::Value::Integer(text.trim().parse().ok()?),
             Takes::Text(_) | Takes::Path => toml::Value::String(text.to_owned()),
@@ -220,8 +235,7 @@ impl Key {
                 array.unwrap_or_else(|| toml::Value::Array(listed()))
             }
             Takes::Map(_) => of_toml(text)?,
-        };
-        self.accept(&value)
+        })
     }
 }
 

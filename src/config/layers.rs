@@ -146,7 +146,7 @@ pub fn load_from(
         if let Some(text) = env(&variable) {
             set(
                 key,
-                key.accept_text(&text),
+                key.of_text(&text),
                 Origin::Environment { variable },
                 &mut merged,
                 &mut problems,
@@ -156,7 +156,7 @@ pub fn load_from(
     for flag in flags {
         match flag.split_once('=').map(|(name, text)| (name, Key::find(name.trim()), text)) {
             Some((_, Some(key), text)) => {
-                set(key, key.accept_text(text), Origin::Flag, &mut merged, &mut problems);
+                set(key, key.of_text(text), Origin::Flag, &mut merged, &mut problems);
             }
             Some((name, None, _)) => {
                 problems.push(Problem { origin: Origin::Flag, message: unknown(name) });
@@ -216,8 +216,7 @@ fn read_toml(
             let origin = at(line(name.span().start));
             match Key::find(&full) {
                 Some(key) => {
-                    let parsed = to_value(value.get_ref()).and_then(|v| key.accept(&v));
-                    set(key, parsed, origin, merged, problems);
+                    set(key, to_value(value.get_ref()), origin, merged, problems);
                 }
                 None => problems.push(Problem { origin, message: unknown(&full) }),
             }
@@ -236,17 +235,23 @@ fn to_value(value: &toml::de::DeValue<'_>) -> Option<toml::Value> {
 
 fn set(
     key: &'static Key,
-    value: Option<Value>,
+    given: Option<toml::Value>,
     origin: Origin,
     merged: &mut Merged,
     problems: &mut Vec<Problem>,
 ) {
-    match value {
-        Some(value) => {
-            merged.entry(key.name).or_default().push((value, origin));
-        }
-        None => problems
-            .push(Problem { origin, message: format!("{}: expected {}", key.name, key.expected) }),
+    let mut value = given.as_ref().and_then(|given| key.accept(given));
+    if value.is_none() {
+        // One mistake in a list does not cost the rest of it.
+        let (rest, wrong) = given.map(|given| key.accept_rest(&given)).unwrap_or_default();
+        let wrong: Vec<_> = wrong.iter().map(|item| format!("{item:?}")).collect();
+        let what = if wrong.is_empty() { "" } else { &format!("{} won't do: ", wrong.join(", ")) };
+        let message = format!("{}: {what}expected {}", key.name, key.expected);
+        problems.push(Problem { origin: origin.clone(), message });
+        value = rest;
+    }
+    if let Some(value) = value {
+        merged.entry(key.name).or_default().push((value, origin));
     }
 }
 

@@ -19,7 +19,7 @@ const DATABASE: &str = "network database";
 /// In what it says of each of its failures, on stdout. Some releases end with 0 then.
 const ERROR: &str = "** Error";
 /// How long such a moment is waited for.
-const SETTLES: Duration = Duration::from_secs(2);
+pub const SETTLES: Duration = Duration::from_secs(2);
 
 /// The two proxies of a service. HTTPS first: that is the one that tools with keys in their requests
 /// use.

@@ -3,8 +3,10 @@
 //! The setting is each network service's own, and the first one in use counts: so every active one is
 //! set, and one that fails does not keep the others from it. What is taken back is so on disabled ones too.
 
+use std::cell::Cell;
 use std::ffi::OsString;
 use std::net::SocketAddr;
+use std::time::{Duration, Instant};
 
 use super::local_network::{self, EXCEPTIONS};
 use super::network::{self, Kind};
@@ -23,7 +25,7 @@ pub struct NetworkSetup {
 
 impl SystemProxy for NetworkSetup {
     fn off(&self) -> Result<Option<Vec<String>>, SystemProxyError> {
-        self.switch_off(|_, _| true).map(Some)
+        Run::of(self).switch_off(|_, _| true).map(Some)
     }
 
     fn off_where_it_leads_to(
@@ -31,7 +33,8 @@ impl SystemProxy for NetworkSetup {
         edge: SocketAddr,
         blind: bool,
     ) -> Result<Vec<String>, SystemProxyError> {
-        self.switch_off(|kind, service| match self.proxy(&kind.get(service)) {
+        let run = Run::of(self);
+        run.switch_off(|kind, service| match run.proxy(&kind.get(service)) {
             Ok(Some(setting)) => setting.is(edge),
             // It went away since it was listed.
             Ok(None) => false,
@@ -40,22 +43,29 @@ impl SystemProxy for NetworkSetup {
     }
 
     fn leads_to(&self) -> Vec<String> {
-        network::effective(&self.in_force())
+        network::effective(&Run::of(self).in_force())
     }
 
     fn other_way(&self) -> Option<&'static str> {
-        network::other_way(&self.in_force())
+        network::other_way(&Run::of(self).in_force())
     }
 
     fn read(&self) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
-        self.read_all(&|_, _, _| true)
+        Run::of(self).read_all(&|_, _, _| true, None).map(Some)
+    }
+
+    fn read_in_part(&self) -> Result<(Vec<NetworkService>, Vec<String>), SystemProxyError> {
+        let mut unread = Vec::new();
+        let found = Run::of(self).read_all(&|_, _, _| true, Some(&mut unread))?;
+        Ok((found, unread))
     }
 
     fn read_those(
         &self,
         wanted: &dyn Fn(&str, &str) -> bool,
     ) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
-        self.read_all(&|place, name, active| active && wanted(place, name))
+        let wanted = |place: &str, name: &str, active| active && wanted(place, name);
+        Run::of(self).read_all(&wanted, None).map(Some)
     }
 
     fn set(
@@ -91,27 +101,45 @@ impl SystemProxy for NetworkSetup {
     }
 }
 
-impl NetworkSetup {
+/// What is asked in one go, by somebody who waits: a network that is not ready is waited for once in all, not for
+/// each of its services.
+struct Run<'a> {
+    tools: &'a NetworkSetup,
+    /// What is left of its patience.
+    left: Cell<Duration>,
+}
+
+impl<'a> Run<'a> {
+    fn of(tools: &'a NetworkSetup) -> Self {
+        Self { tools, left: Cell::new(network::SETTLES) }
+    }
+
+    /// `unread`: takes the names of active services that can't be read; without it one is a failure.
     fn read_all(
         &self,
         wanted: &dyn Fn(&str, &str, bool) -> bool,
-    ) -> Result<Option<Vec<NetworkService>>, SystemProxyError> {
+        mut unread: Option<&mut Vec<String>>,
+    ) -> Result<Vec<NetworkService>, SystemProxyError> {
         let place = self.said(&network::location())?.unwrap_or_default().trim().to_owned();
         let listing = self.said(&network::list())?.unwrap_or_default();
         let mut found = Vec::new();
         for (name, active) in network::services(&listing) {
             if wanted(&place, name, active) {
                 let (place, disabled) = (place.clone(), !active);
-                let service = match self.service(name) {
+                let service = match (self.service(name), &mut unread) {
                     // It is not in force, and keeps no other from being led or put back.
-                    Err(_) if disabled => None,
+                    (Err(_), _) if disabled => None,
+                    (Err(_), Some(unread)) => {
+                        unread.push(name.to_owned());
+                        None
+                    }
                     // What is planned on half of it would be half done.
-                    read => read?,
+                    (read, _) => read?,
                 };
                 found.extend(service.map(|s| NetworkService { place, disabled, ..s }));
             }
         }
-        Ok(Some(found))
+        Ok(found)
     }
 
     /// Each that is `meant`, even if one fails; the names of what was switched.
@@ -160,7 +188,13 @@ impl NetworkSetup {
 
     /// `None`: what it is about is gone.
     fn said(&self, call: &Call) -> Result<Option<String>, SystemProxyError> {
-        let said = setup::call(&mut Os { path: self.path.clone(), patience: None }, call)?;
+        let (began, call) = (Instant::now(), call.clone().within(self.left.get()));
+        let said = setup::call(&mut Os { path: self.tools.path.clone(), patience: None }, &call);
+        // Who has waited for nothing leaves the others less.
+        if said.as_ref().map_or(true, |said| said.code != 0) {
+            self.left.set(self.left.get().saturating_sub(began.elapsed()));
+        }
+        let said = said?;
         Ok((said.code == 0).then_some(said.out))
     }
 

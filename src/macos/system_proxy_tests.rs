@@ -265,6 +265,26 @@ fn a_network_that_is_just_being_rebuilt_is_waited_for() {
     mac.proxy.read().unwrap_err();
 }
 
+/// Whoever waits has patience for a run, not for each service.
+#[test]
+fn services_that_answer_nothing_keep_no_other_waiting() {
+    let mac = Mac::new();
+    mac.apply(&mac.set()).unwrap();
+    let text = "** Error: Unable to find item in network database.";
+    let answer = |args: &str| json!([{ "args": args, "code": 8, "text": text }]);
+    mac.tools.set("fail", answer("^-[gs]et.*proxy.* (Wi-Fi|Corp VPN)"));
+    let began = Instant::now();
+    mac.proxy.off_where_it_leads_to(EDGE.into(), true).unwrap_err();
+    assert!(began.elapsed() < 2 * network::SETTLES, "{:?}", began.elapsed());
+    let state = mac.tools.state();
+    assert_eq!(state["network"][3]["secure"]["on"], false, "{state:#}");
+    // The first in the list can't be read, the others can.
+    mac.tools.set("fail", answer("^-get.*proxy.* Wi-Fi"));
+    let (found, unread) = mac.proxy.read_in_part().unwrap();
+    assert_eq!((found.len(), unread), (3, vec!["Wi-Fi".to_owned()]));
+    mac.proxy.read().unwrap_err();
+}
+
 #[test]
 fn an_error_that_ends_with_0_is_one_all_the_same() {
     let mac = Mac::new();

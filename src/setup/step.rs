@@ -120,6 +120,16 @@ impl Call {
         self
     }
 
+    /// Asked again for no longer than that, and so is what lists it.
+    #[must_use]
+    pub fn within(mut self, left: Duration) -> Self {
+        self.patience = self.patience.min(left);
+        if let Some(listed) = &mut self.listed {
+            listed.by.patience = listed.by.patience.min(left);
+        }
+        self
+    }
+
     #[must_use]
     pub fn fails_saying(mut self, text: &str) -> Self {
         self.error = Some(text.to_owned());

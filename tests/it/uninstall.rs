@@ -1,11 +1,12 @@
 //! What `uninstall` says of programs that still point at us.
 
 use std::fs;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Lines, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 
+use crate::harness::Stand;
 use crate::programs;
 use crate::setup::Host;
 
@@ -67,5 +68,71 @@ fn nothing_that_signs_is_left_and_what_was_metered_is() {
     let old = fs::read(home.ca_cert()).unwrap();
     host.must(&["init", "--yes"]);
     assert!(home.ca_key().exists() && fs::read(home.ca_cert()).unwrap() != old);
+    let kept = halton_meter::meter::ca::files(home);
+    assert!(kept.iter().any(|file| fs::read(file).unwrap() == old), "it may still be trusted");
     host.must(&["uninstall", "--yes"]);
+}
+
+/// A program that has read its roots when it began, and goes on.
+struct Lives {
+    child: Child,
+    says: Lines<BufReader<ChildStdout>>,
+}
+
+impl Lives {
+    fn begin(stand: &Stand) -> Self {
+        let (port, bundle) = (stand.edge.port().to_string(), stand.home.ca_bundle());
+        // It needs nothing but what Python has.
+        let mut command = Command::new("python3");
+        command.arg(programs::script("lives.py")).arg(port).arg(bundle);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut says = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert_eq!(says.next().unwrap().unwrap(), "ready");
+        Self { child, says }
+    }
+
+    fn asks(&mut self, stand: &Stand) {
+        self.child.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+        let said = self.says.next().unwrap().unwrap();
+        assert_eq!(said, "200", "{}", stand.logs());
+    }
+}
+
+impl Drop for Lives {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn who_lives_across_it_and_the_next_start_loses_no_request() {
+    for args in [&["uninstall", "--graceful", "--yes"][..], &["uninstall", "--yes"]] {
+        let host = Host::linux();
+        let stand = &host.stand;
+        host.must(&["init", "--yes"]);
+        stand.wait_metering();
+        let mut early = Lives::begin(stand);
+        early.asks(stand);
+        stand.wait_rows(1);
+        let old = fs::read(stand.home.ca_cert()).unwrap();
+        host.must(args);
+        if args.contains(&"--graceful") {
+            early.asks(stand);
+        }
+        // Another CA, which it can't know.
+        host.must(&["init", "--yes"]);
+        stand.wait_metering();
+        assert_ne!(fs::read(stand.home.ca_cert()).unwrap(), old);
+        early.asks(stand);
+        early.asks(stand);
+        let mut late = Lives::begin(stand);
+        late.asks(stand);
+        assert_eq!(stand.wait_rows(2).len(), 2);
+        let passed = stand.coverage()["passed_by_reason"]["declined_unknown_authority"].clone();
+        assert_eq!(passed, 2, "{args:?}");
+        assert_eq!(stand.json(&["status"])["bypass"], serde_json::json!([]), "nobody refused us");
+        host.must(&["uninstall", "--yes"]);
+    }
 }

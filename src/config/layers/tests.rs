@@ -97,13 +97,15 @@ fn a_wildcard_over_other_peoples_names_is_refused_with_the_form_that_is_not() {
             let loaded = load_from(Some((Path::new("c.toml"), &text)), |_| None, &[]);
             let said: Vec<_> = loaded.problems.iter().map(ToString::to_string).collect();
             assert_eq!(said.len(), 1, "{wide}: {said:?}");
-            assert!(said[0].starts_with(&format!("c.toml:2: meter.{key}: expected a list")));
+            let start = format!("c.toml:2: meter.{key}: {wide:?} won't do: expected a list");
+            assert!(said[0].starts_with(&start), "{said:?}");
             assert!(said[0].contains("\"*.example.com\" for subdomains"), "{said:?}");
             assert!(!loaded.config.meter.is_metered("shop.com", 443), "{wide}");
+            assert!(loaded.config.meter.is_metered("api.example.com", 443), "the rest of it");
         }
     }
     let hosts = Key::find("meter.extra_hosts").unwrap();
-    for own in ["*.example.com", "*.llm.co.uk", "*.corp", "*.x.ai:8443", "com"] {
+    for own in ["*.example.com", "*.llm.co.uk", "*.corp", "*.acme", "*.x.ai:8443", "com"] {
         assert!(hosts.accept_text(own).is_some(), "{own}");
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::{CaError, lock};
+use super::{CaError, anew, lock};
 use crate::home::{Home, write_atomic};
 
 /// What was there when somebody looked last.
@@ -57,7 +57,8 @@ impl KeptFiles {
         let mut files = Vec::new();
         for entry in fs::read_dir(home.ca_dir())? {
             let path = entry?.path();
-            let lasting = path.extension().is_some_and(|extension| extension == "pem");
+            let lasting = path.extension().is_some_and(|extension| extension == "pem")
+                || path == anew::file(home);
             if lasting && path.is_file() {
                 let file = File::open(&path)?;
                 files.push((path, file));

@@ -8,8 +8,10 @@
 //!
 //! Programs read the roots that they trust when they start. So a CA is never exchanged at once: the *next*
 //! one is published beside it, and only signs what the present one can't, until no running program can
-//! have missed it ([`rotate`]).
+//! have missed it ([`rotate`]). Where the present one can't sign any more there is no such choice: what
+//! began before is left alone then ([`anew`]).
 
+pub mod anew;
 mod bundle;
 mod inspect;
 mod kept;
@@ -73,6 +75,18 @@ impl CaError {
 pub struct Ca {
     current: Signer,
     next: Option<Signer>,
+    /// When the one that signs took the place of another at once.
+    anew: Option<SystemTime>,
+}
+
+/// To which programs the CA was given that signs for a name.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Known {
+    ToAll,
+    /// That were given the next one.
+    WithNext,
+    /// That were given the one that was made anew then.
+    Since(SystemTime),
 }
 
 impl Ca {
@@ -93,37 +107,47 @@ impl Ca {
         let (current, unfit) = match current {
             signer::Found::Good(current) if next.as_ref() == Some(&current) => {
                 // A change-over that was cut short behind its last file.
+                anew::forget(home)?;
                 Place::next(home).clear()?;
-                return Ok(Self { current, next: None });
+                return Ok(Self { current, next: None, anew: None });
             }
-            signer::Found::Good(current) => return Ok(Self { current, next }),
+            signer::Found::Good(current) => {
+                return Ok(Self { current, next, anew: anew::made(home)? });
+            }
             signer::Found::Limited(current, unfit) => (Some(current), unfit),
             signer::Found::Unfit(unfit) => (None, unfit),
         };
         Ok(match (current, next) {
-            (Some(current), Some(next)) => Self { current, next: Some(next) },
+            (Some(current), Some(next)) => {
+                Self { current, next: Some(next), anew: anew::made(home)? }
+            }
             (Some(current), None) => {
                 slog::warn!(log, "making the next certificate authority: running programs trust it \
                     after their next start, until then the old one signs for them"; "why" => %unfit);
                 let next = rotate::publish(home, hosts, now)?;
-                Self { current, next: Some(next) }
+                Self { current, next: Some(next), anew: anew::made(home)? }
             }
             (None, Some(next)) => {
                 promote(home, now)?;
                 slog::warn!(log, "the next certificate authority signs from now on"; "why" => %unfit);
-                Self { current: next, next: None }
+                Self { current: next, next: None, anew: None }
             }
             (None, None) => {
+                let place = Place::current(home);
+                let replaces = anew::has_predecessor(home);
                 if matches!(unfit, Unfit::Missing) {
                     slog::info!(log, "making a certificate authority");
                 } else {
-                    let kept = retire(home, &Place::current(home), now)?;
+                    let kept = retire(home, &place, now)?;
                     slog::warn!(log, "making a new certificate authority: running programs \
                         trust it after their next start";
                         "old_one" => %unfit, "kept_as" => kept.display());
                 }
-                let current = Signer::create(&Place::current(home), hosts, now)?;
-                Self { current, next: None }
+                if replaces {
+                    anew::note(home, now)?;
+                }
+                let current = Signer::create(&place, hosts, now)?;
+                Self { current, next: None, anew: anew::made(home)? }
             }
         })
     }
@@ -165,7 +189,7 @@ impl Ca {
         let next = Signer::load(&Place::next(home), hosts, now)?.fit();
         Ok(match current.examine(hosts, beginning)? {
             signer::Found::Good(current) | signer::Found::Limited(current, _) => {
-                Some(Self { current, next })
+                Some(Self { current, next, anew: anew::made(home)? })
             }
             signer::Found::Unfit(_) => None,
         })
@@ -199,12 +223,16 @@ impl Ca {
         config
     }
 
-    /// Whether a program that knows no more than the present CA would refuse who signs for this name.
+    /// Who was given the CA that signs for this name: others would refuse it.
     #[must_use]
-    pub fn only_next_signs(&self, name: &str) -> bool {
+    pub fn known(&self, name: &str) -> Known {
         let by_current = || self.current.server_config(name, None, SystemTime::now());
-        self.next.is_some()
+        if self.next.is_some()
             && matches!(by_current(), Err(CaError::NotCovered(_) | CaError::NotValidNow))
+        {
+            return Known::WithNext;
+        }
+        self.anew.map_or(Known::ToAll, Known::Since)
     }
 
     /// Whether any handshake can be answered at that moment.

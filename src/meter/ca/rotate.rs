@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::signer::{Place, Signer};
-use super::{CaError, lock, read};
+use super::{CaError, anew, lock, read};
 use crate::config::HostPattern;
 use crate::home::{Home, write_atomic};
 
@@ -47,7 +47,7 @@ pub fn given(home: &Home) -> Option<Duration> {
     (bundle >= next).then_some(since)
 }
 
-/// Whether a program of this age was given the next CA. Who can't be told was not.
+/// Whether a program of this age was given a CA that has been there for so long. Who can't be told was not.
 #[must_use]
 pub fn knows(age: Option<Duration>, given: Option<Duration>) -> bool {
     age.zip(given).is_some_and(|(age, given)| age <= given + COARSE)
@@ -93,6 +93,7 @@ pub(super) fn promote(home: &Home, now: SystemTime) -> Result<(), CaError> {
     }
     write_atomic(&current.key, &key).map_err(CaError::io(&current.key))?;
     write_atomic(&current.certificate, &certificate).map_err(CaError::io(&current.certificate))?;
+    anew::forget(home)?;
     next.clear()
 }
 

@@ -28,7 +28,8 @@ const SWITCH_BEFORE: Duration = Duration::from_secs(3 * 24 * 3600);
 pub(super) enum Unfit {
     #[error("there is none yet")]
     Missing,
-    #[error("its key or certificate is damaged, or its key is another's")]
+    /// A certificate without its key, too: whoever trusts it still does.
+    #[error("its key is missing or another's, or one of the two is damaged")]
     Damaged,
     #[error("by this clock it is not valid, or not for much longer")]
     Expired,
@@ -119,24 +120,18 @@ impl Signer {
         now: SystemTime,
     ) -> Result<Found, CaError> {
         let signer = match Self::open(place)? {
-            Err(unfit @ Unfit::Missing) => return Ok(Found::Unfit(unfit)),
-            other => {
-                tighten(&place.key)?;
-                match other {
-                    Err(unfit) => return Ok(Found::Unfit(unfit)),
-                    Ok(signer) => signer,
-                }
-            }
+            Err(unfit) => return Ok(Found::Unfit(unfit)),
+            Ok(signer) => signer,
         };
+        tighten(&place.key)?;
         signer.examine(hosts, now)
     }
 
     /// What is on the disk, as far as it can be used at all.
     pub(super) fn open(place: &Place) -> Result<Result<Self, Unfit>, CaError> {
-        let (Some(cert), Some(key)) = (read(&place.certificate)?, read(&place.key)?) else {
-            return Ok(Err(Unfit::Missing));
-        };
-        Ok(Self::parse(&cert, &key).ok_or(Unfit::Damaged))
+        let Some(cert) = read(&place.certificate)? else { return Ok(Err(Unfit::Missing)) };
+        let key = read(&place.key)?;
+        Ok(key.and_then(|key| Self::parse(&cert, &key)).ok_or(Unfit::Damaged))
     }
 
     /// Of the two files' contents.

@@ -10,6 +10,7 @@ use super::signer::{Found, RENEW_BEFORE};
 use super::*;
 use crate::config::SELFTEST_HOST;
 
+mod anew;
 mod out_of_time;
 
 fn hosts(list: &[&str]) -> Vec<HostPattern> {
@@ -398,9 +399,15 @@ fn damaged_foreign_and_unconstrained_authorities_are_replaced() {
     for spoil in damage {
         let (_dir, home) = home();
         let old = Ca::load_or_create(&home, &list, &log()).unwrap();
+        assert_eq!(old.known("a.example"), Known::ToAll, "the first one");
         spoil(&home);
+        let there = fs::read(home.ca_cert()).unwrap();
         let new = Ca::load_or_create(&home, &list, &log()).unwrap();
         assert_ne!(old.certificate(), new.certificate());
+        let kept = files(&home).into_iter().filter(|file| *file != home.ca_cert());
+        let kept: Vec<_> = kept.map(|file| fs::read(file).unwrap()).collect();
+        assert_eq!(kept, [there], "whoever trusts it still does");
+        assert!(new.known("a.example") != Known::ToAll, "what runs knows the old one");
         new.server_config("a.example", None).unwrap();
         assert!(KeyPair::from_pem(&fs::read_to_string(home.ca_key()).unwrap()).is_ok());
     }

@@ -71,10 +71,7 @@ pub enum LedgerError {
     Io { path: PathBuf, source: io::Error },
     #[error("the ledger: {0}")]
     Sqlite(#[from] rusqlite::Error),
-    #[error(
-        "{} is no ledger, or a damaged one ({source}); `halton-meter start` sets it aside and begins a \
-         new one", path.display()
-    )]
+    #[error("{} is no ledger, or a damaged one ({source})", path.display())]
     Damaged { path: PathBuf, source: rusqlite::Error },
     #[error("the ledger's schema: {0}")]
     Migration(#[from] rusqlite_migration::Error),

@@ -33,7 +33,7 @@ use crate::meter::observer::{Attributed, Observed, RowSink, Subject, observe};
 use crate::meter::plain::Plain;
 use crate::meter::pump::{self, Peer};
 use crate::meter::upstream::{Target, Upstream, UpstreamError, connect};
-use judgement::{knows_next, rejected, vouch};
+use judgement::{knows_signer, rejected, vouch};
 
 /// How long a look at the bypass list waits to learn who the client is.
 const WHO_DEADLINE: Duration = Duration::from_millis(200);
@@ -278,8 +278,7 @@ async fn prepare_tls(
         return Err(reason);
     }
     // It knows the roots of its start, so it would refuse what a later CA has signed.
-    let only_next = tap.deps.ca.load().only_next_signs(&name);
-    if only_next && !knows_next(tap, attribution).await {
+    if !knows_signer(tap, &name, attribution).await {
         return Err(Decline::UnknownAuthority);
     }
     let upstream = provider(tap, means, offer, &hello, place).await?;

@@ -1,6 +1,6 @@
 //! Reading and following the journal, from any process.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -63,6 +63,30 @@ pub(super) fn parse(line: &[u8]) -> Option<JournalEntry> {
     serde_json::from_slice(line.get(start..)?).ok()
 }
 
+/// Which file something is.
+type Id = (u64, u64);
+
+fn id(file: &Metadata) -> Id {
+    (file.dev(), file.ino())
+}
+
+/// Of the file that is read, of the journal when it is opened, and of the same by its name.
+#[derive(Clone, Copy)]
+struct Ids {
+    open: Id,
+    next: Id,
+    named: Id,
+}
+
+impl Ids {
+    /// Whether the journal is another file. Some file systems number a file anew each time they are asked: there it
+    /// is one that is shorter than what was read.
+    fn tell_of_another(self, shorter: bool) -> bool {
+        let stable = self.next == self.named;
+        self.open != self.next && (stable || shorter)
+    }
+}
+
 /// Follows the journal over rotations. Call [`Tail::poll`] as often as you like.
 #[derive(Debug)]
 pub struct Tail {
@@ -104,19 +128,33 @@ impl Tail {
     /// A bit of what has come since the last call, however much it is; `None`: that was all for now.
     pub fn poll_some(&mut self) -> Option<Vec<JournalEntry>> {
         let mut entries = Vec::new();
-        let all = self.drain(&mut entries);
-        // Set aside meanwhile: the rest of the old one is read, so on with the new one.
-        if all && !self.is_current() && self.drain(&mut entries) {
-            self.partial.clear();
-            self.file = File::open(&self.path).ok();
-            return (self.file.is_some() || !entries.is_empty()).then_some(entries);
+        let mut all = self.drain(&mut entries);
+        if all && let Some(next) = self.next_file() {
+            // Set aside meanwhile: first the rest of the old one.
+            all = self.drain(&mut entries);
+            if all {
+                self.partial.clear();
+                self.file = Some(next);
+            }
+            // An empty bit would say that there is more.
+            if entries.is_empty() {
+                all = self.drain(&mut entries);
+            }
         }
         (!all || !entries.is_empty()).then_some(entries)
     }
 
-    fn is_current(&self) -> bool {
-        let open = self.file.as_ref().and_then(|f| f.metadata().ok()).map(|m| (m.dev(), m.ino()));
-        open.is_some() && open == fs::metadata(&self.path).ok().map(|m| (m.dev(), m.ino()))
+    /// The journal, if it is another file by now.
+    fn next_file(&mut self) -> Option<File> {
+        let next = File::open(&self.path).ok()?;
+        let Some(file) = &mut self.file else { return Some(next) };
+        let found = next.metadata().ok()?;
+        let ids = Ids {
+            open: id(&file.metadata().ok()?),
+            next: id(&found),
+            named: id(&fs::metadata(&self.path).ok()?),
+        };
+        ids.tell_of_another(found.len() < file.stream_position().ok()?).then_some(next)
     }
 
     /// Whether that was all of the file.
@@ -136,5 +174,23 @@ impl Tail {
             }
         }
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_without_a_number_of_its_own_is_not_read_again_and_again() {
+        let tell = |open, next, named, shorter| {
+            let id = |ino| (1, ino);
+            Ids { open: id(open), next: id(next), named: id(named) }.tell_of_another(shorter)
+        };
+        assert!(!tell(1, 1, 1, false) && !tell(1, 1, 1, true), "the same");
+        assert!(tell(1, 2, 2, false) && tell(1, 2, 2, true), "set aside");
+        // No two answers agree.
+        assert!(!tell(1, 2, 3, false));
+        assert!(tell(1, 2, 3, true));
     }
 }

@@ -1,7 +1,7 @@
 //! The home directory and what is kept in it.
 
 use super::super::super::client::Settings;
-use super::super::facts::Facts;
+use super::super::facts::{Facts, Says};
 use super::{Finding, Fix, RESTART, or_ok};
 
 const SOON: i64 = 45;
@@ -55,6 +55,11 @@ pub(super) fn ca(f: &Facts) -> Vec<Finding> {
     }
     let mut found = Vec::new();
     match &f.ca.problem {
+        // As `uninstall --graceful` leaves it. Nobody signs with it, and that is said of the daemon.
+        Some(why) if f.says == Says::Down => {
+            let what = format!("not in use: {why}; the next start makes another one");
+            found.push(Finding::skipped("ca", what));
+        }
         Some(why) => {
             let what = format!("the certificate authority can't be used: {why}");
             found.push(Finding::degraded("ca", what).next(RESTART));

@@ -11,7 +11,7 @@ fn one_that_is_not_valid_yet_is_replaced_by_whoever_loads() {
     let ahead = now + Duration::from_secs(40 * 24 * 3600);
     let current = Signer::create(&Place::current(&home), &list, ahead).unwrap();
     let old = current.certificate().clone();
-    let mut held = Ca { current, next: None };
+    let mut held = Ca { current, next: None, anew: None };
     assert!(held.is_valid_at(ahead) && !held.is_valid_at(now));
     assert!(matches!(held.server_config_at("a.example", None, now), Err(CaError::NotValidNow)));
     // A next one can sign what this one can't.

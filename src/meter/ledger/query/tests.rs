@@ -24,11 +24,8 @@ fn a_home_without_a_ledger_is_empty() {
 fn a_corrupt_or_foreign_ledger_is_an_error_and_stays() {
     let (_dir, home) = home();
     std::fs::write(home.ledger_file(), b"not a database, honestly".repeat(99)).unwrap();
-    let said = Ledger::open(&home).unwrap_err().to_string();
-    assert!(
-        said.contains("db.sqlite is no ledger") && said.contains("halton-meter start"),
-        "{said}"
-    );
+    let error = Ledger::open(&home).unwrap_err();
+    assert!(error.to_string().contains("db.sqlite is no ledger") && error.is_damage(), "{error}");
     std::fs::remove_file(home.ledger_file()).unwrap();
     let (conn, _) = open_writer(&home.ledger_file()).unwrap();
     conn.pragma_update(None, "user_version", 99).unwrap();

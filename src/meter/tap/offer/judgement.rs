@@ -4,7 +4,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::{WHO_DEADLINE, program, who};
-use crate::meter::ca::rotate;
+use crate::config::is_selftest;
+use crate::meter::ca::{Known, anew, rotate};
 use crate::meter::observer::Attributed;
 use crate::meter::tap::Tap;
 use crate::meter::tap::bypass::{Strike, Tried, Voucher};
@@ -44,13 +45,25 @@ pub(super) async fn rejected(
         "host" => host, "client" => client);
 }
 
-/// Whether a client's process began when programs were given the next CA already.
-pub(super) async fn knows_next(tap: &Tap, attribution: &Attributed) -> bool {
+/// Whether a client's process began when programs were given the CA already that signs for this name.
+pub(super) async fn knows_signer(tap: &Tap, name: &str, attribution: &Attributed) -> bool {
+    let known = tap.deps.ca.load().known(name);
+    // It has read its roots just now, however long its process has been there.
+    if known == Known::ToAll || is_selftest(name) {
+        return true;
+    }
     let Some(pid) = who(attribution, WHO_DEADLINE).await.and_then(|who| who.pid) else {
         return false;
     };
     let home = tap.deps.home.clone();
-    let look = threads::blocking(move || rotate::knows(platform::age(pid), rotate::given(&home)));
+    let look = threads::blocking(move || {
+        let given = match known {
+            Known::ToAll => return true,
+            Known::WithNext => rotate::given(&home),
+            Known::Since(made) => anew::given(&home, made),
+        };
+        rotate::knows(platform::age(pid), given)
+    });
     look.await.unwrap_or(false)
 }
 

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::HostPattern;
-use crate::meter::ca::Ca;
+use crate::meter::ca::{Ca, Known};
 
 #[tokio::test]
 async fn a_client_that_refuses_our_certificate_is_left_alone_next_time() {
@@ -85,6 +85,43 @@ async fn a_host_that_only_the_next_authority_signs_is_left_to_who_began_before_i
         backdate(&home, now - Duration::from_secs(24 * 3600));
         let mut late = world.offer("new.example.com", &["http/1.1"]).await;
         assert_eq!(late.answer(&mut world).await, Answer::Commit);
+    }
+}
+
+/// As after `uninstall`, which takes the key: a CA had to be made at once.
+#[tokio::test]
+async fn an_authority_that_was_made_anew_is_not_shown_to_who_began_before_it() {
+    let origin = Origin::new().named("*.example.com").start(|tls| async move {
+        tokio::spawn(answers(tls));
+        Vec::new()
+    });
+    for (made_ago, expected) in [
+        (Duration::ZERO, Answer::Decline(Decline::UnknownAuthority)),
+        (Duration::from_secs(24 * 3600), Answer::Commit),
+    ] {
+        let adjust = |deps: &mut TapDeps| {
+            let hosts = [HostPattern::parse("api.example.com").unwrap()];
+            std::fs::remove_file(deps.home.ca_key()).unwrap();
+            let load = || Ca::load_or_create(&deps.home, &hosts, &deps.log).unwrap();
+            let Known::Since(made) = load().known("api.example.com") else { panic!("not anew") };
+            let file = deps.home.ca_dir().join("made-anew");
+            let text = std::fs::read_to_string(&file).unwrap();
+            let ms = |at: std::time::SystemTime| {
+                at.duration_since(std::time::UNIX_EPOCH).unwrap().as_millis().to_string()
+            };
+            // This process began long before, or long after.
+            let then = made + Duration::from_secs(1) - made_ago;
+            std::fs::write(&file, text.replace(&ms(made), &ms(then))).unwrap();
+            let ca = load();
+            ca.write_bundle(&deps.home, &[]).unwrap();
+            deps.ca.store(Arc::new(ca));
+        };
+        if made_ago > Duration::ZERO && !crate::platform::owner::AVAILABLE {
+            continue;
+        }
+        let mut world = World::with(&origin, adjust, follower).await;
+        let mut offered = world.offer("api.example.com", &["http/1.1"]).await;
+        assert_eq!(offered.answer(&mut world).await, expected, "{made_ago:?}");
     }
 }
 

@@ -277,7 +277,7 @@ fn what_is_known_of_the_client_holds_none_either() {
         project_source: Some(Method::Git),
         branch: key(),
         run: key(),
-        cwd: Some(format!("/home/u/{KEY}/src").into()),
+        cwd: Some(format!("/home/u/{KEY}/src")),
         ..Attribution::default()
     };
     let mut row = Case::default().row();

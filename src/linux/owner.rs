@@ -11,7 +11,6 @@ use std::io::{ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -21,7 +20,7 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
 };
 
-use crate::platform::{Holder, neighbours};
+use crate::platform::{Holder, Origin, neighbours};
 pub use guests::was_let_in;
 
 /// Whether this platform can tell at all.
@@ -136,6 +135,24 @@ pub fn instance(pid: u32) -> Option<Instance> {
         let image = [26, 28, 48, 50].map(|field| stat_field(text, field).unwrap_or(0));
         Some(Instance { started: stat_field(text, 22)?, image })
     })
+}
+
+/// The kernel notes of a process that it was forked and has not started a program since.
+const PF_FORKNOEXEC: u64 = 0x40;
+
+/// Where a process has its program from. `None`: it can't be told, as of one whose parent has ended.
+#[must_use]
+pub fn origin(pid: u32) -> Option<Origin> {
+    if stat(pid, |text| stat_field(text, 9))? & PF_FORKNOEXEC == 0 {
+        return Some(Origin::Own);
+    }
+    // A fork's code and stack lie where its parent's do; who took it over has them elsewhere.
+    let image = |pid| {
+        let Instance { image: [code, stack, ..], .. } = instance(pid)?;
+        (code > 1 && stack > 1).then_some((code, stack))
+    };
+    let parent = parent(pid)?;
+    (image(pid)? == image(parent)?).then_some(Origin::Of(parent))
 }
 
 /// Start of the process in clock ticks since boot.

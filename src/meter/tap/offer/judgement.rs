@@ -44,13 +44,14 @@ pub(super) async fn rejected(
         "host" => host, "client" => client);
 }
 
-/// Whether a client's process began when programs were given the next CA already.
+/// Whether a client's program began when programs were given the next CA already.
 pub(super) async fn knows_next(tap: &Tap, attribution: &Attributed) -> bool {
     let Some(pid) = who(attribution, WHO_DEADLINE).await.and_then(|who| who.pid) else {
         return false;
     };
     let home = tap.deps.home.clone();
-    let look = threads::blocking(move || rotate::knows(platform::age(pid), rotate::given(&home)));
+    let knows = move || rotate::knows(platform::program_age(pid), rotate::given(&home));
+    let look = threads::blocking(knows);
     look.await.unwrap_or(false)
 }
 

@@ -1,6 +1,7 @@
 //! The one facade over what differs between platforms. Whatever changes the user's machine is a plan
 //! of [steps](Step) here: it is shown first, and done elsewhere ([`crate::setup`]).
 
+mod forebear;
 mod network;
 mod service;
 
@@ -16,6 +17,7 @@ use crate::home::own_program;
 use crate::setup::{Step, StepError};
 use crate::trust_store::TrustStore;
 
+pub use forebear::{Origin, program_age};
 pub use network::{NetworkService, PAC, ProxySetting, SOCKS};
 pub use service::{Installation, Service, ServiceManager, ServiceState, SessionEnvironment, User};
 

@@ -1,14 +1,18 @@
 //! Plain HTTP through the proxy: the two heads are rewritten, everything else streams as it is.
 //!
-//! One exchange per connection (`Connection: close` both ways), so the response's body needs no framing here;
-//! where the request's ends [`super::extent`] tells.
+//! One exchange per connection (`Connection: close` both ways), which ends with the answer; where that ends,
+//! and the request, [`super::extent`] tells.
 
-use memchr::memchr;
+use memchr::{memchr, memchr_iter};
 
+use super::extent::{Answer, Extent};
 use super::head::{self, Field};
 
-/// Longest response head that is held back to be rewritten; a longer one streams as it is.
-const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+/// Longest response head that is held back to be rewritten; a longer one streams as it is. Clients read
+/// some of 300 kB: who is not told that the connection ends asks on it again.
+const MAX_RESPONSE_HEAD: usize = 1024 * 1024;
+/// From here on it is read anew only where it may end.
+const LONG: usize = 64 * 1024;
 /// How each head ends, but that of a request to change the protocol.
 const CLOSE: &[u8] = b"Connection: close\r\n\r\n";
 
@@ -55,25 +59,36 @@ pub fn for_proxy(head: &[u8], authorization: Option<&str>) -> Vec<u8> {
 }
 
 /// What [`ResponseGate::feed`] says.
-#[derive(Debug, Default, Eq, PartialEq)]
+#[derive(Debug, Default)]
 pub struct Passed {
     /// Forward these bytes now.
     pub bytes: Vec<u8>,
-    /// The head is through: everything later passes untouched.
-    pub done: bool,
+    /// The head is through, and this much of the answer is still to pass, untouched.
+    pub rest: Option<Extent>,
 }
 
 /// Holds the start of a response back until its head can be rewritten. Sans-IO.
 #[derive(Debug, Default)]
 pub struct ResponseGate {
     held: Vec<u8>,
+    answer: Answer,
 }
 
 impl ResponseGate {
+    #[must_use]
+    pub fn new(answer: Answer) -> Self {
+        Self::resume(Vec::new(), answer)
+    }
+
     /// Goes on with what another one held.
     #[must_use]
-    pub fn resume(held: Vec<u8>) -> Self {
-        Self { held }
+    pub fn resume(held: Vec<u8>, answer: Answer) -> Self {
+        Self { held, answer }
+    }
+
+    #[must_use]
+    pub fn answer(&self) -> Answer {
+        self.answer
     }
 
     #[must_use]
@@ -82,28 +97,42 @@ impl ResponseGate {
     }
 
     pub fn feed(&mut self, bytes: &[u8]) -> Passed {
+        let before = self.held.len();
         self.held.extend_from_slice(bytes);
         let mut passed = Passed::default();
-        if !bytes.contains(&b'\n') && self.held.len() <= MAX_RESPONSE_HEAD {
+        if self.held.len() <= MAX_RESPONSE_HEAD && !self.may_end(before) {
             return passed;
         }
         loop {
-            match rewrite(&self.held) {
+            let mut rest = match rewrite(&self.held, self.answer) {
                 // Goes out at once: the client may be waiting for it with its body.
-                Head::Interim(length) => passed.bytes.extend(self.held.drain(..length)),
-                Head::Final { head, length } => {
+                Head::Interim(length) => {
+                    passed.bytes.extend(self.held.drain(..length));
+                    continue;
+                }
+                Head::Final { head, length, rest } => {
                     self.held.drain(..length);
                     passed.bytes.extend_from_slice(&head);
-                    passed.done = true;
+                    rest
                 }
                 Head::Incomplete if self.held.len() <= MAX_RESPONSE_HEAD => return passed,
-                Head::Incomplete | Head::Foreign => passed.done = true,
-            }
-            if passed.done {
-                passed.bytes.append(&mut self.held);
-                return passed;
-            }
+                Head::Incomplete | Head::Foreign => Extent::OPEN,
+            };
+            let belongs = rest.take(&self.held);
+            passed.bytes.extend(self.held.drain(..belongs));
+            passed.rest = Some(rest);
+            return passed;
         }
+    }
+
+    /// Whether what is held may be a whole head now, and was not when there was `before` of it.
+    fn may_end(&self, before: usize) -> bool {
+        let new = self.held.get(before.saturating_sub(2)..).unwrap_or_default();
+        if before <= LONG {
+            return new.contains(&b'\n') || self.held.len() > LONG;
+        }
+        memchr_iter(b'\n', new)
+            .any(|at| matches!(new.get(at + 1..), Some([b'\n', ..] | [b'\r', b'\n', ..])))
     }
 
     /// What is still held when the origin ends early.
@@ -120,6 +149,7 @@ enum Head {
     Final {
         head: Vec<u8>,
         length: usize,
+        rest: Extent,
     },
     /// Not HTTP/1, or switching away from it.
     Foreign,
@@ -131,7 +161,7 @@ fn split_line(head: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((line, rest.get(2..)?))
 }
 
-fn rewrite(held: &[u8]) -> Head {
+fn rewrite(held: &[u8], answer: Answer) -> Head {
     let response = match head::read_response(held) {
         Ok(Some(response)) => response,
         Ok(None) => return Head::Incomplete,
@@ -152,7 +182,7 @@ fn rewrite(held: &[u8]) -> Head {
         }
     }
     head.extend_from_slice(CLOSE);
-    Head::Final { head, length: response.length }
+    Head::Final { head, length: response.length, rest: Extent::of_answer(&response, answer) }
 }
 
 /// Whether a field is for this hop only.
@@ -217,7 +247,7 @@ mod tests {
         for chunk in chunks.by_ref() {
             let passed = gate.feed(chunk);
             out.extend(passed.bytes);
-            if passed.done {
+            if passed.rest.is_some() {
                 out.extend(chunks.flatten());
                 return (out, true);
             }
@@ -271,6 +301,31 @@ mod tests {
         assert!(done);
         let expected = format!("HTTP/1.1 200\r\n{many}{odd}Connection: close\r\n\r\nbody");
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_long_head_says_close_too_and_the_answer_has_an_end() {
+        let many: String = (0..300).map(|n| format!("X-{n}: {}\r\n", "a".repeat(1000))).collect();
+        for (end, blank) in [("\r\n", "\r\n"), ("\n", "\n")] {
+            let input = format!("HTTP/1.1 200OK\r\n{many}Content-Length: 4{end}{blank}bodymore");
+            for size in [1, 1000, 16 * 1024, input.len()] {
+                let mut gate = ResponseGate::new(Answer::Framed);
+                let (mut out, mut over) = (Vec::new(), false);
+                let mut chunks = input.as_bytes().chunks(size);
+                while let Some(chunk) = chunks.next() {
+                    let passed = gate.feed(chunk);
+                    out.extend(passed.bytes);
+                    if let Some(mut rest) = passed.rest {
+                        out.extend(chunks.by_ref().flat_map(|c| &c[..rest.take(c)]));
+                        over = rest.is_over();
+                    }
+                }
+                let expected = format!(
+                    "HTTP/1.1 200OK\r\n{many}Content-Length: 4\r\nConnection: close\r\n\r\nbody"
+                );
+                assert!(over && out == expected.as_bytes(), "pieces of {size}");
+            }
+        }
     }
 
     #[test]

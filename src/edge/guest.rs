@@ -11,11 +11,12 @@ use crate::platform::owner;
 use crate::threads;
 
 /// Uids that people get. Those below are the system's, some of which work for whoever calls them (`apt`);
-/// those above are containers' and services'.
+/// those above are most containers' and services'.
 const PEOPLE: RangeInclusive<u32> = 1_000..=59_999;
 
 /// Whether this would have us log in for another person. The kernel is asked only if we log in at all. Where
-/// it does not tell whose the connection is, nobody is turned away, nor is whom the user let in (`sudo -u`).
+/// it does not tell whose the connection is, nobody is turned away, nor is whom the user let in (`sudo -u`), or
+/// who has no login of its own here (a container).
 pub async fn would_borrow(
     upstream: &Upstream,
     target: &Target,

@@ -29,6 +29,8 @@ pub struct Head<'h> {
 #[derive(Debug, Eq, PartialEq)]
 pub struct Response<'h> {
     pub status: u16,
+    /// The minor one, of HTTP/1.
+    pub version: u8,
     /// Where its first line ends, with what was before it.
     pub start: usize,
     /// As in [`Head`].
@@ -92,18 +94,20 @@ pub fn read_response(bytes: &[u8]) -> Result<Option<Response<'_>>, Error> {
         return Err(Error::NotHttp);
     }
     let Some((line, rest)) = next_line(begun) else { return Ok(None) };
-    let status = status(line).ok_or(Error::NotHttp)?;
+    let (version, status) = status(line).ok_or(Error::NotHttp)?;
     let start = bytes.len() - rest.len();
     let Some((lines, rest)) = lines(rest) else { return Ok(None) };
-    Ok(Some(Response { status, start, lines, length: bytes.len() - rest.len() }))
+    Ok(Some(Response { status, version, start, lines, length: bytes.len() - rest.len() }))
 }
 
-/// `HTTP/1.1 200 Fine`, also without the last word and the blank before it.
-fn status(line: &[u8]) -> Option<u16> {
-    let [b'0'..=b'9', b' ', code @ ..] = line.get(7..)? else { return None };
-    let (code, reason) = code.split_at_checked(3)?;
-    let digits = code.iter().all(u8::is_ascii_digit) && matches!(reason, [] | [b' ', ..]);
-    str::from_utf8(code).ok().filter(|_| digits)?.parse().ok()
+/// `HTTP/1.1 200 Fine`, also without the last word, and with more blanks or none before it: clients don't
+/// insist. The minor version, and the status.
+fn status(line: &[u8]) -> Option<(u8, u16)> {
+    let [version @ b'0'..=b'9', code @ ..] = line.get(7..)? else { return None };
+    let (code, reason) = code.strip_prefix(b" ")?.trim_ascii_start().split_at_checked(3)?;
+    let digits = code.iter().all(u8::is_ascii_digit) && !matches!(reason, [b'0'..=b'9', ..]);
+    let status = str::from_utf8(code).ok().filter(|_| digits)?.parse().ok()?;
+    Some((version - b'0', status))
 }
 
 fn behind_blank(bytes: &[u8]) -> &[u8] {
@@ -149,6 +153,14 @@ fn is_token(byte: u8) -> bool {
 
 impl<'h> Head<'h> {
     /// `None`: one of them can be read in two ways.
+    #[must_use]
+    pub fn fields(&self) -> Option<Vec<Field<'h>>> {
+        self.lines.iter().map(|line| Field::read(line)).collect()
+    }
+}
+
+impl<'h> Response<'h> {
+    /// As [`Head::fields`].
     #[must_use]
     pub fn fields(&self) -> Option<Vec<Field<'h>>> {
         self.lines.iter().map(|line| Field::read(line)).collect()
@@ -271,6 +283,11 @@ mod tests {
         }
         let head = read_response(input).unwrap().unwrap();
         assert_eq!((head.status, head.start, head.length), (200, 17, input.len() - 4));
+        for untidy in ["HTTP/1.0 404", "HTTP/1.0 404OK", "HTTP/1.0  404 \t x", "HTTP/1.0 \t404"] {
+            let head = [untidy.as_bytes(), b"\r\n\r\n"].concat();
+            let head = read_response(&head).unwrap().unwrap();
+            assert_eq!((head.version, head.status), (0, 404), "{untidy}");
+        }
         assert_eq!(head.lines, [&b"no colon"[..], b"X(y):\x00\rz\r\n more", b"Spaced : a"]);
         assert_eq!(Field::split(head.lines[0]), field("no colon", b""));
         assert!(Field::split(head.lines[2]).is("spaced"));
@@ -280,6 +297,7 @@ mod tests {
             "HTTP/2 200\r\n",
             "HTTP/1.1 2000\r\n",
             "HTTP/1.1 x\r\n",
+            "HTTP/1.1200\r\n",
             " HTTP",
         ] {
             assert_eq!(read_response(foreign.as_bytes()), Err(Error::NotHttp), "{foreign}");

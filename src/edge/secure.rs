@@ -107,7 +107,7 @@ pub async fn serve(
 ) {
     let Exchange { client, server, target, head, offered } = exchange;
     let server = match shake_hands(shared, &target.host, server, again).await {
-        Ok(tls) => Plain::over(tls).with_gate(),
+        Ok(tls) => Plain::over(tls).with_gate(head),
         Err(e) => {
             slog::debug!(shared.log, "no TLS with a server"; "host" => &*target.host, "error" => %e);
             let (status, why) = told(&e);
@@ -408,6 +408,25 @@ mod tests {
             assert_eq!(got, b"answer");
         };
         let (summary, ()) = tokio::join!(pumping, talking);
+        assert!(!summary.aborted);
+    }
+
+    /// The server keeps its side open, and so does the client, with its next request.
+    #[tokio::test(start_paused = true)]
+    async fn the_connection_ends_with_the_answer() {
+        let ((mut user, client), (server, mut provider)) = (pair().await, pair().await);
+        let head = b"GET / HTTP/1.1\r\n\r\n";
+        let pumping = pump(client, Plain::new(server).with_gate(head), head, false);
+        let talking = async {
+            user.write_all(b"GET https://elsewhere.example/ HTTP/1.1\r\n\r\n").await.unwrap();
+            provider.read_exact(&mut [0; 18]).await.unwrap();
+            provider.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok").await.unwrap();
+            let mut got = String::new();
+            user.read_to_string(&mut got).await.unwrap();
+            assert!(got.ends_with("Connection: close\r\n\r\nok"), "{got}");
+        };
+        let both = async { tokio::join!(pumping, talking) };
+        let (summary, ()) = timeout(LINGER * 60, both).await.expect("it ends");
         assert!(!summary.aborted);
     }
 

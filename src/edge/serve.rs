@@ -17,6 +17,7 @@ use super::answer::{establish, refuse, respond};
 use super::cache::Health;
 use super::client;
 use super::connect::{Request, Target};
+use super::extent::Answer;
 use super::forward;
 use super::guest;
 use super::health::Cause;
@@ -201,7 +202,10 @@ fn tunnel(client: TcpStream, server: Server, head: Option<Vec<u8>>) -> io::Resul
         None => head,
     });
     Ok(match head {
-        Some(head) => tunnel.with_request_head(head).with_response_gate(),
+        Some(head) => {
+            let answer = Answer::to(&head);
+            tunnel.with_request_head(head).with_response_gate(answer)
+        }
         None => tunnel,
     })
 }

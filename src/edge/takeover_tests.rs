@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::*;
+use crate::edge::extent::Answer;
 use crate::edge::status::Counters;
 use crate::edge::tunnel::Summary;
 use crate::edge::tunnels::Tunnels;
@@ -228,6 +229,33 @@ async fn a_request_ends_in_the_next_image_where_it_would_have_ended() {
     let mut rest = Vec::new();
     server.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"lo\r\n0\r\n\r\n");
+}
+
+#[tokio::test]
+async fn so_does_its_answer() {
+    for cut in 1.."HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhell".len() {
+        let ((mut client, near), (far, mut server)) = (pair().await, pair().await);
+        let head = b"GET / HTTP/1.1\r\n\r\n";
+        let tunnel = Tunnel::new(plain(near), plain(far)).with_request_head(head.to_vec());
+        let tunnel = tunnel.with_response_gate(Answer::to(head));
+        let counters = Arc::<Counters>::default();
+        let (tunnels, _ended) = table();
+        tunnels.add(Raw { tunnel, passed: None }, counters.open());
+        server.read_exact(&mut vec![0; head.len()]).await.unwrap();
+        let (first, last) = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello".split_at(cut);
+        server.write_all(first).await.unwrap();
+        let Some(Stage::Tunnel(next)) = through(Vec::new(), &tunnels.rest()).pop() else {
+            panic!("no tunnel")
+        };
+        let (tunnels, _ended) = table();
+        tunnels.add(*next, counters.open());
+        // The server keeps its side open.
+        server.write_all(last).await.unwrap();
+        let mut got = String::new();
+        client.read_to_string(&mut got).await.unwrap();
+        let close = "Connection: close\r\n\r\nhello";
+        assert_eq!(got, format!("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n{close}"), "{cut}");
+    }
 }
 
 #[tokio::test]

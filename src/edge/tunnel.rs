@@ -6,6 +6,8 @@
 //! A half-close is passed on as a half-close, a reset as a reset. No timers but the kernel's, which asks
 //! a client that has said all whether it is still there.
 
+mod packed;
+
 use std::cell::RefCell;
 use std::io;
 use std::net::{Shutdown, TcpStream};
@@ -13,11 +15,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::extent::Extent;
+use super::extent::{Answer, Extent};
 use super::forward::ResponseGate;
 use super::socket::Socket;
 use crate::dial::watch_half_closed;
 use crate::platform::splice::Pipe;
+pub use packed::Packed;
 
 /// What one read takes; a read that fills it makes the direction "bulk".
 const SCRATCH: usize = 64 * 1024;
@@ -88,6 +91,8 @@ enum Filter {
     Gate(ResponseGate),
     /// What is behind a request is not for this server.
     Extent(Extent),
+    /// The direction ends with the answer, of which so much is to come.
+    Rest(Extent),
 }
 
 #[derive(Debug)]
@@ -100,25 +105,6 @@ impl Left {
     fn rest(&self) -> &[u8] {
         self.bytes.get(self.sent..).unwrap_or_default()
     }
-}
-
-/// A tunnel at rest without its sockets: what an upgrade of the edge carries over. `B` holds bytes.
-#[derive(Debug, Deserialize, Serialize)]
-pub struct Packed<B> {
-    up: PackedDirection<B>,
-    down: PackedDirection<B>,
-    shared_client: bool,
-}
-
-#[derive(Debug, Deserialize, Serialize)]
-struct PackedDirection<B> {
-    bytes: u64,
-    flow: Flow,
-    left: B,
-    gate: Option<B>,
-    /// An image that does not know it passes all.
-    #[serde(default)]
-    extent: Option<Extent>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -181,10 +167,10 @@ impl Tunnel {
         self
     }
 
-    /// The server's response head is rewritten on its way.
+    /// The server's response head is rewritten on its way, and its answer is the last that passes.
     #[must_use]
-    pub fn with_response_gate(mut self) -> Self {
-        self.down.filter = Some(Box::new(Filter::Gate(ResponseGate::default())));
+    pub fn with_response_gate(mut self, answer: Answer) -> Self {
+        self.down.filter = Some(Box::new(Filter::Gate(ResponseGate::new(answer))));
         self
     }
 
@@ -196,28 +182,6 @@ impl Tunnel {
     #[cfg(test)]
     pub fn into_sockets(self) -> (TcpStream, TcpStream) {
         (self.client.into_stream(), self.server.into_stream())
-    }
-
-    /// What it holds, as a copy: this tunnel can go on as if nothing had happened.
-    ///
-    /// # Errors
-    /// When the bytes in a pipe can't be read.
-    pub fn pack(&mut self) -> io::Result<Packed<Vec<u8>>> {
-        let (up, down) = (self.up.pack()?, self.down.pack()?);
-        Ok(Packed { up, down, shared_client: self.shared_client })
-    }
-
-    /// Goes on where a packed tunnel stood.
-    #[must_use]
-    pub fn unpack(client: TcpStream, server: TcpStream, packed: Packed<Vec<u8>>) -> Self {
-        let Packed { up, down, shared_client } = packed;
-        Self {
-            client: Socket::new(client),
-            server: Socket::new(server),
-            up: Direction::unpack(up),
-            down: Direction::unpack(down),
-            shared_client,
-        }
     }
 
     /// A socket became ready: to be read, to be written, or it is closed for reading.
@@ -283,60 +247,7 @@ impl Tunnel {
     }
 }
 
-impl<B> Packed<B> {
-    pub fn map<C>(self, mut to: impl FnMut(B) -> C) -> Packed<C> {
-        let Self { up, down, shared_client } = self;
-        Packed { up: up.map(&mut to), down: down.map(&mut to), shared_client }
-    }
-
-    /// # Errors
-    /// The first that `to` gives.
-    pub fn try_map<C, E>(self, mut to: impl FnMut(B) -> Result<C, E>) -> Result<Packed<C>, E> {
-        let Packed { up, down, shared_client } = self.map(&mut to);
-        Ok(Packed { up: up.transpose()?, down: down.transpose()?, shared_client })
-    }
-}
-
-impl<B> PackedDirection<B> {
-    fn map<C>(self, to: &mut impl FnMut(B) -> C) -> PackedDirection<C> {
-        let Self { bytes, flow, left, gate, extent } = self;
-        PackedDirection { bytes, flow, left: to(left), gate: gate.map(to), extent }
-    }
-}
-
-impl<C, E> PackedDirection<Result<C, E>> {
-    fn transpose(self) -> Result<PackedDirection<C>, E> {
-        let Self { bytes, flow, left, gate, extent } = self;
-        Ok(PackedDirection { bytes, flow, left: left?, gate: gate.transpose()?, extent })
-    }
-}
-
 impl Direction {
-    fn pack(&mut self) -> io::Result<PackedDirection<Vec<u8>>> {
-        if let Some(mut pipe) = self.pipe.take() {
-            // The pipe ends with this image. Its bytes come behind what was left before.
-            let mut bytes = self.left.take().map(|left| left.rest().to_vec()).unwrap_or_default();
-            pipe.empty_into(&mut bytes)?;
-            self.leave(bytes);
-        }
-        let (gate, extent) = match self.filter.as_deref() {
-            Some(Filter::Gate(gate)) => (Some(gate.held().to_vec()), None),
-            Some(Filter::Extent(extent)) => (None, Some(extent.clone())),
-            None => (None, None),
-        };
-        let left = self.left.as_ref().map(|left| left.rest().to_vec()).unwrap_or_default();
-        Ok(PackedDirection { bytes: self.bytes, flow: self.flow, left, gate, extent })
-    }
-
-    fn unpack(packed: PackedDirection<Vec<u8>>) -> Self {
-        let PackedDirection { bytes, flow, left, gate, extent } = packed;
-        let gate = gate.map(|held| Filter::Gate(ResponseGate::resume(held)));
-        let filter = gate.or(extent.map(Filter::Extent)).map(Box::new);
-        let mut direction = Self { bytes, flow, filter, ..Self::default() };
-        direction.leave(left);
-        direction
-    }
-
     fn is_over(&self) -> bool {
         matches!(self.flow, Flow::Done | Flow::Broken)
     }
@@ -361,6 +272,7 @@ impl Direction {
                 }
             }
             if self.flow == Flow::Ending {
+                self.pipe = None;
                 // Fails only if the connection is gone already.
                 let _ = to.stream().shutdown(Shutdown::Write);
                 self.flow = Flow::Done;
@@ -373,7 +285,12 @@ impl Direction {
                     return Ok(Moved::Waits);
                 }
                 Ok(Some(0)) => self.source_ended(),
-                Ok(Some(n)) => self.account(n),
+                Ok(Some(n)) => {
+                    self.account(n);
+                    if self.is_answered() {
+                        self.flow = Flow::Ending;
+                    }
+                }
                 Err(e) if self.pipe.is_some() && e.kind() == io::ErrorKind::InvalidInput => {
                     self.pipe = None;
                     self.mode = Mode::CopyOnly;
@@ -420,10 +337,12 @@ impl Direction {
                 self.mode = Mode::CopyOnly;
             }
         }
-        match &mut self.pipe {
-            Some(pipe) => from.fill(pipe),
-            None => self.copy(from, to, scratch),
+        let Some(pipe) = &mut self.pipe else { return self.copy(from, to, scratch) };
+        let filled = from.fill(pipe)?;
+        if let Some(Filter::Rest(rest)) = self.filter.as_deref_mut() {
+            rest.skip(filled.unwrap_or(0));
         }
+        Ok(filled)
     }
 
     /// One read, and a write of the same at once.
@@ -438,13 +357,16 @@ impl Direction {
         let read = match self.filter.as_deref_mut() {
             Some(Filter::Gate(gate)) if !read.is_empty() => {
                 let passed = gate.feed(read);
-                if passed.done {
-                    self.filter = None;
+                if let Some(rest) = passed.rest {
+                    let rest = Some(rest).filter(|rest| !rest.is_open());
+                    self.filter = rest.map(|rest| Box::new(Filter::Rest(rest)));
                 }
                 self.leave(passed.bytes);
                 return Ok(Some(count));
             }
-            Some(Filter::Extent(extent)) => read.get(..extent.take(read)).unwrap_or_default(),
+            Some(Filter::Extent(extent) | Filter::Rest(extent)) => {
+                read.get(..extent.take(read)).unwrap_or_default()
+            }
             Some(Filter::Gate(_)) | None => read,
         };
         // A failure shows again in `send`, which knows what to do about it.
@@ -471,7 +393,7 @@ impl Direction {
     fn account(&mut self, moved: usize) {
         self.bytes += moved as u64;
         match self.mode {
-            Mode::Copy if moved >= SCRATCH && self.filter.is_none() => {
+            Mode::Copy if moved >= SCRATCH && self.may_splice() => {
                 self.mode = Mode::Splice;
                 self.small = 0;
             }
@@ -480,6 +402,19 @@ impl Direction {
             Mode::Splice => self.mode = Mode::Copy,
             Mode::Copy | Mode::CopyOnly => {}
         }
+    }
+
+    /// Nobody has to see the bytes.
+    fn may_splice(&self) -> bool {
+        match self.filter.as_deref() {
+            None => true,
+            Some(Filter::Rest(rest)) => rest.is_counted(),
+            Some(Filter::Gate(_) | Filter::Extent(_)) => false,
+        }
+    }
+
+    fn is_answered(&self) -> bool {
+        matches!(self.filter.as_deref(), Some(Filter::Rest(rest)) if rest.is_over())
     }
 
     fn leave(&mut self, bytes: Vec<u8>) {

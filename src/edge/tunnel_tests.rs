@@ -57,7 +57,8 @@ async fn of_what_a_client_says_only_the_request_passes() {
     let head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 300000\r\n\r\n".to_vec();
     let sent = head.clone();
     let (mut client, mut server, run) =
-        tunnelled_by(|tunnel| tunnel.with_request_head(sent).with_response_gate()).await;
+        tunnelled_by(|tunnel| tunnel.with_request_head(sent).with_response_gate(Answer::Framed))
+            .await;
     let (body, next) = (pattern(300_000, 3), pattern(200_000, 4));
     let upload = async {
         client.write_all(&body).await.unwrap();
@@ -73,6 +74,40 @@ async fn of_what_a_client_says_only_the_request_passes() {
     client.shutdown().await.unwrap();
     assert_eq!(read_all(&mut server).await, b"", "nothing of the next one");
     assert!(!run.await.unwrap().aborted);
+}
+
+/// The server keeps its side open.
+#[tokio::test]
+async fn the_clients_half_ends_with_the_answer_and_not_before() {
+    let head = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
+    let body = pattern(3_000_000, 5);
+    let counted = b"HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n".to_vec();
+    let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n".to_vec();
+    let chunks = [b"2dc6c0\r\n", &body[..], b"\r\n0\r\n\r\n"].concat();
+    for (fields, body) in [(counted, body), (chunked, chunks)] {
+        let sent = head.clone();
+        let (mut client, mut server, run) = tunnelled_by(|tunnel| {
+            tunnel.with_request_head(sent).with_response_gate(Answer::Framed)
+        })
+        .await;
+        let mut got = vec![0; head.len()];
+        server.read_exact(&mut got).await.unwrap();
+        let (first, last) = body.split_at(body.len() - 1);
+        client.write_all(b"GET http://elsewhere.example/ HTTP/1.1\r\n\r\n").await.unwrap();
+        let close = b"Connection: close\r\n\r\n";
+        let mut got = vec![0; fields.len() + close.len() + first.len()];
+        let sent = [&fields[..], b"\r\n", first].concat();
+        let (wrote, read) = tokio::join!(server.write_all(&sent), client.read_exact(&mut got));
+        (wrote.unwrap(), read.unwrap());
+        assert!(got == [&fields[..], close, first].concat());
+        let early = tokio::time::timeout(Duration::from_millis(50), client.read(&mut [0])).await;
+        assert!(early.is_err(), "one byte is still to come");
+        server.write_all(&[last, b"more"].concat()).await.unwrap();
+        let rest = tokio::time::timeout(Duration::from_secs(20), read_all(&mut client)).await;
+        assert!(rest.expect("an end").starts_with(last));
+        client.shutdown().await.unwrap();
+        assert!(!run.await.unwrap().aborted);
+    }
 }
 
 #[tokio::test]
@@ -328,7 +363,8 @@ async fn a_shared_client_sees_the_end_although_another_holds_its_socket() {
 async fn heads_of_a_plain_exchange_are_rewritten_and_bodies_not() {
     let head = b"POST / HTTP/1.1\r\nContent-Length: 4\r\n\r\n".to_vec();
     let (mut client, mut server, run) =
-        tunnelled_by(|t| t.with_request_head(head.clone()).with_response_gate()).await;
+        tunnelled_by(|t| t.with_request_head(head.clone()).with_response_gate(Answer::Framed))
+            .await;
     client.write_all(b"body").await.unwrap();
     let mut got = vec![0; head.len() + 4];
     server.read_exact(&mut got).await.unwrap();

@@ -5,6 +5,7 @@ use super::{PIECES, same};
 use crate::actors::ask;
 use crate::dial::HeadEnd;
 use crate::edge::connect::{Reader, Request, Step};
+use crate::edge::extent::Answer;
 use crate::edge::forward::ResponseGate;
 use crate::edge::head;
 use crate::edge::probe;
@@ -57,15 +58,14 @@ fn assert_one_request(head: &[u8]) {
 /// A response on its way through the proxy.
 pub fn gate(data: &[u8]) {
     same(|size| {
-        let mut gate = ResponseGate::default();
+        let mut gate = ResponseGate::new(Answer::Framed);
         let mut out = Vec::new();
         let mut pieces = data.chunks(size);
         for piece in pieces.by_ref() {
             let passed = gate.feed(piece);
             out.extend(passed.bytes);
-            if passed.done {
-                assert!(gate.held().is_empty());
-                out.extend(pieces.flatten());
+            if let Some(mut rest) = passed.rest {
+                out.extend(pieces.flat_map(|piece| &piece[..rest.take(piece)]));
                 return out;
             }
         }

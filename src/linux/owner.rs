@@ -2,6 +2,7 @@
 //! seen; whatever can't be read is `None`.
 
 mod diag;
+mod guests;
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -10,7 +11,6 @@ use std::io::{ErrorKind, Read};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -20,7 +20,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, sendto, socket_with,
 };
 
-use crate::platform::{Holder, neighbours};
+use crate::platform::{Holder, Origin, neighbours};
+pub use guests::was_let_in;
 
 /// Whether this platform can tell at all.
 pub const AVAILABLE: bool = true;
@@ -28,7 +29,6 @@ pub const AVAILABLE: bool = true;
 /// An environment block or command line longer than this is not searched.
 const MAX_BLOCK: usize = 4 * 1024 * 1024;
 const MAX_ARGUMENTS: usize = 64;
-const MAX_ANCESTORS: usize = 64;
 /// Processes that are looked at in the order of their age.
 const YOUNG: usize = 8;
 /// Sockets that are remembered.
@@ -90,21 +90,6 @@ pub fn uid(client: SocketAddr, local: SocketAddr) -> Option<u32> {
     diag::uid(client, local)
 }
 
-/// Whether a process of this user's descends from one of that user's, as with `sudo -u`. True as well where
-/// it can't be told: none of the former can be seen.
-#[must_use]
-pub fn was_let_in(guest: u32, host: u32) -> bool {
-    let user = |pid: u32| fs::metadata(format!("/proc/{pid}")).ok().map(|meta| meta.uid());
-    let of_host = |pid: u32| {
-        let above = std::iter::successors(parent(pid), |pid| parent(*pid));
-        above.take(MAX_ANCESTORS).any(|pid| user(pid) == Some(host))
-    };
-    let pids = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    let mut theirs = pids.filter(|pid| user(*pid) == Some(guest)).peekable();
-    theirs.peek().is_none() || theirs.any(of_host)
-}
-
 /// The first process of which `held` says something.
 fn search(recent: &[Holder], mut held: impl FnMut(u32) -> Option<Holder>) -> Option<Holder> {
     if let Some(holder) = recent.iter().find_map(|(pid, _)| held(*pid)) {
@@ -150,6 +135,24 @@ pub fn instance(pid: u32) -> Option<Instance> {
         let image = [26, 28, 48, 50].map(|field| stat_field(text, field).unwrap_or(0));
         Some(Instance { started: stat_field(text, 22)?, image })
     })
+}
+
+/// The kernel notes of a process that it was forked and has not started a program since.
+const PF_FORKNOEXEC: u64 = 0x40;
+
+/// Where a process has its program from. `None`: it can't be told, as of one whose parent has ended.
+#[must_use]
+pub fn origin(pid: u32) -> Option<Origin> {
+    if stat(pid, |text| stat_field(text, 9))? & PF_FORKNOEXEC == 0 {
+        return Some(Origin::Own);
+    }
+    // A fork's code and stack lie where its parent's do; who took it over has them elsewhere.
+    let image = |pid| {
+        let Instance { image: [code, stack, ..], .. } = instance(pid)?;
+        (code > 1 && stack > 1).then_some((code, stack))
+    };
+    let parent = parent(pid)?;
+    (image(pid)? == image(parent)?).then_some(Origin::Of(parent))
 }
 
 /// Start of the process in clock ticks since boot.
@@ -407,17 +410,6 @@ mod tests {
             child.wait().unwrap();
             assert_eq!(seen, Some(dir), "{removed}");
         }
-    }
-
-    #[test]
-    fn who_descends_from_whom_is_let_in() {
-        let own = rustix::process::geteuid().as_raw();
-        // This process has a parent, of whichever user.
-        let parent_of = |pid| fs::metadata(format!("/proc/{pid}")).unwrap().uid();
-        let parents = parent_of(std::os::unix::process::parent_id());
-        assert!(was_let_in(own, parents));
-        assert!(was_let_in(4_000_000_001, own), "nobody can be seen");
-        assert!(!was_let_in(own, 4_000_000_001));
     }
 
     #[test]

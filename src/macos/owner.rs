@@ -10,7 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::procinfo::Ends;
 use super::{libproc, procinfo};
-use crate::platform::{Holder, neighbours};
+use crate::platform::{Holder, Origin, neighbours};
 
 /// Whether this platform can tell at all.
 pub const AVAILABLE: bool = cfg!(target_os = "macos");
@@ -92,6 +92,17 @@ pub fn instance(pid: u32) -> Option<Instance> {
 #[must_use]
 pub fn parent(pid: u32) -> Option<u32> {
     procinfo::parent(&libproc::facts(pid))
+}
+
+/// Where a process has its program from. `None`: it can't be told, as of one whose parent has ended.
+#[must_use]
+pub fn origin(pid: u32) -> Option<Origin> {
+    let facts = libproc::facts(pid);
+    if procinfo::has_started_a_program(&facts)? {
+        return Some(Origin::Own);
+    }
+    let parent = procinfo::parent(&facts)?;
+    (executable(pid)? == executable(parent)?).then_some(Origin::Of(parent))
 }
 
 #[must_use]

@@ -21,6 +21,8 @@ const VERSION_AT: usize = 288;
 const FOREIGN_AT: usize = 296;
 const LOCAL_AT: usize = 312;
 /// In `proc_bsdinfo`.
+const FLAGS_AT: usize = 0;
+const PROC_FLAG_EXEC: u32 = 0x4000;
 const PARENT_AT: usize = 16;
 const STARTED_AT: usize = 120;
 const STARTED_MICROS_AT: usize = 128;
@@ -79,6 +81,12 @@ pub fn started(facts: &[u8]) -> Option<u64> {
     let seconds = u64::from_ne_bytes(array(facts, STARTED_AT)?);
     let micros = u64::from_ne_bytes(array(facts, STARTED_MICROS_AT)?);
     Some(seconds.saturating_mul(1_000_000).saturating_add(micros))
+}
+
+/// Since it was forked.
+#[must_use]
+pub fn has_started_a_program(facts: &[u8]) -> Option<bool> {
+    word(facts, FLAGS_AT).map(|flags| flags & PROC_FLAG_EXEC != 0)
 }
 
 #[must_use]
@@ -165,6 +173,9 @@ mod tests {
         let mut facts = vec![0; FACTS];
         put(&mut facts, PARENT_AT, &501_u32.to_ne_bytes());
         assert_eq!((parent(&facts), parent(&[])), (Some(501), None));
+        assert_eq!(has_started_a_program(&facts), Some(false));
+        facts[..4].copy_from_slice(&0x4010_u32.to_ne_bytes());
+        assert_eq!((has_started_a_program(&facts), has_started_a_program(&[])), (Some(true), None));
         put(&mut facts, STARTED_AT, &3_u64.to_ne_bytes());
         put(&mut facts, STARTED_MICROS_AT, &7_u64.to_ne_bytes());
         assert_eq!((started(&facts), started(&facts[..130])), (Some(3_000_007), None));

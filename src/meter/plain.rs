@@ -3,8 +3,8 @@
 //!
 //! Of a request that was asked of the proxy itself two heads are not as they came: the request's is
 //! the edge's rewriting and goes out first, the response's is rewritten here, by the edge's own
-//! rules. Everything else passes as it is, as it does without us, but what the client says behind its
-//! request ([`crate::edge::extent`]).
+//! rules. Everything else passes as it is, as it does without us, but what comes behind the request and
+//! behind its answer ([`crate::edge::extent`]).
 
 use std::io;
 use std::pin::Pin;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, AsyncWrite, BufReader, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::pump::Peer;
-use crate::edge::extent::Extent;
+use crate::edge::extent::{Answer, Extent};
 use crate::edge::forward::ResponseGate;
 
 /// One end. What was put in front is read first.
@@ -27,10 +27,12 @@ pub struct Plain<S = BufReader<TcpStream>> {
     reach: Option<Reach>,
 }
 
-/// How far a request goes, and what of it is in the stream's buffer.
+/// How far what it says goes, and what of it is in the stream's buffer.
 #[derive(Debug)]
 struct Reach {
     extent: Extent,
+    /// What is behind a request is read and dropped; with an answer this end has said all.
+    ends: bool,
     within: usize,
     behind: usize,
 }
@@ -52,14 +54,13 @@ impl<S: Peer> Plain<S> {
     #[must_use]
     pub fn with_request_head(self, head: Vec<u8>) -> Self {
         let extent = Extent::of(&head);
-        let reach = (!extent.is_open()).then_some(Reach { extent, within: 0, behind: 0 });
-        Self { front: head, reach, ..self }
+        Self { front: head, reach: Reach::new(extent, false), ..self }
     }
 
-    /// The head of what it says is rewritten, as the edge would.
+    /// The head of what it says is rewritten, as the edge would, and it ends with its answer to `request`.
     #[must_use]
-    pub fn with_gate(self) -> Self {
-        Self { gate: Some(ResponseGate::default()), ..self }
+    pub fn with_gate(self, request: &[u8]) -> Self {
+        Self { gate: Some(ResponseGate::new(Answer::to(request))), ..self }
     }
 
     /// Fills the front from behind the gate; ready when there is something, or nothing comes.
@@ -74,8 +75,9 @@ impl<S: Peer> Plain<S> {
             }
             let passed = gate.feed(chunk);
             Pin::new(&mut self.stream).consume(length);
-            if passed.done {
+            if let Some(rest) = passed.rest {
                 self.gate = None;
+                self.reach = Reach::new(rest, true);
             }
             if !passed.bytes.is_empty() {
                 self.front = passed.bytes;
@@ -87,13 +89,17 @@ impl<S: Peer> Plain<S> {
 }
 
 impl Reach {
+    fn new(extent: Extent, ends: bool) -> Option<Self> {
+        (!extent.is_open()).then_some(Self { extent, ends, within: 0, behind: 0 })
+    }
+
     /// Ready when the stream's buffer holds some of the request, or nothing comes any more.
     fn poll_within<S: Peer>(
         &mut self,
         cx: &mut Context<'_>,
         stream: &mut S,
     ) -> Poll<io::Result<()>> {
-        while self.within == 0 {
+        while self.within == 0 && !(self.ends && self.extent.is_over()) {
             let chunk = ready!(Pin::new(&mut *stream).poll_fill_buf(cx))?;
             let length = chunk.len();
             if length == 0 {
@@ -232,7 +238,7 @@ mod tests {
         for cut in 0..said.len() {
             let (mut peer, socket) = pair().await;
             peer.set_nodelay(true).unwrap();
-            let mut plain = Plain::new(socket).with_gate();
+            let mut plain = Plain::new(socket).with_gate(b"");
             let write = async {
                 peer.write_all(&said[..cut]).await.unwrap();
                 tokio::task::yield_now().await;
@@ -278,10 +284,34 @@ mod tests {
         }
     }
 
+    /// The server keeps its side open, and what is dropped behind the request has no other answer.
+    #[tokio::test]
+    async fn it_ends_with_its_answer() {
+        let head = b"GET / HTTP/1.1\r\n\r\n";
+        let said = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbodymore";
+        for cut in 0..said.len() {
+            let (mut peer, socket) = pair().await;
+            peer.set_nodelay(true).unwrap();
+            let mut plain = Plain::new(socket).with_gate(head);
+            let write = async {
+                peer.write_all(&said[..cut]).await.unwrap();
+                tokio::task::yield_now().await;
+                peer.write_all(&said[cut..]).await.unwrap();
+            };
+            let mut all = String::new();
+            let (_, read) = tokio::join!(write, plain.read_to_string(&mut all));
+            read.unwrap();
+            assert_eq!(
+                all, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nbody",
+                "cut at {cut}"
+            );
+        }
+    }
+
     #[tokio::test]
     async fn a_head_that_never_ends_is_not_lost() {
         let (mut peer, socket) = pair().await;
-        let mut plain = Plain::new(socket).with_gate();
+        let mut plain = Plain::new(socket).with_gate(b"");
         peer.write_all(b"HTTP/1.1 200").await.unwrap();
         peer.shutdown().await.unwrap();
         let mut all = String::new();

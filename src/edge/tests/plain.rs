@@ -167,6 +167,47 @@ async fn a_head_too_long_for_the_channel_is_forwarded_by_the_edge() {
     .await;
 }
 
+/// Nobody answers what is dropped behind a request: its client has to hear of the end, whatever it was told
+/// of it, and asks again.
+#[tokio::test(start_paused = true)]
+async fn the_connection_ends_with_the_answer_of_a_server_that_keeps_its_own() {
+    let many: String = (0..300).map(|n| format!("X-{n}: {}\r\n", "a".repeat(1000))).collect();
+    in_world(|mut world| async move {
+        world.api = None;
+        for (line, fields, body) in [
+            ("HTTP/1.1 200 OK\r\n", "Connection: keep-alive\r\nContent-Length: 2\r\n", "{}"),
+            ("HTTP/1.1 200OK\r\n", "Transfer-Encoding: chunked\r\n", "2\r\n{}\r\n0\r\n\r\n"),
+            ("HTTP/1.1 200 OK\r\n", &format!("{many}Content-Length: 2\r\n"), "{}"),
+        ] {
+            let mut client = ask(&world).await;
+            let (mut server, _) = world.origin.accept().await.unwrap();
+            still(async {
+                let mut got = vec![0; HEAD.len() + BODY.len()];
+                server.read_exact(&mut got).await.unwrap();
+                // It does not wait for the answer.
+                client.write_all(b"GET http://gpu-box:11434/ HTTP/1.1\r\n\r\n").await.unwrap();
+                let said = async {
+                    server.write_all(format!("{line}{fields}\r\n").as_bytes()).await.unwrap();
+                    tokio::task::yield_now().await;
+                    server.write_all(body.as_bytes()).await.unwrap();
+                };
+                let mut answer = String::new();
+                let ((), read) = tokio::join!(said, client.read_to_string(&mut answer));
+                read.unwrap();
+                let fields = fields.replace("Connection: keep-alive\r\n", "");
+                let expected = format!("{line}{fields}Connection: close\r\n\r\n{body}");
+                assert!(answer == expected, "{line}{fields}: {answer}");
+                drop(client);
+                got.clear();
+                server.read_to_end(&mut got).await.unwrap();
+                assert_eq!(String::from_utf8(got).unwrap(), "");
+            })
+            .await;
+        }
+    })
+    .await;
+}
+
 /// `until curl http://0.0.0.0:8000` waits for a connection, whatever comes over it.
 #[tokio::test(start_paused = true)]
 async fn a_server_of_this_machine_that_is_not_up_yet_gives_no_answer() {

@@ -338,15 +338,16 @@ async fn open(
         Way::Plain(server) => {
             let (mut client, mut server) = (Plain::new(socket), Plain::new(server));
             if let Some(head) = offer.head {
-                client = client.with_request_head(head.into_bytes());
-                server = server.with_gate();
+                let head = head.into_bytes();
+                server = server.with_gate(&head);
+                client = client.with_request_head(head);
             }
             (Peers::Plain(Box::new(client), Box::new(server)), None)
         }
         Way::Secure(Upstream { tls, alpn }) => {
             let front = offer.head.map(RequestHead::into_bytes).unwrap_or_default();
+            let server = Plain::over(tls).with_gate(&front);
             let client = Plain::new(socket).with_request_head(front);
-            let server = Plain::over(tls).with_gate();
             (Peers::Secure(Box::new(client), Box::new(server)), alpn)
         }
         Way::Tls { mut upstream, config } => {

@@ -45,7 +45,7 @@ pub(super) async fn rejected(
         "host" => host, "client" => client);
 }
 
-/// Whether a client's process began when programs were given the CA already that signs for this name.
+/// Whether a client's program began when programs were given the CA already that signs for this name.
 pub(super) async fn knows_signer(tap: &Tap, name: &str, attribution: &Attributed) -> bool {
     let known = tap.deps.ca.load().known(name);
     // It has read its roots just now, however long its process has been there.
@@ -62,7 +62,7 @@ pub(super) async fn knows_signer(tap: &Tap, name: &str, attribution: &Attributed
             Known::WithNext => rotate::given(&home),
             Known::Since(made) => anew::given(&home, made),
         };
-        rotate::knows(platform::age(pid), given)
+        rotate::knows(platform::program_age(pid), given)
     });
     look.await.unwrap_or(false)
 }

@@ -107,6 +107,7 @@ impl Reason {
                 Decline::Degraded => "declined_degraded",
                 Decline::Draining => "declined_draining",
                 Decline::Internal => "declined_internal",
+                Decline::Unknown => "declined_unknown",
             },
         }
     }
@@ -131,7 +132,8 @@ impl Reason {
                 | Decline::UnknownAuthority
                 | Decline::DialFailed
                 | Decline::UpstreamTls
-                | Decline::ClientCertificate => false,
+                | Decline::ClientCertificate
+                | Decline::Unknown => false,
             },
         }
     }

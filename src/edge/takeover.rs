@@ -46,7 +46,7 @@ enum Connection {
     Head { client: Number, taken: Blob },
     Asked { client: Number, target: Target, forward: Option<Blob> },
     Metered { client: Number, target: Target, started: Moment },
-    Tunnel { client: Number, server: Number, tunnel: Packed<Blob>, passed: Option<PassedBy> },
+    Tunnel { client: Number, server: Number, tunnel: Box<Packed<Blob>>, passed: Option<PassedBy> },
 }
 
 /// Bytes behind the document.
@@ -207,7 +207,7 @@ fn pack_tunnel(
     Ok(Connection::Tunnel {
         client: inherit::leave(client, true)?,
         server: inherit::leave(server, true)?,
-        tunnel: tunnel.pack()?.map(|bytes| put(blobs, &bytes)),
+        tunnel: Box::new(tunnel.pack()?.map(|bytes| put(blobs, &bytes))),
         passed: passed.map(PassedBy::from),
     })
 }

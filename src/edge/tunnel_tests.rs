@@ -98,7 +98,8 @@ async fn the_clients_half_ends_with_the_answer_and_not_before() {
         let mut got = vec![0; fields.len() + close.len() + first.len()];
         let sent = [&fields[..], b"\r\n", first].concat();
         let (wrote, read) = tokio::join!(server.write_all(&sent), client.read_exact(&mut got));
-        (wrote.unwrap(), read.unwrap());
+        wrote.unwrap();
+        read.unwrap();
         assert!(got == [&fields[..], close, first].concat());
         let early = tokio::time::timeout(Duration::from_millis(50), client.read(&mut [0])).await;
         assert!(early.is_err(), "one byte is still to come");

@@ -105,10 +105,13 @@ pub enum Decline {
     Degraded,
     Draining,
     Internal,
+    /// A daemon of a later build has reasons that this edge does not know.
+    #[serde(other)]
+    Unknown,
 }
 
 impl Decline {
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::NotTls,
         Self::NotMetered,
         Self::Bypassed,
@@ -121,5 +124,6 @@ impl Decline {
         Self::Degraded,
         Self::Draining,
         Self::Internal,
+        Self::Unknown,
     ];
 }

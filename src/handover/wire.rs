@@ -134,4 +134,18 @@ mod tests {
         decoder.feed(&encode(&ToEdge::Draining).unwrap());
         assert!(matches!(decoder.take_frame(), Ok(Some(ToEdge::Draining))));
     }
+
+    #[test]
+    fn a_reason_of_a_later_build_is_a_refusal_all_the_same() {
+        let body = br#"{"decline":{"id":3,"reason":"moon_in_the_wrong_house"}}"#;
+        let mut decoder = Decoder::default();
+        decoder.feed(&[&u32::try_from(body.len()).unwrap().to_le_bytes()[..], body].concat());
+        let expected = ToEdge::Decline { id: 3, reason: Decline::Unknown };
+        assert_eq!(decoder.take_frame().unwrap(), Some(expected));
+        for reason in Decline::ALL {
+            let mut decoder = Decoder::default();
+            decoder.feed(&encode(&ToEdge::Decline { id: 3, reason }).unwrap());
+            assert_eq!(decoder.take_frame().unwrap(), Some(ToEdge::Decline { id: 3, reason }));
+        }
+    }
 }

@@ -101,6 +101,7 @@ pub(super) fn name(reason: Decline) -> &'static str {
         Decline::Degraded => "degraded",
         Decline::Draining => "draining",
         Decline::Internal => "internal",
+        Decline::Unknown => "unknown",
     }
 }
 

@@ -4,15 +4,16 @@
 //! A connection to a metered host was metered (it left rows), passed, or lost: each exactly once,
 //! whichever of our processes was killed meanwhile, and as often as that happened.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use jiff::Timestamp;
-use rusqlite::{OptionalExtension, params};
+use rusqlite::{OptionalExtension, params, params_from_iter};
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::LedgerError;
+use super::clause::{Clause, Named};
 use super::passed::{self, Passed};
 use super::query::Ledger;
 use super::record::{Columns, Id, Micros};
@@ -165,20 +166,21 @@ impl Ledger {
         let mut by_name: HashSet<Uuid> =
             carried.into_iter().filter(|(_, first)| elsewhere(*first)).map(|(id, _)| id).collect();
         let mut stmt = self.conn.prepare_cached(
-            "SELECT billable, connection FROM requests WHERE started_at >= ? AND started_at < ?",
+            "SELECT billable, connection, started_at FROM requests \
+             WHERE started_at >= ? AND started_at < ? ORDER BY started_at",
         )?;
-        let mut in_rows = HashSet::new();
+        let mut in_rows = HashMap::new();
         for range in rest {
             let mut rows = stmt.query([range.start, range.end])?;
             while let Some(row) = rows.next()? {
                 requests = requests.saturating_add(u64::from(row.get::<_, bool>(0)?));
-                in_rows.extend(row.get::<_, Option<Id>>(1)?.map(|id| id.0));
+                if let Some(Id(connection)) = row.get(1)? {
+                    in_rows.entry(connection).or_insert(row.get::<_, i64>(2)?.div_euclid(HOUR));
+                }
             }
         }
-        for connection in in_rows {
-            if hours.is_empty()
-                || elsewhere(rollup::first_row(&self.conn, connection)?.div_euclid(HOUR))
-            {
+        for (connection, hour) in in_rows {
+            if hours.is_empty() || elsewhere(rollup::first_hour(&self.conn, connection, hour)?) {
                 by_name.insert(connection);
             }
         }
@@ -238,9 +240,10 @@ impl Ledger {
     }
 
     fn rows_of(&self, connection: Uuid) -> Result<u64, LedgerError> {
-        let mut stmt =
-            self.conn.prepare_cached("SELECT count(*) FROM requests WHERE connection = ?")?;
-        Ok(stmt.query_row([connection.as_bytes().as_slice()], |row| row.get(0).map(count))?)
+        let clause = Clause::default().named(Some(Named::connection(connection)));
+        let (sql, values) = clause.select("SELECT count(*)");
+        let mut stmt = self.conn.prepare_cached(&sql)?;
+        Ok(stmt.query_row(params_from_iter(values), |row| row.get(0).map(count))?)
     }
 
     fn stored_unfinished(&self, window: Window) -> Result<Vec<(Uuid, Unfinished)>, LedgerError> {

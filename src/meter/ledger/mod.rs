@@ -7,6 +7,7 @@
 
 mod backoff;
 mod batches;
+mod clause;
 mod coverage;
 mod damage;
 mod existing;
@@ -27,6 +28,7 @@ mod reprice;
 mod retag;
 mod rollup;
 mod schema;
+mod seen;
 mod silent;
 mod spill;
 mod tally;

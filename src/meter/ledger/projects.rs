@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use rusqlite::{OptionalExtension, params_from_iter};
+use rusqlite::{OptionalExtension, params, params_from_iter};
 use serde::Serialize;
 
-use super::query::Clause;
+use super::clause::{Clause, Named};
 use super::record::Micros;
 use super::report::{GroupBy, ReportQuery, Window};
+use super::seen::Kind;
 use super::{Ledger, LedgerError, Totals};
 
 /// A project of a list.
@@ -100,7 +101,7 @@ impl Ledger {
             vs_previous: false,
         };
         let totals = self.report(&query)?.summary;
-        let first_at = self.moment("min", &some(&recorded))?;
+        let first_at = self.moments(Which::First, &recorded)?.into_iter().min();
         let share = |column| self.shares(column, &recorded, window);
         Ok(Some(ProjectDetail {
             first_at,
@@ -134,19 +135,24 @@ impl Ledger {
         self.names.recorded(name)
     }
 
-    /// Names that rows have: one look at the index for each.
+    /// Names that rows have: a look or two for each that was ever recorded.
     ///
     /// # Errors
     /// When the ledger can't be read.
     pub fn recorded_names(&self) -> Result<BTreeSet<String>, LedgerError> {
-        let mut next = self
-            .conn
-            .prepare("SELECT project FROM requests WHERE project > ? ORDER BY project LIMIT 1")?;
+        let mut next = self.conn.prepare(
+            "SELECT name FROM seen WHERE kind = ? AND name > ? AND name < x'' ORDER BY name LIMIT 1",
+        )?;
         let mut names = BTreeSet::new();
         let mut last = String::new();
-        while let Some(name) = next.query_row([&last], |row| row.get(0)).optional()? {
+        while let Some(name) =
+            next.query_row(params![Kind::Project as i64, last], |row| row.get(0)).optional()?
+        {
             last = name;
-            names.insert(last.clone());
+            // Rows may have lost it.
+            if self.moment(Which::Last, Some(&last))?.is_some() {
+                names.insert(last.clone());
+            }
         }
         Ok(names)
     }
@@ -157,8 +163,10 @@ impl Ledger {
         mut recorded_as: Vec<String>,
         totals: Totals,
     ) -> Result<ProjectSum, LedgerError> {
-        let names = if project.is_some() { some(&recorded_as) } else { vec![None] };
-        let last_at = self.moment("max", &names)?;
+        let last_at = match project {
+            Some(_) => self.moments(Which::Last, &recorded_as)?.into_iter().max(),
+            None => self.moment(Which::Last, None)?,
+        };
         if let ([one], Some(shown)) = (&recorded_as[..], &project)
             && one == shown
         {
@@ -167,25 +175,19 @@ impl Ledger {
         Ok(ProjectSum { project, recorded_as, last_at, totals })
     }
 
-    /// The first or the last row of these names; `None`: of those that have none.
-    fn moment(
-        &self,
-        which: &str,
-        names: &[Option<&str>],
-    ) -> Result<Option<Timestamp>, LedgerError> {
-        let sql = format!("SELECT {which}(started_at) FROM requests WHERE project IS ?");
-        let mut stmt = self.conn.prepare_cached(&sql)?;
-        let mut found: Option<Timestamp> = None;
-        for name in names {
-            let at: Option<Micros> = stmt.query_row([name], |row| row.get(0))?;
-            let Some(Micros(at)) = at else { continue };
-            found = Some(match (found, which) {
-                (Some(other), "min") => other.min(at),
-                (Some(other), _) => other.max(at),
-                (None, _) => at,
-            });
-        }
-        Ok(found)
+    /// Of each that has one.
+    fn moments(&self, which: Which, names: &[String]) -> Result<Vec<Timestamp>, LedgerError> {
+        let each = names.iter().filter_map(|name| self.moment(which, Some(name)).transpose());
+        each.collect()
+    }
+
+    /// The first or the last row of this name; `None`: of those that have none.
+    fn moment(&self, which: Which, name: Option<&str>) -> Result<Option<Timestamp>, LedgerError> {
+        let clause = Clause::default().named(Some(Named::project(name)));
+        let (sql, values) = clause.ordered("SELECT started_at", which == Which::Last);
+        let mut stmt = self.conn.prepare_cached(&format!("{sql} LIMIT 1"))?;
+        let at = stmt.query_row(params_from_iter(values), |row| row.get::<_, Micros>(0));
+        Ok(at.optional()?.map(|Micros(at)| at))
     }
 
     fn shares(
@@ -194,17 +196,13 @@ impl Ledger {
         names: &[String],
         window: Window,
     ) -> Result<Vec<Share>, LedgerError> {
-        let mut clause = Clause::default();
-        clause.add_in("project", Some(names.to_vec()));
-        clause.add_opt("started_at >= ?", Some(window.from.as_microsecond()));
-        clause.add_opt("started_at < ?", Some(window.to.as_microsecond()));
-        let sql = format!(
-            "SELECT {column} AS name, count(*) AS requests FROM requests WHERE billable{} \
-             GROUP BY name ORDER BY requests DESC, name LIMIT {SHARES}",
-            clause.sql
-        );
+        let mut clause = Clause::within(window).named(Some(Named::projects(names.to_vec())));
+        clause.add("billable");
+        let (mut sql, values) =
+            clause.select(&format!("SELECT {column} AS name, count(*) AS requests"));
+        sql.push_str(&format!(" GROUP BY name ORDER BY requests DESC, name LIMIT {SHARES}"));
         let mut stmt = self.conn.prepare(&sql)?;
-        let shares = stmt.query_map(params_from_iter(clause.values), |row| {
+        let shares = stmt.query_map(params_from_iter(values), |row| {
             let requests: i64 = row.get(1)?;
             Ok(Share { name: row.get(0)?, requests: requests.unsigned_abs() })
         })?;
@@ -212,8 +210,10 @@ impl Ledger {
     }
 }
 
-fn some(names: &[String]) -> Vec<Option<&str>> {
-    names.iter().map(|name| Some(name.as_str())).collect()
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Which {
+    First,
+    Last,
 }
 
 #[cfg(test)]

@@ -7,10 +7,11 @@ use std::str::FromStr;
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
-use rusqlite::{Connection, Params, params_from_iter};
+use rusqlite::{Connection, params_from_iter};
 use serde::Serialize;
 use uuid::Uuid;
 
+use super::clause::{Clause, Named};
 use super::record::{self, COLUMNS, Columns, Name};
 use super::report::Window;
 use super::schema::MIGRATIONS;
@@ -161,7 +162,7 @@ impl Ledger {
 
     /// The sums of one session of a tool.
     pub fn totals_for_session(&self, session: &str) -> Result<Totals, LedgerError> {
-        self.totals_where("session = ?", [session])
+        self.totals_where(Clause::default().named(Some(Named::session(session.to_owned()))))
     }
 
     /// What providers themselves say they charged, against the list: provider, requests, charged and
@@ -214,15 +215,18 @@ impl Ledger {
 
     /// The sums of what began no earlier than that, and ended within this.
     pub fn totals_ended(&self, began: Timestamp, ended: Window) -> Result<Totals, LedgerError> {
-        let values = [began, ended.from, ended.to].map(Timestamp::as_microsecond);
-        self.totals_where("started_at >= ? AND ended_at >= ? AND ended_at < ?", values)
+        let mut clause = Clause::default().between(Some(began.as_microsecond()), None);
+        let bounds = [ended.from, ended.to].map(|at| Value::from(at.as_microsecond()));
+        clause.add_with("ended_at >= ? AND ended_at < ?", bounds);
+        self.totals_where(clause)
     }
 
-    fn totals_where(&self, condition: &str, values: impl Params) -> Result<Totals, LedgerError> {
+    fn totals_where(&self, mut clause: Clause) -> Result<Totals, LedgerError> {
         let mut tally = Tally::default();
-        let sql = format!("SELECT {SAMPLE} FROM requests WHERE billable AND {condition}");
+        clause.add("billable");
+        let (sql, values) = clause.select(&format!("SELECT {SAMPLE}"));
         let mut stmt = self.conn.prepare(&sql)?;
-        let mut rows = stmt.query(values)?;
+        let mut rows = stmt.query(params_from_iter(values))?;
         while let Some(row) = rows.next()? {
             tally.add(&sample(&mut Columns::new(row))?);
         }
@@ -231,14 +235,15 @@ impl Ledger {
 
     /// The sums of one `halton-meter run`, and of those within it.
     pub fn totals_for_run(&self, run: &str) -> Result<RunTotals, LedgerError> {
-        let totals = self.totals_where(OF_RUN, bounds_of_run(run))?;
+        let mut clause = Clause::default().named(Some(Named::Run(run.to_owned())));
+        let totals = self.totals_where(clause.clone())?;
+        clause.add("project IS NOT NULL");
+        let (mut sql, values) = clause.select("SELECT project");
+        sql.push_str(" GROUP BY project ORDER BY count(*) DESC, project");
         let projects = self
             .conn
-            .prepare(&format!(
-                "SELECT project FROM requests WHERE {OF_RUN} AND project IS NOT NULL \
-                 GROUP BY project ORDER BY count(*) DESC, project",
-            ))?
-            .query_map(bounds_of_run(run), |row| row.get(0))?
+            .prepare(&sql)?
+            .query_map(params_from_iter(values), |row| row.get(0))?
             .collect::<Result<Vec<String>, _>>()?;
         let mut shown: Vec<String> = Vec::new();
         for name in &projects {
@@ -251,43 +256,34 @@ impl Ledger {
     }
 }
 
-/// A run, or one within it: `RUN`, `RUN/…`. Between the first two the index is read.
-const OF_RUN: &str = "run >= ? AND run < ? AND (run = ? OR run >= ?)";
-
-fn bounds_of_run(run: &str) -> [String; 4] {
-    // What follows `/` among the characters is `0`.
-    [run.to_owned(), format!("{run}0"), run.to_owned(), format!("{run}/")]
-}
-
 /// For the ids alone an index is read, not every row.
 const ENDING: &str =
     "SELECT id FROM requests WHERE substr(lower(hex(id)), -length(?1)) = ?1 LIMIT 2";
 
 /// The query of a page.
 fn page(filter: &RequestFilter, names: &Names) -> (String, Vec<Value>) {
-    let mut clause = Clause::default();
-    clause.add_opt("started_at >= ?", filter.since.map(Timestamp::as_microsecond));
     // Up to the cursor: SQLite takes this bound for the index, not the cursor.
     let until = filter.until.map(Timestamp::as_microsecond);
     let before = filter.before.map(|before| before.started_at.saturating_add(1));
-    clause.add_opt("started_at < ?", [until, before].into_iter().flatten().min());
-    clause.add_opt("coalesce(model, model_requested) = ?", filter.model.clone());
+    let until = [until, before].into_iter().flatten().min();
+    let recorded = filter.project.as_deref().map(|name| names.recorded(name));
+    let mut clause = Clause::default()
+        .between(filter.since.map(Timestamp::as_microsecond), until)
+        .named(filter.run.clone().map(Named::Run))
+        .named(recorded.map(Named::projects))
+        .named(filter.model.clone().map(Named::model));
     clause.add_opt("provider = ?", filter.provider.clone());
-    clause.add_run(filter.run.as_deref());
     if !filter.all {
-        clause.sql.push_str(" AND billable");
+        clause.add("billable");
     }
     if let Some(before) = filter.before {
-        clause.sql.push_str(" AND (started_at, id) < (?, ?)");
-        clause.values.push(before.started_at.into());
-        clause.values.push(before.id.as_bytes().to_vec().into());
+        let place = [before.started_at.into(), before.id.as_bytes().to_vec().into()];
+        clause.add_with("(started_at, id) < (?, ?)", place);
     }
     // One more than asked for tells whether there are more.
     let limit = filter.limit.map_or(-1, |n| i64::try_from(n).unwrap_or(i64::MAX).saturating_add(1));
-    let recorded = filter.project.as_deref().map(|name| names.recorded(name));
-    let select = format!("SELECT {COLUMNS} FROM requests WHERE true");
-    let (mut sql, mut values) = clause.of_projects(&select, recorded);
-    sql.push_str(" ORDER BY started_at DESC, id DESC LIMIT ?");
+    let (mut sql, mut values) = clause.ordered(&format!("SELECT {COLUMNS}"), true);
+    sql.push_str(" LIMIT ?");
     values.push(limit.into());
     (sql, values)
 }
@@ -338,66 +334,6 @@ pub(super) fn sample(c: &mut Columns<'_>) -> rusqlite::Result<Sample> {
         ttfb_ms: c.count()?,
         duration_ms: c.count()?,
     })
-}
-
-/// A `WHERE` clause in the making.
-#[derive(Debug, Default)]
-pub(super) struct Clause {
-    pub(super) sql: String,
-    pub(super) values: Vec<Value>,
-}
-
-impl Clause {
-    pub(super) fn add_opt(&mut self, condition: &str, value: Option<impl Into<Value>>) {
-        if let Some(value) = value {
-            self.sql.push_str(" AND ");
-            self.sql.push_str(condition);
-            self.values.push(value.into());
-        }
-    }
-
-    /// With those within it.
-    pub(super) fn add_run(&mut self, run: Option<&str>) {
-        if let Some(run) = run {
-            self.sql.push_str(" AND ");
-            self.sql.push_str(OF_RUN);
-            self.values.extend(bounds_of_run(run).map(Value::from));
-        }
-    }
-
-    pub(super) fn add_in(&mut self, column: &str, values: Option<Vec<String>>) {
-        if let Some(values) = values {
-            let places = vec!["?"; values.len()].join(", ");
-            self.sql.push_str(&format!(" AND {column} IN ({places})"));
-            self.values.extend(values.into_iter().map(Value::from));
-        }
-    }
-
-    /// `select` with these conditions, and one more: of these projects. For an `ORDER BY` with a limit
-    /// that follows: rows of several projects are merged, each's read from its place in the index.
-    /// With `IN` all that they have would be sorted for each page.
-    pub(super) fn of_projects(
-        mut self,
-        select: &str,
-        projects: Option<Vec<String>>,
-    ) -> (String, Vec<Value>) {
-        /// SQLite merges 500 at most.
-        const MERGED: usize = 100;
-        match projects {
-            Some(names) if (2..=MERGED).contains(&names.len()) => {
-                let one = format!("{select}{} AND project = ?", self.sql);
-                let sql = vec![one; names.len()].join(" UNION ALL ");
-                let values = names.into_iter().flat_map(|name| {
-                    self.values.iter().cloned().chain(std::iter::once(Value::from(name)))
-                });
-                return (sql, values.collect());
-            }
-            // In the order of time, most likely they are most of it.
-            Some(names) if names.len() > MERGED => self.add_in("+project", Some(names)),
-            few => self.add_in("project", few),
-        }
-        (format!("{select}{}", self.sql), self.values)
-    }
 }
 
 fn empty() -> Result<Connection, LedgerError> {

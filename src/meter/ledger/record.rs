@@ -4,9 +4,10 @@ use std::sync::LazyLock;
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ValueRef};
-use rusqlite::{CachedStatement, Connection, params};
+use rusqlite::{CachedStatement, Connection, ToSql, params};
 use uuid::Uuid;
 
+use super::seen::Noted;
 use super::{once, quotas};
 use crate::meter::row::{Billing, Completeness, Detail, Protocol, Row};
 use crate::meter::usage::{Tokens, UsageState};
@@ -27,9 +28,11 @@ fn values() -> String {
 }
 
 /// For a row that is most likely not there yet. What can't abort (half way, because of the triggers)
-/// needs no copy of each page that it changes; what is ignored is done by [`UPSERT`].
-static INSERT: LazyLock<String> =
-    LazyLock::new(|| format!("INSERT OR IGNORE INTO requests ({COLUMNS}) VALUES ({})", values()));
+/// needs no copy of each page that it changes; what is ignored is done by [`UPSERT`]. With what
+/// [`Noted`] has done, so that the triggers need not.
+static INSERT: LazyLock<String> = LazyLock::new(|| {
+    format!("INSERT OR IGNORE INTO requests ({COLUMNS}, noted) VALUES ({}, ?)", values())
+});
 
 static UPSERT: LazyLock<String> = LazyLock::new(|| {
     let values = values();
@@ -42,8 +45,9 @@ static UPSERT: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// What the row that completes another has in common with it; to set these costs an index each.
-const SAME: [&str; 5] = ["id", "started_at", "project", "run", "connection"];
+/// What the row that completes another has in common with it; to set these costs an index, or a trigger
+/// that does much (`requests_moved`).
+const SAME: [&str; 6] = ["id", "started_at", "project", "run", "session", "connection"];
 
 static COMPLETE: LazyLock<String> = LazyLock::new(|| {
     let (same, sets): (Vec<_>, Vec<_>) =
@@ -77,6 +81,7 @@ pub(super) fn rewrite(conn: &Connection, row: &Row) -> rusqlite::Result<()> {
 /// Prepared for many rows: to find them by their text takes as long as to bind a row.
 pub(super) struct Statements<'a> {
     conn: &'a Connection,
+    noted: Option<&'a mut Noted>,
     insert: CachedStatement<'a>,
     complete: CachedStatement<'a>,
     upsert: CachedStatement<'a>,
@@ -86,10 +91,16 @@ impl<'a> Statements<'a> {
     pub(super) fn new(conn: &'a Connection) -> rusqlite::Result<Self> {
         Ok(Self {
             conn,
+            noted: None,
             insert: conn.prepare_cached(&INSERT)?,
             complete: conn.prepare_cached(&COMPLETE)?,
             upsert: conn.prepare_cached(&UPSERT)?,
         })
+    }
+
+    /// For a writer that remembers what is in `seen`, in a transaction that was told to `noted`.
+    pub(super) fn noting(conn: &'a Connection, noted: &'a mut Noted) -> rusqlite::Result<Self> {
+        Ok(Self { noted: Some(noted), ..Self::new(conn)? })
     }
 
     /// Inserts the row, or replaces the one of the same id, with all that hangs on it. `fresh`: most
@@ -101,8 +112,12 @@ impl<'a> Statements<'a> {
     }
 
     fn put(&mut self, row: &Row, fresh: bool) -> rusqlite::Result<()> {
+        let noted = match &mut self.noted {
+            Some(noted) if fresh => noted.note(self.conn, row)?.then_some(1),
+            Some(_) | None => None,
+        };
         let t = &row.tokens;
-        let values = params![
+        let values: &[&dyn ToSql] = params![
             row.id.as_bytes().as_slice(),
             row.started_at.as_microsecond(),
             row.ended_at.map(Timestamp::as_microsecond),
@@ -162,10 +177,12 @@ impl<'a> Statements<'a> {
             text(&row.agent),
             text(&row.agent_parent),
             text(&row.agent_kind),
+            noted,
         ];
-        let first = if fresh { &mut self.insert } else { &mut self.complete };
-        if first.execute(values)? == 0 {
-            self.upsert.execute(values)?;
+        let columns = &values[..values.len() - 1];
+        let done = if fresh { self.insert.execute(values) } else { self.complete.execute(columns) };
+        if done? == 0 {
+            self.upsert.execute(columns)?;
         }
         Ok(())
     }
@@ -351,7 +368,8 @@ fn int(n: Option<u64>) -> Option<i64> {
     n.map(|n| i64::try_from(n).unwrap_or(i64::MAX))
 }
 
-fn text(s: &Option<String>) -> Option<&str> {
+/// As much of it as is kept.
+pub(super) fn text(s: &Option<String>) -> Option<&str> {
     s.as_deref().map(cap)
 }
 

@@ -10,8 +10,9 @@ use rusqlite::params_from_iter;
 use serde::Serialize;
 
 use super::LedgerError;
+use super::clause::{Clause, Named};
 use super::coverage::Coverage;
-use super::query::{Clause, Ledger, SAMPLE, sample};
+use super::query::{Ledger, SAMPLE, sample};
 use super::record::{Columns, Micros};
 use super::rollup::{self, HOUR, Key};
 use super::silent::Silent;
@@ -227,18 +228,17 @@ impl Ledger {
         range: Range<i64>,
         sums: &mut Tallies,
     ) -> Result<(), LedgerError> {
-        let mut clause = Clause::default();
-        clause.add_opt("started_at >= ?", Some(range.start));
-        clause.add_opt("started_at < ?", Some(range.end));
-        clause.add_in("project", query.project.as_deref().map(|name| self.names.recorded(name)));
+        let projects = query.project.as_deref().map(|name| self.names.recorded(name));
+        let mut clause = Clause::default()
+            .between(Some(range.start), Some(range.end))
+            .named(projects.map(Named::projects));
+        clause.add("billable");
         let by_day = query.by.contains(&GroupBy::Day);
-        let sql = format!(
-            "SELECT started_at, project, provider, client, session, agent, {SAMPLE} \
-             FROM requests WHERE billable{}",
-            clause.sql
-        );
+        let (sql, values) = clause.select(&format!(
+            "SELECT started_at, project, provider, client, session, agent, {SAMPLE}"
+        ));
         let mut stmt = self.conn.prepare_cached(&sql)?;
-        let mut rows = stmt.query(params_from_iter(clause.values))?;
+        let mut rows = stmt.query(params_from_iter(values))?;
         while let Some(row) = rows.next()? {
             let mut c = Columns::new(row);
             let at = c.next::<Micros>()?.0;

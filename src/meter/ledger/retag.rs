@@ -8,8 +8,9 @@ use rusqlite::{Connection, params, params_from_iter};
 use serde::Serialize;
 
 use super::batches::{self, BATCH};
-use super::query::Clause;
+use super::clause::{Clause, Named};
 use super::record::Columns;
+use super::seen::Entry;
 use super::{LedgerError, Window};
 use crate::home::Home;
 
@@ -88,6 +89,11 @@ pub fn retag(
     };
     batches::each(&home.ledger_file(), dry, read, |conn, row| {
         apply(conn, &row.id, change)?;
+        // Or whoever asks for the name would look there in vain from now on.
+        let left = Entry::project(row.project.as_deref(), row.started_at);
+        if left.is_superfluous(conn)? {
+            left.remove(conn)?;
+        }
         Ok(())
     })?;
     Ok(done)
@@ -128,31 +134,31 @@ fn batch(
 
 /// The query of a batch.
 fn page(selection: &Selection, change: &Retag, (at, id): &(i64, Vec<u8>)) -> (String, Vec<Value>) {
-    let mut clause = Clause::default();
     let Selection { window, projects, cwd, branch, client, session, run } = selection;
     // From the cursor on: SQLite takes this bound for the index, not the cursor.
-    clause.add_opt("started_at >= ?", Some(window.from.as_microsecond().max(*at)));
-    clause.add_opt("started_at < ?", Some(window.to.as_microsecond()));
+    let from = window.from.as_microsecond().max(*at);
+    let mut clause = Clause::default()
+        .between(Some(from), Some(window.to.as_microsecond()))
+        .named(session.clone().map(Named::session))
+        .named(projects.clone().map(Named::projects))
+        .named(run.clone().map(Named::Run));
+    clause.add("completeness <> 'open'");
     if let Some(dir) = cwd {
         let below = format!("{}/", dir.trim_end_matches('/'));
-        clause.sql.push_str(" AND substr(cwd || '/', 1, length(?)) = ?");
-        clause.values.extend([below.clone(), below].map(Value::from));
+        let values = [below.clone(), below].map(Value::from);
+        clause.add_with("substr(cwd || '/', 1, length(?)) = ?", values);
     }
     clause.add_opt("branch = ?", branch.clone());
     clause.add_opt("client = ?", client.clone());
-    clause.add_opt("session = ?", session.clone());
-    clause.add_run(run.as_deref());
     match change {
         Retag::To(project) => clause.add_opt("project IS NOT ?", Some(project.clone())),
         Retag::Back => clause.add_opt("project_source = ?", Some(RETAG.to_owned())),
     }
-    clause.sql.push_str(" AND (started_at, id) > (?, ?)");
-    clause.values.push(Value::from(*at));
-    clause.values.push(Value::from(id.clone()));
+    clause.add_with("(started_at, id) > (?, ?)", [Value::from(*at), Value::from(id.clone())]);
     let select = "SELECT id, started_at, project, billable, cost_nanousd, billing = 'subscription', \
-                  usage <> 'absent' FROM requests WHERE completeness <> 'open'";
-    let (mut sql, mut values) = clause.of_projects(select, projects.clone());
-    sql.push_str(" ORDER BY started_at, id LIMIT ?");
+                  usage <> 'absent'";
+    let (mut sql, mut values) = clause.ordered(select, false);
+    sql.push_str(" LIMIT ?");
     values.push(Value::from(BATCH));
     (sql, values)
 }

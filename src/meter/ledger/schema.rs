@@ -22,6 +22,7 @@ const STEPS: &[M<'static>] = &[
     M::up(include_str!("006_accounts.sql")),
     M::up(include_str!("007_handshakes.sql")),
     M::up(include_str!("008_cut_short.sql")),
+    M::up(include_str!("009_seen.sql")),
 ];
 pub(super) const MIGRATIONS: Migrations<'static> = Migrations::from_slice(STEPS);
 

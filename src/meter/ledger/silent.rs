@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use rusqlite::params_from_iter;
 use serde::Serialize;
 
-use super::query::{Clause, Ledger};
+use super::LedgerError;
+use super::clause::{Clause, Named};
+use super::query::Ledger;
 use super::record::{Columns, Name};
 use super::report::ReportQuery;
-use super::{LedgerError, Window};
 use crate::meter::row::Completeness;
 use crate::meter::surface::Kind;
 
@@ -28,23 +29,21 @@ impl Ledger {
     /// All in the range, by how many there are. `requests_silent` (008_cut_short.sql) has these and no
     /// others, so that a report of millions stays quick.
     pub(super) fn silent(&self, query: &ReportQuery) -> Result<Vec<Silent>, LedgerError> {
-        let Window { from, to } = query.window;
-        let mut clause = Clause::default();
-        clause.add_opt("started_at >= ?", Some(from.as_microsecond()));
-        clause.add_opt("started_at < ?", Some(to.as_microsecond()));
-        clause.add_in("project", query.project.as_deref().map(|name| self.names.recorded(name)));
+        let projects = query.project.as_deref().map(|name| self.names.recorded(name));
+        let mut clause = Clause::within(query.window).named(projects.map(Named::projects));
         // As `Sums::add` counts them. Counted here: SQLite would sort them all first.
-        let sql = format!(
-            "SELECT provider, surface, coalesce(model, model_requested), coalesce(stream, 0), \
-             completeness FROM requests INDEXED BY requests_silent \
-             WHERE billable AND usage = 'absent' AND cost_nanousd IS NULL AND completeness <> 'open' \
+        clause.add(
+            "billable AND usage = 'absent' AND cost_nanousd IS NULL AND completeness <> 'open' \
              AND coalesce(status, 0) < 400 AND coalesce(status, 0) NOT BETWEEN 300 AND 399 \
              AND (error_class IS NULL OR (completeness = 'interrupted' AND status < 300 \
-             AND error_class IN ('client_abort', 'upstream_cut'))){}",
-            clause.sql
+             AND error_class IN ('client_abort', 'upstream_cut')))",
+        );
+        let (sql, values) = clause.filter(
+            "SELECT provider, surface, coalesce(model, model_requested), coalesce(stream, 0), \
+             completeness FROM requests INDEXED BY requests_silent",
         );
         let mut stmt = self.conn.prepare_cached(&sql)?;
-        let mut rows = stmt.query(params_from_iter(clause.values))?;
+        let mut rows = stmt.query(params_from_iter(values))?;
         let mut counts: BTreeMap<SilentKind, u64> = BTreeMap::new();
         while let Some(row) = rows.next()? {
             let mut c = Columns::new(row);
@@ -145,6 +144,7 @@ mod tests {
     use crate::home::Home;
     use crate::meter::exchange::tests::Case;
     use crate::meter::http::Side;
+    use crate::meter::ledger::Window;
     use crate::meter::ledger::fixture::{home, row, store};
     use crate::meter::row::Row;
     use crate::meter::usage::{Tokens, UsageState};

@@ -15,6 +15,7 @@ use super::backoff::{Backoff, Fault};
 use super::intake::{Intake, Limits, Queued, Shared};
 use super::rollup::Roller;
 use super::schema::{FileId, Files};
+use super::seen::Noted;
 use super::{LedgerError, passed, spill};
 use crate::home::Home;
 
@@ -147,6 +148,8 @@ struct Worker {
 struct Db {
     conn: Connection,
     files: Files,
+    /// Of what this connection committed.
+    noted: Noted,
 }
 
 impl Worker {
@@ -248,7 +251,7 @@ impl Worker {
             || self.shared.lost() > self.losses_noted
             || self.shared.has_to_note()
         {
-            self.commit_batch(&mut db.conn)?;
+            self.commit_batch(db)?;
             self.shared.beat();
         }
         if round {

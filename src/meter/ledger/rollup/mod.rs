@@ -1,6 +1,6 @@
 //! Roll-ups: what the rows of an hour add up to, so that a report need not read them.
 //!
-//! A roll-up is only a copy. Triggers (`003_rollups.sql`) take it away in the transaction that
+//! A roll-up is only a copy. Triggers (`009_seen.sql`) take it away in the transaction that
 //! changes a row of its hour; a thread of its own ([`roller`]) makes those that are missing some time
 //! after the hour ended; what has none is read row by row. So no path that writes rows needs to
 //! know of them (docs/adr/0012-rollups.md).
@@ -11,7 +11,7 @@ mod roller;
 use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params, params_from_iter};
 use uuid::Uuid;
 
 #[cfg(any(test, fuzzing))]
@@ -20,9 +20,11 @@ pub(super) use codec::{decode, decode_head};
 pub(super) use roller::Roller;
 pub use roller::roll_up;
 
+use super::clause::{Clause, Named};
 use super::query::{SAMPLE, sample};
 use super::record::{Columns, Id};
 use super::report::Window;
+use super::seen::{Entry, Kind, MINUTE, minute, superfluous};
 use super::tally::Sums;
 
 /// Microseconds of an hour.
@@ -83,25 +85,44 @@ pub(super) fn read(
     Ok(rest)
 }
 
-/// When a connection's first row began.
-pub(super) fn first_row(conn: &Connection, connection: Uuid) -> rusqlite::Result<i64> {
-    conn.prepare_cached("SELECT min(started_at) FROM requests WHERE connection = ?")?
-        .query_row([connection.as_bytes().as_slice()], |row| row.get(0))
+/// The hour of the first row of a connection that has one in `hour`.
+pub(super) fn first_hour(conn: &Connection, connection: Uuid, hour: i64) -> rusqlite::Result<i64> {
+    const MINUTES: i64 = HOUR / MINUTE;
+    let first: Option<i64> = conn
+        .prepare_cached("SELECT min(minute) FROM seen WHERE kind = ? AND name = ?")?
+        .query_row(params![Kind::Connection as i64, connection.as_bytes().as_slice()], |row| {
+            row.get(0)
+        })?;
+    // Few last as long as into another hour.
+    if first.is_none_or(|first| first >= hour * MINUTES) {
+        return Ok(hour);
+    }
+    let (sql, values) = Clause::default()
+        .between(None, Some(hour * HOUR))
+        .named(Some(Named::connection(connection)))
+        .ordered("SELECT started_at", false);
+    let earlier: Option<i64> = conn
+        .prepare_cached(&format!("{sql} LIMIT 1"))?
+        .query_row(params_from_iter(values), |row| row.get(0))
+        .optional()?;
+    Ok(earlier.map_or(hour, |at| at.div_euclid(HOUR)))
 }
 
-/// Adds up an hour. `None`: `stop` said so.
+/// Adds up an hour, and finds what of it is superfluous in `seen`. `None`: `stop` said so.
 fn add_up(
     conn: &Connection,
     hour: i64,
     stop: &dyn Fn() -> bool,
-) -> rusqlite::Result<Option<Vec<u8>>> {
+) -> rusqlite::Result<Option<(Vec<u8>, Vec<Entry>)>> {
     const BETWEEN_LOOKS: u32 = 256;
     let snapshot = conn.unchecked_transaction()?;
     let mut head = Head::default();
     let mut cells: HashMap<Owned, Sums> = HashMap::new();
     let mut connections = HashSet::new();
+    let mut asked = HashSet::new();
     let sql = format!(
-        "SELECT billable, connection, project, provider, client, session, agent, {SAMPLE} \
+        "SELECT started_at, iif(model <> model_requested, model_requested, NULL), \
+         billable, connection, project, provider, client, session, agent, {SAMPLE} \
          FROM requests WHERE started_at >= ? AND started_at < ?"
     );
     let mut stmt = snapshot.prepare_cached(&sql)?;
@@ -116,6 +137,8 @@ fn add_up(
             }
         }
         let mut c = Columns::new(row);
+        let (at, elsewhere): (i64, Option<String>) = (c.next()?, c.next()?);
+        asked.extend(elsewhere.map(|model| (model, minute(at))));
         let billable: bool = c.next()?;
         connections.extend(c.next::<Option<Id>>()?.map(|id| id.0));
         if !billable {
@@ -133,7 +156,7 @@ fn add_up(
         if stop() {
             return Ok(None);
         }
-        match first_row(&snapshot, connection)?.div_euclid(HOUR) {
+        match first_hour(&snapshot, connection, hour)? {
             first if first == hour => head.first += 1,
             earlier => head.carried.push((connection, earlier)),
         }
@@ -141,7 +164,8 @@ fn add_up(
     head.carried.sort_unstable();
     let mut cells: Vec<_> = cells.iter().map(|(owned, sums)| (key(owned), sums)).collect();
     cells.sort_by_key(|(key, _)| (key.project, key.model, key.session, key.agent));
-    Ok(Some(codec::encode(&head, &cells)))
+    let superfluous = superfluous(&snapshot, hour, asked)?;
+    Ok(Some((codec::encode(&head, &cells), superfluous)))
 }
 
 /// [`Key`]'s fields in their order.

@@ -12,7 +12,9 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use jiff::Timestamp;
-use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use rusqlite::{
+    Connection, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, params,
+};
 use slog::Logger;
 use uuid::Uuid;
 
@@ -257,12 +259,18 @@ fn build(conn: &Connection, hour: i64, stop: &dyn Fn() -> bool) -> rusqlite::Res
         "INSERT OR REPLACE INTO rollups (hour, version, ticket, cells) VALUES (?, ?, ?, NULL)",
     )?
     .execute(params![hour, VERSION, ticket])?;
-    let Some(cells) = add_up(conn, hour, stop)? else { return Ok(false) };
+    let Some((cells, superfluous)) = add_up(conn, hour, stop)? else { return Ok(false) };
     #[cfg(test)]
     tests::before_store(hour);
-    let changed = conn
+    let tx = Transaction::new_unchecked(conn, TransactionBehavior::Immediate)?;
+    let changed = tx
         .prepare_cached("UPDATE rollups SET cells = ? WHERE hour = ? AND ticket = ?")?
         .execute(params![cells, hour, ticket])?;
+    // The ticket tells that all rows are as they were.
+    if changed == 1 {
+        superfluous.iter().try_for_each(|entry| entry.remove(&tx))?;
+    }
+    tx.commit()?;
     Ok(changed == 1)
 }
 

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{TransactionBehavior, params};
 use uuid::Uuid;
 
-use super::Worker;
+use super::{Db, Worker};
 use crate::meter::ledger::{LedgerError, record, unfinished};
 
 /// Most rows of one transaction.
@@ -15,15 +15,17 @@ const BATCH: usize = 500;
 const REMEMBERED: usize = 4096;
 
 impl Worker {
-    pub(super) fn commit_batch(&mut self, conn: &mut Connection) -> Result<(), LedgerError> {
+    pub(super) fn commit_batch(&mut self, db: &mut Db) -> Result<(), LedgerError> {
+        let Db { conn, noted: seen, .. } = db;
         #[cfg(test)]
         super::tests::before_commit(&self.config.path, conn)?;
         let lost = self.shared.lost();
         let tx = conn.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        seen.begun(&tx)?;
         let mut rows = 0;
         let mut bytes = 0;
         let last = last_of_each(self.pending.iter().take(BATCH).map(|queued| queued.row.id));
-        let mut statements = record::Statements::new(&tx)?;
+        let mut statements = record::Statements::noting(&tx, seen)?;
         for queued in self.pending.iter().take(BATCH) {
             // Opened and completed within a moment: the completed row says everything.
             if last.get(&queued.row.id) == Some(&rows) {
@@ -51,6 +53,7 @@ impl Worker {
             unfinished::insert(&tx, *id, connection)?;
         }
         tx.commit()?;
+        seen.committed();
         self.pending.drain(..rows);
         self.losses_noted = lost;
         self.shared.noted(&noted);

@@ -21,7 +21,7 @@ impl Worker {
     /// Its WAL may still lie at the path when the file no longer does. SQLite would take it for that of
     /// the next file there: it deletes it beside a new one, and plays it over a restored one.
     pub(super) fn let_go(&mut self) -> Option<FileId> {
-        let closed = self.db.take().map(|Db { conn, files }| {
+        let closed = self.db.take().map(|Db { conn, files, .. }| {
             if files.left_wal() {
                 self.bring_home(&conn, &files.at);
             }

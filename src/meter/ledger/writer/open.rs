@@ -4,6 +4,7 @@ use jiff::Timestamp;
 use rusqlite::params;
 
 use super::{Db, Worker, left_open};
+use crate::meter::ledger::seen::Noted;
 use crate::meter::ledger::{LedgerError, schema, spill, unfinished};
 
 impl Worker {
@@ -48,6 +49,6 @@ impl Worker {
         }
         self.last = Some(files.main);
         self.shared.lock().ready = true;
-        Ok(Db { conn, files })
+        Ok(Db { conn, files, noted: Noted::default() })
     }
 }

@@ -191,6 +191,28 @@ fn a_full_disk_makes_rows_wait_and_says_so() {
     assert!(writer.stop(late()));
 }
 
+/// What a batch that was rolled back entered is entered again.
+#[test]
+fn a_full_disk_leaves_no_gap_among_the_names() {
+    let (_dir, home) = home();
+    let path = home.ledger_file();
+    let (intake, writer) = start_writer(config(&home)).unwrap();
+    intake.record(row(1, T));
+    assert!(intake.flush(late()));
+    let count = |sql: &str| -> u32 {
+        Connection::open(&path).unwrap().query_row(sql, [], |row| row.get(0)).unwrap()
+    };
+    cause(&path, Some(Trouble::FullAt(count("PRAGMA page_count") + 2)));
+    (2..=300).for_each(|n| intake.record(row(n, "2026-11-24T00:09:00Z")));
+    wait_for(&intake, |s| s.degraded.is_some());
+    cause(&path, None);
+    assert!(intake.flush(late()));
+    assert!(writer.stop(late()));
+    let missing = "SELECT count(*) FROM (SELECT kind, name, minute FROM names WHERE name IS NOT NULL \
+                   EXCEPT SELECT kind, name, minute FROM seen)";
+    assert_eq!((stored(&path), count(missing)), (300, 0));
+}
+
 #[test]
 fn a_home_that_cannot_be_used_is_degraded_until_it_can() {
     let dir = tempfile::tempdir().unwrap();
